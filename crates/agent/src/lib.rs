@@ -1,0 +1,1 @@
+//! Landfast's node agent.

@@ -1,0 +1,2 @@
+//! Thin entry point of `landfast-agent`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `landfast`: everything a person types.
+fn main() {}

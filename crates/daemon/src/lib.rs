@@ -1,0 +1,1 @@
+//! The skeleton of every process: configuration, tasks, signals, logging, metrics.

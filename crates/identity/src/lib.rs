@@ -1,0 +1,1 @@
+//! SPIFFE identities as values: parse, build, verify. No I/O, no clock, no tokio.

@@ -1,0 +1,1 @@
+//! Decisions over time: clocks, renewal, back-off, jitter.

@@ -1,0 +1,1 @@
+//! Landfast's signing server.

@@ -1,0 +1,1 @@
+//! rustls verifiers and resolvers by SPIFFE ID.

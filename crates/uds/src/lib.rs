@@ -1,0 +1,1 @@
+//! Unix sockets: safe bind, peers, pinned processes, any :authority.

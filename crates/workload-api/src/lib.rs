@@ -1,0 +1,1 @@
+//! The SPIFFE Workload API: server over any source, limits, client.

@@ -1,0 +1,2 @@
+//! Telemetry collector.
+fn main() {}

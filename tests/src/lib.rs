@@ -1,0 +1,1 @@
+//! Testkit: a whole Landfast in a test process.
