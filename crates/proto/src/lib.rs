@@ -1,1 +1,71 @@
-//! Generated gRPC code, checked in.
+//! Generated gRPC code, checked in: the SPIFFE Workload API, the parts of SPIRE's server API we serve and call, and our own
+//! admin services.
+//!
+//! Invariant: `generated/` is exactly what `make proto` makes of `proto/`; a test compares byte for byte. Method paths are those
+//! of the published definitions. Bytes are [`prost::bytes::Bytes`], so that many streams share one buffer.
+
+/// The Workload API. Its definition has no package, so its paths are `/SpiffeWorkloadAPI/<Method>`.
+pub mod workload {
+    include!("generated/_.rs");
+}
+
+/// `spire.*`
+pub mod spire {
+    /// `spire.api.*`
+    pub mod api {
+        /// `spire.api.types`
+        pub mod types {
+            include!("generated/spire.api.types.rs");
+        }
+        /// `spire.api.server.*`
+        pub mod server {
+            /// `spire.api.server.agent.*`
+            pub mod agent {
+                /// Nodes.
+                pub mod v1 {
+                    include!("generated/spire.api.server.agent.v1.rs");
+                }
+            }
+            /// `spire.api.server.bundle.*`
+            pub mod bundle {
+                /// Trust bundles.
+                pub mod v1 {
+                    include!("generated/spire.api.server.bundle.v1.rs");
+                }
+            }
+            /// `spire.api.server.entry.*`
+            pub mod entry {
+                /// Registration entries.
+                pub mod v1 {
+                    include!("generated/spire.api.server.entry.v1.rs");
+                }
+            }
+            /// `spire.api.server.svid.*`
+            pub mod svid {
+                /// Issuing.
+                pub mod v1 {
+                    include!("generated/spire.api.server.svid.v1.rs");
+                }
+            }
+        }
+    }
+}
+
+/// `landfast.*`
+pub mod landfast {
+    /// `landfast.agent.*`
+    pub mod agent {
+        /// What the agent answers on its admin socket.
+        pub mod v1 {
+            include!("generated/landfast.agent.v1.rs");
+        }
+    }
+}
+
+/// All of the above as an encoded `google.protobuf.FileDescriptorSet`, well-known types included.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin");
+
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod tests;
