@@ -89,7 +89,9 @@ fn field_numbers_and_types_are_those_on_the_wire() {
     }
 }
 
-const FIELDS: &[(&str, &[(i32, &str, Type)])] = &[
+type Field = (i32, &'static str, Type);
+
+const FIELDS: &[(&str, &[Field])] = &[
     (
         "X509SVID",
         &[

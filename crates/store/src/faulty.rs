@@ -1,0 +1,151 @@
+//! For tests: a disk that fails on script. It decides before each call whether that call fails; all others are real.
+//!
+//! Invariant: a refused call has no effect.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Contents, DirFiles, Files};
+
+/// One method of [`Files`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// [`Files::read`]
+    Read,
+    /// [`Files::create_temp`]
+    CreateTemp,
+    /// [`Files::write`]; half of the bytes are written before it fails.
+    Write,
+    /// [`Files::sync`]
+    Sync,
+    /// [`Files::rename`]
+    Rename,
+    /// [`Files::link`]
+    Link,
+    /// [`Files::sync_dir`]
+    SyncDir,
+    /// [`Files::remove`]
+    Remove,
+    /// [`Files::list`]
+    List,
+}
+
+impl Verb {
+    /// Every one.
+    pub const ALL: [Self; 9] = [
+        Self::Read,
+        Self::CreateTemp,
+        Self::Write,
+        Self::Sync,
+        Self::Rename,
+        Self::Link,
+        Self::SyncDir,
+        Self::Remove,
+        Self::List,
+    ];
+}
+
+/// What fails when. Clones share the script; the test keeps one and gives [`FaultyFiles`] another.
+#[derive(Clone, Debug, Default)]
+pub struct Script(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    failures: VecDeque<(Verb, io::ErrorKind)>,
+    calls: Vec<Verb>,
+}
+
+impl Script {
+    /// The next call of `verb` fails with `kind`, once. Failures of one verb queue up.
+    pub fn fail(&self, verb: Verb, kind: io::ErrorKind) {
+        self.state(|state| state.failures.push_back((verb, kind)));
+    }
+
+    /// Every call so far, failed ones included, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Verb> {
+        self.state(|state| state.calls.clone())
+    }
+
+    fn check(&self, verb: Verb) -> io::Result<()> {
+        self.state(|state| {
+            state.calls.push(verb);
+            let due = state.failures.iter().position(|(failing, _)| *failing == verb);
+            match due.and_then(|index| state.failures.remove(index)) {
+                Some((_, kind)) => Err(kind.into()),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Real files under a [`Script`]: `Store::open_with(dir, |files| FaultyFiles::new(files, script.clone()))`.
+#[derive(Debug)]
+pub struct FaultyFiles {
+    files: DirFiles,
+    script: Script,
+}
+
+impl FaultyFiles {
+    /// Fails as `script` says.
+    #[must_use]
+    pub const fn new(files: DirFiles, script: Script) -> Self {
+        Self { files, script }
+    }
+}
+
+impl Files for FaultyFiles {
+    fn read(&self, name: &str, limit: u64) -> io::Result<Option<Contents>> {
+        self.script.check(Verb::Read)?;
+        self.files.read(name, limit)
+    }
+
+    fn create_temp(&self, name: &str) -> io::Result<File> {
+        self.script.check(Verb::CreateTemp)?;
+        self.files.create_temp(name)
+    }
+
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.script.check(Verb::Write) {
+            self.files.write(file, &bytes[..bytes.len() / 2])?;
+            return Err(error);
+        }
+        self.files.write(file, bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        self.script.check(Verb::Sync)?;
+        self.files.sync(file)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.script.check(Verb::Rename)?;
+        self.files.rename(from, to)
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.script.check(Verb::Link)?;
+        self.files.link(from, to)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.script.check(Verb::SyncDir)?;
+        self.files.sync_dir()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.script.check(Verb::Remove)?;
+        self.files.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.script.check(Verb::List)?;
+        self.files.list()
+    }
+}

@@ -1,0 +1,317 @@
+//! A directory of small files that belong to one process.
+//!
+//! Invariant: while a [`Store`] is open no other process opens the same directory as one.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
+use zeroize::Zeroizing;
+
+use crate::{DirFiles, Files, StoreError};
+
+/// The largest file a store reads or writes: keys, chains, bundles and a node's entries are far below.
+pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Every call blocks on the disk: keep it off the async threads. Clones share one directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    files: Arc<dyn Files>,
+    temps: AtomicU64,
+    /// Holds the lock until the last clone is gone.
+    _lock: OwnedFd,
+}
+
+impl Store {
+    /// Opens `dir`, made with mode `0700` when missing, and removes what an interrupted write left behind.
+    ///
+    /// # Errors
+    /// The directory belongs to another user, others may write to it, or somebody has it open as a store.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let cannot = |source| StoreError::Directory {
+            path: dir.to_owned(),
+            source,
+        };
+        let fd = open_directory(dir)?;
+        let files = DirFiles::new(fd.try_clone().map_err(cannot)?);
+        Self::locked(dir, fd, Arc::new(files))
+    }
+
+    /// Like [`Store::open`], but reads and writes through `wrap(files)`; for tests that break the disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with<F: Files + 'static>(
+        dir: &Path,
+        wrap: impl FnOnce(DirFiles) -> F,
+    ) -> Result<Self, StoreError> {
+        let cannot = |source| StoreError::Directory {
+            path: dir.to_owned(),
+            source,
+        };
+        let fd = open_directory(dir)?;
+        let files = DirFiles::new(fd.try_clone().map_err(cannot)?);
+        Self::locked(dir, fd, Arc::new(wrap(files)))
+    }
+
+    fn locked(dir: &Path, lock: OwnedFd, files: Arc<dyn Files>) -> Result<Self, StoreError> {
+        let path = dir.to_owned();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            rustix::io::Errno::WOULDBLOCK => StoreError::InUse { path: path.clone() },
+            other => StoreError::Directory {
+                path: path.clone(),
+                source: other.into(),
+            },
+        })?;
+        let store = Self {
+            inner: Arc::new(Inner {
+                path,
+                files,
+                temps: AtomicU64::new(0),
+                _lock: lock,
+            }),
+        };
+        store.clean()?;
+        Ok(store)
+    }
+
+    /// The directory, as it was given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Reads a file; `None` when there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, is not a regular file of ours, can be read by others, or is larger than [`MAX_FILE_BYTES`].
+    pub fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let path = self.file(name)?;
+        let found = match self.inner.files.read(name, MAX_FILE_BYTES) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Err(StoreError::NotAFile { path });
+            }
+            Err(source) => return Err(StoreError::CannotRead { path, source }),
+        };
+        if !found.regular {
+            return Err(StoreError::NotAFile { path });
+        }
+        let us = rustix::process::geteuid().as_raw();
+        if found.owner != us {
+            return Err(StoreError::ForeignFile {
+                path,
+                owner: found.owner,
+                us,
+            });
+        }
+        if found.mode & 0o077 != 0 {
+            return Err(StoreError::TooOpen {
+                path,
+                mode: found.mode,
+            });
+        }
+        if found.bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(StoreError::TooLarge {
+                path,
+                limit: MAX_FILE_BYTES,
+            });
+        }
+        Ok(Some(found.bytes))
+    }
+
+    /// Gives the file this content, durably, mode `0600`.
+    ///
+    /// # Errors
+    /// [`StoreError::CannotWrite`]: the old content is untouched. [`StoreError::NotDurable`]: the new one is in place, but a power
+    /// cut may undo it.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.publish(name, bytes, |files, temp| files.rename(temp, name))
+    }
+
+    /// Writes a file that must not exist yet, durably, mode `0600`.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], else as [`Store::replace`].
+    pub fn create(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let created = self.publish(name, bytes, |files, temp| {
+            // A link, unlike a rename, fails when the name is taken, also by a process that does not know our lock.
+            files.link(temp, name)?;
+            // The file is there; a second name that stays behind is cleaned at the next start.
+            let _cleaned_later = files.remove(temp);
+            Ok(())
+        });
+        created.map_err(|error| match error {
+            StoreError::CannotWrite { path, source } if source.kind() == io::ErrorKind::AlreadyExists => {
+                StoreError::Exists { path }
+            }
+            other => other,
+        })
+    }
+
+    /// Like [`Store::create`], but content with the file's bytes being exactly these already.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when they are others.
+    pub fn create_idempotent(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        match self.create(name, bytes) {
+            Err(StoreError::Exists { path }) => match self.read(name)? {
+                // Whoever wrote it may not have come to the last step.
+                Some(found) if found.as_slice() == bytes => self.sync_dir(path),
+                _ => Err(StoreError::Exists { path }),
+            },
+            other => other,
+        }
+    }
+
+    /// Removes a file, durably. One that is not there is fine.
+    ///
+    /// # Errors
+    /// [`StoreError::CannotRemove`]: it is still there. [`StoreError::NotDurable`]: a power cut may bring it back.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.file(name)?;
+        match self.inner.files.remove(name) {
+            Ok(()) => self.sync_dir(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(StoreError::CannotRemove { path, source }),
+        }
+    }
+
+    /// The names of all files, sorted.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = self.names()?;
+        names.retain(|name| valid(name));
+        Ok(names)
+    }
+
+    fn publish(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        adopt: impl FnOnce(&dyn Files, &str) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let path = self.file(name)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(StoreError::TooLarge {
+                path,
+                limit: MAX_FILE_BYTES,
+            });
+        }
+        let files = &*self.inner.files;
+        let temp = format!(
+            ".{name}.{}{TEMP}",
+            self.inner.temps.fetch_add(1, Ordering::Relaxed)
+        );
+        let written = write_temp(files, &temp, bytes).and_then(|()| adopt(files, &temp));
+        if let Err(source) = written {
+            // Best effort: what cannot be removed now is removed at the next start.
+            let _cleaned_later = files.remove(&temp);
+            return Err(StoreError::CannotWrite { path, source });
+        }
+        self.sync_dir(path)
+    }
+
+    fn sync_dir(&self, path: PathBuf) -> Result<(), StoreError> {
+        self.inner
+            .files
+            .sync_dir()
+            .map_err(|source| StoreError::NotDurable { path, source })
+    }
+
+    /// With the lock held nobody is writing, so every temporary file is left over.
+    fn clean(&self) -> Result<(), StoreError> {
+        for name in self
+            .names()?
+            .iter()
+            .filter(|name| name.starts_with('.') && name.ends_with(TEMP))
+        {
+            self.inner
+                .files
+                .remove(name)
+                .map_err(|source| StoreError::CannotRemove {
+                    path: self.inner.path.join(name),
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.files.list().map_err(|source| StoreError::Directory {
+            path: self.inner.path.clone(),
+            source,
+        })
+    }
+
+    fn file(&self, name: &str) -> Result<PathBuf, StoreError> {
+        if valid(name) {
+            Ok(self.inner.path.join(name))
+        } else {
+            Err(StoreError::BadName {
+                name: name.to_owned(),
+            })
+        }
+    }
+}
+
+fn write_temp(files: &dyn Files, temp: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = files.create_temp(temp)?;
+    files.write(&mut file, bytes)?;
+    files.sync(&file)
+}
+
+fn open_directory(dir: &Path) -> Result<OwnedFd, StoreError> {
+    let path = || dir.to_owned();
+    let cannot = |source| StoreError::Directory { path: path(), source };
+    // The directory itself may be a link: systemd's StateDirectory= of a dynamic user is one. What it leads to is checked.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(cannot)?;
+    let file = File::open(dir).map_err(cannot)?;
+    let found = file.metadata().map_err(cannot)?;
+    if !found.is_dir() {
+        return Err(cannot(io::ErrorKind::NotADirectory.into()));
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if found.uid() != us {
+        return Err(StoreError::ForeignDirectory {
+            path: path(),
+            owner: found.uid(),
+            us,
+        });
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err(StoreError::WritableDirectory {
+            path: path(),
+            mode: found.mode() & 0o7777,
+        });
+    }
+    Ok(file.into())
+}
+
+/// One path component, not hidden: hidden names are our temporary files.
+fn valid(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 200 && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
+
+const TEMP: &str = ".tmp";
+
+#[cfg(test)]
+mod tests;
