@@ -1,0 +1,318 @@
+//! JWT-SVIDs. Invariant: a [`JwtSvid`] from [`verify`] was signed by a JWT key of its subject's own trust domain, for
+//! this audience, and had not expired.
+
+mod parse;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+
+use crate::bundle_set::BundleSet;
+use crate::der;
+use crate::id::{IdError, SpiffeId};
+use crate::key::{KeyError, Signer};
+use crate::public_key::verify_signature;
+use crate::trust_domain::TrustDomain;
+use crate::unix_time::UnixTime;
+
+/// What a token is built from.
+#[derive(Debug, Clone, Copy)]
+pub struct JwtParams<'a> {
+    /// Whose token it is; with a path.
+    pub sub: &'a SpiffeId,
+    /// Whom it is for; at least one, none empty.
+    pub aud: &'a [String],
+    /// From when on it is refused.
+    pub exp: UnixTime,
+    /// When it was made, back-dated for slow clocks.
+    pub iat: UnixTime,
+    /// Issuer URL, for those who look keys up by OIDC discovery.
+    pub iss: Option<&'a str>,
+    /// A name of this token, for records.
+    pub jti: Option<&'a str>,
+}
+
+/// Signs a token: ES256, header `alg`, `kid`, `typ=JWT` and nothing else, no `nbf`.
+///
+/// # Errors
+/// When the subject has no path, the audience or key ID is empty, the times are not in order, or the signer fails.
+pub fn sign(p: &JwtParams<'_>, key_id: &str, signer: &dyn Signer) -> Result<String, JwtError> {
+    if p.sub.path().is_empty() {
+        return Err(JwtError::NoPath);
+    }
+    if p.aud.is_empty() || p.aud.iter().any(String::is_empty) {
+        return Err(JwtError::NoAudience);
+    }
+    if key_id.is_empty() {
+        return Err(JwtError::NoKeyId);
+    }
+    if p.iat.as_secs() < 0 || p.exp <= p.iat {
+        return Err(JwtError::Claim { claim: "exp" });
+    }
+    let header = json!({"alg": "ES256", "kid": key_id, "typ": "JWT"});
+    let mut claims =
+        json!({"sub": p.sub.as_str(), "aud": p.aud, "exp": p.exp.as_secs(), "iat": p.iat.as_secs()});
+    if let Some(iss) = p.iss {
+        claims["iss"] = iss.into();
+    }
+    if let Some(jti) = p.jti {
+        claims["jti"] = jti.into();
+    }
+    let b64 = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let mut token = format!("{}.{}", b64(header), b64(claims));
+    let signature = signer
+        .sign(token.as_bytes())
+        .map_err(|source| JwtError::Signing { source })?;
+    let fixed = fixed_p256(&signature).ok_or(JwtError::Signing {
+        source: KeyError::Malformed,
+    })?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(fixed, &mut token);
+    if token.len() > MAX_TOKEN {
+        return Err(JwtError::TooLarge { bytes: token.len() });
+    }
+    Ok(token)
+}
+
+/// SEQUENCE { r, s } to r‖s, each 32 bytes.
+fn fixed_p256(signature: &[u8]) -> Option<[u8; 64]> {
+    let (content, after) = der::read(signature, der::SEQUENCE)?;
+    let (r, rest) = der::read_unsigned(content)?;
+    let (s, rest) = der::read_unsigned(rest)?;
+    if !after.is_empty() || !rest.is_empty() || r.len() > 32 || s.len() > 32 {
+        return None;
+    }
+    let mut out = [0; 64];
+    out[32 - r.len()..32].copy_from_slice(r);
+    out[64 - s.len()..].copy_from_slice(s);
+    Some(out)
+}
+
+/// A JWT-SVID: the token and what it says.
+#[derive(Clone)]
+pub struct JwtSvid {
+    id: SpiffeId,
+    audience: Vec<String>,
+    expires_at: UnixTime,
+    issued_at: Option<UnixTime>,
+    not_before: Option<UnixTime>,
+    key_id: String,
+    claims: Map<String, Value>,
+    token: String,
+}
+
+impl JwtSvid {
+    /// The subject.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// Whom it is for; never empty.
+    pub fn audience(&self) -> &[String] {
+        &self.audience
+    }
+
+    /// From when on it is refused.
+    pub fn expires_at(&self) -> UnixTime {
+        self.expires_at
+    }
+
+    /// When it says that it was made.
+    pub fn issued_at(&self) -> Option<UnixTime> {
+        self.issued_at
+    }
+
+    /// The key that it says has signed it.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// All claims.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// The token itself: whoever holds it is the subject.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+/// Never the token: logs are not a place for bearer secrets.
+impl std::fmt::Debug for JwtSvid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "JwtSvid({}, for {:?}, until {})",
+            self.id, self.audience, self.expires_at
+        )
+    }
+}
+
+/// Verifies a token for one audience at `now`, with the JWT keys of the subject's own trust domain.
+///
+/// Strict: compact form, at most 16 KiB, header `alg` (ES256, ES384, RS256), `kid` and `typ` only, no member twice,
+/// `exp`, `nbf` and `iat` whole non-negative numbers in plain digits, no leeway. `nbf` is honoured when present. `iat`
+/// is not judged: it says when a token was made, not from when it holds, and clocks of plants lag.
+///
+/// # Errors
+/// The first rule that is broken; shape first, then key and signature, then times and audience.
+pub fn verify(token: &str, bundles: &BundleSet, audience: &str, now: UnixTime) -> Result<JwtSvid, JwtError> {
+    if audience.is_empty() {
+        return Err(JwtError::NoAudience);
+    }
+    let parsed = parse::token(token)?;
+    let svid = parsed.svid;
+    let trust_domain = svid.id.trust_domain();
+    let bundle = bundles.get(trust_domain).ok_or_else(|| JwtError::NoBundle {
+        trust_domain: trust_domain.clone(),
+    })?;
+    let authority = bundle
+        .jwt_authority(&svid.key_id)
+        .ok_or_else(|| JwtError::UnknownKey {
+            key_id: svid.key_id.clone(),
+        })?;
+    if authority.expires_at.is_some_and(|end| now >= end) {
+        return Err(JwtError::KeyExpired { key_id: svid.key_id });
+    }
+    verify_signature(
+        &authority.public_key,
+        parsed.scheme,
+        parsed.signed.as_bytes(),
+        &parsed.signature,
+    )
+    .map_err(|source| JwtError::Signature { source })?;
+    if now >= svid.expires_at {
+        return Err(JwtError::Expired {
+            expires_at: svid.expires_at,
+        });
+    }
+    if let Some(not_before) = svid.not_before.filter(|start| now < *start) {
+        return Err(JwtError::NotYetValid { not_before });
+    }
+    if !svid.audience.iter().any(|a| a == audience) {
+        return Err(JwtError::WrongAudience);
+    }
+    Ok(svid)
+}
+
+/// Reads a token without verifying it: for the holder of a token of its own, and to show one to a human. Never for a
+/// decision about somebody else.
+///
+/// # Errors
+/// When its shape is refused, as in [`verify`].
+pub fn parse_unverified(token: &str) -> Result<JwtSvid, JwtError> {
+    Ok(parse::token(token)?.svid)
+}
+
+/// Why a token is refused or cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JwtError {
+    /// More than 16 KiB.
+    #[error("the token has {bytes} bytes, more than accepted")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Not three parts.
+    #[error("the token is not in compact form")]
+    Form,
+    /// A part that is not base64url, or is padded.
+    #[error("the {part} is not base64url without padding")]
+    Base64 {
+        /// Which part.
+        part: &'static str,
+    },
+    /// A part that is no strict JSON object.
+    #[error("the {part} is no JSON object without repeated members")]
+    Json {
+        /// Which part.
+        part: &'static str,
+        /// Where it breaks.
+        source: serde_json::Error,
+    },
+    /// A header other than `alg`, `kid`, `typ` (JWT-SVID §2).
+    #[error("header {name:?} may not stand in a JWT-SVID")]
+    Header {
+        /// Its name.
+        name: String,
+    },
+    /// An algorithm other than ES256, ES384, RS256.
+    #[error("the token is signed with an algorithm that is not accepted")]
+    Algorithm,
+    /// `typ` is neither JWT nor JOSE.
+    #[error("the type of the token is neither JWT nor JOSE")]
+    Type,
+    /// `kid` is missing, empty or no string.
+    #[error("the token names no key")]
+    NoKeyId,
+    /// A claim that is missing or of the wrong kind.
+    #[error("claim {claim} is missing or of the wrong kind")]
+    Claim {
+        /// Its name.
+        claim: &'static str,
+    },
+    /// `sub` is no SPIFFE ID.
+    #[error("the subject is no SPIFFE ID")]
+    Subject {
+        /// Which rule it breaks.
+        source: IdError,
+    },
+    /// `sub` has no path: a trust domain is nobody.
+    #[error("the SPIFFE ID of the subject has no path")]
+    NoPath,
+    /// No audience was given.
+    #[error("the audience is empty")]
+    NoAudience,
+    /// No bundle of the subject's trust domain.
+    #[error("no bundle of trust domain {trust_domain}")]
+    NoBundle {
+        /// The subject's.
+        trust_domain: TrustDomain,
+    },
+    /// The subject's trust domain has no such JWT key.
+    #[error("the trust domain of the subject has no JWT key {key_id:?}")]
+    UnknownKey {
+        /// The `kid`.
+        key_id: String,
+    },
+    /// The key is past its time.
+    #[error("the JWT key {key_id:?} has expired")]
+    KeyExpired {
+        /// The `kid`.
+        key_id: String,
+    },
+    /// The signature is wrong, or the key does not fit the algorithm.
+    #[error("the token is not signed by the key it names")]
+    Signature {
+        /// Why.
+        source: KeyError,
+    },
+    /// At or after `exp`.
+    #[error("the token expired at {expires_at}")]
+    Expired {
+        /// Its `exp`.
+        expires_at: UnixTime,
+    },
+    /// Before `nbf`.
+    #[error("the token is not valid before {not_before}")]
+    NotYetValid {
+        /// Its `nbf`.
+        not_before: UnixTime,
+    },
+    /// For somebody else.
+    #[error("the token is for another audience")]
+    WrongAudience,
+    /// Signing failed.
+    #[error("the token cannot be signed")]
+    Signing {
+        /// Why.
+        source: KeyError,
+    },
+}
+
+pub(crate) const MAX_TOKEN: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;

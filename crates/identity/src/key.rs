@@ -1,0 +1,160 @@
+//! Private keys that we generate. Invariant: EC P-256 only; the encoded key is wiped on drop, never cloned, never printed.
+
+use std::fmt;
+
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use zeroize::Zeroizing;
+
+use crate::pem;
+use crate::public_key::PublicKey;
+
+/// What signs: a private key in memory, or the server's key manager in front of one.
+pub trait Signer: Send + Sync {
+    /// The public half; EC P-256.
+    fn public_key(&self) -> PublicKey;
+
+    /// Signs with ECDSA P-256 and SHA-256, ASN.1 DER.
+    ///
+    /// # Errors
+    /// When the key cannot be used now.
+    fn sign(&self, data: &[u8]) -> Result<Vec<u8>, KeyError>;
+}
+
+/// An EC P-256 private key.
+///
+/// The PKCS#8 bytes are wiped on drop. ring keeps the scalar besides, and does not wipe it: memory of a process is
+/// not a place that this type can defend.
+pub struct PrivateKey {
+    pkcs8: Zeroizing<Vec<u8>>,
+    pair: EcdsaKeyPair,
+    public: PublicKey,
+}
+
+impl PrivateKey {
+    /// A fresh key from the system's random source.
+    ///
+    /// # Errors
+    /// When that source fails.
+    pub fn generate() -> Result<Self, KeyError> {
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
+            .map_err(|_unspecified| KeyError::Random)?;
+        Self::from_pkcs8_der(document.as_ref().to_vec())
+    }
+
+    /// Reads an unencrypted PKCS#8 key that holds its public half, as OpenSSL and Go write it.
+    ///
+    /// # Errors
+    /// When it is malformed, of another algorithm, or its halves do not belong together.
+    pub fn from_pkcs8_der(der: Vec<u8>) -> Result<Self, KeyError> {
+        let pkcs8 = Zeroizing::new(der);
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8, &SystemRandom::new())
+            .map_err(|e| KeyError::Rejected {
+                reason: e.to_string(),
+            })?;
+        let public = PublicKey::from_p256_point(pair.public_key().as_ref())?;
+        Ok(Self { pkcs8, pair, public })
+    }
+
+    /// Reads the first `PRIVATE KEY` block of a PEM text.
+    ///
+    /// # Errors
+    /// When there is none, or as [`PrivateKey::from_pkcs8_der`].
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        let der = pem::first(text, pem::PRIVATE_KEY).ok_or(KeyError::NoPem)?;
+        Self::from_pkcs8_der(der.to_vec())
+    }
+
+    /// The PKCS#8 encoding.
+    pub fn as_pkcs8_der(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        self.public.clone()
+    }
+
+    /// Signs with ECDSA P-256 and SHA-256, ASN.1 DER.
+    ///
+    /// # Errors
+    /// When the random source fails.
+    pub fn sign_sha256(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let signature = self
+            .pair
+            .sign(&SystemRandom::new(), message)
+            .map_err(|_unspecified| KeyError::Random)?;
+        Ok(signature.as_ref().to_vec())
+    }
+
+    /// The key as a `PRIVATE KEY` block.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        pem::encode(pem::PRIVATE_KEY, &self.pkcs8)
+    }
+}
+
+impl Signer for PrivateKey {
+    fn public_key(&self) -> PublicKey {
+        self.public.clone()
+    }
+
+    fn sign(&self, data: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.sign_sha256(data)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
+/// What can be wrong with a key or a signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The encoding is broken.
+    #[error("the key is malformed")]
+    Malformed,
+    /// Neither P-256, P-384 nor RSA.
+    #[error("the key is neither EC P-256, EC P-384 nor RSA")]
+    Unsupported,
+    /// An RSA key that is too short to trust or too long to compute with.
+    #[error("the RSA key has {bits} bits, accepted are 2048 to 8192")]
+    RsaSize {
+        /// Bits of its modulus.
+        bits: usize,
+    },
+    /// A private key that ring refuses.
+    #[error("the private key is not a usable EC or RSA key in PKCS#8: {reason}")]
+    Rejected {
+        /// ring's reason.
+        reason: String,
+    },
+    /// A PEM text without the expected block.
+    #[error("the text holds no such PEM block")]
+    NoPem,
+    /// No random numbers, so no signature.
+    #[error("the system's random source failed")]
+    Random,
+    /// The key is of another kind than the signature algorithm.
+    #[error("the key does not fit the signature algorithm")]
+    WrongScheme,
+    /// The signature does not verify.
+    #[error("the signature is wrong")]
+    BadSignature,
+    /// A signer behind [`Signer`] failed.
+    #[error("the signer failed: {reason}")]
+    Signer {
+        /// What it said.
+        reason: String,
+    },
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    out
+}
+
+#[cfg(test)]
+mod tests;
