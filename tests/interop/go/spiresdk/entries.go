@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	entryv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/entry/v1"
@@ -53,6 +54,30 @@ func (w *world) mustCreate(entries ...*types.Entry) error {
 		entries[i].Id = result.Entry.Id
 	}
 	return nil
+}
+
+// mustCreateFor also waits until the node may have them: a server may look for changes every few seconds only.
+func (w *world) mustCreateFor(n *node, entries ...*types.Entry) error {
+	if err := w.mustCreate(entries...); err != nil {
+		return err
+	}
+	var seen map[string]bool
+	for until := time.Now().Add(12 * time.Second); time.Now().Before(until); time.Sleep(200 * time.Millisecond) {
+		ctx, cancel := w.short()
+		answer, err := entryv1.NewEntryClient(n.conn).GetAuthorizedEntries(ctx, &entryv1.GetAuthorizedEntriesRequest{})
+		cancel()
+		if err != nil {
+			return err
+		}
+		seen = map[string]bool{}
+		for _, entry := range answer.Entries {
+			seen[entry.Id] = true
+		}
+		if !slices.ContainsFunc(entries, func(e *types.Entry) bool { return !seen[e.Id] }) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the node may not have all of %d entries, but %d others", len(entries), len(seen))
 }
 
 func (w *world) remove(ids ...string) ([]*entryv1.BatchDeleteEntryResponse_Result, error) {
@@ -162,7 +187,7 @@ func (w *world) badEntries() error {
 		"ID without path":    func(e *types.Entry) { e.SpiffeId.Path = "" },
 		"ID with dot path":   func(e *types.Entry) { e.SpiffeId.Path = "/a/../b" },
 		"negative TTL":       func(e *types.Entry) { e.X509SvidTtl = -1 },
-		"DNS name":           func(e *types.Entry) { e.DnsNames = []string{"not a name"} },
+		"DNS name":           func(e *types.Entry) { e.DnsNames = []string{"a..b"} },
 		"hint of 1025 bytes": func(e *types.Entry) { e.Hint = strings.Repeat("h", 1025) },
 		"entry ID":           func(e *types.Entry) { e.Id = "a/b" },
 	}
@@ -207,14 +232,14 @@ func (w *world) entryLists() error {
 		"hint":      {&entryv1.ListEntriesRequest_Filter{ByHint: wrapperspb.String("sdk-hint")}, made[1:2]},
 		"downstream": {&entryv1.ListEntriesRequest_Filter{
 			ByParentId: parent, ByDownstream: wrapperspb.Bool(true)}, made[2:]},
-		"exact selectors": {&entryv1.ListEntriesRequest_Filter{BySelectors: &types.SelectorMatch{
+		"exact selectors": {&entryv1.ListEntriesRequest_Filter{ByParentId: parent, BySelectors: &types.SelectorMatch{
 			Selectors: made[0].Selectors, Match: types.SelectorMatch_MATCH_EXACT}}, made[:1]},
-		"superset of selectors": {&entryv1.ListEntriesRequest_Filter{BySelectors: &types.SelectorMatch{
+		"superset of selectors": {&entryv1.ListEntriesRequest_Filter{ByParentId: parent, BySelectors: &types.SelectorMatch{
 			Selectors: made[0].Selectors[:1], Match: types.SelectorMatch_MATCH_SUPERSET}}, made},
-		"subset of selectors": {&entryv1.ListEntriesRequest_Filter{BySelectors: &types.SelectorMatch{
+		"subset of selectors": {&entryv1.ListEntriesRequest_Filter{ByParentId: parent, BySelectors: &types.SelectorMatch{
 			Selectors: append(slices.Clone(made[0].Selectors), made[1].Selectors...),
 			Match:     types.SelectorMatch_MATCH_SUBSET}}, made[:2]},
-		"any selector": {&entryv1.ListEntriesRequest_Filter{BySelectors: &types.SelectorMatch{
+		"any selector": {&entryv1.ListEntriesRequest_Filter{ByParentId: parent, BySelectors: &types.SelectorMatch{
 			Selectors: made[1].Selectors[1:], Match: types.SelectorMatch_MATCH_ANY}}, made[1:2]},
 	}
 	for name, c := range filters {

@@ -178,7 +178,10 @@ func post(w *world, conn *grpc.ClientConn) error {
 func (w *world) newX509() error {
 	first, second, stranger := w.workload(w.node.id, "one"), w.workload(w.node.id, "two"), w.sample("stranger")
 	first.X509SvidTtl, first.DnsNames = 77, []string{"one.plant.test"}
-	if err := w.mustCreate(first, second, stranger); err != nil {
+	if err := w.mustCreate(stranger); err != nil {
+		return err
+	}
+	if err := w.mustCreateFor(w.node, first, second); err != nil {
 		return err
 	}
 	defer w.remove(first.Id, second.Id, stranger.Id)
@@ -230,7 +233,10 @@ func (w *world) newX509() error {
 
 func (w *world) newJWT() error {
 	entry, stranger := w.workload(w.node.id, "jwt"), w.sample("jwt-stranger")
-	if err := w.mustCreate(entry, stranger); err != nil {
+	if err := w.mustCreate(stranger); err != nil {
+		return err
+	}
+	if err := w.mustCreateFor(w.node, entry); err != nil {
 		return err
 	}
 	defer w.remove(entry.Id, stranger.Id)

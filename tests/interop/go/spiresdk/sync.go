@@ -22,7 +22,7 @@ var agentMask = &types.EntryMask{
 func (w *world) syncShort() error {
 	entry := w.workload(w.node.id, "short")
 	entry.Hint = "short"
-	if err := w.mustCreate(entry); err != nil {
+	if err := w.mustCreateFor(w.node, entry); err != nil {
 		return err
 	}
 	defer w.remove(entry.Id)
@@ -98,7 +98,7 @@ func (w *world) syncLong() error {
 	}
 	var ids []string
 	for part := range slices.Chunk(made, 200) {
-		if err := w.mustCreate(part...); err != nil {
+		if err := w.mustCreateFor(w.node, part...); err != nil {
 			return err
 		}
 		for _, entry := range part {

@@ -66,13 +66,13 @@ func (w *world) talk(wantServer, wantClient spiffeid.ID) error {
 		return err
 	}
 	answer, err := io.ReadAll(conn)
-	if err != nil {
+	if err = errors.Join(err, <-served); err != nil {
 		return err
 	}
 	if want := w.second.String() + " sent reading"; string(answer) != want {
 		return fmt.Errorf("answer %q", answer)
 	}
-	return <-served
+	return nil
 }
 
 func answerOne(listener net.Listener) error {
@@ -86,7 +86,7 @@ func answerOne(listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	peer, err := spiffetls.PeerIDFromConn(conn)
+	peer, err := spiffetls.PeerIDFromConnectionState(conn.(*tls.Conn).ConnectionState())
 	if err != nil {
 		return err
 	}
