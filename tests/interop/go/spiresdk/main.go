@@ -1,11 +1,15 @@
 // Command spiresdk is to Landfast's server what a SPIRE agent and the spire-server command are to theirs: it makes the calls
 // of both, in the agent's order, through the published SDK, and looks at codes, messages and details, which they act upon.
 //
-// It names everything it makes `sdk-…` and removes it at the end: other clients use the same server at the same time.
+// It names everything it makes `sdk…` and removes it at the end: other clients use the same server at the same time.
+// Three checks ask for more than SPIRE gives: a lost reply to a join token, the loss of admin rights at once, and paging
+// among downstream entries.
 package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
@@ -25,9 +29,18 @@ type world struct {
 	bundle  *spiffebundle.Bundle // read over the admin socket
 	node    *node                // attested with a join token
 	banned  *node
+	devices string // a folder of device certificates
+	device  *node  // attested with one of them
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "make-devices" {
+		if err := makeDevices(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 110*time.Second)
 	defer cancel()
 	w := &world{
@@ -35,6 +48,7 @@ func main() {
 		domain:  spiffeid.RequireTrustDomainFromString(report.Env("INTEROP_TRUST_DOMAIN")),
 		foreign: spiffeid.RequireTrustDomainFromString(report.Env("INTEROP_FOREIGN_TRUST_DOMAIN")),
 		address: report.Env("INTEROP_SERVER_ADDRESS"),
+		devices: report.Env("INTEROP_DEVICES"),
 	}
 
 	r := report.New("spire-api-sdk")
@@ -66,6 +80,11 @@ func main() {
 	r.Check("admin: list, show and count agents", w.agents)
 	r.Check("admin: ban", w.ban)
 	r.Check("admin: evict", w.evict)
+	r.Check("x509pop: RSA and ECDSA devices", w.popAttest)
+	r.Check("x509pop: another key, another authority, no chain refused", w.popRefused)
+	r.Check("x509pop: attest again instead of renewing", w.popAgain)
+	r.Check("x509pop: entries by a node alias", w.nodeAlias)
+	r.Check("x509pop: ban outlives attestation, eviction lifts it", w.popBan)
 	r.Check("admin: evicted and banned agents are gone from the list", w.cleanUp)
 	r.Close()
 }

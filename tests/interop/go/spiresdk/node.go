@@ -307,6 +307,13 @@ func wantReason(err error, want types.PermissionDeniedDetails_Reason) error {
 	if err := report.WantCode(err, codes.PermissionDenied, "authorization denied for method"); err != nil {
 		return err
 	}
+	return wantDetail(err, want)
+}
+
+func wantDetail(err error, want types.PermissionDeniedDetails_Reason) error {
+	if err := report.WantCode(err, codes.PermissionDenied); err != nil {
+		return err
+	}
 	for _, detail := range status.Convert(err).Details() {
 		if denied, ok := detail.(*types.PermissionDeniedDetails); ok {
 			if denied.Reason != want {
