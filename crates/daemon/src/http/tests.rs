@@ -1,0 +1,157 @@
+//! The pages, and clients that do not behave. In-memory streams where time matters.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::*;
+
+fn health(health: Health) -> (watch::Sender<Health>, watch::Receiver<Health>) {
+    watch::channel(health)
+}
+
+async fn exchange(request: &str, state: Health) -> String {
+    let recorder = crate::metrics::recorder();
+    metrics::with_local_recorder(&recorder, || {
+        metrics::counter!("landfast_test_total").increment(3);
+        metrics::histogram!("landfast_test_seconds").record(0.002);
+    });
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    let (_sender, receiver) = health(state);
+    client.write_all(request.as_bytes()).await.unwrap();
+    serve_connection(server, &Metrics::of(&recorder), &receiver).await;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pages_say_how_the_process_stands() {
+    let ready = Health::ready();
+    let not = Health::not_ready("waiting for the server");
+    assert!(
+        exchange(&get("/live"), not.clone())
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    let answer = exchange(&get("/ready"), ready.clone()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nready\n"),
+        "{answer}"
+    );
+    let answer = exchange(&get("/ready"), not).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: waiting for the server\n"),
+        "{answer}"
+    );
+    assert!(exchange(&get("/"), ready).await.starts_with("HTTP/1.1 404 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_are_rendered_with_buckets() {
+    let answer = exchange(&get("/metrics"), Health::ready()).await;
+    assert!(answer.contains("landfast_test_total 3"), "{answer}");
+    assert!(
+        answer.contains("landfast_test_seconds_bucket{le=\"0.0025\"} 1"),
+        "{answer}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_a_read_is_refused() {
+    let answer = exchange(
+        "POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+        Health::ready(),
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"),
+        "{answer}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_finishes_its_request_is_cut_off() {
+    let recorder = crate::metrics::recorder();
+    let (mut client, server) = tokio::io::duplex(1024);
+    let (_sender, receiver) = health(Health::ready());
+    client.write_all(b"GET /metrics HTT").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    serve_connection(server, &Metrics::of(&recorder), &receiver).await;
+    assert_eq!(begun.elapsed(), HEADER_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_without_end_are_refused() {
+    let long = format!(
+        "GET /live HTTP/1.1\r\nx: {}\r\n\r\n",
+        "a".repeat(2 * MAX_HEADER_BYTES)
+    );
+    assert!(
+        exchange(&long, Health::ready())
+            .await
+            .starts_with("HTTP/1.1 431 ")
+    );
+}
+
+#[tokio::test]
+async fn a_client_beyond_the_bound_is_not_accepted_until_a_place_is_free() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let permits = Arc::new(Semaphore::new(1));
+    let _first = TcpStream::connect(address).await.unwrap();
+    let (_stream, permit) = accept(&listener, &permits).await.unwrap();
+    let second = TcpStream::connect(address).await.unwrap();
+    tokio::select! {
+        biased;
+        _ = accept(&listener, &permits) => panic!("accepted beyond the bound"),
+        () = settle() => {}
+    }
+    drop(permit);
+    let (stream, _permit) = accept(&listener, &permits).await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), second.local_addr().unwrap());
+}
+
+/// The event loop has turned: what another connection could deliver by now has been delivered.
+async fn settle() {
+    for _ in 0..3 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        server.read_u8().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn it_serves_over_tcp_and_shutdown_cuts_who_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let recorder = crate::metrics::recorder();
+    let (_sender, receiver) = health(Health::ready());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = serve_http(listener, Metrics::of(&recorder), receiver, async {
+        stopped.await.unwrap();
+    });
+    let clients = async {
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET ").await.unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(get("/live").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("live\n"), "{answer}");
+        stop.send(()).unwrap();
+        idle
+    };
+    let (served, mut idle) = tokio::join!(served, clients);
+    served.unwrap();
+    let mut rest = Vec::new();
+    // A reset is an end, too.
+    drop(idle.read_to_end(&mut rest).await);
+    assert_eq!(rest, b"");
+}
