@@ -1,0 +1,246 @@
+//! `/proc/PID` of a pinned process, through one directory descriptor.
+//!
+//! Invariant: the descriptor was opened while the process's pidfd was alive, so it never shows another process; reads are bounded.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use crate::PinError;
+
+/// An open `/proc/PID`. Meant to be short-lived: it costs a descriptor.
+#[derive(Debug)]
+pub struct ProcDir {
+    pid: i32,
+    dir: OwnedFd,
+}
+
+/// The credentials of a process, from its `status`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProcStatus {
+    /// User IDs.
+    pub uid: Ids,
+    /// Group IDs.
+    pub gid: Ids,
+    /// Supplementary groups; the kernel allows 65,536.
+    pub groups: Vec<u32>,
+}
+
+/// The four IDs of a `Uid:` or `Gid:` line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ids {
+    /// Who started it.
+    pub real: u32,
+    /// Who it acts as.
+    pub effective: u32,
+    /// Who it can become again.
+    pub saved: u32,
+    /// Who it is for files.
+    pub filesystem: u32,
+}
+
+impl ProcDir {
+    /// Opens `/proc/pid`. The caller must check afterwards that the pidfd is alive.
+    pub(crate) fn open(pid: i32) -> Result<Self, PinError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()) {
+            Ok(dir) => Ok(Self { pid, dir }),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH) => Err(PinError::Exited { pid }),
+            Err(errno) => Err(PinError::io("open the folder in /proc", pid)(errno.into())),
+        }
+    }
+
+    /// The process's ID.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Reads a file of the folder, at most 256 KiB of it.
+    ///
+    /// # Errors
+    /// The kernel's: no such file, no permission, or `ESRCH` when the process has exited; `FileTooLarge` beyond the bound.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.open_file(name)?
+            .take(MAX_READ + 1)
+            .read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_READ {
+            Err(io::ErrorKind::FileTooLarge.into())
+        } else {
+            Ok(content)
+        }
+    }
+
+    /// Where a link of the folder (`exe`, `ns/pid`) points. For `exe` only a text: open it with [`Self::open_exe`].
+    ///
+    /// # Errors
+    /// The kernel's; without CAP_SYS_PTRACE, permission for a process of another user.
+    pub fn read_link(&self, name: &str) -> io::Result<PathBuf> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let link = rustix::fs::readlinkat(&self.dir, name, Vec::new())?;
+        Ok(std::ffi::OsString::from_vec(link.into_bytes()).into())
+    }
+
+    /// Opens the executable itself, whatever its path says now.
+    ///
+    /// # Errors
+    /// The kernel's; without CAP_SYS_PTRACE, permission for a process of another user.
+    pub fn open_exe(&self) -> io::Result<File> {
+        self.open_file("exe")
+    }
+
+    /// Device and inode of the executable.
+    ///
+    /// # Errors
+    /// As [`Self::open_exe`].
+    pub fn exe_id(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::statat(&self.dir, "exe", AtFlags::empty())?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// User, group and supplementary groups.
+    ///
+    /// # Errors
+    /// The process has exited, or the file has an unknown form.
+    pub fn status(&self) -> Result<ProcStatus, PinError> {
+        let content = self
+            .read("status")
+            .map_err(PinError::io("read the status", self.pid))?;
+        parse_status(&content).ok_or(PinError::Unreadable {
+            pid: self.pid,
+            file: "status",
+        })
+    }
+
+    /// Start time in clock ticks since boot (field 22 of `stat`).
+    ///
+    /// # Errors
+    /// The process has exited, or the file has an unknown form.
+    pub fn start_time(&self) -> Result<u64, PinError> {
+        let content = self
+            .read("stat")
+            .map_err(PinError::io("read the start time", self.pid))?;
+        parse_start_time(&content).ok_or(PinError::Unreadable {
+            pid: self.pid,
+            file: "stat",
+        })
+    }
+
+    /// Whether the process itself has the socket `inode` open.
+    pub(crate) fn holds_socket(&self, inode: u32) -> io::Result<bool> {
+        let wanted = format!("socket:[{inode}]");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fds = rustix::fs::openat(&self.dir, "fd", flags, Mode::empty())?;
+        for entry in rustix::fs::Dir::read_from(&fds)? {
+            let entry = entry?;
+            // A descriptor may be closed while we look.
+            if rustix::fs::readlinkat(&fds, entry.file_name(), Vec::new())
+                .is_ok_and(|link| link.as_bytes() == wanted.as_bytes())
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Ok(File::from(rustix::fs::openat(
+            &self.dir,
+            Path::new(name),
+            flags,
+            Mode::empty(),
+        )?))
+    }
+}
+
+impl AsFd for ProcDir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+fn parse_status(content: &[u8]) -> Option<ProcStatus> {
+    // The first line carries the process's own name, which it chooses; the kernel escapes line breaks in it.
+    let text = String::from_utf8_lossy(content);
+    let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let numbers = |key: &str| {
+        line(key)?
+            .split_ascii_whitespace()
+            .map(|number| number.parse().ok())
+            .collect::<Option<Vec<u32>>>()
+    };
+    Some(ProcStatus {
+        uid: ids(&numbers("Uid:")?)?,
+        gid: ids(&numbers("Gid:")?)?,
+        groups: numbers("Groups:")?,
+    })
+}
+
+fn ids(numbers: &[u32]) -> Option<Ids> {
+    let [real, effective, saved, filesystem] = *numbers else {
+        return None;
+    };
+    Some(Ids {
+        real,
+        effective,
+        saved,
+        filesystem,
+    })
+}
+
+fn parse_start_time(content: &[u8]) -> Option<u64> {
+    // The name in parentheses may hold blanks and parentheses: count from the last one. Field 3 is the first behind it.
+    let close = content.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(content.get(close + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+const MAX_READ: u64 = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_cannot_forge_its_status() {
+        let status =
+            parse_status(b"Name:\tx\\nUid:\t0 0 0 0\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n")
+                .unwrap();
+        assert_eq!(
+            status.uid,
+            Ids {
+                real: 1,
+                effective: 2,
+                saved: 3,
+                filesystem: 4
+            }
+        );
+        assert_eq!(status.groups, [9, 10]);
+        assert!(parse_status(b"Uid:\t1\t2\t3\nGid:\t5\t6\t7\t8\nGroups:\t\n").is_none());
+    }
+
+    #[test]
+    fn a_process_name_cannot_forge_its_start_time() {
+        let stat = b"7 (a) S 1 (x) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21\n";
+        assert_eq!(parse_start_time(stat), Some(777));
+        assert_eq!(parse_start_time(b"7 (a S 1"), None);
+    }
+
+    #[test]
+    fn our_own_folder_can_be_read() {
+        let dir = ProcDir::open(std::process::id() as i32).unwrap();
+        assert_eq!(
+            dir.status().unwrap().uid.effective,
+            rustix::process::geteuid().as_raw()
+        );
+        assert_eq!(dir.read_link("exe").unwrap(), std::env::current_exe().unwrap());
+        assert!(dir.start_time().unwrap() > 0);
+        assert!(dir.read("no-such-file").is_err());
+    }
+}
