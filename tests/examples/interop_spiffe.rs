@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::fs::File;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use spiffe::{
 use spiffe_rustls::{authorizer, mtls_client, mtls_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::StreamExt;
 
@@ -118,6 +120,10 @@ async fn main() -> Outcome {
             ONE_CHECK,
             w.talk(&w.first, &w.second),
         )
+        .await;
+    let limit = Duration::from_secs(60);
+    report
+        .check("the source survives a restart of the agent", limit, w.restart())
         .await;
     say("done rust spiffe");
     if report.failed {
@@ -241,6 +247,24 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Holds a source open while the harness restarts the agent, and waits for what only the new one can have sent.
+    async fn restart(&self) -> Outcome {
+        let folder = PathBuf::from(env("INTEROP_RESTART")?);
+        let source = source_of(&self.first).await?;
+        File::create(folder.join("rust.ready"))?;
+        let mut before = None;
+        loop {
+            // withdrawn for a moment is as good as unchanged: it must come back
+            let current = source.try_svid().map(|svid| svid.leaf().as_bytes().to_vec());
+            if !folder.join("restarted").exists() {
+                before = current;
+            } else if current.is_some() && current != before {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Every answer must carry both identities, with the hints that tell them apart.

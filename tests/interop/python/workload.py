@@ -1,7 +1,9 @@
 """py-spiffe and spiffe-tls as a workload uses them. grpcio sends the socket's %-encoded path as :authority."""
 
 import logging
+import pathlib
 import threading
+import time
 
 from OpenSSL import crypto
 from spiffe import JwtSource, JwtSvid, SpiffeId, TrustDomain, WorkloadApiClient, X509Source
@@ -177,6 +179,23 @@ def wrong_peer():
     refused(lambda: talk(FIRST, STRANGER))
 
 
+def restart():
+    """Holds a source open while ../run restarts the agent, and waits for what only the new one can have sent."""
+    folder = pathlib.Path(env("INTEROP_RESTART"))
+    with source_of(FIRST) as source:
+        (folder / "python.ready").touch()
+        before = None
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            serial = source.get_x509_context().default_svid.leaf.serial_number
+            if not (folder / "restarted").exists():
+                before = serial
+            elif serial != before:
+                return
+            time.sleep(0.1)
+    raise AssertionError("no new SVID after the restart")
+
+
 def main():
     logging.disable(logging.CRITICAL)
     client = WorkloadApiClient()
@@ -195,6 +214,7 @@ def main():
     report.check("spiffe-tls: mTLS refuses a peer of another ID", wrong_peer)
     report.check("rotation: the watch delivers a second SVID", rotation.check)
     report.check("spiffe-tls: mTLS after the rotation", lambda: talk(FIRST, SECOND))
+    report.check("the source survives a restart of the agent", restart)
     report.close()
 
 

@@ -23,7 +23,7 @@ type world struct {
 }
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 170*time.Second)
 	defer cancel()
 	domain := spiffeid.RequireTrustDomainFromString(report.Env("INTEROP_TRUST_DOMAIN"))
 	w := &world{
@@ -53,5 +53,6 @@ func main() {
 	r.Check("mTLS between two SVIDs", w.mutualTLS)
 	r.Check("mTLS refuses a peer of another ID", w.mutualTLSWrongPeer)
 	r.Check("rotation: the watch delivers a second SVID", rotation)
+	r.Check("the source survives a restart of the agent", w.restart)
 	r.Close()
 }

@@ -20,6 +20,9 @@ import io.spiffe.workloadapi.JwtSourceOptions;
 import io.spiffe.workloadapi.WorkloadApiClient;
 import io.spiffe.workloadapi.X509Context;
 import io.spiffe.workloadapi.X509Source;
+import java.math.BigInteger;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
@@ -63,6 +66,7 @@ public final class Workload {
         });
         report.check("rotation: the watch delivers a second SVID", rotation::await);
         report.check("provider: mTLS after the rotation", () -> MutualTls.talk(FIRST, SECOND));
+        report.check("the source survives a restart of the agent", Workload::restart);
         report.close();
     }
 
@@ -139,5 +143,24 @@ public final class Workload {
             refusedWith(Status.Code.PERMISSION_DENIED, () -> client.fetchJwtSvid(AUDIENCE));
             refusedWith(Status.Code.PERMISSION_DENIED, client::fetchJwtBundles);
         }
+    }
+
+    /** Holds a source open while ../run restarts the agent, and waits for what only the new one can have sent. */
+    private static void restart() throws Exception {
+        Path folder = Path.of(env("INTEROP_RESTART"));
+        try (X509Source source = sourceOf(FIRST)) {
+            Files.createFile(folder.resolve("java.ready"));
+            BigInteger before = null;
+            for (int turn = 0; turn < 600; turn++) {
+                BigInteger serial = source.getX509Svid().getLeaf().getSerialNumber();
+                if (!Files.exists(folder.resolve("restarted"))) {
+                    before = serial;
+                } else if (!serial.equals(before)) {
+                    return;
+                }
+                Thread.sleep(100);
+            }
+        }
+        throw new AssertionError("no new SVID after the restart");
     }
 }
