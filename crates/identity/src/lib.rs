@@ -41,3 +41,6 @@ pub use trust_domain::TrustDomain;
 pub use unix_time::UnixTime;
 pub use verify::{VerifiedPeer, verify_external_chain, verify_x509_svid};
 pub use x509_error::{ChainRole, X509Error};
+
+#[cfg(test)]
+mod vectors;

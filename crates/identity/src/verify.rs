@@ -38,7 +38,9 @@ pub fn verify_x509_svid(
     let chain = parse(chain_der, MAX_INTERMEDIATES)?;
     let (leaf, intermediates) = chain.split_first().ok_or(X509Error::EmptyChain)?;
     let id = leaf_rules(leaf)?;
+    no_unknown_critical(leaf, ChainRole::Leaf)?;
     for certificate in intermediates {
+        no_unknown_critical(certificate, ChainRole::Intermediate)?;
         signing_rules(certificate, ChainRole::Intermediate)?;
         if !certificate.uri_sans().is_empty() && certificate.spiffe_id()? != id.trust_domain().id() {
             return Err(X509Error::IntermediateId);
@@ -90,6 +92,7 @@ pub fn verify_external_chain(
     if !usage.digital_signature {
         return Err(X509Error::NoDigitalSignature);
     }
+    no_unknown_critical(leaf, ChainRole::Leaf)?;
     for certificate in intermediates {
         external_signing_rules(certificate, ChainRole::Intermediate)?;
     }
@@ -187,25 +190,21 @@ fn external_signing_rules(certificate: &Certificate, role: ChainRole) -> Result<
     }
     match certificate.extensions().key_usage {
         Some(usage) if !usage.cert_sign => Err(X509Error::NoCertSign { role }),
-        _ if role == ChainRole::Anchor => no_unknown_critical(certificate),
-        _ => Ok(()),
+        _ => no_unknown_critical(certificate, role),
     }
 }
 
 fn anchor_rules(anchor: &Certificate, now: UnixTime) -> Result<(), X509Error> {
     signing_rules(anchor, ChainRole::Anchor)?;
     refuse_uri_constraints(std::slice::from_ref(anchor))?;
-    no_unknown_critical(anchor)?;
+    no_unknown_critical(anchor, ChainRole::Anchor)?;
     in_validity(anchor, ChainRole::Anchor, now)
 }
 
-/// For anchors only: webpki does this for the rest of the chain and reads nothing of an anchor but name, key and
-/// name constraints.
-fn no_unknown_critical(anchor: &Certificate) -> Result<(), X509Error> {
-    if anchor.extensions().unknown_critical {
-        return Err(X509Error::UnknownCriticalExtension {
-            role: ChainRole::Anchor,
-        });
+/// webpki reads nothing of an anchor but name, key and name constraints, so this is ours to ask.
+fn no_unknown_critical(certificate: &Certificate, role: ChainRole) -> Result<(), X509Error> {
+    if certificate.extensions().unknown_critical {
+        return Err(X509Error::UnknownCriticalExtension { role });
     }
     Ok(())
 }

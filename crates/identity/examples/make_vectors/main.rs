@@ -1,0 +1,68 @@
+//! Writes the vector files under `tests/vectors`, one case a file. Run by hand after a rule was added:
+//! `cargo run -p landfast-identity --example make_vectors`. Fixed times, so that no vector ever expires.
+
+mod csr;
+mod jwt;
+mod x509;
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// 2027-01-15T08:00:00Z, the moment at which most vectors are judged.
+const NOW: i64 = 1_800_000_000;
+
+struct Vectors(PathBuf);
+
+impl Vectors {
+    fn case(&self, name: &str, expect: &str, note: &str, body: &str) -> Result<(), Box<dyn Error>> {
+        let mut file = File::create(self.0.join(format!("{name}.txt")))?;
+        write!(file, "expect: {expect}\nnote: {note}\n{body}")?;
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    let folder = |name: &str| -> Result<Vectors, Box<dyn Error>> {
+        let path = root.join(name);
+        fs::create_dir_all(&path)?;
+        Ok(Vectors(path))
+    };
+    let rsa_key = fs::read_to_string(root.join("keys/rsa-2048.pem"))?;
+    x509::write(&folder("x509")?, &rsa_key)?;
+    jwt::write(&folder("jwt")?, &rsa_key)?;
+    csr::write(&folder("csr")?, &rsa_key)
+}
+
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    match content.len() {
+        n @ 0..=127 => out.push(n as u8),
+        n => out.extend([0x82, (n >> 8) as u8, n as u8]),
+    }
+    out.extend_from_slice(content);
+    out
+}
+
+/// An RSA key of any size that nobody holds: enough where the size is judged first.
+fn hollow_rsa_key(bits: usize) -> Vec<u8> {
+    let mut n = vec![0xc5; bits / 8 + 1];
+    n[0] = 0;
+    der(0x30, &[der(2, &n), der(2, &[1, 0, 1])].concat())
+}
+
+fn pem(label: &str, bytes: &[u8]) -> String {
+    use base64::Engine;
+    let body = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let lines: Vec<&str> = body
+        .as_bytes()
+        .chunks(64)
+        .filter_map(|l| std::str::from_utf8(l).ok())
+        .collect();
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
+}
