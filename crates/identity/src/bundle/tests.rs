@@ -1,1 +1,117 @@
-//! Tests of `bundle`.
+//! Bundles that we write; those that we read are vectors.
+
+use serde_json::Value;
+
+use super::*;
+use crate::key::PrivateKey;
+
+fn td() -> TrustDomain {
+    TrustDomain::parse("td.test").unwrap()
+}
+
+fn jwt(key_id: &str) -> JwtAuthority {
+    let public_key = PrivateKey::generate().unwrap().public_key();
+    JwtAuthority {
+        key_id: key_id.into(),
+        public_key,
+        expires_at: None,
+        tainted: false,
+    }
+}
+
+fn certificate() -> Certificate {
+    let key = PrivateKey::generate().unwrap();
+    let (not_before, not_after) = (
+        UnixTime::from_secs(1_800_000_000),
+        UnixTime::from_secs(1_800_086_400),
+    );
+    let p = crate::issue::AuthorityParams {
+        trust_domain: &td(),
+        authority_id: "a",
+        not_before,
+        not_after,
+    };
+    crate::issue::self_signed_authority(&p, &key).unwrap()
+}
+
+fn full() -> Bundle {
+    let x509 = vec![X509Authority {
+        certificate: certificate(),
+        tainted: false,
+    }];
+    let bundle = Bundle::new(td())
+        .with_x509_authorities(x509)
+        .unwrap()
+        .with_jwt_authorities(vec![jwt("a"), jwt("b")])
+        .unwrap();
+    bundle
+        .with_sequence(7)
+        .with_refresh_hint(Some(Duration::from_secs(300)))
+}
+
+#[test]
+fn a_document_reads_back_as_the_same_bundle() {
+    let bundle = full();
+    assert_eq!(
+        Bundle::from_jwks(td(), bundle.to_jwks().as_bytes()).unwrap(),
+        bundle
+    );
+    let document: Value = serde_json::from_str(&bundle.to_jwks()).unwrap();
+    assert_eq!(
+        (&document["spiffe_sequence"], &document["spiffe_refresh_hint"]),
+        (&7.into(), &300.into())
+    );
+    let keys = document["keys"].as_array().unwrap();
+    assert!(keys.iter().all(|k| k["use"].is_string() && k["kty"] == "EC"));
+    assert!(keys[0].get("kid").is_none() && keys[0]["x5c"].as_array().unwrap().len() == 1);
+    assert!(keys[1]["kid"] == "a" && keys[1].get("x5c").is_none());
+}
+
+#[test]
+fn the_jwt_document_holds_only_jwt_keys() {
+    let document: Value = serde_json::from_str(&full().jwt_jwks()).unwrap();
+    let keys = document["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 2);
+    assert!(keys.iter().all(|k| k["use"] == "jwt-svid"));
+}
+
+#[test]
+fn pem_and_der_lists_read_back() {
+    let bundle = full();
+    let same = |other: Bundle| assert_eq!(other.x509_authorities(), bundle.x509_authorities());
+    same(Bundle::from_pem(td(), &bundle.to_pem()).unwrap());
+    same(Bundle::from_der_concat(td(), &bundle.x509_der_concat()).unwrap());
+    assert!(Bundle::from_pem(td(), "").is_err());
+}
+
+#[test]
+fn content_is_compared_without_sequence_and_hint() {
+    let bundle = full();
+    assert!(bundle.content_eq(&bundle.clone().with_sequence(8).with_refresh_hint(None)));
+    assert!(!bundle.content_eq(&bundle.clone().with_jwt_authorities(vec![]).unwrap()));
+}
+
+#[test]
+fn key_ids_are_unique_and_keys_bounded() {
+    let empty = Bundle::new(td());
+    assert!(matches!(
+        empty.clone().with_jwt_authorities(vec![jwt("a"), jwt("a")]),
+        Err(BundleError::KeyIdTwice { .. })
+    ));
+    assert!(matches!(
+        empty.clone().with_jwt_authorities(vec![jwt("")]),
+        Err(BundleError::NoKeyId { index: 0 })
+    ));
+    let many = (0..=256).map(|n| jwt(&n.to_string())).collect();
+    assert!(matches!(
+        empty.with_jwt_authorities(many),
+        Err(BundleError::TooManyKeys { count: 257 })
+    ));
+}
+
+proptest::proptest! {
+    #[test]
+    fn garbage_never_panics(bytes: Vec<u8>) {
+        let _result = Bundle::from_jwks(td(), &bytes);
+    }
+}

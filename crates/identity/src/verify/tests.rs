@@ -1,1 +1,149 @@
-//! Tests of `verify`.
+//! Device chains; SVID chains are vectors.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use super::*;
+use crate::key::KeyError;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+struct Node {
+    params: CertificateParams,
+    key: KeyPair,
+    certificate: Certificate,
+}
+
+fn node(name: &str, issuer: Option<&Node>, change: impl FnOnce(&mut CertificateParams)) -> Node {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let built = match issuer {
+        Some(issuer) => params.signed_by(&key, &Issuer::from_params(&issuer.params, &issuer.key)),
+        None => params.self_signed(&key),
+    };
+    let certificate = Certificate::from_der(built.unwrap().der()).unwrap();
+    Node {
+        params,
+        key,
+        certificate,
+    }
+}
+
+fn ca(name: &str, issuer: Option<&Node>) -> Node {
+    node(name, issuer, |p| {
+        p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
+    })
+}
+
+fn device(issuer: &Node, change: impl FnOnce(&mut CertificateParams)) -> Node {
+    node("device", Some(issuer), |p| {
+        p.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        change(p);
+    })
+}
+
+fn verify(chain: &[&Node], root: &Node) -> Result<Certificate, X509Error> {
+    let chain: Vec<&[u8]> = chain.iter().map(|n| n.certificate.as_der()).collect();
+    verify_external_chain(&chain, &[root.certificate.clone()], NOW, 1)
+}
+
+#[test]
+fn a_device_chain_needs_no_spiffe_id_and_no_extended_key_usage() {
+    let root = ca("root", None);
+    let middle = ca("middle", Some(&root));
+    let leaf = device(&middle, |p| {
+        p.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::CodeSigning]
+    });
+    assert_eq!(verify(&[&leaf, &middle], &root), Ok(leaf.certificate.clone()));
+}
+
+#[test]
+fn a_device_certificate_is_a_leaf_that_may_sign_data() {
+    let root = ca("root", None);
+    let role = ChainRole::Leaf;
+    let leaf = device(&root, |p| p.key_usages.clear());
+    assert_eq!(verify(&[&leaf], &root), Err(X509Error::NoKeyUsage { role }));
+    let leaf = device(&root, |p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement]);
+    assert_eq!(verify(&[&leaf], &root), Err(X509Error::NoDigitalSignature));
+    let leaf = device(&root, |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    assert_eq!(verify(&[&leaf], &root), Err(X509Error::LeafIsCa));
+    let leaf = device(&root, |p| p.not_after = rcgen::date_time_ymd(2026, 1, 1));
+    assert!(matches!(
+        verify(&[&leaf], &root),
+        Err(X509Error::Expired {
+            role: ChainRole::Leaf,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_device_root_is_a_valid_ca() {
+    let leaf_of = |root: &Node| verify(&[&device(root, |_| {})], root);
+    let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let expired = node("root", None, |p| {
+        p.is_ca = is_ca.clone();
+        p.not_after = rcgen::date_time_ymd(2026, 1, 1);
+    });
+    assert!(matches!(
+        leaf_of(&expired),
+        Err(X509Error::Expired {
+            role: ChainRole::Anchor,
+            ..
+        })
+    ));
+    let no_ca = node("root", None, |p| p.is_ca = IsCa::ExplicitNoCa);
+    assert_eq!(
+        leaf_of(&no_ca),
+        Err(X509Error::NotCa {
+            role: ChainRole::Anchor
+        })
+    );
+    let no_sign = node("root", None, |p| {
+        p.is_ca = is_ca.clone();
+        p.key_usages = vec![KeyUsagePurpose::CrlSign];
+    });
+    assert_eq!(
+        leaf_of(&no_sign),
+        Err(X509Error::NoCertSign {
+            role: ChainRole::Anchor
+        })
+    );
+}
+
+#[test]
+fn a_device_chain_ends_at_a_known_root_within_the_limit() {
+    let (root, other) = (ca("root", None), ca("other", None));
+    assert_eq!(
+        verify(&[&device(&other, |_| {})], &root),
+        Err(X509Error::UnknownIssuer)
+    );
+    let (a, forger) = (ca("a", Some(&root)), ca("root", None));
+    assert_eq!(
+        verify(&[&device(&forger, |_| {})], &root),
+        Err(X509Error::BadSignature)
+    );
+    let b = ca("b", Some(&a));
+    assert_eq!(
+        verify(&[&device(&b, |_| {}), &b, &a], &root),
+        Err(X509Error::ChainTooLong { count: 3 })
+    );
+    let not_ca = node("x", Some(&root), |p| p.is_ca = IsCa::ExplicitNoCa);
+    let below = device(&not_ca, |_| {});
+    assert_eq!(
+        verify(&[&below, &not_ca], &root),
+        Err(X509Error::NotCa {
+            role: ChainRole::Intermediate
+        })
+    );
+}
+
+#[test]
+fn errors_name_whose_key_is_weak() {
+    let error = X509Error::Key {
+        role: ChainRole::Intermediate,
+        source: KeyError::Unsupported,
+    };
+    assert_eq!(error.to_string(), "the intermediate key is refused");
+}
