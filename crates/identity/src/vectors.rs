@@ -64,7 +64,7 @@ fn cases(folder: &str) -> Vec<Case> {
         let (header, body) = text.split_once("\n\n").unwrap_or((&text, ""));
         let field = |line: &str| {
             line.split_once(": ")
-                .or(line.split_once(':'))
+                .or_else(|| line.split_once(':'))
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
         };
         let header: BTreeMap<_, _> = header

@@ -45,7 +45,7 @@ fn device(issuer: &Node, change: impl FnOnce(&mut CertificateParams)) -> Node {
 
 fn verify(chain: &[&Node], root: &Node) -> Result<Certificate, X509Error> {
     let chain: Vec<&[u8]> = chain.iter().map(|n| n.certificate.as_der()).collect();
-    verify_external_chain(&chain, &[root.certificate.clone()], NOW, 1)
+    verify_external_chain(&chain, std::slice::from_ref(&root.certificate), NOW, 1)
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_device_root_is_a_valid_ca() {
     let leaf_of = |root: &Node| verify(&[&device(root, |_| {})], root);
     let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let expired = node("root", None, |p| {
-        p.is_ca = is_ca.clone();
+        p.is_ca = is_ca;
         p.not_after = rcgen::date_time_ymd(2026, 1, 1);
     });
     assert!(matches!(
@@ -101,7 +101,7 @@ fn a_device_root_is_a_valid_ca() {
         })
     );
     let no_sign = node("root", None, |p| {
-        p.is_ca = is_ca.clone();
+        p.is_ca = is_ca;
         p.key_usages = vec![KeyUsagePurpose::CrlSign];
     });
     assert_eq!(
