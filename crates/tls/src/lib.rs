@@ -1,1 +1,20 @@
 //! rustls verifiers and resolvers by SPIFFE ID.
+//!
+//! Invariant: every handshake is a full one, verified with the bundles, the identity and the wall time of that moment. There is
+//! nothing to resume: no tickets, no session cache, on either side.
+
+mod bundle_store;
+mod config;
+mod expect;
+mod identity_store;
+mod peer;
+mod verifier;
+
+pub use bundle_store::BundleStore;
+pub use config::{ClientAuth, TlsError, client_config, server_config};
+pub use expect::Expect;
+pub use identity_store::IdentityStore;
+pub use peer::{PeerError, peer, refusal};
+
+#[cfg(test)]
+mod tests;
