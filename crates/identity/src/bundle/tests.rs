@@ -109,6 +109,14 @@ fn key_ids_are_unique_and_keys_bounded() {
     ));
 }
 
+#[test]
+fn a_document_ends_at_one_mebibyte() {
+    let document = |bytes: usize| format!("{{\"keys\":[]{}}}", " ".repeat(bytes - 11));
+    assert!(Bundle::from_jwks(td(), document(1024 * 1024).as_bytes()).is_ok());
+    let over = Bundle::from_jwks(td(), document(1024 * 1024 + 1).as_bytes());
+    assert!(matches!(over, Err(BundleError::TooLarge { bytes: 1_048_577 })));
+}
+
 proptest::proptest! {
     #[test]
     fn garbage_never_panics(bytes: Vec<u8>) {

@@ -144,3 +144,29 @@ fn a_token_is_never_printed() {
     assert_eq!(svid.token(), token);
     assert!(!format!("{svid:?}").contains(&token[..20]));
 }
+
+#[test]
+fn a_signer_that_returns_nonsense_makes_no_token() {
+    struct Nonsense(PrivateKey);
+    impl Signer for Nonsense {
+        fn public_key(&self) -> PublicKey {
+            self.0.public_key()
+        }
+        fn sign(&self, _data: &[u8]) -> Result<Vec<u8>, KeyError> {
+            let (r, s) = (der::unsigned_integer(&[0x7f; 33]), der::unsigned_integer(&[1]));
+            Ok(der::element(der::SEQUENCE, &[r, s].concat()))
+        }
+    }
+    let sub = SpiffeId::parse("spiffe://td.test/w").unwrap();
+    let signed = sign(
+        &params(&sub, &["a".to_owned()]),
+        "k",
+        &Nonsense(PrivateKey::generate().unwrap()),
+    );
+    assert!(matches!(
+        signed,
+        Err(JwtError::Signing {
+            source: KeyError::Malformed
+        })
+    ));
+}

@@ -147,3 +147,19 @@ fn errors_name_whose_key_is_weak() {
     };
     assert_eq!(error.to_string(), "the intermediate key is refused");
 }
+
+#[test]
+fn a_leaf_that_serves_only_one_side_is_refused_before_any_path() {
+    use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let root = ca("root", None);
+    let leaf = |purposes| {
+        let built = device(&root, |p| {
+            p.subject_alt_names = vec![rcgen::SanType::URI("spiffe://td.test/w".try_into().unwrap())];
+            p.extended_key_usages = purposes;
+        });
+        leaf_rules(&built.certificate).map(|id| id.path().to_owned())
+    };
+    assert_eq!(leaf(vec![ServerAuth]), Err(X509Error::ExtendedKeyUsage));
+    assert_eq!(leaf(vec![ClientAuth]), Err(X509Error::ExtendedKeyUsage));
+    assert_eq!(leaf(vec![ServerAuth, ClientAuth]), Ok("/w".to_owned()));
+}
