@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -234,7 +234,11 @@ impl Subject {
 }
 
 async fn monitor(subject: Arc<Subject>) {
-    let exit = AsyncFd::register_with_interest(SharedFd(subject.clone()), tokio::io::Interest::READABLE);
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe and this crate has none; what that demands holds: the subject owns one pidfd to its end"
+    )]
+    let exit = AsyncFd::with_interest(SharedFd(subject.clone()), tokio::io::Interest::READABLE);
     let mut tick = tokio::time::interval(CHECK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -254,9 +258,9 @@ async fn monitor(subject: Arc<Subject>) {
 
 struct SharedFd(Arc<Subject>);
 
-impl AsFd for SharedFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.pidfd.as_fd()
+impl AsRawFd for SharedFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.pidfd.as_raw_fd()
     }
 }
 

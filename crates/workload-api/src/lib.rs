@@ -1,1 +1,25 @@
 //! The SPIFFE Workload API: server over any source, limits, client.
+//!
+//! Invariant: nothing is handed out but to a pinned process that was attested and has not changed since.
+
+mod body;
+pub mod client;
+mod connection;
+mod encode;
+mod gauges;
+mod guard;
+mod ledger;
+mod limits;
+mod serve;
+mod service;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use gauges::Gauges;
+pub use limits::Limits;
+pub use serve::{ServeError, serve};
+pub use source::{
+    AttestError, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError, ViewState,
+    WorkloadView,
+};

@@ -1,0 +1,89 @@
+//! What every request passes before any service sees it.
+//!
+//! Invariant: only the methods of [`METHODS`], by their exact paths, reach a service; those of the Workload API only with the
+//! security header, which is looked at before anything is attested.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request, Response};
+use tonic::{Status, service::Routes};
+use tower::Service as _;
+
+use crate::{body::ChargedBody, connection::Connection};
+
+pub(crate) type Answer = Result<Response<ChargedBody>, Infallible>;
+
+/// Answers one request of an accepted connection.
+pub(crate) async fn answer(
+    connection: Arc<Connection>,
+    mut routes: Routes,
+    mut request: Request<tonic::body::Body>,
+) -> Answer {
+    if let Err(status) = admit(request.uri(), request.headers()) {
+        return refuse(status);
+    }
+    if connection.process.change().is_some() {
+        return refuse(crate::connection::changed());
+    }
+    let permit = match connection.permit.stream() {
+        Ok(permit) => permit,
+        Err(limit) => {
+            connection.ledger.report(limit, &connection.process);
+            return refuse(limit_reached(limit));
+        }
+    };
+    let probe = connection.probe();
+    probe.taken();
+    request.extensions_mut().insert(connection);
+    match tokio::time::timeout(REQUEST_DEADLINE, routes.call(request)).await {
+        Ok(Ok(response)) => {
+            probe.handed_over();
+            Ok(response.map(|body| ChargedBody::charged(body, probe, permit)))
+        }
+        Ok(Err(never)) => match never {},
+        Err(_elapsed) => refuse(Status::deadline_exceeded("the request took too long")),
+    }
+}
+
+/// Answers with a status and nothing else.
+pub(crate) fn refuse(status: Status) -> Answer {
+    Ok(status.into_http::<tonic::body::Body>().map(ChargedBody::free))
+}
+
+pub(crate) fn limit_reached(limit: crate::limits::Limit) -> Status {
+    Status::resource_exhausted(format!("limit {} reached", limit.name()))
+}
+
+/// The header rule (Workload Endpoint §3, §6) and the list of methods.
+fn admit(uri: &http::Uri, headers: &HeaderMap) -> Result<(), Status> {
+    let path = uri.path();
+    if path.starts_with(WORKLOAD_API) && !has_security_header(headers) {
+        return Err(Status::invalid_argument("security header missing from request"));
+    }
+    if uri.query().is_some() || !METHODS.contains(&path) {
+        return Err(Status::unimplemented("no such method"));
+    }
+    Ok(())
+}
+
+/// Exactly one value, exactly `true`.
+fn has_security_header(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(SECURITY_HEADER).iter();
+    values.next().is_some_and(|value| value == "true") && values.next().is_none()
+}
+
+pub(crate) const SECURITY_HEADER: &str = "workload.spiffe.io";
+const WORKLOAD_API: &str = "/SpiffeWorkloadAPI/";
+const METHODS: [&str; 9] = [
+    "/SpiffeWorkloadAPI/FetchX509SVID",
+    "/SpiffeWorkloadAPI/FetchX509Bundles",
+    "/SpiffeWorkloadAPI/FetchJWTSVID",
+    "/SpiffeWorkloadAPI/FetchJWTBundles",
+    "/SpiffeWorkloadAPI/ValidateJWTSVID",
+    "/SpiffeWorkloadAPI/FetchWITSVID",
+    "/SpiffeWorkloadAPI/FetchWITBundles",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+];
+/// Until the answer starts; attestation and the wait for a first identity lie within.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);

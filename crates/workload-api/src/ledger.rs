@@ -1,0 +1,219 @@
+//! Who holds how many connections and streams.
+//!
+//! Invariant: every permit that was given is in the counts until it is dropped; entries without permits are gone, so the maps are
+//! bounded by `connections_total`.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use landfast_uds::PinnedProcess;
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{Gauges, Limits, limits::Limit};
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    limits: Limits,
+    gauges: Arc<Gauges>,
+    counts: Mutex<Counts>,
+    /// When each limit was last logged.
+    logged: Mutex<HashMap<&'static str, Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    processes: HashMap<Holder, Count>,
+    uids: HashMap<u32, Count>,
+    connections: u32,
+    streams: u32,
+}
+
+#[derive(Debug)]
+struct Count {
+    connections: u32,
+    streams: u32,
+    /// So that one user's slow attestations do not keep the others waiting.
+    attestations: Arc<Semaphore>,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self {
+            connections: 0,
+            streams: 0,
+            attestations: Arc::new(Semaphore::new(ATTESTATIONS_PER_UID)),
+        }
+    }
+}
+
+/// A process: pid and start time.
+type Holder = (i32, u64);
+
+impl Ledger {
+    pub(crate) fn new(limits: Limits, gauges: Arc<Gauges>) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            gauges,
+            counts: Mutex::default(),
+            logged: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Charges a connection.
+    pub(crate) fn connection(self: &Arc<Self>, process: &PinnedProcess) -> Result<ConnectionPermit, Limit> {
+        let (holder, uid) = ((process.pid(), process.start_time()), process.uid());
+        let mut counts = self.lock();
+        if counts.connections >= self.limits.connections_total {
+            return Err(Limit::ConnectionsTotal);
+        }
+        if counts
+            .uids
+            .get(&uid)
+            .is_some_and(|count| count.connections >= self.limits.connections_per_uid)
+        {
+            return Err(Limit::ConnectionsPerUid);
+        }
+        if counts
+            .processes
+            .get(&holder)
+            .is_some_and(|count| count.connections >= self.limits.connections_per_process)
+        {
+            return Err(Limit::ConnectionsPerProcess);
+        }
+        counts.connections += 1;
+        counts.processes.entry(holder).or_default().connections += 1;
+        let of_uid = counts.uids.entry(uid).or_default();
+        of_uid.connections += 1;
+        let attestations = of_uid.attestations.clone();
+        self.publish(&counts);
+        Ok(ConnectionPermit {
+            ledger: self.clone(),
+            holder,
+            uid,
+            attestations,
+        })
+    }
+
+    /// Logs that a limit was reached, once in ten seconds for each.
+    pub(crate) fn report(&self, limit: Limit, process: &PinnedProcess) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        metrics::counter!("landfast_workload_refused_total", "limit" => limit.name()).increment(1);
+        if logged
+            .get(limit.name())
+            .is_none_or(|last| now - *last >= LOG_EVERY)
+        {
+            logged.insert(limit.name(), now);
+            tracing::warn!(
+                limit = limit.name(),
+                pid = process.pid(),
+                uid = process.uid(),
+                "a limit of the Workload API is reached"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, counts: &Counts) {
+        self.gauges
+            .set(counts.connections, counts.streams, counts.processes.len() as u32);
+    }
+}
+
+/// One connection's place. Its streams are charged to it.
+#[derive(Debug)]
+pub(crate) struct ConnectionPermit {
+    ledger: Arc<Ledger>,
+    holder: Holder,
+    uid: u32,
+    attestations: Arc<Semaphore>,
+}
+
+impl ConnectionPermit {
+    /// Charges a request.
+    pub(crate) fn stream(&self) -> Result<StreamPermit, Limit> {
+        let (holder, uid) = (self.holder, self.uid);
+        let limits = &self.ledger.limits;
+        let mut counts = self.ledger.lock();
+        if counts
+            .uids
+            .get(&uid)
+            .is_some_and(|count| count.streams >= limits.streams_per_uid)
+        {
+            return Err(Limit::StreamsPerUid);
+        }
+        if counts
+            .processes
+            .get(&holder)
+            .is_some_and(|count| count.streams >= limits.streams_per_process)
+        {
+            return Err(Limit::StreamsPerProcess);
+        }
+        counts.streams += 1;
+        counts.processes.entry(holder).or_default().streams += 1;
+        counts.uids.entry(uid).or_default().streams += 1;
+        self.ledger.publish(&counts);
+        Ok(StreamPermit {
+            ledger: self.ledger.clone(),
+            holder,
+            uid,
+        })
+    }
+
+    /// The turns of this user at attestation.
+    pub(crate) fn attestations(&self) -> &Semaphore {
+        &self.attestations
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let mut counts = self.ledger.lock();
+        counts.connections = counts.connections.saturating_sub(1);
+        release(&mut counts.processes, self.holder, |count| &mut count.connections);
+        release(&mut counts.uids, self.uid, |count| &mut count.connections);
+        self.ledger.publish(&counts);
+    }
+}
+
+/// One request's place.
+#[derive(Debug)]
+pub(crate) struct StreamPermit {
+    ledger: Arc<Ledger>,
+    holder: Holder,
+    uid: u32,
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        let mut counts = self.ledger.lock();
+        counts.streams = counts.streams.saturating_sub(1);
+        release(&mut counts.processes, self.holder, |count| &mut count.streams);
+        release(&mut counts.uids, self.uid, |count| &mut count.streams);
+        self.ledger.publish(&counts);
+    }
+}
+
+fn release<K: Hash + Eq>(map: &mut HashMap<K, Count>, key: K, which: fn(&mut Count) -> &mut u32) {
+    if let Entry::Occupied(mut entry) = map.entry(key) {
+        let number = which(entry.get_mut());
+        *number = number.saturating_sub(1);
+        if entry.get().connections == 0 && entry.get().streams == 0 {
+            entry.remove();
+        }
+    }
+}
+
+const ATTESTATIONS_PER_UID: usize = 8;
+const LOG_EVERY: Duration = Duration::from_secs(10);

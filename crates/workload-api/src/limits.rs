@@ -1,0 +1,70 @@
+//! How much one process, one user and all together may hold open.
+//!
+//! Invariant: every limit is on by default.
+
+use std::time::Duration;
+
+/// The limits of one Workload API socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Open connections of one process.
+    pub connections_per_process: u32,
+    /// Requests in progress, open streams included, of one process.
+    pub streams_per_process: u32,
+    /// Open connections of one uid. Containers often all run as uid 0.
+    pub connections_per_uid: u32,
+    /// Requests in progress of one uid.
+    pub streams_per_uid: u32,
+    /// Open connections in all.
+    pub connections_total: u32,
+    /// How long a client has for HTTP/2's preface and first frame.
+    pub handshake_timeout: Duration,
+    /// The largest request message, in bytes.
+    pub max_message: usize,
+    /// How long a client may leave an answer unread before its connection ends.
+    pub stalled_reader: Duration,
+    /// How long a request waits for an identity that is being fetched.
+    pub first_answer: Duration,
+    /// How long an attestation may take.
+    pub attestation: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_process: 64,
+            streams_per_process: 256,
+            connections_per_uid: 1024,
+            streams_per_uid: 4096,
+            connections_total: 8192,
+            handshake_timeout: Duration::from_secs(5),
+            max_message: 64 * 1024,
+            stalled_reader: Duration::from_secs(20),
+            first_answer: Duration::from_secs(5),
+            attestation: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A limit that was reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Limit {
+    ConnectionsPerProcess,
+    StreamsPerProcess,
+    ConnectionsPerUid,
+    StreamsPerUid,
+    ConnectionsTotal,
+}
+
+impl Limit {
+    /// Its name in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionsPerProcess => "connections_per_process",
+            Self::StreamsPerProcess => "streams_per_process",
+            Self::ConnectionsPerUid => "connections_per_uid",
+            Self::StreamsPerUid => "streams_per_uid",
+            Self::ConnectionsTotal => "connections_total",
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The accept loop and the life of a connection.
+//!
+//! Invariant: a connection is charged before anything is done for it, and ends when its process changes, when its client stops
+//! reading, or at shutdown.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use landfast_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use landfast_uds::{UdsError, UdsListener, UdsStream};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinSet},
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, service::Routes};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use crate::{
+    Attestor, Gauges, IdentitySource, Limits, connection::Connection, guard, ledger::Ledger, service::Service,
+};
+
+/// Why serving has ended before its time.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The socket is lost.
+    #[error("cannot accept on the workload socket")]
+    Accept {
+        /// Why.
+        source: UdsError,
+    },
+}
+
+/// Serves the Workload API and gRPC health on `listener` until `shutdown`, then gives streams ten seconds to end.
+///
+/// # Errors
+/// The listener fails for good.
+pub async fn serve(
+    mut listener: UdsListener,
+    source: Arc<dyn IdentitySource>,
+    attestor: Arc<dyn Attestor>,
+    limits: Limits,
+    gauges: Arc<Gauges>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let health = HealthReporter::new();
+    let mut ready = source.ready();
+    let workload =
+        SpiffeWorkloadApiServer::new(Service { source }).max_decoding_message_size(limits.max_message);
+    let health_server = HealthServer::new(HealthService::from_health_reporter(health.clone()))
+        .max_decoding_message_size(limits.max_message);
+    let server = Server {
+        routes: Routes::new(workload).add_service(health_server).prepare(),
+        ledger: Ledger::new(limits, gauges),
+        attestor,
+        attestations: Arc::new(Semaphore::new(ATTESTATIONS)),
+        refusals: Arc::new(Semaphore::new(REFUSALS)),
+        shutdown: CancellationToken::new(),
+    };
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    let now = *ready.borrow_and_update();
+    report(&health, now).await;
+    let mut watching = true;
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break Ok(()),
+            Some(ended) = connections.join_next() => inspect(ended),
+            changed = ready.changed(), if watching => {
+                watching = changed.is_ok();
+                let now = *ready.borrow_and_update();
+                report(&health, now).await;
+            }
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => server.open(stream, &mut connections),
+                Err(source) => break Err(ServeError::Accept { source }),
+            },
+        }
+    };
+    drop(listener);
+    server.shutdown.cancel();
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            inspect(ended);
+        }
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "connections did not end in time and are cut"
+        );
+        connections.shutdown().await;
+    }
+    outcome
+}
+
+async fn report(health: &HealthReporter, ready: bool) {
+    let status = if ready {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    for service in ["", "SpiffeWorkloadAPI"] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+fn inspect(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection has panicked");
+    }
+}
+
+struct Server {
+    routes: Routes,
+    ledger: Arc<Ledger>,
+    attestor: Arc<dyn Attestor>,
+    attestations: Arc<Semaphore>,
+    /// How many refused connections get an answer at a time; the rest are closed.
+    refusals: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// Takes a connection in, or turns it away with an answer.
+    fn open(&self, mut stream: UdsStream, connections: &mut JoinSet<()>) {
+        let limits = self.ledger.limits();
+        stream.set_handshake_timeout(limits.handshake_timeout);
+        let Some(process) = stream.peer().process().cloned() else {
+            let peer = stream.peer();
+            let reason = peer.unpinned().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(
+                pid = peer.pid,
+                uid = peer.uid,
+                reason,
+                "a caller could not be bound to a process"
+            );
+            return self.turn_away(
+                stream,
+                Status::unavailable("workload attestation failed"),
+                connections,
+            );
+        };
+        match self.ledger.connection(&process) {
+            Ok(permit) => {
+                let connection = Connection::new(
+                    process,
+                    permit,
+                    self.ledger.clone(),
+                    self.attestor.clone(),
+                    self.attestations.clone(),
+                    self.shutdown.clone(),
+                );
+                connections.spawn(run(stream, Arc::new(connection), self.routes.clone()));
+            }
+            Err(limit) => {
+                self.ledger.report(limit, &process);
+                self.turn_away(stream, guard::limit_reached(limit), connections);
+            }
+        }
+    }
+
+    fn turn_away(&self, stream: UdsStream, status: Status, connections: &mut JoinSet<()>) {
+        let Ok(turn) = self.refusals.clone().try_acquire_owned() else {
+            return;
+        };
+        connections.spawn(async move {
+            let refuse = service_fn(move |_: http::Request<Incoming>| {
+                std::future::ready(guard::refuse(status.clone()))
+            });
+            let answered = Box::pin(http(8).serve_connection(TokioIo::new(stream), refuse));
+            // An error is the client's going away, which is what we want.
+            drop(tokio::time::timeout(REFUSAL, answered).await);
+            drop(turn);
+        });
+    }
+}
+
+/// Serves one connection to its end.
+async fn run(stream: UdsStream, connection: Arc<Connection>, routes: Routes) {
+    let limits = connection.limits().clone();
+    let answering = connection.clone();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        Box::pin(guard::answer(
+            answering.clone(),
+            routes.clone(),
+            request.map(tonic::body::Body::new),
+        ))
+    });
+    // A few more than the limit, so that a client over it is told instead of left waiting.
+    let streams = limits.streams_per_process.saturating_add(16);
+    let mut served = Box::pin(http(streams).serve_connection(TokioIo::new(stream), service));
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut until: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            ended = &mut served => {
+                if let Err(error) = ended {
+                    tracing::debug!(pid = connection.process.pid(), %error, "a connection has failed");
+                }
+                return;
+            }
+            change = connection.process.changed(), if until.is_none() => {
+                tracing::info!(pid = connection.process.pid(), ?change, "a caller has changed, its connection ends");
+                served.as_mut().graceful_shutdown();
+                until = Some(Instant::now() + CHANGED_GRACE);
+            }
+            () = connection.shutdown.cancelled(), if until.is_none() => {
+                served.as_mut().graceful_shutdown();
+                until = Some(Instant::now() + DRAIN);
+            }
+            () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return,
+            _ = look.tick() => if connection.stalled(limits.stalled_reader) {
+                tracing::warn!(pid = connection.process.pid(), uid = connection.process.uid(), "a caller does not read its answers, its connection ends");
+                return;
+            }
+        }
+    }
+}
+
+/// HTTP/2 with everything bounded.
+fn http(streams: u32) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(2 * WINDOW)
+        .max_header_list_size(8 * 1024)
+        .max_send_buf_size(16 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// What a client may send us unread.
+const WINDOW: u32 = 64 * 1024;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const ATTESTATIONS: usize = 32;
+const REFUSALS: usize = 32;
+const REFUSAL: Duration = Duration::from_secs(2);
+/// For the last status to reach a process that has changed.
+const CHANGED_GRACE: Duration = Duration::from_millis(500);
+const DRAIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,253 @@
+//! The methods of the Workload API.
+//!
+//! Invariant: every answer is preceded by attestation, and every message of a stream by a look at the process.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream};
+use landfast_identity::{SelectorSet, SpiffeId, jwt};
+use landfast_proto::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse, WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse,
+    X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
+    spiffe_workload_api_server::SpiffeWorkloadApi,
+};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    IdentitySource, SourceError, ViewState, WorkloadView,
+    connection::{Connection, changed},
+    encode,
+};
+
+pub(crate) struct Service {
+    pub(crate) source: Arc<dyn IdentitySource>,
+}
+
+type Views = watch::Receiver<Arc<WorkloadView>>;
+type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+type Build<M> = fn(&WorkloadView) -> Result<M, Status>;
+
+#[tonic::async_trait]
+impl SpiffeWorkloadApi for Service {
+    type FetchX509SVIDStream = Messages<X509svidResponse>;
+    type FetchX509BundlesStream = Messages<X509BundlesResponse>;
+    type FetchJWTBundlesStream = Messages<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Messages<WitsvidResponse>;
+    type FetchWITBundlesStream = Messages<WitBundlesResponse>;
+
+    async fn fetch_x509svid(
+        &self,
+        request: Request<X509svidRequest>,
+    ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
+        self.stream(request, encode::x509_svids).await
+    }
+
+    async fn fetch_x509_bundles(
+        &self,
+        request: Request<X509BundlesRequest>,
+    ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
+        self.stream(request, encode::x509_bundles).await
+    }
+
+    async fn fetch_jwt_bundles(
+        &self,
+        request: Request<JwtBundlesRequest>,
+    ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+        self.stream(request, encode::jwt_bundles).await
+    }
+
+    async fn fetch_jwtsvid(
+        &self,
+        request: Request<JwtsvidRequest>,
+    ) -> Result<Response<JwtsvidResponse>, Status> {
+        let connection = connection(&request)?;
+        let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
+        if audience.is_empty() || audience.len() > MAX_AUDIENCES || audience.iter().any(String::is_empty) {
+            return Err(Status::invalid_argument("audience must be specified"));
+        }
+        let id = match spiffe_id.as_str() {
+            "" => None,
+            text => Some(
+                SpiffeId::parse(text)
+                    .map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}")))?,
+            ),
+        };
+        let (selectors, view) = self.entitled(&connection).await?;
+        let known = |id: &SpiffeId| view.jwt_identities.iter().any(|identity| identity.id == *id);
+        if view.jwt_identities.is_empty() || id.as_ref().is_some_and(|id| !known(id)) {
+            return Err(encode::no_identity());
+        }
+        let fetched = self
+            .source
+            .fetch_jwt(&selectors, &audience, id.as_ref())
+            .await
+            .map_err(|error| match error {
+                SourceError::NoIdentity => encode::no_identity(),
+                SourceError::InvalidArgument(reason) => Status::invalid_argument(reason),
+                SourceError::Unavailable(reason) => {
+                    tracing::warn!(reason, "cannot give a JWT-SVID");
+                    Status::unavailable("the JWT-SVID is not available now")
+                }
+            })?;
+        if fetched.is_empty() {
+            return Err(encode::no_identity());
+        }
+        connection.still_the_same()?;
+        Ok(Response::new(encode::jwt_svids(fetched)))
+    }
+
+    async fn validate_jwtsvid(
+        &self,
+        request: Request<ValidateJwtsvidRequest>,
+    ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+        let connection = connection(&request)?;
+        let ValidateJwtsvidRequest { audience, svid } = request.into_inner();
+        if audience.is_empty() {
+            return Err(Status::invalid_argument("audience must be specified"));
+        }
+        if svid.is_empty() {
+            return Err(Status::invalid_argument("svid must be specified"));
+        }
+        let (selectors, view) = self.entitled(&connection).await?;
+        let now = self
+            .source
+            .now()
+            .ok_or_else(|| Status::unavailable("the time is not known"))?;
+        let bundles = self.source.validation_bundles(&selectors);
+        let valid = jwt::verify(&svid, &bundles, &audience, now)
+            .map_err(|error| Status::invalid_argument(format!("svid is not valid: {error}")))?;
+        let claims = Some(encode::claims(&valid, view.own_bundle.trust_domain()));
+        Ok(Response::new(ValidateJwtsvidResponse {
+            spiffe_id: valid.id().to_string(),
+            claims,
+        }))
+    }
+
+    async fn fetch_witsvid(
+        &self,
+        _: Request<WitsvidRequest>,
+    ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
+        Err(Status::unimplemented("the WIT-SVID profile is not supported"))
+    }
+
+    async fn fetch_wit_bundles(
+        &self,
+        _: Request<WitBundlesRequest>,
+    ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
+        Err(Status::unimplemented("the WIT-SVID profile is not supported"))
+    }
+}
+
+impl Service {
+    async fn stream<R, M>(
+        &self,
+        request: Request<R>,
+        build: Build<M>,
+    ) -> Result<Response<Messages<M>>, Status>
+    where
+        M: Clone + PartialEq + Send + 'static,
+    {
+        let connection = connection(&request)?;
+        drop(request);
+        let selectors = connection.selectors().await?;
+        let mut views = self.source.view(&selectors);
+        first(&connection, &mut views).await?;
+        views.mark_changed();
+        let subscription = Subscription {
+            connection,
+            views,
+            build,
+            sent: None,
+            ended: false,
+        };
+        Ok(Response::new(Box::pin(stream::unfold(
+            subscription,
+            Subscription::next,
+        ))))
+    }
+
+    /// The caller's selectors and view, once that is ready.
+    async fn entitled(&self, connection: &Connection) -> Result<(SelectorSet, Arc<WorkloadView>), Status> {
+        let selectors = connection.selectors().await?;
+        let mut views = self.source.view(&selectors);
+        let view = first(connection, &mut views).await?;
+        Ok((selectors, view))
+    }
+}
+
+/// Waits a little for what is being fetched.
+async fn first(connection: &Connection, views: &mut Views) -> Result<Arc<WorkloadView>, Status> {
+    let starting = || Status::unavailable("the agent is starting");
+    let settled = views.wait_for(|view| view.state != ViewState::Starting);
+    let view = match tokio::time::timeout(connection.limits().first_answer, settled).await {
+        Ok(Ok(view)) => view.clone(),
+        Ok(Err(_closed)) => return Err(starting()),
+        Err(_elapsed) => return Err(starting()),
+    };
+    match view.state {
+        ViewState::Ready => Ok(view),
+        ViewState::NoIdentity => Err(encode::no_identity()),
+        ViewState::Starting => Err(starting()),
+    }
+}
+
+fn connection<R>(request: &Request<R>) -> Result<Arc<Connection>, Status> {
+    let found = request.extensions().get::<Arc<Connection>>().cloned();
+    found.ok_or_else(|| Status::internal("the request has no connection"))
+}
+
+/// One open stream.
+struct Subscription<M> {
+    connection: Arc<Connection>,
+    views: Views,
+    build: Build<M>,
+    /// Shares its bytes with what was sent.
+    sent: Option<M>,
+    ended: bool,
+}
+
+impl<M: Clone + PartialEq> Subscription<M> {
+    async fn next(mut self) -> Option<(Result<M, Status>, Self)> {
+        if self.ended {
+            return None;
+        }
+        let next = self.wait().await;
+        self.ended = next.is_err();
+        Some((next, self))
+    }
+
+    /// The next message that differs from the last.
+    async fn wait(&mut self) -> Result<M, Status> {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.connection.process.changed() => return Err(changed()),
+                () = self.connection.shutdown.cancelled() => return Err(Status::unavailable("the agent is shutting down")),
+                changed = self.views.changed() => {
+                    if changed.is_err() {
+                        return Err(Status::unavailable("the agent is shutting down"));
+                    }
+                }
+            }
+            let view = self.views.borrow_and_update().clone();
+            match view.state {
+                // What was served before stays valid.
+                ViewState::Starting => continue,
+                ViewState::NoIdentity => return Err(encode::no_identity()),
+                ViewState::Ready => {}
+            }
+            let message = (self.build)(&view)?;
+            if self.sent.as_ref() == Some(&message) {
+                continue;
+            }
+            self.connection.still_the_same()?;
+            self.sent = Some(message.clone());
+            return Ok(message);
+        }
+    }
+}
+
+/// Each becomes part of every token.
+const MAX_AUDIENCES: usize = 64;

@@ -1,0 +1,122 @@
+//! What the Workload API is served from: identities and attestation, both behind traits.
+//!
+//! Invariant: a view is complete; it is replaced, never changed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime, X509Svid};
+use landfast_uds::PinnedProcess;
+use tokio::sync::watch;
+
+/// Everything one set of selectors is entitled to now, complete and ready to serve.
+#[derive(Clone, Debug)]
+pub struct WorkloadView {
+    /// X509-SVIDs, the default one first, in a stable order (Workload API §8).
+    pub x509: Vec<ServedX509>,
+    /// For whom JWT-SVIDs can be had, in the same order.
+    pub jwt_identities: Vec<ServedJwtIdentity>,
+    /// The bundle of our own trust domain.
+    pub own_bundle: Arc<Bundle>,
+    /// The bundles of the foreign trust domains that the identities federate with.
+    pub federated: Vec<Arc<Bundle>>,
+    /// Whether the above may be served.
+    pub state: ViewState,
+}
+
+/// What to answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ViewState {
+    /// Nothing is known yet: wait a little, then Unavailable.
+    Starting,
+    /// No registration fits: PermissionDenied.
+    NoIdentity,
+    /// Serve.
+    Ready,
+}
+
+/// An X509-SVID with what an operator says of it.
+#[derive(Clone, Debug)]
+pub struct ServedX509 {
+    /// Chain and key.
+    pub svid: Arc<X509Svid>,
+    /// What it is for; may be empty.
+    pub hint: String,
+    /// The registration it comes from.
+    pub entry_id: String,
+}
+
+/// An identity for which JWT-SVIDs can be had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServedJwtIdentity {
+    /// The subject.
+    pub id: SpiffeId,
+    /// What it is for; may be empty.
+    pub hint: String,
+}
+
+/// A JWT-SVID.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FetchedJwt {
+    /// The subject.
+    pub id: SpiffeId,
+    /// Compact serialization.
+    pub token: String,
+    /// What it is for; may be empty.
+    pub hint: String,
+}
+
+/// Where identities come from.
+#[async_trait]
+pub trait IdentitySource: Send + Sync + 'static {
+    /// What `selectors` are entitled to; changes whenever that changes.
+    fn view(&self, selectors: &SelectorSet) -> watch::Receiver<Arc<WorkloadView>>;
+
+    /// JWT-SVIDs for `audience`: for `id`, or for every identity of `selectors`.
+    async fn fetch_jwt(
+        &self,
+        selectors: &SelectorSet,
+        audience: &[String],
+        id: Option<&SpiffeId>,
+    ) -> Result<Vec<FetchedJwt>, SourceError>;
+
+    /// The time, if it is known.
+    fn now(&self) -> Option<UnixTime>;
+
+    /// What tokens are validated with for a caller with `selectors`.
+    fn validation_bundles(&self, selectors: &SelectorSet) -> BundleSet;
+
+    /// Whether the source serves at all, for gRPC health. Always, unless it says otherwise.
+    fn ready(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
+    }
+}
+
+/// Why a source gives no token.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The caller has no such identity.
+    #[error("no identity issued")]
+    NoIdentity,
+    /// Later perhaps; the text is for the log.
+    #[error("not available: {0}")]
+    Unavailable(String),
+    /// The request can never succeed; the text is for the caller.
+    #[error("{0}")]
+    InvalidArgument(String),
+}
+
+/// Finds the selectors of a process.
+#[async_trait]
+pub trait Attestor: Send + Sync + 'static {
+    /// The selectors of `process`.
+    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError>;
+}
+
+/// Why a process has no selectors. For the log, never for the caller.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct AttestError {
+    /// What failed.
+    pub reason: String,
+}
