@@ -16,6 +16,7 @@ pub mod jwt;
 mod key;
 mod pattern;
 mod pem;
+mod pss;
 mod public_key;
 mod selector;
 mod svid;

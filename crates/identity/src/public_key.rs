@@ -188,7 +188,7 @@ pub enum SignatureScheme {
     RsaPkcs1Sha384,
     /// RSA PKCS#1 v1.5, SHA-512.
     RsaPkcs1Sha512,
-    /// RSA-PSS, SHA-256, salt of 32 bytes.
+    /// RSA-PSS, SHA-256, a salt of any length: x509pop.
     RsaPssSha256,
 }
 
@@ -212,7 +212,7 @@ pub fn verify_signature(
         SignatureScheme::RsaPkcs1Sha256 => (KeyAlgorithm::Rsa, &signature::RSA_PKCS1_2048_8192_SHA256),
         SignatureScheme::RsaPkcs1Sha384 => (KeyAlgorithm::Rsa, &signature::RSA_PKCS1_2048_8192_SHA384),
         SignatureScheme::RsaPkcs1Sha512 => (KeyAlgorithm::Rsa, &signature::RSA_PKCS1_2048_8192_SHA512),
-        SignatureScheme::RsaPssSha256 => (KeyAlgorithm::Rsa, &signature::RSA_PSS_2048_8192_SHA256),
+        SignatureScheme::RsaPssSha256 => return verify_pss(key, message, signature),
     };
     if key.algorithm != kind {
         return Err(KeyError::WrongScheme);
@@ -220,6 +220,16 @@ pub fn verify_signature(
     UnparsedPublicKey::new(algorithm, key.raw())
         .verify(message, signature)
         .map_err(|_unspecified| KeyError::BadSignature)
+}
+
+fn verify_pss(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
+    if key.algorithm != KeyAlgorithm::Rsa {
+        return Err(KeyError::WrongScheme);
+    }
+    match crate::pss::verify_sha256(key, message, signature) {
+        true => Ok(()),
+        false => Err(KeyError::BadSignature),
+    }
 }
 
 /// SEQUENCE { SEQUENCE { ecPublicKey, prime256v1 }, BIT STRING of 65 bytes }, up to the point.
