@@ -5,8 +5,8 @@
 //! HEADERS frame of plain literals: h2 sees exactly what was judged here and its own dynamic table stays empty. Everything but
 //! HEADERS and CONTINUATION passes byte for byte, and so does a connection that does not start with HTTP/2's preface.
 //!
-//! Invariant: at most one block of [`MAX_BLOCK`] bytes is held; whatever cannot be decoded reaches h2 as a block that it refuses
-//! with COMPRESSION_ERROR, and nothing follows it.
+//! Invariant: at most one block of [`MAX_BLOCK`] bytes is held; whatever cannot be decoded reaches h2 as a block for
+//! which it ends the connection with GOAWAY, and nothing follows it.
 
 mod fixed;
 mod hpack;

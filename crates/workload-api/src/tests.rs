@@ -1,1 +1,6 @@
-//! The Workload API over real sockets.
+//! The Workload API over real sockets: our client, raw HTTP/2 and raw bytes against a scripted source.
+
+mod limits;
+mod protocol;
+mod rig;
+mod streams;

@@ -1,0 +1,251 @@
+//! A served socket whose source and attestor follow a script and count their calls.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use landfast_identity::{
+    Bundle, BundleSet, Certificate, JwtAuthority, PrivateKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
+    X509Authority, X509Svid, issue, jwt,
+};
+use landfast_uds::{PinnedProcess, SocketMode, UdsListener};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AttestError, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity, ServedX509, SourceError,
+    ViewState, WorkloadView, client::WorkloadClient,
+};
+
+pub(super) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+/// A trust domain that can issue.
+pub(super) struct Domain {
+    pub(super) name: TrustDomain,
+    key: PrivateKey,
+    authority: Certificate,
+}
+
+impl Domain {
+    pub(super) fn new(name: &str) -> Self {
+        let name = TrustDomain::parse(name).unwrap();
+        let key = PrivateKey::generate().unwrap();
+        let params = issue::AuthorityParams {
+            trust_domain: &name,
+            authority_id: "a1",
+            not_before: UnixTime::from_secs(NOW.as_secs() - 60),
+            not_after: UnixTime::from_secs(NOW.as_secs() + 86_400),
+        };
+        let authority = issue::self_signed_authority(&params, &key).unwrap();
+        Self { name, key, authority }
+    }
+
+    pub(super) fn id(&self, path: &str) -> SpiffeId {
+        SpiffeId::from_parts(&self.name, path).unwrap()
+    }
+
+    pub(super) fn svid(&self, path: &str, serial: u8) -> Arc<X509Svid> {
+        let key = PrivateKey::generate().unwrap();
+        let (id, public_key) = (self.id(path), key.public_key());
+        let params = issue::LeafParams {
+            id: &id,
+            public_key: &public_key,
+            dns_names: &[],
+            serial: [serial; 16],
+            not_before: NOW,
+            not_after: UnixTime::from_secs(NOW.as_secs() + 3600),
+        };
+        let leaf = issue::leaf(&params, &self.authority, &self.key).unwrap();
+        Arc::new(X509Svid::new(vec![leaf], key).unwrap())
+    }
+
+    pub(super) fn bundle(&self) -> Arc<Bundle> {
+        let x509 = X509Authority { certificate: self.authority.clone(), tainted: false };
+        let jwt = JwtAuthority {
+            key_id: "k1".to_owned(),
+            public_key: self.key.public_key(),
+            expires_at: None,
+            tainted: false,
+        };
+        let bundle = Bundle::new(self.name.clone()).with_x509_authorities(vec![x509]).unwrap();
+        Arc::new(bundle.with_jwt_authorities(vec![jwt]).unwrap())
+    }
+
+    pub(super) fn token(&self, path: &str, audience: &[String]) -> String {
+        let id = self.id(path);
+        let params = jwt::JwtParams {
+            sub: &id,
+            aud: audience,
+            exp: UnixTime::from_secs(NOW.as_secs() + 300),
+            iat: NOW,
+            iss: Some("https://issuer.test"),
+            jti: Some("j1"),
+        };
+        jwt::sign(&params, "k1", &self.key).unwrap()
+    }
+
+    pub(super) fn view(&self, serial: u8, federated: &[&Self]) -> WorkloadView {
+        let served = |path: &str, hint: &str| ServedX509 {
+            svid: self.svid(path, serial),
+            hint: hint.to_owned(),
+            entry_id: path.to_owned(),
+        };
+        let identity = |path: &str, hint: &str| ServedJwtIdentity { id: self.id(path), hint: hint.to_owned() };
+        WorkloadView {
+            x509: vec![served("/a", "main"), served("/b", "main"), served("/c", "")],
+            jwt_identities: vec![identity("/a", "main"), identity("/b", "main")],
+            own_bundle: self.bundle(),
+            federated: federated.iter().map(|domain| domain.bundle()).collect(),
+            state: ViewState::Ready,
+        }
+    }
+}
+
+/// What the source and the attestor do.
+pub(super) struct Script {
+    pub(super) own: Domain,
+    pub(super) foreign: Domain,
+    pub(super) views: watch::Sender<Arc<WorkloadView>>,
+    pub(super) ready: watch::Sender<bool>,
+    pub(super) jwt_error: Mutex<Option<SourceError>>,
+    pub(super) now: Mutex<Option<UnixTime>>,
+    pub(super) attestations: AtomicUsize,
+    pub(super) attestation_fails: Mutex<bool>,
+}
+
+#[async_trait]
+impl IdentitySource for Script {
+    fn view(&self, selectors: &SelectorSet) -> watch::Receiver<Arc<WorkloadView>> {
+        assert_eq!(selectors.len(), 1);
+        self.views.subscribe()
+    }
+
+    async fn fetch_jwt(
+        &self,
+        _: &SelectorSet,
+        audience: &[String],
+        id: Option<&SpiffeId>,
+    ) -> Result<Vec<FetchedJwt>, SourceError> {
+        if let Some(error) = self.jwt_error.lock().unwrap().take() {
+            return Err(error);
+        }
+        let identities = self.views.borrow().jwt_identities.clone();
+        let wanted = identities.into_iter().filter(|identity| id.is_none_or(|id| *id == identity.id));
+        let fetched = |identity: ServedJwtIdentity| FetchedJwt {
+            token: self.own.token(identity.id.path(), audience),
+            id: identity.id,
+            hint: identity.hint,
+        };
+        Ok(wanted.map(fetched).collect())
+    }
+
+    fn now(&self) -> Option<UnixTime> {
+        *self.now.lock().unwrap()
+    }
+
+    fn validation_bundles(&self, _: &SelectorSet) -> BundleSet {
+        [self.own.bundle(), self.foreign.bundle()].into_iter().map(|bundle| (*bundle).clone()).collect()
+    }
+
+    fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+}
+
+#[async_trait]
+impl Attestor for Script {
+    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError> {
+        self.attestations.fetch_add(1, Ordering::SeqCst);
+        if *self.attestation_fails.lock().unwrap() {
+            return Err(AttestError { reason: "as the script says".to_owned() });
+        }
+        Ok([Selector::parse(&format!("unix:uid:{}", process.uid())).unwrap()].into_iter().collect())
+    }
+}
+
+/// A served socket.
+pub(super) struct Rig {
+    pub(super) script: Arc<Script>,
+    pub(super) path: PathBuf,
+    pub(super) gauges: Arc<Gauges>,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(super) fn start() -> Self {
+        Self::with(Limits::default())
+    }
+
+    pub(super) fn with(limits: Limits) -> Self {
+        let (own, foreign) = (Domain::new("own.test"), Domain::new("foreign.test"));
+        let script = Arc::new(Script {
+            views: watch::channel(Arc::new(own.view(1, &[&foreign]))).0,
+            ready: watch::channel(true).0,
+            own,
+            foreign,
+            jwt_error: Mutex::new(None),
+            now: Mutex::new(Some(NOW)),
+            attestations: AtomicUsize::new(0),
+            attestation_fails: Mutex::new(false),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let listener = UdsListener::bind(&path, SocketMode { mode: 0o777, group: None }).unwrap();
+        let (gauges, stop) = (Arc::new(Gauges::default()), CancellationToken::new());
+        let serving = crate::serve(
+            listener,
+            script.clone(),
+            script.clone(),
+            limits,
+            gauges.clone(),
+            stop.clone().cancelled_owned(),
+        );
+        #[expect(clippy::disallowed_methods, reason = "the rig joins it")]
+        let served = tokio::spawn(async move { serving.await.unwrap() });
+        Self { script, path, gauges, stop, served, _folder: folder }
+    }
+
+    pub(super) async fn client(&self) -> WorkloadClient {
+        WorkloadClient::connect(self.path.to_str().unwrap()).await.unwrap()
+    }
+
+    pub(super) fn publish(&self, view: WorkloadView) {
+        self.script.views.send_replace(Arc::new(view));
+    }
+
+    pub(super) fn attestations(&self) -> usize {
+        self.script.attestations.load(Ordering::SeqCst)
+    }
+
+    /// Ends it and waits for it.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(10), self.served).await.expect("it does not end").unwrap();
+        assert!(!self.path.exists(), "the socket is left");
+        assert_eq!((self.gauges.connections(), self.gauges.streams(), self.gauges.processes()), (0, 0, 0));
+    }
+}
+
+/// Waits for a state, ten seconds at most.
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let reached = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), reached).await.is_ok(), "never: {what}");
+}
+
+/// The next item, or a panic after ten seconds.
+pub(super) async fn next<S: futures_util::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    use futures_util::StreamExt as _;
+    tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("nothing comes")
+}
