@@ -223,10 +223,9 @@ impl Subject {
         }
         match (self.baseline.exe, dir.exe_id()) {
             (Some(then), Ok(now)) if then != now => Some(Change::Executed),
-            // A set-user-ID program, or one that forbids being looked at, is another program than one we could look at.
-            (Some(_), Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                Some(Change::Executed)
-            }
+            // What we could look at before we cannot now: a set-user-ID program, one that forbids being looked at, or the
+            // moment of an exec by a thread. Each is another program, or about to be one.
+            (Some(_), Err(_)) => Some(Change::Executed),
             (None, Ok(_)) => Some(Change::Executed),
             _ => None,
         }

@@ -10,7 +10,10 @@ use tokio::io::AsyncReadExt as _;
 use super::*;
 
 fn open_to_all() -> SocketMode {
-    SocketMode { mode: 0o777, group: None }
+    SocketMode {
+        mode: 0o777,
+        group: None,
+    }
 }
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -27,12 +30,19 @@ fn set_mode(path: &Path, mode: u32) {
 async fn a_socket_has_its_mode_and_goes_with_its_listener() {
     for mode in [0o777, 0o600] {
         let (folder, path) = folder();
-        let path = folder.path().join("made/on/the/way").join(path.file_name().unwrap());
+        let path = folder
+            .path()
+            .join("made/on/the/way")
+            .join(path.file_name().unwrap());
         let listener = UdsListener::bind(&path, SocketMode { mode, group: None }).unwrap();
         let metadata = std::fs::symlink_metadata(&path).unwrap();
         assert!(metadata.file_type().is_socket());
         assert_eq!(metadata.mode() & 0o7777, mode);
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "the temporary name is left");
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "the temporary name is left"
+        );
         drop(listener);
         assert!(!path.exists());
     }
@@ -42,18 +52,30 @@ async fn a_socket_has_its_mode_and_goes_with_its_listener() {
 async fn the_group_is_given_and_an_unknown_one_refused() {
     let (_folder, path) = folder();
     let own = rustix::process::getegid().as_raw();
-    let mode = SocketMode { mode: 0o660, group: Some(own.to_string()) };
+    let mode = SocketMode {
+        mode: 0o660,
+        group: Some(own.to_string()),
+    };
     let _listener = UdsListener::bind(&path, mode).unwrap();
     assert_eq!(std::fs::symlink_metadata(&path).unwrap().gid(), own);
-    let unknown = SocketMode { mode: 0o660, group: Some("no-such-group-here".to_owned()) };
+    let unknown = SocketMode {
+        mode: 0o660,
+        group: Some("no-such-group-here".to_owned()),
+    };
     let refused = UdsListener::bind(&path.with_extension("b"), unknown);
-    assert!(matches!(refused, Err(UdsError::UnknownGroup { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(UdsError::UnknownGroup { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn relative_and_overlong_paths_are_refused() {
     let refused = UdsListener::bind(Path::new("api.sock"), open_to_all());
-    assert!(matches!(refused, Err(UdsError::NotAbsolute { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(UdsError::NotAbsolute { .. })),
+        "{refused:?}"
+    );
     let (folder, _) = folder();
     let refused = UdsListener::bind(&folder.path().join("x".repeat(100)), open_to_all());
     assert!(matches!(refused, Err(UdsError::TooLong { .. })), "{refused:?}");
@@ -65,7 +87,10 @@ async fn a_folder_that_others_can_write_is_refused() {
         let (folder, path) = folder();
         set_mode(folder.path(), mode);
         let refused = UdsListener::bind(&path, open_to_all());
-        assert!(matches!(refused, Err(UdsError::WritableFolder { .. })), "{mode:o}: {refused:?}");
+        assert!(
+            matches!(refused, Err(UdsError::WritableFolder { .. })),
+            "{mode:o}: {refused:?}"
+        );
         assert!(!path.exists());
     }
 }
@@ -77,7 +102,11 @@ async fn a_folder_within_a_writable_one_is_refused_unless_that_is_sticky() {
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
         set_mode(folder.path(), mode);
-        assert_eq!(UdsListener::bind(&inner.join("s"), open_to_all()).is_ok(), fine, "{mode:o}");
+        assert_eq!(
+            UdsListener::bind(&inner.join("s"), open_to_all()).is_ok(),
+            fine,
+            "{mode:o}"
+        );
     }
 }
 
@@ -90,7 +119,10 @@ async fn a_folder_of_another_user_is_refused() {
     let (folder, path) = folder();
     nix::unistd::chown(folder.path(), Some(nix::unistd::Uid::from_raw(65_534)), None).unwrap();
     let refused = UdsListener::bind(&path, open_to_all());
-    assert!(matches!(refused, Err(UdsError::ForeignFolder { owner: 65_534, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(UdsError::ForeignFolder { owner: 65_534, .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -100,15 +132,24 @@ async fn nothing_but_an_own_dead_socket_is_removed() {
     std::fs::File::create(&precious).unwrap();
     let occupy: [(&str, fn(&Path, &Path)); 3] = [
         ("symbolic link", |path, precious| symlink(precious, path).unwrap()),
-        ("not a socket", |path, _| drop(std::fs::File::create(path).unwrap())),
+        ("not a socket", |path, _| {
+            drop(std::fs::File::create(path).unwrap())
+        }),
         ("folder", |path, _| std::fs::create_dir(path).unwrap()),
     ];
     for (what, occupy) in occupy {
         occupy(&path, &precious);
         let refused = UdsListener::bind(&path, open_to_all());
-        assert!(matches!(&refused, Err(UdsError::Occupied { what: found, .. }) if found.contains(what)), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(UdsError::Occupied { what: found, .. }) if found.contains(what)),
+            "{refused:?}"
+        );
         assert!(std::fs::symlink_metadata(&path).is_ok(), "{what} was removed");
-        if path.is_dir() { std::fs::remove_dir(&path).unwrap() } else { std::fs::remove_file(&path).unwrap() }
+        if path.is_dir() {
+            std::fs::remove_dir(&path).unwrap()
+        } else {
+            std::fs::remove_file(&path).unwrap()
+        }
     }
     assert!(precious.exists());
     drop(StdListener::bind(&path).unwrap());
@@ -166,7 +207,9 @@ async fn a_deleted_socket_is_back_within_two_seconds() {
             }
         };
         let both = async { tokio::join!(listener.accept(), client) };
-        let (accepted, _client) = tokio::time::timeout(Duration::from_secs(2), both).await.expect("it is not back");
+        let (accepted, _client) = tokio::time::timeout(Duration::from_secs(2), both)
+            .await
+            .expect("it is not back");
         accepted.unwrap();
         assert_eq!(std::fs::symlink_metadata(&path).unwrap().mode() & 0o7777, 0o777);
     }
@@ -174,20 +217,33 @@ async fn a_deleted_socket_is_back_within_two_seconds() {
 
 #[tokio::test]
 async fn the_peer_is_pinned_in_both_modes() {
-    assert_eq!(PinMode::detect(), PinMode::PeerPidfd, "this kernel has SO_PEERPIDFD");
-    for (mode, name) in [(PinMode::PeerPidfd, "peer-pidfd"), (PinMode::SockDiag, "sock-diag")] {
+    assert_eq!(
+        PinMode::detect(),
+        PinMode::PeerPidfd,
+        "this kernel has SO_PEERPIDFD"
+    );
+    for (mode, name) in [
+        (PinMode::PeerPidfd, "peer-pidfd"),
+        (PinMode::SockDiag, "sock-diag"),
+    ] {
         let (_folder, path) = folder();
         let mut listener = UdsListener::bind_with(&path, open_to_all(), mode).unwrap();
         assert_eq!(listener.mode_name(), name);
         let _client = StdStream::connect(&path).unwrap();
         let _second = StdStream::connect(&path).unwrap();
         let stream = listener.accept().await.unwrap();
-        let process = stream.peer().process().unwrap_or_else(|| panic!("{:?}", stream.peer()));
+        let process = stream
+            .peer()
+            .process()
+            .unwrap_or_else(|| panic!("{:?}", stream.peer()));
         assert_eq!(process.pid(), std::process::id() as i32);
         assert_eq!(stream.peer().pid, Some(process.pid()));
         assert_eq!(process.uid(), rustix::process::geteuid().as_raw());
         let second = listener.accept().await.unwrap();
-        assert!(Arc::ptr_eq(process, second.peer().process().unwrap()), "one pin a process");
+        assert!(
+            Arc::ptr_eq(process, second.peer().process().unwrap()),
+            "one pin a process"
+        );
     }
 }
 
@@ -198,22 +254,36 @@ async fn a_peer_that_has_gone_or_handed_its_socket_on_is_not_pinned() {
         let mut listener = UdsListener::bind_with(&path, open_to_all(), mode).unwrap();
         // The test binary, started again, connects; the socket outlives it in its own child.
         let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "listener::tests::child_connects_and_leaves", "--include-ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "listener::tests::child_connects_and_leaves",
+                "--include-ignored",
+                "--nocapture",
+            ])
             .env("LANDFAST_TEST_SOCKET", &path)
             .status()
             .unwrap();
         assert!(status.success());
         let stream = listener.accept().await.unwrap();
         assert!(stream.peer().process().is_none(), "{mode:?}: {:?}", stream.peer());
-        assert!(matches!(stream.peer().unpinned(), Some(crate::PinError::Exited { .. })), "{:?}", stream.peer());
+        assert!(
+            matches!(stream.peer().unpinned(), Some(crate::PinError::Exited { .. })),
+            "{:?}",
+            stream.peer()
+        );
     }
 }
 
 /// The other half of the test above; does nothing by itself.
 #[test]
 fn child_connects_and_leaves() {
-    #[expect(clippy::disallowed_methods, reason = "how a test speaks to itself in another process")]
-    let Ok(path) = std::env::var("LANDFAST_TEST_SOCKET") else { return };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how a test speaks to itself in another process"
+    )]
+    let Ok(path) = std::env::var("LANDFAST_TEST_SOCKET") else {
+        return;
+    };
     let stream = StdStream::connect(path).unwrap();
     // A shell keeps the socket as its input after we are gone.
     let child = std::process::Command::new("/bin/sleep")

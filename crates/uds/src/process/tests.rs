@@ -46,7 +46,10 @@ impl Drop for Shell {
 }
 
 fn ids() -> (u32, u32) {
-    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    )
 }
 
 fn pidfd(pid: i32) -> OwnedFd {
@@ -75,7 +78,11 @@ async fn another_program_in_the_same_process_is_seen() {
     shell.go_on();
     assert_eq!(process.changed().await, Change::Executed);
     assert!(process.is_alive());
-    assert_eq!(process.verify(), Some(Change::Executed), "a change is not forgotten");
+    assert_eq!(
+        process.verify(),
+        Some(Change::Executed),
+        "a change is not forgotten"
+    );
 }
 
 #[tokio::test]
@@ -84,7 +91,10 @@ async fn other_credentials_than_those_that_connected_are_refused() {
     let (uid, gid) = ids();
     for (uid, gid) in [(uid + 1, gid), (uid, gid + 1)] {
         let refused = PinnedProcess::pin(shell.pid(), pidfd(shell.pid()), uid, gid);
-        assert!(matches!(refused, Err(PinError::CredentialsDiffer { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(PinError::CredentialsDiffer { .. })),
+            "{refused:?}"
+        );
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{io::{AsyncReadExt as _, AsyncWriteExt as _}, net::UnixStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
 use tonic::Code;
 
 use super::{
@@ -14,8 +17,20 @@ use crate::Limits;
 #[tokio::test]
 async fn one_stream_too_many_is_refused_by_name_and_comes_back_when_one_ends() {
     for (limits, name) in [
-        (Limits { streams_per_process: 2, ..Limits::default() }, "streams_per_process"),
-        (Limits { streams_per_uid: 2, ..Limits::default() }, "streams_per_uid"),
+        (
+            Limits {
+                streams_per_process: 2,
+                ..Limits::default()
+            },
+            "streams_per_process",
+        ),
+        (
+            Limits {
+                streams_per_uid: 2,
+                ..Limits::default()
+            },
+            "streams_per_uid",
+        ),
     ] {
         let rig = Rig::with(limits);
         let (mut one, mut two) = (rig.client().await, rig.client().await);
@@ -39,9 +54,27 @@ async fn one_stream_too_many_is_refused_by_name_and_comes_back_when_one_ends() {
 #[tokio::test]
 async fn one_connection_too_many_is_refused_by_name() {
     for (limits, name) in [
-        (Limits { connections_per_process: 2, ..Limits::default() }, "connections_per_process"),
-        (Limits { connections_per_uid: 2, ..Limits::default() }, "connections_per_uid"),
-        (Limits { connections_total: 2, ..Limits::default() }, "connections_total"),
+        (
+            Limits {
+                connections_per_process: 2,
+                ..Limits::default()
+            },
+            "connections_per_process",
+        ),
+        (
+            Limits {
+                connections_per_uid: 2,
+                ..Limits::default()
+            },
+            "connections_per_uid",
+        ),
+        (
+            Limits {
+                connections_total: 2,
+                ..Limits::default()
+            },
+            "connections_total",
+        ),
     ] {
         let rig = Rig::with(limits);
         let (mut one, mut two) = (rig.client().await, rig.client().await);
@@ -62,7 +95,10 @@ async fn one_connection_too_many_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_the_handshake_is_closed() {
-    let rig = Rig::with(Limits { handshake_timeout: Duration::from_millis(100), ..Limits::default() });
+    let rig = Rig::with(Limits {
+        handshake_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    });
     let silent = UnixStream::connect(&rig.path).await.unwrap();
     let mut slow = UnixStream::connect(&rig.path).await.unwrap();
     slow.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
@@ -82,27 +118,39 @@ fn without_window() -> Vec<u8> {
 
 #[tokio::test]
 async fn a_client_that_answers_pings_but_never_takes_its_answer_is_dropped() {
-    let rig = Rig::with(Limits { stalled_reader: Duration::ZERO, ..Limits::default() });
+    let rig = Rig::with(Limits {
+        stalled_reader: Duration::ZERO,
+        ..Limits::default()
+    });
     let mut socket = UnixStream::connect(&rig.path).await.unwrap();
     socket.write_all(&without_window()).await.unwrap();
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(15), socket.read_to_end(&mut answer)).await;
     assert!(closed.is_ok(), "it is still served");
     assert_eq!(rig.attestations(), 1, "there was an answer to take");
-    until("its place is free", || rig.gauges.streams() == 0 && rig.gauges.connections() == 0).await;
+    until("its place is free", || {
+        rig.gauges.streams() == 0 && rig.gauges.connections() == 0
+    })
+    .await;
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn an_idle_reader_with_room_is_not_taken_for_a_stalled_one() {
-    let rig = Rig::with(Limits { stalled_reader: Duration::ZERO, ..Limits::default() });
+    let rig = Rig::with(Limits {
+        stalled_reader: Duration::ZERO,
+        ..Limits::default()
+    });
     let mut svids = rig.client().await.x509_svids().await.unwrap();
     next(&mut svids).await.unwrap().unwrap();
     // A second client that is stalled is dropped by the same look: the system had its turn.
     let mut socket = UnixStream::connect(&rig.path).await.unwrap();
     socket.write_all(&without_window()).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(15), socket.read_to_end(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(15), socket.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
     rig.publish(rig.script.own.view(2, &[]));
     next(&mut svids).await.unwrap().unwrap();
     drop(svids);
@@ -111,7 +159,10 @@ async fn an_idle_reader_with_room_is_not_taken_for_a_stalled_one() {
 
 #[tokio::test]
 async fn an_oversized_message_is_refused() {
-    let rig = Rig::with(Limits { max_message: 1024, ..Limits::default() });
+    let rig = Rig::with(Limits {
+        max_message: 1024,
+        ..Limits::default()
+    });
     let mut client = rig.client().await;
     let refused = client.validate_jwt("x", &"a".repeat(2000)).await.unwrap_err();
     assert_eq!(refused.code(), Some(Code::OutOfRange), "{refused}");
@@ -130,7 +181,10 @@ async fn the_number_of_streams_is_announced() {
     assert_eq!(header[3], 4, "SETTINGS comes first");
     let mut settings = vec![0; usize::from(header[2])];
     socket.read_exact(&mut settings).await.unwrap();
-    let announced = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).expect("MAX_CONCURRENT_STREAMS");
+    let announced = settings
+        .chunks(6)
+        .find(|setting| setting[..2] == [0, 3])
+        .expect("MAX_CONCURRENT_STREAMS");
     assert_eq!(u32::from_be_bytes(announced[2..].try_into().unwrap()), 256 + 16);
     drop(socket);
     rig.stop().await;

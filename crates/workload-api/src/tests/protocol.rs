@@ -42,13 +42,22 @@ impl RawRequest {
             ("te", "trailers"),
         ];
         fields.extend(security.iter().map(|value| ("workload.spiffe.io", *value)));
-        Self { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
+        Self {
+            fields: fields
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        }
     }
 
     /// Preface, SETTINGS, HEADERS, and an empty message.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut block = Vec::new();
-        for text in self.fields.iter().flat_map(|(name, value)| [(true, name), (false, value)]) {
+        for text in self
+            .fields
+            .iter()
+            .flat_map(|(name, value)| [(true, name), (false, value)])
+        {
             if text.0 {
                 block.push(0);
             }
@@ -71,19 +80,27 @@ impl RawRequest {
 /// The gRPC code of the answer to a request over a real HTTP/2 client, and the length of its body.
 async fn ask(rig: &Rig, path: &str, authority: &str, security: &[&str]) -> Result<(Code, usize), String> {
     let mut raw = tokio::net::UnixStream::connect(&rig.path).await.unwrap();
-    raw.write_all(&RawRequest::with(path, authority, security).bytes()).await.unwrap();
+    raw.write_all(&RawRequest::with(path, authority, security).bytes())
+        .await
+        .unwrap();
     // Frames of the answer are read with h2's own decoder: replay the server's bytes to a client that has asked the same.
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let (send, connection) = h2::client::handshake(ours).await.unwrap();
     let (mut server_read, mut server_write) = raw.into_split();
     let (mut client_read, mut client_write) = tokio::io::split(theirs);
     let mut send = send.ready().await.map_err(|error| error.to_string())?;
-    let request = Request::builder().method("POST").uri("http://h/").body(()).unwrap();
+    let request = Request::builder()
+        .method("POST")
+        .uri("http://h/")
+        .body(())
+        .unwrap();
     let (response, _) = send.send_request(request, true).unwrap();
     let answer = async {
         let response = response.await.map_err(|error| error.to_string())?;
         let code = |headers: &http::HeaderMap| {
-            headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+            headers
+                .get("grpc-status")
+                .map(|value| Code::from_bytes(value.as_bytes()))
         };
         let found = code(response.headers());
         let mut body = response.into_body();
@@ -100,7 +117,12 @@ async fn ask(rig: &Rig, path: &str, authority: &str, security: &[&str]) -> Resul
             (None, 0) => body.trailers().await.ok().flatten(),
             _ => None,
         };
-        Ok((found.or_else(|| trailers.as_ref().and_then(code)).unwrap_or(Code::Ok), length))
+        Ok((
+            found
+                .or_else(|| trailers.as_ref().and_then(code))
+                .unwrap_or(Code::Ok),
+            length,
+        ))
     };
     let pump = async {
         let swallow = async {
@@ -120,7 +142,9 @@ async fn ask(rig: &Rig, path: &str, authority: &str, security: &[&str]) -> Resul
             () = pump => Err("closed".to_owned()),
         }
     };
-    let outcome = tokio::time::timeout(Duration::from_secs(10), answered).await.expect("no answer");
+    let outcome = tokio::time::timeout(Duration::from_secs(10), answered)
+        .await
+        .expect("no answer");
     drop(server_write.shutdown().await);
     outcome
 }
@@ -129,7 +153,16 @@ async fn ask(rig: &Rig, path: &str, authority: &str, security: &[&str]) -> Resul
 async fn without_exactly_the_security_header_every_method_is_refused_before_attestation() {
     let rig = Rig::start();
     for method in METHODS {
-        for security in [&[][..], &["True"], &["TRUE"], &["true "], &["1"], &[""], &["true", "true"], &["true", "false"]] {
+        for security in [
+            &[][..],
+            &["True"],
+            &["TRUE"],
+            &["true "],
+            &["1"],
+            &[""],
+            &["true", "true"],
+            &["true", "false"],
+        ] {
             // Trailing blanks are not part of a value for HTTP, so "true " may be taken for "true".
             if security == ["true "] {
                 continue;
@@ -140,7 +173,9 @@ async fn without_exactly_the_security_header_every_method_is_refused_before_atte
     }
     assert_eq!(rig.attestations(), 0);
     // The same requests with the header do reach the attestor.
-    assert!(matches!(ask(&rig, METHODS[0], "localhost", &["true"]).await, Ok((Code::Ok, length)) if length > 100));
+    assert!(
+        matches!(ask(&rig, METHODS[0], "localhost", &["true"]).await, Ok((Code::Ok, length)) if length > 100)
+    );
     assert_eq!(rig.attestations(), 1);
     rig.stop().await;
 }
@@ -149,7 +184,10 @@ async fn without_exactly_the_security_header_every_method_is_refused_before_atte
 async fn wit_methods_are_unimplemented() {
     let rig = Rig::start();
     for method in &METHODS[5..] {
-        assert_eq!(ask(&rig, method, "localhost", &["true"]).await, Ok((Code::Unimplemented, 0)));
+        assert_eq!(
+            ask(&rig, method, "localhost", &["true"]).await,
+            Ok((Code::Unimplemented, 0))
+        );
     }
     assert_eq!(rig.attestations(), 0);
     rig.stop().await;
@@ -172,12 +210,20 @@ async fn only_exact_paths_reach_a_method() {
         "/",
         "*",
     ] {
-        assert_eq!(ask(&rig, path, "localhost", &["true"]).await, Ok((Code::Unimplemented, 0)), "{path}");
+        assert_eq!(
+            ask(&rig, path, "localhost", &["true"]).await,
+            Ok((Code::Unimplemented, 0)),
+            "{path}"
+        );
     }
     // A query does not lead past the header rule either.
     let answer = ask(&rig, "/SpiffeWorkloadAPI/FetchX509SVID?x=1", "localhost", &[]).await;
     assert_eq!(answer, Ok((Code::InvalidArgument, 0)));
-    assert!(ask(&rig, "SpiffeWorkloadAPI/FetchX509SVID", "localhost", &["true"]).await.is_err());
+    assert!(
+        ask(&rig, "SpiffeWorkloadAPI/FetchX509SVID", "localhost", &["true"])
+            .await
+            .is_err()
+    );
     assert_eq!(rig.attestations(), 0);
     rig.stop().await;
 }
@@ -189,7 +235,10 @@ async fn every_authority_is_served() {
     let encoded = path.replace('/', "%2F");
     for authority in [path, &encoded, "", "localhost", "unix:/a b", "[::"] {
         let answer = ask(&rig, METHODS[0], authority, &["true"]).await;
-        assert!(matches!(answer, Ok((Code::Ok, length)) if length > 100), "{authority:?}: {answer:?}");
+        assert!(
+            matches!(answer, Ok((Code::Ok, length)) if length > 100),
+            "{authority:?}: {answer:?}"
+        );
     }
     rig.stop().await;
 }
@@ -207,7 +256,10 @@ async fn http1_gets_no_byte_of_identity_and_no_attestation() {
         answer
     });
     let answer = read.await.unwrap();
-    assert!(answer.len() < 200 && !answer.windows(6).any(|window| window == b"spiffe"), "{answer:?}");
+    assert!(
+        answer.len() < 200 && !answer.windows(6).any(|window| window == b"spiffe"),
+        "{answer:?}"
+    );
     until("the connection has ended", || rig.gauges.connections() == 0).await;
     assert_eq!(rig.attestations(), 0);
     rig.stop().await;
@@ -215,22 +267,37 @@ async fn http1_gets_no_byte_of_identity_and_no_attestation() {
 
 #[tokio::test]
 async fn health_follows_the_source_and_needs_no_header() {
-    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
     let rig = Rig::start();
     let path = rig.path.clone();
     let connector = tower::service_fn(move |_: http::Uri| {
         let path = path.clone();
-        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        async move {
+            tokio::net::UnixStream::connect(path)
+                .await
+                .map(hyper_util::rt::TokioIo::new)
+        }
     });
     let endpoint = tonic::transport::Endpoint::from_static("http://localhost");
     let mut client = HealthClient::new(endpoint.connect_with_connector(connector).await.unwrap());
-    for (ready, expected) in [(true, ServingStatus::Serving), (false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
+    for (ready, expected) in [
+        (true, ServingStatus::Serving),
+        (false, ServingStatus::NotServing),
+        (true, ServingStatus::Serving),
+    ] {
         rig.script.ready.send_replace(ready);
         for service in ["", "SpiffeWorkloadAPI"] {
-            let request = HealthCheckRequest { service: service.to_owned() };
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
             let mut watch = client.watch(request.clone()).await.unwrap().into_inner();
             while watch.message().await.unwrap().unwrap().status() != expected {}
-            assert_eq!(client.check(request).await.unwrap().into_inner().status(), expected);
+            assert_eq!(
+                client.check(request).await.unwrap().into_inner().status(),
+                expected
+            );
         }
     }
     assert_eq!(rig.attestations(), 0);

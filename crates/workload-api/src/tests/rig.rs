@@ -11,16 +11,16 @@ use std::{
 
 use async_trait::async_trait;
 use landfast_identity::{
-    Bundle, BundleSet, Certificate, JwtAuthority, PrivateKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
-    X509Authority, X509Svid, issue, jwt,
+    Bundle, BundleSet, Certificate, JwtAuthority, PrivateKey, Selector, SelectorSet, SpiffeId, TrustDomain,
+    UnixTime, X509Authority, X509Svid, issue, jwt,
 };
 use landfast_uds::{PinnedProcess, SocketMode, UdsListener};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttestError, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity, ServedX509, SourceError,
-    ViewState, WorkloadView, client::WorkloadClient,
+    AttestError, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity, ServedX509,
+    SourceError, ViewState, WorkloadView, client::WorkloadClient,
 };
 
 pub(super) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -66,14 +66,19 @@ impl Domain {
     }
 
     pub(super) fn bundle(&self) -> Arc<Bundle> {
-        let x509 = X509Authority { certificate: self.authority.clone(), tainted: false };
+        let x509 = X509Authority {
+            certificate: self.authority.clone(),
+            tainted: false,
+        };
         let jwt = JwtAuthority {
             key_id: "k1".to_owned(),
             public_key: self.key.public_key(),
             expires_at: None,
             tainted: false,
         };
-        let bundle = Bundle::new(self.name.clone()).with_x509_authorities(vec![x509]).unwrap();
+        let bundle = Bundle::new(self.name.clone())
+            .with_x509_authorities(vec![x509])
+            .unwrap();
         Arc::new(bundle.with_jwt_authorities(vec![jwt]).unwrap())
     }
 
@@ -96,7 +101,10 @@ impl Domain {
             hint: hint.to_owned(),
             entry_id: path.to_owned(),
         };
-        let identity = |path: &str, hint: &str| ServedJwtIdentity { id: self.id(path), hint: hint.to_owned() };
+        let identity = |path: &str, hint: &str| ServedJwtIdentity {
+            id: self.id(path),
+            hint: hint.to_owned(),
+        };
         WorkloadView {
             x509: vec![served("/a", "main"), served("/b", "main"), served("/c", "")],
             jwt_identities: vec![identity("/a", "main"), identity("/b", "main")],
@@ -136,7 +144,9 @@ impl IdentitySource for Script {
             return Err(error);
         }
         let identities = self.views.borrow().jwt_identities.clone();
-        let wanted = identities.into_iter().filter(|identity| id.is_none_or(|id| *id == identity.id));
+        let wanted = identities
+            .into_iter()
+            .filter(|identity| id.is_none_or(|id| *id == identity.id));
         let fetched = |identity: ServedJwtIdentity| FetchedJwt {
             token: self.own.token(identity.id.path(), audience),
             id: identity.id,
@@ -150,7 +160,10 @@ impl IdentitySource for Script {
     }
 
     fn validation_bundles(&self, _: &SelectorSet) -> BundleSet {
-        [self.own.bundle(), self.foreign.bundle()].into_iter().map(|bundle| (*bundle).clone()).collect()
+        [self.own.bundle(), self.foreign.bundle()]
+            .into_iter()
+            .map(|bundle| (*bundle).clone())
+            .collect()
     }
 
     fn ready(&self) -> watch::Receiver<bool> {
@@ -163,9 +176,13 @@ impl Attestor for Script {
     async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError> {
         self.attestations.fetch_add(1, Ordering::SeqCst);
         if *self.attestation_fails.lock().unwrap() {
-            return Err(AttestError { reason: "as the script says".to_owned() });
+            return Err(AttestError {
+                reason: "as the script says".to_owned(),
+            });
         }
-        Ok([Selector::parse(&format!("unix:uid:{}", process.uid())).unwrap()].into_iter().collect())
+        Ok([Selector::parse(&format!("unix:uid:{}", process.uid())).unwrap()]
+            .into_iter()
+            .collect())
     }
 }
 
@@ -198,7 +215,14 @@ impl Rig {
         });
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("api.sock");
-        let listener = UdsListener::bind(&path, SocketMode { mode: 0o777, group: None }).unwrap();
+        let listener = UdsListener::bind(
+            &path,
+            SocketMode {
+                mode: 0o777,
+                group: None,
+            },
+        )
+        .unwrap();
         let (gauges, stop) = (Arc::new(Gauges::default()), CancellationToken::new());
         let serving = crate::serve(
             listener,
@@ -210,11 +234,20 @@ impl Rig {
         );
         #[expect(clippy::disallowed_methods, reason = "the rig joins it")]
         let served = tokio::spawn(async move { serving.await.unwrap() });
-        Self { script, path, gauges, stop, served, _folder: folder }
+        Self {
+            script,
+            path,
+            gauges,
+            stop,
+            served,
+            _folder: folder,
+        }
     }
 
     pub(super) async fn client(&self) -> WorkloadClient {
-        WorkloadClient::connect(self.path.to_str().unwrap()).await.unwrap()
+        WorkloadClient::connect(self.path.to_str().unwrap())
+            .await
+            .unwrap()
     }
 
     pub(super) fn publish(&self, view: WorkloadView) {
@@ -228,9 +261,19 @@ impl Rig {
     /// Ends it and waits for it.
     pub(super) async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(10), self.served).await.expect("it does not end").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), self.served)
+            .await
+            .expect("it does not end")
+            .unwrap();
         assert!(!self.path.exists(), "the socket is left");
-        assert_eq!((self.gauges.connections(), self.gauges.streams(), self.gauges.processes()), (0, 0, 0));
+        assert_eq!(
+            (
+                self.gauges.connections(),
+                self.gauges.streams(),
+                self.gauges.processes()
+            ),
+            (0, 0, 0)
+        );
     }
 }
 
@@ -241,11 +284,18 @@ pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(10), reached).await.is_ok(), "never: {what}");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(10), reached)
+            .await
+            .is_ok(),
+        "never: {what}"
+    );
 }
 
 /// The next item, or a panic after ten seconds.
 pub(super) async fn next<S: futures_util::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     use futures_util::StreamExt as _;
-    tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("nothing comes")
+    tokio::time::timeout(Duration::from_secs(10), stream.next())
+        .await
+        .expect("nothing comes")
 }
