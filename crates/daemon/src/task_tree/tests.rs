@@ -14,6 +14,13 @@ fn failed(result: Result<(), TreeError>) -> (String, String) {
     }
 }
 
+/// Bounded in simulated time, so that a tree that never ends fails instead of hanging.
+async fn run(tree: TaskTree, shutdown: impl Future<Output = ()>) -> Result<(), TreeError> {
+    tokio::time::timeout(Duration::from_secs(3600), tree.run(shutdown, DEADLINE))
+        .await
+        .expect("the tree never ended")
+}
+
 /// Runs until the tree stops.
 fn patient(tasks: &TaskHandle, name: &str) {
     tasks.spawn(name, tasks.cancelled());
@@ -31,7 +38,7 @@ async fn shutdown_stops_every_task_and_waits_for_it() {
         seen.store(true, Ordering::SeqCst);
     });
     patient(&tasks, "other");
-    tree.run(async {}, DEADLINE).await.unwrap();
+    run(tree, async {}).await.unwrap();
     assert!(done.load(Ordering::SeqCst));
 }
 
@@ -41,7 +48,7 @@ async fn a_task_that_fails_ends_the_tree_with_its_name_and_cause() {
     let tasks = tree.handle();
     patient(&tasks, "other");
     tasks.spawn("keeper", async { Err(io::Error::other("disk on fire")) });
-    let (name, cause) = failed(tree.run(std::future::pending(), DEADLINE).await);
+    let (name, cause) = failed(run(tree, std::future::pending()).await);
     assert_eq!(
         (name.as_str(), cause.as_str()),
         ("keeper", "it failed: disk on fire")
@@ -56,7 +63,7 @@ async fn a_task_that_panics_ends_the_tree_with_its_name_and_message() {
             panic!("index {} out of bounds", 7);
         }
     });
-    let (name, cause) = failed(tree.run(std::future::pending(), DEADLINE).await);
+    let (name, cause) = failed(run(tree, std::future::pending()).await);
     assert_eq!(
         (name.as_str(), cause.as_str()),
         ("keeper", "it panicked: index 7 out of bounds")
@@ -68,7 +75,7 @@ async fn a_task_that_just_returns_ends_the_tree_too() {
     let tree = TaskTree::new();
     patient(&tree.handle(), "other");
     tree.handle().spawn("keeper", async {});
-    let (name, cause) = failed(tree.run(std::future::pending(), DEADLINE).await);
+    let (name, cause) = failed(run(tree, std::future::pending()).await);
     assert_eq!(
         (name.as_str(), cause.as_str()),
         ("keeper", "it returned before shutdown")
@@ -85,10 +92,7 @@ async fn the_first_failure_is_the_one_reported() {
         Err(io::Error::other("the keeper is gone"))
     });
     tasks.spawn("cause", async { Err(io::Error::other("disk on fire")) });
-    assert_eq!(
-        failed(tree.run(std::future::pending(), DEADLINE).await).0,
-        "cause"
-    );
+    assert_eq!(failed(run(tree, std::future::pending()).await).0, "cause");
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,10 +104,7 @@ async fn a_failure_during_shutdown_is_reported() {
         stop.await;
         Err(io::Error::other("cannot flush"))
     });
-    assert_eq!(
-        failed(tree.run(async {}, DEADLINE).await).1,
-        "it failed: cannot flush"
-    );
+    assert_eq!(failed(run(tree, async {}).await).1, "it failed: cannot flush");
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +124,7 @@ async fn a_job_may_end_fail_or_panic_without_ending_the_tree() {
         ended.changed().await.unwrap();
     }
     assert!(!tasks.token().is_cancelled());
-    tree.run(async {}, DEADLINE).await.unwrap();
+    run(tree, async {}).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +140,7 @@ async fn who_did_not_end_in_time_is_named_and_aborted() {
     tasks.spawn_job("connection 7", std::future::pending::<()>());
     patient(&tasks, "fine");
     let begun = tokio::time::Instant::now();
-    let error = tree.run(async {}, DEADLINE).await.unwrap_err();
+    let error = run(tree, async {}).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "not ended within 10s, so aborted: stuck, connection 7"
@@ -154,7 +155,7 @@ async fn a_handle_can_end_the_tree() {
     let tasks = tree.handle();
     patient(&tasks, "service");
     tasks.shutdown();
-    tree.run(std::future::pending(), DEADLINE).await.unwrap();
+    run(tree, std::future::pending()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
