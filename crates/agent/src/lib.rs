@@ -1,1 +1,30 @@
-//! Landfast's node agent.
+//! Landfast's node agent: attests the node to its server, attests the node's workloads, and holds, renews and serves their
+//! identities.
+//!
+//! Four owners with bounded queues between them: the Workload API accepts, the keeper owns what is held, the link owns the
+//! connection to the server, and everybody else only watches.
+
+mod admin;
+mod admin_server;
+mod agent;
+mod attestor;
+mod bootstrap;
+pub mod config;
+mod entry;
+mod error;
+mod health;
+mod jwt;
+mod keeper;
+mod link;
+mod persist;
+mod source;
+mod telemetry;
+mod why;
+
+#[cfg(test)]
+mod testing;
+
+pub use agent::{Agent, AgentHandle, AgentParts};
+pub use config::AgentConfig;
+pub use error::AgentError;
+pub use persist::PersistError;

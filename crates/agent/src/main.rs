@@ -1,2 +1,103 @@
-//! Thin entry point of `landfast-agent`.
-fn main() {}
+//! Thin entry point of `landfast-agent`: reads the command line, starts the agent, waits for its end.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use landfast_agent::{Agent, AgentConfig, AgentParts};
+use landfast_daemon::{TaskTree, error_chain, log, notify};
+
+/// Landfast's node agent: gives the programs of this machine their SPIFFE identities.
+#[derive(Parser)]
+#[command(name = "landfast-agent", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent in the foreground.
+    Run {
+        /// The configuration file (see examples/agent.toml).
+        #[arg(long, default_value = "/etc/landfast/agent.toml")]
+        config: PathBuf,
+    },
+    /// Check a configuration file without starting.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { config } => run(&config),
+        Command::Check { file } => match AgentConfig::load(&file) {
+            Ok(_) => {
+                say(&format!("{}: fine", file.display()));
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error, "examples/agent.toml shows every key"),
+        },
+    }
+}
+
+fn run(path: &Path) -> ExitCode {
+    let config = match AgentConfig::load(path) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, "check it with: landfast-agent check FILE"),
+    };
+    log::init(&config.log_level, config.log_format);
+    // Two threads: the machine's other programs are why it is there.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(config)),
+        Err(error) => fail(&error, "the system may be out of threads"),
+    }
+}
+
+async fn serve(config: AgentConfig) -> ExitCode {
+    let tree = TaskTree::new();
+    let parts = AgentParts { metrics: config.http_listen.map(|_| landfast_daemon::Metrics::install()), ..AgentParts::default() };
+    let handle = match Agent::start(config, parts, &tree.handle()).await {
+        Ok(handle) => handle,
+        Err(error) => return fail(&error, "nothing was changed; mend it and start again"),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %handle.socket().display(), "agent started");
+    notify::ready();
+    let handle = tree.handle();
+    let stop = handle.token();
+    handle.spawn("watchdog", async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = notify::watchdog() => {}
+        }
+    });
+    let signal = async {
+        landfast_daemon::shutdown_signal().await;
+        notify::stopping();
+    };
+    let ended = tree.run(signal, DRAIN).await;
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, "this is a fault of the program; please report it"),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, hint: &str) -> ExitCode {
+    use std::io::Write as _;
+    let mut out = std::io::stderr().lock();
+    // Nowhere is left to report that standard error is closed.
+    drop(writeln!(out, "error: {}\nhint: {hint}", error_chain(error)));
+    ExitCode::FAILURE
+}
+
+fn say(text: &str) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Open requests have this long to end.
+const DRAIN: Duration = Duration::from_secs(5);

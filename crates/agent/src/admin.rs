@@ -1,0 +1,127 @@
+//! The admin socket: how the agent is, and why a process gets what it gets.
+//!
+//! Invariant: only root and the agent's own user are answered (and a group the operator names), whatever the mode of the
+//! socket's file; nothing here changes anything.
+
+use std::sync::Arc;
+
+use landfast_identity::{TrustDomain, UnixTime};
+use landfast_lifecycle::SharedClock;
+use landfast_proto::landfast::agent::v1 as api;
+use landfast_uds::PeerInfo;
+use tonic::{Request, Response, Status};
+
+use crate::attestor::{Attestors, look};
+use crate::attestor::unix::Missing;
+use crate::keeper::views::Views;
+use crate::link::LinkHandle;
+use crate::link::status::LinkStatus;
+use landfast_workload_api::Gauges;
+use crate::why::{Asked, Compared, explain};
+
+/// The service.
+pub(crate) struct Admin {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) started_at: Option<UnixTime>,
+    pub(crate) clock: SharedClock,
+    pub(crate) views: Views,
+    pub(crate) link: LinkHandle,
+    pub(crate) attestors: Arc<Attestors>,
+    pub(crate) missing: Missing,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) group_allowed: bool,
+}
+
+impl Admin {
+    fn status(&self, link: &LinkStatus) -> api::GetStatusResponse {
+        let snapshot = self.views.snapshot();
+        let now = self.clock.now();
+        let identities = snapshot.entries.iter().map(|entry| {
+            let held = now.and_then(|now| snapshot.svid(entry, now));
+            api::Identity {
+                entry_id: entry.id.to_string(),
+                spiffe_id: entry.spiffe_id.to_string(),
+                not_after: held.map_or(0, |held| held.svid.not_after().as_secs()),
+                renew_at: held.map_or(0, |held| held.renew_at.as_secs()),
+                serial: held.map(|held| held.svid.serial_hex()).unwrap_or_default(),
+                selectors: entry.selectors.iter().map(ToString::to_string).collect(),
+            }
+        });
+        api::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            trust_domain: self.trust_domain.to_string(),
+            agent_id: link.agent_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            agent_svid_not_after: link.agent_not_after.map_or(0, UnixTime::as_secs),
+            server_reachable: link.reachable,
+            server_address: link.address.clone(),
+            last_sync: link.last_sync.map_or(0, UnixTime::as_secs),
+            last_error: link.last_error.clone(),
+            identities: identities.collect(),
+            attestation_mode: link.attestation.to_owned(),
+            missing_capabilities: self.missing.capabilities.clone(),
+            connections: self.gauges.connections(),
+            streams: self.gauges.streams(),
+            processes: self.gauges.processes(),
+            state: link.phase.as_str().to_owned(),
+            started_at: self.started_at.map_or(0, UnixTime::as_secs),
+            missing_selectors: self.missing.selectors.clone(),
+        }
+    }
+
+    async fn explain(&self, pid: i32) -> Result<api::WhyResponse, Status> {
+        let subject = look::at(pid).map_err(|error| Status::not_found(landfast_daemon::error_chain(&error)))?;
+        let executable = subject.files.program_path().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let selectors = self.attestors.selectors(&subject).await.map_err(|failures| {
+            Status::failed_precondition(failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        let link = self.link.status.borrow().clone();
+        let asked = Asked {
+            selectors: &selectors,
+            executable: &executable,
+            agent_id: link.agent_id.as_ref(),
+            trust_domain: &self.trust_domain,
+            now: self.clock.now().ok_or_else(|| Status::failed_precondition("the system has no time of day"))?,
+        };
+        let explanation = explain(&asked, &self.views.snapshot());
+        Ok(api::WhyResponse {
+            pid,
+            executable,
+            selectors: selectors.iter().map(ToString::to_string).collect(),
+            matches: explanation.matches.into_iter().map(wire).collect(),
+            nearest: explanation.nearest.into_iter().map(wire).collect(),
+            advice: explanation.advice,
+            command: explanation.command,
+        })
+    }
+
+    fn authorise<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let peer = request.extensions().get::<PeerInfo>();
+        let own = nix::unistd::geteuid().as_raw();
+        // With a group, the file's mode has already let in nobody but owner, group and root.
+        let allowed = peer.is_some_and(|peer| peer.uid == 0 || peer.uid == own || self.group_allowed);
+        allowed.then_some(()).ok_or_else(|| Status::permission_denied("only root and the agent's own user may ask"))
+    }
+}
+
+fn wire(compared: Compared) -> api::EntryMatch {
+    let Compared { entry_id, spiffe_id, matched, missing } = compared;
+    api::EntryMatch { entry_id, spiffe_id, matched, missing }
+}
+
+#[tonic::async_trait]
+impl api::agent_admin_server::AgentAdmin for Admin {
+    async fn get_status(&self, request: Request<api::GetStatusRequest>) -> Result<Response<api::GetStatusResponse>, Status> {
+        self.authorise(&request)?;
+        let link = self.link.status.borrow().clone();
+        Ok(Response::new(self.status(&link)))
+    }
+
+    async fn why(&self, request: Request<api::WhyRequest>) -> Result<Response<api::WhyResponse>, Status> {
+        self.authorise(&request)?;
+        let pid = request.into_inner().pid;
+        if pid <= 0 {
+            return Err(Status::invalid_argument("pid must be a process's number"));
+        }
+        self.explain(pid).await.map(Response::new)
+    }
+}

@@ -1,0 +1,209 @@
+//! The agent put together: what is read first, which tasks run, what they share.
+//!
+//! Invariant: everything that can be wrong on this machine is found before a socket opens; nothing about a server is
+//! needed for that.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_daemon::{Health, Metrics, TaskHandle};
+use landfast_identity::{Bundle, BundleSet};
+use landfast_lifecycle::{SharedClock, SystemClock};
+use landfast_proto::landfast::agent::v1::agent_admin_server::AgentAdminServer;
+use landfast_tls::BundleStore;
+use landfast_uds::{SocketMode, UdsListener};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::Admin;
+use crate::attestor::Attestors;
+use crate::attestor::unix::{self, UnixAttestor};
+use crate::bootstrap::Bootstrap;
+use crate::config::AgentConfig;
+use crate::error::AgentError;
+use crate::jwt::JwtCache;
+use crate::keeper::Keeper;
+use crate::keeper::views::Views;
+use crate::link::{Link, Settings};
+use crate::persist::{NodeFiles, NodeIdentity};
+use crate::source::AgentSource;
+use landfast_workload_api::Gauges;
+use crate::telemetry;
+use crate::{admin_server, health};
+
+/// What an agent is given from outside.
+pub struct AgentParts {
+    /// Wall time.
+    pub clock: SharedClock,
+    /// What `/metrics` serves; without it the page is not served.
+    pub metrics: Option<Metrics>,
+}
+
+impl Default for AgentParts {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), metrics: None }
+    }
+}
+
+/// A node agent. Use [`Agent::start`].
+pub struct Agent;
+
+/// A running agent.
+#[derive(Clone)]
+pub struct AgentHandle {
+    socket: PathBuf,
+    admin_socket: PathBuf,
+    health: watch::Receiver<Health>,
+}
+
+impl AgentHandle {
+    /// Where the Workload API is served.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Where `landfast agent status` asks.
+    pub fn admin_socket(&self) -> &Path {
+        &self.admin_socket
+    }
+
+    /// Waits until the agent has synchronised with its server and asked once for every SVID due. Waits for ever when the
+    /// server stays away.
+    pub async fn ready(&self) {
+        let mut health = self.health.clone();
+        if health.wait_for(|health| health.ready).await.is_err() {
+            // The agent has ended: it will not be ready any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Agent {
+    /// Reads the node's state, opens both sockets and starts the tasks. Does not wait for a server.
+    ///
+    /// # Errors
+    /// When the data directory, the bootstrap bundle or a socket cannot be used; the error names the file.
+    pub async fn start(config: AgentConfig, parts: AgentParts, tasks: &TaskHandle) -> Result<AgentHandle, AgentError> {
+        telemetry::describe();
+        let clock = parts.clock;
+        let state = Self::read_state(&config).await?;
+        let views = Views::new(&config.trust_domain);
+        let (keeper, keeper_handle) = Keeper::new(views.clone(), Arc::clone(&clock));
+        let settings = Settings {
+            trust_domain: config.trust_domain.clone(),
+            dialler: config.dialler(),
+            evidence: config.attestation.clone(),
+            interval: config.sync_interval,
+            retry: (RETRY_MIN.min(config.retry_max), config.retry_max),
+            bootstrap: state.bootstrap,
+        };
+        let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
+        let (link, link_handle) =
+            Link::new(settings, Arc::clone(&clock), state.files, keeper_handle, bundles, state.node);
+        let tokens = JwtCache::default();
+        let missing = unix::missing();
+        if !missing.capabilities.is_empty() {
+            tracing::warn!(
+                capabilities = missing.capabilities.join(", "), selectors = missing.selectors.join(", "),
+                "without these capabilities these selectors are missing for programs of other users"
+            );
+        }
+        let attestors = Arc::new(Attestors::new(vec![Box::new(UnixAttestor::new(config.hash_limits(), views.clone()))]));
+        let gauges = Arc::new(Gauges::default());
+        let workload = bind(&config.socket, 0o777, config.socket_group.clone())?;
+        let admin_listener = bind(&config.admin_socket, 0o600, config.admin_socket_group.clone())?;
+        let http = match config.http_listen {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|source| AgentError::Http { address, source })?),
+            None => None,
+        };
+
+        let (ready, is_ready) = watch::channel(false);
+
+        let stop = tasks.token();
+        tasks.spawn("keeper", keeper.run(stop.clone()));
+        tasks.spawn("link", link.run(stop.clone()));
+        let source = Arc::new(AgentSource {
+            views: views.clone(),
+            link: link_handle.clone(),
+            tokens: tokens.clone(),
+            clock: Arc::clone(&clock),
+            ready: is_ready,
+        });
+        tasks.spawn(
+            "workload-api",
+            landfast_workload_api::serve(
+                workload,
+                source,
+                Arc::clone(&attestors) as Arc<dyn landfast_workload_api::Attestor>,
+                config.limits.clone(),
+                Arc::clone(&gauges),
+                stop.clone().cancelled_owned(),
+            ),
+        );
+        let admin = Admin {
+            trust_domain: config.trust_domain.clone(),
+            started_at: clock.now(),
+            clock: Arc::clone(&clock),
+            views: views.clone(),
+            link: link_handle.clone(),
+            attestors,
+            missing,
+            gauges: Arc::clone(&gauges),
+            group_allowed: config.admin_socket_group.is_some(),
+        };
+        tasks.spawn("admin", admin_server::serve(admin_listener, AgentAdminServer::new(admin), stop.clone()));
+        let (report, health) = watch::channel(health::state(&views, &link_handle));
+        let reporter = health::Reporter { views, link: link_handle, tokens, clock, report, ready };
+        tasks.spawn("health", reporter.run(stop.clone()));
+        if let (Some(listener), Some(metrics)) = (http, parts.metrics) {
+            tasks.spawn("http", landfast_daemon::serve_http(listener, metrics, health.clone(), stop.cancelled_owned()));
+        }
+        Ok(AgentHandle { socket: config.socket, admin_socket: config.admin_socket, health })
+    }
+
+    async fn read_state(config: &AgentConfig) -> Result<NodeState, AgentError> {
+        let config = config.clone();
+        let read = tokio::task::spawn_blocking(move || NodeState::read(&config));
+        read.await.map_err(|_cause| AgentError::Stopping)?
+    }
+}
+
+/// What is on disk when the agent starts.
+struct NodeState {
+    files: Arc<NodeFiles>,
+    node: Option<NodeIdentity>,
+    bundle: Bundle,
+    bootstrap: String,
+}
+
+impl NodeState {
+    /// The newest bundle there is: the server's last, unless the operator has given another since.
+    fn read(config: &AgentConfig) -> Result<Self, AgentError> {
+        let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
+        let node = files.identity()?;
+        let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
+        let bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
+        if node.is_none() {
+            // A node that is in already does not need it before the next attestation; a new one had better know now.
+            drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
+        }
+        Ok(Self { files: Arc::new(files), node, bundle, bootstrap: bootstrap.digest })
+    }
+}
+
+fn bind(path: &Path, mode: u32, group: Option<String>) -> Result<UdsListener, AgentError> {
+    // A named group narrows the public socket and widens the private one.
+    let mode = match (&group, mode) {
+        (Some(_), 0o777) => 0o770,
+        (Some(_), _) => 0o660,
+        (None, mode) => mode,
+    };
+    UdsListener::bind(path, SocketMode { mode, group }).map_err(|source| AgentError::Socket { path: path.to_owned(), source })
+}
+
+/// First pause after a failure; doubles, with jitter, up to `sync.retry_max`.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! The agent's configuration, read from one TOML file.
+//!
+//! Invariant: an [`AgentConfig`] that exists was checked whole; no later code asks whether a value makes sense.
+
+mod raw;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use landfast_daemon::config::{ConfigError, HumanDuration, HumanSize};
+use landfast_daemon::log::LogFormat;
+use landfast_identity::TrustDomain;
+use landfast_workload_api::Limits;
+use zeroize::Zeroizing;
+
+use crate::attestor::digest::HashLimits;
+use crate::link::dial::Dialler;
+use crate::link::evidence::is_token;
+use raw::{RawAttestation, RawConfig, RawLimits, RawWorkload};
+
+pub use crate::link::dial::{Proxy, ServerAddress};
+pub use crate::link::evidence::{Evidence, EvidenceError, TokenSource};
+
+/// Everything an agent is told.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// The trust domain this node belongs to.
+    pub trust_domain: TrustDomain,
+    /// Servers, tried in order. Never empty.
+    pub servers: Vec<ServerAddress>,
+    /// The way to them, when it is not direct.
+    pub proxy: Option<Proxy>,
+    /// Where the node's own identity is kept.
+    pub data_dir: PathBuf,
+    /// The bundle to begin with: PEM or JWKS.
+    pub trust_bundle: PathBuf,
+    /// The Workload API's socket.
+    pub socket: PathBuf,
+    /// Only this group may connect to it, when given.
+    pub socket_group: Option<String>,
+    /// The admin socket.
+    pub admin_socket: PathBuf,
+    /// This group may use the admin socket as well, when given.
+    pub admin_socket_group: Option<String>,
+    /// Metrics and health over HTTP, when given.
+    pub http_listen: Option<SocketAddr>,
+    /// How this node attests.
+    pub attestation: Evidence,
+    /// Pause between rounds of synchronisation.
+    pub sync_interval: Duration,
+    /// Longest pause between attempts to reach the server.
+    pub retry_max: Duration,
+    /// What one caller of the Workload API may take.
+    pub limits: Limits,
+    /// Largest program that is hashed, in bytes.
+    pub max_hash_size: u64,
+    /// Bytes hashed a second for each user.
+    pub hash_rate: u64,
+    /// `error` to `trace`.
+    pub log_level: String,
+    /// Text or JSON.
+    pub log_format: LogFormat,
+}
+
+impl AgentConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or a key or value is wrong; the error names file, place, key and what was expected.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = landfast_daemon::config::load(path)?;
+        Checker { file: path }.check(raw)
+    }
+
+    pub(crate) fn dialler(&self) -> Dialler {
+        Dialler { servers: self.servers.clone(), proxy: self.proxy.clone() }
+    }
+
+    pub(crate) fn hash_limits(&self) -> HashLimits {
+        HashLimits { max_size: self.max_hash_size, rate: self.hash_rate }
+    }
+}
+
+struct Checker<'a> {
+    file: &'a Path,
+}
+
+impl Checker<'_> {
+    fn check(&self, raw: RawConfig) -> Result<AgentConfig, ConfigError> {
+        let trust_domain = TrustDomain::parse(&raw.trust_domain)
+            .map_err(|_cause| self.invalid("trust_domain", &raw.trust_domain, "a trust domain name such as plant.example"))?;
+        if raw.server.is_empty() || raw.server.len() > MAX_SERVERS {
+            return Err(self.invalid("server", &format!("{:?}", raw.server), &format!("1 to {MAX_SERVERS} addresses")));
+        }
+        let servers = raw.server.iter().map(|server| self.parse("server", server)).collect::<Result<_, _>>()?;
+        // The proxy's URL may hold a password: it is not repeated in the error.
+        let proxy = raw.proxy.as_deref().map(str::parse).transpose();
+        let proxy = proxy.map_err(|_cause| self.invalid("proxy", "(not shown)", "http://[user:password@]host:port"))?;
+        let http_listen = raw.http_listen.as_deref().map(|text| {
+            text.parse().map_err(|_cause| self.invalid("http_listen", text, "an IP address and a port, as 127.0.0.1:9101"))
+        });
+        let attestation = self.attestation(raw.attestation)?;
+        let (min, max) = (Duration::from_millis(100), Duration::from_secs(3600));
+        let sync_interval = self.duration("sync.interval", raw.sync.interval, Duration::from_secs(5), min..=max)?;
+        let second = Duration::from_secs(1);
+        let retry_max = self.duration("sync.retry_max", raw.sync.retry_max, Duration::from_secs(60), second..=max)?;
+        let (max_hash_size, hash_rate) = self.workload(&raw.workload)?;
+        let log_level = raw.log.level.unwrap_or_else(|| "info".to_owned());
+        if !LEVELS.contains(&log_level.as_str()) {
+            return Err(self.invalid("log.level", &log_level, "error, warn, info, debug or trace"));
+        }
+        let log_format = match raw.log.format.as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => return Err(self.invalid("log.format", other, "text or json")),
+        };
+        Ok(AgentConfig {
+            trust_domain,
+            servers,
+            proxy,
+            data_dir: self.absolute("data_dir", raw.data_dir)?,
+            trust_bundle: self.absolute("trust_bundle", raw.trust_bundle)?,
+            socket: self.socket("socket", raw.socket, SOCKET)?,
+            socket_group: raw.socket_group,
+            admin_socket: self.socket("admin_socket", raw.admin_socket, ADMIN_SOCKET)?,
+            admin_socket_group: raw.admin_socket_group,
+            http_listen: http_listen.transpose()?,
+            attestation,
+            sync_interval,
+            retry_max,
+            limits: self.limits(&raw.limits)?,
+            max_hash_size,
+            hash_rate,
+            log_level,
+            log_format,
+        })
+    }
+
+    fn attestation(&self, raw: RawAttestation) -> Result<Evidence, ConfigError> {
+        let foreign = |key: &str, method: &str| {
+            self.invalid(&format!("attestation.{key}"), "(given)", &format!("no such key with method = \"{method}\""))
+        };
+        match raw.method.as_str() {
+            "join_token" => {
+                if raw.certificate.is_some() || raw.private_key.is_some() {
+                    return Err(foreign(if raw.certificate.is_some() { "certificate" } else { "private_key" }, "join_token"));
+                }
+                match (raw.token.map(Zeroizing::new), raw.token_file) {
+                    (Some(token), None) if is_token(&token) => Ok(Evidence::JoinToken(TokenSource::Inline(token))),
+                    // A secret is never repeated in an error.
+                    (Some(_), None) => {
+                        Err(self.invalid("attestation.token", "(not shown)", "one word of printable characters"))
+                    }
+                    (None, Some(file)) => {
+                        let file = self.absolute("attestation.token_file", file)?;
+                        Ok(Evidence::JoinToken(TokenSource::File(file)))
+                    }
+                    (Some(_), Some(_)) => {
+                        Err(self.invalid("attestation.token", "(not shown)", "either token or token_file, not both"))
+                    }
+                    (None, None) => Err(self.invalid("attestation.token_file", "(missing)", "the path of a file with a join token")),
+                }
+            }
+            "x509pop" => {
+                if raw.token.is_some() || raw.token_file.is_some() {
+                    return Err(foreign(if raw.token.is_some() { "token" } else { "token_file" }, "x509pop"));
+                }
+                let needed = |key: &str, path: Option<PathBuf>| {
+                    let key = format!("attestation.{key}");
+                    let path = path.ok_or_else(|| self.invalid(&key, "(missing)", "the path of a PEM file"))?;
+                    self.absolute(&key, path)
+                };
+                Ok(Evidence::X509Pop {
+                    certificate: needed("certificate", raw.certificate)?,
+                    private_key: needed("private_key", raw.private_key)?,
+                })
+            }
+            other => Err(self.invalid("attestation.method", other, "join_token or x509pop")),
+        }
+    }
+
+    fn limits(&self, raw: &RawLimits) -> Result<Limits, ConfigError> {
+        let mut limits = Limits::default();
+        let number = |key: &str, given: Option<u32>, place: &mut u32| match given {
+            Some(0) => Err(self.invalid(&format!("limits.{key}"), "0", "at least 1")),
+            Some(given) => {
+                *place = given;
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        number("connections_per_process", raw.connections_per_process, &mut limits.connections_per_process)?;
+        number("streams_per_process", raw.streams_per_process, &mut limits.streams_per_process)?;
+        number("connections_per_uid", raw.connections_per_uid, &mut limits.connections_per_uid)?;
+        number("streams_per_uid", raw.streams_per_uid, &mut limits.streams_per_uid)?;
+        number("connections_total", raw.connections_total, &mut limits.connections_total)?;
+        let (min, max) = (Duration::from_millis(100), Duration::from_secs(60));
+        limits.handshake_timeout =
+            self.duration("limits.handshake_timeout", raw.handshake_timeout, limits.handshake_timeout, min..=max)?;
+        let default = u64::try_from(limits.max_message).unwrap_or(u64::MAX);
+        let bytes = self.size("limits.max_message", raw.max_message, default, 1024, 4 << 20)?;
+        limits.max_message = usize::try_from(bytes).unwrap_or(limits.max_message);
+        Ok(limits)
+    }
+
+    fn workload(&self, raw: &RawWorkload) -> Result<(u64, u64), ConfigError> {
+        let size = self.size("workload.max_hash_size", raw.max_hash_size, 512 << 20, 1 << 20, 1 << 40)?;
+        Ok((size, self.size("workload.hash_rate", raw.hash_rate, 64 << 20, 1 << 20, 1 << 40)?))
+    }
+
+    fn size(&self, key: &str, given: Option<HumanSize>, default: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
+        let bytes = given.map_or(default, |size| size.bytes());
+        if !(min..=max).contains(&bytes) {
+            return Err(self.invalid(key, &bytes.to_string(), &format!("from {min} to {max} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    fn duration(
+        &self,
+        key: &str,
+        given: Option<HumanDuration>,
+        default: Duration,
+        range: std::ops::RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
+        let duration = given.map_or(default, |given| given.duration());
+        if !range.contains(&duration) {
+            let expected = format!("from {:?} to {:?}", range.start(), range.end());
+            return Err(self.invalid(key, &format!("{duration:?}"), &expected));
+        }
+        Ok(duration)
+    }
+
+    fn socket(&self, key: &str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, ConfigError> {
+        let path = self.absolute(key, given.unwrap_or_else(|| default.into()))?;
+        if path.as_os_str().len() > MAX_SOCKET_PATH {
+            return Err(self.invalid(key, &path.to_string_lossy(), &format!("a path of at most {MAX_SOCKET_PATH} bytes")));
+        }
+        Ok(path)
+    }
+
+    /// A daemon's working directory is nobody's intention.
+    fn absolute(&self, key: &str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+        if path.is_absolute() { Ok(path) } else { Err(self.invalid(key, &path.to_string_lossy(), "an absolute path")) }
+    }
+
+    fn parse<T: FromStr<Err = &'static str>>(&self, key: &str, value: &str) -> Result<T, ConfigError> {
+        value.parse().map_err(|expected| self.invalid(key, value, expected))
+    }
+
+    fn invalid(&self, key: &str, value: &str, expected: &str) -> ConfigError {
+        ConfigError::invalid(self.file, key, value, expected)
+    }
+}
+
+const SOCKET: &str = "/run/landfast/agent/public/api.sock";
+const ADMIN_SOCKET: &str = "/run/landfast/agent/private/admin.sock";
+const MAX_SERVERS: usize = 16;
+/// `sun_path`, less the final zero.
+const MAX_SOCKET_PATH: usize = 107;
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+#[cfg(test)]
+mod tests;

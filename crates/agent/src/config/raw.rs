@@ -1,0 +1,73 @@
+//! The configuration file as written: names and shapes only. What the values mean is checked in `config.rs`.
+
+use std::path::PathBuf;
+
+use landfast_daemon::config::{HumanDuration, HumanSize};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) trust_domain: String,
+    pub(super) server: Vec<String>,
+    pub(super) proxy: Option<String>,
+    pub(super) data_dir: PathBuf,
+    pub(super) trust_bundle: PathBuf,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) socket_group: Option<String>,
+    pub(super) admin_socket: Option<PathBuf>,
+    pub(super) admin_socket_group: Option<String>,
+    pub(super) http_listen: Option<String>,
+    pub(super) attestation: RawAttestation,
+    #[serde(default)]
+    pub(super) sync: RawSync,
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+    #[serde(default)]
+    pub(super) workload: RawWorkload,
+    #[serde(default)]
+    pub(super) log: RawLog,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAttestation {
+    pub(super) method: String,
+    pub(super) token: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) private_key: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSync {
+    pub(super) interval: Option<HumanDuration>,
+    pub(super) retry_max: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) connections_per_process: Option<u32>,
+    pub(super) streams_per_process: Option<u32>,
+    pub(super) connections_per_uid: Option<u32>,
+    pub(super) streams_per_uid: Option<u32>,
+    pub(super) connections_total: Option<u32>,
+    pub(super) handshake_timeout: Option<HumanDuration>,
+    pub(super) max_message: Option<HumanSize>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWorkload {
+    pub(super) max_hash_size: Option<HumanSize>,
+    pub(super) hash_rate: Option<HumanSize>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) level: Option<String>,
+    pub(super) format: Option<String>,
+}

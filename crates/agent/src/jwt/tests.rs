@@ -1,0 +1,162 @@
+//! The cache of tokens.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use landfast_identity::JwtAuthority;
+
+use super::*;
+use crate::testing::{Ca, NOON, StoppedClock, at, id, td};
+use landfast_lifecycle::Clock as _;
+
+struct World {
+    cache: JwtCache,
+    clock: Arc<StoppedClock>,
+    fetched: Arc<AtomicU32>,
+    ca: Ca,
+    bundle: Bundle,
+}
+
+impl World {
+    fn new() -> Self {
+        let ca = Ca::new("one");
+        let bundle = bundle(&ca, false);
+        Self { cache: JwtCache::default(), clock: StoppedClock::at(NOON), fetched: Arc::default(), ca, bundle }
+    }
+
+    fn fresh(&self) -> Token {
+        let now = self.clock.now().unwrap();
+        let expires_at = now.saturating_add(std::time::Duration::from_secs(300));
+        let text = self.ca.jwt(&id("/a"), &["aud".to_owned()], "kid", now, expires_at).into();
+        Token { text, id: id("/a"), issued_at: now, expires_at }
+    }
+
+    async fn get(&self, audience: &[&str], answer: Result<Token, Refusal>) -> Result<Token, Refusal> {
+        let audience: Vec<String> = audience.iter().map(|a| (*a).to_owned()).collect();
+        let fetched = Arc::clone(&self.fetched);
+        let fetch = || async move {
+            fetched.fetch_add(1, Ordering::SeqCst);
+            answer
+        };
+        let key = Key::new("a".into(), &audience);
+        self.cache.token(key, &id("/a"), Some(&self.bundle), || self.clock.now(), fetch).await
+    }
+
+    fn fetched(&self) -> u32 {
+        self.fetched.load(Ordering::SeqCst)
+    }
+}
+
+fn bundle(ca: &Ca, tainted: bool) -> Bundle {
+    let authority = JwtAuthority { key_id: "kid".to_owned(), public_key: ca.public_key(), expires_at: None, tainted };
+    Bundle::new(td()).with_jwt_authorities(vec![authority]).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_kept_for_half_its_life_whatever_the_order_of_audiences() {
+    let world = World::new();
+    let first = world.get(&["a", "b"], Ok(world.fresh())).await.unwrap();
+    world.clock.set(at(149));
+    assert_eq!(world.get(&["b", "a", "b"], Err("not asked".into())).await.unwrap(), first);
+    assert_eq!(world.fetched(), 1);
+    world.clock.set(at(150));
+    let second = world.get(&["a", "b"], Ok(world.fresh())).await.unwrap();
+    assert_ne!(second, first);
+    assert_eq!(world.fetched(), 2);
+    world.get(&["a"], Ok(world.fresh())).await.unwrap();
+    assert_eq!(world.fetched(), 3, "another audience is another token");
+}
+
+#[tokio::test]
+async fn a_valid_token_is_served_when_no_new_one_can_be_had_and_an_expired_one_never() {
+    let world = World::new();
+    let first = world.get(&["a"], Ok(world.fresh())).await.unwrap();
+    world.clock.set(at(299));
+    assert_eq!(world.get(&["a"], Err("away".into())).await.unwrap(), first);
+    world.clock.set(at(300));
+    assert_eq!(world.get(&["a"], Err("away".into())).await, Err("away".into()));
+}
+
+#[tokio::test]
+async fn a_token_of_a_tainted_or_removed_key_is_not_served() {
+    let mut world = World::new();
+    world.get(&["a"], Ok(world.fresh())).await.unwrap();
+    world.bundle = bundle(&world.ca, true);
+    assert_eq!(world.get(&["a"], Err("away".into())).await, Err("away".into()));
+    world.bundle = bundle(&world.ca, false);
+    assert!(world.get(&["a"], Err("away".into())).await.is_ok(), "the positive control");
+    world.bundle = Bundle::new(td());
+    assert_eq!(world.get(&["a"], Err("away".into())).await, Err("away".into()));
+}
+
+#[tokio::test]
+async fn a_token_of_another_id_or_expired_on_arrival_is_refused() {
+    let world = World::new();
+    let foreign = Token { id: id("/b"), ..world.fresh() };
+    assert!(world.get(&["a"], Ok(foreign)).await.is_err());
+    let old = Token { expires_at: NOON, ..world.fresh() };
+    assert!(world.get(&["a"], Ok(old)).await.is_err());
+    assert_eq!(world.cache.len(), 0);
+}
+
+#[tokio::test]
+async fn many_who_want_the_same_ask_once() {
+    let world = World::new();
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let token = world.fresh();
+    let one = || async {
+        let (mut gate, token, fetched) = (gate.clone(), token.clone(), Arc::clone(&world.fetched));
+        let fetch = || async move {
+            fetched.fetch_add(1, Ordering::SeqCst);
+            gate.wait_for(|open| *open).await.unwrap();
+            Ok(token)
+        };
+        let key = Key::new("a".into(), &["aud".to_owned()]);
+        world.cache.token(key, &id("/a"), None, || world.clock.now(), fetch).await
+    };
+    let all = futures_util::future::join_all((0..50).map(|_| one()));
+    let release = async {
+        tokio::task::yield_now().await;
+        open.send(true).unwrap();
+    };
+    let (all, ()) = tokio::join!(all, release);
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(world.fetched(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_does_not_take_the_request_with_him() {
+    let world = World::new();
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let (wanted, time) = (id("/a"), || world.clock.now());
+    let ask = || {
+        let (mut gate, token, fetched) = (gate.clone(), world.fresh(), Arc::clone(&world.fetched));
+        let fetch = move || async move {
+            fetched.fetch_add(1, Ordering::SeqCst);
+            gate.wait_for(|open| *open).await.unwrap();
+            Ok(token)
+        };
+        let key = Key::new("a".into(), &["aud".to_owned()]);
+        Box::pin(world.cache.token(key, &wanted, None, time, fetch))
+    };
+    let (mut first, mut second) = (ask(), ask());
+    assert!((&mut first).now_or_never().is_none());
+    assert!((&mut second).now_or_never().is_none());
+    drop(first);
+    open.send(true).unwrap();
+    assert!(second.await.is_ok());
+    assert_eq!(world.fetched(), 1);
+}
+
+#[tokio::test]
+async fn the_cache_is_bounded_and_drops_what_was_not_used_for_longest() {
+    let world = World::new();
+    let token = world.fresh();
+    world.get(&["first"], Ok(token.clone())).await.unwrap();
+    for n in 0..MAX_TOKENS {
+        world.get(&["first"], Err("cached".into())).await.unwrap();
+        world.get(&[&n.to_string()], Ok(token.clone())).await.unwrap();
+    }
+    assert_eq!(world.cache.len(), MAX_TOKENS);
+    assert!(world.get(&["first"], Err("gone".into())).await.is_ok());
+    assert!(world.get(&["0"], Err("gone".into())).await.is_err());
+}

@@ -1,0 +1,134 @@
+//! The task that owns all identity state of the node.
+//!
+//! Invariant: nobody else changes what is held. Events come in through a bounded queue, decisions are made by
+//! [`state::State::step`], and what follows from them is published before the sender gets its answer.
+
+pub(crate) mod state;
+pub(crate) mod views;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_identity::UnixTime;
+use landfast_lifecycle::SharedClock;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use state::{Action, Event, Note, Order, State};
+use views::Views;
+
+use crate::telemetry;
+
+/// How others speak to the keeper.
+#[derive(Clone)]
+pub(crate) struct KeeperHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+struct Command {
+    event: Event,
+    done: oneshot::Sender<Vec<Order>>,
+}
+
+impl KeeperHandle {
+    /// Gives the keeper an event and waits until it is published. Answers what is to be issued now; nothing during
+    /// shutdown. Waits when the queue is full.
+    pub(crate) async fn tell(&self, event: Event) -> Vec<Order> {
+        let (done, answer) = oneshot::channel();
+        if self.commands.send(Command { event, done }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+}
+
+/// The keeper's task before it runs.
+pub(crate) struct Keeper {
+    state: State,
+    views: Views,
+    clock: SharedClock,
+    commands: mpsc::Receiver<Command>,
+    wake_at: Option<UnixTime>,
+}
+
+impl Keeper {
+    pub(crate) fn new(views: Views, clock: SharedClock) -> (Self, KeeperHandle) {
+        let (sender, commands) = mpsc::channel(QUEUE);
+        let keeper = Self { state: State::default(), views, clock, commands, wake_at: None };
+        (keeper, KeeperHandle { commands: sender })
+    }
+
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        loop {
+            let nap = self.nap();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                command = self.commands.recv() => {
+                    let Some(command) = command else { return Ok(()) };
+                    let orders = self.handle(command.event);
+                    // The sender may have been cancelled meanwhile; its orders then come again with the next round.
+                    drop(command.done.send(orders));
+                }
+                () = tokio::time::sleep(nap) => drop(self.handle(Event::Tick)),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Order> {
+        let Some(now) = self.clock.now() else {
+            self.views.publish(self.views.snapshot(), None);
+            return Vec::new();
+        };
+        let mut orders = Vec::new();
+        self.wake_at = None;
+        for action in self.state.step(now, event) {
+            match action {
+                Action::Issue(due) => orders = due,
+                Action::Publish(snapshot) => {
+                    telemetry::held(&snapshot, now);
+                    self.views.publish(Arc::clone(&snapshot), Some(now));
+                }
+                Action::Wake(at) => self.wake_at = Some(at),
+                Action::Note(note) => log(&note),
+            }
+        }
+        orders
+    }
+
+    /// At most a minute, so that a step of the clock is noticed; at least a moment, so that a stuck clock costs nothing.
+    fn nap(&self) -> Duration {
+        let until = match (self.wake_at, self.clock.now()) {
+            (Some(at), Some(now)) => at.since(now),
+            _ => LONGEST_NAP,
+        };
+        until.clamp(SHORTEST_NAP, LONGEST_NAP)
+    }
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::RenewalFailed { spiffe_id, reason, valid_until: Some(until), next } => {
+            telemetry::renewal("x509", false);
+            tracing::warn!(%spiffe_id, %reason, valid_until = %until, next_try = %next, "renewal failed; the present SVID is kept");
+        }
+        Note::RenewalFailed { spiffe_id, reason, valid_until: None, next } => {
+            telemetry::renewal("x509", false);
+            tracing::warn!(%spiffe_id, %reason, next_try = %next, "no SVID could be had");
+        }
+        Note::Renewed { spiffe_id, serial, not_after } => {
+            telemetry::renewal("x509", true);
+            tracing::info!(%spiffe_id, %serial, not_after = %not_after, "new X.509-SVID");
+        }
+        Note::Withdrawn { spiffe_id, reason } => tracing::warn!(%spiffe_id, %reason, "SVID withdrawn"),
+    }
+}
+
+/// Only the link sends events, one at a time; the rest is slack.
+const QUEUE: usize = 8;
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+const SHORTEST_NAP: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! What the agent holds, and every decision about it.
+//!
+//! Invariant: [`State::step`] is pure: same state, time and event, same actions. It never drops a valid SVID because a
+//! renewal failed, and a [`Snapshot`] never yields an expired one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_identity::{Bundle, TrustDomain, UnixTime, X509Svid};
+use landfast_lifecycle::renewal_due;
+
+use crate::entry::{Entry, EntryIndex};
+
+/// One workload X.509-SVID and the revision of the entry it was issued for.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) svid: Arc<X509Svid>,
+    pub(crate) revision: i64,
+    pub(crate) renew_at: UnixTime,
+    /// The authority that signed it, to notice when that one is tainted.
+    authority: Option<Vec<u8>>,
+}
+
+/// What the server said in one complete round of synchronisation.
+#[derive(Clone)]
+pub(crate) struct Synced {
+    pub(crate) entries: Vec<Arc<Entry>>,
+    pub(crate) bundle: Arc<Bundle>,
+    pub(crate) federated: BTreeMap<TrustDomain, Arc<Bundle>>,
+}
+
+/// The outcome for one entry of one round of issuing.
+pub(crate) struct Issued {
+    pub(crate) entry_id: Arc<str>,
+    pub(crate) revision: i64,
+    pub(crate) outcome: Result<Arc<X509Svid>, String>,
+}
+
+pub(crate) enum Event {
+    /// A round of synchronisation succeeded.
+    Synced(Synced),
+    /// A batch of SVIDs came back.
+    Issued(Vec<Issued>),
+    /// All that was ordered has been tried.
+    RoundOver,
+    /// The server has banned this node.
+    Banned,
+    /// Time passed.
+    Tick,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Ask the server for these SVIDs, in this order.
+    Issue(Vec<Order>),
+    /// Give the state to everybody who watches it.
+    Publish(Arc<Snapshot>),
+    /// Look again at this time, whatever happens before.
+    Wake(UnixTime),
+    /// Something an operator should know.
+    Note(Note),
+}
+
+/// One SVID to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) entry: Arc<Entry>,
+}
+
+/// Facts worth a log line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    RenewalFailed { spiffe_id: String, reason: String, valid_until: Option<UnixTime>, next: UnixTime },
+    Renewed { spiffe_id: String, serial: String, not_after: UnixTime },
+    Withdrawn { spiffe_id: String, reason: &'static str },
+}
+
+/// Everything there is to serve, as of one moment. Cheap to clone; never changes.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) entries: Arc<EntryIndex>,
+    pub(crate) held: Arc<HashMap<Arc<str>, Arc<Held>>>,
+    pub(crate) bundle: Option<Arc<Bundle>>,
+    pub(crate) federated: Arc<BTreeMap<TrustDomain, Arc<Bundle>>>,
+    pub(crate) synced_at: Option<UnixTime>,
+    /// The first round of issuing has been tried to its end.
+    pub(crate) round_over: bool,
+    pub(crate) banned: bool,
+}
+
+impl Snapshot {
+    /// The SVID to serve for an entry now, if there is one: of the entry's present ID, and valid.
+    pub(crate) fn svid(&self, entry: &Entry, now: UnixTime) -> Option<&Arc<Held>> {
+        self.held.get(&entry.id).filter(|held| {
+            held.svid.id() == &entry.spiffe_id && held.svid.not_before() <= now && now < held.svid.not_after()
+        })
+    }
+
+    /// The next moment at which something in here begins or ceases to be served by itself.
+    pub(crate) fn next_change(&self, now: UnixTime) -> Option<UnixTime> {
+        let svids = self.held.values().flat_map(|held| [held.svid.not_before(), held.svid.not_after()]);
+        svids.chain(self.entries.iter().filter_map(|entry| entry.expires_at)).filter(|at| *at > now).min()
+    }
+}
+
+/// The keeper's state.
+#[derive(Default)]
+pub(crate) struct State {
+    now: Snapshot,
+    failures: HashMap<Arc<str>, Failure>,
+    next_change: Option<UnixTime>,
+    last_seen: Option<UnixTime>,
+}
+
+struct Failure {
+    count: u32,
+    next: UnixTime,
+}
+
+impl State {
+    /// Takes one event in. Every change ends in a `Publish`; an event that changes nothing publishes nothing.
+    pub(crate) fn step(&mut self, now: UnixTime, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let publish = match event {
+            Event::Synced(synced) => {
+                let changed = self.adopt_sync(now, synced, &mut actions);
+                actions.push(Action::Issue(self.due(now)));
+                changed
+            }
+            Event::Issued(batch) => self.adopt_svids(now, batch, &mut actions),
+            Event::RoundOver => !std::mem::replace(&mut self.now.round_over, true),
+            Event::Banned => self.forget(&mut actions),
+            Event::Tick => false,
+        };
+        let crossed = self.next_change.is_some_and(|at| at <= now) || self.last_seen.is_some_and(|seen| now < seen);
+        self.last_seen = Some(now);
+        if crossed {
+            self.note_withdrawals(now, &mut actions);
+        }
+        self.next_change = self.now.next_change(now);
+        if publish || crossed {
+            actions.push(Action::Publish(Arc::new(self.now.clone())));
+        }
+        if let Some(at) = self.next_change {
+            actions.push(Action::Wake(at));
+        }
+        actions
+    }
+
+    fn adopt_sync(&mut self, now: UnixTime, synced: Synced, actions: &mut Vec<Action>) -> bool {
+        let state = &mut self.now;
+        let mut changed = state.synced_at.is_none() || state.banned;
+        state.synced_at = Some(now);
+        state.banned = false;
+        let same = synced.entries.len() == state.entries.len()
+            && synced.entries.iter().all(|entry| state.entries.get(&entry.id) == Some(entry));
+        if !same {
+            let index = EntryIndex::new(synced.entries);
+            for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
+                actions.push(Action::Note(Note::Withdrawn {
+                    spiffe_id: old.spiffe_id.to_string(),
+                    reason: "its entry is gone",
+                }));
+            }
+            Arc::make_mut(&mut state.held).retain(|id, _| index.get(id).is_some());
+            self.failures.retain(|id, _| index.get(id).is_some());
+            state.entries = Arc::new(index);
+            changed = true;
+        }
+        if !state.bundle.as_ref().is_some_and(|bundle| bundle.content_eq(&synced.bundle)) {
+            state.bundle = Some(synced.bundle);
+            changed = true;
+        }
+        let same_federated = state.federated.len() == synced.federated.len()
+            && synced.federated.iter().all(|(name, new)| state.federated.get(name).is_some_and(|old| old.content_eq(new)));
+        if !same_federated {
+            state.federated = Arc::new(synced.federated);
+            changed = true;
+        }
+        changed
+    }
+
+    /// What to ask the server for now: what is missing first, then what expires soonest.
+    fn due(&self, now: UnixTime) -> Vec<Order> {
+        let tainted = self.tainted_authorities();
+        let mut due: Vec<(i64, Order)> = Vec::new();
+        for entry in self.now.entries.iter().filter(|entry| !entry.is_over(now)) {
+            if self.failures.get(&entry.id).is_some_and(|failure| now < failure.next) {
+                continue;
+            }
+            let urgency = match self.now.held.get(&entry.id) {
+                None => i64::MIN,
+                Some(held) if held.svid.id() != &entry.spiffe_id => i64::MIN,
+                Some(held) => {
+                    let renew = now >= held.renew_at
+                        || held.revision != entry.revision
+                        || held.authority.as_ref().is_some_and(|key| tainted.contains(key));
+                    if !renew {
+                        continue;
+                    }
+                    held.svid.not_after().as_secs()
+                }
+            };
+            due.push((urgency, Order { entry: Arc::clone(entry) }));
+        }
+        due.sort_by(|a, b| (a.0, &a.1.entry.id).cmp(&(b.0, &b.1.entry.id)));
+        due.into_iter().map(|(_, order)| order).collect()
+    }
+
+    fn tainted_authorities(&self) -> Vec<Vec<u8>> {
+        let authorities = self.now.bundle.iter().flat_map(|bundle| bundle.x509_authorities());
+        authorities.filter(|authority| authority.tainted).filter_map(|authority| authority.certificate.subject_key_id()).collect()
+    }
+
+    fn adopt_svids(&mut self, now: UnixTime, batch: Vec<Issued>, actions: &mut Vec<Action>) -> bool {
+        let mut changed = false;
+        for issued in batch {
+            let Some(entry) = self.now.entries.get(&issued.entry_id).cloned() else { continue };
+            match issued.outcome.and_then(|svid| usable(&svid, &entry, now).map(|()| svid)) {
+                Ok(svid) => {
+                    actions.push(Action::Note(Note::Renewed {
+                        spiffe_id: entry.spiffe_id.to_string(),
+                        serial: svid.serial_hex(),
+                        not_after: svid.not_after(),
+                    }));
+                    self.failures.remove(&issued.entry_id);
+                    let held = Arc::new(Held::new(svid, issued.revision));
+                    Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
+                    changed = true;
+                }
+                Err(reason) => actions.push(Action::Note(self.note_failure(now, &entry, reason))),
+            }
+        }
+        changed
+    }
+
+    fn note_failure(&mut self, now: UnixTime, entry: &Entry, reason: String) -> Note {
+        let failure = self.failures.entry(Arc::clone(&entry.id)).or_insert(Failure { count: 0, next: now });
+        let wait = RETRY_MIN.saturating_mul(1 << failure.count.min(10)).min(RETRY_MAX);
+        failure.count = failure.count.saturating_add(1);
+        failure.next = now.saturating_add(wait);
+        Note::RenewalFailed {
+            spiffe_id: entry.spiffe_id.to_string(),
+            reason,
+            valid_until: self.now.svid(entry, now).map(|held| held.svid.not_after()),
+            next: failure.next,
+        }
+    }
+
+    fn forget(&mut self, actions: &mut Vec<Action>) -> bool {
+        let was_banned = std::mem::replace(&mut self.now.banned, true);
+        for entry in self.now.entries.iter().filter(|entry| self.now.held.contains_key(&entry.id)) {
+            actions.push(Action::Note(Note::Withdrawn {
+                spiffe_id: entry.spiffe_id.to_string(),
+                reason: "the server has banned this node",
+            }));
+        }
+        self.now.held = Arc::default();
+        self.now.entries = Arc::default();
+        self.now.round_over = false;
+        self.failures.clear();
+        !was_banned
+    }
+
+    fn note_withdrawals(&self, now: UnixTime, actions: &mut Vec<Action>) {
+        for held in self.now.held.values() {
+            let ended = held.svid.not_after();
+            if ended <= now && self.next_change.is_some_and(|at| at <= ended) {
+                let spiffe_id = held.svid.id().to_string();
+                actions.push(Action::Note(Note::Withdrawn { spiffe_id, reason: "it expired before it could be renewed" }));
+            }
+        }
+    }
+}
+
+impl Held {
+    pub(crate) fn new(svid: Arc<X509Svid>, revision: i64) -> Self {
+        let renew_at = renewal_due(svid.not_before(), svid.not_after(), svid.serial_hex().as_bytes());
+        let authority = svid.leaf().authority_key_id();
+        Self { svid, revision, renew_at, authority }
+    }
+}
+
+/// Whether a new SVID may replace what is held. The reason says what is wrong, for people.
+fn usable(svid: &X509Svid, entry: &Entry, now: UnixTime) -> Result<(), String> {
+    if svid.id() != &entry.spiffe_id {
+        return Err(format!("the server sent an SVID for {} instead", svid.id()));
+    }
+    if now < svid.not_before() {
+        let by = svid.not_before().since(now).as_secs();
+        return Err(format!("clock is behind by {by} s or more: the SVID begins at {}", svid.not_before()));
+    }
+    if svid.not_after() <= now {
+        let by = now.since(svid.not_after()).as_secs();
+        return Err(format!("clock is ahead by {by} s or more: the new SVID ended at {}", svid.not_after()));
+    }
+    Ok(())
+}
+
+/// A refused entry is asked for again after these times, doubling.
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Decisions one by one, then under random events.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{Ca, NOON, at, entry};
+
+/// Keeps what the last `Publish` said, as the world outside does.
+#[derive(Default)]
+struct World {
+    state: State,
+    published: Arc<Snapshot>,
+}
+
+impl World {
+    fn step(&mut self, now: UnixTime, event: Event) -> Vec<Action> {
+        let actions = self.state.step(now, event);
+        for action in &actions {
+            if let Action::Publish(snapshot) = action {
+                self.published = Arc::clone(snapshot);
+            }
+        }
+        actions
+    }
+
+    fn sync(&mut self, now: UnixTime, ca: &Ca, entries: Vec<Entry>) -> Vec<String> {
+        orders(&self.step(now, Event::Synced(ca.synced(entries))))
+    }
+
+    fn issue(&mut self, now: UnixTime, entry: &Entry, svid: Arc<X509Svid>) -> Vec<Action> {
+        self.step(now, Event::Issued(vec![issued(entry, Ok(svid))]))
+    }
+
+    fn fail(&mut self, now: UnixTime, entry: &Entry) {
+        self.step(now, Event::Issued(vec![issued(entry, Err("no".to_owned()))]));
+    }
+
+    fn serves(&self, entry: &Entry, now: UnixTime) -> Option<String> {
+        let entry = self.published.entries.get(&entry.id)?;
+        self.published.svid(entry, now).map(|held| held.svid.serial_hex())
+    }
+}
+
+fn issued(entry: &Entry, outcome: Result<Arc<X509Svid>, String>) -> Issued {
+    Issued { entry_id: Arc::clone(&entry.id), revision: entry.revision, outcome }
+}
+
+fn orders(actions: &[Action]) -> Vec<String> {
+    let orders = actions.iter().find_map(|action| if let Action::Issue(orders) = action { Some(orders) } else { None });
+    orders.into_iter().flatten().map(|order| order.entry.id.to_string()).collect()
+}
+
+fn published(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Publish(_)))
+}
+
+fn hour(ca: &Ca, entry: &Entry, from: i64) -> Arc<X509Svid> {
+    ca.svid(&entry.spiffe_id, at(from), at(from + 3600))
+}
+
+#[test]
+fn a_new_entry_is_asked_for_and_served_once_it_came() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    assert_eq!(world.sync(NOON, &ca, vec![a.clone()]), ["a"]);
+    assert_eq!(world.serves(&a, NOON), None);
+    let svid = hour(&ca, &a, -300);
+    assert!(published(&world.issue(NOON, &a, Arc::clone(&svid))));
+    assert_eq!(world.serves(&a, NOON), Some(svid.serial_hex()));
+    assert!(world.sync(NOON, &ca, vec![a]).is_empty());
+}
+
+#[test]
+fn what_did_not_change_is_not_published_again() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.issue(NOON, &a, hour(&ca, &a, -300));
+    assert!(published(&world.step(NOON, Event::RoundOver)));
+    assert!(!published(&world.step(at(5), Event::Synced(ca.synced(vec![a.clone()])))));
+    assert!(!published(&world.step(at(5), Event::RoundOver)));
+    assert!(!published(&world.step(at(6), Event::Tick)));
+    // The positive control: a change is.
+    let mut changed = a;
+    changed.hint = "new".to_owned();
+    assert!(published(&world.step(at(7), Event::Synced(ca.synced(vec![changed])))));
+}
+
+#[test]
+fn it_is_renewed_about_half_way_and_kept_until_the_new_one_came() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    let first = hour(&ca, &a, 0);
+    world.issue(NOON, &a, Arc::clone(&first));
+    assert!(world.sync(at(1200), &ca, vec![a.clone()]).is_empty());
+    assert_eq!(world.sync(at(2400), &ca, vec![a.clone()]), ["a"]);
+    world.fail(at(2400), &a);
+    assert_eq!(world.serves(&a, at(2400)), Some(first.serial_hex()));
+    let second = hour(&ca, &a, 2400);
+    world.issue(at(2401), &a, Arc::clone(&second));
+    assert_eq!(world.serves(&a, at(2401)), Some(second.serial_hex()));
+}
+
+#[test]
+fn a_refused_entry_is_asked_for_again_with_growing_pauses() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    let mut asked = Vec::new();
+    for second in 0..2000 {
+        if !world.sync(at(second), &ca, vec![a.clone()]).is_empty() {
+            asked.push(second);
+            world.fail(at(second), &a);
+        }
+    }
+    assert_eq!(asked, [0, 5, 15, 35, 75, 155, 315, 615, 915, 1215, 1515, 1815]);
+}
+
+#[test]
+fn an_expired_svid_is_withdrawn_at_its_second() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    let actions = world.issue(NOON, &a, hour(&ca, &a, 0));
+    assert!(actions.iter().any(|action| matches!(action, Action::Wake(when) if *when == at(3600))));
+    assert!(!published(&world.step(at(3599), Event::Tick)));
+    assert!(world.serves(&a, at(3599)).is_some());
+    let actions = world.step(at(3600), Event::Tick);
+    assert!(published(&actions));
+    assert!(actions.iter().any(|action| matches!(action, Action::Note(Note::Withdrawn { .. }))));
+    assert_eq!(world.serves(&a, at(3600)), None);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_and_back_loses_nothing() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.issue(NOON, &a, hour(&ca, &a, -300));
+    assert!(published(&world.step(at(100_000), Event::Tick)));
+    assert_eq!(world.serves(&a, at(100_000)), None);
+    assert!(published(&world.step(at(1), Event::Tick)), "going back is a change");
+    assert!(world.serves(&a, at(1)).is_some());
+}
+
+#[test]
+fn an_svid_from_the_future_is_not_adopted_and_the_clock_is_blamed() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    let actions = world.issue(NOON, &a, hour(&ca, &a, 90));
+    let blamed = actions.iter().any(|action| {
+        matches!(action, Action::Note(Note::RenewalFailed { reason, .. }) if reason.starts_with("clock is behind by 90 s"))
+    });
+    assert!(blamed, "{actions:?}");
+    assert_eq!(world.serves(&a, NOON), None);
+}
+
+#[test]
+fn an_svid_of_another_id_is_not_adopted() {
+    let (ca, a, b) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    assert!(!published(&world.issue(NOON, &a, hour(&ca, &b, 0))));
+    assert_eq!(world.serves(&a, NOON), None);
+}
+
+#[test]
+fn a_removed_entry_takes_its_svid_with_it() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.issue(NOON, &a, hour(&ca, &a, 0));
+    world.sync(at(5), &ca, vec![]);
+    assert_eq!(world.published.held.len(), 0);
+    assert_eq!(world.published.entries.len(), 0);
+    // Nor does an answer that comes late bring it back.
+    world.issue(at(6), &a, hour(&ca, &a, 0));
+    assert_eq!(world.published.held.len(), 0);
+}
+
+#[test]
+fn a_changed_entry_is_asked_for_again_and_an_old_id_is_never_served() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.issue(NOON, &a, hour(&ca, &a, 0));
+    let revised = Entry { revision: 1, ..a.clone() };
+    assert_eq!(world.sync(at(5), &ca, vec![revised.clone()]), ["a"]);
+    assert!(world.serves(&revised, at(5)).is_some(), "same ID: kept until the new one came");
+    let renamed = Entry { revision: 2, spiffe_id: crate::testing::id("/other"), ..a };
+    assert_eq!(world.sync(at(6), &ca, vec![renamed.clone()]), ["a"]);
+    assert_eq!(world.serves(&renamed, at(6)), None, "another ID: no longer entitled to the old one");
+}
+
+#[test]
+fn svids_of_a_tainted_authority_are_renewed_at_once() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.issue(NOON, &a, hour(&ca, &a, 0));
+    assert!(world.sync(at(5), &ca, vec![a.clone()]).is_empty());
+    let mut synced = ca.synced(vec![a.clone()]);
+    let mut authority = ca.bundle().x509_authorities()[0].clone();
+    authority.tainted = true;
+    synced.bundle = Arc::new(Bundle::new(crate::testing::td()).with_x509_authorities(vec![authority]).unwrap());
+    assert_eq!(orders(&world.step(at(6), Event::Synced(synced))), ["a"]);
+    assert!(world.serves(&a, at(6)).is_some());
+}
+
+#[test]
+fn what_is_missing_is_asked_for_before_what_expires_soonest() {
+    let ca = Ca::new("one");
+    let list: Vec<Entry> = ["a", "b", "c"].iter().map(|n| entry(n, &format!("/{n}"), &["unix:uid:1"])).collect();
+    let mut world = World::default();
+    world.sync(NOON, &ca, list.clone());
+    world.issue(NOON, &list[0], ca.svid(&list[0].spiffe_id, at(0), at(4000)));
+    world.issue(NOON, &list[1], ca.svid(&list[1].spiffe_id, at(0), at(3000)));
+    assert_eq!(world.sync(at(2900), &ca, list), ["c", "b", "a"]);
+}
+
+#[test]
+fn a_ban_destroys_everything_and_a_later_sync_begins_anew() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    let svid = hour(&ca, &a, 0);
+    let weak = Arc::downgrade(&svid);
+    world.issue(NOON, &a, svid);
+    assert!(published(&world.step(at(1), Event::Banned)));
+    assert!(world.published.banned && world.published.held.is_empty());
+    assert!(weak.upgrade().is_none(), "the key is gone from memory");
+    assert_eq!(world.sync(at(2), &ca, vec![a]), ["a"]);
+    assert!(!world.published.banned);
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Sync(u8),
+    Issue { entry: u8, from: i64, life: i64 },
+    Fail(u8),
+    Round,
+    Pass(i64),
+    Jump(i64),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        3 => (0_u8..16).prop_map(Move::Sync),
+        4 => (0_u8..4, -4000_i64..400, 60_i64..8000).prop_map(|(entry, from, life)| Move::Issue { entry, from, life }),
+        3 => (0_u8..4).prop_map(Move::Fail),
+        1 => Just(Move::Round),
+        5 => (0_i64..4000).prop_map(Move::Pass),
+        1 => (-9000_i64..9000).prop_map(Move::Jump),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// The model remembers the newest adopted SVID of each present entry. Whatever happens, exactly that one is served
+    /// while it is valid, and never after.
+    #[test]
+    fn valid_svids_are_never_dropped_and_expired_ones_never_served(moves in moves()) {
+        let ca = Ca::new("one");
+        let all: Vec<Entry> = (0..4).map(|n| entry(&n.to_string(), &format!("/{n}"), &["unix:uid:1"])).collect();
+        let mut model: HashMap<u8, Arc<X509Svid>> = HashMap::new();
+        let mut present = 0_u8;
+        let mut world = World::default();
+        let mut now = NOON;
+        for step in moves {
+            match step {
+                Move::Sync(mask) => {
+                    present = mask;
+                    model.retain(|n, _| mask >> n & 1 == 1);
+                    let entries = all.iter().enumerate().filter(|(n, _)| mask >> n & 1 == 1).map(|(_, e)| e.clone());
+                    world.sync(now, &ca, entries.collect());
+                }
+                Move::Issue { entry, from, life } => {
+                    let begin = UnixTime::from_secs(now.as_secs() + from);
+                    let end = UnixTime::from_secs(begin.as_secs() + life);
+                    let svid = ca.svid(&all[usize::from(entry)].spiffe_id, begin, end);
+                    world.issue(now, &all[usize::from(entry)], Arc::clone(&svid));
+                    if present >> entry & 1 == 1 && begin <= now && now < end {
+                        model.insert(entry, svid);
+                    }
+                }
+                Move::Fail(entry) => world.fail(now, &all[usize::from(entry)]),
+                Move::Round => drop(world.step(now, Event::RoundOver)),
+                Move::Pass(seconds) | Move::Jump(seconds) => now = UnixTime::from_secs(now.as_secs() + seconds),
+            }
+            world.step(now, Event::Tick);
+            for (n, entry) in (0_u8..).zip(&all) {
+                let expected = model.get(&n).filter(|svid| svid.not_before() <= now && now < svid.not_after());
+                prop_assert_eq!(world.serves(entry, now), expected.map(|svid| svid.serial_hex()));
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What each set of selectors is entitled to, computed once and shared by all connections that have that set.
+//!
+//! Invariant: a view is computed from the newest snapshot under one lock, so no change is missed between "look" and
+//! "subscribe"; views nobody watches are swept, so their number is bounded by the connections there are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use landfast_identity::{Bundle, SelectorSet, TrustDomain, UnixTime};
+use landfast_workload_api::{ServedJwtIdentity, ServedX509, ViewState, WorkloadView};
+use tokio::sync::watch;
+
+use super::state::Snapshot;
+
+/// Hands out views. Clone to share.
+#[derive(Clone)]
+pub(crate) struct Views(Arc<Mutex<Table>>);
+
+struct Table {
+    snapshot: Arc<Snapshot>,
+    fallback: Arc<Bundle>,
+    slots: HashMap<SelectorSet, Slot>,
+    /// Sweep when there are this many.
+    high_water: usize,
+}
+
+struct Slot {
+    view: watch::Sender<Arc<WorkloadView>>,
+    until: Option<UnixTime>,
+}
+
+impl Views {
+    /// Starts with nothing to serve. `trust_domain` names the bundle that is empty until the first synchronisation.
+    pub(crate) fn new(trust_domain: &TrustDomain) -> Self {
+        Self(Arc::new(Mutex::new(Table {
+            snapshot: Arc::default(),
+            fallback: Arc::new(Bundle::new(trust_domain.clone())),
+            slots: HashMap::new(),
+            high_water: MIN_SWEEP,
+        })))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.lock().snapshot)
+    }
+
+    /// The view of one set of selectors, shared with all others that have the same.
+    pub(crate) fn watch(&self, selectors: &SelectorSet, now: Option<UnixTime>) -> watch::Receiver<Arc<WorkloadView>> {
+        let mut table = self.lock();
+        if let Some(slot) = table.slots.get(selectors)
+            && slot.until.is_none_or(|until| now.is_some_and(|now| now < until))
+        {
+            return slot.view.subscribe();
+        }
+        if table.slots.len() >= table.high_water {
+            table.sweep();
+        }
+        table.refresh(selectors.clone(), now).view.subscribe()
+    }
+
+    /// Adopts a snapshot and tells those whose view it changes.
+    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, now: Option<UnixTime>) {
+        let mut table = self.lock();
+        table.snapshot = snapshot;
+        table.sweep();
+        let sets: Vec<SelectorSet> = table.slots.keys().cloned().collect();
+        for selectors in sets {
+            table.refresh(selectors, now);
+        }
+    }
+
+    /// How many distinct sets are watched now.
+    #[cfg(test)]
+    pub(crate) fn watched(&self) -> usize {
+        self.lock().slots.values().filter(|slot| slot.view.receiver_count() > 0).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // A panic while computing leaves whole values behind, never half a view.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn refresh(&mut self, selectors: SelectorSet, now: Option<UnixTime>) -> &Slot {
+        let (view, until) = self.compute(&selectors, now);
+        let slot = self.slots.entry(selectors);
+        let slot = slot.or_insert_with(|| Slot { view: watch::Sender::new(Arc::new(view.clone())), until });
+        slot.until = until;
+        slot.view.send_if_modified(|old| {
+            let differs = !same(old, &view);
+            if differs {
+                *old = Arc::new(view);
+            }
+            differs
+        });
+        slot
+    }
+
+    fn sweep(&mut self) {
+        self.slots.retain(|_, slot| slot.view.receiver_count() > 0);
+        self.high_water = (self.slots.len() * 2).max(MIN_SWEEP);
+    }
+
+    fn compute(&self, selectors: &SelectorSet, now: Option<UnixTime>) -> (WorkloadView, Option<UnixTime>) {
+        let all = &self.snapshot;
+        let own_bundle = all.bundle.as_ref().unwrap_or(&self.fallback);
+        let empty = |state| WorkloadView {
+            x509: Vec::new(),
+            jwt_identities: Vec::new(),
+            own_bundle: Arc::clone(own_bundle),
+            federated: Vec::new(),
+            state,
+        };
+        if all.banned {
+            return (empty(ViewState::NoIdentity), None);
+        }
+        // Without a time of day nothing can be shown to be valid, so nothing is served.
+        let (Some(now), true) = (now, all.synced_at.is_some()) else { return (empty(ViewState::Starting), None) };
+        let entries = all.entries.matching(selectors, now);
+        if entries.is_empty() {
+            return (empty(ViewState::NoIdentity), None);
+        }
+        let held: Vec<_> = entries.iter().map(|entry| (entry, all.svid(entry, now))).collect();
+        let x509: Vec<ServedX509> = held
+            .iter()
+            .filter_map(|(entry, held)| {
+                held.map(|held| ServedX509 {
+                    svid: Arc::clone(&held.svid),
+                    hint: entry.hint.clone(),
+                    entry_id: entry.id.to_string(),
+                })
+            })
+            .collect();
+        // While the first round is still running a part would make a later SVID the default one (W-24).
+        let waiting = !all.round_over && held.iter().any(|(_, held)| held.is_none());
+        let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
+        let view = WorkloadView {
+            state: if waiting || x509.is_empty() { ViewState::Starting } else { ViewState::Ready },
+            x509,
+            jwt_identities: entries
+                .iter()
+                .map(|entry| ServedJwtIdentity { id: entry.spiffe_id.clone(), hint: entry.hint.clone() })
+                .collect(),
+            own_bundle: Arc::clone(own_bundle),
+            federated: names.into_iter().filter_map(|name| all.federated.get(name).cloned()).collect(),
+        };
+        let ends = held.iter().filter_map(|(_, held)| held.map(|held| held.svid.not_after()));
+        let until = ends.chain(entries.iter().filter_map(|entry| entry.expires_at)).min();
+        (view, until)
+    }
+}
+
+/// Whether two views would give a workload the same answers.
+fn same(a: &WorkloadView, b: &WorkloadView) -> bool {
+    let bundles = |a: &[Arc<Bundle>], b: &[Arc<Bundle>]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b) || a.content_eq(b))
+    };
+    a.state == b.state
+        && a.x509.len() == b.x509.len()
+        && a.x509.iter().zip(&b.x509).all(|(a, b)| {
+            Arc::ptr_eq(&a.svid, &b.svid) && a.hint == b.hint && a.entry_id == b.entry_id
+        })
+        && a.jwt_identities.len() == b.jwt_identities.len()
+        && a.jwt_identities.iter().zip(&b.jwt_identities).all(|(a, b)| a.id == b.id && a.hint == b.hint)
+        && bundles(std::slice::from_ref(&a.own_bundle), std::slice::from_ref(&b.own_bundle))
+        && bundles(&a.federated, &b.federated)
+}
+
+/// Unwatched views are tolerated up to this number (or twice the watched ones), then swept.
+const MIN_SWEEP: usize = 256;
+
+#[cfg(test)]
+mod tests;

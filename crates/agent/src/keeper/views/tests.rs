@@ -1,0 +1,179 @@
+//! What workloads see of the state.
+
+use super::super::state::{Event, Issued, State};
+use super::*;
+use crate::entry::Entry;
+use crate::testing::{Ca, NOON, at, entry, selectors, td};
+
+struct World {
+    ca: Ca,
+    state: State,
+    views: Views,
+    now: UnixTime,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { ca: Ca::new("one"), state: State::default(), views: Views::new(&td()), now: NOON }
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.state.step(self.now, event) {
+            if let super::super::state::Action::Publish(snapshot) = action {
+                self.views.publish(snapshot, Some(self.now));
+            }
+        }
+    }
+
+    fn sync(&mut self, entries: &[Entry]) {
+        let synced = self.ca.synced(entries.to_vec());
+        self.step(Event::Synced(synced));
+    }
+
+    fn issue(&mut self, entries: &[Entry]) {
+        let issued = entries.iter().map(|entry| Issued {
+            entry_id: Arc::clone(&entry.id),
+            revision: entry.revision,
+            outcome: Ok(self.ca.svid(&entry.spiffe_id, NOON, at(3600))),
+        });
+        let issued = issued.collect();
+        self.step(Event::Issued(issued));
+    }
+
+    fn watch(&self, list: &[&str]) -> watch::Receiver<Arc<WorkloadView>> {
+        self.views.watch(&selectors(list), Some(self.now))
+    }
+}
+
+fn ids(view: &watch::Receiver<Arc<WorkloadView>>) -> Vec<String> {
+    view.borrow().x509.iter().map(|served| served.entry_id.clone()).collect()
+}
+
+#[test]
+fn before_the_first_round_everybody_waits_and_after_it_strangers_are_refused() {
+    let mut world = World::new();
+    let view = world.watch(&["unix:uid:1"]);
+    assert_eq!(view.borrow().state, ViewState::Starting);
+    world.sync(&[]);
+    assert_eq!(view.borrow().state, ViewState::NoIdentity);
+}
+
+#[test]
+fn the_first_answer_is_whole() {
+    let mut world = World::new();
+    let list = [entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"])];
+    let view = world.watch(&["unix:uid:1"]);
+    world.sync(&list);
+    world.issue(&list[1..]);
+    assert_eq!(view.borrow().state, ViewState::Starting, "b alone would become the default identity");
+    world.issue(&list[..1]);
+    assert_eq!(view.borrow().state, ViewState::Ready);
+    assert_eq!(ids(&view), ["a", "b"]);
+}
+
+#[test]
+fn an_entry_that_cannot_be_had_does_not_hold_up_the_others_for_ever() {
+    let mut world = World::new();
+    let list = [entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"])];
+    let view = world.watch(&["unix:uid:1"]);
+    world.sync(&list);
+    world.issue(&list[1..]);
+    world.step(Event::RoundOver);
+    assert_eq!((view.borrow().state, ids(&view)), (ViewState::Ready, vec!["b".to_owned()]));
+}
+
+#[test]
+fn only_those_concerned_are_told() {
+    let mut world = World::new();
+    let list = [entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:2"])];
+    world.sync(&list);
+    world.issue(&list);
+    world.step(Event::RoundOver);
+    let (mut one, mut two) = (world.watch(&["unix:uid:1"]), world.watch(&["unix:uid:2"]));
+    one.mark_unchanged();
+    two.mark_unchanged();
+    world.issue(&list[..1]);
+    assert!(one.has_changed().unwrap());
+    assert!(!two.has_changed().unwrap());
+}
+
+#[test]
+fn the_same_selectors_share_one_view_and_unwatched_ones_are_swept() {
+    let mut world = World::new();
+    world.sync(&[]);
+    let (a, b) = (world.watch(&["unix:uid:1"]), world.watch(&["unix:uid:1"]));
+    assert!(a.same_channel(&b));
+    for n in 0..10_000 {
+        drop(world.views.watch(&selectors(&[&format!("unix:uid:{n}")]), Some(NOON)));
+    }
+    assert!(world.views.0.lock().unwrap().slots.len() <= MIN_SWEEP + 1);
+    assert_eq!(world.views.watched(), 1);
+    let c = world.watch(&["unix:uid:1"]);
+    assert!(a.same_channel(&c), "a watched view survives the sweep");
+}
+
+#[test]
+fn an_svid_is_gone_from_the_view_when_it_expires() {
+    let mut world = World::new();
+    let list = [entry("a", "/a", &["unix:uid:1"])];
+    world.sync(&list);
+    world.issue(&list);
+    world.step(Event::RoundOver);
+    let view = world.watch(&["unix:uid:1"]);
+    assert_eq!(view.borrow().state, ViewState::Ready);
+    world.now = at(3600);
+    world.step(Event::Tick);
+    assert_eq!((view.borrow().state, ids(&view).len()), (ViewState::Starting, 0));
+}
+
+#[test]
+fn a_view_that_ran_out_before_the_keeper_woke_is_not_handed_out() {
+    let mut world = World::new();
+    let list = [entry("a", "/a", &["unix:uid:1"])];
+    world.sync(&list);
+    world.issue(&list);
+    world.step(Event::RoundOver);
+    let first = world.watch(&["unix:uid:1"]);
+    world.now = at(3600);
+    let second = world.watch(&["unix:uid:1"]);
+    assert_eq!(second.borrow().state, ViewState::Starting);
+    assert!(second.borrow().x509.is_empty() && first.borrow().x509.is_empty());
+}
+
+#[test]
+fn without_a_time_of_day_nothing_is_served() {
+    let mut world = World::new();
+    let list = [entry("a", "/a", &["unix:uid:1"])];
+    world.sync(&list);
+    world.issue(&list);
+    let view = world.views.watch(&selectors(&["unix:uid:1"]), None);
+    assert!(view.borrow().x509.is_empty());
+    world.views.publish(world.views.snapshot(), None);
+    assert!(view.borrow().x509.is_empty());
+}
+
+#[test]
+fn a_banned_node_refuses_everybody() {
+    let mut world = World::new();
+    let list = [entry("a", "/a", &["unix:uid:1"])];
+    world.sync(&list);
+    world.issue(&list);
+    let view = world.watch(&["unix:uid:1"]);
+    assert!(!view.borrow().x509.is_empty());
+    world.step(Event::Banned);
+    assert_eq!((view.borrow().state, view.borrow().x509.len()), (ViewState::NoIdentity, 0));
+}
+
+#[test]
+fn foreign_bundles_come_only_with_entries_that_federate() {
+    let mut world = World::new();
+    let other = TrustDomain::parse("other.test").unwrap();
+    let mut a = entry("a", "/a", &["unix:uid:1"]);
+    a.federates_with = vec![other.clone()];
+    let b = entry("b", "/b", &["unix:uid:2"]);
+    let mut synced = world.ca.synced(vec![a, b]);
+    synced.federated.insert(other.clone(), Arc::new(Ca::of(&other, "x").bundle()));
+    world.step(Event::Synced(synced));
+    assert_eq!(world.watch(&["unix:uid:1"]).borrow().federated.len(), 1);
+    assert_eq!(world.watch(&["unix:uid:2"]).borrow().federated.len(), 0);
+}

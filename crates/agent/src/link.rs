@@ -1,0 +1,394 @@
+//! The task that owns the connection to the server: it attests, renews the node's SVID, and synchronises in rounds.
+//!
+//! Invariant: whatever goes wrong here, nothing valid is dropped and the process goes on; only the server's word that
+//! the node is banned destroys keys.
+
+mod attest;
+mod bundle_wire;
+pub(crate) mod dial;
+pub(crate) mod evidence;
+pub(crate) mod failure;
+mod issue;
+pub(crate) mod rpc;
+pub(crate) mod status;
+mod sync;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use landfast_daemon::error_chain;
+use landfast_identity::{Bundle, BundleSet, SpiffeId, TrustDomain, UnixTime};
+use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
+use landfast_tls::{BundleStore, Expect, IdentityStore};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use dial::Dialler;
+use evidence::Evidence;
+use failure::LinkError;
+use status::{LinkStatus, Phase};
+
+use crate::keeper::KeeperHandle;
+use crate::keeper::state::Event;
+use crate::persist::{NodeFiles, NodeIdentity};
+use crate::telemetry;
+
+/// What the link is told once.
+pub(crate) struct Settings {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) dialler: Dialler,
+    pub(crate) evidence: Evidence,
+    pub(crate) interval: Duration,
+    pub(crate) retry: (Duration, Duration),
+    /// Digest of the operator's bootstrap bundle; see [`NodeFiles::bundle`].
+    pub(crate) bootstrap: String,
+}
+
+/// What others may see of the link.
+#[derive(Clone)]
+pub(crate) struct LinkHandle {
+    pub(crate) status: watch::Receiver<LinkStatus>,
+    /// The connection to ask over, while there is one.
+    pub(crate) channel: watch::Receiver<Option<Channel>>,
+    nudge: Arc<Notify>,
+}
+
+impl LinkHandle {
+    /// Says that a request over `channel` failed, so that the link looks at once.
+    pub(crate) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fixed(status: watch::Receiver<LinkStatus>, channel: watch::Receiver<Option<Channel>>) -> Self {
+        Self { status, channel, nudge: Arc::default() }
+    }
+}
+
+/// The link's task before it runs.
+pub(crate) struct Link {
+    settings: Settings,
+    clock: SharedClock,
+    files: Arc<NodeFiles>,
+    keeper: KeeperHandle,
+    bundles: BundleStore,
+    identity: IdentityStore,
+    node: Option<NodeIdentity>,
+    known: sync::Known,
+    must_attest: bool,
+    /// No renewal of the node's SVID before this time: the last one failed.
+    renew_after: Option<UnixTime>,
+    status: watch::Sender<LinkStatus>,
+    channel: watch::Sender<Option<Channel>>,
+    nudge: Arc<Notify>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        settings: Settings,
+        clock: SharedClock,
+        files: Arc<NodeFiles>,
+        keeper: KeeperHandle,
+        bundles: BundleStore,
+        node: Option<NodeIdentity>,
+    ) -> (Self, LinkHandle) {
+        let identity = IdentityStore::new();
+        let mut first = LinkStatus::new(settings.evidence.kind());
+        if let Some(node) = &node {
+            identity.set(Arc::clone(&node.svid));
+            first.set_node(node);
+        }
+        let (status, channel, nudge) = (watch::Sender::new(first), watch::Sender::new(None), Arc::<Notify>::default());
+        let handle = LinkHandle { status: status.subscribe(), channel: channel.subscribe(), nudge: Arc::clone(&nudge) };
+        let known = sync::Known::default();
+        let link = Self {
+            settings, clock, files, keeper, bundles, identity, node, known, must_attest: false, renew_after: None, status,
+            channel, nudge,
+        };
+        (link, handle)
+    }
+
+    /// Runs until `stop`. Never ends because of a server.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut backoff = Backoff::new(self.settings.retry.0, self.settings.retry.1);
+        let mut jitter = Backoff::new(self.settings.interval / 5, self.settings.interval / 5);
+        loop {
+            let turn = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                turn = self.turn() => turn,
+            };
+            let wait = match turn {
+                Ok(()) => {
+                    backoff.reset();
+                    self.note_success();
+                    // Between 0.9 and 1.1 of the interval: many agents started together drift apart.
+                    jitter.reset();
+                    self.settings.interval.mul_f64(0.9) + jitter.next()
+                }
+                Err(error) => self.handle(&error).await.unwrap_or_else(|| backoff.next()),
+            };
+            telemetry::link(&self.status.borrow(), self.clock.now());
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+                () = self.nudge.notified(), if self.status.borrow().reachable => tokio::time::sleep(NUDGE_DELAY).await,
+            }
+        }
+    }
+
+    /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
+    async fn turn(&mut self) -> Result<(), LinkError> {
+        let now = self.now()?;
+        match &self.node {
+            Some(node) if now < node.svid.not_before() => {
+                let (not_before, seconds) = (node.svid.not_before(), node.svid.not_before().since(now).as_secs());
+                return Err(LinkError::ClockBehind { seconds, not_before });
+            }
+            Some(node) if !self.must_attest && now < node.svid.not_after() => {
+                if self.renewal_is_due(node, now) {
+                    self.renew(now).await?;
+                }
+            }
+            _ => self.attest().await?,
+        }
+        self.round().await
+    }
+
+    fn renewal_is_due(&self, node: &NodeIdentity, now: UnixTime) -> bool {
+        let due = renewal_due(node.svid.not_before(), node.svid.not_after(), node.svid.serial_hex().as_bytes());
+        now >= due && self.renew_after.is_none_or(|after| now >= after)
+    }
+
+    async fn round(&mut self) -> Result<(), LinkError> {
+        let channel = self.channel().await?;
+        let synced = self.known.refresh(&channel, &self.settings.trust_domain).await?;
+        self.adopt_bundle(&synced.bundle).await?;
+        let orders = self.keeper.tell(Event::Synced(synced)).await;
+        self.status.send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
+        for batch in orders.chunks(issue::BATCH) {
+            let issued = issue::issue(&channel, batch).await?;
+            self.keeper.tell(Event::Issued(issued)).await;
+        }
+        self.keeper.tell(Event::RoundOver).await;
+        Ok(())
+    }
+
+    /// On disk first, then in use: after a power cut we never know less than we acted on.
+    async fn adopt_bundle(&self, bundle: &Arc<Bundle>) -> Result<(), LinkError> {
+        let current = self.bundles.load();
+        if current.get(&self.settings.trust_domain).is_some_and(|old| old.content_eq(bundle)) {
+            return Ok(());
+        }
+        let (files, to_save, bootstrap) = (Arc::clone(&self.files), Arc::clone(bundle), self.settings.bootstrap.clone());
+        blocking(move || files.save_bundle(&to_save, &bootstrap)).await??;
+        self.bundles.store(BundleSet::from_iter([Bundle::clone(bundle)]));
+        tracing::info!(sequence = bundle.sequence(), authorities = bundle.x509_authorities().len(), "trust bundle adopted");
+        Ok(())
+    }
+
+    async fn attest(&mut self) -> Result<(), LinkError> {
+        self.set_phase(Phase::Attesting);
+        let evidence = self.settings.evidence.clone();
+        let ready = blocking(move || evidence.prepare()).await?.map_err(LinkError::Evidence)?;
+        let key = self.pending_key().await?;
+        // Without a client certificate: whatever we had is not believed, or has run out.
+        let channel = self.connect(false).await?;
+        let kind = self.settings.evidence.kind();
+        let attested = attest::attest(channel, kind, &ready, Arc::clone(&key), &self.settings.trust_domain).await;
+        telemetry::attestation(attested.is_ok());
+        let attested = match attested {
+            Ok(attested) => attested,
+            Err(error) => {
+                // If what we have is still valid, it is tried again in the next turn: the denial may have been lifted.
+                self.must_attest = false;
+                let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
+                return Err(if token && error.server_answered() { LinkError::Token(Box::new(error)) } else { error });
+            }
+        };
+        let node = NodeIdentity { svid: Arc::new(attested.svid), key, reattestable: attested.reattestable };
+        tracing::info!(agent_id = %node.svid.id(), not_after = %node.svid.not_after(), "node attested by {kind}");
+        self.adopt_node(node).await
+    }
+
+    /// A failed renewal is told and put off, nothing more, unless the server says the node itself is out.
+    async fn renew(&mut self, now: UnixTime) -> Result<(), LinkError> {
+        let Some(node) = self.node.clone() else { return Ok(()) };
+        let renewed = if node.reattestable { self.attest().await } else { self.renew_by_svid(&node).await };
+        telemetry::renewal("agent", renewed.is_ok());
+        let Err(error) = renewed else { return Ok(()) };
+        if matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
+            return Err(error);
+        }
+        self.renew_after = Some(now.saturating_add(RENEW_RETRY));
+        tracing::warn!(
+            error = error_chain(&error), valid_until = %node.svid.not_after(), next_try_in = ?RENEW_RETRY,
+            "the node's SVID could not be renewed; the present one is kept"
+        );
+        Ok(())
+    }
+
+    async fn renew_by_svid(&mut self, node: &NodeIdentity) -> Result<(), LinkError> {
+        let key = self.pending_key().await?;
+        let channel = self.channel().await?;
+        let svid = attest::renew(channel, Arc::clone(&key), &self.settings.trust_domain).await?;
+        if svid.id() != node.svid.id() {
+            return Err(LinkError::protocol("RenewAgent", format!("the new SVID is for {}", svid.id())));
+        }
+        self.adopt_node(NodeIdentity { svid: Arc::new(svid), key, reattestable: false }).await
+    }
+
+    /// The key to ask with, on disk since before this returns.
+    async fn pending_key(&self) -> Result<Arc<landfast_identity::PrivateKey>, LinkError> {
+        let (files, current) = (Arc::clone(&self.files), self.node.clone());
+        Ok(blocking(move || files.pending_key(current.as_ref())).await??)
+    }
+
+    async fn adopt_node(&mut self, node: NodeIdentity) -> Result<(), LinkError> {
+        let (files, to_save) = (Arc::clone(&self.files), node.clone());
+        blocking(move || files.save_identity(&to_save)).await??;
+        self.identity.set(Arc::clone(&node.svid));
+        self.status.send_modify(|status| status.set_node(&node));
+        self.node = Some(node);
+        self.must_attest = false;
+        self.renew_after = None;
+        // The next connection shows the new SVID.
+        self.channel.send_replace(None);
+        Ok(())
+    }
+
+    /// The connection in use, or a new one that shows our SVID.
+    async fn channel(&mut self) -> Result<Channel, LinkError> {
+        let current = self.channel.borrow().clone();
+        if let Some(channel) = current {
+            return Ok(channel);
+        }
+        let channel = self.connect(true).await?;
+        self.channel.send_replace(Some(channel.clone()));
+        attest::post_status(channel.clone()).await;
+        Ok(channel)
+    }
+
+    async fn connect(&mut self, show_svid: bool) -> Result<Channel, LinkError> {
+        let trust_domain = &self.settings.trust_domain;
+        let expect = Expect::Exactly(SpiffeId::server(trust_domain));
+        let identity = show_svid.then(|| self.identity.clone());
+        let tls = landfast_tls::client_config(expect, self.bundles.clone(), identity, Arc::clone(&self.clock))
+            .map_err(|error| LinkError::protocol("TLS", error_chain(&error)))?;
+        let dialled = self.settings.dialler.dial(&tls).await.map_err(LinkError::Dial)?;
+        let address = dialled.address.clone();
+        let channel = channel_over(dialled, trust_domain).await?;
+        self.status.send_modify(|status| {
+            status.reachable = true;
+            if status.address != address {
+                tracing::info!(%address, "connected to the server");
+                status.address = address;
+            }
+        });
+        Ok(channel)
+    }
+
+    /// Draws the consequences of a failed turn. Answers how long to wait, when that is not for the back-off to say.
+    async fn handle(&mut self, error: &LinkError) -> Option<Duration> {
+        let text = error_chain(error);
+        let repeated = self.status.borrow().last_error == text;
+        if repeated {
+            tracing::debug!(error = text, "still no success with the server");
+        } else {
+            tracing::warn!(error = text, "no success with the server; what is held stays valid and is served");
+        }
+        if !error.server_answered() {
+            self.channel.send_replace(None);
+        }
+        let banned = error.disposition() == Disposition::Fatal;
+        if banned {
+            self.banned().await;
+        } else if error.disposition() == Disposition::Reattest {
+            self.must_attest = true;
+            self.channel.send_replace(None);
+        }
+        self.status.send_modify(|status| {
+            status.reachable = status.reachable && error.server_answered();
+            status.last_error = text;
+            if status.phase != Phase::Banned {
+                status.phase = if banned { Phase::Banned } else { status.phase_after_failure() };
+            }
+        });
+        (self.status.borrow().phase == Phase::Banned).then_some(BANNED_RETRY)
+    }
+
+    /// The one case in which keys are destroyed. The process lives on and asks now and then: a ban can be lifted.
+    async fn banned(&mut self) {
+        tracing::error!("the server has banned this node: nothing is served any more and its keys are destroyed");
+        self.keeper.tell(Event::Banned).await;
+        self.known.clear();
+        self.channel.send_replace(None);
+        self.identity.clear();
+        self.node = None;
+        self.status.send_modify(LinkStatus::forget_node);
+        let files = Arc::clone(&self.files);
+        let destroyed = blocking(move || files.destroy_keys()).await.and_then(|done| done.map_err(LinkError::from));
+        if let Err(error) = destroyed {
+            tracing::error!(error = error_chain(&error), "the node's keys could not be removed from disk");
+        }
+    }
+
+    fn note_success(&self) {
+        let recovered = self.status.send_if_modified(|status| {
+            let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
+            status.phase = Phase::Serving;
+            status.last_error.clear();
+            differs
+        });
+        if recovered {
+            tracing::info!(server = %self.status.borrow().address, "synchronised with the server");
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.status.send_modify(|status| {
+            // A node that serves goes on serving while it attests again; a banned one stays banned until let in.
+            if matches!(status.phase, Phase::Starting | Phase::Attesting) {
+                status.phase = phase;
+            }
+        });
+    }
+
+    fn now(&self) -> Result<UnixTime, LinkError> {
+        self.clock.now().ok_or(LinkError::NoClock)
+    }
+}
+
+/// HTTP/2 over one verified connection. It is not replaced by itself when it breaks: the link dials anew.
+async fn channel_over(dialled: dial::Dialled, trust_domain: &TrustDomain) -> Result<Channel, LinkError> {
+    let mut stream = Some(TokioIo::new(dialled.stream));
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let stream = stream.take();
+        async move { stream.ok_or_else(|| std::io::Error::other("the connection was closed")) }
+    });
+    let failed = |error: tonic::transport::Error| LinkError::protocol("HTTP/2", error_chain(&error));
+    Endpoint::from_shared(format!("http://{}", trust_domain.as_str()))
+        .or_else(|_| Endpoint::from_shared("http://server"))
+        .map_err(failed)?
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(connector)
+        .await
+        .map_err(failed)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_cause| LinkError::Stopping)
+}
+
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const RENEW_RETRY: Duration = Duration::from_secs(30);
+/// A banned node asks as often.
+const BANNED_RETRY: Duration = Duration::from_secs(300);
+const NUDGE_DELAY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! How a conversation with the server can fail, and what each failure means for the node.
+//!
+//! Invariant: what to do is decided by code and detail, never by the text of a message.
+
+use landfast_identity::UnixTime;
+use landfast_lifecycle::Disposition;
+use landfast_proto::spire::api::types::PermissionDeniedDetails;
+use landfast_proto::spire::api::types::permission_denied_details::Reason;
+use prost::Message as _;
+
+use super::dial::DialError;
+use super::evidence::EvidenceError;
+use crate::persist::PersistError;
+
+/// Why a turn of the link did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("cannot connect to a server")]
+    Dial(#[source] DialError),
+    #[error("{method}: {code:?}: {message}")]
+    Refused { method: &'static str, code: tonic::Code, message: String, denial: Option<Denial> },
+    #[error("{method}: no answer within {seconds} s")]
+    Deadline { method: &'static str, seconds: u64 },
+    #[error("{method}: the answer is not understood: {what}")]
+    Protocol { method: &'static str, what: String },
+    #[error(
+        "the server refused the join token; create a new one with `landfast token create` and put it where the agent's configuration reads it"
+    )]
+    Token(#[source] Box<LinkError>),
+    #[error("cannot attest this node")]
+    Evidence(#[source] EvidenceError),
+    #[error("cannot keep the node's state")]
+    Persist(#[from] PersistError),
+    #[error("clock is behind by {seconds} s or more: the node's own SVID begins at {not_before}")]
+    ClockBehind { seconds: u64, not_before: UnixTime },
+    #[error("the system has no time of day")]
+    NoClock,
+    #[error("cannot make a key or request")]
+    Key,
+    #[error("stopping")]
+    Stopping,
+}
+
+/// SPIRE's `PermissionDeniedDetails.reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    Expired,
+    NotAttested,
+    NotActive,
+    Banned,
+    MustReattest,
+}
+
+impl LinkError {
+    pub(crate) fn from_status(method: &'static str, status: &tonic::Status) -> Self {
+        Self::Refused {
+            method,
+            code: status.code(),
+            message: shorten(status.message()),
+            denial: denial(status.details()).filter(|_| status.code() == tonic::Code::PermissionDenied),
+        }
+    }
+
+    pub(crate) fn protocol(method: &'static str, what: impl Into<String>) -> Self {
+        Self::Protocol { method, what: what.into() }
+    }
+
+    pub(crate) fn denial(&self) -> Option<Denial> {
+        match self {
+            Self::Refused { denial, .. } => *denial,
+            Self::Token(inner) => inner.denial(),
+            _ => None,
+        }
+    }
+
+    /// What the loop does next. Nothing here ever drops an SVID, except `Fatal`: the server has banned the node.
+    pub(crate) fn disposition(&self) -> Disposition {
+        match self.denial() {
+            Some(Denial::Banned) => Disposition::Fatal,
+            Some(Denial::Expired | Denial::NotAttested | Denial::NotActive | Denial::MustReattest) => {
+                Disposition::Reattest
+            }
+            None => match self {
+                Self::Refused { code: tonic::Code::Unavailable | tonic::Code::DeadlineExceeded, .. }
+                | Self::Dial(_)
+                | Self::Deadline { .. } => Disposition::Retry,
+                _ => Disposition::Retain,
+            },
+        }
+    }
+
+    /// Whether the connection is still worth something: the server answered over it.
+    pub(crate) fn server_answered(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => {
+                !matches!(code, tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::Cancelled)
+            }
+            Self::Protocol { .. } => true,
+            Self::Token(inner) => inner.server_answered(),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+fn denial(details: &[u8]) -> Option<Denial> {
+    let status = RpcStatus::decode(details).ok()?;
+    let any = status.details.iter().find(|any| any.type_url.ends_with("/spire.api.types.PermissionDeniedDetails"))?;
+    match PermissionDeniedDetails::decode(any.value.as_slice()).ok()?.reason() {
+        Reason::AgentExpired => Some(Denial::Expired),
+        Reason::AgentNotAttested => Some(Denial::NotAttested),
+        Reason::AgentNotActive => Some(Denial::NotActive),
+        Reason::AgentBanned => Some(Denial::Banned),
+        Reason::AgentMustReattest => Some(Denial::MustReattest),
+        Reason::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn denied_details(reason: i32) -> Vec<u8> {
+    let value = PermissionDeniedDetails { reason }.encode_to_vec();
+    let type_url = "type.googleapis.com/spire.api.types.PermissionDeniedDetails".to_owned();
+    RpcStatus { details: vec![Any { type_url, value }] }.encode_to_vec()
+}
+
+/// A peer's words go into logs: no control characters, no more than a line.
+fn shorten(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+}
+
+const MAX_MESSAGE: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(reason: i32) -> LinkError {
+        let details = denied_details(reason).into();
+        LinkError::from_status("m", &tonic::Status::with_details(tonic::Code::PermissionDenied, "no", details))
+    }
+
+    #[test]
+    fn each_reason_of_a_denial_has_its_disposition() {
+        let named: Vec<_> = (0..=6).map(|reason| (denied(reason).denial(), denied(reason).disposition())).collect();
+        assert_eq!(named[0], (None, Disposition::Retain));
+        assert_eq!(named[1], (Some(Denial::Expired), Disposition::Reattest));
+        assert_eq!(named[2], (Some(Denial::NotAttested), Disposition::Reattest));
+        assert_eq!(named[3], (Some(Denial::NotActive), Disposition::Reattest));
+        assert_eq!(named[4], (Some(Denial::Banned), Disposition::Fatal));
+        assert_eq!(named[5], (Some(Denial::MustReattest), Disposition::Reattest));
+        assert_eq!(named[6], (None, Disposition::Retain));
+    }
+
+    #[test]
+    fn a_ban_counts_only_with_permission_denied() {
+        let status = tonic::Status::with_details(tonic::Code::Unavailable, "", denied_details(4).into());
+        assert_eq!(LinkError::from_status("m", &status).denial(), None);
+        assert_eq!(LinkError::from_status("m", &status).disposition(), Disposition::Retry);
+    }
+
+    #[test]
+    fn words_of_denial_without_the_detail_decide_nothing() {
+        let status = tonic::Status::permission_denied("failed to attest: agent is banned");
+        assert_eq!(LinkError::from_status("m", &status).disposition(), Disposition::Retain);
+    }
+
+    #[test]
+    fn a_hostile_message_reaches_the_log_as_one_short_line() {
+        let status = tonic::Status::internal(format!("a\nb\u{1b}[2J{}", "x".repeat(5000)));
+        let text = LinkError::from_status("m", &status).to_string();
+        assert!(text.len() < 400 && !text.contains(['\n', '\u{1b}']), "{text}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Fetching workload SVIDs: a new key for each, made here, in batches the server accepts.
+//!
+//! Invariant: a private key never leaves this process; what comes back is adopted only with the key it was asked for.
+
+use std::sync::Arc;
+
+use landfast_identity::{Certificate, PrivateKey, SpiffeId, X509Svid, build_csr};
+use landfast_proto::spire::api::server::svid::v1 as svid_api;
+use landfast_proto::spire::api::types;
+use tonic::transport::Channel;
+
+use super::failure::LinkError;
+use super::rpc::{self, MAX_MESSAGE};
+use crate::keeper::state::{Issued, Order};
+
+/// One order with the key made for it.
+struct Prepared {
+    order: Order,
+    key: Arc<PrivateKey>,
+    csr: Vec<u8>,
+}
+
+/// Asks for one batch. An error means the whole batch got no answer.
+pub(crate) async fn issue(channel: &Channel, orders: &[Order]) -> Result<Vec<Issued>, LinkError> {
+    let prepared = prepare(orders.to_vec()).await?;
+    let params = prepared
+        .iter()
+        .map(|one| svid_api::NewX509svidParams { entry_id: one.order.entry.id.to_string(), csr: one.csr.clone().into() })
+        .collect();
+    let mut client = svid_api::svid_client::SvidClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let answer = rpc::call(BATCH_NEW, client.batch_new_x509svid(svid_api::BatchNewX509svidRequest { params })).await?;
+    if answer.results.len() != prepared.len() {
+        let what = format!("{} results for {} requests", answer.results.len(), prepared.len());
+        return Err(LinkError::protocol(BATCH_NEW, what));
+    }
+    Ok(prepared.into_iter().zip(answer.results).map(|(one, result)| adopt(one, result)).collect())
+}
+
+fn adopt(one: Prepared, result: svid_api::batch_new_x509svid_response::Result) -> Issued {
+    let status = result.status.unwrap_or_default();
+    let outcome = match result.svid {
+        Some(svid) if status.code == 0 => svid_from(&svid, one.key).map(Arc::new),
+        _ => Err(format!("the server refused with code {}: {}", status.code, status.message)),
+    };
+    Issued { entry_id: Arc::clone(&one.order.entry.id), revision: one.order.entry.revision, outcome }
+}
+
+/// Chain and key made into an SVID, with every rule for it checked.
+pub(crate) fn svid_from(wire: &types::X509svid, key: Arc<PrivateKey>) -> Result<X509Svid, String> {
+    let chain = wire.cert_chain.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|_cause| "the server sent a certificate that cannot be read".to_owned())?;
+    X509Svid::new(chain, key).map_err(|error| {
+        format!("the server sent an unusable SVID: {}", landfast_daemon::error_chain(&error))
+    })
+}
+
+/// Makes keys and requests. Many at once go off the async threads: a P-256 key and signature take 0.1 ms.
+async fn prepare(orders: Vec<Order>) -> Result<Vec<Prepared>, LinkError> {
+    if orders.len() <= INLINE {
+        return prepare_all(orders);
+    }
+    tokio::task::spawn_blocking(|| prepare_all(orders)).await.map_err(|_cause| LinkError::Stopping)?
+}
+
+fn prepare_all(orders: Vec<Order>) -> Result<Vec<Prepared>, LinkError> {
+    let each = orders.into_iter().map(|order| {
+        let (key, csr) = key_and_csr(Some(&order.entry.spiffe_id))?;
+        Ok(Prepared { order, key, csr })
+    });
+    each.collect()
+}
+
+fn key_and_csr(id: Option<&SpiffeId>) -> Result<(Arc<PrivateKey>, Vec<u8>), LinkError> {
+    let key = PrivateKey::generate().map_err(|_cause| LinkError::Key)?;
+    let csr = build_csr(&key, id, &[]).map_err(|_cause| LinkError::Key)?;
+    Ok((Arc::new(key), csr))
+}
+
+const BATCH_NEW: &str = "BatchNewX509SVID";
+/// SPIRE's servers sign as many in one call (their rate limit counts each).
+pub(crate) const BATCH: usize = 500;
+const INLINE: usize = 8;

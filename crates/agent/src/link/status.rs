@@ -1,0 +1,79 @@
+//! What the link says about itself, for `agent status`, health and metrics.
+
+use landfast_identity::{SpiffeId, UnixTime};
+
+use crate::persist::NodeIdentity;
+
+/// Where the node stands with its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not heard from the server since the process began.
+    Starting,
+    /// Has no SVID of its own yet.
+    Attesting,
+    /// The last turn succeeded.
+    Serving,
+    /// The last turn failed; what is held is served.
+    Disconnected,
+    /// The server has banned the node; nothing is served.
+    Banned,
+}
+
+impl Phase {
+    /// As in `GetStatusResponse.state`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Attesting => "attesting",
+            Self::Serving => "serving",
+            Self::Disconnected => "disconnected",
+            Self::Banned => "banned",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LinkStatus {
+    pub(crate) phase: Phase,
+    pub(crate) attestation: &'static str,
+    pub(crate) reachable: bool,
+    pub(crate) address: String,
+    pub(crate) last_sync: Option<UnixTime>,
+    pub(crate) last_error: String,
+    pub(crate) agent_id: Option<SpiffeId>,
+    pub(crate) agent_not_after: Option<UnixTime>,
+}
+
+impl LinkStatus {
+    pub(crate) fn new(attestation: &'static str) -> Self {
+        Self {
+            phase: Phase::Starting,
+            attestation,
+            reachable: false,
+            address: String::new(),
+            last_sync: None,
+            last_error: String::new(),
+            agent_id: None,
+            agent_not_after: None,
+        }
+    }
+
+    pub(crate) fn set_node(&mut self, node: &NodeIdentity) {
+        self.agent_id = Some(node.svid.id().clone());
+        self.agent_not_after = Some(node.svid.not_after());
+    }
+
+    /// The ID stays, so that an operator can name the node that was banned.
+    pub(crate) fn forget_node(&mut self) {
+        self.agent_not_after = None;
+    }
+
+    /// A node that has never synchronised in this run is still starting, whatever failed.
+    pub(crate) fn phase_after_failure(&self) -> Phase {
+        match (self.last_sync, self.agent_id.is_some()) {
+            (Some(_), _) => Phase::Disconnected,
+            (None, false) => Phase::Attesting,
+            (None, true) => Phase::Starting,
+        }
+    }
+}

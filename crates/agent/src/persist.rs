@@ -1,0 +1,244 @@
+//! What the agent keeps on disk about the node itself: its SVID with key, a key on its way to the server, the bundle.
+//!
+//! Invariant: a key is on disk before anybody hears of it, so a lost answer is asked for again with the same key; and a
+//! damaged file is never taken for an absent one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use landfast_identity::{Bundle, PrivateKey, TrustDomain, X509Svid, chain_to_pem, parse_chain_pem};
+use landfast_store::{Store, StoreError};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// The node's own identity.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeIdentity {
+    pub(crate) svid: Arc<X509Svid>,
+    pub(crate) key: Arc<PrivateKey>,
+    /// The server lets this node attest again by the same means.
+    pub(crate) reattestable: bool,
+}
+
+/// Why node state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PersistError {
+    /// A file of ours is not what we wrote.
+    #[error(
+        "{} is damaged ({what}); restore it from a backup, or remove it and attest this node anew (a join token works only once)",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The directory belongs to a node of another trust domain.
+    #[error("{} holds the identity of a node in trust domain {found}, but trust_domain is {expected}", path.display())]
+    OtherTrustDomain {
+        /// The file.
+        path: PathBuf,
+        /// Its trust domain.
+        found: String,
+        /// The configured one.
+        expected: TrustDomain,
+    },
+    /// The file system refused.
+    #[error("cannot use {}", path.display())]
+    Store {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// No key could be made.
+    #[error("cannot make a key")]
+    Key(#[source] landfast_identity::KeyError),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentityFile {
+    version: u32,
+    trust_domain: String,
+    reattestable: bool,
+    chain: String,
+    key: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PendingFile {
+    version: u32,
+    key: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BundleFile {
+    version: u32,
+    bootstrap: String,
+    sequence: u64,
+    jwks: serde_json::Value,
+}
+
+/// The agent's data directory. All calls block; use them off the async threads.
+pub(crate) struct NodeFiles {
+    store: Store,
+    dir: PathBuf,
+    trust_domain: TrustDomain,
+}
+
+impl NodeFiles {
+    pub(crate) fn open(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, PersistError> {
+        let store = Store::open(dir).map_err(|source| PersistError::Store { path: dir.to_owned(), source })?;
+        Ok(Self { store, dir: dir.to_owned(), trust_domain: trust_domain.clone() })
+    }
+
+    /// The identity this node had when it last ran.
+    pub(crate) fn identity(&self) -> Result<Option<NodeIdentity>, PersistError> {
+        let Some(bytes) = self.read(IDENTITY)? else { return Ok(None) };
+        let file: IdentityFile = self.parse(IDENTITY, &bytes)?;
+        if file.trust_domain != self.trust_domain.as_str() {
+            return Err(PersistError::OtherTrustDomain {
+                path: self.dir.join(IDENTITY),
+                found: file.trust_domain,
+                expected: self.trust_domain.clone(),
+            });
+        }
+        let key = self.key(IDENTITY, Zeroizing::new(file.key))?;
+        let chain = parse_chain_pem(&file.chain).map_err(|_cause| self.damaged(IDENTITY, "the certificate chain cannot be read"))?;
+        let svid = X509Svid::new(chain, Arc::clone(&key))
+            .map_err(|_cause| self.damaged(IDENTITY, "certificate and key do not make an SVID together"))?;
+        if svid.id().trust_domain() != &self.trust_domain || !svid.id().is_agent() {
+            return Err(self.damaged(IDENTITY, "the certificate is not an agent's of this trust domain"));
+        }
+        Ok(Some(NodeIdentity { svid: Arc::new(svid), key, reattestable: file.reattestable }))
+    }
+
+    pub(crate) fn save_identity(&self, node: &NodeIdentity) -> Result<(), PersistError> {
+        let mut file = IdentityFile {
+            version: VERSION,
+            trust_domain: self.trust_domain.as_str().to_owned(),
+            reattestable: node.reattestable,
+            chain: chain_to_pem(node.svid.chain()),
+            key: BASE64.encode(node.key.as_pkcs8_der()),
+        };
+        let saved = self.write(IDENTITY, &file);
+        zeroize::Zeroize::zeroize(&mut file.key);
+        saved?;
+        self.remove(PENDING)
+    }
+
+    /// The key to ask for an SVID with: the one of an unanswered request, or a new one. On disk when this returns.
+    pub(crate) fn pending_key(&self, current: Option<&NodeIdentity>) -> Result<Arc<PrivateKey>, PersistError> {
+        if let Some(bytes) = self.read(PENDING)? {
+            let file: PendingFile = self.parse(PENDING, &bytes)?;
+            let key = self.key(PENDING, Zeroizing::new(file.key))?;
+            // Left over when we stopped between adopting it and removing this file.
+            if current.is_none_or(|node| node.key.public_key() != key.public_key()) {
+                return Ok(key);
+            }
+        }
+        let key = PrivateKey::generate().map_err(PersistError::Key)?;
+        let mut file = PendingFile { version: VERSION, key: BASE64.encode(key.as_pkcs8_der()) };
+        let saved = self.write(PENDING, &file);
+        zeroize::Zeroize::zeroize(&mut file.key);
+        saved.map(|()| Arc::new(key))
+    }
+
+    /// Removes every key of the node from disk.
+    pub(crate) fn destroy_keys(&self) -> Result<(), PersistError> {
+        self.remove(IDENTITY)?;
+        self.remove(PENDING)
+    }
+
+    /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is
+    /// how a node that slept through a change of authorities is helped.
+    pub(crate) fn bundle(&self, bootstrap: &str) -> Result<Option<Bundle>, PersistError> {
+        let Some(bytes) = self.read(BUNDLE)? else { return Ok(None) };
+        let file: BundleFile = self.parse(BUNDLE, &bytes)?;
+        if file.bootstrap != bootstrap {
+            return Ok(None);
+        }
+        let jwks = file.jwks.to_string();
+        let bundle = Bundle::from_jwks(self.trust_domain.clone(), jwks.as_bytes())
+            .map_err(|_cause| self.damaged(BUNDLE, "the trust bundle cannot be read"))?;
+        Ok(Some(bundle))
+    }
+
+    pub(crate) fn save_bundle(&self, bundle: &Bundle, bootstrap: &str) -> Result<(), PersistError> {
+        let jwks = serde_json::from_str(&bundle.to_jwks())
+            .map_err(|_cause| self.damaged(BUNDLE, "the new bundle does not serialise"))?;
+        let file = BundleFile { version: VERSION, bootstrap: bootstrap.to_owned(), sequence: bundle.sequence(), jwks };
+        self.write(BUNDLE, &file)
+    }
+
+    fn key(&self, name: &str, base64: Zeroizing<String>) -> Result<Arc<PrivateKey>, PersistError> {
+        let der = BASE64.decode(base64.as_bytes()).map_err(|_cause| self.damaged(name, "the key is not base64"))?;
+        let key = PrivateKey::from_pkcs8_der(der).map_err(|_cause| self.damaged(name, "the key is not a P-256 key"))?;
+        Ok(Arc::new(key))
+    }
+
+    fn parse<T: for<'a> Deserialize<'a> + Versioned>(&self, name: &str, bytes: &[u8]) -> Result<T, PersistError> {
+        // The parser's message is left out: it may quote the key.
+        let file: T = serde_json::from_slice(bytes).map_err(|error| {
+            let place = format!("unreadable at line {}, column {}", error.line(), error.column());
+            self.damaged(name, if bytes.is_empty() { "it is empty" } else { &place })
+        })?;
+        if file.version() != VERSION {
+            return Err(self.damaged(name, &format!("format {} is not known to this version", file.version())));
+        }
+        Ok(file)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, PersistError> {
+        self.store.read(name).map_err(|source| PersistError::Store { path: self.dir.join(name), source })
+    }
+
+    fn write<T: Serialize>(&self, name: &str, file: &T) -> Result<(), PersistError> {
+        let bytes = serde_json::to_vec(file).map(Zeroizing::new).map_err(|_cause| self.damaged(name, "it does not serialise"))?;
+        self.store.replace(name, &bytes).map_err(|source| PersistError::Store { path: self.dir.join(name), source })
+    }
+
+    fn remove(&self, name: &str) -> Result<(), PersistError> {
+        self.store.remove(name).map_err(|source| PersistError::Store { path: self.dir.join(name), source })
+    }
+
+    fn damaged(&self, name: &str, what: &str) -> PersistError {
+        PersistError::Damaged { path: self.dir.join(name), what: what.to_owned() }
+    }
+}
+
+trait Versioned {
+    fn version(&self) -> u32;
+}
+
+impl Versioned for IdentityFile {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Versioned for PendingFile {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Versioned for BundleFile {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+pub(crate) const IDENTITY: &str = "node-identity.json";
+pub(crate) const PENDING: &str = "node-key-pending.json";
+pub(crate) const BUNDLE: &str = "trust-bundle.json";
+const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests;

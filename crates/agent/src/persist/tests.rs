@@ -1,0 +1,155 @@
+//! What is kept, and what happens when it is damaged.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::testing::{Ca, at, id, td};
+
+fn node(path: &str) -> NodeIdentity {
+    let svid = Ca::new("one").svid(&id(path), at(-60), at(3600));
+    NodeIdentity { key: Arc::clone(svid.key()), svid, reattestable: true }
+}
+
+fn agent() -> NodeIdentity {
+    node("/spire/agent/join_token/x")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own damage")]
+fn write(dir: &Path, name: &str, bytes: &[u8]) {
+    std::fs::write(dir.join(name), bytes).unwrap();
+    std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn an_identity_comes_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let saved = agent();
+    {
+        let files = NodeFiles::open(dir.path(), &td()).unwrap();
+        assert!(files.identity().unwrap().is_none());
+        files.save_identity(&saved).unwrap();
+    }
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    let loaded = files.identity().unwrap().unwrap();
+    assert_eq!(loaded.svid.serial_hex(), saved.svid.serial_hex());
+    assert_eq!(loaded.key.public_key(), saved.key.public_key());
+    assert!(loaded.reattestable);
+}
+
+#[test]
+fn a_key_that_was_shown_to_the_server_is_used_again_until_an_answer_is_adopted() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = {
+        let files = NodeFiles::open(dir.path(), &td()).unwrap();
+        files.pending_key(None).unwrap().public_key()
+    };
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    assert_eq!(files.pending_key(None).unwrap().public_key(), first, "after a restart too (T-13)");
+    files.save_identity(&agent()).unwrap();
+    assert_ne!(files.pending_key(None).unwrap().public_key(), first, "a new one for each SVID");
+}
+
+#[test]
+fn a_pending_key_left_over_from_an_adoption_is_not_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    let current = agent();
+    files.write(PENDING, &PendingFile { version: VERSION, key: BASE64.encode(current.key.as_pkcs8_der()) }).unwrap();
+    assert_ne!(files.pending_key(Some(&current)).unwrap().public_key(), current.key.public_key());
+}
+
+#[test]
+fn damaged_files_are_refused_by_name_and_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    files.save_identity(&agent()).unwrap();
+    let good = files.read(IDENTITY).unwrap().unwrap().to_vec();
+    let swap = |name: &str, value: serde_json::Value| {
+        let mut file: serde_json::Value = serde_json::from_slice(&good).unwrap();
+        file[name] = value;
+        file.to_string().into_bytes()
+    };
+    let other = BASE64.encode(PrivateKey::generate().unwrap().as_pkcs8_der());
+    let damages: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        good[..good.len() / 2].to_vec(),
+        b"garbage".to_vec(),
+        swap("version", 2.into()),
+        swap("key", "not base64!".into()),
+        swap("key", BASE64.encode("no key").into()),
+        swap("key", other.into()),
+        swap("chain", "no PEM".into()),
+        swap("unknown", 1.into()),
+    ];
+    for damage in damages {
+        write(dir.path(), IDENTITY, &damage);
+        let error = files.identity().unwrap_err();
+        assert!(matches!(error, PersistError::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains(IDENTITY), "{error}");
+        assert_eq!(*files.read(IDENTITY).unwrap().unwrap(), damage, "left for the operator");
+    }
+    write(dir.path(), IDENTITY, &good);
+    assert!(files.identity().unwrap().is_some(), "the positive control");
+}
+
+#[test]
+fn a_damaged_pending_key_and_bundle_are_refused_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    write(dir.path(), PENDING, b"{");
+    assert!(matches!(files.pending_key(None), Err(PersistError::Damaged { .. })));
+    write(dir.path(), BUNDLE, b"{}");
+    assert!(matches!(files.bundle("x"), Err(PersistError::Damaged { .. })));
+}
+
+#[test]
+fn an_error_never_quotes_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    write(dir.path(), IDENTITY, br#"{"version":1,"key":"c2VjcmV0","key":"c2VjcmV0"}"#);
+    assert!(!format!("{:?}", files.identity().unwrap_err()).contains("c2VjcmV0"));
+}
+
+#[test]
+fn an_identity_that_is_not_an_agents_or_of_another_domain_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let files = NodeFiles::open(dir.path(), &td()).unwrap();
+        files.save_identity(&node("/workload")).unwrap();
+        assert!(matches!(files.identity(), Err(PersistError::Damaged { .. })));
+        files.save_identity(&agent()).unwrap();
+    }
+    let other = TrustDomain::parse("other.test").unwrap();
+    let error = NodeFiles::open(dir.path(), &other).unwrap().identity().unwrap_err();
+    assert!(matches!(error, PersistError::OtherTrustDomain { .. }), "{error}");
+}
+
+#[test]
+fn a_file_others_can_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    files.save_identity(&agent()).unwrap();
+    std::fs::set_permissions(dir.path().join(IDENTITY), std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(files.identity(), Err(PersistError::Store { .. })));
+}
+
+#[test]
+fn destroyed_keys_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    files.save_identity(&agent()).unwrap();
+    files.pending_key(None).unwrap();
+    files.destroy_keys().unwrap();
+    assert!(!dir.path().join(IDENTITY).exists() && !dir.path().join(PENDING).exists());
+}
+
+#[test]
+fn a_bundle_is_kept_until_the_operator_gives_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    let bundle = Ca::new("two").bundle();
+    assert!(files.bundle("digest").unwrap().is_none());
+    files.save_bundle(&bundle, "digest").unwrap();
+    assert!(files.bundle("digest").unwrap().unwrap().content_eq(&bundle));
+    assert!(files.bundle("another").unwrap().is_none());
+}

@@ -1,0 +1,148 @@
+//! What the Workload API serves from: views of the keeper's state, and JWT-SVIDs fetched on demand.
+//!
+//! Invariant: only entries whose selectors are all among the workload's are ever considered.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime};
+use landfast_lifecycle::SharedClock;
+use landfast_proto::spire::api::server::svid::v1 as svid_api;
+use landfast_workload_api::{FetchedJwt, IdentitySource, SourceError, WorkloadView};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::entry::Entry;
+use crate::jwt::{JwtCache, Key, Refusal, Token};
+use crate::keeper::views::Views;
+use crate::link::{LinkHandle, rpc};
+use crate::telemetry;
+
+/// The agent's side of the Workload API.
+pub(crate) struct AgentSource {
+    pub(crate) views: Views,
+    pub(crate) link: LinkHandle,
+    pub(crate) tokens: JwtCache,
+    pub(crate) clock: SharedClock,
+    pub(crate) ready: watch::Receiver<bool>,
+}
+
+impl AgentSource {
+    async fn token(&self, entry: Arc<Entry>, audience: &[String], bundle: Option<&Bundle>) -> Result<FetchedJwt, Refusal> {
+        let key = Key::new(Arc::clone(&entry.id), audience);
+        let fetch = || fetch(self.link.clone(), Arc::clone(&entry), audience.to_vec());
+        let token = self.tokens.token(key, &entry.spiffe_id, bundle, || self.clock.now(), fetch).await?;
+        Ok(FetchedJwt { id: token.id, token: token.text.to_string(), hint: entry.hint.clone() })
+    }
+}
+
+#[async_trait]
+impl IdentitySource for AgentSource {
+    fn view(&self, selectors: &SelectorSet) -> watch::Receiver<Arc<WorkloadView>> {
+        self.views.watch(selectors, self.clock.now())
+    }
+
+    async fn fetch_jwt(
+        &self,
+        selectors: &SelectorSet,
+        audience: &[String],
+        id: Option<&SpiffeId>,
+    ) -> Result<Vec<FetchedJwt>, SourceError> {
+        check_audience(audience)?;
+        let snapshot = self.views.snapshot();
+        let now = self.clock.now().ok_or_else(|| SourceError::Unavailable("no time of day".to_owned()))?;
+        if snapshot.banned {
+            return Err(SourceError::NoIdentity);
+        }
+        if snapshot.synced_at.is_none() {
+            return Err(SourceError::Unavailable("the agent has not reached its server yet".to_owned()));
+        }
+        let mut entries = snapshot.entries.matching(selectors, now);
+        entries.retain(|entry| id.is_none_or(|id| entry.spiffe_id == *id));
+        if entries.is_empty() {
+            return Err(SourceError::NoIdentity);
+        }
+        let bundle = snapshot.bundle.as_deref();
+        // Collected first: a stream over a borrowing closure is not `Send` in the compiler's eyes.
+        let fetches: Vec<_> = entries.iter().map(|entry| self.token(Arc::clone(entry), audience, bundle)).collect();
+        let fetched: Vec<_> = futures_util::stream::iter(fetches).buffered(PARALLEL).collect().await;
+        let mut tokens = Vec::with_capacity(fetched.len());
+        for (entry, fetched) in entries.iter().zip(fetched) {
+            match fetched {
+                Ok(token) => tokens.push(token),
+                Err(refusal) => {
+                    tracing::warn!(spiffe_id = %entry.spiffe_id, %refusal, "no JWT-SVID could be had");
+                    return Err(SourceError::Unavailable("no JWT-SVID can be had now".to_owned()));
+                }
+            }
+        }
+        // A ban or a removal while we waited.
+        let after = self.views.snapshot();
+        let still = |entry: &Arc<Entry>| after.entries.get(&entry.id).is_some_and(|now| now.spiffe_id == entry.spiffe_id);
+        if after.banned || !entries.iter().all(still) {
+            return Err(SourceError::NoIdentity);
+        }
+        Ok(tokens)
+    }
+
+    fn now(&self) -> Option<UnixTime> {
+        self.clock.now()
+    }
+
+    fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    fn validation_bundles(&self, selectors: &SelectorSet) -> BundleSet {
+        let view = self.view(selectors);
+        let view = view.borrow();
+        std::iter::once(&view.own_bundle).chain(&view.federated).map(|bundle| Bundle::clone(bundle)).collect()
+    }
+}
+
+/// Asks the server. Does not borrow: it may outlive the first caller for the sake of the second.
+async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
+    let channel = link.channel.borrow().clone();
+    let Some(channel) = channel else { return Err("the server cannot be reached".into()) };
+    let fetched = ask(channel, &entry, audience).await;
+    telemetry::renewal("jwt", fetched.is_ok());
+    fetched.map_err(|refusal| {
+        link.nudge();
+        refusal
+    })
+}
+
+async fn ask(channel: Channel, entry: &Entry, audience: Vec<String>) -> Result<Token, Refusal> {
+    let request = svid_api::NewJwtsvidRequest { entry_id: entry.id.to_string(), audience };
+    let mut client = svid_api::svid_client::SvidClient::new(channel);
+    let answer = rpc::call("NewJWTSVID", client.new_jwtsvid(request)).await;
+    let answer = answer.map_err(|error| Refusal::from(landfast_daemon::error_chain(&error)))?;
+    let svid = answer.svid.ok_or("NewJWTSVID: the answer holds no token")?;
+    let parsed = landfast_identity::jwt::parse_unverified(&svid.token)
+        .map_err(|error| Refusal::from(format!("NewJWTSVID: {}", landfast_daemon::error_chain(&error))))?;
+    let (issued_at, expires_at) = (UnixTime::from_secs(svid.issued_at), parsed.expires_at());
+    if svid.issued_at == 0 || expires_at <= issued_at {
+        return Err("NewJWTSVID: the token's times make no sense".into());
+    }
+    Ok(Token { text: svid.token.into(), id: parsed.id().clone(), issued_at, expires_at })
+}
+
+/// Audiences become part of a cache key and of a token: their size is bounded.
+fn check_audience(audience: &[String]) -> Result<(), SourceError> {
+    let wrong = |what: &str| Err(SourceError::InvalidArgument(what.to_owned()));
+    if audience.is_empty() || audience.iter().any(String::is_empty) {
+        return wrong("audience must be given");
+    }
+    if audience.len() > MAX_AUDIENCES || audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCE_BYTES {
+        return wrong("too many or too long audiences");
+    }
+    Ok(())
+}
+
+const PARALLEL: usize = 8;
+const MAX_AUDIENCES: usize = 64;
+const MAX_AUDIENCE_BYTES: usize = 8192;
+
+#[cfg(test)]
+mod tests;

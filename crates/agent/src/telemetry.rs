@@ -1,0 +1,81 @@
+//! The agent's metrics: names in one place. Those of the open connections are the Workload API's own.
+//!
+//! Invariant: no label is chosen by a peer, so the number of series is fixed.
+
+use landfast_identity::UnixTime;
+
+use crate::keeper::state::Snapshot;
+use crate::link::status::LinkStatus;
+
+/// Describes every metric once, at start.
+pub(crate) fn describe() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_gauge!(SINCE_SYNC, "Seconds since the last round of synchronisation with the server; -1 before the first.");
+    describe_gauge!(LAST_SYNC, "Time of the last round of synchronisation, in seconds since 1970; 0 before the first.");
+    describe_gauge!(EARLIEST, "When the first of the workload X.509-SVIDs expires, in seconds since 1970; 0 without any.");
+    describe_gauge!(AGENT_EXPIRY, "When the node's own SVID expires, in seconds since 1970; 0 without one.");
+    describe_gauge!(REACHABLE, "1 while the server answers.");
+    describe_gauge!(BANNED, "1 when the server has banned this node.");
+    describe_gauge!(ENTRIES, "Entries registered for this node.");
+    describe_gauge!(SVIDS, "Workload X.509-SVIDs that are held and valid.");
+    describe_gauge!(TOKENS, "JWT-SVIDs in the cache.");
+    describe_counter!(RENEWALS, "SVIDs asked for, by kind (x509, jwt, agent) and result (ok, failed).");
+    describe_counter!(NODE_ATTESTATIONS, "Attestations of this node, by result.");
+    describe_counter!(ATTESTATIONS, "Attestations of workloads, by result.");
+}
+
+/// Counts one SVID asked for.
+pub(crate) fn renewal(kind: &'static str, ok: bool) {
+    metrics::counter!(RENEWALS, "kind" => kind, "result" => result(ok)).increment(1);
+}
+
+/// Counts one attestation of the node.
+pub(crate) fn attestation(ok: bool) {
+    metrics::counter!(NODE_ATTESTATIONS, "result" => result(ok)).increment(1);
+}
+
+/// Counts one attestation of a workload.
+pub(crate) fn workload_attestation(ok: bool) {
+    metrics::counter!(ATTESTATIONS, "result" => result(ok)).increment(1);
+}
+
+/// What the keeper holds.
+pub(crate) fn held(snapshot: &Snapshot, now: UnixTime) {
+    let valid = || snapshot.entries.iter().filter_map(|entry| snapshot.svid(entry, now));
+    let earliest = valid().map(|held| held.svid.not_after().as_secs()).min().unwrap_or(0);
+    metrics::gauge!(EARLIEST).set(earliest as f64);
+    metrics::gauge!(SVIDS).set(valid().count() as f64);
+    metrics::gauge!(ENTRIES).set(snapshot.entries.len() as f64);
+    metrics::gauge!(BANNED).set(f64::from(u8::from(snapshot.banned)));
+}
+
+/// Where the node stands with its server.
+pub(crate) fn link(status: &LinkStatus, now: Option<UnixTime>) {
+    metrics::gauge!(REACHABLE).set(f64::from(u8::from(status.reachable)));
+    metrics::gauge!(AGENT_EXPIRY).set(status.agent_not_after.map_or(0, UnixTime::as_secs) as f64);
+    metrics::gauge!(LAST_SYNC).set(status.last_sync.map_or(0, UnixTime::as_secs) as f64);
+    let since = status.last_sync.zip(now).map(|(last, now)| now.since(last).as_secs_f64());
+    metrics::gauge!(SINCE_SYNC).set(since.unwrap_or(-1.0));
+}
+
+/// How many tokens are cached.
+pub(crate) fn tokens(cached: usize) {
+    metrics::gauge!(TOKENS).set(cached as f64);
+}
+
+fn result(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
+}
+
+const SINCE_SYNC: &str = "landfast_agent_seconds_since_last_sync";
+const LAST_SYNC: &str = "landfast_agent_last_sync_timestamp_seconds";
+const EARLIEST: &str = "landfast_agent_earliest_svid_expiry_timestamp_seconds";
+const AGENT_EXPIRY: &str = "landfast_agent_own_svid_expiry_timestamp_seconds";
+const REACHABLE: &str = "landfast_agent_server_reachable";
+const BANNED: &str = "landfast_agent_banned";
+const ENTRIES: &str = "landfast_agent_entries";
+const SVIDS: &str = "landfast_agent_x509_svids";
+const TOKENS: &str = "landfast_agent_jwt_svids_cached";
+const RENEWALS: &str = "landfast_agent_svid_requests_total";
+const NODE_ATTESTATIONS: &str = "landfast_agent_node_attestations_total";
+const ATTESTATIONS: &str = "landfast_agent_workload_attestations_total";
