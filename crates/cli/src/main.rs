@@ -1,2 +1,87 @@
 //! `landfast`: everything a person types.
-fn main() {}
+//!
+//! Invariant: whatever fails ends with one `error:` line, one `hint:` line and the exit code of its kind.
+
+mod agent;
+mod bundle;
+mod check;
+mod cli;
+mod connect;
+mod dev;
+mod entry;
+mod failure;
+mod inspect;
+mod jwt;
+mod mint;
+mod output;
+mod server;
+mod svid;
+mod svid_files;
+mod token;
+mod why;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    // `dev` is a server and an agent; everything else is one caller.
+    let runtime = match &cli.command {
+        Command::Dev(_) => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build(),
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    };
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(Box::pin(run(cli))),
+        Err(error) => Err(Failure::failed(
+            format!("cannot start: {error}"),
+            "the system may be out of threads or files",
+        )),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<u8, Failure> {
+    let globals = cli.globals;
+    match cli.command {
+        Command::Entry(command) => entry::run(command, &globals).await.map(|()| 0),
+        Command::Agent(command) => agent::run(command, &globals).await.map(|()| 0),
+        Command::Token(command) => token::run(command, &globals).await.map(|()| 0),
+        Command::Bundle(command) => bundle::run(command, &globals).await.map(|()| 0),
+        Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
+        Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
+        Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),
+        Command::Why(args) => why::run(&args, &globals).await.map(|()| 0),
+        Command::Server(command) => server::run(command, &globals).map(|()| 0),
+        Command::Dev(args) => dev::run(args).await,
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        return match output::print(&error.render().to_string()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        };
+    }
+    let text = error.render().to_string();
+    let text = text.split("\n\nFor more information").next().unwrap_or(&text);
+    output::complain(&format!(
+        "{}\nhint: landfast COMMAND --help shows what can be given",
+        text.trim_end()
+    ));
+    ExitCode::from(failure::USAGE)
+}

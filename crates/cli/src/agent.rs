@@ -1,0 +1,260 @@
+//! `landfast agent`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use landfast_identity::SpiffeId;
+use landfast_proto::landfast::agent::v1::{
+    GetStatusRequest, GetStatusResponse, agent_admin_client::AgentAdminClient,
+};
+use landfast_proto::spire::api::server::agent::v1 as api;
+use landfast_proto::spire::api::server::agent::v1::agent_client::AgentClient;
+use landfast_proto::spire::api::types;
+use serde_json::{Value, json};
+
+use crate::cli::Globals;
+use crate::failure::{Failure, SERVER};
+use crate::{check, connect, output, wire};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AgentCommand {
+    /// All nodes [server].
+    List,
+    /// One node [server].
+    Show {
+        /// The node's SPIFFE ID.
+        id: SpiffeId,
+    },
+    /// Forget a node: it must attest again, a join-token node with a new token [server].
+    Evict {
+        /// The node's SPIFFE ID.
+        id: SpiffeId,
+    },
+    /// Shut a node out until it is evicted [server].
+    Ban {
+        /// The node's SPIFFE ID.
+        id: SpiffeId,
+    },
+    /// How the agent of this machine is, and what it holds [local agent].
+    Status,
+    /// Check a configuration of landfast-agent without starting it [local file].
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}
+
+pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), Failure> {
+    match command {
+        AgentCommand::Status => status(globals).await,
+        AgentCommand::Check { file } => check::agent(&file, globals),
+        AgentCommand::List => list(globals).await,
+        AgentCommand::Show { id } => {
+            let request = api::GetAgentRequest {
+                id: Some(wire::id(&id)),
+                output_mask: None,
+            };
+            let agent = connect::call(SERVER, client(globals).await?.get_agent(request)).await?;
+            if globals.json() {
+                output::print_json(&to_json(&agent))
+            } else {
+                output::print(&output::facts(&facts(&agent)))
+            }
+        }
+        AgentCommand::Evict { id } => {
+            let request = api::DeleteAgentRequest {
+                id: Some(wire::id(&id)),
+            };
+            connect::call(SERVER, client(globals).await?.delete_agent(request)).await?;
+            done(globals, "evicted", &id)
+        }
+        AgentCommand::Ban { id } => {
+            let request = api::BanAgentRequest {
+                id: Some(wire::id(&id)),
+            };
+            connect::call(SERVER, client(globals).await?.ban_agent(request)).await?;
+            done(globals, "banned", &id)
+        }
+    }
+}
+
+type Client = AgentClient<tonic::transport::Channel>;
+
+async fn client(globals: &Globals) -> Result<Client, Failure> {
+    Ok(AgentClient::new(connect::server(globals).await?))
+}
+
+fn done(globals: &Globals, what: &str, id: &SpiffeId) -> Result<(), Failure> {
+    if globals.json() {
+        return output::print_json(&json!({"id": id.as_str(), "done": what}));
+    }
+    output::print(&format!("{what}: {id}"))
+}
+
+async fn list(globals: &Globals) -> Result<(), Failure> {
+    let mut client = client(globals).await?;
+    let (mut agents, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = api::ListAgentsRequest {
+            filter: None,
+            output_mask: None,
+            page_size: PAGE,
+            page_token,
+        };
+        let answer = connect::call(SERVER, client.list_agents(request)).await?;
+        agents.extend(answer.agents);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if globals.json() {
+        return output::print_json(&Value::Array(agents.iter().map(to_json).collect()));
+    }
+    let rows = agents.iter().map(|agent| {
+        vec![
+            wire::id_text(agent.id.as_ref()),
+            agent.attestation_type.clone(),
+            standing(agent).to_owned(),
+            output::when(agent.x509svid_expires_at, "-"),
+            agent.agent_version.clone(),
+        ]
+    });
+    output::print(&output::table(
+        &["NODE", "ATTESTED BY", "STANDING", "SVID UNTIL", "VERSION"],
+        rows,
+    ))
+}
+
+fn standing(agent: &types::Agent) -> &'static str {
+    if agent.banned { "banned" } else { "active" }
+}
+
+fn facts(agent: &types::Agent) -> Vec<(&'static str, String)> {
+    vec![
+        ("node", wire::id_text(agent.id.as_ref())),
+        ("attested by", agent.attestation_type.clone()),
+        ("standing", standing(agent).to_owned()),
+        ("SVID serial", agent.x509svid_serial_number.clone()),
+        ("SVID until", output::when(agent.x509svid_expires_at, "-")),
+        (
+            "selectors",
+            output::lines(agent.selectors.iter().map(wire::selector_text), "none"),
+        ),
+        (
+            "attests again",
+            if agent.can_reattest {
+                "by itself"
+            } else {
+                "with a new token"
+            }
+            .to_owned(),
+        ),
+        ("version", agent.agent_version.clone()),
+    ]
+}
+
+fn to_json(agent: &types::Agent) -> Value {
+    json!({
+        "id": wire::id_text(agent.id.as_ref()),
+        "attestation_type": agent.attestation_type,
+        "banned": agent.banned,
+        "serial": agent.x509svid_serial_number,
+        "expires_at": output::time_json(agent.x509svid_expires_at),
+        "selectors": agent.selectors.iter().map(wire::selector_text).collect::<Vec<_>>(),
+        "can_reattest": agent.can_reattest,
+        "version": agent.agent_version,
+    })
+}
+
+async fn status(globals: &Globals) -> Result<(), Failure> {
+    let channel = connect::agent_admin(globals).await?;
+    let status = connect::call(
+        ADMIN,
+        AgentAdminClient::new(channel).get_status(GetStatusRequest {}),
+    )
+    .await?;
+    if globals.json() {
+        return output::print_json(&status_json(&status));
+    }
+    let rows = status.identities.iter().map(|held| {
+        vec![
+            held.spiffe_id.clone(),
+            output::when(held.not_after, "not yet"),
+            output::when(held.renew_at, "-"),
+            held.selectors.join(" "),
+        ]
+    });
+    let identities = output::table(&["IDENTITY", "UNTIL", "RENEWED", "SELECTORS"], rows);
+    output::print(&format!(
+        "{}\n\n{identities}",
+        output::facts(&status_facts(&status))
+    ))
+}
+
+fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
+    let server = match (status.server_reachable, status.server_address.as_str()) {
+        (true, address) => format!("{address}, reachable"),
+        (false, "") => "not reached yet".to_owned(),
+        (false, address) => format!("{address}, not reachable"),
+    };
+    let mut facts = vec![
+        ("state", status.state.clone()),
+        ("trust domain", status.trust_domain.clone()),
+        (
+            "node",
+            if status.agent_id.is_empty() {
+                "not attested".to_owned()
+            } else {
+                status.agent_id.clone()
+            },
+        ),
+        (
+            "node's SVID until",
+            output::when(status.agent_svid_not_after, "-"),
+        ),
+        ("server", server),
+        ("last sync", output::when(status.last_sync, "never")),
+        ("running since", output::when(status.started_at, "-")),
+        ("callers pinned by", status.attestation_mode.clone()),
+        (
+            "callers",
+            format!(
+                "{} processes, {} connections, {} streams",
+                status.processes, status.connections, status.streams
+            ),
+        ),
+    ];
+    if !status.last_error.is_empty() {
+        facts.push(("last error", status.last_error.clone()));
+    }
+    if !status.missing_capabilities.is_empty() {
+        facts.push(("missing capabilities", status.missing_capabilities.join(", ")));
+        facts.push(("so no selectors", status.missing_selectors.join(", ")));
+    }
+    facts
+}
+
+fn status_json(status: &GetStatusResponse) -> Value {
+    let identities = status.identities.iter().map(|held| {
+        json!({
+            "entry_id": held.entry_id, "spiffe_id": held.spiffe_id, "serial": held.serial, "selectors": held.selectors,
+            "not_after": output::time_json(held.not_after), "renew_at": output::time_json(held.renew_at),
+        })
+    });
+    json!({
+        "state": status.state, "version": status.version, "trust_domain": status.trust_domain, "agent_id": status.agent_id,
+        "agent_svid_not_after": output::time_json(status.agent_svid_not_after),
+        "server_reachable": status.server_reachable, "server_address": status.server_address,
+        "last_sync": output::time_json(status.last_sync), "last_error": status.last_error,
+        "started_at": output::time_json(status.started_at), "attestation_mode": status.attestation_mode,
+        "missing_capabilities": status.missing_capabilities, "missing_selectors": status.missing_selectors,
+        "connections": status.connections, "streams": status.streams, "processes": status.processes,
+        "identities": identities.collect::<Vec<_>>(),
+    })
+}
+
+/// The agent as [`Failure::status`] names it on its admin socket.
+pub(crate) const ADMIN: &str = "the agent's admin socket answers";
+/// Nodes fetched at a time.
+const PAGE: i32 = 500;

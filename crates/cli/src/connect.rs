@@ -1,0 +1,237 @@
+//! Ways to the server and to the local agent.
+//!
+//! Invariant: a remote server is believed only as `spiffe://<our trust domain>/spire/server`; every wait has a deadline.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use landfast_daemon::error_chain;
+use landfast_identity::{Bundle, BundleSet, PrivateKey, SpiffeId, X509Svid, parse_chain_pem};
+use landfast_lifecycle::SystemClock;
+use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
+use landfast_workload_api::client::{ClientError, WorkloadClient};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use crate::cli::Globals;
+use crate::failure::{AGENT, Failure};
+
+/// To the server: its admin socket, or mTLS.
+pub(crate) async fn server(globals: &Globals) -> Result<Channel, Failure> {
+    match &globals.server {
+        None => unix(&globals.server_socket, "server", "--server-socket").await,
+        Some(address) => remote(address, globals).await,
+    }
+}
+
+/// To the agent's admin socket.
+pub(crate) async fn agent_admin(globals: &Globals) -> Result<Channel, Failure> {
+    unix(&globals.agent_admin_socket, "agent", "--agent-admin-socket").await
+}
+
+/// To the Workload API.
+pub(crate) async fn workload(globals: &Globals) -> Result<WorkloadClient, Failure> {
+    let endpoint = globals.workload_api();
+    if let Some(path) = endpoint
+        .strip_prefix("unix://")
+        .or_else(|| endpoint.starts_with('/').then_some(endpoint.as_str()))
+    {
+        // Our client's error does not say why nobody could be reached; this one does.
+        drop(
+            open_unix(
+                Path::new(path),
+                "agent",
+                "--agent-socket or SPIFFE_ENDPOINT_SOCKET",
+            )
+            .await?,
+        );
+    }
+    WorkloadClient::connect(&endpoint)
+        .await
+        .map_err(|error| workload_failure(&error))
+}
+
+/// What a Workload API's refusal means.
+pub(crate) fn workload_failure(error: &ClientError) -> Failure {
+    match error {
+        ClientError::Refused(status) => Failure::status(AGENT, status),
+        ClientError::Endpoint(_) => Failure::usage(error_chain(error), "give a path, or unix:///path"),
+        ClientError::Connect { .. } | ClientError::Closed => {
+            Failure::not_ready(error_chain(error), "is the agent running?")
+        }
+        _ => Failure::failed(
+            error_chain(error),
+            "the agent's answer is not as the standard wants it",
+        ),
+    }
+}
+
+/// One call, with its deadline.
+pub(crate) async fn call<T>(
+    who: &str,
+    rpc: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(DEADLINE, rpc).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(Failure::status(who, &status)),
+        Err(_elapsed) => Err(Failure::status(
+            who,
+            &Status::deadline_exceeded("no answer in 30 s"),
+        )),
+    }
+}
+
+/// gRPC over a Unix socket; `who` and `option` are for the hint.
+pub(crate) async fn unix(path: &Path, who: &str, option: &str) -> Result<Channel, Failure> {
+    let stream = open_unix(path, who, option).await?;
+    over(stream, &format!("{who} at {}", path.display())).await
+}
+
+async fn open_unix(path: &Path, who: &str, option: &str) -> Result<UnixStream, Failure> {
+    let shown = path.display();
+    UnixStream::connect(path).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::not_ready(
+            format!("no {who} at {shown}: {error}"),
+            format!("is landfast-{who} running here? Another path is given with {option}"),
+        ),
+        ErrorKind::ConnectionRefused => Failure::not_ready(
+            format!("nobody answers at {shown}"),
+            format!("the socket is left over: landfast-{who} is not running; start it and it takes the socket over"),
+        ),
+        ErrorKind::PermissionDenied => Failure::failed(
+            format!("not allowed to use {shown}"),
+            format!("run as root, as the {who}'s own user, or as a member of the group its configuration names for the socket"),
+        ),
+        _ => Failure::failed(format!("cannot use {shown}: {error}"), format!("{option} gives another path")),
+    })
+}
+
+async fn remote(address: &str, globals: &Globals) -> Result<Channel, Failure> {
+    let host = host_of(address)?;
+    let (identity, bundles) = match &globals.identity_dir {
+        Some(dir) => identity_from(dir)?,
+        None => {
+            let mut client = workload(globals).await?;
+            let context = client
+                .fetch_x509()
+                .await
+                .map_err(|error| workload_failure(&error))?;
+            let svid = context
+                .svids
+                .into_iter()
+                .next()
+                .ok_or_else(|| workload_failure(&ClientError::Closed))?;
+            (svid, context.bundles)
+        }
+    };
+    let trust_domain = identity.id().trust_domain().clone();
+    let store = IdentityStore::new();
+    store.set(Arc::new(identity));
+    let expect = Expect::Exactly(SpiffeId::server(&trust_domain));
+    let config = client_config(
+        expect,
+        BundleStore::new(bundles),
+        Some(store),
+        Arc::new(SystemClock),
+    )
+    .map_err(|error| Failure::failed(error_chain(&error), "please report this"))?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| Failure::usage(format!("{address}: {error}"), "--server wants HOST:PORT"))?;
+    let connect = async {
+        let tcp = TcpStream::connect(address).await.map_err(|error| {
+            Failure::not_ready(
+                format!("cannot reach {address}: {error}"),
+                "is the server running, and the port open?",
+            )
+        })?;
+        TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
+            let hint = format!(
+                "the server must be {} by the bundle, and this identity must be valid: landfast svid inspect FILE",
+                SpiffeId::server(&trust_domain)
+            );
+            Failure::failed(format!("no secure connection to {address}: {}", error_chain(&error)), hint)
+        })
+    };
+    let stream = tokio::time::timeout(DEADLINE, connect)
+        .await
+        .map_err(|_elapsed| {
+            Failure::not_ready(
+                format!("{address} does not answer"),
+                "is it the server's port? Is there a firewall between?",
+            )
+        })??;
+    over(stream, address).await
+}
+
+fn host_of(address: &str) -> Result<&str, Failure> {
+    let wrong = || {
+        Failure::usage(
+            format!("{address:?} is not HOST:PORT"),
+            "for example landfast.plant.example:8081 or [2001:db8::1]:8081",
+        )
+    };
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    if port.parse::<u16>().is_err() || host.is_empty() {
+        return Err(wrong());
+    }
+    Ok(host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host))
+}
+
+fn identity_from(dir: &Path) -> Result<(X509Svid, BundleSet), Failure> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        std::fs::read_to_string(&path).map_err(|error| {
+            Failure::failed(
+                format!("cannot read {}: {error}", path.display()),
+                "landfast svid fetch x509 --write DIR makes these files",
+            )
+        })
+    };
+    let broken = |name: &str, error: &dyn std::error::Error| {
+        Failure::failed(
+            format!("{}: {}", dir.join(name).display(), error_chain(error)),
+            "landfast svid inspect FILE shows what it holds",
+        )
+    };
+    let chain = parse_chain_pem(&read("svid.pem")?).map_err(|error| broken("svid.pem", &error))?;
+    let key = PrivateKey::from_pem(&read("key.pem")?).map_err(|error| broken("key.pem", &error))?;
+    let svid = X509Svid::new(chain, key).map_err(|error| broken("svid.pem", &error))?;
+    let bundle = Bundle::from_pem(svid.id().trust_domain().clone(), &read("bundle.pem")?)
+        .map_err(|error| broken("bundle.pem", &error))?;
+    Ok((svid, [bundle].into_iter().collect()))
+}
+
+/// gRPC over one connection; a command does not outlive it.
+async fn over<S>(stream: S, who: &str) -> Result<Channel, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let once = Arc::new(Mutex::new(Some(stream)));
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move {
+            stream
+                .map(TokioIo::new)
+                .ok_or_else(|| std::io::Error::other("the connection was lost"))
+        }
+    });
+    let connect = Endpoint::from_static("http://localhost").connect_with_connector(connector);
+    let lost = |why: String| Failure::not_ready(format!("{who}: {why}"), "is this the right socket or port?");
+    match tokio::time::timeout(DEADLINE, connect).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(lost(error_chain(&error))),
+        Err(_elapsed) => Err(lost("no answer in 30 s".to_owned())),
+    }
+}
+
+const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,0 +1,93 @@
+//! The command that `landfast dev -- COMMAND` runs.
+//!
+//! Invariant: we end when it ends, with its status, however it ends.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::os::unix::process::ExitStatusExt as _;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::Command;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+use crate::failure::Failure;
+
+pub(super) async fn run(command: &[OsString], endpoint: &str) -> Result<u8, Failure> {
+    // Before the start: a signal that comes early waits here instead of ending us alone.
+    let mut streams = Streams::open().map_err(|error| {
+        Failure::failed(
+            format!("cannot listen for signals: {error}"),
+            "please report this",
+        )
+    })?;
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| Failure::usage("no command", "landfast dev -- COMMAND"))?;
+    let shown = program.to_string_lossy();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("SPIFFE_ENDPOINT_SOCKET", endpoint)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| {
+            Failure::failed(
+                format!("cannot run {shown}: {error}"),
+                "is it installed, and executable?",
+            )
+        })?;
+    loop {
+        tokio::select! {
+            ended = child.wait() => {
+                let status = ended.map_err(|error| Failure::failed(format!("lost {shown}: {error}"), "please report this"))?;
+                return Ok(code(status));
+            }
+            received = streams.next() => {
+                // The terminal sends ^C to the whole foreground group, the command included: twice would be once too often.
+                let from_terminal = received == Signal::SIGINT && std::io::stdin().is_terminal();
+                if let (Some(pid), false) = (child.id().and_then(|pid| i32::try_from(pid).ok()), from_terminal) {
+                    // It may have ended in this moment; then `wait` says so.
+                    let _gone = kill(Pid::from_raw(pid), received);
+                }
+            }
+        }
+    }
+}
+
+/// As a shell reports it: 128 and the signal's number.
+fn code(status: std::process::ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+struct Streams {
+    terminate: Stream,
+    interrupt: Stream,
+    hangup: Stream,
+    user1: Stream,
+    user2: Stream,
+}
+
+impl Streams {
+    fn open() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::SIGTERM,
+            _ = self.interrupt.recv() => Signal::SIGINT,
+            _ = self.hangup.recv() => Signal::SIGHUP,
+            _ = self.user1.recv() => Signal::SIGUSR1,
+            _ = self.user2.recv() => Signal::SIGUSR2,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `landfast entry`.
+
+use clap::{Args, Subcommand};
+use landfast_identity::{Selector, SpiffeId};
+use landfast_proto::spire::api::server::entry::v1 as api;
+use landfast_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use landfast_proto::spire::api::types;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::cli::Globals;
+use crate::failure::{Failure, SERVER};
+use crate::{connect, output, wire};
+
+mod fields;
+
+use fields::{CreateArgs, UpdateArgs};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum EntryCommand {
+    /// Give an identity to the processes that have all of the selectors, on the nodes under the parent [server].
+    Create(Box<CreateArgs>),
+    /// Entries, all or some [server].
+    List(ListArgs),
+    /// One entry [server].
+    Show {
+        /// The entry's ID.
+        id: String,
+    },
+    /// Change what is given, leave the rest [server].
+    Update(Box<UpdateArgs>),
+    /// Delete entries; SVIDs already handed out live until they expire [server].
+    Delete {
+        /// The entries' IDs.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Only of this identity.
+    #[arg(long)]
+    spiffe_id: Option<SpiffeId>,
+    /// Only under this parent.
+    #[arg(long)]
+    parent_id: Option<SpiffeId>,
+    /// Only with all of these selectors, and perhaps more; can be repeated.
+    #[arg(long)]
+    selector: Vec<Selector>,
+    /// Only with this hint.
+    #[arg(long)]
+    hint: Option<String>,
+}
+
+pub(crate) async fn run(command: EntryCommand, globals: &Globals) -> Result<(), Failure> {
+    match command {
+        EntryCommand::Create(args) => create(&args, globals).await,
+        EntryCommand::List(args) => list(args, globals).await,
+        EntryCommand::Show { id } => {
+            let request = api::GetEntryRequest {
+                id,
+                output_mask: None,
+            };
+            show(
+                &connect::call(SERVER, client(globals).await?.get_entry(request)).await?,
+                globals,
+            )
+        }
+        EntryCommand::Update(args) => update(&args, globals).await,
+        EntryCommand::Delete { ids } => delete(ids, globals).await,
+    }
+}
+
+async fn client(globals: &Globals) -> Result<EntryClient<Channel>, Failure> {
+    Ok(EntryClient::new(connect::server(globals).await?))
+}
+
+async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
+    let entry = args.entry()?;
+    if let Some(warning) = fields::warning(&entry) {
+        output::complain(&warning);
+    }
+    let request = api::BatchCreateEntryRequest {
+        entries: vec![entry],
+        output_mask: None,
+    };
+    let answer = connect::call(SERVER, client(globals).await?.batch_create_entry(request)).await?;
+    let result = answer.results.into_iter().next();
+    if let Err(mut failure) = wire::outcome(result.as_ref().and_then(|result| result.status.as_ref())) {
+        if let Some(existing) = result.and_then(|result| result.entry) {
+            failure.hint = format!("it is entry {0}: landfast entry show {0}", existing.id);
+        }
+        return Err(failure);
+    }
+    show(
+        &result.and_then(|result| result.entry).unwrap_or_default(),
+        globals,
+    )
+}
+
+async fn update(args: &UpdateArgs, globals: &Globals) -> Result<(), Failure> {
+    let (entry, mask) = args.patch()?;
+    let request = api::BatchUpdateEntryRequest {
+        entries: vec![entry],
+        input_mask: Some(mask),
+        output_mask: None,
+    };
+    let answer = connect::call(SERVER, client(globals).await?.batch_update_entry(request)).await?;
+    let result = answer.results.into_iter().next();
+    wire::outcome(result.as_ref().and_then(|result| result.status.as_ref()))?;
+    let entry = result.and_then(|result| result.entry).unwrap_or_default();
+    if mask.selectors
+        && let Some(warning) = fields::warning(&entry)
+    {
+        output::complain(&warning);
+    }
+    show(&entry, globals)
+}
+
+async fn delete(ids: Vec<String>, globals: &Globals) -> Result<(), Failure> {
+    let request = api::BatchDeleteEntryRequest { ids };
+    let answer = connect::call(SERVER, client(globals).await?.batch_delete_entry(request)).await?;
+    let (mut deleted, mut failed) = (Vec::new(), None);
+    for result in answer.results {
+        match wire::outcome(result.status.as_ref()) {
+            Ok(()) => deleted.push(result.id),
+            Err(mut failure) => {
+                failure.message = format!("{}: {}", result.id, failure.message);
+                failed.get_or_insert(failure);
+            }
+        }
+    }
+    if globals.json() {
+        output::print_json(&json!({"deleted": deleted}))?;
+    } else if !deleted.is_empty() {
+        output::print(&output::lines(
+            deleted.iter().map(|id| format!("deleted: {id}")),
+            "",
+        ))?;
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn list(args: ListArgs, globals: &Globals) -> Result<(), Failure> {
+    let mut client = client(globals).await?;
+    let filter = api::list_entries_request::Filter {
+        by_spiffe_id: args.spiffe_id.as_ref().map(wire::id),
+        by_parent_id: args.parent_id.as_ref().map(wire::id),
+        by_selectors: (!args.selector.is_empty()).then(|| types::SelectorMatch {
+            selectors: args.selector.iter().map(wire::selector).collect(),
+            r#match: types::selector_match::MatchBehavior::MatchSuperset.into(),
+        }),
+        by_federates_with: None,
+        by_hint: args.hint,
+        by_downstream: None,
+    };
+    let (mut entries, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let filter = Some(filter.clone());
+        let request = api::ListEntriesRequest {
+            filter,
+            output_mask: None,
+            page_size: PAGE,
+            page_token,
+        };
+        let answer = connect::call(SERVER, client.list_entries(request)).await?;
+        entries.extend(answer.entries);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if globals.json() {
+        return output::print_json(&Value::Array(entries.iter().map(to_json).collect()));
+    }
+    let rows = entries.iter().map(|entry| {
+        vec![
+            entry.id.clone(),
+            wire::id_text(entry.spiffe_id.as_ref()),
+            wire::id_text(entry.parent_id.as_ref()),
+            output::lines(entry.selectors.iter().map(wire::selector_text), ""),
+            ttl(entry.x509_svid_ttl),
+        ]
+    });
+    output::print(&output::table(
+        &["ENTRY", "SPIFFE ID", "PARENT", "SELECTORS", "X509 TTL"],
+        rows,
+    ))
+}
+
+fn show(entry: &types::Entry, globals: &Globals) -> Result<(), Failure> {
+    if globals.json() {
+        return output::print_json(&to_json(entry));
+    }
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let mut facts = vec![
+        ("entry", entry.id.clone()),
+        ("SPIFFE ID", wire::id_text(entry.spiffe_id.as_ref())),
+        ("parent", wire::id_text(entry.parent_id.as_ref())),
+        (
+            "selectors",
+            output::lines(entry.selectors.iter().map(wire::selector_text), "none"),
+        ),
+        ("X509-SVID TTL", ttl(entry.x509_svid_ttl)),
+        ("JWT-SVID TTL", ttl(entry.jwt_svid_ttl)),
+        ("expires", output::when(entry.expires_at, "never")),
+        ("revision", entry.revision_number.to_string()),
+    ];
+    let lists = [
+        ("federates with", &entry.federates_with),
+        ("DNS names", &entry.dns_names),
+    ];
+    facts.extend(
+        lists
+            .iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(name, list)| (*name, list.join("\n"))),
+    );
+    let flags = [
+        ("admin", entry.admin),
+        ("downstream", entry.downstream),
+        ("stored", entry.store_svid),
+    ];
+    facts.extend(
+        flags
+            .iter()
+            .filter(|(_, set)| *set)
+            .map(|(name, set)| (*name, yes(*set))),
+    );
+    if !entry.hint.is_empty() {
+        facts.push(("hint", entry.hint.clone()));
+    }
+    output::print(&output::facts(&facts))
+}
+
+fn ttl(seconds: i32) -> String {
+    if seconds == 0 {
+        "the server's default".to_owned()
+    } else {
+        format!("{seconds} s")
+    }
+}
+
+fn to_json(entry: &types::Entry) -> Value {
+    let more = entry.additional_attributes.unwrap_or_default();
+    json!({
+        "id": entry.id,
+        "spiffe_id": wire::id_text(entry.spiffe_id.as_ref()),
+        "parent_id": wire::id_text(entry.parent_id.as_ref()),
+        "selectors": entry.selectors.iter().map(wire::selector_text).collect::<Vec<_>>(),
+        "x509_svid_ttl": entry.x509_svid_ttl, "jwt_svid_ttl": entry.jwt_svid_ttl,
+        "federates_with": entry.federates_with, "dns_names": entry.dns_names, "hint": entry.hint,
+        "admin": entry.admin, "downstream": entry.downstream, "store_svid": entry.store_svid,
+        "expires_at": output::time_json(entry.expires_at), "created_at": output::time_json(entry.created_at),
+        "revision": entry.revision_number, "disable_x509_svid_prefetch": more.disable_x509_svid_prefetch,
+        "jwt_svid_include_jti": more.jwt_svid_include_jti,
+    })
+}
+
+/// Entries fetched at a time.
+const PAGE: i32 = 500;

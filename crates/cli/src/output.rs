@@ -1,0 +1,173 @@
+//! The one place that writes to the terminal, and how things look there.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
+
+use comfy_table::{Table, presets};
+use landfast_identity::UnixTime;
+use landfast_lifecycle::{Clock as _, SystemClock};
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// How results are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs: one JSON value.
+    Json,
+}
+
+/// Writes to standard output, with a line end.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(end.as_bytes()))
+        .and_then(|()| out.flush());
+    match written {
+        // The reader has seen enough: `landfast entry list | head -1`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::failed(
+            format!("cannot write to standard output: {error}"),
+            "is the disk full?",
+        )),
+        Ok(()) => Ok(()),
+    }
+}
+
+pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value:#}"))
+}
+
+/// Writes to standard error.
+pub(crate) fn complain(text: &str) {
+    // Nowhere is left to report that standard error is closed.
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+/// A table with the given columns; rows of any length of cells.
+pub(crate) fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(columns.iter().copied());
+    let mut any = false;
+    for row in rows {
+        table.add_row(row.iter().map(|cell| clean(cell)));
+        any = true;
+    }
+    if any { trimmed(&table) } else { "none".to_owned() }
+}
+
+/// `name  value` lines.
+pub(crate) fn facts(rows: &[(&str, String)]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (name, value) in rows {
+        table.add_row([(*name).to_owned(), clean(value)]);
+    }
+    trimmed(&table)
+}
+
+fn trimmed(table: &Table) -> String {
+    let indent = |line: &str| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned();
+    table
+        .to_string()
+        .lines()
+        .map(indent)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What comes from the wire may hold escape sequences meant for the terminal.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// RFC 3339 and the distance from now; `0` is shown as `none`.
+pub(crate) fn when(at: i64, none: &str) -> String {
+    if at == 0 {
+        return none.to_owned();
+    }
+    match SystemClock.now() {
+        Some(now) => format!("{} ({})", UnixTime::from_secs(at), distance(at, now.as_secs())),
+        None => UnixTime::from_secs(at).to_string(),
+    }
+}
+
+/// `in 42 min`, `3 h ago`.
+pub(crate) fn distance(at: i64, now: i64) -> String {
+    let words = |seconds: i64| match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    };
+    let away = at.saturating_sub(now);
+    if away >= 0 {
+        format!("in {}", words(away))
+    } else {
+        format!("{} ago", words(away.saturating_neg()))
+    }
+}
+
+/// Null for what is not there.
+pub(crate) fn time_json(at: i64) -> Value {
+    if at == 0 {
+        Value::Null
+    } else {
+        Value::String(UnixTime::from_secs(at).to_string())
+    }
+}
+
+/// One a line, or `none`.
+pub(crate) fn lines<T: Display>(items: impl IntoIterator<Item = T>, none: &str) -> String {
+    let lines: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if lines.is_empty() {
+        none.to_owned()
+    } else {
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distance_is_in_the_unit_a_person_would_use() {
+        let shown = [
+            (0, "in 0 s"),
+            (2520, "in 42 min"),
+            (-119, "119 s ago"),
+            (86_400, "in 24 h"),
+            (-259_200, "3 d ago"),
+        ];
+        for (seconds, words) in shown {
+            assert_eq!(distance(1000 + seconds, 1000), words);
+        }
+        assert_eq!(distance(i64::MIN, i64::MAX), "106751991167300 d ago");
+    }
+
+    #[test]
+    fn escape_sequences_from_the_wire_do_not_reach_the_terminal() {
+        assert_eq!(clean("a\u{1b}[31mb\nc"), "a\u{fffd}[31mb\nc");
+        assert!(!table(&["X"], [vec!["\u{1b}]0;x\u{7}".to_owned()]]).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn an_empty_table_says_so() {
+        assert_eq!(table(&["ID"], []), "none");
+    }
+}

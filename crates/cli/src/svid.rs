@@ -1,0 +1,178 @@
+//! `landfast svid`: what the Workload API gives to this very process.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use landfast_identity::{Bundle, SpiffeId, UnixTime, X509Svid, jwt};
+use landfast_lifecycle::{Clock as _, SystemClock, renewal_due};
+use landfast_workload_api::FetchedJwt;
+use landfast_workload_api::client::{ClientError, WorkloadClient, X509Context};
+use serde_json::{Value, json};
+use tokio_stream::StreamExt as _;
+
+use crate::cli::Globals;
+use crate::failure::Failure;
+use crate::{connect, inspect, output, svid_files};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum SvidCommand {
+    /// Fetch the SVIDs of this process once [local agent].
+    Fetch(FetchArgs),
+    /// Fetch, and again whenever they change, until interrupted [local agent].
+    Watch(FetchArgs),
+    /// Show what a file holds: certificates, a key, a token, a bundle; nothing is verified [local file].
+    Inspect {
+        /// The file, PEM or DER; `-` for standard input.
+        file: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FetchArgs {
+    /// Which kind.
+    #[arg(value_enum, default_value = "x509")]
+    kind: Kind,
+    /// Whom a JWT-SVID is meant for; can be repeated.
+    #[arg(long, required_if_eq("kind", "jwt"))]
+    audience: Vec<String>,
+    /// Only this identity; the default one when not given and files are written.
+    #[arg(long, value_name = "SPIFFE-ID")]
+    id: Option<SpiffeId>,
+    /// Write svid.pem, key.pem and bundle.pem (or jwt.token) here, mode 0600, each replaced whole.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Kind {
+    /// X509-SVIDs.
+    X509,
+    /// JWT-SVIDs.
+    Jwt,
+}
+
+pub(crate) async fn run(command: SvidCommand, globals: &Globals) -> Result<(), Failure> {
+    let (args, watch) = match command {
+        SvidCommand::Inspect { file } => return inspect::run(&file, globals),
+        SvidCommand::Fetch(args) => (args, false),
+        SvidCommand::Watch(args) => (args, true),
+    };
+    let mut client = connect::workload(globals).await?;
+    let failure = |error: ClientError| connect::workload_failure(&error);
+    match (args.kind, watch) {
+        (Kind::X509, false) => show_x509(&client.fetch_x509().await.map_err(failure)?, &args, globals),
+        (Kind::X509, true) => {
+            let mut updates = client.x509_svids().await.map_err(failure)?;
+            while let Some(update) = updates.next().await {
+                show_x509(&update.map_err(failure)?, &args, globals)?;
+            }
+            Err(connect::workload_failure(&ClientError::Closed))
+        }
+        (Kind::Jwt, false) => fetch_jwt(&mut client, &args, globals).await.map(drop),
+        (Kind::Jwt, true) => loop {
+            let tokens = fetch_jwt(&mut client, &args, globals).await?;
+            sleep_until_due(&tokens).await;
+        },
+    }
+}
+
+fn show_x509(context: &X509Context, args: &FetchArgs, globals: &Globals) -> Result<(), Failure> {
+    let wanted = |svid: &&X509Svid| args.id.as_ref().is_none_or(|id| id == svid.id());
+    let svids: Vec<&X509Svid> = context.svids.iter().filter(wanted).collect();
+    let Some(first) = svids.first() else {
+        return Err(Failure::failed(
+            "the agent has no such identity for this process",
+            "landfast svid fetch shows those it has",
+        ));
+    };
+    if let Some(dir) = &args.write {
+        let bundle = context.bundles.get(first.id().trust_domain());
+        let bundle = bundle.map_or_else(
+            || Bundle::new(first.id().trust_domain().clone()),
+            |bundle| (**bundle).clone(),
+        );
+        svid_files::write_x509(dir, first, &bundle)?;
+        if !globals.json() {
+            let until = output::when(first.not_after().as_secs(), "-");
+            return output::print(&format!(
+                "{}: written to {}, until {until}",
+                first.id(),
+                dir.display()
+            ));
+        }
+    }
+    if globals.json() {
+        return output::print_json(&svids.iter().map(|svid| x509_json(svid)).collect());
+    }
+    let rows = svids.iter().map(|svid| {
+        vec![
+            svid.id().to_string(),
+            output::when(svid.not_after().as_secs(), "-"),
+            svid.serial_hex(),
+            svid.hint().to_owned(),
+        ]
+    });
+    output::print(&output::table(&["SPIFFE ID", "UNTIL", "SERIAL", "HINT"], rows))
+}
+
+/// Without the key: it leaves this program only into a file.
+fn x509_json(svid: &X509Svid) -> Value {
+    json!({
+        "spiffe_id": svid.id().as_str(), "hint": svid.hint(), "serial": svid.serial_hex(),
+        "not_before": svid.not_before().to_string(), "not_after": svid.not_after().to_string(),
+        "certificates": landfast_identity::chain_to_pem(svid.chain()),
+    })
+}
+
+async fn fetch_jwt(
+    client: &mut WorkloadClient,
+    args: &FetchArgs,
+    globals: &Globals,
+) -> Result<Vec<FetchedJwt>, Failure> {
+    let fetched = client.fetch_jwt(&args.audience, args.id.as_ref()).await;
+    let tokens = fetched.map_err(|error| connect::workload_failure(&error))?;
+    if let (Some(dir), Some(first)) = (&args.write, tokens.first()) {
+        svid_files::write_jwt(dir, &first.token)?;
+        if !globals.json() {
+            output::print(&format!(
+                "{}: written to {}",
+                first.id,
+                dir.join("jwt.token").display()
+            ))?;
+            return Ok(tokens);
+        }
+    }
+    if globals.json() {
+        let each = tokens
+            .iter()
+            .map(|svid| json!({"spiffe_id": svid.id.as_str(), "hint": svid.hint, "token": svid.token}));
+        output::print_json(&each.collect())?;
+    } else {
+        output::print(&output::lines(tokens.iter().map(|svid| &svid.token), ""))?;
+    }
+    Ok(tokens)
+}
+
+/// At half of the first token's life, looking at the wall clock each minute at least.
+async fn sleep_until_due(tokens: &[FetchedJwt]) {
+    let due = tokens
+        .first()
+        .and_then(|svid| jwt::parse_unverified(&svid.token).ok())
+        .and_then(|token| {
+            let issued = token.issued_at().or_else(|| SystemClock.now())?;
+            Some(renewal_due(issued, token.expires_at(), token.token().as_bytes()))
+        });
+    loop {
+        let left = match (due, SystemClock.now()) {
+            (Some(due), Some(now)) => due.since(now),
+            _ => Duration::from_secs(30),
+        };
+        // Never two fetches within a second, however the clocks differ.
+        tokio::time::sleep(left.clamp(Duration::from_secs(1), Duration::from_secs(60))).await;
+        let now = SystemClock.now().unwrap_or(UnixTime::EPOCH);
+        if due.is_none_or(|due| now >= due) {
+            return;
+        }
+    }
+}

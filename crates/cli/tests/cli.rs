@@ -1,0 +1,498 @@
+//! The binary as a person or a script meets it: output, hints, exit codes, and `landfast dev` end to end.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn landfast(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfast"));
+    command
+        .args(args)
+        .env_remove("SPIFFE_ENDPOINT_SOCKET")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Exit code, standard output, standard error.
+fn run(args: &[&str]) -> (i32, String, String) {
+    outcome(landfast(args).output().unwrap())
+}
+
+fn outcome(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Runs a shell script under `landfast dev`, its runtime directory being `parent`.
+fn under_dev(parent: &Path, options: &[&str], script: &str) -> (i32, String, String) {
+    let output = landfast(&["dev"])
+        .args(options)
+        .args(["--", "sh", "-ec", script])
+        .env("LANDFAST", env!("CARGO_BIN_EXE_landfast"))
+        .env("XDG_RUNTIME_DIR", parent)
+        .output();
+    outcome(output.unwrap())
+}
+
+fn runs_in(parent: &Path) -> Vec<String> {
+    fs::read_dir(parent)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn eventually(what: &str, mut there: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !there() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "{what}: not within 20 s"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A `landfast dev` that serves until it is killed.
+struct Dev {
+    child: Child,
+    endpoint: String,
+}
+
+impl Dev {
+    fn start(parent: &Path, options: &[&str]) -> Self {
+        let mut command = landfast(&["dev"]);
+        let mut child = command
+            .args(options)
+            .env("XDG_RUNTIME_DIR", parent)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let endpoint = line
+            .trim()
+            .strip_prefix("SPIFFE_ENDPOINT_SOCKET=")
+            .expect("the line a shell can use")
+            .to_owned();
+        Self { child, endpoint }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_a_hint_and_2() {
+    for args in [
+        &["nonsense"][..],
+        &["why"],
+        &["entry", "create"],
+        &["why", "--pid", "0"],
+        &["svid", "fetch", "jwt"],
+    ] {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
+        assert!(err.starts_with("error: ") && err.contains("\nhint: "), "{err}");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output_and_is_fine() {
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("speaks to the server") && out.contains("speaks to the local agent"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_missing_socket_is_not_ready_and_the_hint_names_the_option() {
+    let nowhere = "/nonexistent/landfast.sock";
+    for (args, option) in [
+        (
+            &["--server-socket", nowhere, "entry", "list"][..],
+            "--server-socket",
+        ),
+        (
+            &["--agent-admin-socket", nowhere, "agent", "status"],
+            "--agent-admin-socket",
+        ),
+        (
+            &["--agent-admin-socket", nowhere, "why", "--pid", "1"],
+            "--agent-admin-socket",
+        ),
+        (&["--agent-socket", nowhere, "svid", "fetch"], "--agent-socket"),
+    ] {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str()), (3, ""), "{args:?}: {err}");
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), 2, "{err}");
+        assert!(
+            lines[0].starts_with("error: ") && lines[0].contains(nowhere),
+            "{err}"
+        );
+        assert!(
+            lines[1].starts_with("hint: ") && lines[1].contains(option),
+            "{err}"
+        );
+    }
+}
+
+#[test]
+fn a_socket_nobody_listens_at_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let (code, _, err) = run(&["--server-socket", path.to_str().unwrap(), "token", "create"]);
+    assert_eq!(code, 3);
+    assert!(err.contains("left over"), "{err}");
+}
+
+#[test]
+fn a_remote_server_that_cannot_be_reached_is_not_ready_and_an_identity_that_is_missing_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let (code, _, err) = run(&["--server", "127.0.0.1:1", "--identity-dir", dir, "agent", "list"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("svid.pem") && err.contains("hint: landfast svid fetch"),
+        "{err}"
+    );
+    let (code, _, err) = run(&["--server", "nowhere", "--identity-dir", dir, "agent", "list"]);
+    assert_eq!(code, 2, "{err}");
+}
+
+#[test]
+fn nothing_to_update_is_a_usage_error() {
+    let (code, _, err) = run(&["entry", "update", "some-id"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("nothing to change"), "{err}");
+}
+
+#[test]
+fn an_entry_without_a_user_is_warned_about() {
+    let create = |selectors: &[&str]| {
+        let mut args = vec![
+            "--server-socket",
+            "/nonexistent",
+            "entry",
+            "create",
+            "--node",
+            "--spiffe-id",
+            "spiffe://a.test/b",
+        ];
+        for selector in selectors {
+            args.extend(["--selector", selector]);
+        }
+        run(&args).2
+    };
+    for narrow in [&["unix:path:/bin/x"][..], &["unix:sha256:00", "unix:gid:7"]] {
+        assert!(
+            create(narrow).starts_with("warning: no unix:uid selector"),
+            "{narrow:?}"
+        );
+    }
+    for fine in [
+        &["unix:uid:1", "unix:path:/bin/x"][..],
+        &["unix:user:me"],
+        &["x509pop:subject:cn:a"],
+    ] {
+        assert!(!create(fine).contains("warning"), "{fine:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_by_the_daemons_own_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("daemon.toml");
+    fs::write(&file, "trust_domain = \"a.test\"\nsurprise = 1\n").unwrap();
+    for daemon in ["agent", "server"] {
+        let (code, out, err) = run(&[daemon, "check", file.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (1, ""), "{daemon}");
+        assert!(
+            err.contains("daemon.toml") && err.contains("surprise") && err.contains("hint: "),
+            "{daemon}: {err}"
+        );
+    }
+    for daemon in ["agent", "server"] {
+        let example = format!("{}/../../examples/{daemon}.toml", env!("CARGO_MANIFEST_DIR"));
+        let (code, out, err) = run(&[daemon, "check", &example]);
+        assert_eq!((code, out.ends_with(": fine\n")), (0, true), "{err}");
+    }
+}
+
+#[test]
+fn a_file_that_holds_nothing_of_ours_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    for content in [
+        "",
+        "hello",
+        "{}x",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        fs::write(&file, content).unwrap();
+        let (code, out, err) = run(&["svid", "inspect", file.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (1, ""), "{content:?}: {err}");
+    }
+}
+
+#[test]
+fn dev_refuses_a_trust_domain_that_somebody_could_own() {
+    let parent = tempfile::tempdir().unwrap();
+    for options in [
+        &["--trust-domain", "plant.com"][..],
+        &["--entry", "spiffe://plant.com/a=unix:uid:1"],
+        &[
+            "--trust-domain",
+            "a.test",
+            "--entry",
+            "spiffe://b.test/a=unix:uid:1",
+        ],
+        &["--x509-ttl", "25h"],
+    ] {
+        let (code, _, err) = under_dev(parent.path(), options, "echo started >&2");
+        assert_eq!(code, 2, "{options:?}: {err}");
+        assert!(!err.contains("started"));
+    }
+    assert!(runs_in(parent.path()).is_empty());
+}
+
+#[test]
+fn dev_gives_the_command_both_kinds_of_svid() {
+    let parent = tempfile::tempdir().unwrap();
+    let script = r#"
+        "$LANDFAST" svid fetch x509 --write "$XDG_RUNTIME_DIR/files"
+        "$LANDFAST" svid inspect "$XDG_RUNTIME_DIR/files/svid.pem" --output json
+        "$LANDFAST" svid inspect "$XDG_RUNTIME_DIR/files/key.pem" >/dev/null
+        "$LANDFAST" svid inspect "$XDG_RUNTIME_DIR/files/bundle.pem" >/dev/null
+        "$LANDFAST" svid fetch >&2
+        token=$("$LANDFAST" svid fetch jwt --audience historian)
+        "$LANDFAST" jwt validate --audience historian "$token" >&2
+        printf %s "$token" | "$LANDFAST" svid inspect - >&2
+        ! "$LANDFAST" jwt validate --audience other "$token" || exit 9
+    "#;
+    let (code, out, err) = under_dev(parent.path(), &["--trust-domain", "ci.test"], script);
+    assert_eq!(code, 0, "{err}");
+    let shown: serde_json::Value = serde_json::from_str(&out[out.find('[').unwrap()..]).unwrap();
+    assert_eq!(shown[0]["spiffe_id"], "spiffe://ci.test/dev");
+    assert!(err.contains("not valid: ") && err.contains("historian"), "{err}");
+    for file in ["svid.pem", "key.pem", "bundle.pem"] {
+        let mode = fs::metadata(parent.path().join("files").join(file))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    assert_eq!(runs_in(parent.path()), ["files"]);
+}
+
+#[test]
+fn dev_serves_the_named_entry_and_says_no_to_others() {
+    let parent = tempfile::tempdir().unwrap();
+    let uid = nix::unistd::getuid();
+    let script = r#""$LANDFAST" svid fetch --output json"#;
+    let named = format!("spiffe://ci.test/collector=unix:uid:{uid}");
+    let (code, out, err) = under_dev(parent.path(), &["--entry", &named], script);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("spiffe://ci.test/collector"), "{out}");
+    let other = format!("spiffe://ci.test/collector=unix:uid:{}", uid.as_raw() + 1);
+    let (code, out, err) = under_dev(parent.path(), &["--entry", &other], script);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains("landfast why --pid"), "{err}");
+}
+
+#[test]
+fn the_operators_commands_work_against_dev() {
+    let parent = tempfile::tempdir().unwrap();
+    let script = r#"
+        run=$(dirname "${SPIFFE_ENDPOINT_SOCKET#unix://}")
+        lf() { "$LANDFAST" --server-socket "$run/server/admin.sock" --agent-admin-socket "$run/agent/admin.sock" "$@"; }
+        lf agent status >&2
+        lf agent status --output json | grep -q '"state": "serving"'
+        node=$(lf agent list --output json | sed -n 's/.*"id": "\(spiffe:[^"]*\)".*/\1/p')
+        lf agent show "$node" >&2
+        lf entry create --spiffe-id spiffe://dev.test/x --parent-id "$node" --selector unix:uid:7 --x509-ttl 90s --hint h --output json >"$run/entry"
+        id=$(sed -n 's/.*"id": "\([^"]*\)".*/\1/p' "$run/entry")
+        lf entry list --spiffe-id spiffe://dev.test/x | grep -q "$id"
+        lf entry show "$id" | grep -q '90 s'
+        lf entry update "$id" --x509-ttl 2m | grep -q '120 s'
+        lf entry create --spiffe-id spiffe://dev.test/x --parent-id "$node" --selector unix:uid:7 2>"$run/again" && exit 11
+        grep -q "landfast entry show $id" "$run/again"
+        lf entry delete "$id"
+        lf entry show "$id" 2>/dev/null && exit 12
+        lf token create --ttl 2m --quiet >/dev/null
+        lf bundle show | grep -q 'BEGIN CERTIFICATE'
+        lf bundle show --format jwks | grep -q 'jwt-svid'
+        lf bundle show >"$run/other.pem"
+        lf bundle set --trust-domain other.test "$run/other.pem"
+        lf bundle list | grep -q other.test
+        lf bundle delete other.test
+        lf mint x509 --spiffe-id spiffe://dev.test/minted --ttl 60s --write "$run/minted"
+        lf svid inspect "$run/minted/svid.pem" | grep -q spiffe://dev.test/minted
+        lf mint jwt --spiffe-id spiffe://dev.test/minted --audience me | lf svid inspect - | grep -q 'meant for'
+        lf why --pid $$ | grep -q spiffe://dev.test/dev
+        lf agent evict "$node"
+    "#;
+    let (code, out, err) = under_dev(parent.path(), &[], script);
+    assert_eq!(code, 0, "{out}\n{err}");
+}
+
+#[test]
+fn dev_ends_with_the_status_of_its_command_and_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    for (script, expected) in [
+        ("exit 7", 7),
+        ("kill -9 $$", 128 + 9),
+        ("kill -TERM $$", 128 + 15),
+        ("exit 0", 0),
+    ] {
+        let (code, _, err) = under_dev(parent.path(), &[], script);
+        assert_eq!(code, expected, "{script}: {err}");
+        assert!(runs_in(parent.path()).is_empty(), "{script}");
+    }
+    let (code, _, err) = outcome(
+        landfast(&["dev", "--", "/nonexistent"])
+            .env("XDG_RUNTIME_DIR", parent.path())
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(code, 1);
+    assert!(err.contains("cannot run /nonexistent"), "{err}");
+    assert!(runs_in(parent.path()).is_empty());
+}
+
+#[test]
+fn dev_passes_signals_on() {
+    let parent = tempfile::tempdir().unwrap();
+    for (name, signal) in [
+        ("TERM", Signal::SIGTERM),
+        ("INT", Signal::SIGINT),
+        ("HUP", Signal::SIGHUP),
+        ("USR1", Signal::SIGUSR1),
+        ("USR2", Signal::SIGUSR2),
+    ] {
+        // The loop's sleep is short because a shell runs its trap only between commands.
+        let script =
+            format!("trap 'echo got {name}; exit 5' {name}; echo there; while :; do sleep 0.05; done");
+        let mut child = landfast(&["dev", "--", "sh", "-c", &script])
+            .env("XDG_RUNTIME_DIR", parent.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "there\n");
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        assert_eq!(
+            (rest.as_str(), child.wait().unwrap().code()),
+            (&*format!("got {name}\n"), Some(5))
+        );
+    }
+    assert!(runs_in(parent.path()).is_empty());
+}
+
+#[test]
+fn dev_without_a_command_serves_until_it_is_asked_to_stop() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut dev = Dev::start(parent.path(), &[]);
+    let run_mode = |name: &str| {
+        fs::metadata(parent.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    let runs = runs_in(parent.path());
+    assert_eq!((runs.len(), run_mode(&runs[0])), (1, 0o700));
+    let (code, out, err) = run(&["--agent-socket", &dev.endpoint, "svid", "fetch"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("spiffe://dev.test/dev") && out.contains("(in "),
+        "{out}"
+    );
+    dev.signal(Signal::SIGTERM);
+    assert_eq!(dev.child.wait().unwrap().code(), Some(0));
+    assert!(runs_in(parent.path()).is_empty());
+}
+
+#[test]
+fn the_next_dev_removes_what_a_killed_one_left() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut killed = Dev::start(parent.path(), &[]);
+    killed.signal(Signal::SIGKILL);
+    killed.child.wait().unwrap();
+    let left = runs_in(parent.path());
+    assert_eq!(left.len(), 1);
+    let next = Dev::start(parent.path(), &[]);
+    let now = runs_in(parent.path());
+    assert!(now.len() == 1 && now != left, "{left:?} {now:?}");
+    next.signal(Signal::SIGINT);
+    eventually("everything is gone", || runs_in(parent.path()).is_empty());
+}
+
+#[test]
+fn no_private_key_of_the_authority_is_on_disk() {
+    let parent = tempfile::tempdir().unwrap();
+    let _dev = Dev::start(parent.path(), &[]);
+    let mut files = Vec::new();
+    collect(parent.path(), &mut files);
+    let server: Vec<_> = files
+        .iter()
+        .filter(|file| file.to_string_lossy().contains("/server/"))
+        .collect();
+    assert!(
+        server.iter().all(|file| file.ends_with("admin.sock")),
+        "{server:?}"
+    );
+    assert!(files.iter().any(|file| file.ends_with("api.sock")), "{files:?}");
+}
+
+fn collect(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files)
+        } else {
+            files.push(path)
+        }
+    }
+}
+
+#[test]
+fn the_ci_job_of_the_examples_passes() {
+    let parent = tempfile::tempdir().unwrap();
+    let job = format!("{}/../../examples/ci-job/job.sh", env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(job)
+        .env_remove("SPIFFE_ENDPOINT_SOCKET")
+        .env("LANDFAST", env!("CARGO_BIN_EXE_landfast"))
+        .env("XDG_RUNTIME_DIR", parent.path())
+        .output();
+    let (code, out, err) = outcome(output.unwrap());
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert!(out.ends_with("the job had an identity\n"), "{out}");
+}
