@@ -11,13 +11,13 @@ use landfast_proto::landfast::agent::v1 as api;
 use landfast_uds::PeerInfo;
 use tonic::{Request, Response, Status};
 
-use crate::attestor::{Attestors, look};
 use crate::attestor::unix::Missing;
+use crate::attestor::{Attestors, look};
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
-use landfast_workload_api::Gauges;
 use crate::why::{Asked, Compared, explain};
+use landfast_workload_api::Gauges;
 
 /// The service.
 pub(crate) struct Admin {
@@ -50,7 +50,11 @@ impl Admin {
         api::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: self.trust_domain.to_string(),
-            agent_id: link.agent_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            agent_id: link
+                .agent_id
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             agent_svid_not_after: link.agent_not_after.map_or(0, UnixTime::as_secs),
             server_reachable: link.reachable,
             server_address: link.address.clone(),
@@ -69,10 +73,21 @@ impl Admin {
     }
 
     async fn explain(&self, pid: i32) -> Result<api::WhyResponse, Status> {
-        let subject = look::at(pid).map_err(|error| Status::not_found(landfast_daemon::error_chain(&error)))?;
-        let executable = subject.files.program_path().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let subject =
+            look::at(pid).map_err(|error| Status::not_found(landfast_daemon::error_chain(&error)))?;
+        let executable = subject
+            .files
+            .program_path()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let selectors = self.attestors.selectors(&subject).await.map_err(|failures| {
-            Status::failed_precondition(failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            Status::failed_precondition(
+                failures
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            )
         })?;
         let link = self.link.status.borrow().clone();
         let asked = Asked {
@@ -80,7 +95,10 @@ impl Admin {
             executable: &executable,
             agent_id: link.agent_id.as_ref(),
             trust_domain: &self.trust_domain,
-            now: self.clock.now().ok_or_else(|| Status::failed_precondition("the system has no time of day"))?,
+            now: self
+                .clock
+                .now()
+                .ok_or_else(|| Status::failed_precondition("the system has no time of day"))?,
         };
         let explanation = explain(&asked, &self.views.snapshot());
         Ok(api::WhyResponse {
@@ -99,18 +117,33 @@ impl Admin {
         let own = nix::unistd::geteuid().as_raw();
         // With a group, the file's mode has already let in nobody but owner, group and root.
         let allowed = peer.is_some_and(|peer| peer.uid == 0 || peer.uid == own || self.group_allowed);
-        allowed.then_some(()).ok_or_else(|| Status::permission_denied("only root and the agent's own user may ask"))
+        allowed
+            .then_some(())
+            .ok_or_else(|| Status::permission_denied("only root and the agent's own user may ask"))
     }
 }
 
 fn wire(compared: Compared) -> api::EntryMatch {
-    let Compared { entry_id, spiffe_id, matched, missing } = compared;
-    api::EntryMatch { entry_id, spiffe_id, matched, missing }
+    let Compared {
+        entry_id,
+        spiffe_id,
+        matched,
+        missing,
+    } = compared;
+    api::EntryMatch {
+        entry_id,
+        spiffe_id,
+        matched,
+        missing,
+    }
 }
 
 #[tonic::async_trait]
 impl api::agent_admin_server::AgentAdmin for Admin {
-    async fn get_status(&self, request: Request<api::GetStatusRequest>) -> Result<Response<api::GetStatusResponse>, Status> {
+    async fn get_status(
+        &self,
+        request: Request<api::GetStatusRequest>,
+    ) -> Result<Response<api::GetStatusResponse>, Status> {
         self.authorise(&request)?;
         let link = self.link.status.borrow().clone();
         Ok(Response::new(self.status(&link)))

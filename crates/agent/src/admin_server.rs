@@ -40,7 +40,10 @@ fn accept(listener: UdsListener) -> impl tokio_stream::Stream<Item = Result<Plac
     futures_util::stream::unfold((listener, places), |(mut listener, places)| async move {
         // Closing the semaphore is not something anybody does.
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
-        let accepted = listener.accept().await.map(|stream| Placed { stream, _place: place });
+        let accepted = listener.accept().await.map(|stream| Placed {
+            stream,
+            _place: place,
+        });
         Some((accepted, (listener, places)))
     })
 }
@@ -60,7 +63,11 @@ impl Connected for Placed {
 }
 
 impl AsyncRead for Placed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -28,9 +28,9 @@ use crate::keeper::views::Views;
 use crate::link::{Link, Settings};
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::source::AgentSource;
-use landfast_workload_api::Gauges;
 use crate::telemetry;
 use crate::{admin_server, health};
+use landfast_workload_api::Gauges;
 
 /// What an agent is given from outside.
 pub struct AgentParts {
@@ -42,7 +42,10 @@ pub struct AgentParts {
 
 impl Default for AgentParts {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), metrics: None }
+        Self {
+            clock: Arc::new(SystemClock),
+            metrics: None,
+        }
     }
 }
 
@@ -84,7 +87,11 @@ impl Agent {
     ///
     /// # Errors
     /// When the data directory, the bootstrap bundle or a socket cannot be used; the error names the file.
-    pub async fn start(config: AgentConfig, parts: AgentParts, tasks: &TaskHandle) -> Result<AgentHandle, AgentError> {
+    pub async fn start(
+        config: AgentConfig,
+        parts: AgentParts,
+        tasks: &TaskHandle,
+    ) -> Result<AgentHandle, AgentError> {
         telemetry::describe();
         let clock = parts.clock;
         let state = Self::read_state(&config).await?;
@@ -99,22 +106,36 @@ impl Agent {
             bootstrap: state.bootstrap,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
-        let (link, link_handle) =
-            Link::new(settings, Arc::clone(&clock), state.files, keeper_handle, bundles, state.node);
+        let (link, link_handle) = Link::new(
+            settings,
+            Arc::clone(&clock),
+            state.files,
+            keeper_handle,
+            bundles,
+            state.node,
+        );
         let tokens = JwtCache::default();
         let missing = unix::missing();
         if !missing.capabilities.is_empty() {
             tracing::warn!(
-                capabilities = missing.capabilities.join(", "), selectors = missing.selectors.join(", "),
+                capabilities = missing.capabilities.join(", "),
+                selectors = missing.selectors.join(", "),
                 "without these capabilities these selectors are missing for programs of other users"
             );
         }
-        let attestors = Arc::new(Attestors::new(vec![Box::new(UnixAttestor::new(config.hash_limits(), views.clone()))]));
+        let attestors = Arc::new(Attestors::new(vec![Box::new(UnixAttestor::new(
+            config.hash_limits(),
+            views.clone(),
+        ))]));
         let gauges = Arc::new(Gauges::default());
         let workload = bind(&config.socket, 0o777, config.socket_group.clone())?;
         let admin_listener = bind(&config.admin_socket, 0o600, config.admin_socket_group.clone())?;
         let http = match config.http_listen {
-            Some(address) => Some(TcpListener::bind(address).await.map_err(|source| AgentError::Http { address, source })?),
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| AgentError::Http { address, source })?,
+            ),
             None => None,
         };
 
@@ -152,14 +173,31 @@ impl Agent {
             gauges: Arc::clone(&gauges),
             group_allowed: config.admin_socket_group.is_some(),
         };
-        tasks.spawn("admin", admin_server::serve(admin_listener, AgentAdminServer::new(admin), stop.clone()));
+        tasks.spawn(
+            "admin",
+            admin_server::serve(admin_listener, AgentAdminServer::new(admin), stop.clone()),
+        );
         let (report, health) = watch::channel(health::state(&views, &link_handle));
-        let reporter = health::Reporter { views, link: link_handle, tokens, clock, report, ready };
+        let reporter = health::Reporter {
+            views,
+            link: link_handle,
+            tokens,
+            clock,
+            report,
+            ready,
+        };
         tasks.spawn("health", reporter.run(stop.clone()));
         if let (Some(listener), Some(metrics)) = (http, parts.metrics) {
-            tasks.spawn("http", landfast_daemon::serve_http(listener, metrics, health.clone(), stop.cancelled_owned()));
+            tasks.spawn(
+                "http",
+                landfast_daemon::serve_http(listener, metrics, health.clone(), stop.cancelled_owned()),
+            );
         }
-        Ok(AgentHandle { socket: config.socket, admin_socket: config.admin_socket, health })
+        Ok(AgentHandle {
+            socket: config.socket,
+            admin_socket: config.admin_socket,
+            health,
+        })
     }
 
     async fn read_state(config: &AgentConfig) -> Result<NodeState, AgentError> {
@@ -188,7 +226,12 @@ impl NodeState {
             // A node that is in already does not need it before the next attestation; a new one had better know now.
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
         }
-        Ok(Self { files: Arc::new(files), node, bundle, bootstrap: bootstrap.digest })
+        Ok(Self {
+            files: Arc::new(files),
+            node,
+            bundle,
+            bootstrap: bootstrap.digest,
+        })
     }
 }
 
@@ -199,7 +242,10 @@ fn bind(path: &Path, mode: u32, group: Option<String>) -> Result<UdsListener, Ag
         (Some(_), _) => 0o660,
         (None, mode) => mode,
     };
-    UdsListener::bind(path, SocketMode { mode, group }).map_err(|source| AgentError::Socket { path: path.to_owned(), source })
+    UdsListener::bind(path, SocketMode { mode, group }).map_err(|source| AgentError::Socket {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// First pause after a failure; doubles, with jitter, up to `sync.retry_max`.

@@ -88,16 +88,27 @@ impl Attestors {
         for failure in &failures {
             tracing::warn!(pid = subject.pid, %failure, "attestation is incomplete");
         }
-        if failures.len() == self.0.len() { Err(failures) } else { Ok(all.into_iter().collect()) }
+        if failures.len() == self.0.len() {
+            Err(failures)
+        } else {
+            Ok(all.into_iter().collect())
+        }
     }
 }
 
 #[async_trait]
 impl Attestor for Attestors {
     async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError> {
-        let proc_dir = process.proc_dir().map_err(|error| refused(landfast_daemon::error_chain(&error)))?;
+        let proc_dir = process
+            .proc_dir()
+            .map_err(|error| refused(landfast_daemon::error_chain(&error)))?;
         let files = Box::new(proc_dir);
-        let subject = Subject { pid: process.pid(), uid: process.uid(), gid: process.gid(), files };
+        let subject = Subject {
+            pid: process.pid(),
+            uid: process.uid(),
+            gid: process.gid(),
+            files,
+        };
         let selectors = self.selectors(&subject).await;
         // It may have exited or executed another program meanwhile; then what was read is a mixture (T-01, T-06).
         if let Some(change) = process.verify() {
@@ -105,7 +116,13 @@ impl Attestor for Attestors {
         }
         telemetry::workload_attestation(selectors.is_ok());
         selectors.map_err(|failures| {
-            refused(failures.iter().map(|failure| failure.to_string()).collect::<Vec<_>>().join("; "))
+            refused(
+                failures
+                    .iter()
+                    .map(|failure| failure.to_string())
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            )
         })
     }
 }

@@ -18,11 +18,17 @@ pub(crate) struct Bootstrap {
 impl Bootstrap {
     /// Reads PEM or JWKS; a file that begins with a brace is JWKS. Blocks.
     pub(crate) fn read(path: &Path, trust_domain: &TrustDomain) -> Result<Self, AgentError> {
-        let error = |source| AgentError::TrustBundle { path: path.to_owned(), source };
+        let error = |source| AgentError::TrustBundle {
+            path: path.to_owned(),
+            source,
+        };
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(error)?;
         file.take(MAX_FILE).read_to_end(&mut bytes).map_err(error)?;
-        let wrong = |what: String| AgentError::TrustBundleContent { path: path.to_owned(), what };
+        let wrong = |what: String| AgentError::TrustBundleContent {
+            path: path.to_owned(),
+            what,
+        };
         let text = std::str::from_utf8(&bytes).map_err(|_cause| wrong("it is not text".to_owned()))?;
         let parsed = if text.trim_start().starts_with('{') {
             Bundle::from_jwks(trust_domain.clone(), &bytes)
@@ -34,7 +40,10 @@ impl Bootstrap {
             return Err(wrong("it holds no X.509 authority".to_owned()));
         }
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-        Ok(Self { bundle, digest: digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect() })
+        Ok(Self {
+            bundle,
+            digest: digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
     }
 }
 

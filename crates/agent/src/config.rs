@@ -75,11 +75,17 @@ impl AgentConfig {
     }
 
     pub(crate) fn dialler(&self) -> Dialler {
-        Dialler { servers: self.servers.clone(), proxy: self.proxy.clone() }
+        Dialler {
+            servers: self.servers.clone(),
+            proxy: self.proxy.clone(),
+        }
     }
 
     pub(crate) fn hash_limits(&self) -> HashLimits {
-        HashLimits { max_size: self.max_hash_size, rate: self.hash_rate }
+        HashLimits {
+            max_size: self.max_hash_size,
+            rate: self.hash_rate,
+        }
     }
 }
 
@@ -89,23 +95,49 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn check(&self, raw: RawConfig) -> Result<AgentConfig, ConfigError> {
-        let trust_domain = TrustDomain::parse(&raw.trust_domain)
-            .map_err(|_cause| self.invalid("trust_domain", &raw.trust_domain, "a trust domain name such as plant.example"))?;
+        let trust_domain = TrustDomain::parse(&raw.trust_domain).map_err(|_cause| {
+            self.invalid(
+                "trust_domain",
+                &raw.trust_domain,
+                "a trust domain name such as plant.example",
+            )
+        })?;
         if raw.server.is_empty() || raw.server.len() > MAX_SERVERS {
-            return Err(self.invalid("server", &format!("{:?}", raw.server), &format!("1 to {MAX_SERVERS} addresses")));
+            return Err(self.invalid(
+                "server",
+                &format!("{:?}", raw.server),
+                &format!("1 to {MAX_SERVERS} addresses"),
+            ));
         }
-        let servers = raw.server.iter().map(|server| self.parse("server", server)).collect::<Result<_, _>>()?;
+        let servers = raw
+            .server
+            .iter()
+            .map(|server| self.parse("server", server))
+            .collect::<Result<_, _>>()?;
         // The proxy's URL may hold a password: it is not repeated in the error.
         let proxy = raw.proxy.as_deref().map(str::parse).transpose();
-        let proxy = proxy.map_err(|_cause| self.invalid("proxy", "(not shown)", "http://[user:password@]host:port"))?;
+        let proxy = proxy
+            .map_err(|_cause| self.invalid("proxy", "(not shown)", "http://[user:password@]host:port"))?;
         let http_listen = raw.http_listen.as_deref().map(|text| {
-            text.parse().map_err(|_cause| self.invalid("http_listen", text, "an IP address and a port, as 127.0.0.1:9101"))
+            text.parse().map_err(|_cause| {
+                self.invalid("http_listen", text, "an IP address and a port, as 127.0.0.1:9101")
+            })
         });
         let attestation = self.attestation(raw.attestation)?;
         let (min, max) = (Duration::from_millis(100), Duration::from_secs(3600));
-        let sync_interval = self.duration("sync.interval", raw.sync.interval, Duration::from_secs(5), min..=max)?;
+        let sync_interval = self.duration(
+            "sync.interval",
+            raw.sync.interval,
+            Duration::from_secs(5),
+            min..=max,
+        )?;
         let second = Duration::from_secs(1);
-        let retry_max = self.duration("sync.retry_max", raw.sync.retry_max, Duration::from_secs(60), second..=max)?;
+        let retry_max = self.duration(
+            "sync.retry_max",
+            raw.sync.retry_max,
+            Duration::from_secs(60),
+            second..=max,
+        )?;
         let (max_hash_size, hash_rate) = self.workload(&raw.workload)?;
         let log_level = raw.log.level.unwrap_or_else(|| "info".to_owned());
         if !LEVELS.contains(&log_level.as_str()) {
@@ -140,36 +172,65 @@ impl Checker<'_> {
 
     fn attestation(&self, raw: RawAttestation) -> Result<Evidence, ConfigError> {
         let foreign = |key: &str, method: &str| {
-            self.invalid(&format!("attestation.{key}"), "(given)", &format!("no such key with method = \"{method}\""))
+            self.invalid(
+                &format!("attestation.{key}"),
+                "(given)",
+                &format!("no such key with method = \"{method}\""),
+            )
         };
         match raw.method.as_str() {
             "join_token" => {
                 if raw.certificate.is_some() || raw.private_key.is_some() {
-                    return Err(foreign(if raw.certificate.is_some() { "certificate" } else { "private_key" }, "join_token"));
+                    return Err(foreign(
+                        if raw.certificate.is_some() {
+                            "certificate"
+                        } else {
+                            "private_key"
+                        },
+                        "join_token",
+                    ));
                 }
                 match (raw.token.map(Zeroizing::new), raw.token_file) {
-                    (Some(token), None) if is_token(&token) => Ok(Evidence::JoinToken(TokenSource::Inline(token))),
-                    // A secret is never repeated in an error.
-                    (Some(_), None) => {
-                        Err(self.invalid("attestation.token", "(not shown)", "one word of printable characters"))
+                    (Some(token), None) if is_token(&token) => {
+                        Ok(Evidence::JoinToken(TokenSource::Inline(token)))
                     }
+                    // A secret is never repeated in an error.
+                    (Some(_), None) => Err(self.invalid(
+                        "attestation.token",
+                        "(not shown)",
+                        "one word of printable characters",
+                    )),
                     (None, Some(file)) => {
                         let file = self.absolute("attestation.token_file", file)?;
                         Ok(Evidence::JoinToken(TokenSource::File(file)))
                     }
-                    (Some(_), Some(_)) => {
-                        Err(self.invalid("attestation.token", "(not shown)", "either token or token_file, not both"))
-                    }
-                    (None, None) => Err(self.invalid("attestation.token_file", "(missing)", "the path of a file with a join token")),
+                    (Some(_), Some(_)) => Err(self.invalid(
+                        "attestation.token",
+                        "(not shown)",
+                        "either token or token_file, not both",
+                    )),
+                    (None, None) => Err(self.invalid(
+                        "attestation.token_file",
+                        "(missing)",
+                        "the path of a file with a join token",
+                    )),
                 }
             }
             "x509pop" => {
                 if raw.token.is_some() || raw.token_file.is_some() {
-                    return Err(foreign(if raw.token.is_some() { "token" } else { "token_file" }, "x509pop"));
+                    return Err(foreign(
+                        if raw.token.is_some() {
+                            "token"
+                        } else {
+                            "token_file"
+                        },
+                        "x509pop",
+                    ));
                 }
                 let needed = |key: &str, path: Option<PathBuf>| {
                     let key = format!("attestation.{key}");
-                    let path = path.ok_or_else(|| self.invalid(&key, "(missing)", "the path of a PEM file"))?;
+                    let path =
+                        path.ok_or_else(|| self.invalid(&key, "(missing)", "the path of a PEM file"))?;
                     self.absolute(&key, path)
                 };
                 Ok(Evidence::X509Pop {
@@ -191,14 +252,38 @@ impl Checker<'_> {
             }
             None => Ok(()),
         };
-        number("connections_per_process", raw.connections_per_process, &mut limits.connections_per_process)?;
-        number("streams_per_process", raw.streams_per_process, &mut limits.streams_per_process)?;
-        number("connections_per_uid", raw.connections_per_uid, &mut limits.connections_per_uid)?;
-        number("streams_per_uid", raw.streams_per_uid, &mut limits.streams_per_uid)?;
-        number("connections_total", raw.connections_total, &mut limits.connections_total)?;
+        number(
+            "connections_per_process",
+            raw.connections_per_process,
+            &mut limits.connections_per_process,
+        )?;
+        number(
+            "streams_per_process",
+            raw.streams_per_process,
+            &mut limits.streams_per_process,
+        )?;
+        number(
+            "connections_per_uid",
+            raw.connections_per_uid,
+            &mut limits.connections_per_uid,
+        )?;
+        number(
+            "streams_per_uid",
+            raw.streams_per_uid,
+            &mut limits.streams_per_uid,
+        )?;
+        number(
+            "connections_total",
+            raw.connections_total,
+            &mut limits.connections_total,
+        )?;
         let (min, max) = (Duration::from_millis(100), Duration::from_secs(60));
-        limits.handshake_timeout =
-            self.duration("limits.handshake_timeout", raw.handshake_timeout, limits.handshake_timeout, min..=max)?;
+        limits.handshake_timeout = self.duration(
+            "limits.handshake_timeout",
+            raw.handshake_timeout,
+            limits.handshake_timeout,
+            min..=max,
+        )?;
         let default = u64::try_from(limits.max_message).unwrap_or(u64::MAX);
         let bytes = self.size("limits.max_message", raw.max_message, default, 1024, 4 << 20)?;
         limits.max_message = usize::try_from(bytes).unwrap_or(limits.max_message);
@@ -206,11 +291,27 @@ impl Checker<'_> {
     }
 
     fn workload(&self, raw: &RawWorkload) -> Result<(u64, u64), ConfigError> {
-        let size = self.size("workload.max_hash_size", raw.max_hash_size, 512 << 20, 1 << 20, 1 << 40)?;
-        Ok((size, self.size("workload.hash_rate", raw.hash_rate, 64 << 20, 1 << 20, 1 << 40)?))
+        let size = self.size(
+            "workload.max_hash_size",
+            raw.max_hash_size,
+            512 << 20,
+            1 << 20,
+            1 << 40,
+        )?;
+        Ok((
+            size,
+            self.size("workload.hash_rate", raw.hash_rate, 64 << 20, 1 << 20, 1 << 40)?,
+        ))
     }
 
-    fn size(&self, key: &str, given: Option<HumanSize>, default: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
+    fn size(
+        &self,
+        key: &str,
+        given: Option<HumanSize>,
+        default: u64,
+        min: u64,
+        max: u64,
+    ) -> Result<u64, ConfigError> {
         let bytes = given.map_or(default, |size| size.bytes());
         if !(min..=max).contains(&bytes) {
             return Err(self.invalid(key, &bytes.to_string(), &format!("from {min} to {max} bytes")));
@@ -236,18 +337,28 @@ impl Checker<'_> {
     fn socket(&self, key: &str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, ConfigError> {
         let path = self.absolute(key, given.unwrap_or_else(|| default.into()))?;
         if path.as_os_str().len() > MAX_SOCKET_PATH {
-            return Err(self.invalid(key, &path.to_string_lossy(), &format!("a path of at most {MAX_SOCKET_PATH} bytes")));
+            return Err(self.invalid(
+                key,
+                &path.to_string_lossy(),
+                &format!("a path of at most {MAX_SOCKET_PATH} bytes"),
+            ));
         }
         Ok(path)
     }
 
     /// A daemon's working directory is nobody's intention.
     fn absolute(&self, key: &str, path: PathBuf) -> Result<PathBuf, ConfigError> {
-        if path.is_absolute() { Ok(path) } else { Err(self.invalid(key, &path.to_string_lossy(), "an absolute path")) }
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(self.invalid(key, &path.to_string_lossy(), "an absolute path"))
+        }
     }
 
     fn parse<T: FromStr<Err = &'static str>>(&self, key: &str, value: &str) -> Result<T, ConfigError> {
-        value.parse().map_err(|expected| self.invalid(key, value, expected))
+        value
+            .parse()
+            .map_err(|expected| self.invalid(key, value, expected))
     }
 
     fn invalid(&self, key: &str, value: &str, expected: &str) -> ConfigError {

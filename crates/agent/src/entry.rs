@@ -38,7 +38,10 @@ pub(crate) enum EntryRefusal {
 
 impl Entry {
     /// Checks an entry on receipt. `Ok(None)` for an entry that is not for workloads of this socket (`store_svid`).
-    pub(crate) fn parse(wire: &types::Entry, trust_domain: &TrustDomain) -> Result<Option<Self>, EntryRefusal> {
+    pub(crate) fn parse(
+        wire: &types::Entry,
+        trust_domain: &TrustDomain,
+    ) -> Result<Option<Self>, EntryRefusal> {
         if wire.id.is_empty() || wire.id.len() > MAX_ENTRY_ID {
             return Err(EntryRefusal::Id);
         }
@@ -46,7 +49,8 @@ impl Entry {
             return Ok(None);
         }
         let id = || wire.id.clone();
-        let spiffe_id = spiffe_id(wire.spiffe_id.as_ref(), trust_domain).ok_or_else(|| EntryRefusal::SpiffeId(id()))?;
+        let spiffe_id =
+            spiffe_id(wire.spiffe_id.as_ref(), trust_domain).ok_or_else(|| EntryRefusal::SpiffeId(id()))?;
         if wire.selectors.is_empty() || wire.selectors.len() > MAX_SELECTORS {
             return Err(EntryRefusal::Selectors(id()));
         }
@@ -105,7 +109,10 @@ pub(crate) struct EntryIndex {
 
 impl EntryIndex {
     pub(crate) fn new(entries: impl IntoIterator<Item = Arc<Entry>>) -> Self {
-        let by_id: BTreeMap<_, _> = entries.into_iter().map(|entry| (Arc::clone(&entry.id), entry)).collect();
+        let by_id: BTreeMap<_, _> = entries
+            .into_iter()
+            .map(|entry| (Arc::clone(&entry.id), entry))
+            .collect();
         let mut uses: HashMap<&Selector, usize> = HashMap::new();
         for selector in by_id.values().flat_map(|entry| entry.selectors.iter()) {
             *uses.entry(selector).or_default() += 1;
@@ -113,11 +120,22 @@ impl EntryIndex {
         let uses_hashes = uses.keys().any(|selector| is_hash(selector));
         let mut by_selector: HashMap<Selector, Vec<Arc<Entry>>> = HashMap::new();
         for entry in by_id.values() {
-            if let Some(rarest) = entry.selectors.iter().min_by_key(|selector| uses.get(selector).copied()) {
-                by_selector.entry(rarest.clone()).or_default().push(Arc::clone(entry));
+            if let Some(rarest) = entry
+                .selectors
+                .iter()
+                .min_by_key(|selector| uses.get(selector).copied())
+            {
+                by_selector
+                    .entry(rarest.clone())
+                    .or_default()
+                    .push(Arc::clone(entry));
             }
         }
-        Self { by_id, by_selector, uses_hashes }
+        Self {
+            by_id,
+            by_selector,
+            uses_hashes,
+        }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Arc<Entry>> {

@@ -44,7 +44,8 @@ impl Reporter {
         telemetry::link(&self.link.status.borrow(), self.clock.now());
         telemetry::tokens(self.tokens.len());
         let now = state(&self.views, &self.link);
-        self.ready.send_if_modified(|old| std::mem::replace(old, now.ready) != now.ready);
+        self.ready
+            .send_if_modified(|old| std::mem::replace(old, now.ready) != now.ready);
         self.report.send_if_modified(|old| {
             let differs = *old != now;
             *old = now;
@@ -61,7 +62,11 @@ pub(crate) fn state(views: &Views, link: &LinkHandle) -> Health {
     } else if !(snapshot.synced_at.is_some() && snapshot.round_over) {
         let status = link.status.borrow();
         let first = "no round of synchronisation with the server has succeeded yet";
-        Some(if status.last_error.is_empty() { first.to_owned() } else { format!("{first}: {}", status.last_error) })
+        Some(if status.last_error.is_empty() {
+            first.to_owned()
+        } else {
+            format!("{first}: {}", status.last_error)
+        })
     } else {
         None
     };

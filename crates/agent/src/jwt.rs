@@ -32,7 +32,10 @@ impl Token {
 
     fn is_signed_by(&self, bundle: &Bundle) -> bool {
         let kid = key_id(&self.text);
-        let authority = bundle.jwt_authorities().iter().find(|authority| Some(&authority.key_id) == kid.as_ref());
+        let authority = bundle
+            .jwt_authorities()
+            .iter()
+            .find(|authority| Some(&authority.key_id) == kid.as_ref());
         authority.is_some_and(|authority| !authority.tainted)
     }
 }
@@ -85,7 +88,10 @@ impl JwtCache {
         F: Future<Output = Result<Token, Refusal>> + Send + 'static,
     {
         let time = now().ok_or_else(no_clock)?;
-        let cached = self.lock().get(&key).filter(|token| token.is_usable(id, bundle, time));
+        let cached = self
+            .lock()
+            .get(&key)
+            .filter(|token| token.is_usable(id, bundle, time));
         if let Some(token) = cached.as_ref().filter(|token| !token.is_old(time)) {
             return Ok(token.clone());
         }
@@ -143,7 +149,11 @@ impl Inner {
     fn put(&mut self, key: Key, token: Token) {
         if self.tokens.len() >= MAX_TOKENS
             && !self.tokens.contains_key(&key)
-            && let Some(oldest) = self.tokens.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone())
+            && let Some(oldest) = self
+                .tokens
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(key, _)| key.clone())
         {
             self.tokens.remove(&oldest);
         }
@@ -159,7 +169,9 @@ fn no_clock() -> Refusal {
 /// The `kid` in a token's header.
 fn key_id(token: &str) -> Option<String> {
     let header = token.split('.').next()?;
-    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).ok()?;
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(header)
+        .ok()?;
     let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
     header.get("kid")?.as_str().map(str::to_owned)
 }

@@ -55,7 +55,13 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn new(views: Views, clock: SharedClock) -> (Self, KeeperHandle) {
         let (sender, commands) = mpsc::channel(QUEUE);
-        let keeper = Self { state: State::default(), views, clock, commands, wake_at: None };
+        let keeper = Self {
+            state: State::default(),
+            views,
+            clock,
+            commands,
+            wake_at: None,
+        };
         (keeper, KeeperHandle { commands: sender })
     }
 
@@ -109,15 +115,29 @@ impl Keeper {
 
 fn log(note: &Note) {
     match note {
-        Note::RenewalFailed { spiffe_id, reason, valid_until: Some(until), next } => {
+        Note::RenewalFailed {
+            spiffe_id,
+            reason,
+            valid_until: Some(until),
+            next,
+        } => {
             telemetry::renewal("x509", false);
             tracing::warn!(%spiffe_id, %reason, valid_until = %until, next_try = %next, "renewal failed; the present SVID is kept");
         }
-        Note::RenewalFailed { spiffe_id, reason, valid_until: None, next } => {
+        Note::RenewalFailed {
+            spiffe_id,
+            reason,
+            valid_until: None,
+            next,
+        } => {
             telemetry::renewal("x509", false);
             tracing::warn!(%spiffe_id, %reason, next_try = %next, "no SVID could be had");
         }
-        Note::Renewed { spiffe_id, serial, not_after } => {
+        Note::Renewed {
+            spiffe_id,
+            serial,
+            not_after,
+        } => {
             telemetry::renewal("x509", true);
             tracing::info!(%spiffe_id, %serial, not_after = %not_after, "new X.509-SVID");
         }

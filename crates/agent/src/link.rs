@@ -63,8 +63,15 @@ impl LinkHandle {
     }
 
     #[cfg(test)]
-    pub(crate) fn fixed(status: watch::Receiver<LinkStatus>, channel: watch::Receiver<Option<Channel>>) -> Self {
-        Self { status, channel, nudge: Arc::default() }
+    pub(crate) fn fixed(
+        status: watch::Receiver<LinkStatus>,
+        channel: watch::Receiver<Option<Channel>>,
+    ) -> Self {
+        Self {
+            status,
+            channel,
+            nudge: Arc::default(),
+        }
     }
 }
 
@@ -101,12 +108,31 @@ impl Link {
             identity.set(Arc::clone(&node.svid));
             first.set_node(node);
         }
-        let (status, channel, nudge) = (watch::Sender::new(first), watch::Sender::new(None), Arc::<Notify>::default());
-        let handle = LinkHandle { status: status.subscribe(), channel: channel.subscribe(), nudge: Arc::clone(&nudge) };
+        let (status, channel, nudge) = (
+            watch::Sender::new(first),
+            watch::Sender::new(None),
+            Arc::<Notify>::default(),
+        );
+        let handle = LinkHandle {
+            status: status.subscribe(),
+            channel: channel.subscribe(),
+            nudge: Arc::clone(&nudge),
+        };
         let known = sync::Known::default();
         let link = Self {
-            settings, clock, files, keeper, bundles, identity, node, known, must_attest: false, renew_after: None, status,
-            channel, nudge,
+            settings,
+            clock,
+            files,
+            keeper,
+            bundles,
+            identity,
+            node,
+            known,
+            must_attest: false,
+            renew_after: None,
+            status,
+            channel,
+            nudge,
         };
         (link, handle)
     }
@@ -144,7 +170,10 @@ impl Link {
         let now = self.now()?;
         match &self.node {
             Some(node) if now < node.svid.not_before() => {
-                let (not_before, seconds) = (node.svid.not_before(), node.svid.not_before().since(now).as_secs());
+                let (not_before, seconds) = (
+                    node.svid.not_before(),
+                    node.svid.not_before().since(now).as_secs(),
+                );
                 return Err(LinkError::ClockBehind { seconds, not_before });
             }
             Some(node) if !self.must_attest && now < node.svid.not_after() => {
@@ -158,7 +187,11 @@ impl Link {
     }
 
     fn renewal_is_due(&self, node: &NodeIdentity, now: UnixTime) -> bool {
-        let due = renewal_due(node.svid.not_before(), node.svid.not_after(), node.svid.serial_hex().as_bytes());
+        let due = renewal_due(
+            node.svid.not_before(),
+            node.svid.not_after(),
+            node.svid.serial_hex().as_bytes(),
+        );
         now >= due && self.renew_after.is_none_or(|after| now >= after)
     }
 
@@ -167,7 +200,8 @@ impl Link {
         let synced = self.known.refresh(&channel, &self.settings.trust_domain).await?;
         self.adopt_bundle(&synced.bundle).await?;
         let orders = self.keeper.tell(Event::Synced(synced)).await;
-        self.status.send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
+        self.status
+            .send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
         for batch in orders.chunks(issue::BATCH) {
             let issued = issue::issue(&channel, batch).await?;
             self.keeper.tell(Event::Issued(issued)).await;
@@ -179,25 +213,45 @@ impl Link {
     /// On disk first, then in use: after a power cut we never know less than we acted on.
     async fn adopt_bundle(&self, bundle: &Arc<Bundle>) -> Result<(), LinkError> {
         let current = self.bundles.load();
-        if current.get(&self.settings.trust_domain).is_some_and(|old| old.content_eq(bundle)) {
+        if current
+            .get(&self.settings.trust_domain)
+            .is_some_and(|old| old.content_eq(bundle))
+        {
             return Ok(());
         }
-        let (files, to_save, bootstrap) = (Arc::clone(&self.files), Arc::clone(bundle), self.settings.bootstrap.clone());
+        let (files, to_save, bootstrap) = (
+            Arc::clone(&self.files),
+            Arc::clone(bundle),
+            self.settings.bootstrap.clone(),
+        );
         blocking(move || files.save_bundle(&to_save, &bootstrap)).await??;
         self.bundles.store(BundleSet::from_iter([Bundle::clone(bundle)]));
-        tracing::info!(sequence = bundle.sequence(), authorities = bundle.x509_authorities().len(), "trust bundle adopted");
+        tracing::info!(
+            sequence = bundle.sequence(),
+            authorities = bundle.x509_authorities().len(),
+            "trust bundle adopted"
+        );
         Ok(())
     }
 
     async fn attest(&mut self) -> Result<(), LinkError> {
         self.set_phase(Phase::Attesting);
         let evidence = self.settings.evidence.clone();
-        let ready = blocking(move || evidence.prepare()).await?.map_err(LinkError::Evidence)?;
+        let ready = blocking(move || evidence.prepare())
+            .await?
+            .map_err(LinkError::Evidence)?;
         let key = self.pending_key().await?;
         // Without a client certificate: whatever we had is not believed, or has run out.
         let channel = self.connect(false).await?;
         let kind = self.settings.evidence.kind();
-        let attested = attest::attest(channel, kind, &ready, Arc::clone(&key), &self.settings.trust_domain).await;
+        let attested = attest::attest(
+            channel,
+            kind,
+            &ready,
+            Arc::clone(&key),
+            &self.settings.trust_domain,
+        )
+        .await;
         telemetry::attestation(attested.is_ok());
         let attested = match attested {
             Ok(attested) => attested,
@@ -205,18 +259,32 @@ impl Link {
                 // If what we have is still valid, it is tried again in the next turn: the denial may have been lifted.
                 self.must_attest = false;
                 let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
-                return Err(if token && error.server_answered() { LinkError::Token(Box::new(error)) } else { error });
+                return Err(if token && error.server_answered() {
+                    LinkError::Token(Box::new(error))
+                } else {
+                    error
+                });
             }
         };
-        let node = NodeIdentity { svid: Arc::new(attested.svid), key, reattestable: attested.reattestable };
+        let node = NodeIdentity {
+            svid: Arc::new(attested.svid),
+            key,
+            reattestable: attested.reattestable,
+        };
         tracing::info!(agent_id = %node.svid.id(), not_after = %node.svid.not_after(), "node attested by {kind}");
         self.adopt_node(node).await
     }
 
     /// A failed renewal is told and put off, nothing more, unless the server says the node itself is out.
     async fn renew(&mut self, now: UnixTime) -> Result<(), LinkError> {
-        let Some(node) = self.node.clone() else { return Ok(()) };
-        let renewed = if node.reattestable { self.attest().await } else { self.renew_by_svid(&node).await };
+        let Some(node) = self.node.clone() else {
+            return Ok(());
+        };
+        let renewed = if node.reattestable {
+            self.attest().await
+        } else {
+            self.renew_by_svid(&node).await
+        };
         telemetry::renewal("agent", renewed.is_ok());
         let Err(error) = renewed else { return Ok(()) };
         if matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
@@ -235,9 +303,17 @@ impl Link {
         let channel = self.channel().await?;
         let svid = attest::renew(channel, Arc::clone(&key), &self.settings.trust_domain).await?;
         if svid.id() != node.svid.id() {
-            return Err(LinkError::protocol("RenewAgent", format!("the new SVID is for {}", svid.id())));
+            return Err(LinkError::protocol(
+                "RenewAgent",
+                format!("the new SVID is for {}", svid.id()),
+            ));
         }
-        self.adopt_node(NodeIdentity { svid: Arc::new(svid), key, reattestable: false }).await
+        self.adopt_node(NodeIdentity {
+            svid: Arc::new(svid),
+            key,
+            reattestable: false,
+        })
+        .await
     }
 
     /// The key to ask with, on disk since before this returns.
@@ -275,8 +351,9 @@ impl Link {
         let trust_domain = &self.settings.trust_domain;
         let expect = Expect::Exactly(SpiffeId::server(trust_domain));
         let identity = show_svid.then(|| self.identity.clone());
-        let tls = landfast_tls::client_config(expect, self.bundles.clone(), identity, Arc::clone(&self.clock))
-            .map_err(|error| LinkError::protocol("TLS", error_chain(&error)))?;
+        let tls =
+            landfast_tls::client_config(expect, self.bundles.clone(), identity, Arc::clone(&self.clock))
+                .map_err(|error| LinkError::protocol("TLS", error_chain(&error)))?;
         let dialled = self.settings.dialler.dial(&tls).await.map_err(LinkError::Dial)?;
         let address = dialled.address.clone();
         let channel = channel_over(dialled, trust_domain).await?;
@@ -297,7 +374,10 @@ impl Link {
         if repeated {
             tracing::debug!(error = text, "still no success with the server");
         } else {
-            tracing::warn!(error = text, "no success with the server; what is held stays valid and is served");
+            tracing::warn!(
+                error = text,
+                "no success with the server; what is held stays valid and is served"
+            );
         }
         if !error.server_answered() {
             self.channel.send_replace(None);
@@ -313,7 +393,11 @@ impl Link {
             status.reachable = status.reachable && error.server_answered();
             status.last_error = text;
             if status.phase != Phase::Banned {
-                status.phase = if banned { Phase::Banned } else { status.phase_after_failure() };
+                status.phase = if banned {
+                    Phase::Banned
+                } else {
+                    status.phase_after_failure()
+                };
             }
         });
         (self.status.borrow().phase == Phase::Banned).then_some(BANNED_RETRY)
@@ -321,7 +405,9 @@ impl Link {
 
     /// The one case in which keys are destroyed. The process lives on and asks now and then: a ban can be lifted.
     async fn banned(&mut self) {
-        tracing::error!("the server has banned this node: nothing is served any more and its keys are destroyed");
+        tracing::error!(
+            "the server has banned this node: nothing is served any more and its keys are destroyed"
+        );
         self.keeper.tell(Event::Banned).await;
         self.known.clear();
         self.channel.send_replace(None);
@@ -329,9 +415,14 @@ impl Link {
         self.node = None;
         self.status.send_modify(LinkStatus::forget_node);
         let files = Arc::clone(&self.files);
-        let destroyed = blocking(move || files.destroy_keys()).await.and_then(|done| done.map_err(LinkError::from));
+        let destroyed = blocking(move || files.destroy_keys())
+            .await
+            .and_then(|done| done.map_err(LinkError::from));
         if let Err(error) = destroyed {
-            tracing::error!(error = error_chain(&error), "the node's keys could not be removed from disk");
+            tracing::error!(
+                error = error_chain(&error),
+                "the node's keys could not be removed from disk"
+            );
         }
     }
 
@@ -381,7 +472,9 @@ async fn channel_over(dialled: dial::Dialled, trust_domain: &TrustDomain) -> Res
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_cause| LinkError::Stopping)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_cause| LinkError::Stopping)
 }
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);

@@ -51,7 +51,11 @@ fn run(path: &Path) -> ExitCode {
     };
     log::init(&config.log_level, config.log_format);
     // Two threads: the machine's other programs are why it is there.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),
         Err(error) => fail(&error, "the system may be out of threads"),
@@ -60,7 +64,10 @@ fn run(path: &Path) -> ExitCode {
 
 async fn serve(config: AgentConfig) -> ExitCode {
     let tree = TaskTree::new();
-    let parts = AgentParts { metrics: config.http_listen.map(|_| landfast_daemon::Metrics::install()), ..AgentParts::default() };
+    let parts = AgentParts {
+        metrics: config.http_listen.map(|_| landfast_daemon::Metrics::install()),
+        ..AgentParts::default()
+    };
     let handle = match Agent::start(config, parts, &tree.handle()).await {
         Ok(handle) => handle,
         Err(error) => return fail(&error, "nothing was changed; mend it and start again"),

@@ -94,13 +94,22 @@ pub(crate) struct NodeFiles {
 
 impl NodeFiles {
     pub(crate) fn open(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, PersistError> {
-        let store = Store::open(dir).map_err(|source| PersistError::Store { path: dir.to_owned(), source })?;
-        Ok(Self { store, dir: dir.to_owned(), trust_domain: trust_domain.clone() })
+        let store = Store::open(dir).map_err(|source| PersistError::Store {
+            path: dir.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            store,
+            dir: dir.to_owned(),
+            trust_domain: trust_domain.clone(),
+        })
     }
 
     /// The identity this node had when it last ran.
     pub(crate) fn identity(&self) -> Result<Option<NodeIdentity>, PersistError> {
-        let Some(bytes) = self.read(IDENTITY)? else { return Ok(None) };
+        let Some(bytes) = self.read(IDENTITY)? else {
+            return Ok(None);
+        };
         let file: IdentityFile = self.parse(IDENTITY, &bytes)?;
         if file.trust_domain != self.trust_domain.as_str() {
             return Err(PersistError::OtherTrustDomain {
@@ -110,13 +119,18 @@ impl NodeFiles {
             });
         }
         let key = self.key(IDENTITY, Zeroizing::new(file.key))?;
-        let chain = parse_chain_pem(&file.chain).map_err(|_cause| self.damaged(IDENTITY, "the certificate chain cannot be read"))?;
+        let chain = parse_chain_pem(&file.chain)
+            .map_err(|_cause| self.damaged(IDENTITY, "the certificate chain cannot be read"))?;
         let svid = X509Svid::new(chain, Arc::clone(&key))
             .map_err(|_cause| self.damaged(IDENTITY, "certificate and key do not make an SVID together"))?;
         if svid.id().trust_domain() != &self.trust_domain || !svid.id().is_agent() {
             return Err(self.damaged(IDENTITY, "the certificate is not an agent's of this trust domain"));
         }
-        Ok(Some(NodeIdentity { svid: Arc::new(svid), key, reattestable: file.reattestable }))
+        Ok(Some(NodeIdentity {
+            svid: Arc::new(svid),
+            key,
+            reattestable: file.reattestable,
+        }))
     }
 
     pub(crate) fn save_identity(&self, node: &NodeIdentity) -> Result<(), PersistError> {
@@ -134,7 +148,10 @@ impl NodeFiles {
     }
 
     /// The key to ask for an SVID with: the one of an unanswered request, or a new one. On disk when this returns.
-    pub(crate) fn pending_key(&self, current: Option<&NodeIdentity>) -> Result<Arc<PrivateKey>, PersistError> {
+    pub(crate) fn pending_key(
+        &self,
+        current: Option<&NodeIdentity>,
+    ) -> Result<Arc<PrivateKey>, PersistError> {
         if let Some(bytes) = self.read(PENDING)? {
             let file: PendingFile = self.parse(PENDING, &bytes)?;
             let key = self.key(PENDING, Zeroizing::new(file.key))?;
@@ -144,7 +161,10 @@ impl NodeFiles {
             }
         }
         let key = PrivateKey::generate().map_err(PersistError::Key)?;
-        let mut file = PendingFile { version: VERSION, key: BASE64.encode(key.as_pkcs8_der()) };
+        let mut file = PendingFile {
+            version: VERSION,
+            key: BASE64.encode(key.as_pkcs8_der()),
+        };
         let saved = self.write(PENDING, &file);
         zeroize::Zeroize::zeroize(&mut file.key);
         saved.map(|()| Arc::new(key))
@@ -159,7 +179,9 @@ impl NodeFiles {
     /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is
     /// how a node that slept through a change of authorities is helped.
     pub(crate) fn bundle(&self, bootstrap: &str) -> Result<Option<Bundle>, PersistError> {
-        let Some(bytes) = self.read(BUNDLE)? else { return Ok(None) };
+        let Some(bytes) = self.read(BUNDLE)? else {
+            return Ok(None);
+        };
         let file: BundleFile = self.parse(BUNDLE, &bytes)?;
         if file.bootstrap != bootstrap {
             return Ok(None);
@@ -173,43 +195,74 @@ impl NodeFiles {
     pub(crate) fn save_bundle(&self, bundle: &Bundle, bootstrap: &str) -> Result<(), PersistError> {
         let jwks = serde_json::from_str(&bundle.to_jwks())
             .map_err(|_cause| self.damaged(BUNDLE, "the new bundle does not serialise"))?;
-        let file = BundleFile { version: VERSION, bootstrap: bootstrap.to_owned(), sequence: bundle.sequence(), jwks };
+        let file = BundleFile {
+            version: VERSION,
+            bootstrap: bootstrap.to_owned(),
+            sequence: bundle.sequence(),
+            jwks,
+        };
         self.write(BUNDLE, &file)
     }
 
     fn key(&self, name: &str, base64: Zeroizing<String>) -> Result<Arc<PrivateKey>, PersistError> {
-        let der = BASE64.decode(base64.as_bytes()).map_err(|_cause| self.damaged(name, "the key is not base64"))?;
-        let key = PrivateKey::from_pkcs8_der(der).map_err(|_cause| self.damaged(name, "the key is not a P-256 key"))?;
+        let der = BASE64
+            .decode(base64.as_bytes())
+            .map_err(|_cause| self.damaged(name, "the key is not base64"))?;
+        let key = PrivateKey::from_pkcs8_der(der)
+            .map_err(|_cause| self.damaged(name, "the key is not a P-256 key"))?;
         Ok(Arc::new(key))
     }
 
-    fn parse<T: for<'a> Deserialize<'a> + Versioned>(&self, name: &str, bytes: &[u8]) -> Result<T, PersistError> {
+    fn parse<T: for<'a> Deserialize<'a> + Versioned>(
+        &self,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<T, PersistError> {
         // The parser's message is left out: it may quote the key.
         let file: T = serde_json::from_slice(bytes).map_err(|error| {
             let place = format!("unreadable at line {}, column {}", error.line(), error.column());
             self.damaged(name, if bytes.is_empty() { "it is empty" } else { &place })
         })?;
         if file.version() != VERSION {
-            return Err(self.damaged(name, &format!("format {} is not known to this version", file.version())));
+            return Err(self.damaged(
+                name,
+                &format!("format {} is not known to this version", file.version()),
+            ));
         }
         Ok(file)
     }
 
     fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, PersistError> {
-        self.store.read(name).map_err(|source| PersistError::Store { path: self.dir.join(name), source })
+        self.store.read(name).map_err(|source| PersistError::Store {
+            path: self.dir.join(name),
+            source,
+        })
     }
 
     fn write<T: Serialize>(&self, name: &str, file: &T) -> Result<(), PersistError> {
-        let bytes = serde_json::to_vec(file).map(Zeroizing::new).map_err(|_cause| self.damaged(name, "it does not serialise"))?;
-        self.store.replace(name, &bytes).map_err(|source| PersistError::Store { path: self.dir.join(name), source })
+        let bytes = serde_json::to_vec(file)
+            .map(Zeroizing::new)
+            .map_err(|_cause| self.damaged(name, "it does not serialise"))?;
+        self.store
+            .replace(name, &bytes)
+            .map_err(|source| PersistError::Store {
+                path: self.dir.join(name),
+                source,
+            })
     }
 
     fn remove(&self, name: &str) -> Result<(), PersistError> {
-        self.store.remove(name).map_err(|source| PersistError::Store { path: self.dir.join(name), source })
+        self.store.remove(name).map_err(|source| PersistError::Store {
+            path: self.dir.join(name),
+            source,
+        })
     }
 
     fn damaged(&self, name: &str, what: &str) -> PersistError {
-        PersistError::Damaged { path: self.dir.join(name), what: what.to_owned() }
+        PersistError::Damaged {
+            path: self.dir.join(name),
+            what: what.to_owned(),
+        }
     }
 }
 

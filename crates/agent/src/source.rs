@@ -29,11 +29,23 @@ pub(crate) struct AgentSource {
 }
 
 impl AgentSource {
-    async fn token(&self, entry: Arc<Entry>, audience: &[String], bundle: Option<&Bundle>) -> Result<FetchedJwt, Refusal> {
+    async fn token(
+        &self,
+        entry: Arc<Entry>,
+        audience: &[String],
+        bundle: Option<&Bundle>,
+    ) -> Result<FetchedJwt, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), audience);
         let fetch = || fetch(self.link.clone(), Arc::clone(&entry), audience.to_vec());
-        let token = self.tokens.token(key, &entry.spiffe_id, bundle, || self.clock.now(), fetch).await?;
-        Ok(FetchedJwt { id: token.id, token: token.text.to_string(), hint: entry.hint.clone() })
+        let token = self
+            .tokens
+            .token(key, &entry.spiffe_id, bundle, || self.clock.now(), fetch)
+            .await?;
+        Ok(FetchedJwt {
+            id: token.id,
+            token: token.text.to_string(),
+            hint: entry.hint.clone(),
+        })
     }
 }
 
@@ -51,12 +63,17 @@ impl IdentitySource for AgentSource {
     ) -> Result<Vec<FetchedJwt>, SourceError> {
         check_audience(audience)?;
         let snapshot = self.views.snapshot();
-        let now = self.clock.now().ok_or_else(|| SourceError::Unavailable("no time of day".to_owned()))?;
+        let now = self
+            .clock
+            .now()
+            .ok_or_else(|| SourceError::Unavailable("no time of day".to_owned()))?;
         if snapshot.banned {
             return Err(SourceError::NoIdentity);
         }
         if snapshot.synced_at.is_none() {
-            return Err(SourceError::Unavailable("the agent has not reached its server yet".to_owned()));
+            return Err(SourceError::Unavailable(
+                "the agent has not reached its server yet".to_owned(),
+            ));
         }
         let mut entries = snapshot.entries.matching(selectors, now);
         entries.retain(|entry| id.is_none_or(|id| entry.spiffe_id == *id));
@@ -65,8 +82,14 @@ impl IdentitySource for AgentSource {
         }
         let bundle = snapshot.bundle.as_deref();
         // Collected first: a stream over a borrowing closure is not `Send` in the compiler's eyes.
-        let fetches: Vec<_> = entries.iter().map(|entry| self.token(Arc::clone(entry), audience, bundle)).collect();
-        let fetched: Vec<_> = futures_util::stream::iter(fetches).buffered(PARALLEL).collect().await;
+        let fetches: Vec<_> = entries
+            .iter()
+            .map(|entry| self.token(Arc::clone(entry), audience, bundle))
+            .collect();
+        let fetched: Vec<_> = futures_util::stream::iter(fetches)
+            .buffered(PARALLEL)
+            .collect()
+            .await;
         let mut tokens = Vec::with_capacity(fetched.len());
         for (entry, fetched) in entries.iter().zip(fetched) {
             match fetched {
@@ -79,7 +102,12 @@ impl IdentitySource for AgentSource {
         }
         // A ban or a removal while we waited.
         let after = self.views.snapshot();
-        let still = |entry: &Arc<Entry>| after.entries.get(&entry.id).is_some_and(|now| now.spiffe_id == entry.spiffe_id);
+        let still = |entry: &Arc<Entry>| {
+            after
+                .entries
+                .get(&entry.id)
+                .is_some_and(|now| now.spiffe_id == entry.spiffe_id)
+        };
         if after.banned || !entries.iter().all(still) {
             return Err(SourceError::NoIdentity);
         }
@@ -97,14 +125,19 @@ impl IdentitySource for AgentSource {
     fn validation_bundles(&self, selectors: &SelectorSet) -> BundleSet {
         let view = self.view(selectors);
         let view = view.borrow();
-        std::iter::once(&view.own_bundle).chain(&view.federated).map(|bundle| Bundle::clone(bundle)).collect()
+        std::iter::once(&view.own_bundle)
+            .chain(&view.federated)
+            .map(|bundle| Bundle::clone(bundle))
+            .collect()
     }
 }
 
 /// Asks the server. Does not borrow: it may outlive the first caller for the sake of the second.
 async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
     let channel = link.channel.borrow().clone();
-    let Some(channel) = channel else { return Err("the server cannot be reached".into()) };
+    let Some(channel) = channel else {
+        return Err("the server cannot be reached".into());
+    };
     let fetched = ask(channel, &entry, audience).await;
     telemetry::renewal("jwt", fetched.is_ok());
     fetched.map_err(|refusal| {
@@ -114,7 +147,10 @@ async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Re
 }
 
 async fn ask(channel: Channel, entry: &Entry, audience: Vec<String>) -> Result<Token, Refusal> {
-    let request = svid_api::NewJwtsvidRequest { entry_id: entry.id.to_string(), audience };
+    let request = svid_api::NewJwtsvidRequest {
+        entry_id: entry.id.to_string(),
+        audience,
+    };
     let mut client = svid_api::svid_client::SvidClient::new(channel);
     let answer = rpc::call("NewJWTSVID", client.new_jwtsvid(request)).await;
     let answer = answer.map_err(|error| Refusal::from(landfast_daemon::error_chain(&error)))?;
@@ -125,7 +161,12 @@ async fn ask(channel: Channel, entry: &Entry, audience: Vec<String>) -> Result<T
     if svid.issued_at == 0 || expires_at <= issued_at {
         return Err("NewJWTSVID: the token's times make no sense".into());
     }
-    Ok(Token { text: svid.token.into(), id: parsed.id().clone(), issued_at, expires_at })
+    Ok(Token {
+        text: svid.token.into(),
+        id: parsed.id().clone(),
+        issued_at,
+        expires_at,
+    })
 }
 
 /// Audiences become part of a cache key and of a token: their size is bounded.
@@ -134,7 +175,8 @@ fn check_audience(audience: &[String]) -> Result<(), SourceError> {
     if audience.is_empty() || audience.iter().any(String::is_empty) {
         return wrong("audience must be given");
     }
-    if audience.len() > MAX_AUDIENCES || audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCE_BYTES {
+    if audience.len() > MAX_AUDIENCES || audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCE_BYTES
+    {
         return wrong("too many or too long audiences");
     }
     Ok(())

@@ -10,16 +10,31 @@ use crate::link::status::LinkStatus;
 /// Describes every metric once, at start.
 pub(crate) fn describe() {
     use metrics::{describe_counter, describe_gauge};
-    describe_gauge!(SINCE_SYNC, "Seconds since the last round of synchronisation with the server; -1 before the first.");
-    describe_gauge!(LAST_SYNC, "Time of the last round of synchronisation, in seconds since 1970; 0 before the first.");
-    describe_gauge!(EARLIEST, "When the first of the workload X.509-SVIDs expires, in seconds since 1970; 0 without any.");
-    describe_gauge!(AGENT_EXPIRY, "When the node's own SVID expires, in seconds since 1970; 0 without one.");
+    describe_gauge!(
+        SINCE_SYNC,
+        "Seconds since the last round of synchronisation with the server; -1 before the first."
+    );
+    describe_gauge!(
+        LAST_SYNC,
+        "Time of the last round of synchronisation, in seconds since 1970; 0 before the first."
+    );
+    describe_gauge!(
+        EARLIEST,
+        "When the first of the workload X.509-SVIDs expires, in seconds since 1970; 0 without any."
+    );
+    describe_gauge!(
+        AGENT_EXPIRY,
+        "When the node's own SVID expires, in seconds since 1970; 0 without one."
+    );
     describe_gauge!(REACHABLE, "1 while the server answers.");
     describe_gauge!(BANNED, "1 when the server has banned this node.");
     describe_gauge!(ENTRIES, "Entries registered for this node.");
     describe_gauge!(SVIDS, "Workload X.509-SVIDs that are held and valid.");
     describe_gauge!(TOKENS, "JWT-SVIDs in the cache.");
-    describe_counter!(RENEWALS, "SVIDs asked for, by kind (x509, jwt, agent) and result (ok, failed).");
+    describe_counter!(
+        RENEWALS,
+        "SVIDs asked for, by kind (x509, jwt, agent) and result (ok, failed)."
+    );
     describe_counter!(NODE_ATTESTATIONS, "Attestations of this node, by result.");
     describe_counter!(ATTESTATIONS, "Attestations of workloads, by result.");
 }
@@ -41,8 +56,16 @@ pub(crate) fn workload_attestation(ok: bool) {
 
 /// What the keeper holds.
 pub(crate) fn held(snapshot: &Snapshot, now: UnixTime) {
-    let valid = || snapshot.entries.iter().filter_map(|entry| snapshot.svid(entry, now));
-    let earliest = valid().map(|held| held.svid.not_after().as_secs()).min().unwrap_or(0);
+    let valid = || {
+        snapshot
+            .entries
+            .iter()
+            .filter_map(|entry| snapshot.svid(entry, now))
+    };
+    let earliest = valid()
+        .map(|held| held.svid.not_after().as_secs())
+        .min()
+        .unwrap_or(0);
     metrics::gauge!(EARLIEST).set(earliest as f64);
     metrics::gauge!(SVIDS).set(valid().count() as f64);
     metrics::gauge!(ENTRIES).set(snapshot.entries.len() as f64);
@@ -54,7 +77,10 @@ pub(crate) fn link(status: &LinkStatus, now: Option<UnixTime>) {
     metrics::gauge!(REACHABLE).set(f64::from(u8::from(status.reachable)));
     metrics::gauge!(AGENT_EXPIRY).set(status.agent_not_after.map_or(0, UnixTime::as_secs) as f64);
     metrics::gauge!(LAST_SYNC).set(status.last_sync.map_or(0, UnixTime::as_secs) as f64);
-    let since = status.last_sync.zip(now).map(|(last, now)| now.since(last).as_secs_f64());
+    let since = status
+        .last_sync
+        .zip(now)
+        .map(|(last, now)| now.since(last).as_secs_f64());
     metrics::gauge!(SINCE_SYNC).set(since.unwrap_or(-1.0));
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use landfast_identity::issue::{self, AuthorityParams, LeafParams};
 use landfast_identity::{
-    Bundle, Certificate, PrivateKey, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime, X509Authority,
-    X509Svid,
+    Bundle, Certificate, PrivateKey, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
+    X509Authority, X509Svid,
 };
 use landfast_lifecycle::{Clock, SharedClock};
 
@@ -70,17 +70,38 @@ impl Ca {
             not_before,
             not_after: not_before.saturating_add(Duration::from_secs(3_155_760_000)),
         };
-        Self { certificate: issue::self_signed_authority(&params, &key).unwrap(), key }
+        Self {
+            certificate: issue::self_signed_authority(&params, &key).unwrap(),
+            key,
+        }
     }
 
     pub(crate) fn bundle(&self) -> Bundle {
-        let authority = X509Authority { certificate: self.certificate.clone(), tainted: false };
-        Bundle::new(self.certificate.spiffe_id().unwrap().trust_domain().clone()).with_x509_authorities(vec![authority]).unwrap()
+        let authority = X509Authority {
+            certificate: self.certificate.clone(),
+            tainted: false,
+        };
+        Bundle::new(self.certificate.spiffe_id().unwrap().trust_domain().clone())
+            .with_x509_authorities(vec![authority])
+            .unwrap()
     }
 
-    pub(crate) fn sign(&self, id: &SpiffeId, key: &PublicKey, not_before: UnixTime, not_after: UnixTime) -> Certificate {
+    pub(crate) fn sign(
+        &self,
+        id: &SpiffeId,
+        key: &PublicKey,
+        not_before: UnixTime,
+        not_after: UnixTime,
+    ) -> Certificate {
         let serial = issue::random_serial().unwrap();
-        let params = LeafParams { id, public_key: key, dns_names: &[], serial, not_before, not_after };
+        let params = LeafParams {
+            id,
+            public_key: key,
+            dns_names: &[],
+            serial,
+            not_before,
+            not_after,
+        };
         issue::leaf(&params, &self.certificate, &self.key).unwrap()
     }
 
@@ -90,8 +111,22 @@ impl Ca {
         Arc::new(X509Svid::new(vec![leaf], key).unwrap())
     }
 
-    pub(crate) fn jwt(&self, id: &SpiffeId, audience: &[String], kid: &str, iat: UnixTime, exp: UnixTime) -> String {
-        let claims = landfast_identity::jwt::JwtParams { sub: id, aud: audience, exp, iat, iss: None, jti: None };
+    pub(crate) fn jwt(
+        &self,
+        id: &SpiffeId,
+        audience: &[String],
+        kid: &str,
+        iat: UnixTime,
+        exp: UnixTime,
+    ) -> String {
+        let claims = landfast_identity::jwt::JwtParams {
+            sub: id,
+            aud: audience,
+            exp,
+            iat,
+            iss: None,
+            jti: None,
+        };
         landfast_identity::jwt::sign(&claims, kid, &self.key).unwrap()
     }
 
@@ -140,5 +175,7 @@ pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never happened: {what}"));
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never happened: {what}"));
 }

@@ -37,7 +37,10 @@ pub(crate) struct Asked<'a> {
 /// Explains.
 pub(crate) fn explain(asked: &Asked<'_>, snapshot: &Snapshot) -> Explanation {
     let matching = snapshot.entries.matching(asked.selectors, asked.now);
-    let matches: Vec<Compared> = matching.iter().map(|entry| compare(entry, asked.selectors)).collect();
+    let matches: Vec<Compared> = matching
+        .iter()
+        .map(|entry| compare(entry, asked.selectors))
+        .collect();
     let mut nearest: Vec<Compared> = snapshot
         .entries
         .iter()
@@ -49,12 +52,19 @@ pub(crate) fn explain(asked: &Asked<'_>, snapshot: &Snapshot) -> Explanation {
     });
     nearest.truncate(NEAREST);
     let (advice, command) = advise(asked, snapshot, &matching, nearest.first());
-    Explanation { matches, nearest, advice, command }
+    Explanation {
+        matches,
+        nearest,
+        advice,
+        command,
+    }
 }
 
 fn compare(entry: &Entry, selectors: &SelectorSet) -> Compared {
-    let (matched, missing): (Vec<&Selector>, Vec<&Selector>) =
-        entry.selectors.iter().partition(|selector| selectors.contains(selector));
+    let (matched, missing): (Vec<&Selector>, Vec<&Selector>) = entry
+        .selectors
+        .iter()
+        .partition(|selector| selectors.contains(selector));
     Compared {
         entry_id: entry.id.to_string(),
         spiffe_id: entry.spiffe_id.to_string(),
@@ -72,7 +82,10 @@ fn advise(
     if snapshot.banned {
         let agent = asked.agent_id.map(ToString::to_string).unwrap_or_default();
         let advice = "The server has banned this node, so no process on it gets an identity. Lift the ban by evicting the agent, then let the node attest again.";
-        return (advice.to_owned(), format!("landfast agent evict {agent}").trim_end().to_owned());
+        return (
+            advice.to_owned(),
+            format!("landfast agent evict {agent}").trim_end().to_owned(),
+        );
     }
     if snapshot.synced_at.is_none() {
         let advice = "The agent has not heard from its server since it started, so it knows no entries yet. See what keeps it from the server.";
@@ -86,9 +99,15 @@ fn advise(
             .collect();
         if waiting.is_empty() {
             let ids: Vec<&str> = matching.iter().map(|entry| entry.spiffe_id.as_str()).collect();
-            return (format!("The process is entitled to {} and gets it now.", ids.join(", ")), String::new());
+            return (
+                format!("The process is entitled to {} and gets it now.", ids.join(", ")),
+                String::new(),
+            );
         }
-        let advice = format!("The process is entitled to {}, but the agent holds no valid SVID for it.", waiting.join(", "));
+        let advice = format!(
+            "The process is entitled to {}, but the agent holds no valid SVID for it.",
+            waiting.join(", ")
+        );
         return (advice, "landfast agent status".to_owned());
     }
     let Some(nearest) = nearest else {
@@ -97,7 +116,14 @@ fn advise(
             n => format!("None of the {n} entries of this node has a selector in common with the process."),
         };
         let path = format!("/workload/{}", workload_name(asked.executable));
-        return (advice, create_command(asked, &format!("spiffe://{}{path}", asked.trust_domain), &own_selectors(asked)));
+        return (
+            advice,
+            create_command(
+                asked,
+                &format!("spiffe://{}{path}", asked.trust_domain),
+                &own_selectors(asked),
+            ),
+        );
     };
     let instead = instead_of(&nearest.missing, asked.selectors);
     let advice = format!(
@@ -105,7 +131,11 @@ fn advise(
         nearest.entry_id,
         nearest.spiffe_id,
         nearest.missing.join(" and "),
-        if instead.is_empty() { "the process has nothing of that kind".to_owned() } else { format!("the process has {}", instead.join(" and ")) }
+        if instead.is_empty() {
+            "the process has nothing of that kind".to_owned()
+        } else {
+            format!("the process has {}", instead.join(" and "))
+        }
     );
     let mut selectors = nearest.matched.clone();
     selectors.extend(instead);
@@ -118,7 +148,10 @@ fn instead_of(missing: &[String], selectors: &SelectorSet) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for wanted in missing {
         let prefix = prefix(wanted);
-        let has = selectors.iter().map(ToString::to_string).find(|has| has.starts_with(&prefix));
+        let has = selectors
+            .iter()
+            .map(ToString::to_string)
+            .find(|has| has.starts_with(&prefix));
         found.extend(has.filter(|has| !found.contains(has)));
     }
     found
@@ -127,11 +160,14 @@ fn instead_of(missing: &[String], selectors: &SelectorSet) -> Vec<String> {
 /// The selectors an entry made for this process should have: who runs it, and what it is.
 fn own_selectors(asked: &Asked<'_>) -> Vec<String> {
     let all = asked.selectors.iter().map(ToString::to_string);
-    all.filter(|text| text.starts_with("unix:uid:") || text.starts_with("unix:path:")).collect()
+    all.filter(|text| text.starts_with("unix:uid:") || text.starts_with("unix:path:"))
+        .collect()
 }
 
 fn create_command(asked: &Asked<'_>, spiffe_id: &str, selectors: &[String]) -> String {
-    let parent = asked.agent_id.map_or_else(|| "AGENT_ID".to_owned(), ToString::to_string);
+    let parent = asked
+        .agent_id
+        .map_or_else(|| "AGENT_ID".to_owned(), ToString::to_string);
     let mut command = format!("landfast entry create --spiffe-id {spiffe_id} --parent-id {parent}");
     for selector in selectors {
         command.push_str(" --selector ");
@@ -143,13 +179,30 @@ fn create_command(asked: &Asked<'_>, spiffe_id: &str, selectors: &[String]) -> S
 /// For a shell. A path may hold anything, and this line is made to be pasted.
 fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-=@%+,".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 fn workload_name(executable: &str) -> String {
     let name = executable.rsplit('/').next().unwrap_or_default();
-    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-    if name.is_empty() || name == "." || name == ".." { "NAME".to_owned() } else { name }
+    let name: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    if name.is_empty() || name == "." || name == ".." {
+        "NAME".to_owned()
+    } else {
+        name
+    }
 }
 
 const NEAREST: usize = 5;

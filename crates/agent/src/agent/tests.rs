@@ -1,0 +1,261 @@
+//! The agent whole: sockets, a workload, the admin socket, against a scripted server.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use hyper_util::rt::TokioIo;
+use landfast_daemon::TaskTree;
+use landfast_proto::landfast::agent::v1 as api;
+use landfast_proto::landfast::agent::v1::agent_admin_client::AgentAdminClient;
+use landfast_workload_api::client::WorkloadClient;
+use tonic::transport::{Channel, Endpoint};
+
+use super::*;
+use crate::config::{Evidence, TokenSource};
+use crate::testing::fake_server::{FakeServer, wire_entry};
+use crate::testing::{Ca, td, until};
+
+struct World {
+    server: FakeServer,
+    dir: tempfile::TempDir,
+    tree: TaskTree,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = FakeServer::start().await;
+        let mine = format!("unix:uid:{}", nix::unistd::geteuid());
+        server.script().entries = vec![
+            wire_entry("a", "/collector", &[&mine]),
+            wire_entry("b", "/other", &["unix:uid:4242424"]),
+        ];
+        Self {
+            server,
+            dir: tempfile::tempdir().unwrap(),
+            tree: TaskTree::new(),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+    fn config(&self) -> AgentConfig {
+        let dir = self.dir.path();
+        let bundle = dir.join("bundle.pem");
+        std::fs::write(&bundle, self.server.ca().bundle().to_pem()).unwrap();
+        let text = format!(
+            "trust_domain = \"plant.test\"\nserver = [\"{}\"]\ndata_dir = \"{dir}/data\"\ntrust_bundle = \"{}\"\n\
+             socket = \"{dir}/public/api.sock\"\nadmin_socket = \"{dir}/private/admin.sock\"\n\
+             [attestation]\nmethod = \"join_token\"\ntoken = \"t\"\n[sync]\ninterval = \"100ms\"\n",
+            self.server.address,
+            bundle.display(),
+            dir = dir.display(),
+        );
+        let file = dir.join("agent.toml");
+        std::fs::write(&file, text).unwrap();
+        AgentConfig::load(&file).unwrap()
+    }
+
+    async fn start(&self) -> AgentHandle {
+        Agent::start(self.config(), AgentParts::default(), &self.tree.handle())
+            .await
+            .unwrap()
+    }
+
+    async fn refused(&self, config: AgentConfig) -> String {
+        let error = Agent::start(config, AgentParts::default(), &self.tree.handle())
+            .await
+            .err()
+            .expect("it must not start");
+        landfast_daemon::error_chain(&error)
+    }
+
+    async fn stop(self) {
+        self.tree
+            .join_with_deadline(Duration::from_secs(10))
+            .await
+            .unwrap();
+    }
+}
+
+async fn admin(handle: &AgentHandle) -> AgentAdminClient<Channel> {
+    let path = handle.admin_socket().to_owned();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    AgentAdminClient::new(
+        Endpoint::from_static("http://admin")
+            .connect_with_connector(connector)
+            .await
+            .unwrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_gets_its_identities_and_the_operator_sees_them() {
+    let world = World::new().await;
+    let handle = world.start().await;
+    handle.ready().await;
+    let mut client = WorkloadClient::connect(handle.socket().to_str().unwrap())
+        .await
+        .unwrap();
+    let fetched = client.fetch_x509().await.unwrap();
+    let ids: Vec<_> = fetched.svids.iter().map(|svid| svid.id().to_string()).collect();
+    assert_eq!(ids, ["spiffe://plant.test/collector"]);
+    let tokens = client.fetch_jwt(&["receiver".to_owned()], None).await.unwrap();
+    assert_eq!(tokens.len(), 1);
+    client.fetch_jwt(&["receiver".to_owned()], None).await.unwrap();
+    assert_eq!(
+        world.server.calls("NewJWTSVID"),
+        1,
+        "the second came from the cache"
+    );
+
+    let mut admin = admin(&handle).await;
+    let status = admin
+        .get_status(api::GetStatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (status.state.as_str(), status.trust_domain.as_str()),
+        ("serving", "plant.test")
+    );
+    assert_eq!(
+        status.agent_id,
+        "spiffe://plant.test/spire/agent/join_token/node-1"
+    );
+    assert!(
+        status.server_reachable && status.last_sync > 0 && status.agent_svid_not_after > status.last_sync
+    );
+    assert_eq!(status.server_address, world.server.address.to_string());
+    assert_eq!(status.identities.len(), 2);
+    assert!(
+        status
+            .identities
+            .iter()
+            .all(|identity| identity.not_after > 0 && identity.renew_at > 0)
+    );
+    assert_eq!((status.connections, status.processes), (1, 1));
+
+    let pid = std::process::id().cast_signed();
+    let why = admin.why(api::WhyRequest { pid }).await.unwrap().into_inner();
+    assert_eq!(why.matches.len(), 1);
+    assert!(why.advice.contains("gets it now"), "{}", why.advice);
+    assert_eq!(why.executable, std::env::current_exe().unwrap().to_str().unwrap());
+    let nobody = admin.why(api::WhyRequest { pid: 0 }).await.unwrap_err();
+    assert_eq!(nobody.code(), tonic::Code::InvalidArgument);
+    let gone = admin.why(api::WhyRequest { pid: i32::MAX }).await.unwrap_err();
+    assert_eq!(gone.code(), tonic::Code::NotFound);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sockets_open_at_once_while_the_server_is_away() {
+    let world = World::new().await;
+    world.server.stop();
+    let handle = world.start().await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(handle.socket()), 0o777);
+    assert_eq!(mode(handle.admin_socket()), 0o600);
+    let mut admin = admin(&handle).await;
+    let status = admin
+        .get_status(api::GetStatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(status.last_sync, 0);
+    assert!(
+        matches!(status.state.as_str(), "starting" | "attesting"),
+        "{}",
+        status.state
+    );
+    assert!(!handle.health.borrow().ready);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ban_makes_the_agent_unready_and_it_lives_on() {
+    let world = World::new().await;
+    let handle = world.start().await;
+    handle.ready().await;
+    world.server.script().deny = Some(4);
+    let health = handle.health.clone();
+    until("it is unready", || !health.borrow().ready).await;
+    assert!(health.borrow().reason.contains("banned"));
+    let mut client = WorkloadClient::connect(handle.socket().to_str().unwrap())
+        .await
+        .unwrap();
+    assert!(client.fetch_x509().await.is_err());
+    let mut admin = admin(&handle).await;
+    let status = admin
+        .get_status(api::GetStatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((status.state.as_str(), status.identities.len()), ("banned", 0));
+    assert!(
+        !world
+            .dir
+            .path()
+            .join("data")
+            .join(crate::persist::IDENTITY)
+            .exists()
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's own damage")]
+async fn what_is_wrong_on_this_machine_is_found_before_anything_starts() {
+    let world = World::new().await;
+    let missing = AgentConfig {
+        trust_bundle: "/nowhere/bundle".into(),
+        ..world.config()
+    };
+    assert!(world.refused(missing).await.contains("/nowhere/bundle"));
+    let no_token = Evidence::JoinToken(TokenSource::File("/nowhere/token".into()));
+    let no_token = AgentConfig {
+        attestation: no_token,
+        ..world.config()
+    };
+    assert!(world.refused(no_token).await.contains("/nowhere/token"));
+    let data = world.dir.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let identity = data.join(crate::persist::IDENTITY);
+    std::fs::write(&identity, b"").unwrap();
+    std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let damaged = world.refused(world.config()).await;
+    assert!(
+        damaged.contains(crate::persist::IDENTITY) && damaged.contains("it is empty"),
+        "{damaged}"
+    );
+    assert!(identity.exists(), "left for the operator");
+    assert!(
+        !world.dir.path().join("public/api.sock").exists(),
+        "no socket was opened"
+    );
+    assert_eq!(world.server.calls("AttestAgent"), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's own files")]
+async fn a_replaced_bootstrap_bundle_counts_more_than_the_one_kept() {
+    let world = World::new().await;
+    let config = world.config();
+    let state = NodeState::read(&config).unwrap();
+    let newer = Ca::new("two").bundle();
+    state.files.save_bundle(&newer, &state.bootstrap).unwrap();
+    drop(state);
+    let state = NodeState::read(&config).unwrap();
+    assert!(state.bundle.content_eq(&newer), "what the server gave last");
+    drop(state);
+    let mended = Ca::new("three").bundle();
+    std::fs::write(&config.trust_bundle, mended.to_pem()).unwrap();
+    assert!(
+        NodeState::read(&config).unwrap().bundle.content_eq(&mended),
+        "what the operator gave since"
+    );
+    assert_eq!(config.trust_domain, td());
+    world.stop().await;
+}

@@ -112,7 +112,9 @@ impl Digests {
         let deadline = Instant::now() + LONGEST_WAIT;
         let over = DigestError::OverBudget { uid };
         let turn = self.turn_of(uid);
-        let Ok(Ok(_turn)) = timeout_at(deadline, turn.acquire_owned()).await else { return Err(over) };
+        let Ok(Ok(_turn)) = timeout_at(deadline, turn.acquire_owned()).await else {
+            return Err(over);
+        };
         // Somebody of the same uid may have hashed it while we waited for our turn.
         if let Some(hex) = self.cached(&key) {
             return Ok(hex);
@@ -120,13 +122,17 @@ impl Digests {
         let wait = self.charge(uid, key.size, deadline).ok_or(over)?;
         tokio::time::sleep(wait).await;
         let over = DigestError::OverBudget { uid };
-        let Ok(Ok(thread)) = timeout_at(deadline, Arc::clone(&self.threads).acquire_owned()).await else { return Err(over) };
+        let Ok(Ok(thread)) = timeout_at(deadline, Arc::clone(&self.threads).acquire_owned()).await else {
+            return Err(over);
+        };
         let hashed = tokio::task::spawn_blocking(move || {
             let hashed = hash(file, key);
             drop(thread);
             hashed
         });
-        let hex = hashed.await.map_err(|error| DigestError::Read(std::io::Error::other(error)))??;
+        let hex = hashed
+            .await
+            .map_err(|error| DigestError::Read(std::io::Error::other(error)))??;
         self.remember(key, hex.clone());
         Ok(hex)
     }
@@ -141,7 +147,10 @@ impl Digests {
     fn remember(&self, key: FileKey, hex: String) {
         let mut known = lock(&self.known);
         if known.len() >= MAX_KNOWN
-            && let Some(oldest) = known.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key)
+            && let Some(oldest) = known
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(key, _)| *key)
         {
             known.remove(&oldest);
         }
@@ -157,9 +166,16 @@ impl Digests {
         if budgets.len() >= MAX_BUDGETS {
             let now = Instant::now();
             let full = self.limits.max_size as f64;
-            budgets.retain(|_, budget| budget.refilled(now, self.limits) < full || Arc::strong_count(&budget.turn) > 1);
+            budgets.retain(|_, budget| {
+                budget.refilled(now, self.limits) < full || Arc::strong_count(&budget.turn) > 1
+            });
         }
-        Arc::clone(&budgets.entry(uid).or_insert_with(|| Budget::full(self.limits)).turn)
+        Arc::clone(
+            &budgets
+                .entry(uid)
+                .or_insert_with(|| Budget::full(self.limits))
+                .turn,
+        )
     }
 
     /// Takes the bytes from the uid's budget, which may go below zero; answers how long to wait until it is paid.
@@ -181,7 +197,11 @@ impl Digests {
 impl Budget {
     /// A full budget is one program of the largest size.
     fn full(limits: HashLimits) -> Self {
-        Self { bytes: limits.max_size as f64, at: Instant::now(), turn: Arc::new(Semaphore::new(1)) }
+        Self {
+            bytes: limits.max_size as f64,
+            at: Instant::now(),
+            turn: Arc::new(Semaphore::new(1)),
+        }
     }
 
     fn refilled(&self, now: Instant, limits: HashLimits) -> f64 {
@@ -210,7 +230,12 @@ fn hash(mut file: File, before: FileKey) -> Result<String, DigestError> {
     if FileKey::new(&after) != before || read != before.size {
         return Err(DigestError::Changed);
     }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(context
+        .finish()
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

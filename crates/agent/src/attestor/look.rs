@@ -22,9 +22,17 @@ pub(crate) fn at(pid: i32) -> io::Result<Subject> {
     let status = files.status()?;
     let effective = |name| numbers(&status, name).nth(1);
     let (Some(uid), Some(gid)) = (effective("Uid:"), effective("Gid:")) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "its status has no user"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its status has no user",
+        ));
     };
-    Ok(Subject { pid, uid, gid, files: Box::new(files) })
+    Ok(Subject {
+        pid,
+        uid,
+        gid,
+        files: Box::new(files),
+    })
 }
 
 struct Folder(OwnedFd);
@@ -59,7 +67,9 @@ impl ProcFiles for Folder {
 
 fn numbers<'a>(status: &'a str, name: &'a str) -> impl Iterator<Item = u32> + 'a {
     let line = status.lines().find_map(move |line| line.strip_prefix(name));
-    line.unwrap_or_default().split_ascii_whitespace().filter_map(|word| word.parse().ok())
+    line.unwrap_or_default()
+        .split_ascii_whitespace()
+        .filter_map(|word| word.parse().ok())
 }
 
 /// 65,536 groups of ten digits fit.

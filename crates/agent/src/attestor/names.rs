@@ -47,12 +47,18 @@ impl Names {
     }
 
     pub(crate) fn with(service: Arc<dyn NameService>) -> Self {
-        Self { service, cache: Arc::default(), slots: Arc::new(Semaphore::new(MAX_WAITING)) }
+        Self {
+            service,
+            cache: Arc::default(),
+            slots: Arc::new(Semaphore::new(MAX_WAITING)),
+        }
     }
 
     /// Names of a user, a group and further groups, as far as they can be had in time.
     pub(crate) async fn look_up(&self, uid: u32, gid: u32, supplementary: Vec<u32>) -> Found {
-        let wanted = [Id::User(uid), Id::Group(gid)].into_iter().chain(supplementary.iter().copied().map(Id::Group));
+        let wanted = [Id::User(uid), Id::Group(gid)]
+            .into_iter()
+            .chain(supplementary.iter().copied().map(Id::Group));
         let now = Instant::now();
         let missing: Vec<Id> = {
             let cache = lock(&self.cache);
@@ -66,13 +72,18 @@ impl Names {
         Found {
             user: get(Id::User(uid)),
             group: get(Id::Group(gid)),
-            supplementary: supplementary.into_iter().filter_map(|gid| get(Id::Group(gid))).collect(),
+            supplementary: supplementary
+                .into_iter()
+                .filter_map(|gid| get(Id::Group(gid)))
+                .collect(),
         }
     }
 
     async fn fill(&self, missing: Vec<Id>) {
         // A thread that hangs in the name service keeps its slot; when all hang, names are left out at once.
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            return;
+        };
         let (service, cache) = (Arc::clone(&self.service), Arc::clone(&self.cache));
         let work = tokio::task::spawn_blocking(move || {
             for id in missing {
@@ -85,7 +96,9 @@ impl Names {
             drop(slot);
         });
         if timeout(DEADLINE, work).await.is_err() {
-            tracing::warn!("the name service did not answer in {DEADLINE:?}: user and group names are left out");
+            tracing::warn!(
+                "the name service did not answer in {DEADLINE:?}: user and group names are left out"
+            );
         }
     }
 }
@@ -99,7 +112,8 @@ impl Cache {
 
     fn put(&mut self, id: Id, name: Option<String>, now: Instant) {
         if self.0.len() >= MAX_CACHED {
-            self.0.retain(|_, (_, at)| now.saturating_duration_since(*at) < ABSENCE_KEPT);
+            self.0
+                .retain(|_, (_, at)| now.saturating_duration_since(*at) < ABSENCE_KEPT);
         }
         if self.0.len() >= MAX_CACHED {
             self.0.clear();
@@ -120,11 +134,17 @@ struct System;
 
 impl NameService for System {
     fn user(&self, uid: u32) -> Option<String> {
-        nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name)
+        nix::unistd::User::from_uid(uid.into())
+            .ok()
+            .flatten()
+            .map(|user| user.name)
     }
 
     fn group(&self, gid: u32) -> Option<String> {
-        nix::unistd::Group::from_gid(gid.into()).ok().flatten().map(|group| group.name)
+        nix::unistd::Group::from_gid(gid.into())
+            .ok()
+            .flatten()
+            .map(|group| group.name)
     }
 }
 

@@ -27,12 +27,22 @@ pub(crate) struct UnixAttestor {
 impl UnixAttestor {
     /// `views` tells whether any entry asks for the hash of a binary.
     pub(crate) fn new(limits: HashLimits, views: Views) -> Self {
-        Self { names: Names::system(), digests: Digests::new(limits), views, said_unreadable: AtomicBool::new(false) }
+        Self {
+            names: Names::system(),
+            digests: Digests::new(limits),
+            views,
+            said_unreadable: AtomicBool::new(false),
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn with_names(limits: HashLimits, views: Views, names: Names) -> Self {
-        Self { names, digests: Digests::new(limits), views, said_unreadable: AtomicBool::new(false) }
+        Self {
+            names,
+            digests: Digests::new(limits),
+            views,
+            said_unreadable: AtomicBool::new(false),
+        }
     }
 
     async fn users_and_groups(&self, subject: &Subject, groups: &BTreeSet<u32>, out: &mut Out) {
@@ -72,7 +82,9 @@ impl UnixAttestor {
             Ok(hex) => out.add("sha256", hex),
             Err(error) => {
                 tracing::warn!(
-                    pid = subject.pid, uid = subject.uid, error = landfast_daemon::error_chain(&error),
+                    pid = subject.pid,
+                    uid = subject.uid,
+                    error = landfast_daemon::error_chain(&error),
                     "the program is not hashed; its sha256 selector is left out"
                 );
             }
@@ -85,7 +97,8 @@ impl UnixAttestor {
             tracing::debug!(pid = subject.pid, error, "the program cannot be read");
         } else {
             tracing::warn!(
-                pid = subject.pid, error,
+                pid = subject.pid,
+                error,
                 "the program of a workload cannot be read: its path and sha256 selectors are left out (CAP_SYS_PTRACE gives them)"
             );
         }
@@ -96,7 +109,10 @@ impl UnixAttestor {
 impl SelectorSource for UnixAttestor {
     async fn selectors(&self, subject: &Subject) -> Result<Vec<Selector>, SourceFailure> {
         let groups = subject.files.groups();
-        let groups = groups.map_err(|error| SourceFailure { kind: KIND, what: landfast_daemon::error_chain(error.as_ref()) });
+        let groups = groups.map_err(|error| SourceFailure {
+            kind: KIND,
+            what: landfast_daemon::error_chain(error.as_ref()),
+        });
         let mut groups: BTreeSet<u32> = groups?.into_iter().collect();
         while groups.len() > MAX_GROUPS {
             groups.pop_last();
@@ -141,7 +157,9 @@ pub(crate) struct Missing {
 
 fn missing_in(status: &str) -> Missing {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let effective = effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
     let has = |bit: u32| effective >> bit & 1 == 1;
     let mut missing = Missing::default();
     if !has(CAP_DAC_READ_SEARCH) {

@@ -25,9 +25,17 @@ fn pem_and_jwks_are_told_apart_by_themselves() {
 #[test]
 fn what_is_no_bundle_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    for bad in ["", "{}", "{\"keys\":[]}", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+    for bad in [
+        "",
+        "{}",
+        "{\"keys\":[]}",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
         let error = Bootstrap::read(&write(&dir, bad), &td()).err().unwrap();
-        assert!(matches!(error, AgentError::TrustBundleContent { .. }), "{bad:?}: {error}");
+        assert!(
+            matches!(error, AgentError::TrustBundleContent { .. }),
+            "{bad:?}: {error}"
+        );
     }
     let missing = Bootstrap::read(&dir.path().join("none"), &td()).err().unwrap();
     assert!(matches!(missing, AgentError::TrustBundle { .. }));

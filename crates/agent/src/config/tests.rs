@@ -42,11 +42,23 @@ fn refused(result: Result<AgentConfig, ConfigError>, words: &[&str]) {
 fn a_minimal_file_has_the_documented_defaults() {
     let config = load(MINIMAL).unwrap();
     assert_eq!(config.socket, Path::new("/run/landfast/agent/public/api.sock"));
-    assert_eq!(config.admin_socket, Path::new("/run/landfast/agent/private/admin.sock"));
+    assert_eq!(
+        config.admin_socket,
+        Path::new("/run/landfast/agent/private/admin.sock")
+    );
     assert_eq!(config.sync_interval, Duration::from_secs(5));
     assert_eq!(config.retry_max, Duration::from_secs(60));
-    assert_eq!((config.limits.connections_per_process, config.limits.streams_per_process), (64, 256));
-    assert_eq!((config.limits.connections_per_uid, config.limits.streams_per_uid), (1024, 4096));
+    assert_eq!(
+        (
+            config.limits.connections_per_process,
+            config.limits.streams_per_process
+        ),
+        (64, 256)
+    );
+    assert_eq!(
+        (config.limits.connections_per_uid, config.limits.streams_per_uid),
+        (1024, 4096)
+    );
     assert_eq!(config.limits.connections_total, 8192);
     assert_eq!((config.max_hash_size, config.hash_rate), (512 << 20, 64 << 20));
     assert_eq!((config.log_level.as_str(), config.http_listen), ("info", None));
@@ -57,13 +69,36 @@ fn the_example_is_valid_and_its_comments_show_the_defaults() {
     let example = include_str!("../../../../examples/agent.toml");
     let shown = load(example).unwrap();
     // Every commented-out key that shows a default, switched on, changes nothing.
-    let keys = ["socket =", "admin_socket =", "interval", "retry_max", "connections_", "streams_", "handshake_timeout",
-        "max_message", "max_hash_size", "hash_rate", "level", "format"];
-    let switched: Vec<String> = example.lines().map(|line| {
-        let bare = line.strip_prefix("# ").filter(|bare| bare.contains(" = ") && keys.iter().any(|key| bare.starts_with(key)));
-        bare.unwrap_or(line).to_owned()
-    }).collect();
-    assert!(switched.iter().filter(|line| example.lines().all(|old| old != *line)).count() >= keys.len());
+    let keys = [
+        "socket =",
+        "admin_socket =",
+        "interval",
+        "retry_max",
+        "connections_",
+        "streams_",
+        "handshake_timeout",
+        "max_message",
+        "max_hash_size",
+        "hash_rate",
+        "level",
+        "format",
+    ];
+    let switched: Vec<String> = example
+        .lines()
+        .map(|line| {
+            let bare = line
+                .strip_prefix("# ")
+                .filter(|bare| bare.contains(" = ") && keys.iter().any(|key| bare.starts_with(key)));
+            bare.unwrap_or(line).to_owned()
+        })
+        .collect();
+    assert!(
+        switched
+            .iter()
+            .filter(|line| example.lines().all(|old| old != *line))
+            .count()
+            >= keys.len()
+    );
     let explicit = load(&switched.join("\n")).unwrap();
     assert_eq!(format!("{shown:?}"), format!("{explicit:?}"));
 }
@@ -77,22 +112,46 @@ fn unknown_keys_are_refused() {
 
 #[test]
 fn a_wrong_value_is_told_with_key_value_and_what_was_expected() {
-    refused(with("trust_domain = \"Plant!\""), &["trust_domain", "Plant!", "a trust domain name"]);
+    refused(
+        with("trust_domain = \"Plant!\""),
+        &["trust_domain", "Plant!", "a trust domain name"],
+    );
     refused(with("server = []"), &["server", "1 to 16 addresses"]);
     refused(with("server = [\"host\"]"), &["server", "host", "host:port"]);
-    refused(with("http_listen = \"localhost:1\""), &["http_listen", "localhost:1", "an IP address and a port"]);
-    refused(with("data_dir = \"here\""), &["data_dir", "here", "an absolute path"]);
-    refused(with("trust_bundle = \"b.pem\""), &["trust_bundle", "an absolute path"]);
+    refused(
+        with("http_listen = \"localhost:1\""),
+        &["http_listen", "localhost:1", "an IP address and a port"],
+    );
+    refused(
+        with("data_dir = \"here\""),
+        &["data_dir", "here", "an absolute path"],
+    );
+    refused(
+        with("trust_bundle = \"b.pem\""),
+        &["trust_bundle", "an absolute path"],
+    );
     let long = format!("socket = \"/{}\"", "s".repeat(107));
     refused(with(&long), &["socket", "107 bytes"]);
     refused(and("[sync]\ninterval = \"10ms\""), &["sync.interval", "100ms"]);
     refused(and("[sync]\nretry_max = \"2h\""), &["sync.retry_max"]);
-    refused(and("[limits]\nstreams_per_uid = 0"), &["limits.streams_per_uid", "at least 1"]);
-    refused(and("[limits]\nhandshake_timeout = \"2h\""), &["limits.handshake_timeout"]);
+    refused(
+        and("[limits]\nstreams_per_uid = 0"),
+        &["limits.streams_per_uid", "at least 1"],
+    );
+    refused(
+        and("[limits]\nhandshake_timeout = \"2h\""),
+        &["limits.handshake_timeout"],
+    );
     refused(and("[limits]\nmax_message = \"1GiB\""), &["limits.max_message"]);
     refused(and("[workload]\nhash_rate = \"1\""), &["workload.hash_rate"]);
-    refused(and("[log]\nlevel = \"loud\""), &["log.level", "loud", "error, warn, info, debug or trace"]);
-    refused(and("[log]\nformat = \"xml\""), &["log.format", "xml", "text or json"]);
+    refused(
+        and("[log]\nlevel = \"loud\""),
+        &["log.level", "loud", "error, warn, info, debug or trace"],
+    );
+    refused(
+        and("[log]\nformat = \"xml\""),
+        &["log.format", "xml", "text or json"],
+    );
 }
 
 #[test]
@@ -109,20 +168,47 @@ fn each_method_of_attestation_has_its_own_keys() {
         let head = MINIMAL.split("[attestation]").next().unwrap();
         load(&format!("{head}[attestation]\n{keys}"))
     };
-    assert!(matches!(attest("method=\"join_token\"\ntoken=\"abc\"").unwrap().attestation, Evidence::JoinToken(TokenSource::Inline(_))));
+    assert!(matches!(
+        attest("method=\"join_token\"\ntoken=\"abc\"")
+            .unwrap()
+            .attestation,
+        Evidence::JoinToken(TokenSource::Inline(_))
+    ));
     let pop = "method=\"x509pop\"\ncertificate=\"/c\"\nprivate_key=\"/k\"";
-    assert!(matches!(attest(pop).unwrap().attestation, Evidence::X509Pop { .. }));
-    refused(attest("method=\"tpm\""), &["attestation.method", "tpm", "join_token or x509pop"]);
-    refused(attest("method=\"join_token\""), &["attestation.token_file", "missing"]);
-    refused(attest("method=\"join_token\"\ntoken=\"a\"\ntoken_file=\"/t\""), &["either token or token_file"]);
-    refused(attest("method=\"join_token\"\ntoken=\"a\"\ncertificate=\"/c\""), &["attestation.certificate", "join_token"]);
-    refused(attest("method=\"x509pop\"\ncertificate=\"/c\""), &["attestation.private_key", "missing"]);
-    refused(attest(&format!("{pop}\ntoken=\"a\"")), &["attestation.token", "x509pop"]);
+    assert!(matches!(
+        attest(pop).unwrap().attestation,
+        Evidence::X509Pop { .. }
+    ));
+    refused(
+        attest("method=\"tpm\""),
+        &["attestation.method", "tpm", "join_token or x509pop"],
+    );
+    refused(
+        attest("method=\"join_token\""),
+        &["attestation.token_file", "missing"],
+    );
+    refused(
+        attest("method=\"join_token\"\ntoken=\"a\"\ntoken_file=\"/t\""),
+        &["either token or token_file"],
+    );
+    refused(
+        attest("method=\"join_token\"\ntoken=\"a\"\ncertificate=\"/c\""),
+        &["attestation.certificate", "join_token"],
+    );
+    refused(
+        attest("method=\"x509pop\"\ncertificate=\"/c\""),
+        &["attestation.private_key", "missing"],
+    );
+    refused(
+        attest(&format!("{pop}\ntoken=\"a\"")),
+        &["attestation.token", "x509pop"],
+    );
 }
 
 #[test]
 fn a_secret_in_a_wrong_place_is_not_repeated() {
-    let error = |result: Result<AgentConfig, ConfigError>| landfast_daemon::error_chain(&result.err().unwrap());
+    let error =
+        |result: Result<AgentConfig, ConfigError>| landfast_daemon::error_chain(&result.err().unwrap());
     assert!(!error(with("proxy = \"ftp://u:hunter2@p:1\"")).contains("hunter2"));
     let token = MINIMAL.replace("token_file = \"/etc/token\"", "token = \"hunter2 \"");
     assert!(!error(load(&token)).contains("hunter2"));
@@ -132,5 +218,8 @@ fn a_secret_in_a_wrong_place_is_not_repeated() {
 
 #[test]
 fn a_missing_file_is_named() {
-    refused(AgentConfig::load(Path::new("/nowhere/agent.toml")), &["/nowhere/agent.toml"]);
+    refused(
+        AgentConfig::load(Path::new("/nowhere/agent.toml")),
+        &["/nowhere/agent.toml"],
+    );
 }

@@ -21,7 +21,11 @@ fn parse(change: impl FnOnce(&mut types::Entry)) -> Result<Option<Entry>, EntryR
 fn a_whole_entry_is_taken_over() {
     let parsed = parse(|wire| {
         wire.hint = "h".to_owned();
-        wire.federates_with = vec!["b.test".to_owned(), "spiffe://a.test".to_owned(), "b.test".to_owned()];
+        wire.federates_with = vec![
+            "b.test".to_owned(),
+            "spiffe://a.test".to_owned(),
+            "b.test".to_owned(),
+        ];
         wire.expires_at = 7;
         wire.revision_number = 3;
         wire.created_at = 2;
@@ -32,7 +36,10 @@ fn a_whole_entry_is_taken_over() {
     let names: Vec<_> = parsed.federates_with.iter().map(TrustDomain::as_str).collect();
     assert_eq!(names, ["a.test", "b.test"]);
     assert_eq!(parsed.expires_at, Some(UnixTime::from_secs(7)));
-    assert_eq!((parsed.revision, parsed.created_at, parsed.hint.as_str()), (3, 2, "h"));
+    assert_eq!(
+        (parsed.revision, parsed.created_at, parsed.hint.as_str()),
+        (3, 2, "h")
+    );
 }
 
 #[test]
@@ -40,7 +47,10 @@ fn an_entry_that_breaks_a_rule_is_refused() {
     let long = "x".repeat(256);
     assert_eq!(parse(|wire| wire.id.clear()), Err(EntryRefusal::Id));
     assert_eq!(parse(|wire| wire.id = long.clone()), Err(EntryRefusal::Id));
-    assert!(matches!(parse(|wire| wire.spiffe_id = None), Err(EntryRefusal::SpiffeId(_))));
+    assert!(matches!(
+        parse(|wire| wire.spiffe_id = None),
+        Err(EntryRefusal::SpiffeId(_))
+    ));
     let path = |path: &str| {
         let path = path.to_owned();
         parse(move |wire| wire.spiffe_id.as_mut().unwrap().path = path)
@@ -50,14 +60,26 @@ fn an_entry_that_breaks_a_rule_is_refused() {
     }
     let foreign = parse(|wire| wire.spiffe_id.as_mut().unwrap().trust_domain = "other.test".to_owned());
     assert!(matches!(foreign, Err(EntryRefusal::SpiffeId(_))));
-    assert!(matches!(parse(|wire| wire.selectors.clear()), Err(EntryRefusal::Selectors(_))));
-    assert!(matches!(parse(|wire| wire.selectors[0].value.clear()), Err(EntryRefusal::Selectors(_))));
-    assert!(matches!(parse(|wire| wire.selectors[0].r#type = "a:b".to_owned()), Err(EntryRefusal::Selectors(_))));
+    assert!(matches!(
+        parse(|wire| wire.selectors.clear()),
+        Err(EntryRefusal::Selectors(_))
+    ));
+    assert!(matches!(
+        parse(|wire| wire.selectors[0].value.clear()),
+        Err(EntryRefusal::Selectors(_))
+    ));
+    assert!(matches!(
+        parse(|wire| wire.selectors[0].r#type = "a:b".to_owned()),
+        Err(EntryRefusal::Selectors(_))
+    ));
     let many = parse(|wire| wire.selectors = vec![wire.selectors[0].clone(); 257]);
     assert!(matches!(many, Err(EntryRefusal::Selectors(_))));
     let federated = parse(|wire| wire.federates_with = vec!["Not A Domain".to_owned()]);
     assert!(matches!(federated, Err(EntryRefusal::FederatesWith(_))));
-    assert!(matches!(parse(|wire| wire.hint = "h".repeat(1025)), Err(EntryRefusal::Hint(_))));
+    assert!(matches!(
+        parse(|wire| wire.hint = "h".repeat(1025)),
+        Err(EntryRefusal::Hint(_))
+    ));
 }
 
 #[test]
@@ -70,13 +92,20 @@ fn index(entries: Vec<Entry>) -> EntryIndex {
 }
 
 fn found(index: &EntryIndex, list: &[&str]) -> Vec<String> {
-    index.matching(&selectors(list), NOON).iter().map(|entry| entry.id.to_string()).collect()
+    index
+        .matching(&selectors(list), NOON)
+        .iter()
+        .map(|entry| entry.id.to_string())
+        .collect()
 }
 
 #[test]
 fn every_selector_of_an_entry_must_be_the_workloads() {
     let index = index(vec![entry("a", "/a", &["unix:uid:1", "unix:gid:2"])]);
-    assert_eq!(found(&index, &["unix:uid:1", "unix:gid:2", "unix:path:/x"]), ["a"]);
+    assert_eq!(
+        found(&index, &["unix:uid:1", "unix:gid:2", "unix:path:/x"]),
+        ["a"]
+    );
     assert!(found(&index, &["unix:uid:1"]).is_empty());
     assert!(found(&index, &["unix:gid:2", "unix:uid:2"]).is_empty());
     assert!(found(&index, &[]).is_empty());
@@ -84,7 +113,11 @@ fn every_selector_of_an_entry_must_be_the_workloads() {
 
 #[test]
 fn the_oldest_entry_comes_first_then_the_lowest_id() {
-    let mut list = vec![entry("c", "/c", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"]), entry("a", "/a", &["unix:uid:1"])];
+    let mut list = vec![
+        entry("c", "/c", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+        entry("a", "/a", &["unix:uid:1"]),
+    ];
     list[0].created_at = 5;
     list[1].created_at = 9;
     list[2].created_at = 9;
@@ -93,7 +126,11 @@ fn the_oldest_entry_comes_first_then_the_lowest_id() {
 
 #[test]
 fn of_entries_with_the_same_hint_only_the_oldest_is_served() {
-    let mut list = vec![entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"]), entry("c", "/c", &["unix:uid:1"])];
+    let mut list = vec![
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+        entry("c", "/c", &["unix:uid:1"]),
+    ];
     (list[0].hint, list[1].hint) = ("same".to_owned(), "same".to_owned());
     (list[0].created_at, list[1].created_at) = (7, 3);
     assert_eq!(found(&index(list.clone()), &["unix:uid:1"]), ["c", "b"]);

@@ -20,14 +20,28 @@ impl World {
     fn new() -> Self {
         let ca = Ca::new("one");
         let bundle = bundle(&ca, false);
-        Self { cache: JwtCache::default(), clock: StoppedClock::at(NOON), fetched: Arc::default(), ca, bundle }
+        Self {
+            cache: JwtCache::default(),
+            clock: StoppedClock::at(NOON),
+            fetched: Arc::default(),
+            ca,
+            bundle,
+        }
     }
 
     fn fresh(&self) -> Token {
         let now = self.clock.now().unwrap();
         let expires_at = now.saturating_add(std::time::Duration::from_secs(300));
-        let text = self.ca.jwt(&id("/a"), &["aud".to_owned()], "kid", now, expires_at).into();
-        Token { text, id: id("/a"), issued_at: now, expires_at }
+        let text = self
+            .ca
+            .jwt(&id("/a"), &["aud".to_owned()], "kid", now, expires_at)
+            .into();
+        Token {
+            text,
+            id: id("/a"),
+            issued_at: now,
+            expires_at,
+        }
     }
 
     async fn get(&self, audience: &[&str], answer: Result<Token, Refusal>) -> Result<Token, Refusal> {
@@ -38,7 +52,9 @@ impl World {
             answer
         };
         let key = Key::new("a".into(), &audience);
-        self.cache.token(key, &id("/a"), Some(&self.bundle), || self.clock.now(), fetch).await
+        self.cache
+            .token(key, &id("/a"), Some(&self.bundle), || self.clock.now(), fetch)
+            .await
     }
 
     fn fetched(&self) -> u32 {
@@ -47,7 +63,12 @@ impl World {
 }
 
 fn bundle(ca: &Ca, tainted: bool) -> Bundle {
-    let authority = JwtAuthority { key_id: "kid".to_owned(), public_key: ca.public_key(), expires_at: None, tainted };
+    let authority = JwtAuthority {
+        key_id: "kid".to_owned(),
+        public_key: ca.public_key(),
+        expires_at: None,
+        tainted,
+    };
     Bundle::new(td()).with_jwt_authorities(vec![authority]).unwrap()
 }
 
@@ -56,7 +77,13 @@ async fn a_token_is_kept_for_half_its_life_whatever_the_order_of_audiences() {
     let world = World::new();
     let first = world.get(&["a", "b"], Ok(world.fresh())).await.unwrap();
     world.clock.set(at(149));
-    assert_eq!(world.get(&["b", "a", "b"], Err("not asked".into())).await.unwrap(), first);
+    assert_eq!(
+        world
+            .get(&["b", "a", "b"], Err("not asked".into()))
+            .await
+            .unwrap(),
+        first
+    );
     assert_eq!(world.fetched(), 1);
     world.clock.set(at(150));
     let second = world.get(&["a", "b"], Ok(world.fresh())).await.unwrap();
@@ -83,7 +110,10 @@ async fn a_token_of_a_tainted_or_removed_key_is_not_served() {
     world.bundle = bundle(&world.ca, true);
     assert_eq!(world.get(&["a"], Err("away".into())).await, Err("away".into()));
     world.bundle = bundle(&world.ca, false);
-    assert!(world.get(&["a"], Err("away".into())).await.is_ok(), "the positive control");
+    assert!(
+        world.get(&["a"], Err("away".into())).await.is_ok(),
+        "the positive control"
+    );
     world.bundle = Bundle::new(td());
     assert_eq!(world.get(&["a"], Err("away".into())).await, Err("away".into()));
 }
@@ -91,9 +121,15 @@ async fn a_token_of_a_tainted_or_removed_key_is_not_served() {
 #[tokio::test]
 async fn a_token_of_another_id_or_expired_on_arrival_is_refused() {
     let world = World::new();
-    let foreign = Token { id: id("/b"), ..world.fresh() };
+    let foreign = Token {
+        id: id("/b"),
+        ..world.fresh()
+    };
     assert!(world.get(&["a"], Ok(foreign)).await.is_err());
-    let old = Token { expires_at: NOON, ..world.fresh() };
+    let old = Token {
+        expires_at: NOON,
+        ..world.fresh()
+    };
     assert!(world.get(&["a"], Ok(old)).await.is_err());
     assert_eq!(world.cache.len(), 0);
 }
@@ -111,7 +147,10 @@ async fn many_who_want_the_same_ask_once() {
             Ok(token)
         };
         let key = Key::new("a".into(), &["aud".to_owned()]);
-        world.cache.token(key, &id("/a"), None, || world.clock.now(), fetch).await
+        world
+            .cache
+            .token(key, &id("/a"), None, || world.clock.now(), fetch)
+            .await
     };
     let all = futures_util::future::join_all((0..50).map(|_| one()));
     let release = async {

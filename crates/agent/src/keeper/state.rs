@@ -71,9 +71,21 @@ pub(crate) struct Order {
 /// Facts worth a log line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Note {
-    RenewalFailed { spiffe_id: String, reason: String, valid_until: Option<UnixTime>, next: UnixTime },
-    Renewed { spiffe_id: String, serial: String, not_after: UnixTime },
-    Withdrawn { spiffe_id: String, reason: &'static str },
+    RenewalFailed {
+        spiffe_id: String,
+        reason: String,
+        valid_until: Option<UnixTime>,
+        next: UnixTime,
+    },
+    Renewed {
+        spiffe_id: String,
+        serial: String,
+        not_after: UnixTime,
+    },
+    Withdrawn {
+        spiffe_id: String,
+        reason: &'static str,
+    },
 }
 
 /// Everything there is to serve, as of one moment. Cheap to clone; never changes.
@@ -99,8 +111,14 @@ impl Snapshot {
 
     /// The next moment at which something in here begins or ceases to be served by itself.
     pub(crate) fn next_change(&self, now: UnixTime) -> Option<UnixTime> {
-        let svids = self.held.values().flat_map(|held| [held.svid.not_before(), held.svid.not_after()]);
-        svids.chain(self.entries.iter().filter_map(|entry| entry.expires_at)).filter(|at| *at > now).min()
+        let svids = self
+            .held
+            .values()
+            .flat_map(|held| [held.svid.not_before(), held.svid.not_after()]);
+        svids
+            .chain(self.entries.iter().filter_map(|entry| entry.expires_at))
+            .filter(|at| *at > now)
+            .min()
     }
 }
 
@@ -133,7 +151,8 @@ impl State {
             Event::Banned => self.forget(&mut actions),
             Event::Tick => false,
         };
-        let crossed = self.next_change.is_some_and(|at| at <= now) || self.last_seen.is_some_and(|seen| now < seen);
+        let crossed =
+            self.next_change.is_some_and(|at| at <= now) || self.last_seen.is_some_and(|seen| now < seen);
         self.last_seen = Some(now);
         if crossed {
             self.note_withdrawals(now, &mut actions);
@@ -154,7 +173,10 @@ impl State {
         state.synced_at = Some(now);
         state.banned = false;
         let same = synced.entries.len() == state.entries.len()
-            && synced.entries.iter().all(|entry| state.entries.get(&entry.id) == Some(entry));
+            && synced
+                .entries
+                .iter()
+                .all(|entry| state.entries.get(&entry.id) == Some(entry));
         if !same {
             let index = EntryIndex::new(synced.entries);
             for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
@@ -168,12 +190,19 @@ impl State {
             state.entries = Arc::new(index);
             changed = true;
         }
-        if !state.bundle.as_ref().is_some_and(|bundle| bundle.content_eq(&synced.bundle)) {
+        if !state
+            .bundle
+            .as_ref()
+            .is_some_and(|bundle| bundle.content_eq(&synced.bundle))
+        {
             state.bundle = Some(synced.bundle);
             changed = true;
         }
         let same_federated = state.federated.len() == synced.federated.len()
-            && synced.federated.iter().all(|(name, new)| state.federated.get(name).is_some_and(|old| old.content_eq(new)));
+            && synced
+                .federated
+                .iter()
+                .all(|(name, new)| state.federated.get(name).is_some_and(|old| old.content_eq(new)));
         if !same_federated {
             state.federated = Arc::new(synced.federated);
             changed = true;
@@ -186,7 +215,11 @@ impl State {
         let tainted = self.tainted_authorities();
         let mut due: Vec<(i64, Order)> = Vec::new();
         for entry in self.now.entries.iter().filter(|entry| !entry.is_over(now)) {
-            if self.failures.get(&entry.id).is_some_and(|failure| now < failure.next) {
+            if self
+                .failures
+                .get(&entry.id)
+                .is_some_and(|failure| now < failure.next)
+            {
                 continue;
             }
             let urgency = match self.now.held.get(&entry.id) {
@@ -202,22 +235,39 @@ impl State {
                     held.svid.not_after().as_secs()
                 }
             };
-            due.push((urgency, Order { entry: Arc::clone(entry) }));
+            due.push((
+                urgency,
+                Order {
+                    entry: Arc::clone(entry),
+                },
+            ));
         }
         due.sort_by(|a, b| (a.0, &a.1.entry.id).cmp(&(b.0, &b.1.entry.id)));
         due.into_iter().map(|(_, order)| order).collect()
     }
 
     fn tainted_authorities(&self) -> Vec<Vec<u8>> {
-        let authorities = self.now.bundle.iter().flat_map(|bundle| bundle.x509_authorities());
-        authorities.filter(|authority| authority.tainted).filter_map(|authority| authority.certificate.subject_key_id()).collect()
+        let authorities = self
+            .now
+            .bundle
+            .iter()
+            .flat_map(|bundle| bundle.x509_authorities());
+        authorities
+            .filter(|authority| authority.tainted)
+            .filter_map(|authority| authority.certificate.subject_key_id())
+            .collect()
     }
 
     fn adopt_svids(&mut self, now: UnixTime, batch: Vec<Issued>, actions: &mut Vec<Action>) -> bool {
         let mut changed = false;
         for issued in batch {
-            let Some(entry) = self.now.entries.get(&issued.entry_id).cloned() else { continue };
-            match issued.outcome.and_then(|svid| usable(&svid, &entry, now).map(|()| svid)) {
+            let Some(entry) = self.now.entries.get(&issued.entry_id).cloned() else {
+                continue;
+            };
+            match issued
+                .outcome
+                .and_then(|svid| usable(&svid, &entry, now).map(|()| svid))
+            {
                 Ok(svid) => {
                     actions.push(Action::Note(Note::Renewed {
                         spiffe_id: entry.spiffe_id.to_string(),
@@ -236,8 +286,13 @@ impl State {
     }
 
     fn note_failure(&mut self, now: UnixTime, entry: &Entry, reason: String) -> Note {
-        let failure = self.failures.entry(Arc::clone(&entry.id)).or_insert(Failure { count: 0, next: now });
-        let wait = RETRY_MIN.saturating_mul(1 << failure.count.min(10)).min(RETRY_MAX);
+        let failure = self
+            .failures
+            .entry(Arc::clone(&entry.id))
+            .or_insert(Failure { count: 0, next: now });
+        let wait = RETRY_MIN
+            .saturating_mul(1 << failure.count.min(10))
+            .min(RETRY_MAX);
         failure.count = failure.count.saturating_add(1);
         failure.next = now.saturating_add(wait);
         Note::RenewalFailed {
@@ -250,7 +305,12 @@ impl State {
 
     fn forget(&mut self, actions: &mut Vec<Action>) -> bool {
         let was_banned = std::mem::replace(&mut self.now.banned, true);
-        for entry in self.now.entries.iter().filter(|entry| self.now.held.contains_key(&entry.id)) {
+        for entry in self
+            .now
+            .entries
+            .iter()
+            .filter(|entry| self.now.held.contains_key(&entry.id))
+        {
             actions.push(Action::Note(Note::Withdrawn {
                 spiffe_id: entry.spiffe_id.to_string(),
                 reason: "the server has banned this node",
@@ -268,7 +328,10 @@ impl State {
             let ended = held.svid.not_after();
             if ended <= now && self.next_change.is_some_and(|at| at <= ended) {
                 let spiffe_id = held.svid.id().to_string();
-                actions.push(Action::Note(Note::Withdrawn { spiffe_id, reason: "it expired before it could be renewed" }));
+                actions.push(Action::Note(Note::Withdrawn {
+                    spiffe_id,
+                    reason: "it expired before it could be renewed",
+                }));
             }
         }
     }
@@ -278,7 +341,12 @@ impl Held {
     pub(crate) fn new(svid: Arc<X509Svid>, revision: i64) -> Self {
         let renew_at = renewal_due(svid.not_before(), svid.not_after(), svid.serial_hex().as_bytes());
         let authority = svid.leaf().authority_key_id();
-        Self { svid, revision, renew_at, authority }
+        Self {
+            svid,
+            revision,
+            renew_at,
+            authority,
+        }
     }
 }
 
@@ -289,11 +357,17 @@ fn usable(svid: &X509Svid, entry: &Entry, now: UnixTime) -> Result<(), String> {
     }
     if now < svid.not_before() {
         let by = svid.not_before().since(now).as_secs();
-        return Err(format!("clock is behind by {by} s or more: the SVID begins at {}", svid.not_before()));
+        return Err(format!(
+            "clock is behind by {by} s or more: the SVID begins at {}",
+            svid.not_before()
+        ));
     }
     if svid.not_after() <= now {
         let by = now.since(svid.not_after()).as_secs();
-        return Err(format!("clock is ahead by {by} s or more: the new SVID ended at {}", svid.not_after()));
+        return Err(format!(
+            "clock is ahead by {by} s or more: the new SVID ended at {}",
+            svid.not_after()
+        ));
     }
     Ok(())
 }

@@ -7,7 +7,14 @@ use crate::testing::{Ca, NOON, at, entry, selectors, td};
 use state::Issued;
 
 #[expect(clippy::disallowed_methods, reason = "a test's task is joined by the test")]
-fn start(clock: SharedClock) -> (KeeperHandle, Views, CancellationToken, tokio::task::JoinHandle<Result<(), Infallible>>) {
+fn start(
+    clock: SharedClock,
+) -> (
+    KeeperHandle,
+    Views,
+    CancellationToken,
+    tokio::task::JoinHandle<Result<(), Infallible>>,
+) {
     let views = Views::new(&td());
     let (keeper, handle) = Keeper::new(views.clone(), clock);
     let stop = CancellationToken::new();
@@ -22,7 +29,16 @@ async fn an_svid_is_withdrawn_in_time_without_any_event() {
     let orders = keeper.tell(Event::Synced(ca.synced(vec![a.clone()]))).await;
     assert_eq!(orders.len(), 1);
     let outcome = Ok(ca.svid(&a.spiffe_id, NOON, at(600)));
-    assert!(keeper.tell(Event::Issued(vec![Issued { entry_id: a.id, revision: 0, outcome }])).await.is_empty());
+    assert!(
+        keeper
+            .tell(Event::Issued(vec![Issued {
+                entry_id: a.id,
+                revision: 0,
+                outcome
+            }]))
+            .await
+            .is_empty()
+    );
     let mut view = views.watch(&selectors(&["unix:uid:1"]), Some(NOON));
     assert_eq!(view.borrow_and_update().x509.len(), 1);
     view.changed().await.unwrap();
@@ -40,7 +56,13 @@ async fn a_step_of_the_clock_is_noticed_within_a_minute() {
     let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
     keeper.tell(Event::Synced(ca.synced(vec![a.clone()]))).await;
     let outcome = Ok(ca.svid(&a.spiffe_id, NOON, at(86_400)));
-    keeper.tell(Event::Issued(vec![Issued { entry_id: a.id, revision: 0, outcome }])).await;
+    keeper
+        .tell(Event::Issued(vec![Issued {
+            entry_id: a.id,
+            revision: 0,
+            outcome,
+        }]))
+        .await;
     let mut view = views.watch(&selectors(&["unix:uid:1"]), Some(NOON));
     assert_eq!(view.borrow_and_update().x509.len(), 1);
     clock.step(90_000);
@@ -59,7 +81,13 @@ async fn without_a_time_of_day_what_was_served_is_taken_back_until_there_is_one(
     let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
     keeper.tell(Event::Synced(ca.synced(vec![a.clone()]))).await;
     let outcome = Ok(ca.svid(&a.spiffe_id, NOON, at(86_400)));
-    keeper.tell(Event::Issued(vec![Issued { entry_id: a.id, revision: 0, outcome }])).await;
+    keeper
+        .tell(Event::Issued(vec![Issued {
+            entry_id: a.id,
+            revision: 0,
+            outcome,
+        }]))
+        .await;
     let view = views.watch(&selectors(&["unix:uid:1"]), Some(NOON));
     assert_eq!(view.borrow().x509.len(), 1);
     clock.set_absent(true);

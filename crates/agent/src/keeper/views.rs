@@ -45,7 +45,11 @@ impl Views {
     }
 
     /// The view of one set of selectors, shared with all others that have the same.
-    pub(crate) fn watch(&self, selectors: &SelectorSet, now: Option<UnixTime>) -> watch::Receiver<Arc<WorkloadView>> {
+    pub(crate) fn watch(
+        &self,
+        selectors: &SelectorSet,
+        now: Option<UnixTime>,
+    ) -> watch::Receiver<Arc<WorkloadView>> {
         let mut table = self.lock();
         if let Some(slot) = table.slots.get(selectors)
             && slot.until.is_none_or(|until| now.is_some_and(|now| now < until))
@@ -72,7 +76,11 @@ impl Views {
     /// How many distinct sets are watched now.
     #[cfg(test)]
     pub(crate) fn watched(&self) -> usize {
-        self.lock().slots.values().filter(|slot| slot.view.receiver_count() > 0).count()
+        self.lock()
+            .slots
+            .values()
+            .filter(|slot| slot.view.receiver_count() > 0)
+            .count()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -85,7 +93,10 @@ impl Table {
     fn refresh(&mut self, selectors: SelectorSet, now: Option<UnixTime>) -> &Slot {
         let (view, until) = self.compute(&selectors, now);
         let slot = self.slots.entry(selectors);
-        let slot = slot.or_insert_with(|| Slot { view: watch::Sender::new(Arc::new(view.clone())), until });
+        let slot = slot.or_insert_with(|| Slot {
+            view: watch::Sender::new(Arc::new(view.clone())),
+            until,
+        });
         slot.until = until;
         slot.view.send_if_modified(|old| {
             let differs = !same(old, &view);
@@ -116,12 +127,17 @@ impl Table {
             return (empty(ViewState::NoIdentity), None);
         }
         // Without a time of day nothing can be shown to be valid, so nothing is served.
-        let (Some(now), true) = (now, all.synced_at.is_some()) else { return (empty(ViewState::Starting), None) };
+        let (Some(now), true) = (now, all.synced_at.is_some()) else {
+            return (empty(ViewState::Starting), None);
+        };
         let entries = all.entries.matching(selectors, now);
         if entries.is_empty() {
             return (empty(ViewState::NoIdentity), None);
         }
-        let held: Vec<_> = entries.iter().map(|entry| (entry, all.svid(entry, now))).collect();
+        let held: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry, all.svid(entry, now)))
+            .collect();
         let x509: Vec<ServedX509> = held
             .iter()
             .filter_map(|(entry, held)| {
@@ -136,17 +152,31 @@ impl Table {
         let waiting = !all.round_over && held.iter().any(|(_, held)| held.is_none());
         let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
         let view = WorkloadView {
-            state: if waiting || x509.is_empty() { ViewState::Starting } else { ViewState::Ready },
+            state: if waiting || x509.is_empty() {
+                ViewState::Starting
+            } else {
+                ViewState::Ready
+            },
             x509,
             jwt_identities: entries
                 .iter()
-                .map(|entry| ServedJwtIdentity { id: entry.spiffe_id.clone(), hint: entry.hint.clone() })
+                .map(|entry| ServedJwtIdentity {
+                    id: entry.spiffe_id.clone(),
+                    hint: entry.hint.clone(),
+                })
                 .collect(),
             own_bundle: Arc::clone(own_bundle),
-            federated: names.into_iter().filter_map(|name| all.federated.get(name).cloned()).collect(),
+            federated: names
+                .into_iter()
+                .filter_map(|name| all.federated.get(name).cloned())
+                .collect(),
         };
-        let ends = held.iter().filter_map(|(_, held)| held.map(|held| held.svid.not_after()));
-        let until = ends.chain(entries.iter().filter_map(|entry| entry.expires_at)).min();
+        let ends = held
+            .iter()
+            .filter_map(|(_, held)| held.map(|held| held.svid.not_after()));
+        let until = ends
+            .chain(entries.iter().filter_map(|entry| entry.expires_at))
+            .min();
         (view, until)
     }
 }
@@ -158,12 +188,19 @@ fn same(a: &WorkloadView, b: &WorkloadView) -> bool {
     };
     a.state == b.state
         && a.x509.len() == b.x509.len()
-        && a.x509.iter().zip(&b.x509).all(|(a, b)| {
-            Arc::ptr_eq(&a.svid, &b.svid) && a.hint == b.hint && a.entry_id == b.entry_id
-        })
+        && a.x509
+            .iter()
+            .zip(&b.x509)
+            .all(|(a, b)| Arc::ptr_eq(&a.svid, &b.svid) && a.hint == b.hint && a.entry_id == b.entry_id)
         && a.jwt_identities.len() == b.jwt_identities.len()
-        && a.jwt_identities.iter().zip(&b.jwt_identities).all(|(a, b)| a.id == b.id && a.hint == b.hint)
-        && bundles(std::slice::from_ref(&a.own_bundle), std::slice::from_ref(&b.own_bundle))
+        && a.jwt_identities
+            .iter()
+            .zip(&b.jwt_identities)
+            .all(|(a, b)| a.id == b.id && a.hint == b.hint)
+        && bundles(
+            std::slice::from_ref(&a.own_bundle),
+            std::slice::from_ref(&b.own_bundle),
+        )
         && bundles(&a.federated, &b.federated)
 }
 

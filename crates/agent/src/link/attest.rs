@@ -34,11 +34,16 @@ pub(crate) async fn attest(
     use agent_api::attest_agent_response::Step as Answer;
     let csr = build_csr(&key, None, &[]).map_err(|_cause| LinkError::Key)?;
     let params = Params {
-        data: Some(types::AttestationData { r#type: kind.to_owned(), payload: evidence.payload().into() }),
+        data: Some(types::AttestationData {
+            r#type: kind.to_owned(),
+            payload: evidence.payload().into(),
+        }),
         params: Some(agent_api::AgentX509svidParams { csr: csr.into() }),
     };
     let (requests, outbound) = mpsc::channel(2);
-    let first = agent_api::AttestAgentRequest { step: Some(Step::Params(params)) };
+    let first = agent_api::AttestAgentRequest {
+        step: Some(Step::Params(params)),
+    };
     requests.send(first).await.map_err(|_cause| LinkError::Stopping)?;
     let mut client = agent_api::agent_client::AgentClient::new(channel);
     let mut stream = rpc::call(ATTEST, client.attest_agent(ReceiverStream::new(outbound))).await?;
@@ -47,17 +52,28 @@ pub(crate) async fn attest(
         match answer.and_then(|answer| answer.step) {
             Some(Answer::Challenge(challenge)) => {
                 let answer = evidence.answer(&challenge).map_err(LinkError::Evidence)?;
-                let answer = agent_api::AttestAgentRequest { step: Some(Step::ChallengeResponse(answer.into())) };
-                requests.send(answer).await.map_err(|_cause| LinkError::protocol(ATTEST, "the stream ended early"))?;
+                let answer = agent_api::AttestAgentRequest {
+                    step: Some(Step::ChallengeResponse(answer.into())),
+                };
+                requests
+                    .send(answer)
+                    .await
+                    .map_err(|_cause| LinkError::protocol(ATTEST, "the stream ended early"))?;
             }
             Some(Answer::Result(result)) => {
                 let svid = agent_svid(ATTEST, result.svid.as_ref(), key, trust_domain)?;
-                return Ok(Attested { svid, reattestable: result.reattestable });
+                return Ok(Attested {
+                    svid,
+                    reattestable: result.reattestable,
+                });
             }
             None => return Err(LinkError::protocol(ATTEST, "the stream ended early")),
         }
     }
-    Err(LinkError::protocol(ATTEST, format!("more than {MAX_STEPS} challenges")))
+    Err(LinkError::protocol(
+        ATTEST,
+        format!("more than {MAX_STEPS} challenges"),
+    ))
 }
 
 /// Exchanges the node's SVID for a new one, over a connection that shows the present one.
@@ -76,9 +92,15 @@ pub(crate) async fn renew(
 /// Tells the server what we are. Servers that do not want to know are left in peace.
 pub(crate) async fn post_status(channel: Channel) {
     let mut client = agent_api::agent_client::AgentClient::new(channel);
-    let request = agent_api::PostStatusRequest { agent_version: env!("CARGO_PKG_VERSION").to_owned(), ..Default::default() };
+    let request = agent_api::PostStatusRequest {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Default::default()
+    };
     if let Err(error) = rpc::call("PostStatus", client.post_status(request)).await {
-        tracing::debug!(error = landfast_daemon::error_chain(&error), "the server did not take our status");
+        tracing::debug!(
+            error = landfast_daemon::error_chain(&error),
+            "the server did not take our status"
+        );
     }
 }
 
@@ -91,7 +113,10 @@ fn agent_svid(
     let wire = wire.ok_or_else(|| LinkError::protocol(method, "it holds no SVID"))?;
     let svid = svid_from(wire, key).map_err(|what| LinkError::protocol(method, what))?;
     if svid.id().trust_domain() != trust_domain || !svid.id().is_agent() {
-        return Err(LinkError::protocol(method, format!("{} is not an agent's ID of this trust domain", svid.id())));
+        return Err(LinkError::protocol(
+            method,
+            format!("{} is not an agent's ID of this trust domain", svid.id()),
+        ));
     }
     Ok(svid)
 }

@@ -8,20 +8,27 @@ use landfast_identity::{Bundle, Certificate, JwtAuthority, PublicKey, TrustDomai
 use landfast_proto::spire::api::types;
 
 pub(crate) fn parse(wire: &types::Bundle, expected: &TrustDomain) -> Result<Bundle, String> {
-    let named = TrustDomain::parse(&wire.trust_domain).map_err(|_cause| "the bundle names no trust domain".to_owned())?;
+    let named = TrustDomain::parse(&wire.trust_domain)
+        .map_err(|_cause| "the bundle names no trust domain".to_owned())?;
     if named != *expected {
-        return Err(format!("the bundle is of trust domain {named}, not of {expected}"));
+        return Err(format!(
+            "the bundle is of trust domain {named}, not of {expected}"
+        ));
     }
     let x509 = wire.x509_authorities.iter().map(|authority| {
-        let certificate = Certificate::from_der(&authority.asn1).map_err(|_cause| "an X.509 authority cannot be read".to_owned())?;
+        let certificate = Certificate::from_der(&authority.asn1)
+            .map_err(|_cause| "an X.509 authority cannot be read".to_owned())?;
         if !certificate.is_ca() {
             return Err("an X.509 authority is not a CA".to_owned());
         }
-        Ok::<_, String>(X509Authority { certificate, tainted: authority.tainted })
+        Ok::<_, String>(X509Authority {
+            certificate,
+            tainted: authority.tainted,
+        })
     });
     let jwt = wire.jwt_authorities.iter().map(|authority| {
-        let public_key =
-            PublicKey::from_spki_der(&authority.public_key).map_err(|_cause| "a JWT authority cannot be read".to_owned())?;
+        let public_key = PublicKey::from_spki_der(&authority.public_key)
+            .map_err(|_cause| "a JWT authority cannot be read".to_owned())?;
         Ok::<_, String>(JwtAuthority {
             key_id: authority.key_id.clone(),
             public_key,
@@ -29,9 +36,17 @@ pub(crate) fn parse(wire: &types::Bundle, expected: &TrustDomain) -> Result<Bund
             tainted: authority.tainted,
         })
     });
-    let (x509, jwt) = (x509.collect::<Result<Vec<_>, _>>()?, jwt.collect::<Result<Vec<_>, _>>()?);
-    let hint = u64::try_from(wire.refresh_hint).ok().filter(|secs| *secs > 0).map(Duration::from_secs);
-    let bundle = Bundle::new(expected.clone()).with_x509_authorities(x509).and_then(|bundle| bundle.with_jwt_authorities(jwt));
+    let (x509, jwt) = (
+        x509.collect::<Result<Vec<_>, _>>()?,
+        jwt.collect::<Result<Vec<_>, _>>()?,
+    );
+    let hint = u64::try_from(wire.refresh_hint)
+        .ok()
+        .filter(|secs| *secs > 0)
+        .map(Duration::from_secs);
+    let bundle = Bundle::new(expected.clone())
+        .with_x509_authorities(x509)
+        .and_then(|bundle| bundle.with_jwt_authorities(jwt));
     let bundle = bundle.map_err(|error| landfast_daemon::error_chain(&error))?;
     Ok(bundle.with_sequence(wire.sequence_number).with_refresh_hint(hint))
 }

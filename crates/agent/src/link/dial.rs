@@ -52,8 +52,11 @@ impl FromStr for ServerAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
-                let (host, port) = rest.split_once("]:").ok_or("an IPv6 address in brackets, a colon and a port")?;
-                host.parse::<std::net::Ipv6Addr>().map_err(|_cause| "an IPv6 address in brackets, a colon and a port")?;
+                let (host, port) = rest
+                    .split_once("]:")
+                    .ok_or("an IPv6 address in brackets, a colon and a port")?;
+                host.parse::<std::net::Ipv6Addr>()
+                    .map_err(|_cause| "an IPv6 address in brackets, a colon and a port")?;
                 (host, port)
             }
             None => text.rsplit_once(':').ok_or("host:port")?,
@@ -63,8 +66,15 @@ impl FromStr for ServerAddress {
         if host.is_empty() || host.len() > 253 || (!bracketed && !host.chars().all(name)) {
             return Err("host:port, with an IPv6 address in brackets");
         }
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or("a port from 1 to 65535")?;
-        Ok(Self { host: host.to_owned(), port })
+        let port = port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or("a port from 1 to 65535")?;
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -73,12 +83,18 @@ impl FromStr for Proxy {
 
     /// Reads `http://[user:password@]host:port`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = text.strip_prefix("http://").ok_or("http://host:port")?.trim_end_matches('/');
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or("http://host:port")?
+            .trim_end_matches('/');
         let (credentials, address) = match rest.rsplit_once('@') {
             Some((credentials, address)) => (Some(credentials.to_owned()), address),
             None => (None, rest),
         };
-        Ok(Self { address: address.parse()?, credentials })
+        Ok(Self {
+            address: address.parse()?,
+            credentials,
+        })
     }
 }
 
@@ -92,7 +108,10 @@ pub(crate) struct DialError {
 
 impl DialError {
     fn words(&self) -> String {
-        let each = self.attempts.iter().map(|(address, error)| format!("{address}: {}", landfast_daemon::error_chain(error)));
+        let each = self
+            .attempts
+            .iter()
+            .map(|(address, error)| format!("{address}: {}", landfast_daemon::error_chain(error)));
         let mut words: Vec<String> = each.collect();
         words.dedup();
         words.join("; ")
@@ -138,7 +157,12 @@ impl Dialler {
         let mut attempts = Vec::new();
         for server in &self.servers {
             match self.dial_one(server, tls, &mut attempts).await {
-                Ok(stream) => return Ok(Dialled { stream, address: server.to_string() }),
+                Ok(stream) => {
+                    return Ok(Dialled {
+                        stream,
+                        address: server.to_string(),
+                    });
+                }
                 Err(error) => attempts.push((server.to_string(), error)),
             }
         }
@@ -175,7 +199,9 @@ impl Dialler {
         server: &ServerAddress,
         tls: &Arc<rustls::ClientConfig>,
     ) -> Result<TlsStream<TcpStream>, AttemptError> {
-        let tcp = within("connecting", TcpStream::connect(address)).await?.map_err(AttemptError::Connect)?;
+        let tcp = within("connecting", TcpStream::connect(address))
+            .await?
+            .map_err(AttemptError::Connect)?;
         // Small requests, each waited for: Nagle's delay would be added to every one. Failure costs only speed.
         drop(tcp.set_nodelay(true));
         let tcp = match &self.proxy {
@@ -187,7 +213,9 @@ impl Dialler {
             .or_else(|_| ServerName::try_from("server.invalid"))
             .map_err(|_cause| AttemptError::NoAddress)?;
         let connecting = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
-        let stream = within("the TLS handshake", connecting).await?.map_err(AttemptError::Tls)?;
+        let stream = within("the TLS handshake", connecting)
+            .await?
+            .map_err(AttemptError::Tls)?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(AttemptError::Alpn);
         }
@@ -203,17 +231,25 @@ impl Proxy {
             request.push_str(&format!("Proxy-Authorization: Basic {encoded}\r\n"));
         }
         request.push_str("\r\n");
-        tcp.write_all(request.as_bytes()).await.map_err(AttemptError::ProxyIo)?;
+        tcp.write_all(request.as_bytes())
+            .await
+            .map_err(AttemptError::ProxyIo)?;
         // Byte by byte: whatever follows the head belongs to TLS. The head is short and read once a connection.
         let mut head = Vec::with_capacity(256);
         while !head.ends_with(b"\r\n\r\n") {
             if head.len() >= MAX_PROXY_HEAD {
-                return Err(AttemptError::Proxy(format!("its answer is longer than {MAX_PROXY_HEAD} bytes")));
+                return Err(AttemptError::Proxy(format!(
+                    "its answer is longer than {MAX_PROXY_HEAD} bytes"
+                )));
             }
             head.push(tcp.read_u8().await.map_err(AttemptError::ProxyIo)?);
         }
         let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        let line: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(100).collect();
+        let line: String = String::from_utf8_lossy(line)
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(100)
+            .collect();
         let mut words = line.split(' ');
         let http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
         match words.next() {
@@ -224,14 +260,25 @@ impl Proxy {
 }
 
 async fn resolve(server: &ServerAddress) -> Result<Vec<SocketAddr>, AttemptError> {
-    let found = within("resolving the name", tokio::net::lookup_host((server.host.as_str(), server.port))).await?;
-    Ok(interleave(found.map_err(AttemptError::Resolve)?.take(MAX_ADDRESSES).collect()))
+    let found = within(
+        "resolving the name",
+        tokio::net::lookup_host((server.host.as_str(), server.port)),
+    )
+    .await?;
+    Ok(interleave(
+        found
+            .map_err(AttemptError::Resolve)?
+            .take(MAX_ADDRESSES)
+            .collect(),
+    ))
 }
 
 /// IPv6 and IPv4 in turn, beginning with what the resolver put first: when one family is dead, the other comes second.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
     let mut out = Vec::with_capacity(first.len() + second.len());
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     loop {
@@ -244,7 +291,9 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 async fn within<F: Future>(step: &'static str, future: F) -> Result<F::Output, AttemptError> {
-    timeout(DEADLINE, future).await.map_err(|_cause| AttemptError::Deadline { step })
+    timeout(DEADLINE, future)
+        .await
+        .map_err(|_cause| AttemptError::Deadline { step })
 }
 
 /// For each step of one attempt.

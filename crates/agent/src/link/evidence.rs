@@ -105,22 +105,38 @@ impl Evidence {
                 let text = read(path)?;
                 let token = text.trim();
                 if !is_token(token) {
-                    return Err(EvidenceError::Content { path: path.clone(), expected: "join token" });
+                    return Err(EvidenceError::Content {
+                        path: path.clone(),
+                        expected: "join token",
+                    });
                 }
                 Ok(Ready::Token(Zeroizing::new(token.to_owned())))
             }
-            Self::X509Pop { certificate, private_key } => {
-                let chain = parse_chain_pem(&read(certificate)?).ok().filter(|chain| !chain.is_empty());
+            Self::X509Pop {
+                certificate,
+                private_key,
+            } => {
+                let chain = parse_chain_pem(&read(certificate)?)
+                    .ok()
+                    .filter(|chain| !chain.is_empty());
                 let expected = "certificate in PEM";
-                let chain = chain.ok_or_else(|| EvidenceError::Content { path: certificate.clone(), expected })?;
-                let key = DeviceKey::from_pem(&read(private_key)?, chain[0].public_key()).map_err(|error| match error {
-                    device_key::DeviceKeyError::Unknown(expected) => {
-                        EvidenceError::Content { path: private_key.clone(), expected }
-                    }
-                    device_key::DeviceKeyError::Mismatch => {
-                        EvidenceError::Mismatch { key: private_key.clone(), certificate: certificate.clone() }
-                    }
+                let chain = chain.ok_or_else(|| EvidenceError::Content {
+                    path: certificate.clone(),
+                    expected,
                 })?;
+                let key =
+                    DeviceKey::from_pem(&read(private_key)?, chain[0].public_key()).map_err(|error| {
+                        match error {
+                            device_key::DeviceKeyError::Unknown(expected) => EvidenceError::Content {
+                                path: private_key.clone(),
+                                expected,
+                            },
+                            device_key::DeviceKeyError::Mismatch => EvidenceError::Mismatch {
+                                key: private_key.clone(),
+                                certificate: certificate.clone(),
+                            },
+                        }
+                    })?;
                 Ok(Ready::Device { chain, key })
             }
         }
@@ -139,23 +155,46 @@ impl Ready {
             Self::Token(token) => token.as_bytes().to_vec(),
             Self::Device { chain, .. } => {
                 let certificates: Vec<String> = chain.iter().map(|c| BASE64.encode(c.as_der())).collect();
-                serde_json::json!({ "certificates": certificates }).to_string().into_bytes()
+                serde_json::json!({ "certificates": certificates })
+                    .to_string()
+                    .into_bytes()
             }
         }
     }
 
     /// The answer to a challenge. A join token is never challenged.
     pub(crate) fn answer(&self, challenge: &[u8]) -> Result<Vec<u8>, EvidenceError> {
-        let Self::Device { key, .. } = self else { return Err(EvidenceError::Challenge) };
-        let challenge: Challenge = serde_json::from_slice(challenge).map_err(|_cause| EvidenceError::Challenge)?;
+        let Self::Device { key, .. } = self else {
+            return Err(EvidenceError::Challenge);
+        };
+        let challenge: Challenge =
+            serde_json::from_slice(challenge).map_err(|_cause| EvidenceError::Challenge)?;
         let mut nonce = [0_u8; NONCE];
-        SystemRandom::new().fill(&mut nonce).map_err(|_cause| EvidenceError::Sign)?;
+        SystemRandom::new()
+            .fill(&mut nonce)
+            .map_err(|_cause| EvidenceError::Sign)?;
         let asked = match (key, challenge) {
-            (DeviceKey::Rsa(_), Challenge { rsa_signature: Some(asked), .. })
-            | (DeviceKey::Ecdsa(_), Challenge { ecdsa_signature: Some(asked), .. }) => asked,
+            (
+                DeviceKey::Rsa(_),
+                Challenge {
+                    rsa_signature: Some(asked),
+                    ..
+                },
+            )
+            | (
+                DeviceKey::Ecdsa(_),
+                Challenge {
+                    ecdsa_signature: Some(asked),
+                    ..
+                },
+            ) => asked,
             _ => return Err(EvidenceError::Challenge),
         };
-        let theirs = BASE64.decode(asked.nonce).ok().filter(|n| n.len() == NONCE).ok_or(EvidenceError::Challenge)?;
+        let theirs = BASE64
+            .decode(asked.nonce)
+            .ok()
+            .filter(|n| n.len() == NONCE)
+            .ok_or(EvidenceError::Challenge)?;
         // Both nonces are signed, so that the server cannot choose what we sign.
         let signed = [theirs.as_slice(), &nonce].concat();
         let signature = key.sign(&signed).map_err(|()| EvidenceError::Sign)?;
@@ -186,7 +225,10 @@ struct Asked {
 
 fn read(path: &Path) -> Result<Zeroizing<String>, EvidenceError> {
     use std::io::Read as _;
-    let error = |source| EvidenceError::Read { path: path.to_owned(), source };
+    let error = |source| EvidenceError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut text = Zeroizing::new(String::new());
     let file = std::fs::File::open(path).map_err(error)?;
     file.take(MAX_FILE).read_to_string(&mut text).map_err(error)?;

@@ -18,7 +18,12 @@ pub(crate) enum LinkError {
     #[error("cannot connect to a server")]
     Dial(#[source] DialError),
     #[error("{method}: {code:?}: {message}")]
-    Refused { method: &'static str, code: tonic::Code, message: String, denial: Option<Denial> },
+    Refused {
+        method: &'static str,
+        code: tonic::Code,
+        message: String,
+        denial: Option<Denial>,
+    },
     #[error("{method}: no answer within {seconds} s")]
     Deadline { method: &'static str, seconds: u64 },
     #[error("{method}: the answer is not understood: {what}")]
@@ -62,7 +67,10 @@ impl LinkError {
     }
 
     pub(crate) fn protocol(method: &'static str, what: impl Into<String>) -> Self {
-        Self::Protocol { method, what: what.into() }
+        Self::Protocol {
+            method,
+            what: what.into(),
+        }
     }
 
     pub(crate) fn denial(&self) -> Option<Denial> {
@@ -81,7 +89,10 @@ impl LinkError {
                 Disposition::Reattest
             }
             None => match self {
-                Self::Refused { code: tonic::Code::Unavailable | tonic::Code::DeadlineExceeded, .. }
+                Self::Refused {
+                    code: tonic::Code::Unavailable | tonic::Code::DeadlineExceeded,
+                    ..
+                }
                 | Self::Dial(_)
                 | Self::Deadline { .. } => Disposition::Retry,
                 _ => Disposition::Retain,
@@ -92,9 +103,13 @@ impl LinkError {
     /// Whether the connection is still worth something: the server answered over it.
     pub(crate) fn server_answered(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => {
-                !matches!(code, tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::Cancelled)
-            }
+            Self::Refused { code, .. } => !matches!(
+                code,
+                tonic::Code::Unavailable
+                    | tonic::Code::Unknown
+                    | tonic::Code::Internal
+                    | tonic::Code::Cancelled
+            ),
             Self::Protocol { .. } => true,
             Self::Token(inner) => inner.server_answered(),
             _ => false,
@@ -118,8 +133,14 @@ struct Any {
 
 fn denial(details: &[u8]) -> Option<Denial> {
     let status = RpcStatus::decode(details).ok()?;
-    let any = status.details.iter().find(|any| any.type_url.ends_with("/spire.api.types.PermissionDeniedDetails"))?;
-    match PermissionDeniedDetails::decode(any.value.as_slice()).ok()?.reason() {
+    let any = status
+        .details
+        .iter()
+        .find(|any| any.type_url.ends_with("/spire.api.types.PermissionDeniedDetails"))?;
+    match PermissionDeniedDetails::decode(any.value.as_slice())
+        .ok()?
+        .reason()
+    {
         Reason::AgentExpired => Some(Denial::Expired),
         Reason::AgentNotAttested => Some(Denial::NotAttested),
         Reason::AgentNotActive => Some(Denial::NotActive),
@@ -133,12 +154,19 @@ fn denial(details: &[u8]) -> Option<Denial> {
 pub(crate) fn denied_details(reason: i32) -> Vec<u8> {
     let value = PermissionDeniedDetails { reason }.encode_to_vec();
     let type_url = "type.googleapis.com/spire.api.types.PermissionDeniedDetails".to_owned();
-    RpcStatus { details: vec![Any { type_url, value }] }.encode_to_vec()
+    RpcStatus {
+        details: vec![Any { type_url, value }],
+    }
+    .encode_to_vec()
 }
 
 /// A peer's words go into logs: no control characters, no more than a line.
 fn shorten(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+    message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_MESSAGE)
+        .collect()
 }
 
 const MAX_MESSAGE: usize = 300;
@@ -149,12 +177,17 @@ mod tests {
 
     fn denied(reason: i32) -> LinkError {
         let details = denied_details(reason).into();
-        LinkError::from_status("m", &tonic::Status::with_details(tonic::Code::PermissionDenied, "no", details))
+        LinkError::from_status(
+            "m",
+            &tonic::Status::with_details(tonic::Code::PermissionDenied, "no", details),
+        )
     }
 
     #[test]
     fn each_reason_of_a_denial_has_its_disposition() {
-        let named: Vec<_> = (0..=6).map(|reason| (denied(reason).denial(), denied(reason).disposition())).collect();
+        let named: Vec<_> = (0..=6)
+            .map(|reason| (denied(reason).denial(), denied(reason).disposition()))
+            .collect();
         assert_eq!(named[0], (None, Disposition::Retain));
         assert_eq!(named[1], (Some(Denial::Expired), Disposition::Reattest));
         assert_eq!(named[2], (Some(Denial::NotAttested), Disposition::Reattest));
@@ -168,13 +201,19 @@ mod tests {
     fn a_ban_counts_only_with_permission_denied() {
         let status = tonic::Status::with_details(tonic::Code::Unavailable, "", denied_details(4).into());
         assert_eq!(LinkError::from_status("m", &status).denial(), None);
-        assert_eq!(LinkError::from_status("m", &status).disposition(), Disposition::Retry);
+        assert_eq!(
+            LinkError::from_status("m", &status).disposition(),
+            Disposition::Retry
+        );
     }
 
     #[test]
     fn words_of_denial_without_the_detail_decide_nothing() {
         let status = tonic::Status::permission_denied("failed to attest: agent is banned");
-        assert_eq!(LinkError::from_status("m", &status).disposition(), Disposition::Retain);
+        assert_eq!(
+            LinkError::from_status("m", &status).disposition(),
+            Disposition::Retain
+        );
     }
 
     #[test]

@@ -25,32 +25,58 @@ pub(crate) async fn issue(channel: &Channel, orders: &[Order]) -> Result<Vec<Iss
     let prepared = prepare(orders.to_vec()).await?;
     let params = prepared
         .iter()
-        .map(|one| svid_api::NewX509svidParams { entry_id: one.order.entry.id.to_string(), csr: one.csr.clone().into() })
+        .map(|one| svid_api::NewX509svidParams {
+            entry_id: one.order.entry.id.to_string(),
+            csr: one.csr.clone().into(),
+        })
         .collect();
-    let mut client = svid_api::svid_client::SvidClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-    let answer = rpc::call(BATCH_NEW, client.batch_new_x509svid(svid_api::BatchNewX509svidRequest { params })).await?;
+    let mut client =
+        svid_api::svid_client::SvidClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let answer = rpc::call(
+        BATCH_NEW,
+        client.batch_new_x509svid(svid_api::BatchNewX509svidRequest { params }),
+    )
+    .await?;
     if answer.results.len() != prepared.len() {
         let what = format!("{} results for {} requests", answer.results.len(), prepared.len());
         return Err(LinkError::protocol(BATCH_NEW, what));
     }
-    Ok(prepared.into_iter().zip(answer.results).map(|(one, result)| adopt(one, result)).collect())
+    Ok(prepared
+        .into_iter()
+        .zip(answer.results)
+        .map(|(one, result)| adopt(one, result))
+        .collect())
 }
 
 fn adopt(one: Prepared, result: svid_api::batch_new_x509svid_response::Result) -> Issued {
     let status = result.status.unwrap_or_default();
     let outcome = match result.svid {
         Some(svid) if status.code == 0 => svid_from(&svid, one.key).map(Arc::new),
-        _ => Err(format!("the server refused with code {}: {}", status.code, status.message)),
+        _ => Err(format!(
+            "the server refused with code {}: {}",
+            status.code, status.message
+        )),
     };
-    Issued { entry_id: Arc::clone(&one.order.entry.id), revision: one.order.entry.revision, outcome }
+    Issued {
+        entry_id: Arc::clone(&one.order.entry.id),
+        revision: one.order.entry.revision,
+        outcome,
+    }
 }
 
 /// Chain and key made into an SVID, with every rule for it checked.
 pub(crate) fn svid_from(wire: &types::X509svid, key: Arc<PrivateKey>) -> Result<X509Svid, String> {
-    let chain = wire.cert_chain.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
+    let chain = wire
+        .cert_chain
+        .iter()
+        .map(|der| Certificate::from_der(der))
+        .collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|_cause| "the server sent a certificate that cannot be read".to_owned())?;
     X509Svid::new(chain, key).map_err(|error| {
-        format!("the server sent an unusable SVID: {}", landfast_daemon::error_chain(&error))
+        format!(
+            "the server sent an unusable SVID: {}",
+            landfast_daemon::error_chain(&error)
+        )
     })
 }
 
@@ -59,7 +85,9 @@ async fn prepare(orders: Vec<Order>) -> Result<Vec<Prepared>, LinkError> {
     if orders.len() <= INLINE {
         return prepare_all(orders);
     }
-    tokio::task::spawn_blocking(|| prepare_all(orders)).await.map_err(|_cause| LinkError::Stopping)?
+    tokio::task::spawn_blocking(|| prepare_all(orders))
+        .await
+        .map_err(|_cause| LinkError::Stopping)?
 }
 
 fn prepare_all(orders: Vec<Order>) -> Result<Vec<Prepared>, LinkError> {

@@ -16,14 +16,23 @@ pub(crate) async fn call<T>(
 }
 
 /// Waits for the next message of a stream. `None` at its end.
-pub(crate) async fn message<T>(method: &'static str, stream: &mut Streaming<T>) -> Result<Option<T>, LinkError> {
+pub(crate) async fn message<T>(
+    method: &'static str,
+    stream: &mut Streaming<T>,
+) -> Result<Option<T>, LinkError> {
     within(method, stream.message()).await
 }
 
-async fn within<T>(method: &'static str, answer: impl Future<Output = Result<T, Status>>) -> Result<T, LinkError> {
+async fn within<T>(
+    method: &'static str,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, LinkError> {
     match timeout(DEADLINE, answer).await {
         Ok(result) => result.map_err(|status| LinkError::from_status(method, &status)),
-        Err(_) => Err(LinkError::Deadline { method, seconds: DEADLINE.as_secs() }),
+        Err(_) => Err(LinkError::Deadline {
+            method,
+            seconds: DEADLINE.as_secs(),
+        }),
     }
 }
 

@@ -46,13 +46,23 @@ impl Known {
     }
 
     /// Runs one round.
-    pub(crate) async fn refresh(&mut self, channel: &Channel, trust_domain: &TrustDomain) -> Result<Synced, LinkError> {
+    pub(crate) async fn refresh(
+        &mut self,
+        channel: &Channel,
+        trust_domain: &TrustDomain,
+    ) -> Result<Synced, LinkError> {
         let entries = sync_entries(channel.clone(), &self.entries, trust_domain).await?;
         let bundle = own_bundle(channel.clone(), trust_domain).await?;
         let used = || entries.values().filter_map(|record| record.entry.as_ref());
-        let names: BTreeSet<TrustDomain> = used().flat_map(|entry| entry.federates_with.iter().cloned()).collect();
+        let names: BTreeSet<TrustDomain> = used()
+            .flat_map(|entry| entry.federates_with.iter().cloned())
+            .collect();
         let federated = federated_bundles(channel, names, trust_domain, &self.federated).await;
-        let synced = Synced { entries: used().cloned().collect(), bundle: Arc::new(bundle), federated: federated.clone() };
+        let synced = Synced {
+            entries: used().cloned().collect(),
+            bundle: Arc::new(bundle),
+            federated: federated.clone(),
+        };
         self.entries = entries;
         self.federated = federated;
         Ok(synced)
@@ -62,7 +72,8 @@ impl Known {
 impl Record {
     /// Keeps the parsed form of what did not change, so that memory does not churn.
     fn new(wire: &types::Entry, old: Option<&Self>, trust_domain: &TrustDomain) -> Self {
-        let known = old.filter(|old| old.revision == wire.revision_number && old.created_at == wire.created_at);
+        let known =
+            old.filter(|old| old.revision == wire.revision_number && old.created_at == wire.created_at);
         let entry = match Entry::parse(wire, trust_domain) {
             Ok(Some(entry)) => match known.and_then(|old| old.entry.as_ref()) {
                 Some(same) if **same == entry => Some(Arc::clone(same)),
@@ -77,18 +88,34 @@ impl Record {
                 None
             }
         };
-        Self { revision: wire.revision_number, created_at: wire.created_at, entry }
+        Self {
+            revision: wire.revision_number,
+            created_at: wire.created_at,
+            entry,
+        }
     }
 }
 
 /// SPIRE's two-phase synchronisation: all entries when they fit one page, else revisions first and then what differs.
-async fn sync_entries(channel: Channel, known: &Records, trust_domain: &TrustDomain) -> Result<Records, LinkError> {
-    let mut client = entry_api::entry_client::EntryClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+async fn sync_entries(
+    channel: Channel,
+    known: &Records,
+    trust_domain: &TrustDomain,
+) -> Result<Records, LinkError> {
+    let mut client =
+        entry_api::entry_client::EntryClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let (requests, outbound) = mpsc::channel(2);
     // The queue is empty and holds two: this cannot wait.
-    let first = entry_api::SyncAuthorizedEntriesRequest { output_mask: Some(mask()), ids: Vec::new() };
+    let first = entry_api::SyncAuthorizedEntriesRequest {
+        output_mask: Some(mask()),
+        ids: Vec::new(),
+    };
     requests.send(first).await.map_err(|_cause| LinkError::Stopping)?;
-    let mut stream = rpc::call(SYNC, client.sync_authorized_entries(ReceiverStream::new(outbound))).await?;
+    let mut stream = rpc::call(
+        SYNC,
+        client.sync_authorized_entries(ReceiverStream::new(outbound)),
+    )
+    .await?;
     let answer = next(&mut stream).await?;
     let adopt = |current: &mut Records, entries: Vec<types::Entry>| {
         for wire in entries {
@@ -107,7 +134,10 @@ async fn sync_entries(channel: Channel, known: &Records, trust_domain: &TrustDom
     let page_size = answer.entry_revisions.len();
     let mut stale = Vec::new();
     for revision in revisions(&mut stream, answer).await? {
-        match known.get(&revision.id).filter(|record| is_current(record, &revision)) {
+        match known
+            .get(&revision.id)
+            .filter(|record| is_current(record, &revision))
+        {
             Some(record) => drop(current.insert(revision.id, record.clone())),
             None => stale.push(revision.id),
         }
@@ -115,16 +145,28 @@ async fn sync_entries(channel: Channel, known: &Records, trust_domain: &TrustDom
     stale.sort();
     stale.dedup();
     for ids in stale.chunks(page_size) {
-        let request = entry_api::SyncAuthorizedEntriesRequest { output_mask: None, ids: ids.to_vec() };
-        requests.send(request).await.map_err(|_cause| LinkError::protocol(SYNC, "the stream ended early"))?;
+        let request = entry_api::SyncAuthorizedEntriesRequest {
+            output_mask: None,
+            ids: ids.to_vec(),
+        };
+        requests
+            .send(request)
+            .await
+            .map_err(|_cause| LinkError::protocol(SYNC, "the stream ended early"))?;
         let mut got = 0;
         loop {
             let answer = next(&mut stream).await?;
             got += answer.entries.len();
             // Ids that have meanwhile gone are skipped by the server; more than was asked for is a fault of its.
-            let asked_for = answer.entries.iter().all(|entry| ids.binary_search(&entry.id).is_ok());
+            let asked_for = answer
+                .entries
+                .iter()
+                .all(|entry| ids.binary_search(&entry.id).is_ok());
             if !answer.entry_revisions.is_empty() || got > ids.len() || !asked_for {
-                return Err(LinkError::protocol(SYNC, "an answer to a request for entries holds something else"));
+                return Err(LinkError::protocol(
+                    SYNC,
+                    "an answer to a request for entries holds something else",
+                ));
             }
             adopt(&mut current, answer.entries);
             if !answer.more {
@@ -147,7 +189,10 @@ async fn revisions(
         }
         all.append(&mut answer.entry_revisions);
         if all.len() > MAX_ENTRIES {
-            return Err(LinkError::protocol(SYNC, format!("more than {MAX_ENTRIES} entries for one node")));
+            return Err(LinkError::protocol(
+                SYNC,
+                format!("more than {MAX_ENTRIES} entries for one node"),
+            ));
         }
         if !answer.more {
             return Ok(all);
@@ -184,13 +229,18 @@ fn mask() -> types::EntryMask {
 }
 
 async fn own_bundle(channel: Channel, trust_domain: &TrustDomain) -> Result<Bundle, LinkError> {
-    let mut client = bundle_api::bundle_client::BundleClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client =
+        bundle_api::bundle_client::BundleClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let request = bundle_api::GetBundleRequest { output_mask: None };
     let wire = rpc::call(GET_BUNDLE, client.get_bundle(request)).await?;
-    let bundle = bundle_wire::parse(&wire, trust_domain).map_err(|what| LinkError::protocol(GET_BUNDLE, what))?;
+    let bundle =
+        bundle_wire::parse(&wire, trust_domain).map_err(|what| LinkError::protocol(GET_BUNDLE, what))?;
     if bundle.x509_authorities().is_empty() {
         // With this bundle the next connection would fail for good.
-        return Err(LinkError::protocol(GET_BUNDLE, "the bundle has no X.509 authority"));
+        return Err(LinkError::protocol(
+            GET_BUNDLE,
+            "the bundle has no X.509 authority",
+        ));
     }
     Ok(bundle)
 }
@@ -211,7 +261,10 @@ async fn federated_bundles(
     while let Some((name, result)) = fetched.next().await {
         match result {
             Ok(bundle) => drop(out.insert(name, Arc::new(bundle))),
-            Err(LinkError::Refused { code: tonic::Code::NotFound, .. }) => {}
+            Err(LinkError::Refused {
+                code: tonic::Code::NotFound,
+                ..
+            }) => {}
             Err(error) => {
                 tracing::warn!(trust_domain = %name, error = landfast_daemon::error_chain(&error), "federated bundle not refreshed");
                 if let Some(old) = known.get(&name) {
@@ -224,8 +277,12 @@ async fn federated_bundles(
 }
 
 async fn federated_bundle(channel: Channel, name: &TrustDomain) -> Result<Bundle, LinkError> {
-    let mut client = bundle_api::bundle_client::BundleClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let request = bundle_api::GetFederatedBundleRequest { trust_domain: name.as_str().to_owned(), output_mask: None };
+    let mut client =
+        bundle_api::bundle_client::BundleClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let request = bundle_api::GetFederatedBundleRequest {
+        trust_domain: name.as_str().to_owned(),
+        output_mask: None,
+    };
     let wire = rpc::call(GET_FEDERATED, client.get_federated_bundle(request)).await?;
     bundle_wire::parse(&wire, name).map_err(|what| LinkError::protocol(GET_FEDERATED, what))
 }

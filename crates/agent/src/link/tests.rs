@@ -57,7 +57,11 @@ impl<'a> Setup<'a> {
         let settings = Settings {
             trust_domain: td(),
             dialler: Dialler {
-                servers: self.servers.iter().map(|server| server.parse().unwrap()).collect(),
+                servers: self
+                    .servers
+                    .iter()
+                    .map(|server| server.parse().unwrap())
+                    .collect(),
                 proxy: self.proxy.map(|proxy| proxy.parse().unwrap()),
             },
             evidence: self.evidence,
@@ -68,8 +72,16 @@ impl<'a> Setup<'a> {
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));
         let (link, handle) = Link::new(settings, self.clock, files, keeper_handle, bundles, node);
         let stop = CancellationToken::new();
-        let tasks = vec![tokio::spawn(keeper.run(stop.clone())), tokio::spawn(link.run(stop.clone()))];
-        Node { handle, views, stop, tasks }
+        let tasks = vec![
+            tokio::spawn(keeper.run(stop.clone())),
+            tokio::spawn(link.run(stop.clone())),
+        ];
+        Node {
+            handle,
+            views,
+            stop,
+            tasks,
+        }
     }
 }
 
@@ -81,7 +93,10 @@ impl Node {
     fn serves(&self, list: &[&str]) -> Vec<String> {
         let view = self.views.watch(&selectors(list), real_clock().now());
         let view = view.borrow();
-        view.x509.iter().map(|served| served.svid.id().path().to_owned()).collect()
+        view.x509
+            .iter()
+            .map(|served| served.svid.id().path().to_owned())
+            .collect()
     }
 
     async fn serving(&self) {
@@ -102,7 +117,10 @@ impl Node {
 
 async fn server_with(entries: &[(&str, &str, &str)]) -> FakeServer {
     let server = FakeServer::start().await;
-    server.script().entries = entries.iter().map(|(name, path, selector)| wire_entry(name, path, &[selector])).collect();
+    server.script().entries = entries
+        .iter()
+        .map(|(name, path, selector)| wire_entry(name, path, &[selector]))
+        .collect();
     server
 }
 
@@ -117,10 +135,16 @@ async fn a_new_node_attests_syncs_and_serves() {
     assert!(node.serves(&["unix:uid:3"]).is_empty());
     let status = node.status();
     assert_eq!(status.agent_id, Some(id("/spire/agent/join_token/node-1")));
-    assert_eq!((status.address, status.reachable), (server.address.to_string(), true));
+    assert_eq!(
+        (status.address, status.reachable),
+        (server.address.to_string(), true)
+    );
     assert!(dir.path().join(IDENTITY).exists() && !dir.path().join(PENDING).exists());
     assert_eq!(server.script().payloads, [b"token".to_vec()]);
-    assert!(server.script().shown_serials.iter().all(Option::is_some), "every call shows the node's SVID");
+    assert!(
+        server.script().shown_serials.iter().all(Option::is_some),
+        "every call shows the node's SVID"
+    );
     node.stop().await;
 }
 
@@ -130,13 +154,25 @@ async fn changes_arrive_and_removals_withdraw() {
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
-    server.script().entries.push(wire_entry("b", "/b", &["unix:uid:1"]));
-    until("the new entry is served", || node.serves(&["unix:uid:1"]).len() == 2).await;
+    server
+        .script()
+        .entries
+        .push(wire_entry("b", "/b", &["unix:uid:1"]));
+    until("the new entry is served", || {
+        node.serves(&["unix:uid:1"]).len() == 2
+    })
+    .await;
     server.script().entries.remove(0);
-    until("the removed entry is withdrawn", || node.serves(&["unix:uid:1"]) == ["/b"]).await;
+    until("the removed entry is withdrawn", || {
+        node.serves(&["unix:uid:1"]) == ["/b"]
+    })
+    .await;
     server.script().entries.clear();
     let view = node.views.watch(&selectors(&["unix:uid:1"]), real_clock().now());
-    until("nobody is entitled any more", || view.borrow().state == ViewState::NoIdentity).await;
+    until("nobody is entitled any more", || {
+        view.borrow().state == ViewState::NoIdentity
+    })
+    .await;
     node.stop().await;
 }
 
@@ -172,16 +208,30 @@ async fn a_lost_reply_is_asked_for_again_with_the_same_key() {
 async fn a_lost_reply_is_asked_for_again_with_the_same_key_after_a_restart_too() {
     let server = server_with(&[]).await;
     server.script().lose_replies = 1;
-    server.script().refuse.insert("SyncAuthorizedEntries", tonic::Status::unavailable("later"));
+    server
+        .script()
+        .refuse
+        .insert("SyncAuthorizedEntries", tonic::Status::unavailable("later"));
     let dir = tempfile::tempdir().unwrap();
-    let node = Setup { servers: vec![server.address.to_string()], ..Setup::new(&server, dir.path()) }.start();
-    until("the first reply is lost", || !server.script().attested_keys.is_empty()).await;
+    let node = Setup {
+        servers: vec![server.address.to_string()],
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    until("the first reply is lost", || {
+        !server.script().attested_keys.is_empty()
+    })
+    .await;
     node.stop().await;
     server.script().refuse.clear();
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
     let keys = server.script().attested_keys.clone();
-    assert!(keys.len() >= 2 && keys.iter().all(|key| *key == keys[0]), "{}", keys.len());
+    assert!(
+        keys.len() >= 2 && keys.iter().all(|key| *key == keys[0]),
+        "{}",
+        keys.len()
+    );
     node.stop().await;
 }
 
@@ -208,9 +258,15 @@ async fn a_banned_node_destroys_its_keys_and_lives_on() {
     let view = node.views.watch(&selectors(&["unix:uid:1"]), real_clock().now());
     server.script().deny = Some(4);
     until("the node is banned", || node.status().phase == Phase::Banned).await;
-    until("nothing is served", || view.borrow().state == ViewState::NoIdentity).await;
+    until("nothing is served", || {
+        view.borrow().state == ViewState::NoIdentity
+    })
+    .await;
     assert!(view.borrow().x509.is_empty());
-    until("the keys are gone from disk", || !dir.path().join(IDENTITY).exists()).await;
+    until("the keys are gone from disk", || {
+        !dir.path().join(IDENTITY).exists()
+    })
+    .await;
     assert!(!dir.path().join(PENDING).exists());
     assert!(node.tasks.iter().all(|task| !task.is_finished()), "it lives on");
     node.stop().await;
@@ -224,7 +280,9 @@ async fn a_node_that_is_not_attested_any_more_attests_again_and_serves_meanwhile
         let node = Setup::new(&server, dir.path()).start();
         node.serving().await;
         let first = server.script().attested_keys[0].clone();
-        let refusal = tonic::Status::invalid_argument("failed to attest: join token does not exist or has already been used");
+        let refusal = tonic::Status::invalid_argument(
+            "failed to attest: join token does not exist or has already been used",
+        );
         server.script().refuse_attestation = Some(refusal);
         server.script().deny = Some(reason);
         node.error("create a new one with `landfast token create`").await;
@@ -233,7 +291,11 @@ async fn a_node_that_is_not_attested_any_more_attests_again_and_serves_meanwhile
         // The operator mends it.
         server.script().refuse_attestation = None;
         node.serving().await;
-        assert_ne!(*server.script().attested_keys.last().unwrap(), first, "a new key for a new SVID");
+        assert_ne!(
+            *server.script().attested_keys.last().unwrap(),
+            first,
+            "a new key for a new SVID"
+        );
         node.stop().await;
     }
 }
@@ -256,7 +318,9 @@ async fn a_denial_that_is_lifted_is_found_out_without_a_new_token() {
 async fn many_entries_come_in_pages_and_only_what_changed_is_asked_for_again() {
     let server = FakeServer::start().await;
     let name = |n: usize| format!("{n:04}");
-    server.script().entries = (0..1203).map(|n| wire_entry(&name(n), &format!("/w/{n}"), &["unix:uid:1"])).collect();
+    server.script().entries = (0..1203)
+        .map(|n| wire_entry(&name(n), &format!("/w/{n}"), &["unix:uid:1"]))
+        .collect();
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
@@ -264,10 +328,19 @@ async fn many_entries_come_in_pages_and_only_what_changed_is_asked_for_again() {
     assert_eq!(server.script().asked_ids, [500, 500, 203]);
     assert_eq!(server.script().batch_sizes, [500, 500, 203]);
     server.script().entries[700].revision_number = 1;
-    until("the changed entry is asked for", || server.script().asked_ids.last() == Some(&1)).await;
-    until("and issued for", || server.script().batch_sizes.last() == Some(&1)).await;
+    until("the changed entry is asked for", || {
+        server.script().asked_ids.last() == Some(&1)
+    })
+    .await;
+    until("and issued for", || {
+        server.script().batch_sizes.last() == Some(&1)
+    })
+    .await;
     server.script().entries.truncate(501);
-    until("the rest is dropped", || node.serves(&["unix:uid:1"]).len() == 501).await;
+    until("the rest is dropped", || {
+        node.serves(&["unix:uid:1"]).len() == 501
+    })
+    .await;
     node.stop().await;
 }
 
@@ -278,8 +351,16 @@ async fn the_next_server_of_the_list_is_used_when_the_first_is_dead() {
     let gone = dead.local_addr().unwrap();
     drop(dead);
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![gone.to_string(), "does-not-exist.invalid:1".to_owned(), server.address.to_string()];
-    let node = Setup { servers, ..Setup::new(&server, dir.path()) }.start();
+    let servers = vec![
+        gone.to_string(),
+        "does-not-exist.invalid:1".to_owned(),
+        server.address.to_string(),
+    ];
+    let node = Setup {
+        servers,
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
     node.serving().await;
     assert_eq!(node.status().address, server.address.to_string());
     node.stop().await;
@@ -293,9 +374,14 @@ async fn each_address_is_named_when_none_answers() {
     drop(dead);
     let dir = tempfile::tempdir().unwrap();
     let servers = vec![gone.clone(), "does-not-exist.invalid:1".to_owned()];
-    let node = Setup { servers, ..Setup::new(&server, dir.path()) }.start();
+    let node = Setup {
+        servers,
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
     node.error(&gone).await;
-    node.error("does-not-exist.invalid:1: cannot resolve the name").await;
+    node.error("does-not-exist.invalid:1: cannot resolve the name")
+        .await;
     assert_eq!(server.calls("AttestAgent"), 0);
     node.stop().await;
 }
@@ -326,7 +412,12 @@ async fn the_way_to_the_server_can_lead_through_a_proxy() {
     });
     let dir = tempfile::tempdir().unwrap();
     let servers = vec!["only-the-proxy-knows.invalid:8081".to_owned()];
-    let node = Setup { servers, proxy: Some(format!("http://{address}")), ..Setup::new(&server, dir.path()) }.start();
+    let node = Setup {
+        servers,
+        proxy: Some(format!("http://{address}")),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
     node.serving().await;
     node.stop().await;
 }
@@ -335,7 +426,11 @@ async fn the_way_to_the_server_can_lead_through_a_proxy() {
 async fn a_server_of_another_authority_is_not_spoken_to() {
     let server = server_with(&[]).await;
     let dir = tempfile::tempdir().unwrap();
-    let node = Setup { bundle: Ca::new("other").bundle(), ..Setup::new(&server, dir.path()) }.start();
+    let node = Setup {
+        bundle: Ca::new("other").bundle(),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
     node.error("TLS handshake failed").await;
     assert_eq!(server.calls("AttestAgent"), 0, "no token was shown");
     node.stop().await;
@@ -363,12 +458,18 @@ async fn a_reattestable_node_renews_by_attesting_and_another_by_renewing() {
         let method = if reattestable { "AttestAgent" } else { "RenewAgent" };
         until(method, || server.calls(method) >= 3).await;
         let (attested, renewed) = (server.calls("AttestAgent"), server.calls("RenewAgent"));
-        assert!(if reattestable { renewed == 0 } else { attested == 1 }, "{attested} {renewed}");
+        assert!(
+            if reattestable { renewed == 0 } else { attested == 1 },
+            "{attested} {renewed}"
+        );
         // The new one is shown to the server.
         let before = server.script().shown_serials.len();
         until("the new SVID is shown", || {
             let script = server.script();
-            let shown: std::collections::HashSet<_> = script.shown_serials[before.min(script.shown_serials.len())..].iter().collect();
+            let shown: std::collections::HashSet<_> = script.shown_serials
+                [before.min(script.shown_serials.len())..]
+                .iter()
+                .collect();
             shown.len() >= 2
         })
         .await;
@@ -381,13 +482,22 @@ async fn a_reattestable_node_renews_by_attesting_and_another_by_renewing() {
 async fn a_failed_renewal_of_the_node_leaves_it_working_with_what_it_has() {
     let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
     server.script().agent_validity = Some((-3000, 600));
-    server.script().refuse.insert("RenewAgent", tonic::Status::resource_exhausted("later"));
+    server
+        .script()
+        .refuse
+        .insert("RenewAgent", tonic::Status::resource_exhausted("later"));
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
     until("a renewal is tried", || server.calls("RenewAgent") >= 1).await;
     node.serving().await;
-    server.script().entries.push(wire_entry("b", "/b", &["unix:uid:1"]));
-    until("synchronisation goes on", || node.serves(&["unix:uid:1"]).len() == 2).await;
+    server
+        .script()
+        .entries
+        .push(wire_entry("b", "/b", &["unix:uid:1"]));
+    until("synchronisation goes on", || {
+        node.serves(&["unix:uid:1"]).len() == 2
+    })
+    .await;
     node.stop().await;
 }
 
@@ -397,7 +507,10 @@ async fn a_refused_batch_keeps_what_is_held() {
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
-    server.script().refuse.insert("BatchNewX509SVID", tonic::Status::internal("disk full"));
+    server
+        .script()
+        .refuse
+        .insert("BatchNewX509SVID", tonic::Status::internal("disk full"));
     server.script().entries[0].revision_number = 1;
     node.error("BatchNewX509SVID: Internal: disk full").await;
     assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
@@ -413,7 +526,11 @@ async fn a_clock_behind_the_svid_is_told_as_such_and_nothing_is_thrown_away() {
     node.stop().await;
     let past = UnixTime::from_secs(real_clock().now().unwrap().as_secs() - 86_400);
     let clock = crate::testing::StoppedClock::at(past);
-    let node = Setup { clock: clock.clone(), ..Setup::new(&server, dir.path()) }.start();
+    let node = Setup {
+        clock: clock.clone(),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
     node.error("clock is behind by 86").await;
     assert!(dir.path().join(IDENTITY).exists());
     clock.set(real_clock().now().unwrap());
@@ -428,11 +545,23 @@ async fn an_expired_node_attests_again() {
     server.script().agent_validity = Some((-3000, 2));
     let dir = tempfile::tempdir().unwrap();
     let clock = crate::testing::StoppedClock::at(real_clock().now().unwrap());
-    server.script().refuse.insert("RenewAgent", tonic::Status::unavailable("no"));
-    let node = Setup { clock: clock.clone(), ..Setup::new(&server, dir.path()) }.start();
+    server
+        .script()
+        .refuse
+        .insert("RenewAgent", tonic::Status::unavailable("no"));
+    let node = Setup {
+        clock: clock.clone(),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
     node.serving().await;
     server.script().agent_validity = None;
-    clock.set(real_clock().now().unwrap().saturating_add(Duration::from_secs(10)));
+    clock.set(
+        real_clock()
+            .now()
+            .unwrap()
+            .saturating_add(Duration::from_secs(10)),
+    );
     until("it attests again", || server.calls("AttestAgent") == 2).await;
     node.serving().await;
     node.stop().await;
@@ -444,7 +573,10 @@ async fn a_new_bundle_is_kept_and_federated_bundles_come_with_entries() {
     let other = TrustDomain::parse("other.test").unwrap();
     let foreign = Ca::of(&other, "foreign");
     server.script().entries[0].federates_with = vec!["other.test".to_owned(), "unknown.test".to_owned()];
-    server.script().federated.insert("other.test".to_owned(), wire_bundle(&foreign, false));
+    server
+        .script()
+        .federated
+        .insert("other.test".to_owned(), wire_bundle(&foreign, false));
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
@@ -452,16 +584,29 @@ async fn a_new_bundle_is_kept_and_federated_bundles_come_with_entries() {
     let names: Vec<_> = snapshot.federated.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["other.test"]);
     // A federated bundle that cannot be fetched for a while stays.
-    server.script().refuse.insert("GetFederatedBundle", tonic::Status::unavailable("later"));
+    server
+        .script()
+        .refuse
+        .insert("GetFederatedBundle", tonic::Status::unavailable("later"));
     let rounds = server.calls("GetFederatedBundle");
-    until("another round", || server.calls("GetFederatedBundle") > rounds + 4).await;
+    until("another round", || {
+        server.calls("GetFederatedBundle") > rounds + 4
+    })
+    .await;
     assert_eq!(node.views.snapshot().federated.len(), 1);
     server.script().refuse.clear();
     server.script().federated.clear();
-    until("a bundle the server has no more is dropped", || node.views.snapshot().federated.is_empty()).await;
+    until("a bundle the server has no more is dropped", || {
+        node.views.snapshot().federated.is_empty()
+    })
+    .await;
     node.stop().await;
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
-    assert_eq!(files.bundle("").unwrap().unwrap().jwt_authorities().len(), 1, "the server's, not the bootstrap one");
+    assert_eq!(
+        files.bundle("").unwrap().unwrap().jwt_authorities().len(),
+        1,
+        "the server's, not the bootstrap one"
+    );
 }
 
 #[tokio::test]
@@ -482,14 +627,18 @@ async fn a_tainted_authority_has_its_svids_replaced() {
     node.serving().await;
     let before = server.calls("BatchNewX509SVID");
     server.script().tainted = true;
-    until("they are asked for anew", || server.calls("BatchNewX509SVID") > before).await;
+    until("they are asked for anew", || {
+        server.calls("BatchNewX509SVID") > before
+    })
+    .await;
     node.stop().await;
 }
 
 #[tokio::test]
 async fn a_device_certificate_is_shown_and_the_challenge_answered() {
     let server = server_with(&[]).await;
-    let challenge = serde_json::json!({ "ecdsa_signature": { "nonce": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" } });
+    let challenge =
+        serde_json::json!({ "ecdsa_signature": { "nonce": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" } });
     server.script().challenge = Some(challenge.to_string().into_bytes());
     server.script().reattestable = true;
     let dir = tempfile::tempdir().unwrap();
@@ -505,7 +654,11 @@ async fn a_device_certificate_is_shown_and_the_challenge_answered() {
         private_key: write("device.key", &device.key().to_pem()),
     };
     let data = tempfile::tempdir().unwrap();
-    let node = Setup { evidence, ..Setup::new(&server, data.path()) }.start();
+    let node = Setup {
+        evidence,
+        ..Setup::new(&server, data.path())
+    }
+    .start();
     node.serving().await;
     let answer = server.script().challenge_answer.clone().unwrap();
     let answer: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_slice(&answer).unwrap();

@@ -7,7 +7,11 @@ use crate::testing::{Ca, at, id, td};
 
 fn node(path: &str) -> NodeIdentity {
     let svid = Ca::new("one").svid(&id(path), at(-60), at(3600));
-    NodeIdentity { key: Arc::clone(svid.key()), svid, reattestable: true }
+    NodeIdentity {
+        key: Arc::clone(svid.key()),
+        svid,
+        reattestable: true,
+    }
 }
 
 fn agent() -> NodeIdentity {
@@ -44,9 +48,17 @@ fn a_key_that_was_shown_to_the_server_is_used_again_until_an_answer_is_adopted()
         files.pending_key(None).unwrap().public_key()
     };
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
-    assert_eq!(files.pending_key(None).unwrap().public_key(), first, "after a restart too (T-13)");
+    assert_eq!(
+        files.pending_key(None).unwrap().public_key(),
+        first,
+        "after a restart too (T-13)"
+    );
     files.save_identity(&agent()).unwrap();
-    assert_ne!(files.pending_key(None).unwrap().public_key(), first, "a new one for each SVID");
+    assert_ne!(
+        files.pending_key(None).unwrap().public_key(),
+        first,
+        "a new one for each SVID"
+    );
 }
 
 #[test]
@@ -54,8 +66,19 @@ fn a_pending_key_left_over_from_an_adoption_is_not_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
     let current = agent();
-    files.write(PENDING, &PendingFile { version: VERSION, key: BASE64.encode(current.key.as_pkcs8_der()) }).unwrap();
-    assert_ne!(files.pending_key(Some(&current)).unwrap().public_key(), current.key.public_key());
+    files
+        .write(
+            PENDING,
+            &PendingFile {
+                version: VERSION,
+                key: BASE64.encode(current.key.as_pkcs8_der()),
+            },
+        )
+        .unwrap();
+    assert_ne!(
+        files.pending_key(Some(&current)).unwrap().public_key(),
+        current.key.public_key()
+    );
 }
 
 #[test]
@@ -86,7 +109,11 @@ fn damaged_files_are_refused_by_name_and_left_as_they_are() {
         let error = files.identity().unwrap_err();
         assert!(matches!(error, PersistError::Damaged { .. }), "{error:?}");
         assert!(error.to_string().contains(IDENTITY), "{error}");
-        assert_eq!(*files.read(IDENTITY).unwrap().unwrap(), damage, "left for the operator");
+        assert_eq!(
+            *files.read(IDENTITY).unwrap().unwrap(),
+            damage,
+            "left for the operator"
+        );
     }
     write(dir.path(), IDENTITY, &good);
     assert!(files.identity().unwrap().is_some(), "the positive control");
@@ -97,7 +124,10 @@ fn a_damaged_pending_key_and_bundle_are_refused_too() {
     let dir = tempfile::tempdir().unwrap();
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
     write(dir.path(), PENDING, b"{");
-    assert!(matches!(files.pending_key(None), Err(PersistError::Damaged { .. })));
+    assert!(matches!(
+        files.pending_key(None),
+        Err(PersistError::Damaged { .. })
+    ));
     write(dir.path(), BUNDLE, b"{}");
     assert!(matches!(files.bundle("x"), Err(PersistError::Damaged { .. })));
 }
@@ -106,7 +136,11 @@ fn a_damaged_pending_key_and_bundle_are_refused_too() {
 fn an_error_never_quotes_the_key() {
     let dir = tempfile::tempdir().unwrap();
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
-    write(dir.path(), IDENTITY, br#"{"version":1,"key":"c2VjcmV0","key":"c2VjcmV0"}"#);
+    write(
+        dir.path(),
+        IDENTITY,
+        br#"{"version":1,"key":"c2VjcmV0","key":"c2VjcmV0"}"#,
+    );
     assert!(!format!("{:?}", files.identity().unwrap_err()).contains("c2VjcmV0"));
 }
 
@@ -120,7 +154,10 @@ fn an_identity_that_is_not_an_agents_or_of_another_domain_is_refused() {
         files.save_identity(&agent()).unwrap();
     }
     let other = TrustDomain::parse("other.test").unwrap();
-    let error = NodeFiles::open(dir.path(), &other).unwrap().identity().unwrap_err();
+    let error = NodeFiles::open(dir.path(), &other)
+        .unwrap()
+        .identity()
+        .unwrap_err();
     assert!(matches!(error, PersistError::OtherTrustDomain { .. }), "{error}");
 }
 

@@ -19,7 +19,10 @@ fn world(snapshot: Option<Snapshot>) -> World {
     if let Some(snapshot) = snapshot {
         views.publish(Arc::new(snapshot), Some(NOON));
     }
-    let (status, channel) = (watch::Sender::new(LinkStatus::new("join_token")), watch::Sender::new(None));
+    let (status, channel) = (
+        watch::Sender::new(LinkStatus::new("join_token")),
+        watch::Sender::new(None),
+    );
     let source = AgentSource {
         views,
         link: LinkHandle::fixed(status.subscribe(), channel.subscribe()),
@@ -27,55 +30,112 @@ fn world(snapshot: Option<Snapshot>) -> World {
         clock: StoppedClock::at(NOON),
         ready: watch::channel(true).1,
     };
-    World { source, _status: status, _channel: channel }
+    World {
+        source,
+        _status: status,
+        _channel: channel,
+    }
 }
 
 fn synced(entries: Vec<Entry>) -> Snapshot {
     let entries = Arc::new(EntryIndex::new(entries.into_iter().map(Arc::new)));
-    Snapshot { entries, synced_at: Some(NOON), round_over: true, ..Snapshot::default() }
+    Snapshot {
+        entries,
+        synced_at: Some(NOON),
+        round_over: true,
+        ..Snapshot::default()
+    }
 }
 
 async fn ask(world: &World, audience: &[&str], wanted: Option<&str>) -> Result<usize, SourceError> {
     let audience: Vec<String> = audience.iter().map(|a| (*a).to_owned()).collect();
     let wanted = wanted.map(id);
-    let fetched = world.source.fetch_jwt(&selectors(&["unix:uid:1"]), &audience, wanted.as_ref()).await;
+    let fetched = world
+        .source
+        .fetch_jwt(&selectors(&["unix:uid:1"]), &audience, wanted.as_ref())
+        .await;
     fetched.map(|tokens| tokens.len())
 }
 
 #[tokio::test]
 async fn before_the_first_round_one_has_to_wait() {
-    assert!(matches!(ask(&world(None), &["a"], None).await, Err(SourceError::Unavailable(_))));
+    assert!(matches!(
+        ask(&world(None), &["a"], None).await,
+        Err(SourceError::Unavailable(_))
+    ));
 }
 
 #[tokio::test]
 async fn only_the_entitled_are_served_and_only_what_they_name() {
-    let all = || synced(vec![entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:2"])]);
+    let all = || {
+        synced(vec![
+            entry("a", "/a", &["unix:uid:1"]),
+            entry("b", "/b", &["unix:uid:2"]),
+        ])
+    };
     let nobody = ask(&world(Some(synced(vec![]))), &["a"], None).await;
     assert!(matches!(nobody, Err(SourceError::NoIdentity)));
-    assert!(matches!(ask(&world(Some(all())), &["a"], Some("/b")).await, Err(SourceError::NoIdentity)));
+    assert!(matches!(
+        ask(&world(Some(all())), &["a"], Some("/b")).await,
+        Err(SourceError::NoIdentity)
+    ));
     // Entitled, but the server is away: that is another answer.
-    assert!(matches!(ask(&world(Some(all())), &["a"], Some("/a")).await, Err(SourceError::Unavailable(_))));
+    assert!(matches!(
+        ask(&world(Some(all())), &["a"], Some("/a")).await,
+        Err(SourceError::Unavailable(_))
+    ));
 }
 
 #[tokio::test]
 async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban() {
     let world = world(Some(synced(vec![entry("a", "/a", &["unix:uid:1"])])));
-    let token = Token { text: "t".into(), id: id("/a"), issued_at: NOON, expires_at: at(300) };
+    let token = Token {
+        text: "t".into(),
+        id: id("/a"),
+        issued_at: NOON,
+        expires_at: at(300),
+    };
     let key = Key::new("a".into(), &["aud".to_owned()]);
-    world.source.tokens.token(key, &id("/a"), None, || Some(NOON), || async { Ok(token) }).await.unwrap();
+    world
+        .source
+        .tokens
+        .token(key, &id("/a"), None, || Some(NOON), || async { Ok(token) })
+        .await
+        .unwrap();
     assert_eq!(ask(&world, &["aud"], None).await.unwrap(), 1);
-    world.source.views.publish(Arc::new(Snapshot { banned: true, ..synced(vec![]) }), Some(NOON));
-    assert!(matches!(ask(&world, &["aud"], None).await, Err(SourceError::NoIdentity)));
+    world.source.views.publish(
+        Arc::new(Snapshot {
+            banned: true,
+            ..synced(vec![])
+        }),
+        Some(NOON),
+    );
+    assert!(matches!(
+        ask(&world, &["aud"], None).await,
+        Err(SourceError::NoIdentity)
+    ));
 }
 
 #[tokio::test]
 async fn audiences_are_mandatory_and_bounded() {
     let world = world(Some(synced(vec![entry("a", "/a", &["unix:uid:1"])])));
     let long = "x".repeat(MAX_AUDIENCE_BYTES + 1);
-    for bad in [vec![], vec![""], vec!["a", ""], vec!["a"; MAX_AUDIENCES + 1], vec![long.as_str()]] {
-        assert!(matches!(ask(&world, &bad, None).await, Err(SourceError::InvalidArgument(_))));
+    for bad in [
+        vec![],
+        vec![""],
+        vec!["a", ""],
+        vec!["a"; MAX_AUDIENCES + 1],
+        vec![long.as_str()],
+    ] {
+        assert!(matches!(
+            ask(&world, &bad, None).await,
+            Err(SourceError::InvalidArgument(_))
+        ));
     }
-    assert!(!matches!(ask(&world, &["a"; MAX_AUDIENCES], None).await, Err(SourceError::InvalidArgument(_))));
+    assert!(!matches!(
+        ask(&world, &["a"; MAX_AUDIENCES], None).await,
+        Err(SourceError::InvalidArgument(_))
+    ));
 }
 
 #[tokio::test]

@@ -83,9 +83,16 @@ impl FakeServer {
         identity.set(ca.svid(&name, now.saturating_sub(HOUR), now.saturating_add(HOUR)));
         let bundles = BundleStore::new(BundleSet::from_iter([ca.bundle()]));
         let tls = landfast_tls::server_config(identity, ClientAuth::Optional, bundles, real_clock()).unwrap();
-        let script = Script { page: 500, ..Script::default() };
-        let server =
-            Self { script: Arc::new(Mutex::new(script)), ca: Arc::new(ca), address, stop: Default::default() };
+        let script = Script {
+            page: 500,
+            ..Script::default()
+        };
+        let server = Self {
+            script: Arc::new(Mutex::new(script)),
+            ca: Arc::new(ca),
+            address,
+            stop: Default::default(),
+        };
         let acceptor = tokio_rustls::TlsAcceptor::from(tls);
         let (connections, incoming) = mpsc::channel::<std::io::Result<TlsIo>>(16);
         let stop = server.stop.clone();
@@ -98,7 +105,7 @@ impl FakeServer {
                 };
                 let Ok((tcp, _)) = accepted else { return };
                 if let Ok(stream) = acceptor.accept(tcp).await {
-                    drop(connections.send(Ok(TlsIo(stream))).await);
+                    drop(connections.send(Ok(TlsIo(stream, stop.clone()))).await);
                 }
             }
         });
@@ -137,7 +144,10 @@ impl FakeServer {
     }
 
     fn called<T>(&self, method: &'static str, request: &Request<T>, needs_agent: bool) -> Result<(), Status> {
-        let shown = request.extensions().get::<Shown>().and_then(|shown| shown.0.clone());
+        let shown = request
+            .extensions()
+            .get::<Shown>()
+            .and_then(|shown| shown.0.clone());
         let mut script = self.script();
         *script.calls.entry(method).or_default() += 1;
         if let Some(refusal) = script.refuse.get(method) {
@@ -147,7 +157,11 @@ impl FakeServer {
             script.shown_serials.push(shown.clone());
             let reason = script.deny.or(shown.is_none().then_some(2));
             if let Some(reason) = reason {
-                return Err(Status::with_details(Code::PermissionDenied, "denied", denied_details(reason).into()));
+                return Err(Status::with_details(
+                    Code::PermissionDenied,
+                    "denied",
+                    denied_details(reason).into(),
+                ));
             }
         }
         Ok(())
@@ -157,10 +171,18 @@ impl FakeServer {
         let csr = Csr::parse_der(csr).unwrap();
         let now = real_clock().now().unwrap().as_secs();
         let (from, to) = validity.unwrap_or((-300, 3600));
-        let leaf = self.ca.sign(id, csr.public_key(), UnixTime::from_secs(now + from), UnixTime::from_secs(now + to));
+        let leaf = self.ca.sign(
+            id,
+            csr.public_key(),
+            UnixTime::from_secs(now + from),
+            UnixTime::from_secs(now + to),
+        );
         types::X509svid {
             cert_chain: vec![leaf.as_der().to_vec().into()],
-            id: Some(types::Spiffeid { trust_domain: td().to_string(), path: id.path().to_owned() }),
+            id: Some(types::Spiffeid {
+                trust_domain: td().to_string(),
+                path: id.path().to_owned(),
+            }),
             expires_at: now + to,
             hint: String::new(),
         }
@@ -171,11 +193,17 @@ impl FakeServer {
 pub(crate) fn wire_entry(name: &str, path: &str, selectors: &[&str]) -> types::Entry {
     let selector = |text: &&str| {
         let (kind, value) = text.split_once(':').unwrap();
-        types::Selector { r#type: kind.to_owned(), value: value.to_owned() }
+        types::Selector {
+            r#type: kind.to_owned(),
+            value: value.to_owned(),
+        }
     };
     types::Entry {
         id: name.to_owned(),
-        spiffe_id: Some(types::Spiffeid { trust_domain: td().to_string(), path: path.to_owned() }),
+        spiffe_id: Some(types::Spiffeid {
+            trust_domain: td().to_string(),
+            path: path.to_owned(),
+        }),
         selectors: selectors.iter().map(selector).collect(),
         ..Default::default()
     }
@@ -185,7 +213,10 @@ pub(crate) fn wire_bundle(ca: &Ca, tainted: bool) -> types::Bundle {
     let spiffe_id = ca.certificate.spiffe_id().unwrap();
     types::Bundle {
         trust_domain: spiffe_id.trust_domain().to_string(),
-        x509_authorities: vec![types::X509Certificate { asn1: ca.certificate.as_der().to_vec().into(), tainted }],
+        x509_authorities: vec![types::X509Certificate {
+            asn1: ca.certificate.as_der().to_vec().into(),
+            tainted,
+        }],
         jwt_authorities: vec![types::JwtKey {
             public_key: ca.public_key().spki_der().to_vec().into(),
             key_id: "kid".to_owned(),
@@ -438,26 +469,46 @@ service! {
     }
 }
 
-/// A TLS stream that tells tonic who is at the other end.
-struct TlsIo(TlsStream<TcpStream>);
+/// A TLS stream that tells tonic who is at the other end, and breaks when the server stops.
+struct TlsIo(TlsStream<TcpStream>, tokio_util::sync::CancellationToken);
 
 impl Connected for TlsIo {
     type ConnectInfo = Shown;
 
     fn connect_info(&self) -> Shown {
-        let leaf = self.0.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        Shown(leaf.map(|der| landfast_identity::Certificate::from_der(der).unwrap().serial_hex()))
+        let leaf = self
+            .0
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first());
+        Shown(leaf.map(|der| {
+            landfast_identity::Certificate::from_der(der)
+                .unwrap()
+                .serial_hex()
+        }))
     }
 }
 
 impl AsyncRead for TlsIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.1.is_cancelled() {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for TlsIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 

@@ -32,11 +32,19 @@ fn why(snapshot: &Snapshot, mine: &[&str]) -> Explanation {
 
 #[test]
 fn the_nearest_entry_names_what_is_missing_and_the_command_mends_it() {
-    let near = entry("near", "/collector", &["unix:uid:1000", "unix:path:/opt/collector"]);
+    let near = entry(
+        "near",
+        "/collector",
+        &["unix:uid:1000", "unix:path:/opt/collector"],
+    );
     let far = entry("far", "/far", &["unix:uid:1001", "unix:path:/a", "unix:gid:5"]);
     let alien = entry("alien", "/alien", &["docker:label:x"]);
     let told = why(&snapshot(vec![far, near, alien]), MINE);
-    let names: Vec<_> = told.nearest.iter().map(|compared| compared.entry_id.as_str()).collect();
+    let names: Vec<_> = told
+        .nearest
+        .iter()
+        .map(|compared| compared.entry_id.as_str())
+        .collect();
     assert_eq!(names, ["near", "far"]);
     assert_eq!(told.nearest[0].missing, ["unix:uid:1000"]);
     assert_eq!(told.nearest[0].matched, ["unix:path:/opt/collector"]);
@@ -55,10 +63,21 @@ fn the_nearest_entry_names_what_is_missing_and_the_command_mends_it() {
 fn without_any_near_entry_one_for_user_and_program_is_proposed() {
     let told = why(&snapshot(vec![]), MINE);
     assert_eq!(told.advice, "No entry is registered for this node.");
-    assert!(told.command.ends_with("--selector unix:path:/opt/collector --selector unix:uid:1001"), "{}", told.command);
-    assert!(told.command.contains("--spiffe-id spiffe://plant.test/workload/collector "));
+    assert!(
+        told.command
+            .ends_with("--selector unix:path:/opt/collector --selector unix:uid:1001"),
+        "{}",
+        told.command
+    );
+    assert!(
+        told.command
+            .contains("--spiffe-id spiffe://plant.test/workload/collector ")
+    );
     let told = why(&snapshot(vec![entry("a", "/a", &["docker:label:x"])]), MINE);
-    assert_eq!(told.advice, "None of the 1 entries of this node has a selector in common with the process.");
+    assert_eq!(
+        told.advice,
+        "None of the 1 entries of this node has a selector in common with the process."
+    );
 }
 
 #[test]
@@ -72,7 +91,10 @@ fn an_entitled_process_is_told_so_and_whether_it_gets_it() {
     let held = Held::new(ca.svid(&mine.spiffe_id, NOON, at(60)), 0);
     all.held = Arc::new([(Arc::clone(&mine.id), Arc::new(held))].into());
     let told = why(&all, MINE);
-    assert_eq!(told.advice, "The process is entitled to spiffe://plant.test/a and gets it now.");
+    assert_eq!(
+        told.advice,
+        "The process is entitled to spiffe://plant.test/a and gets it now."
+    );
     assert_eq!(told.command, "");
 }
 
@@ -80,12 +102,26 @@ fn an_entitled_process_is_told_so_and_whether_it_gets_it() {
 fn a_node_that_is_not_in_says_so_first() {
     let told = why(&Snapshot::default(), MINE);
     assert_eq!(told.command, "landfast agent status");
-    let banned = Snapshot { banned: true, ..Snapshot::default() };
-    assert_eq!(why(&banned, MINE).command, "landfast agent evict spiffe://plant.test/spire/agent/x509pop/node");
+    let banned = Snapshot {
+        banned: true,
+        ..Snapshot::default()
+    };
+    assert_eq!(
+        why(&banned, MINE).command,
+        "landfast agent evict spiffe://plant.test/spire/agent/x509pop/node"
+    );
 }
 
 #[test]
 fn a_path_cannot_smuggle_a_command_into_the_shell() {
-    let told = why(&snapshot(vec![]), &["unix:uid:1", "unix:path:/tmp/a'; rm -rf $HOME; '"]);
-    assert!(told.command.contains(r"--selector 'unix:path:/tmp/a'\''; rm -rf $HOME; '\'''"), "{}", told.command);
+    let told = why(
+        &snapshot(vec![]),
+        &["unix:uid:1", "unix:path:/tmp/a'; rm -rf $HOME; '"],
+    );
+    assert!(
+        told.command
+            .contains(r"--selector 'unix:path:/tmp/a'\''; rm -rf $HOME; '\'''"),
+        "{}",
+        told.command
+    );
 }

@@ -32,7 +32,11 @@ impl NameService for Fake {
 async fn names_are_looked_up_once_a_minute() {
     let fake = Arc::new(Fake::default());
     let names = Names::with(fake.clone());
-    let expected = Found { user: Some("bob".to_owned()), group: Some("g7".to_owned()), supplementary: vec!["g8".to_owned()] };
+    let expected = Found {
+        user: Some("bob".to_owned()),
+        group: Some("g7".to_owned()),
+        supplementary: vec!["g8".to_owned()],
+    };
     assert_eq!(names.look_up(1, 7, vec![8, 100]).await, expected);
     assert_eq!(fake.calls.load(Ordering::SeqCst), 4);
     assert_eq!(names.look_up(1, 7, vec![8, 100]).await, expected);
@@ -41,7 +45,13 @@ async fn names_are_looked_up_once_a_minute() {
 
 #[tokio::test]
 async fn a_name_that_would_break_a_log_line_is_no_name() {
-    assert_eq!(Names::with(Arc::new(Fake::default())).look_up(2, 7, vec![]).await.user, None);
+    assert_eq!(
+        Names::with(Arc::new(Fake::default()))
+            .look_up(2, 7, vec![])
+            .await
+            .user,
+        None
+    );
 }
 
 #[tokio::test]
@@ -56,7 +66,10 @@ async fn a_hanging_name_service_costs_only_the_names_and_few_threads() {
     assert!(started.elapsed() < DEADLINE * 4, "waited {:?}", started.elapsed());
     assert!(fake.calls.load(Ordering::SeqCst) <= MAX_WAITING as u32);
     drop(hanging);
-    crate::testing::until("the threads come back", || names.slots.available_permits() == MAX_WAITING).await;
+    crate::testing::until("the threads come back", || {
+        names.slots.available_permits() == MAX_WAITING
+    })
+    .await;
     assert_eq!(names.look_up(1, 1, vec![]).await.user.as_deref(), Some("bob"));
 }
 
@@ -71,5 +84,8 @@ async fn the_cache_is_bounded() {
 
 #[tokio::test]
 async fn root_has_a_name_on_this_machine_too() {
-    assert_eq!(Names::system().look_up(0, 0, vec![]).await.user.as_deref(), Some("root"));
+    assert_eq!(
+        Names::system().look_up(0, 0, vec![]).await.user.as_deref(),
+        Some("root")
+    );
 }

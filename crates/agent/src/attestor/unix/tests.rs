@@ -8,23 +8,39 @@ use crate::entry::EntryIndex;
 use crate::keeper::state::Snapshot;
 use crate::testing::{NOON, entry, td, until};
 
-const LIMITS: HashLimits = HashLimits { max_size: 512 << 20, rate: 1 << 30 };
+const LIMITS: HashLimits = HashLimits {
+    max_size: 512 << 20,
+    rate: 1 << 30,
+};
 
 fn views(entry_selectors: &[&str]) -> Views {
     let views = Views::new(&td());
     let entries = Arc::new(EntryIndex::new([Arc::new(entry("a", "/a", entry_selectors))]));
-    views.publish(Arc::new(Snapshot { entries, synced_at: Some(NOON), ..Snapshot::default() }), Some(NOON));
+    views.publish(
+        Arc::new(Snapshot {
+            entries,
+            synced_at: Some(NOON),
+            ..Snapshot::default()
+        }),
+        Some(NOON),
+    );
     views
 }
 
 async fn selectors_of(pid: u32, views: Views) -> Vec<String> {
     let subject = super::super::look::at(pid.cast_signed()).unwrap();
-    let found = UnixAttestor::new(LIMITS, views).selectors(&subject).await.unwrap();
+    let found = UnixAttestor::new(LIMITS, views)
+        .selectors(&subject)
+        .await
+        .unwrap();
     found.iter().map(ToString::to_string).collect()
 }
 
 fn value<'a>(selectors: &'a [String], prefix: &str) -> Vec<&'a str> {
-    selectors.iter().filter_map(|text| text.strip_prefix(prefix)).collect()
+    selectors
+        .iter()
+        .filter_map(|text| text.strip_prefix(prefix))
+        .collect()
 }
 
 /// Killed and reaped when the test ends.
@@ -39,7 +55,11 @@ impl Drop for Running {
 
 /// A program that waits, once it runs (between fork and exec it would still be the test).
 async fn run(mut command: Command, name: &str) -> Running {
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let link = format!("/proc/{}/exe", child.id());
     let child = Running(child);
     until("the child runs its own program", || {
@@ -54,13 +74,23 @@ async fn this_process_has_the_selectors_the_kernel_says() {
     let found = selectors_of(std::process::id(), views(&["unix:uid:1"])).await;
     assert_eq!(value(&found, "unix:uid:"), [nix::unistd::geteuid().to_string()]);
     assert_eq!(value(&found, "unix:gid:"), [nix::unistd::getegid().to_string()]);
-    let mut groups: Vec<String> = nix::unistd::getgroups().unwrap().iter().map(ToString::to_string).collect();
+    let mut groups: Vec<String> = nix::unistd::getgroups()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     groups.sort();
     groups.dedup();
-    let mut told: Vec<String> = value(&found, "unix:supplementary_gid:").iter().map(|gid| (*gid).to_owned()).collect();
+    let mut told: Vec<String> = value(&found, "unix:supplementary_gid:")
+        .iter()
+        .map(|gid| (*gid).to_owned())
+        .collect();
     told.sort();
     assert_eq!(told, groups);
-    assert_eq!(value(&found, "unix:path:"), [std::env::current_exe().unwrap().to_str().unwrap()]);
+    assert_eq!(
+        value(&found, "unix:path:"),
+        [std::env::current_exe().unwrap().to_str().unwrap()]
+    );
     if let Some(user) = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap() {
         assert_eq!(value(&found, "unix:user:"), [user.name]);
     }
@@ -72,10 +102,20 @@ async fn this_process_has_the_selectors_the_kernel_says() {
 #[tokio::test]
 async fn a_program_is_hashed_only_when_an_entry_asks_for_it() {
     let child = run(Command::new("/bin/cat"), "cat").await;
-    assert!(value(&selectors_of(child.0.id(), views(&["unix:uid:1"])).await, "unix:sha256:").is_empty());
+    assert!(
+        value(
+            &selectors_of(child.0.id(), views(&["unix:uid:1"])).await,
+            "unix:sha256:"
+        )
+        .is_empty()
+    );
     let found = selectors_of(child.0.id(), views(&["unix:sha256:00"])).await;
     let bytes = std::fs::read(std::fs::canonicalize("/bin/cat").unwrap()).unwrap();
-    let expected: String = ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let expected: String = ring::digest::digest(&ring::digest::SHA256, &bytes)
+        .as_ref()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     assert_eq!(value(&found, "unix:sha256:"), [expected]);
 }
 
@@ -86,12 +126,22 @@ async fn a_deleted_program_has_neither_path_nor_hash() {
     std::fs::copy("/bin/cat", &copy).unwrap();
     let child = run(Command::new(&copy), "mycat").await;
     let before = selectors_of(child.0.id(), views(&["unix:sha256:00"])).await;
-    assert_eq!((value(&before, "unix:path:").len(), value(&before, "unix:sha256:").len()), (1, 1), "the positive control");
+    assert_eq!(
+        (
+            value(&before, "unix:path:").len(),
+            value(&before, "unix:sha256:").len()
+        ),
+        (1, 1),
+        "the positive control"
+    );
     // Another program takes the path: what runs is not what lies there.
     std::fs::remove_file(&copy).unwrap();
     std::fs::copy("/bin/true", &copy).unwrap();
     let after = selectors_of(child.0.id(), views(&["unix:sha256:00"])).await;
-    assert!(value(&after, "unix:path:").is_empty() && value(&after, "unix:sha256:").is_empty(), "{after:?}");
+    assert!(
+        value(&after, "unix:path:").is_empty() && value(&after, "unix:sha256:").is_empty(),
+        "{after:?}"
+    );
     assert_eq!(value(&after, "unix:uid:").len(), 1, "the rest stays");
 }
 
@@ -99,11 +149,20 @@ async fn a_deleted_program_has_neither_path_nor_hash() {
 fn programs_without_a_name_on_disk_have_no_path() {
     let path = |text: &str| path_selector(Path::new(text)).map(str::to_owned);
     assert_eq!(path("/usr/bin/x").as_deref(), Some("/usr/bin/x"));
-    for bad in ["/usr/bin/x (deleted)", "/memfd:evil (deleted)", "/memfd:evil", "relative", ""] {
+    for bad in [
+        "/usr/bin/x (deleted)",
+        "/memfd:evil (deleted)",
+        "/memfd:evil",
+        "relative",
+        "",
+    ] {
         assert_eq!(path(bad), None, "{bad}");
     }
     use std::os::unix::ffi::OsStrExt as _;
-    assert_eq!(path_selector(Path::new(std::ffi::OsStr::from_bytes(b"/x\xff"))), None);
+    assert_eq!(
+        path_selector(Path::new(std::ffi::OsStr::from_bytes(b"/x\xff"))),
+        None
+    );
 }
 
 #[test]
@@ -146,7 +205,13 @@ async fn a_dead_name_service_leaves_only_the_names_out() {
     }
     let subject = super::super::look::at(std::process::id().cast_signed()).unwrap();
     let attestor = UnixAttestor::with_names(LIMITS, views(&["unix:uid:1"]), Names::with(Arc::new(Dead)));
-    let found: Vec<String> = attestor.selectors(&subject).await.unwrap().iter().map(ToString::to_string).collect();
+    let found: Vec<String> = attestor
+        .selectors(&subject)
+        .await
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert!(value(&found, "unix:user:").is_empty() && value(&found, "unix:group:").is_empty());
     assert_eq!(value(&found, "unix:uid:").len(), 1);
 }

@@ -42,12 +42,26 @@ impl World {
 }
 
 fn issued(entry: &Entry, outcome: Result<Arc<X509Svid>, String>) -> Issued {
-    Issued { entry_id: Arc::clone(&entry.id), revision: entry.revision, outcome }
+    Issued {
+        entry_id: Arc::clone(&entry.id),
+        revision: entry.revision,
+        outcome,
+    }
 }
 
 fn orders(actions: &[Action]) -> Vec<String> {
-    let orders = actions.iter().find_map(|action| if let Action::Issue(orders) = action { Some(orders) } else { None });
-    orders.into_iter().flatten().map(|order| order.entry.id.to_string()).collect()
+    let orders = actions.iter().find_map(|action| {
+        if let Action::Issue(orders) = action {
+            Some(orders)
+        } else {
+            None
+        }
+    });
+    orders
+        .into_iter()
+        .flatten()
+        .map(|order| order.entry.id.to_string())
+        .collect()
 }
 
 fn published(actions: &[Action]) -> bool {
@@ -77,13 +91,17 @@ fn what_did_not_change_is_not_published_again() {
     world.sync(NOON, &ca, vec![a.clone()]);
     world.issue(NOON, &a, hour(&ca, &a, -300));
     assert!(published(&world.step(NOON, Event::RoundOver)));
-    assert!(!published(&world.step(at(5), Event::Synced(ca.synced(vec![a.clone()])))));
+    assert!(!published(
+        &world.step(at(5), Event::Synced(ca.synced(vec![a.clone()])))
+    ));
     assert!(!published(&world.step(at(5), Event::RoundOver)));
     assert!(!published(&world.step(at(6), Event::Tick)));
     // The positive control: a change is.
     let mut changed = a;
     changed.hint = "new".to_owned();
-    assert!(published(&world.step(at(7), Event::Synced(ca.synced(vec![changed])))));
+    assert!(published(
+        &world.step(at(7), Event::Synced(ca.synced(vec![changed])))
+    ));
 }
 
 #[test]
@@ -122,12 +140,20 @@ fn an_expired_svid_is_withdrawn_at_its_second() {
     let mut world = World::default();
     world.sync(NOON, &ca, vec![a.clone()]);
     let actions = world.issue(NOON, &a, hour(&ca, &a, 0));
-    assert!(actions.iter().any(|action| matches!(action, Action::Wake(when) if *when == at(3600))));
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Wake(when) if *when == at(3600)))
+    );
     assert!(!published(&world.step(at(3599), Event::Tick)));
     assert!(world.serves(&a, at(3599)).is_some());
     let actions = world.step(at(3600), Event::Tick);
     assert!(published(&actions));
-    assert!(actions.iter().any(|action| matches!(action, Action::Note(Note::Withdrawn { .. }))));
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Note(Note::Withdrawn { .. })))
+    );
     assert_eq!(world.serves(&a, at(3600)), None);
 }
 
@@ -139,7 +165,10 @@ fn a_clock_that_jumps_ahead_and_back_loses_nothing() {
     world.issue(NOON, &a, hour(&ca, &a, -300));
     assert!(published(&world.step(at(100_000), Event::Tick)));
     assert_eq!(world.serves(&a, at(100_000)), None);
-    assert!(published(&world.step(at(1), Event::Tick)), "going back is a change");
+    assert!(
+        published(&world.step(at(1), Event::Tick)),
+        "going back is a change"
+    );
     assert!(world.serves(&a, at(1)).is_some());
 }
 
@@ -158,7 +187,11 @@ fn an_svid_from_the_future_is_not_adopted_and_the_clock_is_blamed() {
 
 #[test]
 fn an_svid_of_another_id_is_not_adopted() {
-    let (ca, a, b) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"]));
+    let (ca, a, b) = (
+        Ca::new("one"),
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+    );
     let mut world = World::default();
     world.sync(NOON, &ca, vec![a.clone()]);
     assert!(!published(&world.issue(NOON, &a, hour(&ca, &b, 0))));
@@ -185,12 +218,26 @@ fn a_changed_entry_is_asked_for_again_and_an_old_id_is_never_served() {
     let mut world = World::default();
     world.sync(NOON, &ca, vec![a.clone()]);
     world.issue(NOON, &a, hour(&ca, &a, 0));
-    let revised = Entry { revision: 1, ..a.clone() };
+    let revised = Entry {
+        revision: 1,
+        ..a.clone()
+    };
     assert_eq!(world.sync(at(5), &ca, vec![revised.clone()]), ["a"]);
-    assert!(world.serves(&revised, at(5)).is_some(), "same ID: kept until the new one came");
-    let renamed = Entry { revision: 2, spiffe_id: crate::testing::id("/other"), ..a };
+    assert!(
+        world.serves(&revised, at(5)).is_some(),
+        "same ID: kept until the new one came"
+    );
+    let renamed = Entry {
+        revision: 2,
+        spiffe_id: crate::testing::id("/other"),
+        ..a
+    };
     assert_eq!(world.sync(at(6), &ca, vec![renamed.clone()]), ["a"]);
-    assert_eq!(world.serves(&renamed, at(6)), None, "another ID: no longer entitled to the old one");
+    assert_eq!(
+        world.serves(&renamed, at(6)),
+        None,
+        "another ID: no longer entitled to the old one"
+    );
 }
 
 #[test]
@@ -203,7 +250,11 @@ fn svids_of_a_tainted_authority_are_renewed_at_once() {
     let mut synced = ca.synced(vec![a.clone()]);
     let mut authority = ca.bundle().x509_authorities()[0].clone();
     authority.tainted = true;
-    synced.bundle = Arc::new(Bundle::new(crate::testing::td()).with_x509_authorities(vec![authority]).unwrap());
+    synced.bundle = Arc::new(
+        Bundle::new(crate::testing::td())
+            .with_x509_authorities(vec![authority])
+            .unwrap(),
+    );
     assert_eq!(orders(&world.step(at(6), Event::Synced(synced))), ["a"]);
     assert!(world.serves(&a, at(6)).is_some());
 }
@@ -211,7 +262,10 @@ fn svids_of_a_tainted_authority_are_renewed_at_once() {
 #[test]
 fn what_is_missing_is_asked_for_before_what_expires_soonest() {
     let ca = Ca::new("one");
-    let list: Vec<Entry> = ["a", "b", "c"].iter().map(|n| entry(n, &format!("/{n}"), &["unix:uid:1"])).collect();
+    let list: Vec<Entry> = ["a", "b", "c"]
+        .iter()
+        .map(|n| entry(n, &format!("/{n}"), &["unix:uid:1"]))
+        .collect();
     let mut world = World::default();
     world.sync(NOON, &ca, list.clone());
     world.issue(NOON, &list[0], ca.svid(&list[0].spiffe_id, at(0), at(4000)));

@@ -14,7 +14,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { ca: Ca::new("one"), state: State::default(), views: Views::new(&td()), now: NOON }
+        Self {
+            ca: Ca::new("one"),
+            state: State::default(),
+            views: Views::new(&td()),
+            now: NOON,
+        }
     }
 
     fn step(&mut self, event: Event) {
@@ -46,7 +51,11 @@ impl World {
 }
 
 fn ids(view: &watch::Receiver<Arc<WorkloadView>>) -> Vec<String> {
-    view.borrow().x509.iter().map(|served| served.entry_id.clone()).collect()
+    view.borrow()
+        .x509
+        .iter()
+        .map(|served| served.entry_id.clone())
+        .collect()
 }
 
 #[test]
@@ -61,11 +70,18 @@ fn before_the_first_round_everybody_waits_and_after_it_strangers_are_refused() {
 #[test]
 fn the_first_answer_is_whole() {
     let mut world = World::new();
-    let list = [entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"])];
+    let list = [
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+    ];
     let view = world.watch(&["unix:uid:1"]);
     world.sync(&list);
     world.issue(&list[1..]);
-    assert_eq!(view.borrow().state, ViewState::Starting, "b alone would become the default identity");
+    assert_eq!(
+        view.borrow().state,
+        ViewState::Starting,
+        "b alone would become the default identity"
+    );
     world.issue(&list[..1]);
     assert_eq!(view.borrow().state, ViewState::Ready);
     assert_eq!(ids(&view), ["a", "b"]);
@@ -74,18 +90,27 @@ fn the_first_answer_is_whole() {
 #[test]
 fn an_entry_that_cannot_be_had_does_not_hold_up_the_others_for_ever() {
     let mut world = World::new();
-    let list = [entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:1"])];
+    let list = [
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+    ];
     let view = world.watch(&["unix:uid:1"]);
     world.sync(&list);
     world.issue(&list[1..]);
     world.step(Event::RoundOver);
-    assert_eq!((view.borrow().state, ids(&view)), (ViewState::Ready, vec!["b".to_owned()]));
+    assert_eq!(
+        (view.borrow().state, ids(&view)),
+        (ViewState::Ready, vec!["b".to_owned()])
+    );
 }
 
 #[test]
 fn only_those_concerned_are_told() {
     let mut world = World::new();
-    let list = [entry("a", "/a", &["unix:uid:1"]), entry("b", "/b", &["unix:uid:2"])];
+    let list = [
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:2"]),
+    ];
     world.sync(&list);
     world.issue(&list);
     world.step(Event::RoundOver);
@@ -104,7 +129,11 @@ fn the_same_selectors_share_one_view_and_unwatched_ones_are_swept() {
     let (a, b) = (world.watch(&["unix:uid:1"]), world.watch(&["unix:uid:1"]));
     assert!(a.same_channel(&b));
     for n in 0..10_000 {
-        drop(world.views.watch(&selectors(&[&format!("unix:uid:{n}")]), Some(NOON)));
+        drop(
+            world
+                .views
+                .watch(&selectors(&[&format!("unix:uid:{n}")]), Some(NOON)),
+        );
     }
     assert!(world.views.0.lock().unwrap().slots.len() <= MIN_SWEEP + 1);
     assert_eq!(world.views.watched(), 1);
@@ -161,7 +190,10 @@ fn a_banned_node_refuses_everybody() {
     let view = world.watch(&["unix:uid:1"]);
     assert!(!view.borrow().x509.is_empty());
     world.step(Event::Banned);
-    assert_eq!((view.borrow().state, view.borrow().x509.len()), (ViewState::NoIdentity, 0));
+    assert_eq!(
+        (view.borrow().state, view.borrow().x509.len()),
+        (ViewState::NoIdentity, 0)
+    );
 }
 
 #[test]
@@ -172,7 +204,9 @@ fn foreign_bundles_come_only_with_entries_that_federate() {
     a.federates_with = vec![other.clone()];
     let b = entry("b", "/b", &["unix:uid:2"]);
     let mut synced = world.ca.synced(vec![a, b]);
-    synced.federated.insert(other.clone(), Arc::new(Ca::of(&other, "x").bundle()));
+    synced
+        .federated
+        .insert(other.clone(), Arc::new(Ca::of(&other, "x").bundle()));
     world.step(Event::Synced(synced));
     assert_eq!(world.watch(&["unix:uid:1"]).borrow().federated.len(), 1);
     assert_eq!(world.watch(&["unix:uid:2"]).borrow().federated.len(), 0);

@@ -10,7 +10,12 @@ fn address(text: &str) -> Result<String, &'static str> {
 
 #[test]
 fn addresses_are_read_and_shown_alike() {
-    for good in ["host:1", "a.b-c_d.example:8081", "192.0.2.1:443", "[2001:db8::1]:8081"] {
+    for good in [
+        "host:1",
+        "a.b-c_d.example:8081",
+        "192.0.2.1:443",
+        "[2001:db8::1]:8081",
+    ] {
         assert_eq!(address(good).as_deref(), Ok(good));
     }
 }
@@ -18,7 +23,21 @@ fn addresses_are_read_and_shown_alike() {
 #[test]
 fn what_is_no_address_is_refused() {
     let long = format!("{}:1", "h".repeat(254));
-    for bad in ["", "host", "host:", ":1", "host:0", "host:65536", "host:x", "2001:db8::1:8081", "[host]:1", "[::1]8081", "a b:1", "http://h:1", &long] {
+    for bad in [
+        "",
+        "host",
+        "host:",
+        ":1",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "2001:db8::1:8081",
+        "[host]:1",
+        "[::1]8081",
+        "a b:1",
+        "http://h:1",
+        &long,
+    ] {
         assert!(address(bad).is_err(), "{bad}");
     }
 }
@@ -36,17 +55,30 @@ fn a_proxy_is_an_http_url_and_its_password_is_not_shown() {
 
 #[test]
 fn both_address_families_are_tried_in_turn() {
-    let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+    let list = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect::<Vec<SocketAddr>>()
+    };
     let mixed = list(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
-    assert_eq!(interleave(mixed), list(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]));
-    assert_eq!(interleave(list(&["1.1.1.1:1", "[::1]:1"])), list(&["1.1.1.1:1", "[::1]:1"]));
+    assert_eq!(
+        interleave(mixed),
+        list(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"])
+    );
+    assert_eq!(
+        interleave(list(&["1.1.1.1:1", "[::1]:1"])),
+        list(&["1.1.1.1:1", "[::1]:1"])
+    );
     assert!(interleave(Vec::new()).is_empty());
 }
 
 /// What a proxy reads, and what the agent makes of its answer.
 async fn through_proxy(answer: &'static [u8]) -> (String, Result<Vec<u8>, AttemptError>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy: Proxy = format!("http://u:p@{}", listener.local_addr().unwrap()).parse().unwrap();
+    let proxy: Proxy = format!("http://u:p@{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
     let server: ServerAddress = "server.example:8081".parse().unwrap();
     let serve = async {
         let (mut peer, _) = listener.accept().await.unwrap();
@@ -72,15 +104,25 @@ async fn through_proxy(answer: &'static [u8]) -> (String, Result<Vec<u8>, Attemp
 #[tokio::test]
 async fn a_proxy_is_asked_for_the_name_and_what_follows_its_head_is_left_for_tls() {
     let (asked, got) = through_proxy(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\nTLS").await;
-    assert!(asked.starts_with("CONNECT server.example:8081 HTTP/1.1\r\nHost: server.example:8081\r\n"), "{asked}");
-    assert!(asked.contains("\r\nProxy-Authorization: Basic dTpw\r\n"), "{asked}");
+    assert!(
+        asked.starts_with("CONNECT server.example:8081 HTTP/1.1\r\nHost: server.example:8081\r\n"),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("\r\nProxy-Authorization: Basic dTpw\r\n"),
+        "{asked}"
+    );
     assert_eq!(got.unwrap(), b"TLS");
 }
 
 #[tokio::test]
 async fn a_refusal_of_the_proxy_is_told_in_its_words() {
     let (_, got) = through_proxy(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
-    assert!(got.unwrap_err().to_string().contains("407 Proxy Authentication Required"));
+    assert!(
+        got.unwrap_err()
+            .to_string()
+            .contains("407 Proxy Authentication Required")
+    );
     let (_, got) = through_proxy(b"SSH-2.0-x\r\n\r\n").await;
     assert!(matches!(got, Err(AttemptError::Proxy(_))));
     let (_, got) = through_proxy(b"HTTP/1.1 200").await;
@@ -98,6 +140,9 @@ async fn a_proxy_that_talks_without_end_is_left() {
 async fn a_step_that_takes_too_long_is_given_up() {
     let started = tokio::time::Instant::now();
     let waited = within("connecting", std::future::pending::<()>()).await;
-    assert!(matches!(waited, Err(AttemptError::Deadline { step: "connecting" })));
+    assert!(matches!(
+        waited,
+        Err(AttemptError::Deadline { step: "connecting" })
+    ));
     assert_eq!(started.elapsed(), DEADLINE);
 }

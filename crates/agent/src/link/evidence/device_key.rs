@@ -5,7 +5,9 @@
 use base64::Engine as _;
 use landfast_identity::PublicKey;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PSS_SHA256, RsaKeyPair,
+};
 use zeroize::Zeroizing;
 
 pub(crate) enum DeviceKey {
@@ -30,7 +32,9 @@ impl DeviceKey {
                 Some(sec1) => ecdsa(sec1, public),
                 None => rsa(RsaKeyPair::from_pkcs8(&der), public),
             },
-            _ => Err(DeviceKeyError::Unknown("unencrypted private key in PKCS#8, PKCS#1 or SEC 1")),
+            _ => Err(DeviceKeyError::Unknown(
+                "unencrypted private key in PKCS#8, PKCS#1 or SEC 1",
+            )),
         }
     }
 
@@ -40,7 +44,8 @@ impl DeviceKey {
         match self {
             Self::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PSS_SHA256, &random, message, &mut signature).map_err(drop)?;
+                key.sign(&RSA_PSS_SHA256, &random, message, &mut signature)
+                    .map_err(drop)?;
                 Ok(signature)
             }
             Self::Ecdsa(key) => Ok(key.sign(&random, message).map_err(drop)?.as_ref().to_vec()),
@@ -48,8 +53,12 @@ impl DeviceKey {
     }
 }
 
-fn rsa(key: Result<RsaKeyPair, ring::error::KeyRejected>, public: &PublicKey) -> Result<DeviceKey, DeviceKeyError> {
-    let key = key.map_err(|_cause| DeviceKeyError::Unknown("RSA key of 2048 to 4096 bits or EC P-256 key"))?;
+fn rsa(
+    key: Result<RsaKeyPair, ring::error::KeyRejected>,
+    public: &PublicKey,
+) -> Result<DeviceKey, DeviceKeyError> {
+    let key =
+        key.map_err(|_cause| DeviceKeyError::Unknown("RSA key of 2048 to 4096 bits or EC P-256 key"))?;
     // The SPKI ends with the RSAPublicKey that ring gives us.
     if !public.spki_der().ends_with(key.public_key().as_ref()) {
         return Err(DeviceKeyError::Mismatch);
@@ -60,13 +69,24 @@ fn rsa(key: Result<RsaKeyPair, ring::error::KeyRejected>, public: &PublicKey) ->
 /// The public half is taken from the certificate; ring refuses a pair that does not belong together.
 fn ecdsa(sec1: &[u8], public: &PublicKey) -> Result<DeviceKey, DeviceKeyError> {
     const EXPECTED: &str = "EC key on P-256 (the server's challenge cannot be answered with other curves)";
-    let scalar = sec1_scalar(sec1).filter(|scalar| scalar.len() == 32).ok_or(DeviceKeyError::Unknown(EXPECTED))?;
+    let scalar = sec1_scalar(sec1)
+        .filter(|scalar| scalar.len() == 32)
+        .ok_or(DeviceKeyError::Unknown(EXPECTED))?;
     let spki = public.spki_der();
-    let point = spki.len().checked_sub(65).and_then(|at| spki.get(at..)).filter(|point| point.first() == Some(&4));
+    let point = spki
+        .len()
+        .checked_sub(65)
+        .and_then(|at| spki.get(at..))
+        .filter(|point| point.first() == Some(&4));
     let point = point.ok_or(DeviceKeyError::Mismatch)?;
     let random = SystemRandom::new();
-    let key = EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_FIXED_SIGNING, scalar, point, &random)
-        .map_err(|_cause| DeviceKeyError::Mismatch)?;
+    let key = EcdsaKeyPair::from_private_key_and_public_key(
+        &ECDSA_P256_SHA256_FIXED_SIGNING,
+        scalar,
+        point,
+        &random,
+    )
+    .map_err(|_cause| DeviceKeyError::Mismatch)?;
     Ok(DeviceKey::Ecdsa(Box::new(key)))
 }
 
@@ -74,8 +94,13 @@ fn ecdsa(sec1: &[u8], public: &PublicKey) -> Result<DeviceKey, DeviceKeyError> {
 fn private_block(pem: &str) -> Option<(String, Zeroizing<Vec<u8>>)> {
     let mut lines = pem.lines().map(str::trim);
     loop {
-        let label = lines.next()?.strip_prefix("-----BEGIN ").and_then(|l| l.strip_suffix("-----"));
-        let Some(label) = label.filter(|label| label.ends_with("PRIVATE KEY")) else { continue };
+        let label = lines
+            .next()?
+            .strip_prefix("-----BEGIN ")
+            .and_then(|l| l.strip_suffix("-----"));
+        let Some(label) = label.filter(|label| label.ends_with("PRIVATE KEY")) else {
+            continue;
+        };
         let end = format!("-----END {label}-----");
         let mut body = Zeroizing::new(String::with_capacity(pem.len()));
         loop {
@@ -85,7 +110,9 @@ fn private_block(pem: &str) -> Option<(String, Zeroizing<Vec<u8>>)> {
             }
             body.push_str(line);
         }
-        let der = base64::engine::general_purpose::STANDARD.decode(body.as_bytes()).ok()?;
+        let der = base64::engine::general_purpose::STANDARD
+            .decode(body.as_bytes())
+            .ok()?;
         return Some((label.to_owned(), Zeroizing::new(der)));
     }
 }
@@ -116,7 +143,10 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (length, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
         0x81 => rest.split_first().map(|(a, rest)| (usize::from(*a), rest))?,
-        0x82 => (usize::from(*rest.first()?) << 8 | usize::from(*rest.get(1)?), rest.get(2..)?),
+        0x82 => (
+            usize::from(*rest.first()?) << 8 | usize::from(*rest.get(1)?),
+            rest.get(2..)?,
+        ),
         _ => return None,
     };
     rest.split_at_checked(length)

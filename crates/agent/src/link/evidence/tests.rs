@@ -37,7 +37,10 @@ fn a_missing_empty_or_wordy_token_file_is_named() {
     for bad in ["", "\n", "two words", "a\nb"] {
         let evidence = Evidence::JoinToken(TokenSource::File(write(dir.path(), "token", bad)));
         let error = evidence.prepare().err().unwrap();
-        assert!(error.to_string().ends_with("token holds no join token"), "{error}");
+        assert!(
+            error.to_string().ends_with("token holds no join token"),
+            "{error}"
+        );
     }
 }
 
@@ -59,7 +62,14 @@ fn device() -> (tempfile::TempDir, Evidence, PublicKey) {
     let leaf = Ca::new("maker").sign(&id("/device"), &key.public_key(), at(-60), at(60));
     let certificate = write(dir.path(), "device.pem", &leaf.to_pem());
     let private_key = write(dir.path(), "device.key", &key.to_pem());
-    (dir, Evidence::X509Pop { certificate, private_key }, key.public_key())
+    (
+        dir,
+        Evidence::X509Pop {
+            certificate,
+            private_key,
+        },
+        key.public_key(),
+    )
 }
 
 #[test]
@@ -70,24 +80,49 @@ fn a_device_shows_its_chain_and_signs_both_nonces() {
     assert_eq!(payload["certificates"].as_array().unwrap().len(), 1);
     let nonce = [7_u8; 32];
     let challenge = serde_json::json!({ "ecdsa_signature": { "nonce": BASE64.encode(nonce) } }).to_string();
-    let answer: serde_json::Value = serde_json::from_slice(&ready.answer(challenge.as_bytes()).unwrap()).unwrap();
-    let part = |name: &str| BASE64.decode(answer["ecdsa_signature"][name].as_str().unwrap()).unwrap();
+    let answer: serde_json::Value =
+        serde_json::from_slice(&ready.answer(challenge.as_bytes()).unwrap()).unwrap();
+    let part = |name: &str| {
+        BASE64
+            .decode(answer["ecdsa_signature"][name].as_str().unwrap())
+            .unwrap()
+    };
     let signed = [nonce.to_vec(), part("nonce")].concat();
     let signature = [part("r"), part("s")].concat();
-    verify_signature(&public, SignatureScheme::EcdsaP256Sha256Fixed, &signed, &signature).unwrap();
+    verify_signature(
+        &public,
+        SignatureScheme::EcdsaP256Sha256Fixed,
+        &signed,
+        &signature,
+    )
+    .unwrap();
 }
 
 #[test]
 fn an_rsa_device_signs_with_pss() {
     let (pem, public) = rsa();
-    let ready = Ready::Device { chain: Vec::new(), key: DeviceKey::from_pem(pem, &public).unwrap() };
+    let ready = Ready::Device {
+        chain: Vec::new(),
+        key: DeviceKey::from_pem(pem, &public).unwrap(),
+    };
     let nonce = [9_u8; 32];
-    let challenge = serde_json::json!({ "rsa_signature": { "nonce": BASE64.encode(nonce) }, "ecdsa_signature": null });
+    let challenge =
+        serde_json::json!({ "rsa_signature": { "nonce": BASE64.encode(nonce) }, "ecdsa_signature": null });
     let answer = ready.answer(challenge.to_string().as_bytes()).unwrap();
     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
-    let part = |name: &str| BASE64.decode(answer["rsa_signature"][name].as_str().unwrap()).unwrap();
+    let part = |name: &str| {
+        BASE64
+            .decode(answer["rsa_signature"][name].as_str().unwrap())
+            .unwrap()
+    };
     let signed = [nonce.to_vec(), part("nonce")].concat();
-    verify_signature(&public, SignatureScheme::RsaPssSha256, &signed, &part("signature")).unwrap();
+    verify_signature(
+        &public,
+        SignatureScheme::RsaPssSha256,
+        &signed,
+        &part("signature"),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -102,7 +137,10 @@ fn a_challenge_of_another_kind_or_length_is_not_signed() {
         serde_json::json!({ "ecdsa_signature": { "nonce": short } }).to_string(),
         serde_json::json!({ "ecdsa_signature": { "nonce": "%" } }).to_string(),
     ] {
-        assert!(matches!(ready.answer(bad.as_bytes()), Err(EvidenceError::Challenge)), "{bad}");
+        assert!(
+            matches!(ready.answer(bad.as_bytes()), Err(EvidenceError::Challenge)),
+            "{bad}"
+        );
     }
 }
 
@@ -110,11 +148,17 @@ fn a_challenge_of_another_kind_or_length_is_not_signed() {
 fn ec_and_rsa_keys_are_read_in_every_common_form() {
     let ec = PublicKey::from_spki_der(&BASE64.decode(EC_SPKI.replace('\n', "")).unwrap()).unwrap();
     for pem in [EC_PKCS8, EC_SEC1, &format!("{EC_PARAMETERS}{EC_SEC1}")] {
-        assert!(matches!(DeviceKey::from_pem(pem, &ec), Ok(DeviceKey::Ecdsa(_))), "{pem}");
+        assert!(
+            matches!(DeviceKey::from_pem(pem, &ec), Ok(DeviceKey::Ecdsa(_))),
+            "{pem}"
+        );
     }
     let (pkcs8, public) = rsa();
     for pem in [pkcs8, RSA_PKCS1] {
-        assert!(matches!(DeviceKey::from_pem(pem, &public), Ok(DeviceKey::Rsa(_))), "{pem}");
+        assert!(
+            matches!(DeviceKey::from_pem(pem, &public), Ok(DeviceKey::Rsa(_))),
+            "{pem}"
+        );
     }
 }
 
@@ -123,12 +167,24 @@ fn a_key_of_another_certificate_is_refused() {
     let (_, rsa_public) = rsa();
     let other = PrivateKey::generate().unwrap();
     let refused = |pem: &str, public: &PublicKey| DeviceKey::from_pem(pem, public).err();
-    assert_eq!(refused(EC_PKCS8, &other.public_key()), Some(DeviceKeyError::Mismatch));
+    assert_eq!(
+        refused(EC_PKCS8, &other.public_key()),
+        Some(DeviceKeyError::Mismatch)
+    );
     assert_eq!(refused(EC_PKCS8, &rsa_public), Some(DeviceKeyError::Mismatch));
-    assert_eq!(refused(RSA_PKCS1, &other.public_key()), Some(DeviceKeyError::Mismatch));
-    assert!(matches!(refused("nothing", &rsa_public), Some(DeviceKeyError::Unknown(_))));
+    assert_eq!(
+        refused(RSA_PKCS1, &other.public_key()),
+        Some(DeviceKeyError::Mismatch)
+    );
+    assert!(matches!(
+        refused("nothing", &rsa_public),
+        Some(DeviceKeyError::Unknown(_))
+    ));
     let encrypted = RSA_PKCS8.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-    assert!(matches!(refused(&encrypted, &rsa_public), Some(DeviceKeyError::Unknown(_))));
+    assert!(matches!(
+        refused(&encrypted, &rsa_public),
+        Some(DeviceKeyError::Unknown(_))
+    ));
     let cut = EC_PKCS8.replace("MIGH", "MIGI");
     assert!(refused(&cut, &other.public_key()).is_some());
 }
@@ -136,9 +192,16 @@ fn a_key_of_another_certificate_is_refused() {
 #[test]
 fn a_mismatch_names_both_files() {
     let (dir, evidence, _) = device();
-    write(dir.path(), "device.key", &PrivateKey::generate().unwrap().to_pem());
+    write(
+        dir.path(),
+        "device.key",
+        &PrivateKey::generate().unwrap().to_pem(),
+    );
     let error = evidence.prepare().err().unwrap().to_string();
-    assert!(error.contains("device.key") && error.contains("device.pem"), "{error}");
+    assert!(
+        error.contains("device.key") && error.contains("device.pem"),
+        "{error}"
+    );
 }
 
 // Keys made for these tests with OpenSSL; they protect nothing.
