@@ -5,10 +5,12 @@
 
 mod attest;
 mod bundle_wire;
+mod connection;
 pub(crate) mod dial;
 pub(crate) mod evidence;
 pub(crate) mod failure;
 mod issue;
+mod node;
 pub(crate) mod rpc;
 pub(crate) mod status;
 mod sync;
@@ -17,14 +19,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use landfast_daemon::error_chain;
-use landfast_identity::{Bundle, BundleSet, SpiffeId, TrustDomain, UnixTime};
+use landfast_identity::{Bundle, BundleSet, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
-use landfast_tls::{BundleStore, Expect, IdentityStore};
+use landfast_tls::{BundleStore, IdentityStore};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use dial::Dialler;
 use evidence::Evidence;
@@ -234,139 +235,6 @@ impl Link {
         Ok(())
     }
 
-    async fn attest(&mut self) -> Result<(), LinkError> {
-        self.set_phase(Phase::Attesting);
-        let evidence = self.settings.evidence.clone();
-        let ready = blocking(move || evidence.prepare())
-            .await?
-            .map_err(LinkError::Evidence)?;
-        let key = self.pending_key().await?;
-        // Without a client certificate: whatever we had is not believed, or has run out.
-        let channel = self.connect(false).await?;
-        let kind = self.settings.evidence.kind();
-        let attested = attest::attest(
-            channel,
-            kind,
-            &ready,
-            Arc::clone(&key),
-            &self.settings.trust_domain,
-        )
-        .await;
-        telemetry::attestation(attested.is_ok());
-        let attested = match attested {
-            Ok(attested) => attested,
-            Err(error) => {
-                // If what we have is still valid, it is tried again in the next turn: the denial may have been lifted.
-                self.must_attest = false;
-                let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
-                return Err(if token && error.server_answered() {
-                    LinkError::Token(Box::new(error))
-                } else {
-                    error
-                });
-            }
-        };
-        let node = NodeIdentity {
-            svid: Arc::new(attested.svid),
-            key,
-            reattestable: attested.reattestable,
-        };
-        tracing::info!(agent_id = %node.svid.id(), not_after = %node.svid.not_after(), "node attested by {kind}");
-        self.adopt_node(node).await
-    }
-
-    /// A failed renewal is told and put off, nothing more, unless the server says the node itself is out.
-    async fn renew(&mut self, now: UnixTime) -> Result<(), LinkError> {
-        let Some(node) = self.node.clone() else {
-            return Ok(());
-        };
-        let renewed = if node.reattestable {
-            self.attest().await
-        } else {
-            self.renew_by_svid(&node).await
-        };
-        telemetry::renewal("agent", renewed.is_ok());
-        let Err(error) = renewed else { return Ok(()) };
-        if matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
-            return Err(error);
-        }
-        self.renew_after = Some(now.saturating_add(RENEW_RETRY));
-        tracing::warn!(
-            error = error_chain(&error), valid_until = %node.svid.not_after(), next_try_in = ?RENEW_RETRY,
-            "the node's SVID could not be renewed; the present one is kept"
-        );
-        Ok(())
-    }
-
-    async fn renew_by_svid(&mut self, node: &NodeIdentity) -> Result<(), LinkError> {
-        let key = self.pending_key().await?;
-        let channel = self.channel().await?;
-        let svid = attest::renew(channel, Arc::clone(&key), &self.settings.trust_domain).await?;
-        if svid.id() != node.svid.id() {
-            return Err(LinkError::protocol(
-                "RenewAgent",
-                format!("the new SVID is for {}", svid.id()),
-            ));
-        }
-        self.adopt_node(NodeIdentity {
-            svid: Arc::new(svid),
-            key,
-            reattestable: false,
-        })
-        .await
-    }
-
-    /// The key to ask with, on disk since before this returns.
-    async fn pending_key(&self) -> Result<Arc<landfast_identity::PrivateKey>, LinkError> {
-        let (files, current) = (Arc::clone(&self.files), self.node.clone());
-        Ok(blocking(move || files.pending_key(current.as_ref())).await??)
-    }
-
-    async fn adopt_node(&mut self, node: NodeIdentity) -> Result<(), LinkError> {
-        let (files, to_save) = (Arc::clone(&self.files), node.clone());
-        blocking(move || files.save_identity(&to_save)).await??;
-        self.identity.set(Arc::clone(&node.svid));
-        self.status.send_modify(|status| status.set_node(&node));
-        self.node = Some(node);
-        self.must_attest = false;
-        self.renew_after = None;
-        // The next connection shows the new SVID.
-        self.channel.send_replace(None);
-        Ok(())
-    }
-
-    /// The connection in use, or a new one that shows our SVID.
-    async fn channel(&mut self) -> Result<Channel, LinkError> {
-        let current = self.channel.borrow().clone();
-        if let Some(channel) = current {
-            return Ok(channel);
-        }
-        let channel = self.connect(true).await?;
-        self.channel.send_replace(Some(channel.clone()));
-        attest::post_status(channel.clone()).await;
-        Ok(channel)
-    }
-
-    async fn connect(&mut self, show_svid: bool) -> Result<Channel, LinkError> {
-        let trust_domain = &self.settings.trust_domain;
-        let expect = Expect::Exactly(SpiffeId::server(trust_domain));
-        let identity = show_svid.then(|| self.identity.clone());
-        let tls =
-            landfast_tls::client_config(expect, self.bundles.clone(), identity, Arc::clone(&self.clock))
-                .map_err(|error| LinkError::protocol("TLS", error_chain(&error)))?;
-        let dialled = self.settings.dialler.dial(&tls).await.map_err(LinkError::Dial)?;
-        let address = dialled.address.clone();
-        let channel = channel_over(dialled, trust_domain).await?;
-        self.status.send_modify(|status| {
-            status.reachable = true;
-            if status.address != address {
-                tracing::info!(%address, "connected to the server");
-                status.address = address;
-            }
-        });
-        Ok(channel)
-    }
-
     /// Draws the consequences of a failed turn. Answers how long to wait, when that is not for the back-off to say.
     async fn handle(&mut self, error: &LinkError) -> Option<Duration> {
         let text = error_chain(error);
@@ -403,29 +271,6 @@ impl Link {
         (self.status.borrow().phase == Phase::Banned).then_some(BANNED_RETRY)
     }
 
-    /// The one case in which keys are destroyed. The process lives on and asks now and then: a ban can be lifted.
-    async fn banned(&mut self) {
-        tracing::error!(
-            "the server has banned this node: nothing is served any more and its keys are destroyed"
-        );
-        self.keeper.tell(Event::Banned).await;
-        self.known.clear();
-        self.channel.send_replace(None);
-        self.identity.clear();
-        self.node = None;
-        self.status.send_modify(LinkStatus::forget_node);
-        let files = Arc::clone(&self.files);
-        let destroyed = blocking(move || files.destroy_keys())
-            .await
-            .and_then(|done| done.map_err(LinkError::from));
-        if let Err(error) = destroyed {
-            tracing::error!(
-                error = error_chain(&error),
-                "the node's keys could not be removed from disk"
-            );
-        }
-    }
-
     fn note_success(&self) {
         let recovered = self.status.send_if_modified(|status| {
             let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
@@ -438,37 +283,9 @@ impl Link {
         }
     }
 
-    fn set_phase(&self, phase: Phase) {
-        self.status.send_modify(|status| {
-            // A node that serves goes on serving while it attests again; a banned one stays banned until let in.
-            if matches!(status.phase, Phase::Starting | Phase::Attesting) {
-                status.phase = phase;
-            }
-        });
-    }
-
     fn now(&self) -> Result<UnixTime, LinkError> {
         self.clock.now().ok_or(LinkError::NoClock)
     }
-}
-
-/// HTTP/2 over one verified connection. It is not replaced by itself when it breaks: the link dials anew.
-async fn channel_over(dialled: dial::Dialled, trust_domain: &TrustDomain) -> Result<Channel, LinkError> {
-    let mut stream = Some(TokioIo::new(dialled.stream));
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let stream = stream.take();
-        async move { stream.ok_or_else(|| std::io::Error::other("the connection was closed")) }
-    });
-    let failed = |error: tonic::transport::Error| LinkError::protocol("HTTP/2", error_chain(&error));
-    Endpoint::from_shared(format!("http://{}", trust_domain.as_str()))
-        .or_else(|_| Endpoint::from_shared("http://server"))
-        .map_err(failed)?
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect_with_connector(connector)
-        .await
-        .map_err(failed)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {
@@ -477,8 +294,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .map_err(|_cause| LinkError::Stopping)
 }
 
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-const RENEW_RETRY: Duration = Duration::from_secs(30);
 /// A banned node asks as often.
 const BANNED_RETRY: Duration = Duration::from_secs(300);
 const NUDGE_DELAY: Duration = Duration::from_millis(500);

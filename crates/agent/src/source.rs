@@ -140,9 +140,8 @@ async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Re
     };
     let fetched = ask(channel, &entry, audience).await;
     telemetry::renewal("jwt", fetched.is_ok());
-    fetched.map_err(|refusal| {
+    fetched.inspect_err(|_refusal| {
         link.nudge();
-        refusal
     })
 }
 

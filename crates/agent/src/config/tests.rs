@@ -32,7 +32,7 @@ fn and(table: &str) -> Result<AgentConfig, ConfigError> {
 }
 
 fn refused(result: Result<AgentConfig, ConfigError>, words: &[&str]) {
-    let error = landfast_daemon::error_chain(&result.err().expect("this configuration is wrong"));
+    let error = landfast_daemon::error_chain(&result.expect_err("this configuration is wrong"));
     for word in words {
         assert!(error.contains(word), "{error:?} does not say {word:?}");
     }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
+use landfast_identity::{ChainRole, UnixTime, X509Error};
+use landfast_tls::PeerError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -134,6 +136,18 @@ pub(crate) enum AttemptError {
     ProxyIo(#[source] std::io::Error),
     #[error("TLS handshake failed")]
     Tls(#[source] std::io::Error),
+    #[error("clock is behind by {seconds} s or more: the {role} of the server begins at {not_before}")]
+    ClockBehind {
+        seconds: u64,
+        role: ChainRole,
+        not_before: UnixTime,
+    },
+    #[error(
+        "the server is of an authority this node does not know; put the present bundle into trust_bundle (`landfast bundle show` prints it)"
+    )]
+    UnknownAuthority,
+    #[error("what answers is not the server")]
+    NotTheServer(#[source] std::io::Error),
     #[error("the server chose another protocol than HTTP/2")]
     Alpn,
 }
@@ -153,10 +167,14 @@ pub(crate) struct Dialler {
 
 impl Dialler {
     /// Tries the servers in order, and of each name all its addresses in order.
-    pub(crate) async fn dial(&self, tls: &Arc<rustls::ClientConfig>) -> Result<Dialled, DialError> {
+    pub(crate) async fn dial(
+        &self,
+        tls: &Arc<rustls::ClientConfig>,
+        now: UnixTime,
+    ) -> Result<Dialled, DialError> {
         let mut attempts = Vec::new();
         for server in &self.servers {
-            match self.dial_one(server, tls, &mut attempts).await {
+            match self.dial_one(server, (tls, now), &mut attempts).await {
                 Ok(stream) => {
                     return Ok(Dialled {
                         stream,
@@ -173,7 +191,7 @@ impl Dialler {
     async fn dial_one(
         &self,
         server: &ServerAddress,
-        tls: &Arc<rustls::ClientConfig>,
+        tls: (&Arc<rustls::ClientConfig>, UnixTime),
         attempts: &mut Vec<(String, AttemptError)>,
     ) -> Result<TlsStream<TcpStream>, AttemptError> {
         let first_hop = self.proxy.as_ref().map_or(server, |proxy| &proxy.address);
@@ -197,7 +215,7 @@ impl Dialler {
         &self,
         address: SocketAddr,
         server: &ServerAddress,
-        tls: &Arc<rustls::ClientConfig>,
+        (tls, now): (&Arc<rustls::ClientConfig>, UnixTime),
     ) -> Result<TlsStream<TcpStream>, AttemptError> {
         let tcp = within("connecting", TcpStream::connect(address))
             .await?
@@ -215,7 +233,7 @@ impl Dialler {
         let connecting = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
         let stream = within("the TLS handshake", connecting)
             .await?
-            .map_err(AttemptError::Tls)?;
+            .map_err(|error| handshake(error, now))?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(AttemptError::Alpn);
         }
@@ -256,6 +274,20 @@ impl Proxy {
             Some("200") if http => Ok(tcp),
             _ => Err(AttemptError::Proxy(line)),
         }
+    }
+}
+
+/// What our verifier said, in the operator's words.
+fn handshake(error: std::io::Error, now: UnixTime) -> AttemptError {
+    match landfast_tls::refusal(&error) {
+        Some(PeerError::Refused(X509Error::NotYetValid { role, not_before })) => AttemptError::ClockBehind {
+            seconds: not_before.since(now).as_secs(),
+            role: *role,
+            not_before: *not_before,
+        },
+        Some(PeerError::Refused(X509Error::UnknownIssuer)) => AttemptError::UnknownAuthority,
+        Some(_) => AttemptError::NotTheServer(error),
+        None => AttemptError::Tls(error),
     }
 }
 

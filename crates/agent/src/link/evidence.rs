@@ -173,23 +173,11 @@ impl Ready {
         SystemRandom::new()
             .fill(&mut nonce)
             .map_err(|_cause| EvidenceError::Sign)?;
-        let asked = match (key, challenge) {
-            (
-                DeviceKey::Rsa(_),
-                Challenge {
-                    rsa_signature: Some(asked),
-                    ..
-                },
-            )
-            | (
-                DeviceKey::Ecdsa(_),
-                Challenge {
-                    ecdsa_signature: Some(asked),
-                    ..
-                },
-            ) => asked,
-            _ => return Err(EvidenceError::Challenge),
+        let asked = match key {
+            DeviceKey::Rsa(_) => challenge.rsa_signature,
+            DeviceKey::Ecdsa(_) => challenge.ecdsa_signature,
         };
+        let asked = asked.ok_or(EvidenceError::Challenge)?;
         let theirs = BASE64
             .decode(asked.nonce)
             .ok()

@@ -31,7 +31,7 @@ pub(crate) enum LinkError {
     #[error(
         "the server refused the join token; create a new one with `landfast token create` and put it where the agent's configuration reads it"
     )]
-    Token(#[source] Box<LinkError>),
+    Token(#[source] Box<Self>),
     #[error("cannot attest this node")]
     Evidence(#[source] EvidenceError),
     #[error("cannot keep the node's state")]

@@ -431,7 +431,7 @@ async fn a_server_of_another_authority_is_not_spoken_to() {
         ..Setup::new(&server, dir.path())
     }
     .start();
-    node.error("TLS handshake failed").await;
+    node.error("an authority this node does not know").await;
     assert_eq!(server.calls("AttestAgent"), 0, "no token was shown");
     node.stop().await;
 }
@@ -441,7 +441,7 @@ async fn a_peer_of_the_right_authority_that_is_not_the_server_is_not_spoken_to()
     let server = FakeServer::start_as(Ca::new("one"), id("/workload")).await;
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
-    node.error("TLS handshake failed").await;
+    node.error("what answers is not the server").await;
     assert_eq!(server.calls("AttestAgent"), 0, "no token was shown");
     node.stop().await;
 }
@@ -664,5 +664,22 @@ async fn a_device_certificate_is_shown_and_the_challenge_answered() {
     let answer: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_slice(&answer).unwrap();
     assert_eq!(answer["ecdsa_signature"].len(), 3);
     assert_eq!(node.status().attestation, "x509pop");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_behind_the_servers_certificate_is_told_as_such_at_the_first_contact() {
+    let server = server_with(&[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = crate::testing::StoppedClock::at(UnixTime::from_secs(1_100_000_000));
+    let node = Setup {
+        clock: clock.clone(),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.error("clock is behind by").await;
+    assert_eq!(server.calls("AttestAgent"), 0);
+    clock.set(real_clock().now().unwrap());
+    node.serving().await;
     node.stop().await;
 }

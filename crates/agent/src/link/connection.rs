@@ -1,0 +1,77 @@
+//! The link's one connection: made when needed, given up when it fails.
+//!
+//! Invariant: what is handed out was verified to be the server of our trust domain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use landfast_daemon::error_chain;
+use landfast_identity::{SpiffeId, TrustDomain};
+use landfast_tls::Expect;
+use tonic::transport::{Channel, Endpoint};
+
+use super::failure::LinkError;
+use super::{Link, attest, dial};
+
+impl Link {
+    /// The connection in use, or a new one that shows our SVID.
+    pub(super) async fn channel(&mut self) -> Result<Channel, LinkError> {
+        let current = self.channel.borrow().clone();
+        if let Some(channel) = current {
+            return Ok(channel);
+        }
+        let channel = self.connect(true).await?;
+        self.channel.send_replace(Some(channel.clone()));
+        attest::post_status(channel.clone()).await;
+        Ok(channel)
+    }
+
+    pub(super) async fn connect(&self, show_svid: bool) -> Result<Channel, LinkError> {
+        let trust_domain = &self.settings.trust_domain;
+        let expect = Expect::Exactly(SpiffeId::server(trust_domain));
+        let identity = show_svid.then(|| self.identity.clone());
+        let tls =
+            landfast_tls::client_config(expect, self.bundles.clone(), identity, Arc::clone(&self.clock))
+                .map_err(|error| LinkError::protocol("TLS", error_chain(&error)))?;
+        let dialled = self
+            .settings
+            .dialler
+            .dial(&tls, self.now()?)
+            .await
+            .map_err(LinkError::Dial)?;
+        let address = dialled.address.clone();
+        let channel = channel_over(dialled, trust_domain).await?;
+        self.status.send_modify(|status| {
+            status.reachable = true;
+            if status.address != address {
+                tracing::info!(%address, "connected to the server");
+                status.address = address;
+            }
+        });
+        Ok(channel)
+    }
+}
+
+/// HTTP/2 over one verified connection. It is not replaced by itself when it breaks: the link dials anew.
+async fn channel_over(dialled: dial::Dialled, trust_domain: &TrustDomain) -> Result<Channel, LinkError> {
+    let mut stream = Some(TokioIo::new(dialled.stream));
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let stream = stream.take();
+        async move { stream.ok_or_else(|| std::io::Error::other("the connection was closed")) }
+    });
+    let failed = |error: tonic::transport::Error| LinkError::protocol("HTTP/2", error_chain(&error));
+    Endpoint::from_shared(format!("http://{}", trust_domain.as_str()))
+        .or_else(|_| Endpoint::from_shared("http://server"))
+        .map_err(failed)?
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect_timeout(HANDSHAKE)
+        .connect_with_connector(connector)
+        .await
+        .map_err(failed)
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);

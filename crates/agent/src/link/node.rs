@@ -1,0 +1,155 @@
+//! The node's own SVID within the link: had by attestation, renewed, and destroyed when the server bans the node.
+//!
+//! Invariant: on disk, then in use, then told (T-13); a failed renewal leaves everything as it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_daemon::error_chain;
+use landfast_identity::{PrivateKey, UnixTime};
+use landfast_lifecycle::Disposition;
+
+use super::evidence::Evidence;
+use super::failure::LinkError;
+use super::status::{LinkStatus, Phase};
+use super::{Link, attest, blocking};
+use crate::keeper::state::Event;
+use crate::persist::NodeIdentity;
+use crate::telemetry;
+
+impl Link {
+    pub(super) async fn attest(&mut self) -> Result<(), LinkError> {
+        self.set_phase(Phase::Attesting);
+        let evidence = self.settings.evidence.clone();
+        let ready = blocking(move || evidence.prepare())
+            .await?
+            .map_err(LinkError::Evidence)?;
+        let key = self.pending_key().await?;
+        // Without a client certificate: whatever we had is not believed, or has run out.
+        let channel = self.connect(false).await?;
+        let kind = self.settings.evidence.kind();
+        let attested = attest::attest(
+            channel,
+            kind,
+            &ready,
+            Arc::clone(&key),
+            &self.settings.trust_domain,
+        )
+        .await;
+        telemetry::attestation(attested.is_ok());
+        let attested = match attested {
+            Ok(attested) => attested,
+            Err(error) => {
+                // If what we have is still valid, it is tried again in the next turn: the denial may have been lifted.
+                self.must_attest = false;
+                let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
+                return Err(if token && error.server_answered() {
+                    LinkError::Token(Box::new(error))
+                } else {
+                    error
+                });
+            }
+        };
+        let node = NodeIdentity {
+            svid: Arc::new(attested.svid),
+            key,
+            reattestable: attested.reattestable,
+        };
+        tracing::info!(agent_id = %node.svid.id(), not_after = %node.svid.not_after(), "node attested by {kind}");
+        self.adopt_node(node).await
+    }
+
+    /// A failed renewal is told and put off, nothing more, unless the server says the node itself is out.
+    pub(super) async fn renew(&mut self, now: UnixTime) -> Result<(), LinkError> {
+        let Some(node) = self.node.clone() else {
+            return Ok(());
+        };
+        let renewed = if node.reattestable {
+            self.attest().await
+        } else {
+            self.renew_by_svid(&node).await
+        };
+        telemetry::renewal("agent", renewed.is_ok());
+        let Err(error) = renewed else { return Ok(()) };
+        if matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
+            return Err(error);
+        }
+        self.renew_after = Some(now.saturating_add(RENEW_RETRY));
+        tracing::warn!(
+            error = error_chain(&error), valid_until = %node.svid.not_after(), next_try_in = ?RENEW_RETRY,
+            "the node's SVID could not be renewed; the present one is kept"
+        );
+        Ok(())
+    }
+
+    async fn renew_by_svid(&mut self, node: &NodeIdentity) -> Result<(), LinkError> {
+        let key = self.pending_key().await?;
+        let channel = self.channel().await?;
+        let svid = attest::renew(channel, Arc::clone(&key), &self.settings.trust_domain).await?;
+        if svid.id() != node.svid.id() {
+            return Err(LinkError::protocol(
+                "RenewAgent",
+                format!("the new SVID is for {}", svid.id()),
+            ));
+        }
+        self.adopt_node(NodeIdentity {
+            svid: Arc::new(svid),
+            key,
+            reattestable: false,
+        })
+        .await
+    }
+
+    /// The key to ask with, on disk since before this returns.
+    async fn pending_key(&self) -> Result<Arc<PrivateKey>, LinkError> {
+        let (files, current) = (Arc::clone(&self.files), self.node.clone());
+        Ok(blocking(move || files.pending_key(current.as_ref())).await??)
+    }
+
+    async fn adopt_node(&mut self, node: NodeIdentity) -> Result<(), LinkError> {
+        let (files, to_save) = (Arc::clone(&self.files), node.clone());
+        blocking(move || files.save_identity(&to_save)).await??;
+        self.identity.set(Arc::clone(&node.svid));
+        self.status.send_modify(|status| status.set_node(&node));
+        self.node = Some(node);
+        self.must_attest = false;
+        self.renew_after = None;
+        // The next connection shows the new SVID.
+        self.channel.send_replace(None);
+        Ok(())
+    }
+
+    /// The one case in which keys are destroyed. The process lives on and asks now and then: a ban can be lifted.
+    pub(super) async fn banned(&mut self) {
+        tracing::error!(
+            "the server has banned this node: nothing is served any more and its keys are destroyed"
+        );
+        self.keeper.tell(Event::Banned).await;
+        self.known.clear();
+        self.channel.send_replace(None);
+        self.identity.clear();
+        self.node = None;
+        self.status.send_modify(LinkStatus::forget_node);
+        let files = Arc::clone(&self.files);
+        let destroyed = blocking(move || files.destroy_keys())
+            .await
+            .and_then(|done| done.map_err(LinkError::from));
+        if let Err(error) = destroyed {
+            tracing::error!(
+                error = error_chain(&error),
+                "the node's keys could not be removed from disk"
+            );
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.status.send_modify(|status| {
+            // A node that serves goes on serving while it attests again; a banned one stays banned until let in.
+            if matches!(status.phase, Phase::Starting | Phase::Attesting) {
+                status.phase = phase;
+            }
+        });
+    }
+}
+
+const RENEW_RETRY: Duration = Duration::from_secs(30);
