@@ -130,7 +130,8 @@ async fn nothing_but_an_own_dead_socket_is_removed() {
     let (folder, path) = folder();
     let precious = folder.path().join("precious");
     std::fs::File::create(&precious).unwrap();
-    let occupy: [(&str, fn(&Path, &Path)); 3] = [
+    type Occupy = fn(&Path, &Path);
+    let occupy: [(&str, Occupy); 3] = [
         ("symbolic link", |path, precious| symlink(precious, path).unwrap()),
         ("not a socket", |path, _| {
             drop(std::fs::File::create(path).unwrap())
@@ -316,6 +317,7 @@ async fn a_client_without_preface_is_given_up_in_time() {
     std::io::Write::write_all(&mut (&client), b"PRI").unwrap();
     let mut buffer = [0; 64];
     assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
-    let error = stream.read(&mut buffer).await.unwrap_err();
+    let given_up = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer)).await;
+    let error = given_up.expect("it waits on").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }

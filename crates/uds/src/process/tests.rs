@@ -45,6 +45,12 @@ impl Drop for Shell {
     }
 }
 
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), future)
+        .await
+        .expect("it is not noticed")
+}
+
 fn ids() -> (u32, u32) {
     (
         rustix::process::geteuid().as_raw(),
@@ -64,8 +70,8 @@ async fn an_exit_is_seen() {
     assert!(process.is_alive());
     assert_eq!((process.verify(), process.change()), (None, None));
     shell.go_on();
-    assert_eq!(process.changed().await, Change::Exited);
-    process.exited().await;
+    assert_eq!(soon(process.changed()).await, Change::Exited);
+    soon(process.exited()).await;
     assert!(!process.is_alive());
     assert!(matches!(process.proc_dir(), Err(PinError::Exited { .. })));
 }
@@ -76,7 +82,7 @@ async fn another_program_in_the_same_process_is_seen() {
     let process = shell.pin().monitored();
     assert_eq!(process.verify(), None);
     shell.go_on();
-    assert_eq!(process.changed().await, Change::Executed);
+    assert_eq!(soon(process.changed()).await, Change::Executed);
     assert!(process.is_alive());
     assert_eq!(
         process.verify(),
@@ -128,7 +134,7 @@ async fn a_connection_made_after_exec_is_not_taken_for_the_one_before() {
     let table = ProcessTable::default();
     let before = table.share(shell.pin());
     shell.go_on();
-    before.changed().await;
+    soon(before.changed()).await;
     let after = table.share(shell.pin());
     assert!(!Arc::ptr_eq(&before, &after));
     assert_eq!((before.change(), after.change()), (Some(Change::Executed), None));
