@@ -1,0 +1,104 @@
+//! What is remembered of authorities. Invariant: at most one of a kind is active, at most one prepared; the bundle holds them all.
+
+use std::time::Duration;
+
+use landfast_identity::{
+    Bundle, BundleError, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, X509Authority,
+};
+
+/// All authorities, in the order they were made, and the two counters that go with them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Journal {
+    /// Grows with every change of the journal.
+    pub(crate) version: u64,
+    /// Grows with every change of the bundle's content.
+    pub(crate) sequence: u64,
+    pub(crate) rows: Vec<AuthorityRow>,
+}
+
+/// One authority.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthorityRow {
+    /// X.509: the subject key identifier in hex. JWT: the key ID.
+    pub(crate) id: String,
+    pub(crate) kind: Kind,
+    pub(crate) slot: Slot,
+    pub(crate) key_name: String,
+    /// X.509 only.
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) public_key: PublicKey,
+    pub(crate) created_at: UnixTime,
+    pub(crate) activated_at: Option<UnixTime>,
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
+    /// End of the longest SVID it has signed. Written with each record, never by the journal.
+    pub(crate) last_svid_ends: Option<UnixTime>,
+}
+
+/// What an authority signs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    X509,
+    Jwt,
+}
+
+/// Where an authority is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Slot {
+    /// In the bundle already, so that everybody knows it before it signs.
+    Prepared,
+    /// Signs.
+    Active,
+    /// Signs no more; in the bundle until its last SVID has expired.
+    Old,
+}
+
+impl Kind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::X509 => "x509",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
+impl Slot {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Active => "active",
+            Self::Old => "old",
+        }
+    }
+}
+
+impl Journal {
+    /// The bundle of all authorities.
+    pub(crate) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Bundle, BundleError> {
+        let x509 = self.rows.iter().filter_map(|row| row.certificate.clone());
+        let jwt = self
+            .rows
+            .iter()
+            .filter(|row| row.kind == Kind::Jwt)
+            .map(|row| JwtAuthority {
+                key_id: row.id.clone(),
+                public_key: row.public_key.clone(),
+                expires_at: Some(row.not_after),
+                tainted: false,
+            });
+        Ok(Bundle::new(trust_domain.clone())
+            .with_x509_authorities(
+                x509.map(|certificate| X509Authority {
+                    certificate,
+                    tainted: false,
+                })
+                .collect(),
+            )?
+            .with_jwt_authorities(jwt.collect())?
+            .with_sequence(self.sequence)
+            .with_refresh_hint(Some(REFRESH_HINT)))
+    }
+}
+
+/// How often those who follow the bundle should ask.
+const REFRESH_HINT: Duration = Duration::from_secs(300);

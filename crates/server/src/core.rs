@@ -1,0 +1,196 @@
+//! Datastore, registry, authorities and issuance, put together. Invariant: a data directory that was used once is never begun anew.
+
+mod disk;
+mod maintenance;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_identity::TrustDomain;
+use landfast_lifecycle::SharedClock;
+use landfast_store::{Store, StoreError};
+
+use crate::authority::{Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, MemoryKeys};
+use crate::datastore::sqlite::SqliteDatastore;
+use crate::datastore::{Datastore, DatastoreError, OpenError};
+use crate::issuance::{Issuer, Ttls};
+use crate::registry::Registry;
+
+/// What the core is opened with.
+#[derive(Clone, Debug)]
+pub struct CoreParams {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// Where everything is kept; `None` keeps it in memory, for `landfast dev`.
+    pub data_dir: Option<PathBuf>,
+    /// How long things live.
+    pub ttls: Ttls,
+    /// For how long records of expired SVIDs are kept.
+    pub records_keep: Duration,
+    /// The time.
+    pub clock: SharedClock,
+    /// The `iss` of JWT-SVIDs.
+    pub jwt_issuer: Option<String>,
+}
+
+impl CoreParams {
+    /// Everything in memory, everything else as by default.
+    pub fn in_memory(trust_domain: TrustDomain, clock: SharedClock) -> Self {
+        Self {
+            trust_domain,
+            data_dir: None,
+            ttls: Ttls::default(),
+            records_keep: RECORDS_KEEP,
+            clock,
+            jwt_issuer: None,
+        }
+    }
+}
+
+/// The part of the server that knows, decides and signs.
+pub struct Core {
+    /// Who exists and who may have what.
+    pub registry: Arc<Registry>,
+    /// Who signs.
+    pub authorities: Arc<Authorities>,
+    /// The only door to a signature.
+    pub issuer: Arc<Issuer>,
+    datastore: Arc<dyn Datastore>,
+    params: CoreParams,
+    /// Keeps other processes out of the data directory.
+    _directory: Option<Store>,
+}
+
+impl Core {
+    /// Opens the data directory, or begins in memory. A directory that has been used before is opened whole or not at all.
+    ///
+    /// # Errors
+    /// [`CoreError`] names the file and what to do.
+    pub async fn open(params: CoreParams) -> Result<Self, CoreError> {
+        for warning in params.ttls.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let (datastore, keys, directory) = storage(&params)?;
+        let path = params
+            .data_dir
+            .as_deref()
+            .map(|dir| dir.join(DATABASE))
+            .unwrap_or_default();
+        let unreadable = |source| CoreError::Load {
+            path: path.clone(),
+            source,
+        };
+        let clock = Arc::clone(&params.clock);
+        let registry = Registry::open(
+            params.trust_domain.clone(),
+            Arc::clone(&datastore),
+            Arc::clone(&clock),
+        )
+        .await
+        .map_err(unreadable)?;
+        let authority_params = AuthorityParams {
+            trust_domain: params.trust_domain.clone(),
+            ca_ttl: params.ttls.ca,
+            backdate: params.ttls.backdate,
+        };
+        let authorities = Arc::new(
+            Authorities::open(authority_params, Arc::clone(&datastore), keys, Arc::clone(&clock)).await?,
+        );
+        let issuer = Issuer::new(
+            params.trust_domain.clone(),
+            params.ttls.clone(),
+            params.jwt_issuer.clone(),
+            Arc::clone(&authorities),
+            Arc::clone(&datastore),
+            clock,
+        );
+        Ok(Self {
+            registry: Arc::new(registry),
+            authorities,
+            issuer: Arc::new(issuer),
+            datastore,
+            params,
+            _directory: directory,
+        })
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Core({})", self.params.trust_domain)
+    }
+}
+
+type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>, Option<Store>);
+
+fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
+    let Some(dir) = &params.data_dir else {
+        let datastore = SqliteDatastore::in_memory(&params.trust_domain)?;
+        return Ok((Arc::new(datastore), Arc::new(MemoryKeys::default()), None));
+    };
+    let store = Store::open(dir)?;
+    let keys = DiskKeys::open(&dir.join(KEYS))?;
+    // Keys are made after the database: where there are keys there was a database.
+    let initialised = store.read(MARKER)?.is_some() || !keys.is_empty()?;
+    let datastore = SqliteDatastore::open(&dir.join(DATABASE), &params.trust_domain, initialised)?;
+    sync_directory(dir)?;
+    store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
+    Ok((Arc::new(datastore), Arc::new(keys), Some(store)))
+}
+
+/// The name of a new database file is durable only when its directory is.
+fn sync_directory(dir: &Path) -> Result<(), StoreError> {
+    std::fs::File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|source| StoreError::Directory {
+            path: dir.into(),
+            source,
+        })
+}
+
+/// Why the core was not opened. Nothing was begun anew.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// The data directory or a file in it cannot be used.
+    #[error("the data directory cannot be used")]
+    Store {
+        /// Why.
+        #[from]
+        source: StoreError,
+    },
+    /// The database was not opened.
+    #[error("the database was not opened")]
+    Database {
+        /// Why.
+        #[from]
+        source: OpenError,
+    },
+    /// The database was opened, but cannot be read.
+    #[error("the database {} cannot be read", path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DatastoreError,
+    },
+    /// There are no authorities to sign with.
+    #[error("the authorities cannot be used")]
+    Authority {
+        /// Why.
+        #[from]
+        source: AuthorityError,
+    },
+}
+
+/// The database in the data directory.
+pub(crate) const DATABASE: &str = "landfast.db";
+/// The directory of keys in the data directory.
+pub(crate) const KEYS: &str = "keys";
+/// Says that there was a database.
+pub(crate) const MARKER: &str = "initialized";
+const RECORDS_KEEP: Duration = Duration::from_secs(30 * 86_400);
+
+#[cfg(test)]
+mod tests;

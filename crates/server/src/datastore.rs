@@ -1,0 +1,262 @@
+//! What the server remembers. Invariant: when a write returns `Ok` it survives a power cut, and what it changed has been told to the
+//! listener, in commit order, before anybody else hears of it.
+//!
+//! No type of a database appears here: SQLite is behind it today, PostgreSQL later.
+
+pub(crate) mod sqlite;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
+
+use crate::authority::{AuthorityRow, Journal};
+use crate::issuance::IssuanceRecord;
+use crate::registry::{
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
+    TokenError,
+};
+
+/// One store of everything but keys. Used by registry, authority and issuance only.
+#[async_trait]
+pub(crate) trait Datastore: Send + Sync {
+    /// Everything the index is built from; once, at the start.
+    async fn load(&self) -> Result<Snapshot, DatastoreError>;
+    /// Who is told of every commit from now on. A second listener is not taken.
+    fn follow(&self, listener: Arc<dyn CommitListener>);
+
+    async fn create_entry(
+        &self,
+        draft: EntryDraft,
+        id: String,
+        by: String,
+        now: UnixTime,
+    ) -> Result<Created, RegistryError>;
+    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError>;
+    async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError>;
+
+    async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError>;
+    async fn change_agent(&self, id: SpiffeId, change: AgentChange) -> Result<bool, RegistryError>;
+    async fn delete_agent(&self, id: SpiffeId, now: UnixTime) -> Result<bool, RegistryError>;
+
+    async fn create_token(&self, token: NewToken) -> Result<(), RegistryError>;
+    async fn redeem_token(&self, redemption: Redemption) -> Result<Redeemed, TokenError>;
+
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError>;
+    async fn delete_bundle(
+        &self,
+        td: TrustDomain,
+        mode: DeleteMode,
+        now: UnixTime,
+    ) -> Result<bool, RegistryError>;
+
+    /// Writes all that may be written, in one commit; the answers are in the order of the records.
+    async fn record(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, DatastoreError>;
+    /// The records of this SPIFFE ID, oldest first.
+    async fn records(&self, id: SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError>;
+
+    async fn journal(&self) -> Result<Journal, DatastoreError>;
+    /// Replaces the journal when it is still of this version; returns the new one, else `None`.
+    async fn save_journal(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+    ) -> Result<Option<Journal>, DatastoreError>;
+
+    /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
+    async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;
+}
+
+/// Told of commits in their order, before whoever asked for them is answered. Called on the writer: never blocks.
+pub(crate) trait CommitListener: Send + Sync {
+    fn committed(&self, commit: &Committed);
+}
+
+/// One change of the registry and the revision it made.
+#[derive(Clone, Debug)]
+pub(crate) struct Committed {
+    pub(crate) revision: u64,
+    pub(crate) change: Change,
+}
+
+/// What changed.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    PutEntry(Arc<Entry>),
+    RemoveEntry(String),
+    PutAgent(Arc<AgentRecord>),
+    RemoveAgent(SpiffeId),
+    PutBundle(Arc<Bundle>),
+    RemoveBundle(TrustDomain),
+}
+
+/// What the index starts from.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) agents: Vec<AgentRecord>,
+    pub(crate) bundles: Vec<Bundle>,
+}
+
+/// A change of one agent.
+#[derive(Clone, Debug)]
+pub(crate) enum AgentChange {
+    /// Blanks its serial and ends its join token.
+    Ban,
+    /// A renewed SVID that has not been used yet.
+    Stage {
+        serial: String,
+        not_after: UnixTime,
+    },
+    /// The renewed SVID has been used: the old one is over.
+    Promote {
+        serial: String,
+    },
+    Version(String),
+}
+
+/// A join token as it is stored: its hash only.
+#[derive(Clone, Debug)]
+pub(crate) struct NewToken {
+    pub(crate) hash: [u8; 32],
+    pub(crate) expires_at: UnixTime,
+    pub(crate) alias: Option<SpiffeId>,
+}
+
+/// An attempt to use a join token.
+#[derive(Clone, Debug)]
+pub(crate) struct Redemption {
+    pub(crate) hash: [u8; 32],
+    pub(crate) key_hash: [u8; 32],
+    pub(crate) agent_id: SpiffeId,
+    /// ID of the alias entry, should the token ask for one.
+    pub(crate) alias_entry_id: String,
+    pub(crate) now: UnixTime,
+    pub(crate) retry_window: Duration,
+}
+
+/// Whether a record was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Recorded {
+    Yes,
+    /// The key is this other identity's: nothing was written.
+    KeyTaken(String),
+}
+
+/// What can be pruned, and before when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Prune {
+    /// Records of what expired before this.
+    Records { expired_before: UnixTime },
+    /// Entries that expired at or before this.
+    Entries { now: UnixTime },
+    /// Tokens that expired, or were redeemed, before this.
+    Tokens { before: UnixTime },
+    /// Tombstones made before this.
+    Tombstones { before: UnixTime },
+}
+
+/// Why a read or write failed. Cheap to clone: all requests of one commit share one failure.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatastoreError {
+    /// The disk, or the room given to the database, is full. Nothing was written.
+    #[error("the disk of the datastore is full")]
+    Full,
+    /// The database is damaged.
+    #[error(
+        "the database is damaged: stop the server and restore it from a backup, together with the keys directory"
+    )]
+    Corrupt {
+        /// What does not fit.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The database refused.
+    #[error("the datastore failed")]
+    Failed {
+        /// Why.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The writer has ended: the process is shutting down.
+    #[error("the datastore has stopped")]
+    Stopped,
+}
+
+/// Why the datastore was not opened. It is never replaced by an empty one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be opened, or is no database.
+    #[error("cannot open the database {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DatastoreError,
+    },
+    /// The file is damaged.
+    #[error("{} ({found})", damaged(path))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the check found first.
+        found: String,
+    },
+    /// There was a database, and it is gone or empty.
+    #[error(
+        "the database {} is missing or empty, but this server was initialised: restore it from a backup, together with the keys \
+         directory; to begin anew, with new authorities, move the whole data directory away",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another program's database.
+    #[error("{} is not a Landfast database: choose another data_dir", path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database of another trust domain.
+    #[error("the database {} is of trust domain {found}, not {configured}: choose another data_dir", path.display())]
+    OtherTrustDomain {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// What the configuration says.
+        configured: TrustDomain,
+    },
+    /// Written by a newer version.
+    #[error(
+        "the database {} has schema {found}, newer than the {known} of this program: run the newer version", path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest we know.
+        known: i64,
+    },
+    /// The schema was made by another text of this migration.
+    #[error("migration {number} of the database {} is not the one this program has: restore it from a backup", path.display())]
+    ChangedMigration {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        number: i64,
+    },
+}
+
+fn damaged(path: &std::path::Path) -> String {
+    format!(
+        "the database {} is damaged: stop the server and restore it from a backup, together with the keys directory",
+        path.display()
+    )
+}

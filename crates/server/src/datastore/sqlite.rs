@@ -1,0 +1,187 @@
+//! SQLite behind the datastore. Invariant: one thread writes, and what it has answered is on the disk (WAL, synchronous=FULL).
+
+mod agents;
+mod authorities;
+mod bundles;
+mod convert;
+mod entries;
+mod migrate;
+mod open;
+mod records;
+mod tokens;
+mod tombstones;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
+
+use super::{
+    AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
+    Snapshot,
+};
+use crate::authority::{AuthorityRow, Journal};
+use crate::issuance::IssuanceRecord;
+use crate::registry::{
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
+    TokenError,
+};
+use writer::Writer;
+
+/// A database in one file, or in memory.
+pub(crate) struct SqliteDatastore {
+    writer: Writer,
+}
+
+impl SqliteDatastore {
+    /// Opens the database, made if there never was one. With `initialised`, there was: then a missing or empty file is an error.
+    pub(crate) fn open(
+        path: &Path,
+        trust_domain: &TrustDomain,
+        initialised: bool,
+    ) -> Result<Self, OpenError> {
+        let connection = open::file(path, trust_domain, initialised)?;
+        Ok(Self {
+            writer: Writer::start(connection).map_err(|source| OpenError::Open {
+                path: path.into(),
+                source,
+            })?,
+        })
+    }
+
+    /// A database that is gone when it is dropped.
+    pub(crate) fn in_memory(trust_domain: &TrustDomain) -> Result<Self, OpenError> {
+        let connection = open::memory(trust_domain)?;
+        Ok(Self {
+            writer: Writer::start(connection).map_err(|source| OpenError::Open {
+                path: open::MEMORY.into(),
+                source,
+            })?,
+        })
+    }
+
+    /// Lets a test break or bound the database.
+    #[cfg(test)]
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let run = move |tx: &mut writer::Tx<'_>| -> Result<(), DatastoreError> {
+            let mut statement = tx.conn().prepare(sql)?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        self.writer.write(run).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Datastore for SqliteDatastore {
+    async fn load(&self) -> Result<Snapshot, DatastoreError> {
+        self.writer
+            .write(|tx| {
+                Ok(Snapshot {
+                    revision: tx.revision()?,
+                    entries: entries::all(tx)?,
+                    agents: agents::all(tx)?,
+                    bundles: bundles::all(tx)?,
+                })
+            })
+            .await
+    }
+
+    fn follow(&self, listener: Arc<dyn CommitListener>) {
+        self.writer.follow(listener);
+    }
+
+    async fn create_entry(
+        &self,
+        draft: EntryDraft,
+        id: String,
+        by: String,
+        now: UnixTime,
+    ) -> Result<Created, RegistryError> {
+        self.writer
+            .write(move |tx| entries::create(tx, draft, id, &by, now))
+            .await
+    }
+
+    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
+        self.writer.write(move |tx| entries::update(tx, id, patch)).await
+    }
+
+    async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {
+        self.writer.write(move |tx| entries::delete(tx, &id, now)).await
+    }
+
+    async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError> {
+        self.writer.write(move |tx| agents::attest(tx, record)).await
+    }
+
+    async fn change_agent(&self, id: SpiffeId, change: AgentChange) -> Result<bool, RegistryError> {
+        self.writer.write(move |tx| agents::change(tx, &id, change)).await
+    }
+
+    async fn delete_agent(&self, id: SpiffeId, now: UnixTime) -> Result<bool, RegistryError> {
+        self.writer.write(move |tx| agents::delete(tx, &id, now)).await
+    }
+
+    async fn create_token(&self, token: NewToken) -> Result<(), RegistryError> {
+        self.writer.write(move |tx| tokens::create(tx, &token)).await
+    }
+
+    async fn redeem_token(&self, redemption: Redemption) -> Result<Redeemed, TokenError> {
+        self.writer.write(move |tx| tokens::redeem(tx, redemption)).await
+    }
+
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError> {
+        self.writer.write(move |tx| bundles::set(tx, bundle, mode)).await
+    }
+
+    async fn delete_bundle(
+        &self,
+        td: TrustDomain,
+        mode: DeleteMode,
+        now: UnixTime,
+    ) -> Result<bool, RegistryError> {
+        self.writer
+            .write(move |tx| bundles::delete(tx, &td, mode, now))
+            .await
+    }
+
+    async fn record(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, DatastoreError> {
+        self.writer.write(move |tx| records::write(tx, &records)).await
+    }
+
+    async fn records(&self, id: SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError> {
+        self.writer.write(move |tx| records::of(tx, &id)).await
+    }
+
+    async fn journal(&self) -> Result<Journal, DatastoreError> {
+        self.writer.write(|tx| authorities::journal(tx)).await
+    }
+
+    async fn save_journal(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.writer
+            .write(move |tx| authorities::save(tx, expected, &rows))
+            .await
+    }
+
+    async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {
+        self.writer
+            .write(move |tx| match what {
+                Prune::Records { expired_before } => records::prune(tx, expired_before, limit),
+                Prune::Entries { now } => entries::prune(tx, now, limit),
+                Prune::Tokens { before } => tokens::prune(tx, before, limit),
+                Prune::Tombstones { before } => tombstones::prune(tx, before, limit),
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Agents in SQLite. Invariant: no write but a deletion turns a banned agent into another.
+
+use std::sync::Arc;
+
+use landfast_identity::{SpiffeId, UnixTime};
+use rusqlite::{OptionalExtension as _, Row, named_params, params};
+
+use super::convert::{hash, id, opt_time, selectors, selectors_text, time};
+use super::tombstones::bury;
+use super::writer::Tx;
+use super::{entries, tokens};
+use crate::datastore::{AgentChange, Change, DatastoreError};
+use crate::registry::{AgentRecord, RegistryError, alias_selector};
+
+pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<AgentRecord>, DatastoreError> {
+    let mut rows = tx.conn().prepare("SELECT * FROM agents")?;
+    Ok(rows.query_map([], read)?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn attest(tx: &mut Tx<'_>, record: AgentRecord) -> Result<(), RegistryError> {
+    if find(tx, &record.id)?.is_some_and(|agent| agent.is_banned()) {
+        return Err(RegistryError::Banned);
+    }
+    Ok(put(tx, record)?)
+}
+
+/// `false` when there is no such agent, or not in the state that the change needs.
+pub(super) fn change(tx: &mut Tx<'_>, id: &SpiffeId, change: AgentChange) -> Result<bool, RegistryError> {
+    let Some(mut agent) = find(tx, id)? else {
+        return Ok(false);
+    };
+    match change {
+        AgentChange::Ban => {
+            agent.serial.clear();
+            agent.new_serial = None;
+            agent.new_not_after = None;
+            tokens::revoke(tx, id)?;
+        }
+        AgentChange::Version(version) => agent.agent_version = version,
+        _ if agent.is_banned() => return Err(RegistryError::Banned),
+        AgentChange::Stage { serial, not_after } => {
+            agent.new_serial = Some(serial);
+            agent.new_not_after = Some(not_after);
+        }
+        // Two calls with a new SVID may both see it as not yet promoted.
+        AgentChange::Promote { serial } if agent.serial == serial => return Ok(true),
+        AgentChange::Promote { serial } => {
+            if agent.new_serial.as_ref() != Some(&serial) {
+                return Ok(false);
+            }
+            agent.serial = serial;
+            agent.not_after = agent.new_not_after.take().unwrap_or(agent.not_after);
+            agent.new_serial = None;
+        }
+    }
+    put(tx, agent)?;
+    Ok(true)
+}
+
+pub(super) fn delete(tx: &mut Tx<'_>, id: &SpiffeId, now: UnixTime) -> Result<bool, RegistryError> {
+    // Also when there is no such agent yet: a token that was redeemed, but whose agent has not been stored, ends here.
+    tokens::revoke(tx, id)?;
+    if tx
+        .conn()
+        .prepare_cached("DELETE FROM agents WHERE id = ?1")?
+        .execute(params![id.as_str()])?
+        == 0
+    {
+        return Ok(false);
+    }
+    bury(tx, "agent", id.as_str(), now, Change::RemoveAgent(id.clone()))?;
+    if let Some(selector) = alias_selector(id) {
+        let aliases: Vec<String> = {
+            let mut rows = tx
+                .conn()
+                .prepare_cached("SELECT id FROM entries WHERE parent_id = ?1 AND selectors = ?2")?;
+            rows.query_map(params![id.as_str(), selectors_text(&selector)], |row| row.get(0))?
+                .collect::<Result<_, _>>()?
+        };
+        for alias in aliases {
+            entries::remove(tx, &alias, now)?;
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn find(tx: &Tx<'_>, id: &SpiffeId) -> Result<Option<AgentRecord>, DatastoreError> {
+    let mut row = tx.conn().prepare_cached("SELECT * FROM agents WHERE id = ?1")?;
+    Ok(row.query_row(params![id.as_str()], read).optional()?)
+}
+
+fn put(tx: &mut Tx<'_>, agent: AgentRecord) -> Result<(), DatastoreError> {
+    let revision = tx.next_revision()?;
+    tx.conn().prepare_cached(PUT)?.execute(named_params! {
+        ":id": agent.id.as_str(),
+        ":attestation_type": agent.attestation_type,
+        ":serial": agent.serial,
+        ":not_after": agent.not_after.as_secs(),
+        ":new_serial": agent.new_serial,
+        ":new_not_after": agent.new_not_after.map(UnixTime::as_secs),
+        ":selectors": selectors_text(&agent.selectors),
+        ":can_reattest": agent.can_reattest,
+        ":agent_version": agent.agent_version,
+        ":key_hash": agent.key_hash.as_slice(),
+        ":revision": revision,
+    })?;
+    tx.changed(revision, Change::PutAgent(Arc::new(agent)));
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<AgentRecord, rusqlite::Error> {
+    Ok(AgentRecord {
+        id: id(row, "id")?,
+        attestation_type: row.get("attestation_type")?,
+        serial: row.get("serial")?,
+        not_after: time(row, "not_after")?,
+        new_serial: row.get("new_serial")?,
+        new_not_after: opt_time(row, "new_not_after")?,
+        selectors: selectors(row, "selectors")?,
+        can_reattest: row.get("can_reattest")?,
+        agent_version: row.get("agent_version")?,
+        key_hash: hash(row, "key_hash")?,
+    })
+}
+
+const PUT: &str = "INSERT OR REPLACE INTO agents (id, attestation_type, serial, not_after, new_serial, new_not_after, selectors, \
+    can_reattest, agent_version, key_hash, revision) VALUES (:id, :attestation_type, :serial, :not_after, :new_serial, \
+    :new_not_after, :selectors, :can_reattest, :agent_version, :key_hash, :revision)";

@@ -1,0 +1,117 @@
+//! The journal of authorities in SQLite. Invariant: the sequence of the bundle grows in the transaction that changes its content.
+
+use std::collections::BTreeSet;
+
+use landfast_identity::{Certificate, PublicKey, UnixTime};
+use rusqlite::{Row, named_params, params};
+
+use super::convert::{damage, opt_time, time};
+use super::writer::Tx;
+use crate::authority::{AuthorityRow, Journal, Kind, Slot};
+use crate::datastore::DatastoreError;
+
+pub(super) fn journal(tx: &Tx<'_>) -> Result<Journal, DatastoreError> {
+    let (version, sequence): (i64, i64) = tx
+        .conn()
+        .prepare_cached("SELECT journal_version, bundle_sequence FROM state")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut rows = tx
+        .conn()
+        .prepare_cached("SELECT * FROM authorities ORDER BY created_at, place, id")?;
+    let rows = rows.query_map([], read)?.collect::<Result<_, _>>()?;
+    Ok(Journal {
+        version: version.unsigned_abs(),
+        sequence: sequence.unsigned_abs(),
+        rows,
+    })
+}
+
+/// `None` when the journal is no longer the one that `rows` was made from.
+pub(super) fn save(
+    tx: &Tx<'_>,
+    expected: u64,
+    rows: &[AuthorityRow],
+) -> Result<Option<Journal>, DatastoreError> {
+    let before = journal(tx)?;
+    if before.version != expected {
+        return Ok(None);
+    }
+    let names = |rows: &[AuthorityRow]| rows.iter().map(|row| row.id.clone()).collect::<BTreeSet<_>>();
+    let (old, new) = (names(&before.rows), names(rows));
+    for gone in old.difference(&new) {
+        tx.conn()
+            .prepare_cached("DELETE FROM authorities WHERE id = ?1")?
+            .execute(params![gone])?;
+    }
+    // Those that give way first: the index allows one a slot.
+    let order = |slot| match slot {
+        Slot::Old => 0,
+        Slot::Active => 1,
+        Slot::Prepared => 2,
+    };
+    let mut placed: Vec<_> = (0_i64..).zip(rows).collect();
+    placed.sort_by_key(|(_, row)| order(row.slot));
+    for (place, row) in placed {
+        put(tx, place, row)?;
+    }
+    let step = i64::from(old != new);
+    tx.conn()
+        .prepare_cached(
+            "UPDATE state SET journal_version = journal_version + 1, bundle_sequence = bundle_sequence + ?1",
+        )?
+        .execute(params![step])?;
+    journal(tx).map(Some)
+}
+
+fn put(tx: &Tx<'_>, place: i64, row: &AuthorityRow) -> Result<(), DatastoreError> {
+    tx.conn().prepare_cached(PUT)?.execute(named_params! {
+        ":id": row.id,
+        ":place": place,
+        ":kind": row.kind.as_str(),
+        ":slot": row.slot.as_str(),
+        ":key_name": row.key_name,
+        ":certificate": row.certificate.as_ref().map(Certificate::as_der),
+        ":public_key": row.public_key.spki_der(),
+        ":created_at": row.created_at.as_secs(),
+        ":activated_at": row.activated_at.map(UnixTime::as_secs),
+        ":not_before": row.not_before.as_secs(),
+        ":not_after": row.not_after.as_secs(),
+    })?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
+    let kind: String = row.get("kind")?;
+    let slot: String = row.get("slot")?;
+    let certificate: Option<Vec<u8>> = row.get("certificate")?;
+    let public_key: Vec<u8> = row.get("public_key")?;
+    Ok(AuthorityRow {
+        id: row.get("id")?,
+        kind: match kind.as_str() {
+            "x509" => Kind::X509,
+            "jwt" => Kind::Jwt,
+            other => return Err(damage("kind", other)),
+        },
+        slot: match slot.as_str() {
+            "prepared" => Slot::Prepared,
+            "active" => Slot::Active,
+            "old" => Slot::Old,
+            other => return Err(damage("slot", other)),
+        },
+        key_name: row.get("key_name")?,
+        certificate: certificate
+            .map(|der| Certificate::from_der(&der).map_err(|e| damage("certificate", e)))
+            .transpose()?,
+        public_key: PublicKey::from_spki_der(&public_key).map_err(|e| damage("public_key", e))?,
+        created_at: time(row, "created_at")?,
+        activated_at: opt_time(row, "activated_at")?,
+        not_before: time(row, "not_before")?,
+        not_after: time(row, "not_after")?,
+        last_svid_ends: opt_time(row, "last_svid_ends")?,
+    })
+}
+
+/// `last_svid_ends` is not here: records write it.
+const PUT: &str = "INSERT INTO authorities (id, place, kind, slot, key_name, certificate, public_key, created_at, activated_at, not_before, \
+    not_after) VALUES (:id, :place, :kind, :slot, :key_name, :certificate, :public_key, :created_at, :activated_at, :not_before, \
+    :not_after) ON CONFLICT (id) DO UPDATE SET place = excluded.place, slot = excluded.slot, activated_at = excluded.activated_at";

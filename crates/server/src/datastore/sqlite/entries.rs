@@ -1,0 +1,238 @@
+//! Entries in SQLite. Invariant: every change has a revision of its own, in the same transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use landfast_identity::{TrustDomain, UnixTime};
+use rusqlite::{OptionalExtension as _, Row, named_params, params};
+
+use super::convert::{
+    domain, id, opt_time, secs, selectors, selectors_text, strings, strings_text, time, ttl,
+};
+use super::tombstones::bury;
+use super::writer::Tx;
+use crate::datastore::{Change, DatastoreError};
+use crate::registry::{Created, Entry, EntryDraft, EntryPatch, RegistryError};
+
+pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Entry>, DatastoreError> {
+    let mut federations: HashMap<String, Vec<TrustDomain>> = HashMap::new();
+    let mut rows = tx
+        .conn()
+        .prepare("SELECT entry_id, trust_domain FROM entry_federates ORDER BY entry_id, place")?;
+    for row in rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))? {
+        let (entry, name) = row?;
+        federations.entry(entry).or_default().push(domain(&name)?);
+    }
+    let mut rows = tx.conn().prepare("SELECT * FROM entries")?;
+    let entries = rows.query_map([], read)?.collect::<Result<Vec<_>, _>>()?;
+    let with_federations = |mut entry: Entry| {
+        entry.federates_with = federations.remove(&entry.id).unwrap_or_default();
+        entry
+    };
+    Ok(entries.into_iter().map(with_federations).collect())
+}
+
+pub(super) fn create(
+    tx: &mut Tx<'_>,
+    draft: EntryDraft,
+    id: String,
+    by: &str,
+    now: UnixTime,
+) -> Result<Created, RegistryError> {
+    let entry = draft.into_entry(id, now);
+    if let Some(existing) = similar(tx, &entry)? {
+        return Ok(Created::Similar(Arc::new(existing)));
+    }
+    if find(tx, &entry.id)?.is_some() {
+        return Err(RegistryError::EntryIdTaken { id: entry.id });
+    }
+    let entry = Arc::new(entry);
+    put(tx, &entry, by)?;
+    Ok(Created::New(entry))
+}
+
+pub(super) fn update(tx: &mut Tx<'_>, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
+    let Some(old) = find(tx, &id)? else {
+        return Err(RegistryError::NoSuchEntry { id });
+    };
+    let new = patch.apply(&old);
+    EntryDraft::from_entry(new.clone()).validate(&own_domain(tx)?)?;
+    if let Some(existing) = similar(tx, &new)?.filter(|other| other.id != new.id) {
+        return Err(RegistryError::Similar {
+            existing: Arc::new(existing),
+        });
+    }
+    let by: String = tx
+        .conn()
+        .prepare_cached("SELECT created_by FROM entries WHERE id = ?1")?
+        .query_row(params![id], |row| row.get(0))?;
+    let new = Arc::new(new);
+    put(tx, &new, &by)?;
+    Ok(new)
+}
+
+pub(super) fn delete(tx: &mut Tx<'_>, id: &str, now: UnixTime) -> Result<bool, RegistryError> {
+    Ok(remove(tx, id, now)?)
+}
+
+/// Removes an entry with its tombstone; `false` when there was none.
+pub(super) fn remove(tx: &mut Tx<'_>, id: &str, now: UnixTime) -> Result<bool, DatastoreError> {
+    if tx
+        .conn()
+        .prepare_cached("DELETE FROM entries WHERE id = ?1")?
+        .execute(params![id])?
+        == 0
+    {
+        return Ok(false);
+    }
+    bury(tx, "entry", id, now, Change::RemoveEntry(id.to_owned()))?;
+    Ok(true)
+}
+
+pub(super) fn prune(tx: &mut Tx<'_>, now: UnixTime, limit: usize) -> Result<usize, DatastoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let ids: Vec<String> = {
+        let mut rows = tx
+            .conn()
+            .prepare_cached("SELECT id FROM entries WHERE expires_at <= ?1 LIMIT ?2")?;
+        rows.query_map(params![now.as_secs(), limit], |row| row.get(0))?
+            .collect::<Result<_, _>>()?
+    };
+    for id in &ids {
+        remove(tx, id, now)?;
+    }
+    Ok(ids.len())
+}
+
+/// Drops one federation of an entry, one revision on.
+pub(super) fn dissociate(tx: &mut Tx<'_>, id: &str, from: &TrustDomain) -> Result<(), RegistryError> {
+    let Some(old) = find(tx, id)? else { return Ok(()) };
+    let left = old
+        .federates_with
+        .iter()
+        .filter(|td| *td != from)
+        .cloned()
+        .collect();
+    update(
+        tx,
+        id.to_owned(),
+        EntryPatch {
+            federates_with: Some(left),
+            ..EntryPatch::default()
+        },
+    )
+    .map(|_| ())
+}
+
+pub(super) fn find(tx: &Tx<'_>, id: &str) -> Result<Option<Entry>, DatastoreError> {
+    let mut row = tx.conn().prepare_cached("SELECT * FROM entries WHERE id = ?1")?;
+    with_federations(tx, row.query_row(params![id], read).optional()?)
+}
+
+fn similar(tx: &Tx<'_>, like: &Entry) -> Result<Option<Entry>, DatastoreError> {
+    let mut row = tx
+        .conn()
+        .prepare_cached("SELECT * FROM entries WHERE spiffe_id = ?1 AND parent_id = ?2 AND selectors = ?3")?;
+    let same = params![
+        like.spiffe_id.as_str(),
+        like.parent_id.as_str(),
+        selectors_text(&like.selectors)
+    ];
+    with_federations(tx, row.query_row(same, read).optional()?)
+}
+
+fn with_federations(tx: &Tx<'_>, entry: Option<Entry>) -> Result<Option<Entry>, DatastoreError> {
+    let Some(mut entry) = entry else { return Ok(None) };
+    let mut rows = tx
+        .conn()
+        .prepare_cached("SELECT trust_domain FROM entry_federates WHERE entry_id = ?1 ORDER BY place")?;
+    for name in rows.query_map(params![entry.id], |row| row.get::<_, String>(0))? {
+        entry.federates_with.push(domain(&name?)?);
+    }
+    Ok(Some(entry))
+}
+
+pub(super) fn put(tx: &mut Tx<'_>, entry: &Arc<Entry>, by: &str) -> Result<(), RegistryError> {
+    let revision = tx.next_revision()?;
+    tx.conn().prepare_cached(PUT)?.execute(named_params! {
+        ":id": entry.id,
+        ":spiffe_id": entry.spiffe_id.as_str(),
+        ":parent_id": entry.parent_id.as_str(),
+        ":selectors": selectors_text(&entry.selectors),
+        ":x509_svid_ttl": secs(entry.x509_svid_ttl),
+        ":jwt_svid_ttl": secs(entry.jwt_svid_ttl),
+        ":admin": entry.admin,
+        ":downstream": entry.downstream,
+        ":expires_at": entry.expires_at.map(UnixTime::as_secs),
+        ":dns_names": strings_text(&entry.dns_names),
+        ":revision_number": entry.revision_number,
+        ":store_svid": entry.store_svid,
+        ":hint": entry.hint,
+        ":created_at": entry.created_at.as_secs(),
+        ":created_by": by,
+        ":no_x509_prefetch": entry.disable_x509_svid_prefetch,
+        ":include_jti": entry.jwt_svid_include_jti,
+        ":revision": revision,
+    })?;
+    tx.conn()
+        .prepare_cached("DELETE FROM entry_federates WHERE entry_id = ?1")?
+        .execute(params![entry.id])?;
+    for (place, td) in (0_i64..).zip(&entry.federates_with) {
+        let known: bool = tx
+            .conn()
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM federated_bundles WHERE trust_domain = ?1)")?
+            .query_row(params![td.as_str()], |row| row.get(0))?;
+        if !known {
+            return Err(RegistryError::NoFederatedBundle {
+                trust_domain: td.clone(),
+            });
+        }
+        tx.conn()
+            .prepare_cached(
+                "INSERT INTO entry_federates (entry_id, place, trust_domain) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![entry.id, place, td.as_str()])?;
+    }
+    tx.changed(revision, Change::PutEntry(Arc::clone(entry)));
+    Ok(())
+}
+
+fn own_domain(tx: &Tx<'_>) -> Result<TrustDomain, DatastoreError> {
+    let name: String = tx
+        .conn()
+        .prepare_cached("SELECT trust_domain FROM state")?
+        .query_row([], |row| row.get(0))?;
+    Ok(domain(&name)?)
+}
+
+fn read(row: &Row<'_>) -> Result<Entry, rusqlite::Error> {
+    Ok(Entry {
+        id: row.get("id")?,
+        spiffe_id: id(row, "spiffe_id")?,
+        parent_id: id(row, "parent_id")?,
+        selectors: selectors(row, "selectors")?,
+        x509_svid_ttl: ttl(row, "x509_svid_ttl")?,
+        jwt_svid_ttl: ttl(row, "jwt_svid_ttl")?,
+        federates_with: Vec::new(),
+        admin: row.get("admin")?,
+        downstream: row.get("downstream")?,
+        expires_at: opt_time(row, "expires_at")?,
+        dns_names: strings(row, "dns_names")?,
+        revision_number: row.get("revision_number")?,
+        store_svid: row.get("store_svid")?,
+        hint: row.get("hint")?,
+        created_at: time(row, "created_at")?,
+        disable_x509_svid_prefetch: row.get("no_x509_prefetch")?,
+        jwt_svid_include_jti: row.get("include_jti")?,
+    })
+}
+
+const PUT: &str = "INSERT INTO entries (id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, admin, downstream, expires_at, \
+    dns_names, revision_number, store_svid, hint, created_at, created_by, no_x509_prefetch, include_jti, revision) \
+    VALUES (:id, :spiffe_id, :parent_id, :selectors, :x509_svid_ttl, :jwt_svid_ttl, :admin, :downstream, :expires_at, \
+    :dns_names, :revision_number, :store_svid, :hint, :created_at, :created_by, :no_x509_prefetch, :include_jti, :revision) \
+    ON CONFLICT (id) DO UPDATE SET spiffe_id = excluded.spiffe_id, parent_id = excluded.parent_id, selectors = excluded.selectors, \
+    x509_svid_ttl = excluded.x509_svid_ttl, jwt_svid_ttl = excluded.jwt_svid_ttl, admin = excluded.admin, \
+    downstream = excluded.downstream, expires_at = excluded.expires_at, dns_names = excluded.dns_names, \
+    revision_number = excluded.revision_number, store_svid = excluded.store_svid, hint = excluded.hint, \
+    no_x509_prefetch = excluded.no_x509_prefetch, include_jti = excluded.include_jti, revision = excluded.revision";

@@ -1,0 +1,146 @@
+//! Opening a database file. Invariant: a file that is damaged, gone, foreign or newer stays as it is and is named.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use landfast_identity::TrustDomain;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+
+use super::migrate;
+use crate::datastore::{DatastoreError, OpenError};
+
+pub(super) fn file(
+    path: &Path,
+    trust_domain: &TrustDomain,
+    initialised: bool,
+) -> Result<Connection, OpenError> {
+    let missing = || OpenError::Missing { path: path.into() };
+    match std::fs::metadata(path) {
+        Ok(found) if found.len() == 0 && initialised => return Err(missing()),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound && initialised => return Err(missing()),
+        Err(error) if error.kind() == ErrorKind::NotFound => create(path)?,
+        Err(error) => return Err(cannot(path, error)),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| refused(path, e))?;
+    prepare(&conn, path, trust_domain, initialised)?;
+    Ok(conn)
+}
+
+pub(super) fn memory(trust_domain: &TrustDomain) -> Result<Connection, OpenError> {
+    let path = Path::new(MEMORY);
+    let conn = Connection::open_in_memory().map_err(|e| refused(path, e))?;
+    prepare(&conn, path, trust_domain, false)?;
+    Ok(conn)
+}
+
+fn prepare(
+    conn: &Connection,
+    path: &Path,
+    trust_domain: &TrustDomain,
+    initialised: bool,
+) -> Result<(), OpenError> {
+    let wrong = |e| refused(path, e);
+    // Before anything is written: is it ours, and whole?
+    let application: i64 = conn
+        .query_row("PRAGMA application_id", [], |row| row.get(0))
+        .map_err(wrong)?;
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(wrong)?;
+    match (application, tables) {
+        (APPLICATION, 1..) => check(conn, path)?,
+        (0, 0) if initialised => return Err(OpenError::Missing { path: path.into() }),
+        (0, 0) => {}
+        _ => return Err(OpenError::NotOurs { path: path.into() }),
+    }
+    conn.execute_batch(
+        "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
+         PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY;",
+    )
+    .map_err(wrong)?;
+    let mode: String = conn
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(wrong)?;
+    if mode != "wal" && path != Path::new(MEMORY) {
+        return Err(cannot(
+            path,
+            format!("its file system has no write-ahead log: journal mode {mode}"),
+        ));
+    }
+    conn.set_prepared_statement_cache_capacity(64);
+    migrate::run(conn, path, trust_domain)?;
+    owner(conn, path, trust_domain)
+}
+
+fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found: String = conn
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|e| refused(path, e))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(OpenError::Damaged {
+        path: path.into(),
+        found: found.chars().take(200).collect(),
+    })
+}
+
+fn owner(conn: &Connection, path: &Path, trust_domain: &TrustDomain) -> Result<(), OpenError> {
+    let found: Option<String> = conn
+        .query_row("SELECT trust_domain FROM state", [], |row| row.get(0))
+        .optional()
+        .map_err(|e| refused(path, e))?;
+    match found {
+        Some(found) if found == trust_domain.as_str() => Ok(()),
+        Some(found) => Err(OpenError::OtherTrustDomain {
+            path: path.into(),
+            found,
+            configured: trust_domain.clone(),
+        }),
+        None => Err(OpenError::Damaged {
+            path: path.into(),
+            found: "table state is empty".to_owned(),
+        }),
+    }
+}
+
+/// Readable by us alone from its first moment; the write-ahead log takes its mode from it.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    made.map(|_| ()).map_err(|error| cannot(path, error))
+}
+
+pub(super) fn refused(path: &Path, error: rusqlite::Error) -> OpenError {
+    match DatastoreError::from(error) {
+        DatastoreError::Corrupt { source } => OpenError::Damaged {
+            path: path.into(),
+            found: source.to_string(),
+        },
+        source => OpenError::Open {
+            path: path.into(),
+            source,
+        },
+    }
+}
+
+fn cannot(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenError {
+    OpenError::Open {
+        path: path.into(),
+        source: DatastoreError::Failed {
+            source: Arc::from(source.into()),
+        },
+    }
+}
+
+/// Spells `LFAS`.
+pub(super) const APPLICATION: i64 = 0x4c46_4153;
+pub(super) const MEMORY: &str = ":memory:";

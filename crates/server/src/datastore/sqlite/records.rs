@@ -1,0 +1,124 @@
+//! Issuance records in SQLite. Invariant: a key has one identity for as long as a record of it is kept.
+
+use std::sync::Arc;
+
+use landfast_identity::{SpiffeId, UnixTime};
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::convert::{damage, id, opt_hash, time};
+use super::writer::Tx;
+use crate::datastore::{DatastoreError, Recorded};
+use crate::issuance::{IssuanceRecord, SvidKind};
+
+pub(super) fn write(tx: &Tx<'_>, records: &[IssuanceRecord]) -> Result<Vec<Recorded>, DatastoreError> {
+    records.iter().map(|record| write_one(tx, record)).collect()
+}
+
+fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, DatastoreError> {
+    if let Some(other) = owner_of_key(tx, record)? {
+        return Ok(Recorded::KeyTaken(other));
+    }
+    tx.conn().prepare_cached(INSERT)?.execute(params![
+        kind_text(record.kind),
+        record.spiffe_id.as_str(),
+        record.serial,
+        record.key_hash.as_ref().map(<[u8; 32]>::as_slice),
+        record.authority_id,
+        record.requester,
+        record.attestation,
+        record.entry_id,
+        record.not_before.as_secs(),
+        record.not_after.as_secs(),
+        record.issued_at.as_secs(),
+    ])?;
+    let known = tx
+        .conn()
+        .prepare_cached(
+            "UPDATE authorities SET last_svid_ends = max(coalesce(last_svid_ends, ?2), ?2) WHERE id = ?1",
+        )?
+        .execute(params![record.authority_id, record.not_after.as_secs()])?;
+    if known == 0 {
+        // Forgotten since it signed: nobody would verify the SVID.
+        return Err(DatastoreError::Failed {
+            source: Arc::new(UnknownAuthority),
+        });
+    }
+    Ok(Recorded::Yes)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the authority that signed is not in the journal")]
+struct UnknownAuthority;
+
+/// Another identity that has this key. An agent's key may become another agent's: a node whose answer was lost comes back with a new
+/// token and the key it had.
+fn owner_of_key(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Option<String>, DatastoreError> {
+    let Some(key) = &record.key_hash else {
+        return Ok(None);
+    };
+    let agents = if record.spiffe_id.is_agent() {
+        format!("{}/spire/agent/", record.spiffe_id.trust_domain().id_string())
+    } else {
+        String::new()
+    };
+    let mut other = tx.conn().prepare_cached(
+        "SELECT spiffe_id FROM issued WHERE key_hash = ?1 AND spiffe_id <> ?2 \
+         AND (?3 = '' OR substr(spiffe_id, 1, length(?3)) <> ?3) LIMIT 1",
+    )?;
+    Ok(other
+        .query_row(
+            params![key.as_slice(), record.spiffe_id.as_str(), agents],
+            |row| row.get(0),
+        )
+        .optional()?)
+}
+
+pub(super) fn of(tx: &Tx<'_>, id: &SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError> {
+    let mut rows = tx
+        .conn()
+        .prepare_cached("SELECT * FROM issued WHERE spiffe_id = ?1 ORDER BY number")?;
+    Ok(rows
+        .query_map(params![id.as_str()], read)?
+        .collect::<Result<_, _>>()?)
+}
+
+pub(super) fn prune(tx: &Tx<'_>, expired_before: UnixTime, limit: usize) -> Result<usize, DatastoreError> {
+    let mut delete = tx.conn().prepare_cached(
+        "DELETE FROM issued WHERE number IN (SELECT number FROM issued WHERE not_after < ?1 LIMIT ?2)",
+    )?;
+    Ok(delete.execute(params![
+        expired_before.as_secs(),
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    ])?)
+}
+
+fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
+    let kind: String = row.get("kind")?;
+    Ok(IssuanceRecord {
+        kind: match kind.as_str() {
+            "x509" => SvidKind::X509,
+            "jwt" => SvidKind::Jwt,
+            other => return Err(damage("kind", other)),
+        },
+        spiffe_id: id(row, "spiffe_id")?,
+        serial: row.get("serial")?,
+        key_hash: opt_hash(row, "key_hash")?,
+        authority_id: row.get("authority_id")?,
+        requester: row.get("requester")?,
+        attestation: row.get("attestation")?,
+        entry_id: row.get("entry_id")?,
+        not_before: time(row, "not_before")?,
+        not_after: time(row, "not_after")?,
+        issued_at: time(row, "issued_at")?,
+    })
+}
+
+const fn kind_text(kind: SvidKind) -> &'static str {
+    match kind {
+        SvidKind::X509 => "x509",
+        SvidKind::Jwt => "jwt",
+    }
+}
+
+const INSERT: &str = "INSERT INTO issued (kind, spiffe_id, serial, key_hash, authority_id, requester, attestation, entry_id, not_before, \
+    not_after, issued_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";

@@ -1,0 +1,315 @@
+//! The only door to a signature: policy, sign, durable record, and only then does what was signed leave.
+//!
+//! Invariant: an SVID that anybody outside has seen has a committed record, and was built from an entry (or an administrator's
+//! order) and a public key alone.
+
+mod error;
+mod jwt;
+mod policy;
+mod record;
+mod requester;
+mod x509;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_identity::{Certificate, PublicKey, SpiffeId, TrustDomain, UnixTime};
+use landfast_lifecycle::SharedClock;
+
+pub use error::IssueError;
+pub use record::{IssuanceRecord, SvidKind};
+pub use requester::{Requester, RequesterKind};
+
+use crate::authority::Authorities;
+use crate::datastore::Datastore;
+use crate::registry::Entry;
+use x509::X509Order;
+
+/// How long things live when nothing else is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ttls {
+    /// Authorities.
+    pub ca: Duration,
+    /// SVIDs of agents.
+    pub agent: Duration,
+    /// X.509-SVIDs.
+    pub x509: Duration,
+    /// JWT-SVIDs.
+    pub jwt: Duration,
+    /// How far validity starts in the past, for slow clocks.
+    pub backdate: Duration,
+}
+
+impl Default for Ttls {
+    fn default() -> Self {
+        Self {
+            ca: Duration::from_secs(30 * 86_400),
+            agent: Duration::from_secs(7 * 86_400),
+            x509: Duration::from_secs(3600),
+            jwt: Duration::from_secs(300),
+            backdate: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Ttls {
+    /// What an operator should know about these, a sentence each. An authority signs until its last sixth: SVIDs that live longer
+    /// than that are cut short before a rotation. For workloads and tokens that is a warning; agents renew at half-life and lose little,
+    /// so theirs is one only from half of the authority's life on.
+    pub fn warnings(&self) -> Vec<String> {
+        let sixth = self.ca / 6;
+        let mut found = Vec::new();
+        for (name, ttl, limit) in [
+            ("ttl.x509", self.x509, sixth),
+            ("ttl.jwt", self.jwt, sixth),
+            ("ttl.agent", self.agent, self.ca / 2),
+        ] {
+            if ttl > limit {
+                found.push(format!(
+                    "{name} is {} s, but with ttl.ca = {} s SVIDs are cut short when they live longer than {} s",
+                    ttl.as_secs(),
+                    self.ca.as_secs(),
+                    limit.as_secs()
+                ));
+            }
+        }
+        found
+    }
+}
+
+/// Issues SVIDs.
+pub struct Issuer {
+    trust_domain: TrustDomain,
+    ttls: Ttls,
+    jwt_issuer: Option<String>,
+    authorities: Arc<Authorities>,
+    datastore: Arc<dyn Datastore>,
+    clock: SharedClock,
+}
+
+/// An X.509-SVID that was issued.
+#[derive(Clone, Debug)]
+pub struct IssuedX509 {
+    /// Leaf first; the self-signed authority is left out.
+    pub chain: Vec<Certificate>,
+    /// Whose it is.
+    pub id: SpiffeId,
+    /// Its last second.
+    pub not_after: UnixTime,
+}
+
+impl IssuedX509 {
+    /// Its serial number, lower-case hex.
+    pub fn serial_hex(&self) -> String {
+        self.chain
+            .first()
+            .map(Certificate::serial_hex)
+            .unwrap_or_default()
+    }
+}
+
+/// A JWT-SVID that was issued.
+#[derive(Clone)]
+pub struct IssuedJwt {
+    /// The token: whoever holds it is the subject.
+    pub token: String,
+    /// Whose it is.
+    pub id: SpiffeId,
+    /// Its `iat`.
+    pub issued_at: UnixTime,
+    /// Its `exp`.
+    pub expires_at: UnixTime,
+}
+
+/// Never the token.
+impl std::fmt::Debug for IssuedJwt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IssuedJwt({}, until {})", self.id, self.expires_at)
+    }
+}
+
+impl Issuer {
+    pub(crate) fn new(
+        trust_domain: TrustDomain,
+        ttls: Ttls,
+        jwt_issuer: Option<String>,
+        authorities: Arc<Authorities>,
+        datastore: Arc<dyn Datastore>,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            trust_domain,
+            ttls,
+            jwt_issuer,
+            authorities,
+            datastore,
+            clock,
+        }
+    }
+
+    /// The lives it gives by default.
+    pub fn ttls(&self) -> &Ttls {
+        &self.ttls
+    }
+
+    /// An X.509-SVID for an entry. That the requester may have the entry is the caller's to know.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn x509_for_entry(
+        &self,
+        who: &Requester,
+        entry: &Entry,
+        key: &PublicKey,
+    ) -> Result<IssuedX509, IssueError> {
+        only(self.sign_x509(who, vec![self.order_for_entry(entry, key)]).await)
+    }
+
+    /// X.509-SVIDs for many entries in one commit; the answers are in the order of the requests.
+    pub async fn x509_batch(
+        &self,
+        who: &Requester,
+        requests: Vec<(Arc<Entry>, PublicKey)>,
+    ) -> Vec<Result<IssuedX509, IssueError>> {
+        let orders = requests
+            .iter()
+            .map(|(entry, key)| self.order_for_entry(entry, key))
+            .collect();
+        self.sign_x509(who, orders).await
+    }
+
+    /// A JWT-SVID for an entry.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn jwt_for_entry(
+        &self,
+        who: &Requester,
+        entry: &Entry,
+        audience: &[String],
+    ) -> Result<IssuedJwt, IssueError> {
+        let now = self.now()?;
+        policy::subject(&entry.spiffe_id, &self.trust_domain)?;
+        policy::live(entry, now)?;
+        let order = jwt::JwtOrder {
+            id: &entry.spiffe_id,
+            audience,
+            ttl: entry.jwt_svid_ttl.unwrap_or(self.ttls.jwt),
+            ends_by: entry.expires_at,
+            with_jti: entry.jwt_svid_include_jti,
+            entry_id: Some(&entry.id),
+        };
+        self.sign_jwt(who, order, now).await
+    }
+
+    /// The SVID of an agent that has attested, or renews.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn agent_svid(
+        &self,
+        who: &Requester,
+        agent_id: &SpiffeId,
+        key: &PublicKey,
+    ) -> Result<IssuedX509, IssueError> {
+        let checked = policy::agent(agent_id, &self.trust_domain);
+        let order = checked.map(|()| X509Order::new(agent_id.clone(), key.clone(), self.ttls.agent));
+        only(self.sign_x509(who, vec![order]).await)
+    }
+
+    /// The server's own SVID, for its TLS.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn server_svid(&self, key: &PublicKey) -> Result<IssuedX509, IssueError> {
+        let order = X509Order::new(SpiffeId::server(&self.trust_domain), key.clone(), self.ttls.x509);
+        only(self.sign_x509(&Requester::server(), vec![Ok(order)]).await)
+    }
+
+    /// An X.509-SVID by order of an administrator, without an entry.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn mint_x509(
+        &self,
+        who: &Requester,
+        id: &SpiffeId,
+        dns_names: &[String],
+        ttl: Option<Duration>,
+        key: &PublicKey,
+    ) -> Result<IssuedX509, IssueError> {
+        let checked = policy::subject(id, &self.trust_domain).and_then(|()| policy::dns_names(dns_names));
+        let order = checked.map(|()| X509Order {
+            dns_names: dns_names.to_vec(),
+            ..X509Order::new(id.clone(), key.clone(), ttl.unwrap_or(self.ttls.x509))
+        });
+        only(self.sign_x509(who, vec![order]).await)
+    }
+
+    /// A JWT-SVID by order of an administrator, without an entry.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn mint_jwt(
+        &self,
+        who: &Requester,
+        id: &SpiffeId,
+        audience: &[String],
+        ttl: Option<Duration>,
+    ) -> Result<IssuedJwt, IssueError> {
+        let now = self.now()?;
+        policy::subject(id, &self.trust_domain)?;
+        let ttl = ttl.unwrap_or(self.ttls.jwt);
+        let order = jwt::JwtOrder {
+            id,
+            audience,
+            ttl,
+            ends_by: None,
+            with_jti: false,
+            entry_id: None,
+        };
+        self.sign_jwt(who, order, now).await
+    }
+
+    /// What was issued to this identity and is still remembered, oldest first.
+    ///
+    /// # Errors
+    /// The datastore fails.
+    pub async fn records(&self, id: &SpiffeId) -> Result<Vec<IssuanceRecord>, IssueError> {
+        Ok(self.datastore.records(id.clone()).await?)
+    }
+
+    fn order_for_entry(&self, entry: &Entry, key: &PublicKey) -> Result<X509Order, IssueError> {
+        let now = self.now()?;
+        policy::subject(&entry.spiffe_id, &self.trust_domain)?;
+        policy::dns_names(&entry.dns_names)?;
+        policy::live(entry, now)?;
+        Ok(X509Order {
+            dns_names: entry.dns_names.clone(),
+            ends_by: entry.expires_at,
+            entry_id: Some(entry.id.clone()),
+            ..X509Order::new(
+                entry.spiffe_id.clone(),
+                key.clone(),
+                entry.x509_svid_ttl.unwrap_or(self.ttls.x509),
+            )
+        })
+    }
+
+    fn now(&self) -> Result<UnixTime, IssueError> {
+        self.clock.now().ok_or(IssueError::NoClock)
+    }
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Issuer({})", self.trust_domain)
+    }
+}
+
+fn only(mut answers: Vec<Result<IssuedX509, IssueError>>) -> Result<IssuedX509, IssueError> {
+    answers.pop().unwrap_or(Err(IssueError::NoAuthority))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Signing JWT-SVIDs. Invariant: what is returned has been recorded.
+
+use std::time::Duration;
+
+use landfast_identity::jwt::{JwtParams, sign};
+use landfast_identity::{SpiffeId, UnixTime};
+use ring::digest::{SHA256, digest};
+
+use super::record::{IssuanceRecord, SvidKind};
+use super::{IssueError, IssuedJwt, Issuer, Requester};
+use crate::random;
+
+/// All that a JWT-SVID is built from.
+pub(super) struct JwtOrder<'a> {
+    pub(super) id: &'a SpiffeId,
+    pub(super) audience: &'a [String],
+    pub(super) ttl: Duration,
+    /// It ends by then, whatever its TTL.
+    pub(super) ends_by: Option<UnixTime>,
+    pub(super) with_jti: bool,
+    pub(super) entry_id: Option<&'a str>,
+}
+
+impl Issuer {
+    pub(super) async fn sign_jwt(
+        &self,
+        who: &Requester,
+        order: JwtOrder<'_>,
+        now: UnixTime,
+    ) -> Result<IssuedJwt, IssueError> {
+        if order.audience.is_empty() || order.audience.iter().any(String::is_empty) {
+            return Err(IssueError::Policy(
+                "at least one audience is required, and none may be empty".to_owned(),
+            ));
+        }
+        if order.audience.len() > MAX_AUDIENCES {
+            return Err(IssueError::Policy(format!(
+                "a token has at most {MAX_AUDIENCES} audiences"
+            )));
+        }
+        if order.ttl.is_zero() {
+            return Err(IssueError::Policy("the TTL is zero".to_owned()));
+        }
+        let authority = self.authorities.active_jwt().ok_or(IssueError::NoAuthority)?;
+        if now < authority.not_before {
+            return Err(IssueError::ClockBehind {
+                now,
+                authority_not_before: authority.not_before,
+            });
+        }
+        if now >= authority.not_after {
+            return Err(IssueError::NoAuthority);
+        }
+        let wanted = now.saturating_add(order.ttl);
+        let expires_at = wanted
+            .min(authority.not_after)
+            .min(order.ends_by.unwrap_or(wanted));
+        let issued_at = now.saturating_sub(self.ttls.backdate).max(UnixTime::EPOCH);
+        let jti = if order.with_jti {
+            Some(random::uuid().ok_or(IssueError::Random)?)
+        } else {
+            None
+        };
+        let params = JwtParams {
+            sub: order.id,
+            aud: order.audience,
+            exp: expires_at,
+            iat: issued_at,
+            iss: self.jwt_issuer.as_deref(),
+            jti: jti.as_deref(),
+        };
+        let token = sign(&params, &authority.id, &*authority.signer)?;
+        let record = IssuanceRecord {
+            kind: SvidKind::Jwt,
+            spiffe_id: order.id.clone(),
+            serial: jti.unwrap_or_else(|| random::hex(digest(&SHA256, token.as_bytes()).as_ref())),
+            key_hash: None,
+            authority_id: authority.id.clone(),
+            requester: who.to_string(),
+            attestation: who.attestation.clone(),
+            entry_id: order.entry_id.map(str::to_owned),
+            not_before: issued_at,
+            not_after: expires_at,
+            issued_at: now,
+        };
+        self.write(vec![record]).await?;
+        Ok(IssuedJwt {
+            token,
+            id: order.id.clone(),
+            issued_at,
+            expires_at,
+        })
+    }
+}
+
+const MAX_AUDIENCES: usize = 64;

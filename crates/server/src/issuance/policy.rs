@@ -1,0 +1,49 @@
+//! What may be signed. Invariant: judged here once more, whatever the registry judged before: this is the last place that can refuse.
+
+use landfast_identity::{Bundle, PublicKey, SpiffeId, TrustDomain, UnixTime};
+
+use super::IssueError;
+use crate::registry::{self, Entry};
+
+/// A workload's ID: ours, with a path, not reserved.
+pub(super) fn subject(id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), IssueError> {
+    registry::check_subject(id, trust_domain).map_err(|refused| IssueError::Policy(refused.to_string()))
+}
+
+/// An agent's ID, ours.
+pub(super) fn agent(id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), IssueError> {
+    if id.trust_domain() == trust_domain && id.is_agent() {
+        return Ok(());
+    }
+    Err(IssueError::Policy(format!(
+        "{id} is not the ID of an agent of {trust_domain}"
+    )))
+}
+
+pub(super) fn dns_names(names: &[String]) -> Result<(), IssueError> {
+    names
+        .iter()
+        .try_for_each(|name| registry::check_dns_name(name))
+        .map_err(|refused| IssueError::Policy(refused.to_string()))
+}
+
+/// An entry that has not expired.
+pub(super) fn live(entry: &Entry, now: UnixTime) -> Result<(), IssueError> {
+    if entry.is_live(Some(now)) {
+        return Ok(());
+    }
+    Err(IssueError::Policy(format!("entry {} has expired", entry.id)))
+}
+
+/// A key that is no authority's: its holder could sign as the authority.
+pub(super) fn not_an_authoritys(key: &PublicKey, bundle: &Bundle) -> Result<(), IssueError> {
+    let x509 = bundle
+        .x509_authorities()
+        .iter()
+        .map(|a| a.certificate.public_key());
+    let jwt = bundle.jwt_authorities().iter().map(|a| &a.public_key);
+    if x509.chain(jwt).any(|authority| authority == key) {
+        return Err(IssueError::Policy("the key is one of an authority".to_owned()));
+    }
+    Ok(())
+}

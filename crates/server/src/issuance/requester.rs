@@ -1,0 +1,90 @@
+//! Who asked. Invariant: a requester is made by the edge from what it has verified, never from a message.
+
+use std::fmt;
+
+use landfast_identity::SpiffeId;
+
+/// Who asked for something, and by which attestation they are known. Goes into the record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Requester {
+    /// Who.
+    pub kind: RequesterKind,
+    /// How the node behind it attested; empty when none did.
+    pub attestation: String,
+}
+
+/// Who can ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RequesterKind {
+    /// An attested agent.
+    Agent(SpiffeId),
+    /// A process on the admin socket.
+    Local {
+        /// Its uid.
+        uid: u32,
+        /// Its pid, where the kernel told.
+        pid: Option<i32>,
+    },
+    /// An administrator over the network.
+    Admin(SpiffeId),
+    /// A node that is attesting, by this method.
+    Attestation(String),
+    /// This server itself.
+    Server,
+}
+
+impl Requester {
+    /// An attested agent.
+    pub fn agent(id: SpiffeId, attestation: impl Into<String>) -> Self {
+        Self {
+            kind: RequesterKind::Agent(id),
+            attestation: attestation.into(),
+        }
+    }
+
+    /// A process on the admin socket.
+    pub fn local(uid: u32, pid: Option<i32>) -> Self {
+        Self {
+            kind: RequesterKind::Local { uid, pid },
+            attestation: String::new(),
+        }
+    }
+
+    /// An administrator over the network.
+    pub fn admin(id: SpiffeId) -> Self {
+        Self {
+            kind: RequesterKind::Admin(id),
+            attestation: String::new(),
+        }
+    }
+
+    /// A node that is attesting.
+    pub fn attestation(method: impl Into<String>) -> Self {
+        let method = method.into();
+        Self {
+            kind: RequesterKind::Attestation(method.clone()),
+            attestation: method,
+        }
+    }
+
+    /// This server itself.
+    pub fn server() -> Self {
+        Self {
+            kind: RequesterKind::Server,
+            attestation: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            RequesterKind::Agent(id) => write!(f, "agent {id}"),
+            RequesterKind::Local { uid, pid: Some(pid) } => write!(f, "local uid {uid} pid {pid}"),
+            RequesterKind::Local { uid, pid: None } => write!(f, "local uid {uid}"),
+            RequesterKind::Admin(id) => write!(f, "admin {id}"),
+            RequesterKind::Attestation(method) => write!(f, "attestation {method}"),
+            RequesterKind::Server => f.write_str("server"),
+        }
+    }
+}

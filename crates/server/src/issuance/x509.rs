@@ -1,0 +1,164 @@
+//! Signing X.509-SVIDs. Invariant: what is returned has been recorded.
+
+use std::time::Duration;
+
+use landfast_identity::issue::{LeafParams, leaf, random_serial};
+use landfast_identity::{Certificate, PublicKey, SpiffeId, UnixTime};
+
+use super::record::{IssuanceRecord, SvidKind};
+use super::{IssueError, IssuedX509, Issuer, Requester, policy};
+use crate::authority::ActiveX509;
+use crate::datastore::Recorded;
+
+/// All that an X.509-SVID is built from.
+pub(super) struct X509Order {
+    pub(super) id: SpiffeId,
+    pub(super) key: PublicKey,
+    pub(super) dns_names: Vec<String>,
+    pub(super) ttl: Duration,
+    /// It ends by then, whatever its TTL.
+    pub(super) ends_by: Option<UnixTime>,
+    pub(super) entry_id: Option<String>,
+}
+
+impl X509Order {
+    pub(super) fn new(id: SpiffeId, key: PublicKey, ttl: Duration) -> Self {
+        Self {
+            id,
+            key,
+            dns_names: Vec::new(),
+            ttl,
+            ends_by: None,
+            entry_id: None,
+        }
+    }
+}
+
+impl Issuer {
+    pub(super) async fn sign_x509(
+        &self,
+        who: &Requester,
+        orders: Vec<Result<X509Order, IssueError>>,
+    ) -> Vec<Result<IssuedX509, IssueError>> {
+        let mut signed = Vec::with_capacity(orders.len());
+        for order in orders {
+            signed.push(order.and_then(|order| self.sign_leaf(who, &order)));
+            // A batch of hundreds takes tens of milliseconds of a core: let others have their turn.
+            tokio::task::yield_now().await;
+        }
+        let records = signed
+            .iter()
+            .flatten()
+            .map(|(_, record)| record.clone())
+            .collect();
+        let mut written = match self.write(records).await {
+            Ok(written) => written.into_iter(),
+            Err(failed) => return signed.into_iter().map(|s| s.and(Err(failed.clone()))).collect(),
+        };
+        signed
+            .into_iter()
+            .map(|signed| {
+                let (issued, _) = signed?;
+                match written.next() {
+                    Some(Recorded::Yes) => Ok(issued),
+                    Some(Recorded::KeyTaken(_)) => Err(IssueError::KeyInUse { id: issued.id }),
+                    None => Err(IssueError::NoAuthority),
+                }
+            })
+            .collect()
+    }
+
+    fn sign_leaf(
+        &self,
+        who: &Requester,
+        order: &X509Order,
+    ) -> Result<(IssuedX509, IssuanceRecord), IssueError> {
+        let now = self.now()?;
+        let authority = self.authorities.active_x509().ok_or(IssueError::NoAuthority)?;
+        policy::not_an_authoritys(&order.key, &self.authorities.bundle())?;
+        let (not_before, not_after) = self.validity(order, &authority, now)?;
+        let params = LeafParams {
+            id: &order.id,
+            public_key: &order.key,
+            dns_names: &order.dns_names,
+            serial: random_serial()?,
+            not_before,
+            not_after,
+        };
+        let leaf = leaf(&params, &authority.certificate, &*authority.signer)?;
+        let record = record(who, order, &leaf, &authority, now);
+        Ok((
+            IssuedX509 {
+                chain: vec![leaf],
+                id: order.id.clone(),
+                not_after,
+            },
+            record,
+        ))
+    }
+
+    fn validity(
+        &self,
+        order: &X509Order,
+        authority: &ActiveX509,
+        now: UnixTime,
+    ) -> Result<(UnixTime, UnixTime), IssueError> {
+        let ca = &authority.certificate;
+        if now < ca.not_before() {
+            return Err(IssueError::ClockBehind {
+                now,
+                authority_not_before: ca.not_before(),
+            });
+        }
+        if now >= ca.not_after() {
+            return Err(IssueError::NoAuthority);
+        }
+        if order.ttl.is_zero() {
+            return Err(IssueError::Policy("the TTL is zero".to_owned()));
+        }
+        let wanted = now.saturating_add(order.ttl);
+        let not_after = wanted.min(ca.not_after()).min(order.ends_by.unwrap_or(wanted));
+        if ca.not_after() < wanted {
+            tracing::debug!(id = %order.id, %not_after, "an SVID is cut short: its authority ends first");
+        }
+        Ok((
+            now.saturating_sub(self.ttls.backdate).max(ca.not_before()),
+            not_after,
+        ))
+    }
+
+    pub(super) async fn write(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, IssueError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let written = self.datastore.record(records).await;
+        if let Err(error) = &written {
+            let error = landfast_daemon::error_chain(error);
+            tracing::error!(error, "nothing is issued: the record of it cannot be written");
+            metrics::counter!("landfast_server_issuance_refused_total").increment(1);
+        }
+        Ok(written?)
+    }
+}
+
+fn record(
+    who: &Requester,
+    order: &X509Order,
+    leaf: &Certificate,
+    authority: &ActiveX509,
+    now: UnixTime,
+) -> IssuanceRecord {
+    IssuanceRecord {
+        kind: SvidKind::X509,
+        spiffe_id: order.id.clone(),
+        serial: leaf.serial_hex(),
+        key_hash: Some(leaf.public_key().sha256()),
+        authority_id: authority.id.clone(),
+        requester: who.to_string(),
+        attestation: who.attestation.clone(),
+        entry_id: order.entry_id.clone(),
+        not_before: leaf.not_before(),
+        not_after: leaf.not_after(),
+        issued_at: now,
+    }
+}

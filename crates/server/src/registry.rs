@@ -1,0 +1,196 @@
+//! Who exists and who may have what: entries, agents, join tokens, federated bundles, behind an index in memory.
+//!
+//! Invariant: the index holds exactly what is committed. It is built once, then changed by commits alone, in their order.
+
+mod agent;
+mod agents;
+mod bundles;
+mod entry;
+mod error;
+mod filter;
+mod index;
+mod token;
+mod validate;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
+use landfast_lifecycle::SharedClock;
+
+pub use agent::{AgentFilter, AgentRecord, AgentStanding};
+pub use bundles::{BundleWrite, DeleteMode};
+pub use entry::{Entry, EntryDraft, EntryPatch};
+pub use error::{RegistryError, TokenError};
+pub use filter::{EntryFilter, MatchKind};
+pub use token::{JoinToken, Redeemed};
+pub use validate::EntryError;
+
+pub(crate) use bundles::check_mode;
+pub(crate) use token::{alias_draft, alias_selector};
+pub(crate) use validate::{check_dns_name, check_subject};
+
+use crate::datastore::{CommitListener, Committed, Datastore, DatastoreError};
+use crate::issuance::Requester;
+use crate::random;
+use index::Index;
+
+/// The registry of one trust domain. Reads come from memory; writes are durable when they return.
+pub struct Registry {
+    trust_domain: TrustDomain,
+    clock: SharedClock,
+    datastore: Arc<dyn Datastore>,
+    index: Arc<Shared>,
+}
+
+/// Whether a new entry was made.
+#[derive(Clone, Debug)]
+pub enum Created {
+    /// Yes.
+    New(Arc<Entry>),
+    /// No: this one has the same SPIFFE ID, parent and selectors.
+    Similar(Arc<Entry>),
+}
+
+impl Registry {
+    pub(crate) async fn open(
+        trust_domain: TrustDomain,
+        datastore: Arc<dyn Datastore>,
+        clock: SharedClock,
+    ) -> Result<Self, DatastoreError> {
+        let snapshot = datastore.load().await?;
+        let server = SpiffeId::server(&trust_domain);
+        let index = Arc::new(Shared(RwLock::new(Index::build(server, snapshot))));
+        datastore.follow(Arc::clone(&index) as Arc<dyn CommitListener>);
+        Ok(Self {
+            trust_domain,
+            clock,
+            datastore,
+            index,
+        })
+    }
+
+    /// The trust domain.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// Creates an entry, unless one with the same SPIFFE ID, parent and selectors exists.
+    ///
+    /// # Errors
+    /// The draft breaks a rule, its ID is taken, a federated bundle is missing, or the datastore fails.
+    pub async fn create_entry(&self, draft: EntryDraft, by: &Requester) -> Result<Created, RegistryError> {
+        draft.validate(&self.trust_domain)?;
+        let now = self.now()?;
+        let id = match &draft.id {
+            Some(id) => id.clone(),
+            None => random::uuid().ok_or(RegistryError::Random)?,
+        };
+        self.datastore.create_entry(draft, id, by.to_string(), now).await
+    }
+
+    /// Changes an entry.
+    ///
+    /// # Errors
+    /// There is none of this ID, or as [`Registry::create_entry`].
+    pub async fn update_entry(&self, id: &str, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
+        self.datastore.update_entry(id.to_owned(), patch).await
+    }
+
+    /// Deletes an entry; `false` when there was none.
+    ///
+    /// # Errors
+    /// The datastore fails.
+    pub async fn delete_entry(&self, id: &str) -> Result<bool, RegistryError> {
+        self.datastore.delete_entry(id.to_owned(), self.now()?).await
+    }
+
+    /// The entry of this ID, expired or not.
+    pub fn entry(&self, id: &str) -> Option<Arc<Entry>> {
+        self.read().entry(id)
+    }
+
+    /// A page of entries in the order of their IDs, from after `after`; 0 is one page of all. With the ID to go on after, when
+    /// there is more.
+    pub fn list_entries(
+        &self,
+        filter: &EntryFilter,
+        page_size: usize,
+        after: Option<&str>,
+    ) -> (Vec<Arc<Entry>>, Option<String>) {
+        page(self.read().entries(filter, after), page_size, |entry| {
+            entry.id.clone()
+        })
+    }
+
+    /// How many entries match.
+    pub fn count_entries(&self, filter: &EntryFilter) -> usize {
+        self.read().entries(filter, None).count()
+    }
+
+    /// What an agent may have for its workloads: all descendants of its ID and of the node aliases whose selectors it has. Nothing
+    /// for an agent that is unknown or banned; expired entries grant nothing, to their descendants neither.
+    pub fn authorized_entries(&self, agent: &SpiffeId) -> Vec<Arc<Entry>> {
+        self.read().authorized(agent, self.clock.now())
+    }
+
+    /// The live entries that grant this identity: what a caller that shows it may do.
+    pub fn entries_of_id(&self, id: &SpiffeId) -> Vec<Arc<Entry>> {
+        let now = self.clock.now();
+        self.read()
+            .of_id(id)
+            .filter(|entry| entry.is_live(now))
+            .cloned()
+            .collect()
+    }
+
+    /// Grows with every change.
+    pub fn revision(&self) -> u64 {
+        self.read().revision
+    }
+
+    fn now(&self) -> Result<UnixTime, RegistryError> {
+        self.clock.now().ok_or(RegistryError::NoClock)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registry({}, revision {})", self.trust_domain, self.revision())
+    }
+}
+
+/// The index, as the datastore's listener: held for moments only, never across an await.
+struct Shared(RwLock<Index>);
+
+impl CommitListener for Shared {
+    fn committed(&self, commit: &Committed) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .apply(commit);
+    }
+}
+
+fn page<T>(
+    mut found: impl Iterator<Item = T>,
+    size: usize,
+    key: impl Fn(&T) -> String,
+) -> (Vec<T>, Option<String>) {
+    if size == 0 {
+        return (found.collect(), None);
+    }
+    let page: Vec<T> = found.by_ref().take(size).collect();
+    let next = if found.next().is_some() {
+        page.last().map(key)
+    } else {
+        None
+    };
+    (page, next)
+}
+
+#[cfg(test)]
+mod tests;

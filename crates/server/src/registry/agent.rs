@@ -1,0 +1,106 @@
+//! Attested nodes. Invariant: an empty serial means banned, and only deleting the agent ends that.
+
+use landfast_identity::{SelectorSet, SpiffeId, UnixTime};
+
+use super::filter::MatchKind;
+
+/// An attested node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentRecord {
+    /// Its SPIFFE ID.
+    pub id: SpiffeId,
+    /// How it attested.
+    pub attestation_type: String,
+    /// Serial of its current SVID, lower-case hex; empty when banned.
+    pub serial: String,
+    /// When its current SVID ends.
+    pub not_after: UnixTime,
+    /// Serial of a renewed SVID that it has not used yet.
+    pub new_serial: Option<String>,
+    /// When that one ends.
+    pub new_not_after: Option<UnixTime>,
+    /// What attestation found out about the node.
+    pub selectors: SelectorSet,
+    /// Whether it can attest again by itself.
+    pub can_reattest: bool,
+    /// What it says it runs.
+    pub agent_version: String,
+    /// SHA-256 of the SPKI it attested with.
+    pub key_hash: [u8; 32],
+}
+
+impl AgentRecord {
+    /// Whether it is banned.
+    pub fn is_banned(&self) -> bool {
+        self.serial.is_empty()
+    }
+}
+
+/// Whether the holder of an agent SVID may act as that agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AgentStanding {
+    /// Yes.
+    Active,
+    /// The SVID has expired.
+    Expired,
+    /// No such agent: never attested, or evicted.
+    NotAttested,
+    /// Another SVID is the agent's current one.
+    NotActive,
+    /// The agent is banned.
+    Banned,
+}
+
+/// Which agents.
+#[derive(Clone, Debug, Default)]
+pub struct AgentFilter {
+    /// Attested this way.
+    pub attestation_type: Option<String>,
+    /// Banned, or not.
+    pub banned: Option<bool>,
+    /// Able to re-attest, or not.
+    pub can_reattest: Option<bool>,
+    /// With an SVID that ends before this.
+    pub expires_before: Option<UnixTime>,
+    /// With selectors that match these.
+    pub selectors: Option<(SelectorSet, MatchKind)>,
+}
+
+impl AgentFilter {
+    pub(crate) fn matches(&self, agent: &AgentRecord) -> bool {
+        self.attestation_type
+            .as_ref()
+            .is_none_or(|t| *t == agent.attestation_type)
+            && self.banned.is_none_or(|b| b == agent.is_banned())
+            && self.can_reattest.is_none_or(|c| c == agent.can_reattest)
+            && self.expires_before.is_none_or(|t| agent.not_after < t)
+            && self
+                .selectors
+                .as_ref()
+                .is_none_or(|(set, kind)| kind.holds(&agent.selectors, set))
+    }
+}
+
+/// What a holder of this serial may do, and whether its renewed SVID has just come into use.
+pub(crate) fn judge(agent: Option<&AgentRecord>, serial: &str, now: UnixTime) -> (AgentStanding, bool) {
+    let Some(agent) = agent else {
+        return (AgentStanding::NotAttested, false);
+    };
+    let alive = |end: UnixTime| {
+        if now < end {
+            AgentStanding::Active
+        } else {
+            AgentStanding::Expired
+        }
+    };
+    if agent.is_banned() {
+        (AgentStanding::Banned, false)
+    } else if agent.serial == serial {
+        (alive(agent.not_after), false)
+    } else if agent.new_serial.as_deref() == Some(serial) && !serial.is_empty() {
+        let standing = alive(agent.new_not_after.unwrap_or(agent.not_after));
+        (standing, standing == AgentStanding::Active)
+    } else {
+        (AgentStanding::NotActive, false)
+    }
+}

@@ -1,0 +1,124 @@
+//! The registry's agents. Invariant: a ban outlives everything but the deletion of the agent.
+
+use std::sync::Arc;
+
+use landfast_identity::{SpiffeId, UnixTime};
+
+use super::agent::judge;
+use super::{AgentFilter, AgentRecord, AgentStanding, Registry, RegistryError, page};
+use crate::datastore::AgentChange;
+
+impl Registry {
+    /// Stores an agent that has attested; an agent of this ID is replaced, its old SVID is over at once.
+    ///
+    /// # Errors
+    /// [`RegistryError::Banned`], or the datastore fails.
+    pub async fn upsert_agent_on_attest(&self, record: AgentRecord) -> Result<(), RegistryError> {
+        self.datastore.attest_agent(record).await
+    }
+
+    /// The agent of this ID.
+    pub fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {
+        self.read().agent(id)
+    }
+
+    /// A page of agents in the order of their IDs, from after `after`; 0 is one page of all.
+    pub fn list_agents(
+        &self,
+        filter: &AgentFilter,
+        page_size: usize,
+        after: Option<&str>,
+    ) -> (Vec<Arc<AgentRecord>>, Option<String>) {
+        page(self.read().agents(filter, after), page_size, |agent| {
+            agent.id.to_string()
+        })
+    }
+
+    /// How many agents match.
+    pub fn count_agents(&self, filter: &AgentFilter) -> usize {
+        self.read().agents(filter, None).count()
+    }
+
+    /// Evicts an agent, with the alias entry of its join token; `false` when there was none. It may attest anew, but its token is spent.
+    ///
+    /// # Errors
+    /// The datastore fails.
+    pub async fn delete_agent(&self, id: &SpiffeId) -> Result<bool, RegistryError> {
+        self.datastore.delete_agent(id.clone(), self.now()?).await
+    }
+
+    /// Bans an agent until it is deleted.
+    ///
+    /// # Errors
+    /// There is none of this ID, or the datastore fails.
+    pub async fn ban_agent(&self, id: &SpiffeId) -> Result<(), RegistryError> {
+        self.change(id, AgentChange::Ban).await
+    }
+
+    /// Notes what an agent says it runs.
+    ///
+    /// # Errors
+    /// There is none of this ID, or the datastore fails.
+    pub async fn set_agent_version(&self, id: &SpiffeId, version: &str) -> Result<(), RegistryError> {
+        let version: String = version
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_VERSION)
+            .collect();
+        if self.agent(id).is_some_and(|agent| agent.agent_version == version) {
+            return Ok(());
+        }
+        self.change(id, AgentChange::Version(version)).await
+    }
+
+    /// Notes a renewed SVID; the old one stays current until the new one is first used.
+    ///
+    /// # Errors
+    /// There is none of this ID, it is banned, or the datastore fails.
+    pub async fn stage_renewal(
+        &self,
+        id: &SpiffeId,
+        new_serial: &str,
+        new_not_after: UnixTime,
+    ) -> Result<(), RegistryError> {
+        let change = AgentChange::Stage {
+            serial: new_serial.to_owned(),
+            not_after: new_not_after,
+        };
+        self.change(id, change).await
+    }
+
+    /// Whether the holder of the SVID with this serial may act as this agent at `now`. The first use of a renewed SVID ends the old
+    /// one, durably. Should that not be storable, the agent is let in all the same, and the next use tries again: a full disk
+    /// must not cut off every node that has just renewed.
+    pub async fn standing(&self, id: &SpiffeId, serial_hex: &str, now: UnixTime) -> AgentStanding {
+        let (standing, promote) = judge(self.read().agent(id).as_deref(), serial_hex, now);
+        if promote {
+            let change = AgentChange::Promote {
+                serial: serial_hex.to_owned(),
+            };
+            match self.change(id, change).await {
+                Ok(()) => {}
+                // It was banned, evicted, or renewed once more in the meantime: ask again, without another promotion.
+                Err(RegistryError::NoSuchAgent { .. } | RegistryError::Banned) => {
+                    return judge(self.read().agent(id).as_deref(), serial_hex, now).0;
+                }
+                Err(error) => {
+                    let error = landfast_daemon::error_chain(&error);
+                    tracing::warn!(agent = %id, error, "the renewed SVID of an agent is in use, but that cannot be stored");
+                }
+            }
+        }
+        standing
+    }
+
+    async fn change(&self, id: &SpiffeId, change: AgentChange) -> Result<(), RegistryError> {
+        if self.datastore.change_agent(id.clone(), change).await? {
+            Ok(())
+        } else {
+            Err(RegistryError::NoSuchAgent { id: id.clone() })
+        }
+    }
+}
+
+const MAX_VERSION: usize = 255;

@@ -1,0 +1,126 @@
+//! Why the registry refuses.
+
+use std::sync::Arc;
+
+use landfast_identity::{SpiffeId, TrustDomain};
+
+use super::entry::Entry;
+use super::validate::EntryError;
+use crate::datastore::DatastoreError;
+
+/// Why a change of the registry was not made. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The entry breaks a rule.
+    #[error("the entry is invalid")]
+    Invalid {
+        /// Which.
+        #[from]
+        source: EntryError,
+    },
+    /// No such entry.
+    #[error("no entry {id}")]
+    NoSuchEntry {
+        /// The ID.
+        id: String,
+    },
+    /// An entry of this ID exists already, and differs.
+    #[error("entry {id} exists already")]
+    EntryIdTaken {
+        /// The ID.
+        id: String,
+    },
+    /// An update would make it the same as another entry.
+    #[error("similar entry already exists")]
+    Similar {
+        /// The other one.
+        existing: Arc<Entry>,
+    },
+    /// `federates_with` names a trust domain whose bundle we do not have.
+    #[error("unable to find federated bundle {trust_domain}")]
+    NoFederatedBundle {
+        /// Which.
+        trust_domain: TrustDomain,
+    },
+    /// No such federated bundle.
+    #[error("no federated bundle of {trust_domain}")]
+    NoSuchBundle {
+        /// Which.
+        trust_domain: TrustDomain,
+    },
+    /// The federated bundle exists already.
+    #[error("a federated bundle of {trust_domain} exists already")]
+    BundleExists {
+        /// Which.
+        trust_domain: TrustDomain,
+    },
+    /// The bundle of our own trust domain is no federated one.
+    #[error("{trust_domain} is the trust domain of this server, not a federated one")]
+    OwnTrustDomain {
+        /// Ours.
+        trust_domain: TrustDomain,
+    },
+    /// Entries still federate with it.
+    #[error("cannot delete bundle; federated with {entries} registration entries")]
+    BundleInUse {
+        /// How many.
+        entries: usize,
+    },
+    /// The agent is banned: only deleting it ends that.
+    #[error("agent is banned")]
+    Banned,
+    /// No such agent.
+    #[error("no agent {id}")]
+    NoSuchAgent {
+        /// The ID.
+        id: SpiffeId,
+    },
+    /// A join token that cannot be part of an agent's ID, or an ID that cannot be its alias.
+    #[error("{what}")]
+    BadToken {
+        /// What is wrong; never the token.
+        what: &'static str,
+    },
+    /// A token of this text exists already.
+    #[error("join token already exists")]
+    TokenExists,
+    /// The time is unknown, and what was asked for needs it.
+    #[error("the clock of this server shows no time")]
+    NoClock,
+    /// The random source failed.
+    #[error("the random source failed")]
+    Random,
+    /// The datastore failed.
+    #[error("the registry cannot be changed")]
+    Storage {
+        /// Why.
+        #[from]
+        source: DatastoreError,
+    },
+}
+
+/// Why a join token was not redeemed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// Never made, or forgotten.
+    #[error("join token does not exist or has already been used")]
+    Unknown,
+    /// Too late.
+    #[error("join token expired")]
+    Expired,
+    /// Somebody else was first, or the same key came too late again.
+    #[error("join token does not exist or has already been used")]
+    Used,
+    /// Its agent was evicted or banned.
+    #[error("join token does not exist or has already been used")]
+    Revoked,
+    /// The datastore failed: nothing was redeemed.
+    #[error("the join token cannot be redeemed")]
+    Storage {
+        /// Why.
+        #[from]
+        source: DatastoreError,
+    },
+}
