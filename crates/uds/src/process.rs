@@ -20,7 +20,7 @@ use crate::{PinError, ProcDir};
 pub enum Change {
     /// It has exited.
     Exited,
-    /// It runs another executable.
+    /// It runs another executable, or none any more: an exit can show as this for a moment before it is [`Self::Exited`].
     Executed,
     /// Its real, effective, saved or file system user or group is another.
     UserChanged,
