@@ -135,7 +135,6 @@ export SPIFFE_ENDPOINT_SOCKET="unix://$work/agent/public/api.sock"
 start receiver "$work/receiver" receiver --collector-id "spiffe://$domain/line4/collector"
 eventually 15 "the receiver" grep -q 'listening on' "$work/receiver.log"
 address=$(sed -n 's/^receiver: listening on //p' "$work/receiver.log")
-# shellcheck disable=SC2016
 "$work/collector" collector --to "$address" --receiver-id "spiffe://$domain/line4/receiver" --rotations 2 2>&1 |
   tee "$work/collector.log"
 grep '^receiver: ' "$work/receiver.log"

@@ -225,7 +225,8 @@ where
                 .ok_or_else(|| std::io::Error::other("the connection was lost"))
         }
     });
-    let connect = Endpoint::from_static("http://localhost").connect_with_connector(connector);
+    let endpoint = Endpoint::from_static("http://localhost");
+    let connect = endpoint.connect_with_connector(connector);
     let lost = |why: String| Failure::not_ready(format!("{who}: {why}"), "is this the right socket or port?");
     match tokio::time::timeout(DEADLINE, connect).await {
         Ok(Ok(channel)) => Ok(channel),

@@ -1,5 +1,8 @@
 //! The binary as a person or a script meets it: output, hints, exit codes, and `landfast dev` end to end.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+#![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;

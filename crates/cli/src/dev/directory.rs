@@ -145,5 +145,6 @@ mod tests {
         std::os::unix::fs::symlink(&target, parent.path().join("landfast-dev-2-0")).unwrap();
         let run = Directory::create_in(parent.path()).unwrap();
         assert!(run.path().exists() && other.exists() && target.exists());
+        assert!(parent.path().join("landfast-dev-2-0").is_symlink());
     }
 }
