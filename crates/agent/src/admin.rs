@@ -28,6 +28,8 @@ pub(crate) struct Admin {
     pub(crate) link: LinkHandle,
     pub(crate) attestors: Arc<Attestors>,
     pub(crate) missing: Missing,
+    /// How the Workload API pins its callers on this kernel.
+    pub(crate) pin_mode: &'static str,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) group_allowed: bool,
 }
@@ -61,7 +63,7 @@ impl Admin {
             last_sync: link.last_sync.map_or(0, UnixTime::as_secs),
             last_error: link.last_error.clone(),
             identities: identities.collect(),
-            attestation_mode: link.attestation.to_owned(),
+            attestation_mode: self.pin_mode.to_owned(),
             missing_capabilities: self.missing.capabilities.clone(),
             connections: self.gauges.connections(),
             streams: self.gauges.streams(),
@@ -113,14 +115,16 @@ impl Admin {
     }
 
     fn authorise<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let peer = request.extensions().get::<PeerInfo>();
-        let own = nix::unistd::geteuid().as_raw();
-        // With a group, the file's mode has already let in nobody but owner, group and root.
-        let allowed = peer.is_some_and(|peer| peer.uid == 0 || peer.uid == own || self.group_allowed);
-        allowed
+        let uid = request.extensions().get::<PeerInfo>().map(|peer| peer.uid);
+        may_ask(uid, nix::unistd::geteuid().as_raw(), self.group_allowed)
             .then_some(())
             .ok_or_else(|| Status::permission_denied("only root and the agent's own user may ask"))
     }
+}
+
+/// With a group, the mode of the socket's file has already let in nobody but owner, group and root.
+fn may_ask(uid: Option<u32>, own: u32, group_allowed: bool) -> bool {
+    uid.is_some_and(|uid| uid == 0 || uid == own || group_allowed)
 }
 
 fn wire(compared: Compared) -> api::EntryMatch {
@@ -156,5 +160,18 @@ impl api::agent_admin_server::AgentAdmin for Admin {
             return Err(Status::invalid_argument("pid must be a process's number"));
         }
         self.explain(pid).await.map(Response::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_not_answered_and_callers_without_credentials_never() {
+        assert!(may_ask(Some(0), 7, false) && may_ask(Some(7), 7, false));
+        assert!(!may_ask(Some(8), 7, false));
+        assert!(may_ask(Some(8), 7, true));
+        assert!(!may_ask(None, 7, true) && !may_ask(None, 0, false));
     }
 }

@@ -129,6 +129,7 @@ impl Agent {
         ))]));
         let gauges = Arc::new(Gauges::default());
         let workload = bind(&config.socket, 0o777, config.socket_group.clone())?;
+        let workload_pin_mode = workload.mode_name();
         let admin_listener = bind(&config.admin_socket, 0o600, config.admin_socket_group.clone())?;
         let http = match config.http_listen {
             Some(address) => Some(
@@ -170,6 +171,7 @@ impl Agent {
             link: link_handle.clone(),
             attestors,
             missing,
+            pin_mode: workload_pin_mode,
             gauges: Arc::clone(&gauges),
             group_allowed: config.admin_socket_group.is_some(),
         };

@@ -104,7 +104,7 @@ impl Link {
         node: Option<NodeIdentity>,
     ) -> (Self, LinkHandle) {
         let identity = IdentityStore::new();
-        let mut first = LinkStatus::new(settings.evidence.kind());
+        let mut first = LinkStatus::new();
         if let Some(node) = &node {
             identity.set(Arc::clone(&node.svid));
             first.set_node(node);
@@ -145,7 +145,7 @@ impl Link {
         loop {
             let turn = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                turn = self.turn() => turn,
+                turn = self.turn_on_any_connection() => turn,
             };
             let wait = match turn {
                 Ok(()) => {
@@ -163,6 +163,18 @@ impl Link {
                 () = tokio::time::sleep(wait) => {}
                 () = self.nudge.notified(), if self.status.borrow().reachable => tokio::time::sleep(NUDGE_DELAY).await,
             }
+        }
+    }
+
+    /// Servers close connections by age. One that was open before and broke is replaced before anything is called a failure.
+    async fn turn_on_any_connection(&mut self) -> Result<(), LinkError> {
+        let reused = self.channel.borrow().is_some();
+        match self.turn().await {
+            Err(error) if reused && error.connection_broke() => {
+                self.channel.send_replace(None);
+                self.turn().await
+            }
+            done => done,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: only entries whose selectors are all among the workload's are ever considered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -11,11 +12,11 @@ use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_workload_api::{FetchedJwt, IdentitySource, SourceError, WorkloadView};
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
 use crate::entry::Entry;
 use crate::jwt::{JwtCache, Key, Refusal, Token};
 use crate::keeper::views::Views;
+use crate::link::failure::LinkError;
 use crate::link::{LinkHandle, rpc};
 use crate::telemetry;
 
@@ -133,32 +134,45 @@ impl IdentitySource for AgentSource {
 }
 
 /// Asks the server. Does not borrow: it may outlive the first caller for the sake of the second.
-async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
-    let channel = link.channel.borrow().clone();
-    let Some(channel) = channel else {
-        return Err("the server cannot be reached".into());
-    };
-    let fetched = ask(channel, &entry, audience).await;
+async fn fetch(mut link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
+    let mut fetched = once(&mut link, &entry, &audience).await;
+    if fetched.as_ref().is_err_and(LinkError::connection_broke) {
+        // The connection may only have been old: the link makes a new one, for which it is worth waiting a little.
+        link.nudge();
+        if tokio::time::timeout(RECONNECT, link.channel.changed())
+            .await
+            .is_ok()
+        {
+            fetched = once(&mut link, &entry, &audience).await;
+        }
+    }
     telemetry::renewal("jwt", fetched.is_ok());
+    let fetched = fetched.map_err(|error| Refusal::from(landfast_daemon::error_chain(&error)));
     fetched.inspect_err(|_refusal| {
         link.nudge();
     })
 }
 
-async fn ask(channel: Channel, entry: &Entry, audience: Vec<String>) -> Result<Token, Refusal> {
+async fn once(link: &mut LinkHandle, entry: &Entry, audience: &[String]) -> Result<Token, LinkError> {
+    let channel = tokio::time::timeout(RECONNECT, link.channel.wait_for(Option::is_some)).await;
+    let channel = channel
+        .ok()
+        .and_then(|found| found.ok().and_then(|found| found.clone()));
+    let channel = channel.ok_or(LinkError::Unreachable)?;
     let request = svid_api::NewJwtsvidRequest {
         entry_id: entry.id.to_string(),
-        audience,
+        audience: audience.to_vec(),
     };
     let mut client = svid_api::svid_client::SvidClient::new(channel);
-    let answer = rpc::call("NewJWTSVID", client.new_jwtsvid(request)).await;
-    let answer = answer.map_err(|error| Refusal::from(landfast_daemon::error_chain(&error)))?;
-    let svid = answer.svid.ok_or("NewJWTSVID: the answer holds no token")?;
+    let answer = rpc::call(NEW_JWT, client.new_jwtsvid(request)).await?;
+    let svid = answer
+        .svid
+        .ok_or_else(|| LinkError::protocol(NEW_JWT, "the answer holds no token"))?;
     let parsed = landfast_identity::jwt::parse_unverified(&svid.token)
-        .map_err(|error| Refusal::from(format!("NewJWTSVID: {}", landfast_daemon::error_chain(&error))))?;
+        .map_err(|error| LinkError::protocol(NEW_JWT, landfast_daemon::error_chain(&error)))?;
     let (issued_at, expires_at) = (UnixTime::from_secs(svid.issued_at), parsed.expires_at());
     if svid.issued_at == 0 || expires_at <= issued_at {
-        return Err("NewJWTSVID: the token's times make no sense".into());
+        return Err(LinkError::protocol(NEW_JWT, "the token's times make no sense"));
     }
     Ok(Token {
         text: svid.token.into(),
@@ -181,6 +195,9 @@ fn check_audience(audience: &[String]) -> Result<(), SourceError> {
     Ok(())
 }
 
+const NEW_JWT: &str = "NewJWTSVID";
+/// As long a caller waits for a connection that is being made.
+const RECONNECT: Duration = Duration::from_secs(2);
 const PARALLEL: usize = 8;
 const MAX_AUDIENCES: usize = 64;
 const MAX_AUDIENCE_BYTES: usize = 8192;

@@ -16,7 +16,7 @@ use super::{Link, attest, dial};
 
 impl Link {
     /// The connection in use, or a new one that shows our SVID.
-    pub(super) async fn channel(&mut self) -> Result<Channel, LinkError> {
+    pub(super) async fn channel(&self) -> Result<Channel, LinkError> {
         let current = self.channel.borrow().clone();
         if let Some(channel) = current {
             return Ok(channel);

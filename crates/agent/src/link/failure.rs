@@ -42,6 +42,8 @@ pub(crate) enum LinkError {
     NoClock,
     #[error("cannot make a key or request")]
     Key,
+    #[error("the server cannot be reached")]
+    Unreachable,
     #[error("stopping")]
     Stopping,
 }
@@ -98,6 +100,11 @@ impl LinkError {
                 _ => Disposition::Retain,
             },
         }
+    }
+
+    /// Whether the connection itself is the likely cause.
+    pub(crate) fn connection_broke(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Deadline { .. }) && !self.server_answered()
     }
 
     /// Whether the connection is still worth something: the server answered over it.

@@ -35,7 +35,6 @@ impl Phase {
 #[derive(Clone, Debug)]
 pub(crate) struct LinkStatus {
     pub(crate) phase: Phase,
-    pub(crate) attestation: &'static str,
     pub(crate) reachable: bool,
     pub(crate) address: String,
     pub(crate) last_sync: Option<UnixTime>,
@@ -45,10 +44,9 @@ pub(crate) struct LinkStatus {
 }
 
 impl LinkStatus {
-    pub(crate) fn new(attestation: &'static str) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             phase: Phase::Starting,
-            attestation,
             reachable: false,
             address: String::new(),
             last_sync: None,

@@ -10,7 +10,7 @@ use super::*;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;
 use crate::persist::{IDENTITY, PENDING};
-use crate::testing::fake_server::{FakeServer, wire_bundle, wire_entry};
+use crate::testing::fake_server::{FakeServer, Lie, wire_bundle, wire_entry};
 use crate::testing::{Ca, id, real_clock, selectors, td, until};
 use landfast_workload_api::ViewState;
 
@@ -29,6 +29,7 @@ struct Setup<'a> {
     bundle: Bundle,
     evidence: Evidence,
     clock: SharedClock,
+    retry: (Duration, Duration),
 }
 
 fn token() -> Evidence {
@@ -44,6 +45,7 @@ impl<'a> Setup<'a> {
             bundle: server.ca().bundle(),
             evidence: token(),
             clock: real_clock(),
+            retry: (Duration::from_millis(5), Duration::from_millis(20)),
         }
     }
 
@@ -66,7 +68,7 @@ impl<'a> Setup<'a> {
             },
             evidence: self.evidence,
             interval: Duration::from_millis(20),
-            retry: (Duration::from_millis(5), Duration::from_millis(20)),
+            retry: self.retry,
             bootstrap: String::new(),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));
@@ -663,7 +665,6 @@ async fn a_device_certificate_is_shown_and_the_challenge_answered() {
     let answer = server.script().challenge_answer.clone().unwrap();
     let answer: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_slice(&answer).unwrap();
     assert_eq!(answer["ecdsa_signature"].len(), 3);
-    assert_eq!(node.status().attestation, "x509pop");
     node.stop().await;
 }
 
@@ -681,5 +682,103 @@ async fn a_clock_behind_the_servers_certificate_is_told_as_such_at_the_first_con
     assert_eq!(server.calls("AttestAgent"), 0);
     clock.set(real_clock().now().unwrap());
     node.serving().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_answers_nonsense_changes_nothing() {
+    for (lie, words) in [
+        (
+            Lie::OtherEntries,
+            "an answer to a request for entries holds something else",
+        ),
+        (Lie::EmptyBundle, "the bundle has no X.509 authority"),
+        (Lie::OtherBundle, "the bundle is of trust domain other.test"),
+        (Lie::LeafInBundle, "an X.509 authority is not a CA"),
+        (Lie::ShortBatch, "0 results for 1 requests"),
+    ] {
+        let server = server_with(&[
+            ("a", "/a", "unix:uid:1"),
+            ("b", "/b", "unix:uid:2"),
+            ("c", "/c", "unix:uid:2"),
+        ])
+        .await;
+        server.script().page = 2;
+        let dir = tempfile::tempdir().unwrap();
+        let node = Setup::new(&server, dir.path()).start();
+        node.serving().await;
+        let bundle = node.views.snapshot().bundle.clone().unwrap();
+        server.script().lie = Some(lie);
+        server.script().entries[0].revision_number = 1;
+        node.error(words).await;
+        assert_eq!(node.serves(&["unix:uid:1"]), ["/a"], "{lie:?}");
+        assert!(
+            node.views.snapshot().bundle.as_ref().unwrap().content_eq(&bundle),
+            "{lie:?}"
+        );
+        server.script().lie = None;
+        node.serving().await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_svid_of_another_workload_is_not_adopted_from_the_wire_either() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    server.script().lie = Some(Lie::OtherWorkload);
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&server, dir.path()).start();
+    node.serving().await;
+    assert!(server.calls("BatchNewX509SVID") > 0);
+    assert!(node.serves(&["unix:uid:1"]).is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_identity_that_is_not_an_agents_is_not_taken_from_attestation() {
+    let server = server_with(&[]).await;
+    server.script().lie = Some(Lie::NotAnAgent);
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&server, dir.path()).start();
+    node.error("is not an agent's ID of this trust domain").await;
+    assert!(!dir.path().join(IDENTITY).exists());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn attestation_never_shows_an_old_certificate() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&server, dir.path()).start();
+    node.serving().await;
+    server.script().deny = Some(2);
+    until("it attests again", || server.calls("AttestAgent") == 2).await;
+    node.serving().await;
+    assert_eq!(server.script().shown_at_attestation, [None, None]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_was_only_old_is_replaced_at_once_and_without_a_word() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    // Whoever counts this as a failure waits for longer than the test does.
+    let retry = (Duration::from_secs(120), Duration::from_secs(120));
+    let node = Setup {
+        retry,
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    for round in 1..4 {
+        let rounds = server.calls("SyncAuthorizedEntries");
+        server.break_connections();
+        until("it goes on", || {
+            server.calls("SyncAuthorizedEntries") > rounds + 2
+        })
+        .await;
+        assert_eq!(node.status().phase, Phase::Serving);
+        assert_eq!(server.calls("PostStatus"), round + 1, "a new connection");
+    }
     node.stop().await;
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use tonic::transport::Channel;
+
 use super::*;
 use crate::entry::EntryIndex;
 use crate::keeper::state::Snapshot;
@@ -19,10 +21,7 @@ fn world(snapshot: Option<Snapshot>) -> World {
     if let Some(snapshot) = snapshot {
         views.publish(Arc::new(snapshot), Some(NOON));
     }
-    let (status, channel) = (
-        watch::Sender::new(LinkStatus::new("join_token")),
-        watch::Sender::new(None),
-    );
+    let (status, channel) = (watch::Sender::new(LinkStatus::new()), watch::Sender::new(None));
     let source = AgentSource {
         views,
         link: LinkHandle::fixed(status.subscribe(), channel.subscribe()),
@@ -57,7 +56,7 @@ async fn ask(world: &World, audience: &[&str], wanted: Option<&str>) -> Result<u
     fetched.map(|tokens| tokens.len())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn before_the_first_round_one_has_to_wait() {
     assert!(matches!(
         ask(&world(None), &["a"], None).await,
@@ -65,7 +64,7 @@ async fn before_the_first_round_one_has_to_wait() {
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_the_entitled_are_served_and_only_what_they_name() {
     let all = || {
         synced(vec![
@@ -86,7 +85,7 @@ async fn only_the_entitled_are_served_and_only_what_they_name() {
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban() {
     let world = world(Some(synced(vec![entry("a", "/a", &["unix:uid:1"])])));
     let token = Token {
@@ -116,7 +115,7 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn audiences_are_mandatory_and_bounded() {
     let world = world(Some(synced(vec![entry("a", "/a", &["unix:uid:1"])])));
     let long = "x".repeat(MAX_AUDIENCE_BYTES + 1);
@@ -138,7 +137,7 @@ async fn audiences_are_mandatory_and_bounded() {
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tokens_are_validated_with_the_bundles_of_the_caller() {
     let other = landfast_identity::TrustDomain::parse("other.test").unwrap();
     let mut a = entry("a", "/a", &["unix:uid:1"]);
@@ -151,4 +150,66 @@ async fn tokens_are_validated_with_the_bundles_of_the_caller() {
     assert!(entitled.get(&other).is_some() && entitled.get(&td()).is_some());
     let stranger = world.source.validation_bundles(&selectors(&["unix:uid:2"]));
     assert!(stranger.get(&other).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_found_banned_before_its_first_round_refuses() {
+    let banned = Snapshot {
+        banned: true,
+        ..Snapshot::default()
+    };
+    assert!(matches!(
+        ask(&world(Some(banned)), &["a"], None).await,
+        Err(SourceError::NoIdentity)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_it() {
+    use futures_util::FutureExt as _;
+    let mine = || synced(vec![entry("a", "/a", &["unix:uid:1"])]);
+    for (after, gets) in [
+        (mine(), true),
+        (synced(vec![]), false),
+        (synced(vec![entry("a", "/other", &["unix:uid:1"])]), false),
+        (
+            Snapshot {
+                banned: true,
+                ..mine()
+            },
+            false,
+        ),
+    ] {
+        let world = world(Some(mine()));
+        let (open, mut gate) = watch::channel(false);
+        let token = Token {
+            text: "t".into(),
+            id: id("/a"),
+            issued_at: NOON,
+            expires_at: at(300),
+        };
+        let (key, wanted) = (Key::new("a".into(), &["aud".to_owned()]), id("/a"));
+        let slow = || async move {
+            gate.wait_for(|open| *open).await.unwrap();
+            Ok(token)
+        };
+        let mut first = Box::pin(world.source.tokens.token(key, &wanted, None, || Some(NOON), slow));
+        assert!((&mut first).now_or_never().is_none());
+        let mut asked = Box::pin(ask(&world, &["aud"], None));
+        assert!(
+            (&mut asked).now_or_never().is_none(),
+            "it waits for the same request"
+        );
+        world.source.views.publish(Arc::new(after), Some(NOON));
+        open.send(true).unwrap();
+        let got = asked.await;
+        assert!(
+            if gets {
+                matches!(got, Ok(1))
+            } else {
+                matches!(got, Err(SourceError::NoIdentity))
+            },
+            "{got:?}"
+        );
+    }
 }

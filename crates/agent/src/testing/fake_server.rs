@@ -47,13 +47,28 @@ pub(crate) struct Script {
     pub(crate) workload_validity: Option<(i64, i64)>,
     pub(crate) federated: HashMap<String, types::Bundle>,
     pub(crate) tainted: bool,
+    /// How the server misbehaves.
+    pub(crate) lie: Option<Lie>,
     /// What happened.
+    pub(crate) shown_at_attestation: Vec<Option<String>>,
     pub(crate) calls: HashMap<&'static str, u32>,
     pub(crate) attested_keys: Vec<PublicKey>,
     pub(crate) payloads: Vec<Vec<u8>>,
     pub(crate) shown_serials: Vec<Option<String>>,
     pub(crate) batch_sizes: Vec<usize>,
     pub(crate) asked_ids: Vec<usize>,
+}
+
+/// One misbehaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    OtherEntries,
+    EmptyBundle,
+    OtherBundle,
+    LeafInBundle,
+    NotAnAgent,
+    ShortBatch,
+    OtherWorkload,
 }
 
 /// The server; clones share one script.
@@ -63,6 +78,7 @@ pub(crate) struct FakeServer {
     ca: Arc<Ca>,
     pub(crate) address: SocketAddr,
     stop: tokio_util::sync::CancellationToken,
+    connections: Arc<Mutex<tokio_util::sync::CancellationToken>>,
 }
 
 /// Who called: the serial of the certificate shown.
@@ -87,11 +103,15 @@ impl FakeServer {
             page: 500,
             ..Script::default()
         };
+        let stop = tokio_util::sync::CancellationToken::new();
+        let living = Arc::new(Mutex::new(stop.child_token()));
+        let (script, ca) = (Arc::new(Mutex::new(script)), Arc::new(ca));
         let server = Self {
-            script: Arc::new(Mutex::new(script)),
-            ca: Arc::new(ca),
+            script,
+            ca,
             address,
-            stop: Default::default(),
+            stop,
+            connections: Arc::clone(&living),
         };
         let acceptor = tokio_rustls::TlsAcceptor::from(tls);
         let (connections, incoming) = mpsc::channel::<std::io::Result<TlsIo>>(16);
@@ -105,7 +125,8 @@ impl FakeServer {
                 };
                 let Ok((tcp, _)) = accepted else { return };
                 if let Ok(stream) = acceptor.accept(tcp).await {
-                    drop(connections.send(Ok(TlsIo(stream, stop.clone()))).await);
+                    let breaks = living.lock().unwrap().clone();
+                    drop(connections.send(Ok(TlsIo(stream, breaks))).await);
                 }
             }
         });
@@ -143,19 +164,31 @@ impl FakeServer {
         self.stop.cancel();
     }
 
+    /// Breaks every connection there is; new ones are accepted.
+    pub(crate) fn break_connections(&self) {
+        std::mem::replace(&mut *self.connections.lock().unwrap(), self.stop.child_token()).cancel();
+    }
+
+    fn lies(&self, lie: Lie) -> bool {
+        self.script().lie == Some(lie)
+    }
+
     fn called<T>(&self, method: &'static str, request: &Request<T>, needs_agent: bool) -> Result<(), Status> {
         let shown = request
             .extensions()
             .get::<Shown>()
             .and_then(|shown| shown.0.clone());
         let mut script = self.script();
+        if method == "AttestAgent" {
+            script.shown_at_attestation.push(shown.clone());
+        }
         *script.calls.entry(method).or_default() += 1;
         if let Some(refusal) = script.refuse.get(method) {
             return Err(refusal.clone());
         }
         if needs_agent {
             script.shown_serials.push(shown.clone());
-            let reason = script.deny.or(shown.is_none().then_some(2));
+            let reason = script.deny.or_else(|| shown.is_none().then_some(2));
             if let Some(reason) = reason {
                 return Err(Status::with_details(
                     Code::PermissionDenied,
@@ -285,7 +318,8 @@ service! {
                     return;
                 }
                 let validity = server.script().agent_validity;
-                let id = SpiffeId::agent(&td(), &data.r#type, "node-1").unwrap();
+                let honest = SpiffeId::agent(&td(), &data.r#type, "node-1").unwrap();
+                let id = if server.lies(Lie::NotAnAgent) { super::id("/workload") } else { honest };
                 let result = agent::attest_agent_response::Result {
                     svid: Some(server.svid(&id, &csr, validity)),
                     reattestable: server.script().reattestable,
@@ -330,7 +364,18 @@ service! {
         async fn get_bundle(&self, request: Request<bundle::GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
             self.called("GetBundle", &request, false)?;
             let tainted = self.script().tainted;
-            Ok(Response::new(wire_bundle(&self.ca, tainted)))
+            let mut bundle = wire_bundle(&self.ca, tainted);
+            if self.lies(Lie::EmptyBundle) {
+                bundle.x509_authorities.clear();
+            }
+            if self.lies(Lie::OtherBundle) {
+                bundle.trust_domain = "other.test".to_owned();
+            }
+            if self.lies(Lie::LeafInBundle) {
+                let svid = self.ca.svid(&super::id("/leaf"), UnixTime::from_secs(1_700_000_000), super::NOON);
+                bundle.x509_authorities[0].asn1 = svid.leaf().as_der().to_vec().into();
+            }
+            Ok(Response::new(bundle))
         }
 
         async fn get_federated_bundle(
@@ -393,7 +438,9 @@ service! {
                 while let Ok(Some(request)) = requests.message().await {
                     server.script().asked_ids.push(request.ids.len());
                     assert!(request.ids.len() <= page && request.ids.is_sorted());
-                    let wanted: Vec<_> = entries.iter().filter(|e| request.ids.contains(&e.id)).cloned().collect();
+                    let lie = server.lies(Lie::OtherEntries);
+                    let wanted = entries.iter().filter(|e| request.ids.contains(&e.id) != lie);
+                    let wanted: Vec<_> = wanted.take(request.ids.len()).cloned().collect();
                     // In two messages, to show that `more` is obeyed.
                     let (one, two) = wanted.split_at(wanted.len() / 2);
                     for (part, more) in [(one, true), (two, false)] {
@@ -429,13 +476,15 @@ service! {
             self.script().batch_sizes.push(params.len());
             let entries = self.script().entries.clone();
             let validity = self.script().workload_validity;
-            let results = params.iter().map(|one| {
+            let short = usize::from(self.lies(Lie::ShortBatch));
+            let results = params.iter().skip(short).map(|one| {
                 let found = entries.iter().find(|entry| entry.id == one.entry_id);
                 let Some(found) = found else {
                     let status = types::Status { code: 5, message: "entry not found or not authorized".to_owned() };
                     return svid::batch_new_x509svid_response::Result { status: Some(status), svid: None };
                 };
-                let id = super::id(&found.spiffe_id.as_ref().unwrap().path);
+                let honest = super::id(&found.spiffe_id.as_ref().unwrap().path);
+                let id = if self.lies(Lie::OtherWorkload) { super::id("/other") } else { honest };
                 let svid = Some(self.svid(&id, &one.csr, validity));
                 svid::batch_new_x509svid_response::Result { status: Some(types::Status::default()), svid }
             });

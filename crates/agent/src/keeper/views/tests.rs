@@ -211,3 +211,11 @@ fn foreign_bundles_come_only_with_entries_that_federate() {
     assert_eq!(world.watch(&["unix:uid:1"]).borrow().federated.len(), 1);
     assert_eq!(world.watch(&["unix:uid:2"]).borrow().federated.len(), 0);
 }
+
+#[test]
+fn a_node_found_banned_before_its_first_round_refuses_everybody_too() {
+    let mut world = World::new();
+    let view = world.watch(&["unix:uid:1"]);
+    world.step(Event::Banned);
+    assert_eq!(view.borrow().state, ViewState::NoIdentity);
+}
