@@ -56,10 +56,8 @@ pub struct Core {
     pub authorities: Arc<Authorities>,
     /// The only door to a signature.
     pub issuer: Arc<Issuer>,
-    datastore: Arc<dyn Datastore>,
+    pub(crate) datastore: Arc<dyn Datastore>,
     params: CoreParams,
-    /// Keeps other processes out of the data directory.
-    _directory: Option<Store>,
 }
 
 impl Core {
@@ -71,7 +69,15 @@ impl Core {
         for warning in params.ttls.warnings() {
             tracing::warn!("{warning}");
         }
-        let (datastore, keys, directory) = storage(&params)?;
+        let (datastore, keys) = storage(&params)?;
+        Self::assemble(params, datastore, keys).await
+    }
+
+    pub(crate) async fn assemble(
+        params: CoreParams,
+        datastore: Arc<dyn Datastore>,
+        keys: Arc<dyn KeyManager>,
+    ) -> Result<Self, CoreError> {
         let path = params
             .data_dir
             .as_deref()
@@ -94,9 +100,12 @@ impl Core {
             ca_ttl: params.ttls.ca,
             backdate: params.ttls.backdate,
         };
-        let authorities = Arc::new(
-            Authorities::open(authority_params, Arc::clone(&datastore), keys, Arc::clone(&clock)).await?,
-        );
+        let opened =
+            Authorities::open(authority_params, Arc::clone(&datastore), keys, Arc::clone(&clock)).await;
+        let authorities = Arc::new(opened.map_err(|error| match error {
+            AuthorityError::Storage { source } => unreadable(source),
+            other => other.into(),
+        })?);
         let issuer = Issuer::new(
             params.trust_domain.clone(),
             params.ttls.clone(),
@@ -111,7 +120,6 @@ impl Core {
             issuer: Arc::new(issuer),
             datastore,
             params,
-            _directory: directory,
         })
     }
 }
@@ -122,12 +130,12 @@ impl std::fmt::Debug for Core {
     }
 }
 
-type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>, Option<Store>);
+type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>);
 
 fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
     let Some(dir) = &params.data_dir else {
         let datastore = SqliteDatastore::in_memory(&params.trust_domain)?;
-        return Ok((Arc::new(datastore), Arc::new(MemoryKeys::default()), None));
+        return Ok((Arc::new(datastore), Arc::new(MemoryKeys::default())));
     };
     let store = Store::open(dir)?;
     let keys = DiskKeys::open(&dir.join(KEYS))?;
@@ -136,7 +144,7 @@ fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
     let datastore = SqliteDatastore::open(&dir.join(DATABASE), &params.trust_domain, initialised)?;
     sync_directory(dir)?;
     store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
-    Ok((Arc::new(datastore), Arc::new(keys), Some(store)))
+    Ok((Arc::new(datastore.holding(store)), Arc::new(keys)))
 }
 
 /// The name of a new database file is durable only when its directory is.
@@ -192,5 +200,7 @@ pub(crate) const KEYS: &str = "keys";
 pub(crate) const MARKER: &str = "initialized";
 const RECORDS_KEEP: Duration = Duration::from_secs(30 * 86_400);
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! When authorities change slots. Pure. Invariant: an active authority gives way only to a prepared one, and nobody is forgotten
+//! When authorities change slots. Pure. Invariant: while an active authority is valid it gives way only to one that is known, and nobody is forgotten
 //! while an SVID of theirs may be valid.
 
 use std::fmt;
@@ -44,8 +44,9 @@ fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime) -> Option<Step> {
         (None, None) => Some(Step::Prepare(kind)),
         (None, Some(_)) => Some(Step::Activate(kind)),
         (Some((left, life)), None) => (left <= (life / 2).min(PREPARE_CAP)).then_some(Step::Prepare(kind)),
-        (Some((left, life)), Some(_)) => {
-            (left <= (life / 6).min(ACTIVATE_CAP)).then_some(Step::Activate(kind))
+        (Some((left, life)), Some(next)) => {
+            let known = now.since(next.created_at) >= (life / 12).min(PROPAGATION) || left.is_zero();
+            (known && left <= (life / 6).min(ACTIVATE_CAP)).then_some(Step::Activate(kind))
         }
     }
 }
@@ -85,6 +86,8 @@ impl fmt::Display for Step {
 /// As SPIRE: long-lived authorities are not prepared months ahead.
 const PREPARE_CAP: Duration = Duration::from_secs(30 * 86_400);
 const ACTIVATE_CAP: Duration = Duration::from_secs(7 * 86_400);
+/// Until then not everybody knows a new authority. It waits when the server has slept through the time to prepare one.
+const PROPAGATION: Duration = Duration::from_secs(600);
 const SAFETY: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]

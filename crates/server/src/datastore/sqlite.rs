@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
+use landfast_store::Store;
 
 use super::{
     AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
@@ -33,6 +34,8 @@ use writer::Writer;
 /// A database in one file, or in memory.
 pub(crate) struct SqliteDatastore {
     writer: Writer,
+    /// Keeps other processes out of the data directory until the writer has closed the file.
+    _lock: Option<Store>,
 }
 
 impl SqliteDatastore {
@@ -48,6 +51,7 @@ impl SqliteDatastore {
                 path: path.into(),
                 source,
             })?,
+            _lock: None,
         })
     }
 
@@ -59,7 +63,14 @@ impl SqliteDatastore {
                 path: open::MEMORY.into(),
                 source,
             })?,
+            _lock: None,
         })
+    }
+
+    /// The same, holding the lock of its directory until the file is closed.
+    pub(crate) fn holding(mut self, lock: Store) -> Self {
+        self._lock = Some(lock);
+        self
     }
 
     /// Lets a test break or bound the database.

@@ -230,3 +230,24 @@ fn drop_from<K: std::hash::Hash + Eq>(map: &mut HashMap<K, ById>, key: &K, id: &
         }
     }
 }
+
+#[cfg(test)]
+impl Index {
+    /// Whether no map holds any entry.
+    pub(super) fn is_bare(&self) -> bool {
+        self.entries.is_empty()
+            && self.by_parent.is_empty()
+            && self.by_spiffe_id.is_empty()
+            && self.aliases.is_empty()
+            && self.alias_at.is_empty()
+    }
+
+    /// How many aliases are looked at for an agent with these selectors.
+    pub(super) fn aliases_seen(&self, attested: &SelectorSet) -> usize {
+        attested
+            .iter()
+            .filter_map(|s| self.aliases.get(s))
+            .map(BTreeMap::len)
+            .sum()
+    }
+}

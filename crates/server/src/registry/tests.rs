@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The registry, over a real database in memory.
+
+mod agents;
+mod bundles;
+mod entries;
+mod index;
+mod tokens;

@@ -1,1 +1,163 @@
-//! Placeholder.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use landfast_identity::PrivateKey;
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::fixture::{DAY, START};
+
+fn made(kind: Kind, now: UnixTime, life: Duration, name: usize) -> AuthorityRow {
+    AuthorityRow {
+        id: format!("{}-{name}", kind.as_str()),
+        kind,
+        slot: Slot::Prepared,
+        key_name: String::new(),
+        certificate: None,
+        public_key: PrivateKey::generate().unwrap().public_key(),
+        created_at: now,
+        activated_at: None,
+        not_before: now,
+        not_after: now.saturating_add(life),
+        last_svid_ends: None,
+    }
+}
+
+/// Does what is due at `now`, as the task around the plan does.
+fn settle(rows: &mut Vec<AuthorityRow>, now: UnixTime, life: Duration) -> Vec<String> {
+    let mut done = Vec::new();
+    while let Some(step) = next(rows, now) {
+        done.push(step.to_string());
+        match step {
+            Step::Prepare(kind) => rows.push(made(
+                kind,
+                now,
+                life,
+                rows.len() + usize::try_from(now.as_secs()).unwrap(),
+            )),
+            Step::Activate(kind) => activate(rows, kind, now),
+            Step::Forget(id) => rows.retain(|row| row.id != id),
+        }
+        for row in rows.iter_mut().filter(|row| row.slot == Slot::Active) {
+            row.last_svid_ends = row.last_svid_ends.max(Some(now));
+        }
+        assert!(done.len() <= 12, "the plan never rests: {done:?}");
+    }
+    done
+}
+
+fn at(days: u64) -> UnixTime {
+    START.saturating_add(days.try_into().map_or(DAY, |d: u32| d * DAY))
+}
+
+#[test]
+fn an_authority_is_prepared_at_half_and_activated_at_the_last_sixth() {
+    let mut rows = Vec::new();
+    let life = 30 * DAY;
+    assert_eq!(
+        settle(&mut rows, START, life),
+        ["prepare x509", "activate x509", "prepare jwt", "activate jwt"]
+    );
+    let second = Duration::from_secs(1);
+    assert!(settle(&mut rows, at(15).saturating_sub(second), life).is_empty());
+    assert_eq!(settle(&mut rows, at(15), life), ["prepare x509", "prepare jwt"]);
+    assert!(settle(&mut rows, at(25).saturating_sub(second), life).is_empty());
+    for row in &mut rows {
+        row.last_svid_ends = Some(at(25));
+    }
+    assert_eq!(settle(&mut rows, at(25), life), ["activate x509", "activate jwt"]);
+    assert_eq!(rows.iter().filter(|row| row.slot == Slot::Old).count(), 2);
+}
+
+#[test]
+fn an_old_authority_stays_a_day_after_its_last_svid() {
+    let mut rows = Vec::new();
+    let life = 30 * DAY;
+    for day in [0, 15, 25] {
+        settle(&mut rows, at(day), life);
+        rows.iter_mut().for_each(|row| row.last_svid_ends = Some(at(40)));
+    }
+    let old = rows.iter_mut().find(|row| row.slot == Slot::Old).unwrap();
+    old.last_svid_ends = Some(at(30));
+    let id = old.id.clone();
+    let mut seen = settle(&mut rows, at(31), life);
+    assert!(!seen.contains(&format!("forget {id}")), "{seen:?}");
+    seen = settle(&mut rows, at(31).saturating_add(Duration::from_secs(1)), life);
+    assert_eq!(seen, [format!("forget {id}")]);
+}
+
+#[test]
+fn a_server_that_slept_through_the_preparation_lets_the_new_one_become_known_first() {
+    let mut rows = Vec::new();
+    let life = 30 * DAY;
+    settle(&mut rows, START, life);
+    assert_eq!(settle(&mut rows, at(28), life), ["prepare x509", "prepare jwt"]);
+    let ten = at(28).saturating_add(Duration::from_secs(600));
+    assert!(settle(&mut rows, ten.saturating_sub(Duration::from_secs(1)), life).is_empty());
+    rows.iter_mut().for_each(|row| row.last_svid_ends = Some(at(30)));
+    assert_eq!(settle(&mut rows, ten, life), ["activate x509", "activate jwt"]);
+}
+
+#[test]
+fn after_a_long_sleep_everything_that_has_expired_is_replaced_at_once() {
+    let mut rows = Vec::new();
+    let life = 30 * DAY;
+    settle(&mut rows, START, life);
+    settle(&mut rows, at(15), life);
+    let did = settle(&mut rows, at(300), life);
+    for kind in [Kind::X509, Kind::Jwt] {
+        let active: Vec<_> = rows
+            .iter()
+            .filter(|r| r.kind == kind && r.slot == Slot::Active)
+            .collect();
+        assert_eq!(active.len(), 1);
+        assert!(active[0].not_after > at(300), "{did:?}");
+    }
+}
+
+#[test]
+fn long_lives_are_not_prepared_months_ahead() {
+    let mut rows = Vec::new();
+    let life = 3650 * DAY;
+    settle(&mut rows, START, life);
+    assert!(settle(&mut rows, at(3619), life).is_empty());
+    assert_eq!(settle(&mut rows, at(3620), life).len(), 2);
+    assert!(settle(&mut rows, at(3642), life).is_empty());
+    rows.iter_mut()
+        .for_each(|row| row.last_svid_ends = Some(at(3650)));
+    assert_eq!(settle(&mut rows, at(3643), life).len(), 2);
+}
+
+proptest! {
+    /// Whatever the server sleeps through: there is one active authority of each kind, it is not expired, it was in the bundle before
+    /// it signed unless there was no other, and nobody is dropped while an SVID of theirs may be valid.
+    #[test]
+    fn nothing_that_may_be_verified_is_ever_forgotten(naps in prop::collection::vec(1u64..20_000, 1..60), life_days in 2u32..90) {
+        let life = life_days * DAY;
+        let mut rows = Vec::new();
+        let mut now = START;
+        let mut ends: BTreeMap<String, UnixTime> = BTreeMap::new();
+        for minutes in naps {
+            let before: Vec<_> = rows.iter().map(|r: &AuthorityRow| (r.id.clone(), r.not_after)).collect();
+            settle(&mut rows, now, life);
+            for kind in [Kind::X509, Kind::Jwt] {
+                let active: Vec<_> = rows.iter().filter(|r| r.kind == kind && r.slot == Slot::Active).collect();
+                prop_assert_eq!(active.len(), 1);
+                prop_assert!(active[0].not_after > now);
+                prop_assert!(rows.iter().filter(|r| r.kind == kind && r.slot == Slot::Prepared).count() <= 1);
+                let known = before.iter().any(|(id, _)| *id == active[0].id);
+                let other = before.iter().any(|(id, end)| id.starts_with(kind.as_str()) && *end > now);
+                prop_assert!(known || !other, "somebody unknown signs although another could");
+            }
+            for (id, end) in &ends {
+                prop_assert!(*end <= now || rows.iter().any(|r| r.id == *id), "{} was forgotten too early", id);
+            }
+            for row in rows.iter_mut().filter(|r| r.slot == Slot::Active) {
+                let end = now.saturating_add(7 * DAY).min(row.not_after);
+                row.last_svid_ends = Some(end);
+                ends.insert(row.id.clone(), end);
+            }
+            now = now.saturating_add(Duration::from_secs(minutes * 60));
+        }
+    }
+}

@@ -11,10 +11,10 @@ use crate::datastore::OpenError;
 use crate::random::hex;
 
 /// In order, from 1. Never changed once released: append.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_begin.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_begin.sql")];
 
-/// Brings the schema up to date, all or nothing.
-pub(super) fn run(conn: &Connection, path: &Path, trust_domain: &TrustDomain) -> Result<(), OpenError> {
+/// Brings the schema up to date, all or nothing; returns whether there was anything to do.
+pub(super) fn run(conn: &Connection, path: &Path, trust_domain: &TrustDomain) -> Result<bool, OpenError> {
     apply(conn, path, trust_domain, MIGRATIONS)
 }
 
@@ -23,7 +23,7 @@ pub(super) fn apply(
     path: &Path,
     trust_domain: &TrustDomain,
     migrations: &[&str],
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     let wrong = |e| refused(path, e);
     let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     let tx = conn.unchecked_transaction().map_err(wrong)?;
@@ -69,7 +69,8 @@ pub(super) fn apply(
         tx.execute_batch(&format!("PRAGMA application_id = {APPLICATION}"))
             .map_err(wrong)?;
     }
-    tx.commit().map_err(wrong)
+    tx.commit().map_err(wrong)?;
+    Ok(done.len() < migrations.len())
 }
 
 fn applied(conn: &Connection) -> Result<Vec<(i64, String)>, rusqlite::Error> {

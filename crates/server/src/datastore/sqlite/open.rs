@@ -73,8 +73,14 @@ fn prepare(
         ));
     }
     conn.set_prepared_statement_cache_capacity(64);
-    migrate::run(conn, path, trust_domain)?;
-    owner(conn, path, trust_domain)
+    let migrated = migrate::run(conn, path, trust_domain)?;
+    owner(conn, path, trust_domain)?;
+    if migrated {
+        // The schema and whose it is go into the main file: should the log get lost, the file still says what it is.
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(wrong)?;
+    }
+    Ok(())
 }
 
 fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {

@@ -1,0 +1,201 @@
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use landfast_identity::{SelectorSet, SpiffeId, UnixTime};
+use proptest::prelude::*;
+
+use crate::core::fixture::{START, agent, draft, id, sel};
+use crate::datastore::{Change, Committed, Snapshot};
+use crate::registry::Entry;
+use crate::registry::index::Index;
+
+/// As the text says, by looking at everything, again and again until nothing new comes.
+fn by_the_text(entries: &[Entry], agent: &SpiffeId, attested: &SelectorSet) -> BTreeSet<String> {
+    let server = id("/spire/server");
+    let live: Vec<_> = entries
+        .iter()
+        .filter(|e| e.expires_at.is_none_or(|end| START < end))
+        .collect();
+    let mut parents = HashSet::from([agent.clone()]);
+    for alias in live
+        .iter()
+        .filter(|e| e.parent_id == server && e.selectors.is_subset_of(attested))
+    {
+        parents.insert(alias.spiffe_id.clone());
+    }
+    loop {
+        let granted: Vec<_> = live
+            .iter()
+            .filter(|e| e.parent_id != server && parents.contains(&e.parent_id))
+            .collect();
+        let before = parents.len();
+        parents.extend(granted.iter().map(|e| e.spiffe_id.clone()));
+        if parents.len() == before {
+            return granted.iter().map(|e| e.id.clone()).collect();
+        }
+    }
+}
+
+const PARENTS: [&str; 6] = [
+    "/spire/server",
+    "/spire/agent/t/a",
+    "/spire/agent/t/b",
+    "/w0",
+    "/w1",
+    "/w2",
+];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put {
+        slot: u8,
+        parent: usize,
+        subject: u8,
+        selectors: Vec<u8>,
+        expired: bool,
+    },
+    Remove {
+        slot: u8,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let put = (
+        0u8..12,
+        0usize..6,
+        0u8..4,
+        prop::collection::vec(0u8..4, 1..3),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(slot, parent, subject, selectors, expired)| Op::Put {
+            slot,
+            parent,
+            subject,
+            selectors,
+            expired,
+        });
+    prop_oneof![4 => put, 1 => (0u8..12).prop_map(|slot| Op::Remove { slot })]
+}
+
+fn made(slot: u8, parent: usize, subject: u8, selectors: &[u8], expired: bool) -> Entry {
+    let mut made = draft(PARENTS[parent], &format!("/w{subject}")).into_entry(format!("e{slot:02}"), START);
+    made.selectors = selectors
+        .iter()
+        .map(|n| landfast_identity::Selector::new("k", &n.to_string()).unwrap())
+        .collect();
+    made.expires_at = expired.then_some(START);
+    made
+}
+
+proptest! {
+    #[test]
+    fn the_index_answers_as_the_text_says(
+        ops in prop::collection::vec(op(), 0..40),
+        attested in prop::collection::vec(0u8..4, 0..4),
+        cut in 0usize..40,
+    ) {
+        let attested: SelectorSet =
+            attested.iter().map(|n| landfast_identity::Selector::new("k", &n.to_string()).unwrap()).collect();
+        let mut a = agent("/spire/agent/t/a", "0a", &[]);
+        a.selectors = attested.clone();
+        let agents = vec![a.clone()];
+        let mut present: Vec<Entry> = Vec::new();
+        let mut index = Index::build(id("/spire/server"), Snapshot { agents: agents.clone(), ..Snapshot::default() });
+        for (revision, op) in ops.into_iter().enumerate() {
+            let change = match op {
+                Op::Put { slot, parent, subject, selectors, expired } => {
+                    let entry = made(slot, parent, subject, &selectors, expired);
+                    present.retain(|e| e.id != entry.id);
+                    present.push(entry.clone());
+                    Change::PutEntry(Arc::new(entry))
+                }
+                Op::Remove { slot } => {
+                    present.retain(|e| e.id != format!("e{slot:02}"));
+                    Change::RemoveEntry(format!("e{slot:02}"))
+                }
+            };
+            index.apply(&Committed { revision: revision as u64 + 1, change });
+            if revision == cut {
+                // A restart in between: what is read back answers like what was built up.
+                let snapshot =
+                    Snapshot { revision: index.revision, entries: present.clone(), agents: agents.clone(), bundles: vec![] };
+                index = Index::build(id("/spire/server"), snapshot);
+            }
+            let answer: Vec<_> = index.authorized(&a.id, Some(START)).iter().map(|e| e.id.clone()).collect();
+            prop_assert!(answer.is_sorted());
+            prop_assert_eq!(answer.into_iter().collect::<BTreeSet<_>>(), by_the_text(&present, &a.id, &attested));
+            for subject in 0..4 {
+                let who = id(&format!("/w{subject}"));
+                let found: BTreeSet<_> = index.of_id(&who).map(|e| e.id.clone()).collect();
+                let expected = present.iter().filter(|e| e.spiffe_id == who).map(|e| e.id.clone()).collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+        for entry in present {
+            index.apply(&Committed { revision: 99, change: Change::RemoveEntry(entry.id) });
+        }
+        prop_assert!(index.is_bare(), "nothing is left behind");
+    }
+}
+
+#[test]
+fn a_circle_of_entries_ends() {
+    let circle = [("/w0", "/w1"), ("/w1", "/w0"), ("/spire/agent/t/a", "/w0")];
+    let entries = circle.iter().zip(0u8..).map(|((parent, subject), n)| {
+        let mut entry = draft(parent, subject).into_entry(format!("e{n}"), START);
+        entry.selectors = sel(&["k:1"]);
+        entry
+    });
+    let snapshot = Snapshot {
+        entries: entries.collect(),
+        agents: vec![agent("/spire/agent/t/a", "0a", &[])],
+        ..Snapshot::default()
+    };
+    let index = Index::build(id("/spire/server"), snapshot);
+    assert_eq!(index.authorized(&id("/spire/agent/t/a"), Some(START)).len(), 3);
+}
+
+#[test]
+fn nobody_but_an_attested_agent_is_granted_anything() {
+    let entry = draft("/spire/agent/t/a", "/w").into_entry("e".into(), START);
+    let banned = agent("/spire/agent/t/a", "", &[]);
+    for agents in [vec![], vec![banned]] {
+        let snapshot = Snapshot {
+            entries: vec![entry.clone()],
+            agents,
+            ..Snapshot::default()
+        };
+        let index = Index::build(id("/spire/server"), snapshot);
+        assert!(index.authorized(&id("/spire/agent/t/a"), Some(START)).is_empty());
+    }
+}
+
+#[test]
+fn an_answer_costs_what_it_holds_not_what_there_is() {
+    let mut entries: Vec<_> = (0..5000)
+        .map(|n| {
+            draft(&format!("/spire/agent/t/other{n}"), &format!("/x{n}")).into_entry(format!("o{n}"), START)
+        })
+        .collect();
+    entries.extend((0..5000).map(|n| {
+        let mut alias = draft("/spire/server", &format!("/alias{n}")).into_entry(format!("a{n}"), START);
+        alias.selectors = sel(&["k:all", &format!("k:{n}")]);
+        alias
+    }));
+    entries.push(draft("/alias7", "/w").into_entry("mine".into(), START));
+    let agents = vec![agent("/spire/agent/t/a", "0a", &["k:all", "k:7"])];
+    let index = Index::build(
+        id("/spire/server"),
+        Snapshot {
+            entries,
+            agents,
+            ..Snapshot::default()
+        },
+    );
+    let who = agent("/spire/agent/t/a", "0a", &["k:all", "k:7"]);
+    assert!(
+        index.aliases_seen(&who.selectors) <= 4,
+        "an alias stands under its rarest selector"
+    );
+    assert_eq!(index.authorized(&who.id, Some(UnixTime::EPOCH)).len(), 1);
+}
