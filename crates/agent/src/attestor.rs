@@ -130,3 +130,6 @@ impl Attestor for Attestors {
 fn refused(reason: String) -> AttestError {
     AttestError { reason }
 }
+
+#[cfg(test)]
+mod tests;
