@@ -1,2 +1,105 @@
-//! Thin entry point of `landfast-server`.
-fn main() {}
+//! Thin entry point of `landfast-server`: reads the command line, starts the server, waits for its end.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use landfast_daemon::{TaskTree, error_chain, log, notify};
+use landfast_server::{Server, ServerConfig, ServerParts};
+
+/// Landfast's signing server: knows who may have which SPIFFE identity, and signs.
+#[derive(Parser)]
+#[command(name = "landfast-server", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server in the foreground.
+    Run {
+        /// The configuration file (see examples/server.toml).
+        #[arg(long, default_value = "/etc/landfast/server.toml")]
+        config: PathBuf,
+    },
+    /// Check a configuration file without starting.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { config } => run(&config),
+        Command::Check { file } => match ServerConfig::load(&file) {
+            Ok(_) => {
+                say(&format!("{}: fine", file.display()));
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error, "examples/server.toml shows every key"),
+        },
+    }
+}
+
+fn run(path: &Path) -> ExitCode {
+    let config = match ServerConfig::load(path) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
+    };
+    log::init(config.log_level.as_str(), config.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(config)),
+        Err(error) => fail(&error, "the system may be out of threads"),
+    }
+}
+
+async fn serve(config: ServerConfig) -> ExitCode {
+    let tree = TaskTree::new();
+    let parts = ServerParts {
+        metrics: config.http_listen.map(|_| landfast_daemon::Metrics::install()),
+        ..ServerParts::default()
+    };
+    let handle = match Server::start(config, parts, &tree.handle()).await {
+        Ok(handle) => handle,
+        Err(error) => return fail(&error, "nothing was changed; mend it and start again"),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), admin_socket = %handle.admin_socket().display(), "server started");
+    notify::ready();
+    let handle = tree.handle();
+    let stop = handle.token();
+    handle.spawn("watchdog", async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = notify::watchdog() => {}
+        }
+    });
+    let signal = async {
+        landfast_daemon::shutdown_signal().await;
+        notify::stopping();
+    };
+    let ended = tree.run(signal, DRAIN).await;
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, "this is a fault of the program; please report it"),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, hint: &str) -> ExitCode {
+    use std::io::Write as _;
+    let mut out = std::io::stderr().lock();
+    // Nowhere is left to report that standard error is closed.
+    drop(writeln!(out, "error: {}\nhint: {hint}", error_chain(error)));
+    ExitCode::FAILURE
+}
+
+fn say(text: &str) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Open requests have this long to end.
+const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,47 @@
+//! The published API, one file a service: decode, call, encode. Who may call what was decided before (`authz`).
+
+pub(crate) mod agent;
+pub(crate) mod bundle;
+pub(crate) mod convert;
+pub(crate) mod entry;
+pub(crate) mod filter;
+pub(crate) mod limit;
+pub(crate) mod status;
+pub(crate) mod svid;
+pub(crate) mod sync;
+
+use std::sync::Arc;
+
+use landfast_identity::TrustDomain;
+use landfast_lifecycle::SharedClock;
+
+use crate::attestation::Attestors;
+use crate::authority::Authorities;
+use crate::issuance::Issuer;
+use crate::registry::Registry;
+use limit::RateLimit;
+
+/// What every service works on.
+pub(crate) struct Shared {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authorities: Arc<Authorities>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) attestors: Attestors,
+    pub(crate) clock: SharedClock,
+    /// Attestations an address may begin.
+    pub(crate) attest_limit: RateLimit,
+    /// Signatures an address may ask for.
+    pub(crate) sign_limit: RateLimit,
+}
+
+/// The services. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api(pub(crate) Arc<Shared>);
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

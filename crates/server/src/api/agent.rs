@@ -1,0 +1,313 @@
+//! `spire.api.server.agent.v1.Agent`.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use landfast_identity::PublicKey;
+use landfast_proto::spire::api::server::agent::v1::{
+    self as pb, agent_server::Agent, attest_agent_request as ask, attest_agent_response as answer,
+};
+use landfast_proto::spire::api::types;
+use landfast_proto::spire::api::types::permission_denied_details::Reason;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{agent_id_in, agent_out, id_in, x509_out};
+use super::svid::csr_in;
+use super::{Api, filter, status};
+use crate::attestation::{Challenge, Evidence};
+use crate::authz::Caller;
+use crate::issuance::{IssuedX509, Requester};
+use crate::registry::AgentRecord;
+
+#[tonic::async_trait]
+impl Agent for Api {
+    async fn count_agents(
+        &self,
+        request: Request<pb::CountAgentsRequest>,
+    ) -> Result<Response<pb::CountAgentsResponse>, Status> {
+        let wanted = filter::agent_filter(request.into_inner().filter.map(filter::of_agent_count))?;
+        let count = filter::count(self.registry.count_agents(&wanted));
+        Ok(Response::new(pb::CountAgentsResponse { count }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<pb::ListAgentsRequest>,
+    ) -> Result<Response<pb::ListAgentsResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = filter::agent_filter(request.filter)?;
+        let size = filter::page_size(request.page_size)?;
+        let (page, next) = self
+            .registry
+            .list_agents(&wanted, size, filter::after(&request.page_token));
+        Ok(Response::new(pb::ListAgentsResponse {
+            agents: page
+                .iter()
+                .map(|agent| agent_out(agent, request.output_mask.as_ref()))
+                .collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn get_agent(
+        &self,
+        request: Request<pb::GetAgentRequest>,
+    ) -> Result<Response<types::Agent>, Status> {
+        let request = request.into_inner();
+        let id = agent_id_in(request.id.as_ref(), &self.trust_domain)?;
+        let agent = self
+            .registry
+            .agent(&id)
+            .ok_or_else(|| Status::not_found("agent not found"))?;
+        Ok(Response::new(agent_out(&agent, request.output_mask.as_ref())))
+    }
+
+    async fn delete_agent(&self, request: Request<pb::DeleteAgentRequest>) -> Result<Response<()>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
+        let id = agent_id_in(request.get_ref().id.as_ref(), &self.trust_domain)?;
+        if !self
+            .registry
+            .delete_agent(&id)
+            .await
+            .map_err(|e| status::registry(&e))?
+        {
+            return Err(Status::not_found("agent not found"));
+        }
+        tracing::info!(agent = %id, %by, "evicted an agent");
+        Ok(Response::new(()))
+    }
+
+    async fn ban_agent(&self, request: Request<pb::BanAgentRequest>) -> Result<Response<()>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
+        let id = agent_id_in(request.get_ref().id.as_ref(), &self.trust_domain)?;
+        self.registry
+            .ban_agent(&id)
+            .await
+            .map_err(|e| status::registry(&e))?;
+        tracing::warn!(agent = %id, %by, "banned an agent");
+        Ok(Response::new(()))
+    }
+
+    type AttestAgentStream = Pin<Box<dyn Stream<Item = Result<pb::AttestAgentResponse, Status>> + Send>>;
+
+    async fn attest_agent(
+        &self,
+        request: Request<Streaming<pb::AttestAgentRequest>>,
+    ) -> Result<Response<Self::AttestAgentStream>, Status> {
+        self.attest_limit.charge(&request, 1)?;
+        let (ask, asked) = mpsc::channel(1);
+        let api = self.clone();
+        let mut node = Node {
+            questions: ask,
+            answers: request.into_inner(),
+        };
+        let work = async move {
+            match tokio::time::timeout(PATIENCE, api.attest(&mut node)).await {
+                Ok(outcome) => outcome,
+                Err(_elapsed) => Err(Status::deadline_exceeded("the attestation took too long")),
+            }
+        };
+        // Questions come out while the work goes on; when it is done it drops its end, and the result is the last message.
+        let questions = ReceiverStream::new(asked).map(Ok);
+        Ok(Response::new(Box::pin(stream::select(
+            questions,
+            stream::once(work),
+        ))))
+    }
+
+    async fn renew_agent(
+        &self,
+        request: Request<pb::RenewAgentRequest>,
+    ) -> Result<Response<pb::RenewAgentResponse>, Status> {
+        let who = Caller::of(&request)?.requester.clone();
+        let agent = Caller::agent(&request)?;
+        self.sign_limit.charge(&request, 1)?;
+        if agent.can_reattest {
+            let message = "agent must reattest instead of renew".to_owned();
+            return Err(status::with_reason(message, Reason::AgentMustReattest));
+        }
+        let params = request
+            .into_inner()
+            .params
+            .ok_or_else(|| Status::invalid_argument("missing parameters"))?;
+        let csr = csr_in(&params.csr)?;
+        let issued = self
+            .issuer
+            .agent_svid(&who, &agent.id, csr.public_key())
+            .await
+            .map_err(|e| status::issue(&e))?;
+        let staged = self
+            .registry
+            .stage_renewal(&agent.id, &issued.serial_hex(), issued.not_after)
+            .await;
+        staged.map_err(|e| status::registry(&e))?;
+        tracing::info!(agent = %agent.id, serial = issued.serial_hex(), "renewed an agent's SVID");
+        Ok(Response::new(pb::RenewAgentResponse {
+            svid: Some(x509_out(&issued, "")),
+        }))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<pb::CreateJoinTokenRequest>,
+    ) -> Result<Response<types::JoinToken>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
+        let request = request.into_inner();
+        let ttl = u64::try_from(request.ttl).ok().filter(|ttl| *ttl >= 1);
+        let ttl = ttl.ok_or_else(|| Status::invalid_argument("ttl is required, you must provide one"))?;
+        let alias = request
+            .agent_id
+            .as_ref()
+            .map(|id| id_in(Some(id), "agent ID"))
+            .transpose()?;
+        let token = Some(request.token).filter(|token| !token.is_empty());
+        let now = self.now()?;
+        let made = self
+            .registry
+            .create_join_token(token, Duration::from_secs(ttl), alias, now)
+            .await;
+        let made = made.map_err(|e| status::registry(&e))?;
+        // The token itself is a secret until it has been redeemed.
+        tracing::info!(%by, expires_at = %made.expires_at, "made a join token");
+        Ok(Response::new(types::JoinToken {
+            value: made.value,
+            expires_at: made.expires_at.as_secs(),
+        }))
+    }
+
+    async fn post_status(
+        &self,
+        request: Request<pb::PostStatusRequest>,
+    ) -> Result<Response<pb::PostStatusResponse>, Status> {
+        let agent = Caller::agent(&request)?;
+        let version = request.into_inner().agent_version;
+        self.registry
+            .set_agent_version(&agent.id, &version)
+            .await
+            .map_err(|e| status::registry(&e))?;
+        Ok(Response::new(pb::PostStatusResponse {}))
+    }
+}
+
+impl Api {
+    pub(super) fn now(&self) -> Result<landfast_identity::UnixTime, Status> {
+        self.clock
+            .now()
+            .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))
+    }
+
+    async fn attest(&self, node: &mut Node) -> Result<pb::AttestAgentResponse, Status> {
+        let params = match node.next().await? {
+            ask::Step::Params(params) => params,
+            ask::Step::ChallengeResponse(_) => return Err(Status::invalid_argument("missing params")),
+        };
+        let data = params
+            .data
+            .ok_or_else(|| Status::invalid_argument("malformed param: missing attestation data"))?;
+        let csr = params.params.map(|params| params.csr).unwrap_or_default();
+        let csr = csr_in(&csr)?;
+        let evidence = Evidence {
+            payload: &data.payload,
+            key: csr.public_key(),
+            trust_domain: &self.trust_domain,
+            now: self.now()?,
+        };
+        let attested = self
+            .attestors
+            .attest(&data.r#type, &evidence, &self.registry, node)
+            .await
+            .inspect_err(|refused| {
+                metrics::counter!("landfast_server_attestations_total", "result" => "refused").increment(1);
+                tracing::warn!(reason = refused.message(), "a node was refused");
+            })?;
+        if self
+            .registry
+            .agent(&attested.agent_id)
+            .is_some_and(|agent| agent.is_banned())
+        {
+            return Err(status::registry(&crate::registry::RegistryError::Banned));
+        }
+        // Known by now: the attestors above take no other names.
+        let who = Requester::attestation(data.r#type.as_str());
+        let issued = self
+            .issuer
+            .agent_svid(&who, &attested.agent_id, csr.public_key())
+            .await;
+        let issued = issued.map_err(|e| status::issue(&e))?;
+        let can_reattest = attested.can_reattest;
+        self.enter(attested, &data.r#type, &issued, csr.public_key())
+            .await?;
+        metrics::counter!("landfast_server_attestations_total", "result" => "ok").increment(1);
+        tracing::info!(agent = %issued.id, method = data.r#type, serial = issued.serial_hex(), "attested a node");
+        let result = answer::Result {
+            svid: Some(x509_out(&issued, "")),
+            reattestable: can_reattest,
+        };
+        Ok(pb::AttestAgentResponse {
+            step: Some(answer::Step::Result(result)),
+        })
+    }
+
+    /// Durably, before the answer leaves.
+    async fn enter(
+        &self,
+        attested: crate::attestation::Attested,
+        method: &str,
+        issued: &IssuedX509,
+        key: &PublicKey,
+    ) -> Result<(), Status> {
+        let record = AgentRecord {
+            id: attested.agent_id,
+            attestation_type: method.to_owned(),
+            serial: issued.serial_hex(),
+            not_after: issued.not_after,
+            new_serial: None,
+            new_not_after: None,
+            selectors: attested.selectors,
+            can_reattest: attested.can_reattest,
+            agent_version: String::new(),
+            key_hash: key.sha256(),
+        };
+        self.registry
+            .upsert_agent_on_attest(record)
+            .await
+            .map_err(|e| status::registry(&e))
+    }
+}
+
+/// The other end of an attestation.
+struct Node {
+    questions: mpsc::Sender<pb::AttestAgentResponse>,
+    answers: Streaming<pb::AttestAgentRequest>,
+}
+
+impl Node {
+    async fn next(&mut self) -> Result<ask::Step, Status> {
+        let message = self.answers.message().await?;
+        message
+            .and_then(|message| message.step)
+            .ok_or_else(|| Status::invalid_argument("missing params"))
+    }
+}
+
+#[tonic::async_trait]
+impl Challenge for Node {
+    async fn ask(&mut self, challenge: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let question = pb::AttestAgentResponse {
+            step: Some(answer::Step::Challenge(challenge.into())),
+        };
+        let gone = |_closed| Status::cancelled("the node has gone");
+        self.questions.send(question).await.map_err(gone)?;
+        match self.next().await? {
+            ask::Step::ChallengeResponse(response) => Ok(response.to_vec()),
+            ask::Step::Params(_) => Err(Status::invalid_argument("expecting challenge response")),
+        }
+    }
+}
+
+/// A whole attestation.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,363 @@
+//! Between the wire's types and ours. Invariant: what comes in is parsed here or refused; a mask leaves out what it does not name.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use landfast_identity::{
+    Bundle, Certificate, JwtAuthority, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
+    X509Authority,
+};
+use landfast_proto::spire::api::types;
+use tonic::Status;
+
+use crate::issuance::IssuedX509;
+use crate::registry::{AgentRecord, Entry, EntryDraft, EntryPatch};
+
+pub(crate) fn id_out(id: &SpiffeId) -> types::Spiffeid {
+    types::Spiffeid {
+        trust_domain: id.trust_domain().as_str().to_owned(),
+        path: id.path().to_owned(),
+    }
+}
+
+/// An ID that must be there; `what` names the field.
+pub(crate) fn id_in(id: Option<&types::Spiffeid>, what: &str) -> Result<SpiffeId, Status> {
+    let id = id.ok_or_else(|| Status::invalid_argument(format!("missing {what}")))?;
+    TrustDomain::parse(&id.trust_domain)
+        .and_then(|trust_domain| match id.path.as_str() {
+            "" => Ok(trust_domain.id()),
+            path => SpiffeId::from_parts(&trust_domain, path),
+        })
+        .map_err(|error| Status::invalid_argument(format!("invalid {what}: {error}")))
+}
+
+/// The ID of an agent of ours.
+pub(crate) fn agent_id_in(id: Option<&types::Spiffeid>, ours: &TrustDomain) -> Result<SpiffeId, Status> {
+    let id = id_in(id, "agent ID")?;
+    match id.trust_domain() == ours && id.is_agent() {
+        true => Ok(id),
+        false => Err(Status::invalid_argument(format!(
+            "invalid agent ID: {id} is not the ID of an agent of {ours}"
+        ))),
+    }
+}
+
+pub(crate) fn selectors_out(selectors: &SelectorSet) -> Vec<types::Selector> {
+    let out = |s: &Selector| types::Selector {
+        r#type: s.kind().to_owned(),
+        value: s.value().to_owned(),
+    };
+    selectors.iter().map(out).collect()
+}
+
+pub(crate) fn selectors_in(selectors: &[types::Selector]) -> Result<SelectorSet, Status> {
+    if selectors.len() > MAX_SELECTORS {
+        return Err(Status::invalid_argument(format!(
+            "too many selectors: at most {MAX_SELECTORS}"
+        )));
+    }
+    selectors
+        .iter()
+        .map(|s| Selector::new(&s.r#type, &s.value))
+        .collect::<Result<_, _>>()
+        .map_err(|error| Status::invalid_argument(format!("invalid selector: {error}")))
+}
+
+pub(crate) fn entry_out(entry: &Entry, mask: Option<&types::EntryMask>) -> types::Entry {
+    let all = ALL_OF_ENTRY;
+    let mask = mask.unwrap_or(&all);
+    let mut out = types::Entry {
+        id: entry.id.clone(),
+        ..types::Entry::default()
+    };
+    if mask.spiffe_id {
+        out.spiffe_id = Some(id_out(&entry.spiffe_id));
+    }
+    if mask.parent_id {
+        out.parent_id = Some(id_out(&entry.parent_id));
+    }
+    if mask.selectors {
+        out.selectors = selectors_out(&entry.selectors);
+    }
+    if mask.x509_svid_ttl {
+        out.x509_svid_ttl = seconds_out(entry.x509_svid_ttl);
+    }
+    if mask.jwt_svid_ttl {
+        out.jwt_svid_ttl = seconds_out(entry.jwt_svid_ttl);
+    }
+    if mask.federates_with {
+        out.federates_with = entry.federates_with.iter().map(ToString::to_string).collect();
+    }
+    out.admin = mask.admin && entry.admin;
+    out.downstream = mask.downstream && entry.downstream;
+    if mask.expires_at {
+        out.expires_at = entry.expires_at.map_or(0, UnixTime::as_secs);
+    }
+    if mask.dns_names {
+        out.dns_names = entry.dns_names.clone();
+    }
+    if mask.revision_number {
+        out.revision_number = entry.revision_number;
+    }
+    out.store_svid = mask.store_svid && entry.store_svid;
+    if mask.hint {
+        out.hint = entry.hint.clone();
+    }
+    if mask.created_at {
+        out.created_at = entry.created_at.as_secs();
+    }
+    if mask.additional_attributes && (entry.disable_x509_svid_prefetch || entry.jwt_svid_include_jti) {
+        out.additional_attributes = Some(types::entry::AdditionalAttributes {
+            disable_x509_svid_prefetch: entry.disable_x509_svid_prefetch,
+            jwt_svid_include_jti: entry.jwt_svid_include_jti,
+        });
+    }
+    out
+}
+
+/// An entry to be created. What is wrong beyond its form is the registry's to say.
+pub(crate) fn draft_in(entry: &types::Entry) -> Result<EntryDraft, Status> {
+    let attributes = entry.additional_attributes.unwrap_or_default();
+    Ok(EntryDraft {
+        id: Some(entry.id.clone()).filter(|id| !id.is_empty()),
+        x509_svid_ttl: ttl_in(entry.x509_svid_ttl, "X509-SVID TTL")?,
+        jwt_svid_ttl: ttl_in(entry.jwt_svid_ttl, "JWT-SVID TTL")?,
+        federates_with: domains_in(&entry.federates_with)?,
+        admin: entry.admin,
+        downstream: entry.downstream,
+        expires_at: expiry_in(entry.expires_at)?,
+        dns_names: entry.dns_names.clone(),
+        store_svid: entry.store_svid,
+        hint: entry.hint.clone(),
+        disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
+        jwt_svid_include_jti: attributes.jwt_svid_include_jti,
+        ..EntryDraft::new(
+            id_in(entry.parent_id.as_ref(), "parent ID")?,
+            id_in(entry.spiffe_id.as_ref(), "SPIFFE ID")?,
+            selectors_in(&entry.selectors)?,
+        )
+    })
+}
+
+/// What an update changes: the fields that the mask names; without a mask, all.
+pub(crate) fn patch_in(entry: &types::Entry, mask: Option<&types::EntryMask>) -> Result<EntryPatch, Status> {
+    let all = ALL_OF_ENTRY;
+    let mask = mask.unwrap_or(&all);
+    let attributes = entry.additional_attributes.unwrap_or_default();
+    let mut patch = EntryPatch::default();
+    if mask.spiffe_id {
+        patch.spiffe_id = Some(id_in(entry.spiffe_id.as_ref(), "SPIFFE ID")?);
+    }
+    if mask.parent_id {
+        patch.parent_id = Some(id_in(entry.parent_id.as_ref(), "parent ID")?);
+    }
+    if mask.selectors {
+        patch.selectors = Some(selectors_in(&entry.selectors)?);
+    }
+    if mask.x509_svid_ttl {
+        patch.x509_svid_ttl = Some(ttl_in(entry.x509_svid_ttl, "X509-SVID TTL")?);
+    }
+    if mask.jwt_svid_ttl {
+        patch.jwt_svid_ttl = Some(ttl_in(entry.jwt_svid_ttl, "JWT-SVID TTL")?);
+    }
+    if mask.federates_with {
+        patch.federates_with = Some(domains_in(&entry.federates_with)?);
+    }
+    patch.admin = mask.admin.then_some(entry.admin);
+    patch.downstream = mask.downstream.then_some(entry.downstream);
+    if mask.expires_at {
+        patch.expires_at = Some(expiry_in(entry.expires_at)?);
+    }
+    patch.dns_names = mask.dns_names.then(|| entry.dns_names.clone());
+    patch.store_svid = mask.store_svid.then_some(entry.store_svid);
+    patch.hint = mask.hint.then(|| entry.hint.clone());
+    if mask.additional_attributes {
+        patch.disable_x509_svid_prefetch = Some(attributes.disable_x509_svid_prefetch);
+        patch.jwt_svid_include_jti = Some(attributes.jwt_svid_include_jti);
+    }
+    Ok(patch)
+}
+
+pub(crate) fn agent_out(agent: &AgentRecord, mask: Option<&types::AgentMask>) -> types::Agent {
+    let all = ALL_OF_AGENT;
+    let mask = mask.unwrap_or(&all);
+    let mut out = types::Agent {
+        id: Some(id_out(&agent.id)),
+        ..types::Agent::default()
+    };
+    if mask.attestation_type {
+        out.attestation_type = agent.attestation_type.clone();
+    }
+    if mask.x509svid_serial_number {
+        out.x509svid_serial_number = agent.serial.clone();
+    }
+    if mask.x509svid_expires_at {
+        out.x509svid_expires_at = agent.not_after.as_secs();
+    }
+    if mask.selectors {
+        out.selectors = selectors_out(&agent.selectors);
+    }
+    out.banned = mask.banned && agent.is_banned();
+    out.can_reattest = mask.can_reattest && agent.can_reattest;
+    if mask.agent_version {
+        out.agent_version = agent.agent_version.clone();
+    }
+    out
+}
+
+pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
+    let all = ALL_OF_BUNDLE;
+    let mask = mask.unwrap_or(&all);
+    let mut out = types::Bundle {
+        trust_domain: bundle.trust_domain().as_str().to_owned(),
+        ..types::Bundle::default()
+    };
+    if mask.x509_authorities {
+        let der = |a: &X509Authority| types::X509Certificate {
+            asn1: Bytes::copy_from_slice(a.certificate.as_der()),
+            tainted: a.tainted,
+        };
+        out.x509_authorities = bundle.x509_authorities().iter().map(der).collect();
+    }
+    if mask.jwt_authorities {
+        let key = |a: &JwtAuthority| types::JwtKey {
+            public_key: Bytes::copy_from_slice(a.public_key.spki_der()),
+            key_id: a.key_id.clone(),
+            expires_at: a.expires_at.map_or(0, UnixTime::as_secs),
+            tainted: a.tainted,
+        };
+        out.jwt_authorities = bundle.jwt_authorities().iter().map(key).collect();
+    }
+    if mask.refresh_hint {
+        out.refresh_hint = bundle
+            .refresh_hint()
+            .map_or(0, |hint| i64::try_from(hint.as_secs()).unwrap_or(i64::MAX));
+    }
+    if mask.sequence_number {
+        out.sequence_number = bundle.sequence();
+    }
+    out
+}
+
+pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
+    let bad = |what: &str, error: &dyn std::error::Error| {
+        Status::invalid_argument(format!("invalid {what}: {error}"))
+    };
+    let trust_domain = domain_in(&bundle.trust_domain)?;
+    if bundle.x509_authorities.len() + bundle.jwt_authorities.len() > MAX_AUTHORITIES {
+        return Err(Status::invalid_argument(format!(
+            "too many authorities: at most {MAX_AUTHORITIES}"
+        )));
+    }
+    let mut x509 = Vec::with_capacity(bundle.x509_authorities.len());
+    for authority in &bundle.x509_authorities {
+        let certificate = Certificate::from_der(&authority.asn1).map_err(|e| bad("X.509 authority", &e))?;
+        x509.push(X509Authority {
+            certificate,
+            tainted: authority.tainted,
+        });
+    }
+    let mut jwt = Vec::with_capacity(bundle.jwt_authorities.len());
+    for authority in &bundle.jwt_authorities {
+        let public_key =
+            PublicKey::from_spki_der(&authority.public_key).map_err(|e| bad("JWT authority", &e))?;
+        jwt.push(JwtAuthority {
+            key_id: authority.key_id.clone(),
+            public_key,
+            expires_at: Some(authority.expires_at)
+                .filter(|at| *at != 0)
+                .map(UnixTime::from_secs),
+            tainted: authority.tainted,
+        });
+    }
+    let hint = u64::try_from(bundle.refresh_hint)
+        .ok()
+        .filter(|hint| *hint > 0)
+        .map(Duration::from_secs);
+    Bundle::new(trust_domain)
+        .with_x509_authorities(x509)
+        .and_then(|bundle| bundle.with_jwt_authorities(jwt))
+        .map(|made| made.with_sequence(bundle.sequence_number).with_refresh_hint(hint))
+        .map_err(|e| bad("bundle", &e))
+}
+
+pub(crate) fn x509_out(issued: &IssuedX509, hint: &str) -> types::X509svid {
+    types::X509svid {
+        cert_chain: issued
+            .chain
+            .iter()
+            .map(|c| Bytes::copy_from_slice(c.as_der()))
+            .collect(),
+        id: Some(id_out(&issued.id)),
+        expires_at: issued.not_after.as_secs(),
+        hint: hint.to_owned(),
+    }
+}
+
+/// A trust domain, as a bare name or as an ID.
+pub(crate) fn domain_in(name: &str) -> Result<TrustDomain, Status> {
+    TrustDomain::parse(name)
+        .map_err(|error| Status::invalid_argument(format!("invalid trust domain: {error}")))
+}
+
+pub(crate) fn domains_in(names: &[String]) -> Result<Vec<TrustDomain>, Status> {
+    names.iter().map(|name| domain_in(name)).collect()
+}
+
+/// 0 is the server's default.
+pub(crate) fn ttl_in(seconds: i32, what: &str) -> Result<Option<Duration>, Status> {
+    let seconds = u64::try_from(seconds)
+        .map_err(|_negative| Status::invalid_argument(format!("invalid {what}: it must not be negative")))?;
+    Ok(Some(Duration::from_secs(seconds)).filter(|ttl| !ttl.is_zero()))
+}
+
+fn expiry_in(at: i64) -> Result<Option<UnixTime>, Status> {
+    if at < 0 {
+        return Err(Status::invalid_argument(
+            "invalid expiry: it must not be negative",
+        ));
+    }
+    Ok(Some(at).filter(|at| *at != 0).map(UnixTime::from_secs))
+}
+
+fn seconds_out(ttl: Option<Duration>) -> i32 {
+    ttl.map_or(0, |ttl| i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX))
+}
+
+/// Selectors of one entry or filter.
+const MAX_SELECTORS: usize = 256;
+/// Authorities of one bundle.
+const MAX_AUTHORITIES: usize = 256;
+pub(super) const ALL_OF_ENTRY: types::EntryMask = types::EntryMask {
+    spiffe_id: true,
+    parent_id: true,
+    selectors: true,
+    x509_svid_ttl: true,
+    federates_with: true,
+    admin: true,
+    downstream: true,
+    expires_at: true,
+    dns_names: true,
+    revision_number: true,
+    store_svid: true,
+    jwt_svid_ttl: true,
+    hint: true,
+    created_at: true,
+    additional_attributes: true,
+};
+const ALL_OF_AGENT: types::AgentMask = types::AgentMask {
+    attestation_type: true,
+    x509svid_serial_number: true,
+    x509svid_expires_at: true,
+    selectors: true,
+    banned: true,
+    can_reattest: true,
+    agent_version: true,
+};
+const ALL_OF_BUNDLE: types::BundleMask = types::BundleMask {
+    x509_authorities: true,
+    jwt_authorities: true,
+    refresh_hint: true,
+    sequence_number: true,
+    wit_authorities: true,
+};

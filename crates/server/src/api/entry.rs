@@ -1,0 +1,184 @@
+//! `spire.api.server.entry.v1.Entry`.
+
+use std::pin::Pin;
+
+use landfast_proto::spire::api::server::entry::v1::{self as pb, entry_server::Entry};
+use landfast_proto::spire::api::types;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{draft_in, entry_out, patch_in};
+use super::{Api, filter, status, sync};
+use crate::authz::Caller;
+use crate::registry::{Created, RegistryError};
+
+#[tonic::async_trait]
+impl Entry for Api {
+    async fn count_entries(
+        &self,
+        request: Request<pb::CountEntriesRequest>,
+    ) -> Result<Response<pb::CountEntriesResponse>, Status> {
+        let wanted = filter::entry_filter(request.into_inner().filter.map(filter::of_count))?;
+        let count = filter::count(self.registry.count_entries(&wanted));
+        Ok(Response::new(pb::CountEntriesResponse { count }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<pb::ListEntriesRequest>,
+    ) -> Result<Response<pb::ListEntriesResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = filter::entry_filter(request.filter)?;
+        let size = filter::page_size(request.page_size)?;
+        let (page, next) = self
+            .registry
+            .list_entries(&wanted, size, filter::after(&request.page_token));
+        Ok(Response::new(pb::ListEntriesResponse {
+            entries: page
+                .iter()
+                .map(|entry| entry_out(entry, request.output_mask.as_ref()))
+                .collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn get_entry(
+        &self,
+        request: Request<pb::GetEntryRequest>,
+    ) -> Result<Response<types::Entry>, Status> {
+        let request = request.into_inner();
+        if request.id.is_empty() {
+            return Err(Status::invalid_argument("missing ID"));
+        }
+        let entry = self
+            .registry
+            .entry(&request.id)
+            .ok_or_else(|| Status::not_found("entry not found"))?;
+        Ok(Response::new(entry_out(&entry, request.output_mask.as_ref())))
+    }
+
+    async fn batch_create_entry(
+        &self,
+        request: Request<pb::BatchCreateEntryRequest>,
+    ) -> Result<Response<pb::BatchCreateEntryResponse>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
+        let request = request.into_inner();
+        let mask = request.output_mask.as_ref();
+        let mut results = Vec::with_capacity(request.entries.len());
+        for entry in &request.entries {
+            let created = match draft_in(entry) {
+                Ok(draft) => self
+                    .registry
+                    .create_entry(draft, &by)
+                    .await
+                    .map_err(|e| status::registry(&e)),
+                Err(refused) => Err(refused),
+            };
+            let result = match created {
+                Ok(Created::New(entry)) => Ok(entry_out(&entry, mask)),
+                // The existing entry goes with the refusal, as SPIRE's clients expect.
+                Ok(Created::Similar(entry)) => {
+                    let similar = Status::already_exists("similar entry already exists");
+                    Err((similar, Some(entry_out(&entry, mask))))
+                }
+                Err(refused) => Err((refused, None)),
+            };
+            results.push(match result {
+                Ok(entry) => pb::batch_create_entry_response::Result {
+                    status: status::item(Ok(())),
+                    entry: Some(entry),
+                },
+                Err((refused, entry)) => pb::batch_create_entry_response::Result {
+                    status: status::item(Err(&refused)),
+                    entry,
+                },
+            });
+        }
+        Ok(Response::new(pb::BatchCreateEntryResponse { results }))
+    }
+
+    async fn batch_update_entry(
+        &self,
+        request: Request<pb::BatchUpdateEntryRequest>,
+    ) -> Result<Response<pb::BatchUpdateEntryResponse>, Status> {
+        let request = request.into_inner();
+        let mut results = Vec::with_capacity(request.entries.len());
+        for entry in &request.entries {
+            let updated = match patch_in(entry, request.input_mask.as_ref()) {
+                Ok(_) if entry.id.is_empty() => Err(Status::invalid_argument(
+                    "failed to convert entry: missing entry ID",
+                )),
+                Ok(patch) => {
+                    self.registry
+                        .update_entry(&entry.id, patch)
+                        .await
+                        .map_err(|error| match error {
+                            RegistryError::NoSuchEntry { .. } => {
+                                Status::not_found("failed to update entry: record not found")
+                            }
+                            other => status::registry(&other),
+                        })
+                }
+                Err(refused) => Err(refused),
+            };
+            results.push(pb::batch_update_entry_response::Result {
+                status: status::item(updated.as_ref().map(|_| ())),
+                entry: updated
+                    .ok()
+                    .map(|entry| entry_out(&entry, request.output_mask.as_ref())),
+            });
+        }
+        Ok(Response::new(pb::BatchUpdateEntryResponse { results }))
+    }
+
+    async fn batch_delete_entry(
+        &self,
+        request: Request<pb::BatchDeleteEntryRequest>,
+    ) -> Result<Response<pb::BatchDeleteEntryResponse>, Status> {
+        let request = request.into_inner();
+        let mut results = Vec::with_capacity(request.ids.len());
+        for id in request.ids {
+            let deleted = match id.as_str() {
+                "" => Err(Status::invalid_argument("missing entry ID")),
+                id => match self.registry.delete_entry(id).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(Status::not_found("entry not found")),
+                    Err(error) => Err(status::registry(&error)),
+                },
+            };
+            results.push(pb::batch_delete_entry_response::Result {
+                status: status::item(deleted.as_ref().copied()),
+                id,
+            });
+        }
+        Ok(Response::new(pb::BatchDeleteEntryResponse { results }))
+    }
+
+    async fn get_authorized_entries(
+        &self,
+        request: Request<pb::GetAuthorizedEntriesRequest>,
+    ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
+        let agent = Caller::agent(&request)?;
+        let mask = request.into_inner().output_mask;
+        let entries = self.registry.authorized_entries(&agent.id);
+        Ok(Response::new(pb::GetAuthorizedEntriesResponse {
+            entries: entries
+                .iter()
+                .map(|entry| entry_out(entry, mask.as_ref()))
+                .collect(),
+        }))
+    }
+
+    type SyncAuthorizedEntriesStream =
+        Pin<Box<dyn Stream<Item = Result<pb::SyncAuthorizedEntriesResponse, Status>> + Send>>;
+
+    async fn sync_authorized_entries(
+        &self,
+        request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
+    ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
+        let agent = Caller::agent(&request)?;
+        let snapshot = self.registry.authorized_entries(&agent.id);
+        let answers = sync::serve(snapshot, request.into_inner(), sync::PAGE);
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

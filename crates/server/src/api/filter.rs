@@ -1,0 +1,213 @@
+//! Filters and pages of the lists. Invariant: a page token is the key of the last row, so a page never skips or repeats.
+
+use landfast_identity::UnixTime;
+use landfast_proto::spire::api::server::{agent::v1 as agent, entry::v1 as entry};
+use landfast_proto::spire::api::types;
+use tonic::Status;
+
+use super::convert::{domains_in, id_in, selectors_in};
+use crate::registry::{AgentFilter, EntryFilter, MatchKind};
+
+pub(crate) fn entry_filter(
+    filter: Option<entry::list_entries_request::Filter>,
+) -> Result<EntryFilter, Status> {
+    let Some(filter) = filter else {
+        return Ok(EntryFilter::default());
+    };
+    let id = |id: Option<types::Spiffeid>, what| id.map(|id| id_in(Some(&id), what)).transpose();
+    Ok(EntryFilter {
+        spiffe_id: id(filter.by_spiffe_id, "SPIFFE ID")?,
+        parent_id: id(filter.by_parent_id, "parent ID")?,
+        selectors: filter.by_selectors.map(selector_match).transpose()?,
+        federates_with: filter.by_federates_with.map(domain_match).transpose()?,
+        hint: filter.by_hint,
+        downstream: filter.by_downstream,
+    })
+}
+
+/// The filter of a count is that of a list.
+pub(crate) fn of_count(filter: entry::count_entries_request::Filter) -> entry::list_entries_request::Filter {
+    entry::list_entries_request::Filter {
+        by_spiffe_id: filter.by_spiffe_id,
+        by_parent_id: filter.by_parent_id,
+        by_selectors: filter.by_selectors,
+        by_federates_with: filter.by_federates_with,
+        by_hint: filter.by_hint,
+        by_downstream: filter.by_downstream,
+    }
+}
+
+pub(crate) fn agent_filter(
+    filter: Option<agent::list_agents_request::Filter>,
+) -> Result<AgentFilter, Status> {
+    let Some(filter) = filter else {
+        return Ok(AgentFilter::default());
+    };
+    let expires_before = match filter.by_expires_before.as_str() {
+        "" => None,
+        text => Some(time_in(text)?),
+    };
+    Ok(AgentFilter {
+        attestation_type: Some(filter.by_attestation_type).filter(|text| !text.is_empty()),
+        banned: filter.by_banned,
+        can_reattest: filter.by_can_reattest,
+        expires_before,
+        selectors: filter.by_selector_match.map(selector_match).transpose()?,
+    })
+}
+
+/// The filter of a count is that of a list.
+pub(crate) fn of_agent_count(
+    filter: agent::count_agents_request::Filter,
+) -> agent::list_agents_request::Filter {
+    agent::list_agents_request::Filter {
+        by_attestation_type: filter.by_attestation_type,
+        by_selector_match: filter.by_selector_match,
+        by_banned: filter.by_banned,
+        by_can_reattest: filter.by_can_reattest,
+        by_expires_before: filter.by_expires_before,
+    }
+}
+
+/// How many rows a page has; 0 asks for all.
+pub(crate) fn page_size(size: i32) -> Result<usize, Status> {
+    usize::try_from(size).map_err(|_negative| Status::invalid_argument("page size must not be negative"))
+}
+
+/// Where a page begins.
+pub(crate) fn after(token: &str) -> Option<&str> {
+    Some(token).filter(|token| !token.is_empty())
+}
+
+/// A count as the wire has it.
+pub(crate) fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn selector_match(
+    given: types::SelectorMatch,
+) -> Result<(landfast_identity::SelectorSet, MatchKind), Status> {
+    let set = selectors_in(&given.selectors)?;
+    if set.is_empty() {
+        return Err(Status::invalid_argument(
+            "a match by selectors needs at least one",
+        ));
+    }
+    Ok((set, match_kind(given.r#match)?))
+}
+
+fn domain_match(
+    given: types::FederatesWithMatch,
+) -> Result<(Vec<landfast_identity::TrustDomain>, MatchKind), Status> {
+    let domains = domains_in(&given.trust_domains)?;
+    if domains.is_empty() {
+        return Err(Status::invalid_argument(
+            "a match by federated trust domains needs at least one",
+        ));
+    }
+    Ok((domains, match_kind(given.r#match)?))
+}
+
+/// Selectors and trust domains are matched by the same four numbers.
+fn match_kind(number: i32) -> Result<MatchKind, Status> {
+    match number {
+        0 => Ok(MatchKind::Exact),
+        1 => Ok(MatchKind::Subset),
+        2 => Ok(MatchKind::Superset),
+        3 => Ok(MatchKind::Any),
+        other => Err(Status::invalid_argument(format!(
+            "match behavior {other} not supported"
+        ))),
+    }
+}
+
+/// `2006-01-02 15:04:05 -0700 -07`, as the published API has it; the last part repeats the zone and is not read.
+fn time_in(text: &str) -> Result<UnixTime, Status> {
+    let bad = || {
+        Status::invalid_argument(
+            "invalid by_expires_before: expected a time such as 2026-11-23 15:04:05 +0100 +01",
+        )
+    };
+    let mut parts = text.split(' ');
+    let (Some(date), Some(clock), Some(zone)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(bad());
+    };
+    let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
+        true => text.parse::<i64>().ok(),
+        false => None,
+    };
+    let three = |text: &str, by: char| -> Option<[i64; 3]> {
+        let mut fields = text.split(by).map(number);
+        let found = [fields.next()??, fields.next()??, fields.next()??];
+        fields.next().is_none().then_some(found)
+    };
+    let ([year, month, day], [hour, minute, second]) =
+        three(date, '-').zip(three(clock, ':')).ok_or_else(bad)?;
+    let (sign, offset) = match zone.split_at_checked(1) {
+        Some(("+", offset)) => (1, offset),
+        Some(("-", offset)) => (-1, offset),
+        _ => return Err(bad()),
+    };
+    let offset = number(offset).filter(|_| offset.len() == 4).ok_or_else(bad)?;
+    let ranges = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 61;
+    if !ranges {
+        return Err(bad());
+    }
+    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    Ok(UnixTime::from_secs(
+        seconds - sign * (offset / 100 * 3600 + offset % 100 * 60),
+    ))
+}
+
+/// Days since 1970-01-01 of a Gregorian date: March is month 0, so that a leap day is the last of its year.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let shifted = (month + 9) % 12;
+    let of_year = (153 * shifted + 2) / 5 + day - 1;
+    year * 365 + year / 4 - year / 100 + year / 400 + of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_the_published_api_writes_them() {
+        for (text, seconds) in [
+            ("1970-01-01 00:00:00 +0000 +00", 0),
+            ("2026-11-23 15:04:05 +0100 +01", 1_795_442_645),
+            ("2024-02-29 12:00:00 -0530 -05", 1_709_227_800),
+        ] {
+            assert_eq!(time_in(text).unwrap().as_secs(), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_times_are_refused() {
+        for text in [
+            "soon",
+            "2026-11-23",
+            "2026-13-01 00:00:00 +0000 +00",
+            "2026-11-23 25:00:00 +0000",
+            "2026-11-23 1:2:3 0000",
+            "2026-11-+3 01:02:03 +0000",
+        ] {
+            assert_eq!(
+                time_in(text).unwrap_err().code(),
+                tonic::Code::InvalidArgument,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_match_is_refused() {
+        assert!(match_kind(4).is_err());
+        assert!(match_kind(-1).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! What a caller is told. Invariant: a caller learns what it did wrong, never how we work inside; the log has the chain.
+
+use bytes::Bytes;
+use landfast_daemon::error_chain;
+use landfast_proto::spire::api::types;
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::issuance::IssueError;
+use crate::registry::{RegistryError, TokenError};
+
+/// `google.rpc.Status`, as far as it is needed to carry a detail.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// "authorization denied", with the reason that agents act on.
+pub(crate) fn permission_denied(
+    method: &str,
+    reason: Option<types::permission_denied_details::Reason>,
+) -> Status {
+    let message = format!("authorization denied for method {method}");
+    match reason {
+        Some(reason) => with_reason(message, reason),
+        None => Status::permission_denied(message),
+    }
+}
+
+/// PermissionDenied with `spire.api.types.PermissionDeniedDetails`.
+pub(crate) fn with_reason(message: String, reason: types::permission_denied_details::Reason) -> Status {
+    let details = types::PermissionDeniedDetails {
+        reason: reason.into(),
+    };
+    let status = RpcStatus {
+        code: Code::PermissionDenied.into(),
+        message: message.clone(),
+        details: vec![prost_types::Any {
+            type_url: "type.googleapis.com/spire.api.types.PermissionDeniedDetails".to_owned(),
+            value: details.encode_to_vec(),
+        }],
+    };
+    Status::with_details(
+        Code::PermissionDenied,
+        message,
+        Bytes::from(status.encode_to_vec()),
+    )
+}
+
+/// A fault of ours.
+pub(crate) fn internal(what: &str) -> Status {
+    tracing::error!(
+        what,
+        "a request failed by a fault of this program; please report it"
+    );
+    Status::internal("internal error; the server's log says more")
+}
+
+/// The registry refused.
+pub(crate) fn registry(error: &RegistryError) -> Status {
+    let text = error.to_string();
+    match error {
+        RegistryError::Invalid { source } => Status::invalid_argument(source.to_string()),
+        RegistryError::NoSuchEntry { .. }
+        | RegistryError::NoSuchBundle { .. }
+        | RegistryError::NoSuchAgent { .. } => Status::not_found(text),
+        RegistryError::EntryIdTaken { .. }
+        | RegistryError::Similar { .. }
+        | RegistryError::BundleExists { .. }
+        | RegistryError::TokenExists => Status::already_exists(text),
+        RegistryError::NoFederatedBundle { .. }
+        | RegistryError::OwnTrustDomain { .. }
+        | RegistryError::BadToken { .. } => Status::invalid_argument(text),
+        RegistryError::BundleInUse { .. } => Status::failed_precondition(text),
+        RegistryError::Banned => with_reason(
+            "failed to attest: agent is banned".to_owned(),
+            types::permission_denied_details::Reason::AgentBanned,
+        ),
+        RegistryError::Storage { source } => storage(source),
+        RegistryError::NoClock => Status::unavailable(text),
+        other => internal(&error_chain(other)),
+    }
+}
+
+/// The datastore failed.
+fn storage(error: &crate::datastore::DatastoreError) -> Status {
+    match error {
+        crate::datastore::DatastoreError::Full => full(),
+        other => {
+            tracing::error!(error = error_chain(other), "the datastore failed");
+            Status::unavailable("the datastore of the server failed; its log says more")
+        }
+    }
+}
+
+/// The disk is full: a code of its own, so that clients wait instead of trying at once.
+fn full() -> Status {
+    Status::resource_exhausted(
+        "the disk of the server is full: nothing can be recorded, so nothing is changed or issued; make room there",
+    )
+}
+
+/// Nothing was issued.
+pub(crate) fn issue(error: &IssueError) -> Status {
+    match error {
+        IssueError::StorageFull => full(),
+        IssueError::Storage { source } => storage(source),
+        IssueError::NoAuthority | IssueError::NoClock | IssueError::ClockBehind { .. } => {
+            tracing::error!(%error, "nothing can be issued");
+            Status::unavailable(error.to_string())
+        }
+        IssueError::Policy(_) | IssueError::KeyInUse { .. } => Status::invalid_argument(error.to_string()),
+        other => internal(&error_chain(other)),
+    }
+}
+
+/// A join token was not redeemed.
+pub(crate) fn token(error: &TokenError) -> Status {
+    match error {
+        TokenError::Storage { source } => storage(source),
+        refused => Status::invalid_argument(format!("failed to attest: {refused}")),
+    }
+}
+
+/// A status within a batch.
+pub(crate) fn item(status: Result<(), &Status>) -> Option<types::Status> {
+    Some(match status {
+        Ok(()) => types::Status {
+            code: Code::Ok.into(),
+            message: "OK".to_owned(),
+        },
+        Err(status) => types::Status {
+            code: status.code().into(),
+            message: status.message().to_owned(),
+        },
+    })
+}

@@ -1,0 +1,205 @@
+//! `spire.api.server.svid.v1.SVID`. Of a CSR only the public key is used, unless an administrator mints.
+
+use landfast_identity::{Csr, SpiffeId};
+use landfast_proto::spire::api::server::svid::v1::{self as pb, svid_server::Svid};
+use landfast_proto::spire::api::types;
+use tonic::{Request, Response, Status};
+
+use super::convert::{id_in, id_out, ttl_in, x509_out};
+use super::{Api, status};
+use crate::authz::Caller;
+use crate::issuance::IssuedJwt;
+use crate::registry::Entry;
+
+#[tonic::async_trait]
+impl Svid for Api {
+    async fn mint_x509svid(
+        &self,
+        request: Request<pb::MintX509svidRequest>,
+    ) -> Result<Response<pb::MintX509svidResponse>, Status> {
+        let who = Caller::of(&request)?.requester.clone();
+        let request = request.into_inner();
+        let csr = csr_in(&request.csr)?;
+        let [uri] = csr.uri_sans() else {
+            return Err(Status::invalid_argument(format!(
+                "invalid CSR: it must have exactly one URI SAN, the SPIFFE ID; it has {}",
+                csr.uri_sans().len()
+            )));
+        };
+        let id = SpiffeId::parse(uri)
+            .map_err(|e| Status::invalid_argument(format!("invalid CSR: URI SAN: {e}")))?;
+        let ttl = ttl_in(request.ttl, "TTL")?;
+        let issued = self
+            .issuer
+            .mint_x509(&who, &id, csr.dns_sans(), ttl, csr.public_key())
+            .await;
+        let issued = issued.map_err(|e| status::issue(&e))?;
+        tracing::info!(id = %issued.id, serial = issued.serial_hex(), by = %who, "minted an X.509-SVID");
+        Ok(Response::new(pb::MintX509svidResponse {
+            svid: Some(x509_out(&issued, "")),
+        }))
+    }
+
+    async fn mint_jwtsvid(
+        &self,
+        request: Request<pb::MintJwtsvidRequest>,
+    ) -> Result<Response<pb::MintJwtsvidResponse>, Status> {
+        let who = Caller::of(&request)?.requester.clone();
+        let request = request.into_inner();
+        let id = id_in(request.id.as_ref(), "SPIFFE ID")?;
+        let audience = audience_in(&request.audience)?;
+        let ttl = ttl_in(request.ttl, "TTL")?;
+        let issued = self
+            .issuer
+            .mint_jwt(&who, &id, &audience, ttl)
+            .await
+            .map_err(|e| status::issue(&e))?;
+        tracing::info!(id = %issued.id, by = %who, "minted a JWT-SVID");
+        Ok(Response::new(pb::MintJwtsvidResponse {
+            svid: Some(jwt_out(&issued, "")),
+        }))
+    }
+
+    async fn mint_witsvid(
+        &self,
+        _: Request<pb::MintWitsvidRequest>,
+    ) -> Result<Response<pb::MintWitsvidResponse>, Status> {
+        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+    }
+
+    async fn batch_new_x509svid(
+        &self,
+        request: Request<pb::BatchNewX509svidRequest>,
+    ) -> Result<Response<pb::BatchNewX509svidResponse>, Status> {
+        let who = Caller::of(&request)?.requester.clone();
+        let agent = Caller::agent(&request)?;
+        let count = request.get_ref().params.len();
+        if count == 0 {
+            return Err(Status::invalid_argument("missing parameters"));
+        }
+        if count > MAX_BATCH {
+            return Err(Status::invalid_argument(format!(
+                "too many parameters: at most {MAX_BATCH} at once"
+            )));
+        }
+        self.sign_limit.charge(&request, count)?;
+        let params = request.into_inner().params;
+        let authorised = self.registry.authorized_entries(&agent.id);
+        let find = |id: &str| authorised.iter().find(|entry| entry.id == id).cloned();
+        let mut orders = Vec::with_capacity(count);
+        let mut outcome = Vec::with_capacity(count);
+        for one in &params {
+            match find(&one.entry_id)
+                .ok_or_else(not_authorised)
+                .and_then(|e| Ok((e, csr_in(&one.csr)?)))
+            {
+                Ok((entry, csr)) => {
+                    outcome.push(Ok(entry.hint.clone()));
+                    orders.push((entry, csr.public_key().clone()));
+                }
+                Err(refused) => outcome.push(Err(refused)),
+            }
+        }
+        let mut issued = self.issuer.x509_batch(&who, orders).await.into_iter();
+        let mut results = Vec::with_capacity(count);
+        for one in outcome {
+            let made = one.and_then(|hint| match issued.next() {
+                Some(Ok(issued)) => Ok(x509_out(&issued, &hint)),
+                Some(Err(error)) => Err(status::issue(&error)),
+                None => Err(status::internal("fewer answers than orders")),
+            });
+            results.push(pb::batch_new_x509svid_response::Result {
+                status: status::item(made.as_ref().map(|_| ())),
+                svid: made.ok(),
+            });
+        }
+        metrics::counter!("landfast_server_x509_svids_total").increment(count as u64);
+        Ok(Response::new(pb::BatchNewX509svidResponse { results }))
+    }
+
+    async fn new_jwtsvid(
+        &self,
+        request: Request<pb::NewJwtsvidRequest>,
+    ) -> Result<Response<pb::NewJwtsvidResponse>, Status> {
+        let who = Caller::of(&request)?.requester.clone();
+        let agent = Caller::agent(&request)?;
+        self.sign_limit.charge(&request, 1)?;
+        let request = request.into_inner();
+        let audience = audience_in(&request.audience)?;
+        let authorised = self.registry.authorized_entries(&agent.id);
+        let entry = authorised
+            .iter()
+            .find(|entry| entry.id == request.entry_id)
+            .ok_or_else(not_authorised)?;
+        let issued = self
+            .issuer
+            .jwt_for_entry(&who, entry, &audience)
+            .await
+            .map_err(|e| status::issue(&e))?;
+        metrics::counter!("landfast_server_jwt_svids_total").increment(1);
+        Ok(Response::new(pb::NewJwtsvidResponse {
+            svid: Some(jwt_out(&issued, hint(entry))),
+        }))
+    }
+
+    async fn batch_new_witsvid(
+        &self,
+        _: Request<pb::BatchNewWitsvidRequest>,
+    ) -> Result<Response<pb::BatchNewWitsvidResponse>, Status> {
+        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+    }
+
+    async fn new_downstream_x509ca(
+        &self,
+        _: Request<pb::NewDownstreamX509caRequest>,
+    ) -> Result<Response<pb::NewDownstreamX509caResponse>, Status> {
+        Err(Status::unimplemented("downstream servers are not supported"))
+    }
+}
+
+fn hint(entry: &Entry) -> &str {
+    &entry.hint
+}
+
+fn not_authorised() -> Status {
+    Status::not_found("entry not found or not authorized")
+}
+
+/// Checks that whoever asks holds the key.
+pub(super) fn csr_in(der: &[u8]) -> Result<Csr, Status> {
+    if der.is_empty() {
+        return Err(Status::invalid_argument("missing CSR"));
+    }
+    Csr::parse_der(der).map_err(|error| Status::invalid_argument(format!("invalid CSR: {error}")))
+}
+
+fn audience_in(audience: &[String]) -> Result<Vec<String>, Status> {
+    if audience.is_empty() {
+        return Err(Status::invalid_argument("at least one audience is required"));
+    }
+    if audience.len() > MAX_AUDIENCE
+        || audience
+            .iter()
+            .any(|one| one.is_empty() || one.len() > MAX_AUDIENCE_BYTES)
+    {
+        return Err(Status::invalid_argument(format!(
+            "an audience has at most {MAX_AUDIENCE} values of 1 to {MAX_AUDIENCE_BYTES} bytes"
+        )));
+    }
+    Ok(audience.to_vec())
+}
+
+fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
+    types::Jwtsvid {
+        token: issued.token.clone(),
+        id: Some(id_out(&issued.id)),
+        expires_at: issued.expires_at.as_secs(),
+        issued_at: issued.issued_at.as_secs(),
+        hint: hint.to_owned(),
+    }
+}
+
+/// As many as SPIRE's agent asks for at once.
+const MAX_BATCH: usize = 500;
+const MAX_AUDIENCE: usize = 32;
+const MAX_AUDIENCE_BYTES: usize = 2048;

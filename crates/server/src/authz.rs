@@ -1,0 +1,303 @@
+//! Who may call what: one table for every method of every service, judged on both listeners.
+//!
+//! Invariant: a method without a row is refused to everybody. A request is judged by the very path its handler is found by; a query is
+//! refused, so what is not in the table to the letter never reaches a handler.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use landfast_identity::{SpiffeId, VerifiedPeer};
+use landfast_lifecycle::SharedClock;
+use landfast_proto::spire::api::types::permission_denied_details::Reason;
+use landfast_uds::PeerInfo;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::api::status::{internal, permission_denied};
+use crate::endpoints::TlsPeer;
+use crate::issuance::Requester;
+use crate::registry::{AgentRecord, AgentStanding, Registry};
+
+/// Who may call a method.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Class {
+    /// Anybody, also without a certificate.
+    Any,
+    /// Processes on the admin socket.
+    Local,
+    /// Administrators: `admin_ids`, and holders of an entry with `admin`.
+    Admin,
+    /// Holders of an entry with `downstream`.
+    Downstream,
+    /// Attested agents that show their current SVID.
+    Agent,
+}
+use Class::{Admin, Agent, Any, Downstream, Local};
+
+/// Every method there is, with everybody who may call it.
+pub(crate) const TABLE: &[(&str, &[Class])] = &[
+    ("/grpc.health.v1.Health/Check", &[Local]),
+    ("/grpc.health.v1.Health/List", &[Local]),
+    ("/grpc.health.v1.Health/Watch", &[Local]),
+    ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
+    ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),
+    ("/spire.api.server.agent.v1.Agent/CountAgents", &[Local, Admin]),
+    (
+        "/spire.api.server.agent.v1.Agent/CreateJoinToken",
+        &[Local, Admin],
+    ),
+    ("/spire.api.server.agent.v1.Agent/DeleteAgent", &[Local, Admin]),
+    ("/spire.api.server.agent.v1.Agent/GetAgent", &[Local, Admin]),
+    ("/spire.api.server.agent.v1.Agent/ListAgents", &[Local, Admin]),
+    ("/spire.api.server.agent.v1.Agent/PostStatus", &[Agent]),
+    ("/spire.api.server.agent.v1.Agent/RenewAgent", &[Agent]),
+    ("/spire.api.server.bundle.v1.Bundle/AppendBundle", &[Local, Admin]),
+    (
+        "/spire.api.server.bundle.v1.Bundle/BatchCreateFederatedBundle",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.bundle.v1.Bundle/BatchDeleteFederatedBundle",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.bundle.v1.Bundle/BatchSetFederatedBundle",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.bundle.v1.Bundle/BatchUpdateFederatedBundle",
+        &[Local, Admin],
+    ),
+    ("/spire.api.server.bundle.v1.Bundle/CountBundles", &[Local, Admin]),
+    ("/spire.api.server.bundle.v1.Bundle/GetBundle", &[Any]),
+    (
+        "/spire.api.server.bundle.v1.Bundle/GetFederatedBundle",
+        &[Local, Admin, Agent],
+    ),
+    (
+        "/spire.api.server.bundle.v1.Bundle/ListFederatedBundles",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority",
+        &[Downstream],
+    ),
+    (
+        "/spire.api.server.bundle.v1.Bundle/PublishWITAuthority",
+        &[Downstream],
+    ),
+    (
+        "/spire.api.server.entry.v1.Entry/BatchCreateEntry",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.entry.v1.Entry/BatchDeleteEntry",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.entry.v1.Entry/BatchUpdateEntry",
+        &[Local, Admin],
+    ),
+    ("/spire.api.server.entry.v1.Entry/CountEntries", &[Local, Admin]),
+    ("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", &[Agent]),
+    ("/spire.api.server.entry.v1.Entry/GetEntry", &[Local, Admin]),
+    ("/spire.api.server.entry.v1.Entry/ListEntries", &[Local, Admin]),
+    ("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", &[Agent]),
+    ("/spire.api.server.svid.v1.SVID/BatchNewWITSVID", &[Agent]),
+    ("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", &[Agent]),
+    ("/spire.api.server.svid.v1.SVID/MintJWTSVID", &[Local, Admin]),
+    ("/spire.api.server.svid.v1.SVID/MintWITSVID", &[Local, Admin]),
+    ("/spire.api.server.svid.v1.SVID/MintX509SVID", &[Local, Admin]),
+    (
+        "/spire.api.server.svid.v1.SVID/NewDownstreamX509CA",
+        &[Downstream],
+    ),
+    ("/spire.api.server.svid.v1.SVID/NewJWTSVID", &[Agent]),
+];
+
+/// Who a request came from, and what that lets it do. In the extensions of every request that reaches a handler.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// For records and logs.
+    pub(crate) requester: Requester,
+    /// The agent, when it called as one.
+    pub(crate) agent: Option<Arc<AgentRecord>>,
+}
+
+impl Caller {
+    /// Of a request that passed the table.
+    ///
+    /// # Errors
+    /// Internal, when it did not: a fault of ours.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<&Self, Status> {
+        request
+            .extensions()
+            .get()
+            .ok_or_else(|| internal("a request without a caller"))
+    }
+
+    /// The calling agent.
+    ///
+    /// # Errors
+    /// Internal, when the caller is not an agent: a fault of ours.
+    pub(crate) fn agent<T>(request: &tonic::Request<T>) -> Result<Arc<AgentRecord>, Status> {
+        let agent = Self::of(request)?.agent.clone();
+        agent.ok_or_else(|| internal("a request without an agent"))
+    }
+}
+
+/// Judges requests.
+#[derive(Clone)]
+pub(crate) struct Authorizer(Arc<Inner>);
+
+struct Inner {
+    registry: Arc<Registry>,
+    admin_ids: Vec<SpiffeId>,
+    clock: SharedClock,
+}
+
+impl Authorizer {
+    pub(crate) fn new(registry: Arc<Registry>, admin_ids: Vec<SpiffeId>, clock: SharedClock) -> Self {
+        Self(Arc::new(Inner {
+            registry,
+            admin_ids,
+            clock,
+        }))
+    }
+
+    /// Who may call this method here: the first class of its row that the caller belongs to.
+    async fn judge(&self, uri: &http::Uri, extensions: &http::Extensions) -> Result<Caller, Status> {
+        let method = uri.path();
+        let row = TABLE
+            .iter()
+            .find(|(name, _)| *name == method)
+            .map(|(_, row)| *row);
+        let (Some(row), None) = (row, uri.query()) else {
+            return Err(Status::unimplemented("no such method"));
+        };
+        if let Some(peer) = extensions.get::<PeerInfo>() {
+            let requester = Requester::local(peer.uid, peer.pid);
+            return match row.contains(&Any) || row.contains(&Local) {
+                true => Ok(Caller {
+                    requester,
+                    agent: None,
+                }),
+                false => Err(permission_denied(method, None)),
+            };
+        }
+        let peer = extensions.get::<TlsPeer>().and_then(TlsPeer::verified);
+        if row.contains(&Any) {
+            let requester = match peer {
+                Some(peer) => Requester::agent(peer.id.clone(), ""),
+                None => Requester::attestation(""),
+            };
+            return Ok(Caller {
+                requester,
+                agent: None,
+            });
+        }
+        let Some(peer) = peer else {
+            return Err(permission_denied(method, None));
+        };
+        self.judge_peer(method, row, peer).await
+    }
+
+    async fn judge_peer(&self, method: &str, row: &[Class], peer: &VerifiedPeer) -> Result<Caller, Status> {
+        let Some(now) = self.0.clock.now() else {
+            return Err(Status::unavailable("the clock of the server shows no time"));
+        };
+        // The connection may be older than the certificate's end.
+        if now > peer.not_after {
+            return Err(permission_denied(method, Some(Reason::AgentExpired)));
+        }
+        if row.contains(&Admin) || row.contains(&Downstream) {
+            let rights = self.0.registry.entries_of_id(&peer.id);
+            let admin = self.0.admin_ids.contains(&peer.id) || rights.iter().any(|entry| entry.admin);
+            let downstream = rights.iter().any(|entry| entry.downstream);
+            if (row.contains(&Admin) && admin) || (row.contains(&Downstream) && downstream) {
+                let requester = Requester::admin(peer.id.clone());
+                return Ok(Caller {
+                    requester,
+                    agent: None,
+                });
+            }
+        }
+        if !row.contains(&Agent) {
+            return Err(permission_denied(method, None));
+        }
+        let standing = self.0.registry.standing(&peer.id, &peer.serial_hex, now).await;
+        let reason = match standing {
+            AgentStanding::Active => {
+                let agent = self.0.registry.agent(&peer.id);
+                let agent = agent.ok_or_else(|| permission_denied(method, Some(Reason::AgentNotAttested)))?;
+                let requester = Requester::agent(peer.id.clone(), agent.attestation_type.clone());
+                return Ok(Caller {
+                    requester,
+                    agent: Some(agent),
+                });
+            }
+            AgentStanding::Expired => Reason::AgentExpired,
+            AgentStanding::NotAttested => Reason::AgentNotAttested,
+            AgentStanding::NotActive => Reason::AgentNotActive,
+            AgentStanding::Banned => Reason::AgentBanned,
+        };
+        tracing::info!(agent = %peer.id, method, ?standing, "an agent was refused");
+        Err(permission_denied(method, Some(reason)))
+    }
+}
+
+/// Puts the table in front of every service.
+#[derive(Clone)]
+pub(crate) struct AuthLayer(pub(crate) Authorizer);
+
+impl<S> tower::Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
+    fn layer(&self, inner: S) -> AuthService<S> {
+        AuthService {
+            inner,
+            authorizer: self.0.clone(),
+        }
+    }
+}
+
+/// See [`AuthLayer`].
+#[derive(Clone)]
+pub(crate) struct AuthService<S> {
+    inner: S,
+    authorizer: Authorizer,
+}
+
+impl<S> tower::Service<http::Request<Body>> for AuthService<S>
+where
+    S: tower::Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let authorizer = self.authorizer.clone();
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        Box::pin(async move {
+            // Only what was judged is counted by name: anything else is the peer's text.
+            match authorizer.judge(request.uri(), request.extensions()).await {
+                Ok(caller) => {
+                    metrics::counter!("landfast_server_rpc_total", "method" => request.uri().path().to_owned()).increment(1);
+                    request.extensions_mut().insert(caller);
+                    inner.call(request).await
+                }
+                Err(status) => {
+                    metrics::counter!("landfast_server_rpc_refused_total").increment(1);
+                    Ok(status.into_http())
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,336 @@
+//! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
+
+mod raw;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use landfast_daemon::config::{ConfigError, HumanDuration};
+use landfast_daemon::log::{LogFormat, LogLevel};
+use landfast_identity::{Certificate, SpiffeId, TrustDomain, parse_chain_pem};
+
+use crate::issuance::Ttls;
+use raw::{RawConfig, RawX509Pop};
+
+/// Everything a server is told.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The trust domain it signs for.
+    pub trust_domain: TrustDomain,
+    /// Where keys and database are; `None`, which no file can say, keeps all in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Where agents and remote operators connect. Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// The socket of local operators.
+    pub admin_socket: PathBuf,
+    /// This group may use it as well, when given.
+    pub admin_socket_group: Option<String>,
+    /// These identities administer over mTLS.
+    pub admin_ids: Vec<SpiffeId>,
+    /// Metrics and health over HTTP, when given.
+    pub http_listen: Option<SocketAddr>,
+    /// The `iss` of JWT-SVIDs, when given.
+    pub jwt_issuer: Option<String>,
+    /// How long things live.
+    pub ttls: Ttls,
+    /// For how long records are kept after what they record has expired.
+    pub records_keep: Duration,
+    /// Whether nodes may attest by join token.
+    pub join_token: bool,
+    /// Whose device certificates attest a node, when that is on.
+    pub x509pop: Option<X509PopConfig>,
+    /// What clients may take.
+    pub limits: ServerLimits,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Text or JSON.
+    pub log_format: LogFormat,
+}
+
+/// See `attestation.x509pop`.
+#[derive(Clone, Debug)]
+pub struct X509PopConfig {
+    /// Authorities of the devices' certificates.
+    pub roots: Vec<Certificate>,
+    /// Certificates between device and authority.
+    pub max_intermediates: usize,
+}
+
+/// See `limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// TLS connections at a time.
+    pub connections: usize,
+    /// Attestations a second from one address.
+    pub attestations: u32,
+    /// Signatures a second from one address.
+    pub signatures: u32,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            attestations: 10,
+            signatures: 500,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or a key or value is wrong; the error names file, place, key and what was expected.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = landfast_daemon::config::load(path)?;
+        Checker { file: path }.check(raw)
+    }
+
+    /// A server that keeps everything in memory, listens on a free port of the loopback and signs for a day at most: for `landfast dev`
+    /// and tests. Its admin socket is where the caller says.
+    pub fn in_memory(trust_domain: TrustDomain, admin_socket: PathBuf) -> Self {
+        let day = Duration::from_secs(86_400);
+        Self {
+            trust_domain,
+            data_dir: None,
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            admin_socket,
+            admin_socket_group: None,
+            admin_ids: Vec::new(),
+            http_listen: None,
+            jwt_issuer: None,
+            ttls: Ttls {
+                ca: day,
+                agent: day,
+                ..Ttls::default()
+            },
+            records_keep: day,
+            join_token: true,
+            x509pop: None,
+            limits: ServerLimits::default(),
+            log_level: LogLevel::Warn,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+struct Checker<'a> {
+    file: &'a Path,
+}
+
+impl Checker<'_> {
+    fn check(&self, raw: RawConfig) -> Result<ServerConfig, ConfigError> {
+        let trust_domain = TrustDomain::parse(&raw.trust_domain).map_err(|_cause| {
+            self.invalid(
+                "trust_domain",
+                &raw.trust_domain,
+                "a trust domain name such as plant.example",
+            )
+        })?;
+        let address = |key: &str, text: &String| {
+            text.parse::<SocketAddr>().map_err(|_cause| {
+                self.invalid(
+                    key,
+                    text,
+                    "an IP address and a port, such as \"0.0.0.0:8081\" or \"[::]:8081\"",
+                )
+            })
+        };
+        let listen = raw.listen.unwrap_or_else(|| vec![LISTEN.to_owned()]);
+        if listen.is_empty() || listen.len() > MAX_LISTEN {
+            return Err(self.invalid(
+                "listen",
+                &format!("{listen:?}"),
+                &format!("1 to {MAX_LISTEN} addresses"),
+            ));
+        }
+        let listen = listen
+            .iter()
+            .map(|text| address("listen", text))
+            .collect::<Result<_, _>>()?;
+        let http_listen = raw
+            .http_listen
+            .as_ref()
+            .map(|text| address("http_listen", text))
+            .transpose()?;
+        let admin_ids = raw.admin_ids.iter().map(|text| {
+            let id = SpiffeId::parse(text)
+                .ok()
+                .filter(|id| id.trust_domain() == &trust_domain && !id.path().is_empty());
+            id.ok_or_else(|| {
+                self.invalid(
+                    "admin_ids",
+                    text,
+                    &format!("SPIFFE IDs of {trust_domain} with a path"),
+                )
+            })
+        });
+        let admin_ids = admin_ids.collect::<Result<_, _>>()?;
+        if raw
+            .jwt_issuer
+            .as_ref()
+            .is_some_and(|issuer| issuer.is_empty() || issuer.len() > 2048)
+        {
+            return Err(self.invalid(
+                "jwt_issuer",
+                raw.jwt_issuer.as_deref().unwrap_or(""),
+                "a URL such as \"https://oidc.plant.example\"",
+            ));
+        }
+        let defaults = ServerLimits::default();
+        let limit = |key: &str, value: Option<u32>, default: u32| match value {
+            Some(0) => Err(self.invalid(key, "0", "a number of at least 1")),
+            value => Ok(value.unwrap_or(default)),
+        };
+        let limits = ServerLimits {
+            connections: match raw.limits.connections {
+                None => defaults.connections,
+                Some(count @ 1..=65_536) => count,
+                Some(other) => {
+                    return Err(self.invalid("limits.connections", &other.to_string(), "1 to 65536"));
+                }
+            },
+            attestations: limit(
+                "limits.attestations_per_second",
+                raw.limits.attestations_per_second,
+                defaults.attestations,
+            )?,
+            signatures: limit(
+                "limits.signatures_per_second",
+                raw.limits.signatures_per_second,
+                defaults.signatures,
+            )?,
+        };
+        let x509pop = raw
+            .attestation
+            .x509pop
+            .as_ref()
+            .map(|pop| self.x509pop(pop))
+            .transpose()?;
+        let join_token = raw.attestation.join_token.is_none_or(|token| token.enabled);
+        if !join_token && x509pop.is_none() {
+            return Err(self.invalid(
+                "attestation.join_token.enabled",
+                "false",
+                "true, or an [attestation.x509pop]: otherwise no node can join",
+            ));
+        }
+        Ok(ServerConfig {
+            data_dir: Some(self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?),
+            listen,
+            admin_socket: self.absolute(
+                "admin_socket",
+                raw.admin_socket.unwrap_or_else(|| ADMIN_SOCKET.into()),
+            )?,
+            admin_socket_group: raw.admin_socket_group,
+            admin_ids,
+            http_listen,
+            jwt_issuer: raw.jwt_issuer,
+            ttls: self.ttls(&raw.ttl)?,
+            records_keep: self.duration("records.keep", raw.records.keep, RECORDS_KEEP, DAY)?,
+            join_token,
+            x509pop,
+            limits,
+            log_level: raw.log.level,
+            log_format: raw.log.format,
+            trust_domain,
+        })
+    }
+
+    fn ttls(&self, raw: &raw::RawTtl) -> Result<Ttls, ConfigError> {
+        let default = Ttls::default();
+        let second = Duration::from_secs(1);
+        let ttls = Ttls {
+            ca: self.duration("ttl.ca", raw.ca, default.ca, Duration::from_secs(60))?,
+            agent: self.duration("ttl.agent", raw.agent, default.agent, second)?,
+            x509: self.duration("ttl.x509", raw.x509, default.x509, second)?,
+            jwt: self.duration("ttl.jwt", raw.jwt, default.jwt, second)?,
+            backdate: self.duration("ttl.backdate", raw.backdate, default.backdate, Duration::ZERO)?,
+        };
+        for (key, ttl) in [
+            ("ttl.agent", ttls.agent),
+            ("ttl.x509", ttls.x509),
+            ("ttl.jwt", ttls.jwt),
+        ] {
+            if ttl >= ttls.ca {
+                return Err(self.invalid(
+                    key,
+                    &format!("{} s", ttl.as_secs()),
+                    &format!("less than ttl.ca, which is {} s", ttls.ca.as_secs()),
+                ));
+            }
+        }
+        if ttls.backdate > Duration::from_secs(3600) {
+            return Err(self.invalid(
+                "ttl.backdate",
+                &format!("{} s", ttls.backdate.as_secs()),
+                "at most 1h",
+            ));
+        }
+        Ok(ttls)
+    }
+
+    fn x509pop(&self, raw: &RawX509Pop) -> Result<X509PopConfig, ConfigError> {
+        let key = "attestation.x509pop.ca_bundle";
+        let shown = raw.ca_bundle.display().to_string();
+        let text = std::fs::read_to_string(&raw.ca_bundle)
+            .map_err(|error| self.invalid(key, &shown, &format!("a readable file: {error}")))?;
+        let roots = parse_chain_pem(&text)
+            .map_err(|error| self.invalid(key, &shown, &format!("certificates in PEM: {error}")))?;
+        if roots.is_empty() || roots.len() > MAX_ROOTS {
+            return Err(self.invalid(key, &shown, &format!("1 to {MAX_ROOTS} certificates in PEM")));
+        }
+        let max_intermediates = raw.max_intermediates.unwrap_or(4);
+        if max_intermediates > 4 {
+            return Err(self.invalid(
+                "attestation.x509pop.max_intermediates",
+                &max_intermediates.to_string(),
+                "0 to 4",
+            ));
+        }
+        Ok(X509PopConfig {
+            roots,
+            max_intermediates,
+        })
+    }
+
+    fn duration(
+        &self,
+        key: &str,
+        given: Option<HumanDuration>,
+        default: Duration,
+        least: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let value = given.map_or(default, |given| given.duration());
+        if value < least || value > MOST {
+            let expected = format!("{} s to {} s", least.as_secs(), MOST.as_secs());
+            return Err(self.invalid(key, &format!("{} s", value.as_secs()), &expected));
+        }
+        Ok(value)
+    }
+
+    fn absolute(&self, key: &str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(self.invalid(key, &path.display().to_string(), "an absolute path"))
+        }
+    }
+
+    fn invalid(&self, key: &str, value: &str, expected: &str) -> ConfigError {
+        ConfigError::invalid(self.file, key, value, expected)
+    }
+}
+
+const LISTEN: &str = "0.0.0.0:8081";
+const DATA_DIR: &str = "/var/lib/landfast-server";
+const ADMIN_SOCKET: &str = "/run/landfast/server/admin.sock";
+const MAX_LISTEN: usize = 16;
+/// Each is tried for each attestation.
+const MAX_ROOTS: usize = 16;
+const DAY: Duration = Duration::from_secs(86_400);
+const RECORDS_KEEP: Duration = Duration::from_secs(30 * 86_400);
+/// Ten years.
+const MOST: Duration = Duration::from_secs(3650 * 86_400);

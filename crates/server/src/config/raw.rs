@@ -1,0 +1,75 @@
+//! The configuration file as written: names and shapes only. What the values mean is checked in `config.rs`.
+
+use std::path::PathBuf;
+
+use landfast_daemon::config::HumanDuration;
+use landfast_daemon::log::LogConfig;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) trust_domain: String,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) listen: Option<Vec<String>>,
+    pub(super) admin_socket: Option<PathBuf>,
+    pub(super) admin_socket_group: Option<String>,
+    #[serde(default)]
+    pub(super) admin_ids: Vec<String>,
+    pub(super) http_listen: Option<String>,
+    pub(super) jwt_issuer: Option<String>,
+    #[serde(default)]
+    pub(super) ttl: RawTtl,
+    #[serde(default)]
+    pub(super) attestation: RawAttestation,
+    #[serde(default)]
+    pub(super) records: RawRecords,
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+    #[serde(default)]
+    pub(super) log: LogConfig,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTtl {
+    pub(super) ca: Option<HumanDuration>,
+    pub(super) agent: Option<HumanDuration>,
+    pub(super) x509: Option<HumanDuration>,
+    pub(super) jwt: Option<HumanDuration>,
+    pub(super) backdate: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAttestation {
+    pub(super) join_token: Option<RawJoinToken>,
+    pub(super) x509pop: Option<RawX509Pop>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawJoinToken {
+    pub(super) enabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawX509Pop {
+    pub(super) ca_bundle: PathBuf,
+    pub(super) max_intermediates: Option<usize>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRecords {
+    pub(super) keep: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) connections: Option<usize>,
+    pub(super) attestations_per_second: Option<u32>,
+    pub(super) signatures_per_second: Option<u32>,
+}

@@ -1,0 +1,398 @@
+//! A whole server: core, API, listeners, and the upkeep of its own SVID. Invariant: it listens only when it can serve.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_daemon::{Health, Metrics, TaskHandle, error_chain};
+use landfast_identity::{Bundle, BundleSet, PrivateKey, X509Svid};
+use landfast_lifecycle::{Action, RenewalPlan, SharedClock, SystemClock};
+use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
+use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
+use landfast_proto::spire::api::server::entry::v1::entry_server::EntryServer;
+use landfast_proto::spire::api::server::svid::v1::svid_server::SvidServer;
+use landfast_tls::{BundleStore, ClientAuth, IdentityStore, server_config};
+use landfast_uds::{SocketMode, UdsListener};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tonic::transport::server::Router;
+
+use crate::api::limit::RateLimit;
+use crate::api::{Api, Shared};
+use crate::attestation::Attestors;
+use crate::attestation::x509pop::X509Pop;
+use crate::authority::Authorities;
+use crate::authz::{AuthLayer, Authorizer};
+use crate::config::ServerConfig;
+use crate::core::{Core, CoreError, CoreParams};
+use crate::endpoints::{TlsFront, listen_admin};
+use crate::issuance::{IssueError, Issuer};
+
+/// What a server gets from its process.
+#[derive(Clone, Debug)]
+pub struct ServerParts {
+    /// The time.
+    pub clock: SharedClock,
+    /// Where metrics go; needed when `http_listen` is given.
+    pub metrics: Option<Metrics>,
+}
+
+impl Default for ServerParts {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            metrics: None,
+        }
+    }
+}
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+/// A running server. It runs until its task tree stops, whether or not this is kept.
+#[derive(Debug)]
+pub struct ServerHandle {
+    addresses: Vec<SocketAddr>,
+    http_address: Option<SocketAddr>,
+    admin_socket: PathBuf,
+    authorities: Arc<Authorities>,
+}
+
+impl ServerHandle {
+    /// Where agents connect, with real ports.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where metrics are.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// Where local operators connect.
+    pub fn admin_socket(&self) -> &Path {
+        &self.admin_socket
+    }
+
+    /// What verifies this server, as of now.
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.authorities.bundle()
+    }
+}
+
+impl Server {
+    /// Opens the data directory and listens. When this returns, the server answers.
+    ///
+    /// # Errors
+    /// [`ServerError`] says what is in the way; nothing was begun anew.
+    pub async fn start(
+        config: ServerConfig,
+        parts: ServerParts,
+        tasks: &TaskHandle,
+    ) -> Result<ServerHandle, ServerError> {
+        let core = Core::open(CoreParams {
+            trust_domain: config.trust_domain.clone(),
+            data_dir: config.data_dir.clone(),
+            ttls: config.ttls.clone(),
+            records_keep: config.records_keep,
+            clock: Arc::clone(&parts.clock),
+            jwt_issuer: config.jwt_issuer.clone(),
+        })
+        .await?;
+        let own = OwnSvid::issue(Arc::clone(&core.issuer), Arc::clone(&parts.clock)).await?;
+        let bundles = BundleStore::new(BundleSet::from_iter([(*core.authorities.bundle()).clone()]));
+        let tls = server_config(
+            own.store.clone(),
+            ClientAuth::Optional,
+            bundles.clone(),
+            Arc::clone(&parts.clock),
+        )?;
+        let front = TlsFront {
+            tls,
+            bundles: bundles.clone(),
+            clock: Arc::clone(&parts.clock),
+            permits: Arc::new(Semaphore::new(config.limits.connections)),
+            handshake_timeout: HANDSHAKE,
+        };
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        let mut addresses = Vec::with_capacity(config.listen.len());
+        for wanted in &config.listen {
+            let bound = TcpListener::bind(wanted).await;
+            let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+            let (address, listener) = bound.map_err(|source| ServerError::Listen {
+                address: *wanted,
+                source,
+            })?;
+            addresses.push(address);
+            listeners.push(listener);
+        }
+        let mode = match config.admin_socket_group {
+            None => SocketMode {
+                mode: 0o600,
+                group: None,
+            },
+            Some(_) => SocketMode {
+                mode: 0o660,
+                group: config.admin_socket_group.clone(),
+            },
+        };
+        let admin = UdsListener::bind(&config.admin_socket, mode)?;
+        let http = match config.http_listen {
+            None => None,
+            Some(wanted) => {
+                let bound = TcpListener::bind(wanted).await;
+                let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+                Some(bound.map_err(|source| ServerError::Listen {
+                    address: wanted,
+                    source,
+                })?)
+            }
+        };
+
+        let api = api(&config, &core, &parts);
+        let authorizer = Authorizer::new(
+            Arc::clone(&core.registry),
+            config.admin_ids,
+            Arc::clone(&parts.clock),
+        );
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter
+            .set_service_status("", tonic_health::ServingStatus::Serving)
+            .await;
+        for listener in listeners {
+            let router = router(&api, &authorizer, health.clone());
+            let connections = front.clone().listen(listener, tasks);
+            let stop = tasks.cancelled();
+            tasks.spawn("serve-tls", async move {
+                router.serve_with_incoming_shutdown(connections, stop).await
+            });
+        }
+        let router = router(&api, &authorizer, health);
+        let (connections, stop) = (listen_admin(admin, tasks), tasks.cancelled());
+        tasks.spawn("serve-admin", async move {
+            router.serve_with_incoming_shutdown(connections, stop).await
+        });
+
+        let http_address = http.as_ref().map(|(address, _)| *address);
+        if let (Some((_, listener)), Some(metrics)) = (http, parts.metrics) {
+            let (ready, health) = watch::channel(Health {
+                ready: true,
+                reason: String::new(),
+            });
+            let stop = tasks.cancelled();
+            tasks.spawn("http", async move {
+                let served = landfast_daemon::serve_http(listener, metrics, health, stop).await;
+                drop(ready);
+                served
+            });
+        }
+        keep(&core, own, bundles, tasks);
+        for address in &addresses {
+            tracing::info!(%address, trust_domain = %config.trust_domain, "listening");
+        }
+        Ok(ServerHandle {
+            addresses,
+            http_address,
+            admin_socket: config.admin_socket,
+            authorities: core.authorities,
+        })
+    }
+}
+
+fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
+    let x509pop = config.x509pop.as_ref().map(|pop| X509Pop {
+        roots: pop.roots.clone(),
+        max_intermediates: pop.max_intermediates,
+    });
+    Api(Arc::new(Shared {
+        trust_domain: config.trust_domain.clone(),
+        registry: Arc::clone(&core.registry),
+        authorities: Arc::clone(&core.authorities),
+        issuer: Arc::clone(&core.issuer),
+        attestors: Attestors {
+            join_token: config.join_token,
+            x509pop,
+        },
+        clock: Arc::clone(&parts.clock),
+        attest_limit: RateLimit::new(config.limits.attestations, "attestations"),
+        sign_limit: RateLimit::new(config.limits.signatures, "signatures"),
+    }))
+}
+
+type Stack = tower::layer::util::Stack<AuthLayer, tower::layer::util::Identity>;
+
+/// The same services for every listener; the table in front tells them apart.
+fn router<H>(api: &Api, authorizer: &Authorizer, health: H) -> Router<Stack>
+where
+    H: tower::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    H::Future: Send,
+{
+    tonic::transport::Server::builder()
+        .layer(AuthLayer(authorizer.clone()))
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_max_header_list_size(16 * 1024)
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .timeout(Duration::from_secs(120))
+        .add_service(AgentServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(BundleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(EntryServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(health)
+}
+
+/// The tasks that have no end: maintenance, the own SVID, the bundle that clients are verified with.
+fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, tasks: &TaskHandle) {
+    let stop = tasks.token();
+    let maintenance = core.maintenance();
+    tasks.spawn("maintenance", async move {
+        stop.run_until_cancelled(maintenance).await.unwrap_or_default()
+    });
+    let stop = tasks.token();
+    tasks.spawn("own-svid", async move {
+        stop.run_until_cancelled(own.keep()).await.unwrap_or_default()
+    });
+    let (stop, mut updates) = (tasks.token(), core.authorities.bundle_updates());
+    tasks.spawn("bundle", async move {
+        let follow = async {
+            while updates.changed().await.is_ok() {
+                let bundle = (**updates.borrow_and_update()).clone();
+                metrics::gauge!("landfast_server_bundle_sequence")
+                    .set(f64::from(u32::try_from(bundle.sequence()).unwrap_or(u32::MAX)));
+                bundles.store(BundleSet::from_iter([bundle]));
+            }
+            // The authorities live as long as the API: wait for the end.
+            std::future::pending::<()>().await;
+        };
+        stop.run_until_cancelled(follow).await.unwrap_or_default();
+    });
+}
+
+/// The server's own SVID, with its key in memory only.
+struct OwnSvid {
+    issuer: Arc<Issuer>,
+    clock: SharedClock,
+    store: IdentityStore,
+}
+
+impl OwnSvid {
+    async fn issue(issuer: Arc<Issuer>, clock: SharedClock) -> Result<Self, ServerError> {
+        let own = Self {
+            issuer,
+            clock,
+            store: IdentityStore::new(),
+        };
+        own.renew().await?;
+        Ok(own)
+    }
+
+    async fn renew(&self) -> Result<(), ServerError> {
+        let key = PrivateKey::generate().map_err(|source| ServerError::OwnKey { source })?;
+        let issued = self.issuer.server_svid(&key.public_key()).await?;
+        let svid = X509Svid::new(issued.chain, key).map_err(|source| ServerError::OwnSvid { source })?;
+        self.store.set(Arc::new(svid));
+        Ok(())
+    }
+
+    /// Renews at half its life, and keeps the valid one when that fails.
+    async fn keep(self) {
+        let mut hold_back = false;
+        loop {
+            tokio::time::sleep(Duration::from_secs(if hold_back { 10 } else { 1 })).await;
+            let Some(svid) = self.store.current() else {
+                continue;
+            };
+            let serial = svid.serial_hex();
+            let plan = RenewalPlan::new(svid.not_before(), svid.not_after(), serial.as_bytes());
+            if matches!(
+                plan.decide(self.clock.now(), Duration::ZERO),
+                Action::Retain { .. }
+            ) {
+                hold_back = false;
+                continue;
+            }
+            match self.renew().await {
+                Ok(()) => {
+                    hold_back = false;
+                    tracing::info!("renewed the server's own SVID");
+                }
+                Err(error) => {
+                    hold_back = true;
+                    let error = error_chain(&error);
+                    tracing::error!(error, valid_until = %svid.not_after(), "cannot renew the server's own SVID; trying again in 10 s");
+                }
+            }
+        }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// Datastore, keys or authorities.
+    #[error("the server cannot be opened")]
+    Core {
+        /// Why.
+        #[from]
+        source: CoreError,
+    },
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The admin socket.
+    #[error("cannot open the admin socket")]
+    AdminSocket {
+        /// Why.
+        #[from]
+        source: landfast_uds::UdsError,
+    },
+    /// The own SVID was not issued.
+    #[error("the server cannot issue its own SVID")]
+    OwnIssue {
+        /// Why.
+        #[from]
+        source: IssueError,
+    },
+    /// No key could be made.
+    #[error("the server cannot make a key")]
+    OwnKey {
+        /// Why.
+        source: landfast_identity::KeyError,
+    },
+    /// The own SVID is not one.
+    #[error("the server's own SVID cannot be used")]
+    OwnSvid {
+        /// Why.
+        source: landfast_identity::X509Error,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls {
+        /// Why.
+        #[from]
+        source: landfast_tls::TlsError,
+    },
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Requests of one connection at a time.
+const MAX_STREAMS: u32 = 128;
+/// A batch of 500 CSRs, or of many entries.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
