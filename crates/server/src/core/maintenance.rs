@@ -1,4 +1,4 @@
-//! What has to be done from time to time. Invariant: a failure is logged when it begins, and tried again; nothing here ends the server.
+//! What has to be done from time to time. Invariant: a failure is logged when it begins, and tried again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use landfast_identity::UnixTime;
 
 use super::Core;
 use super::disk::{Passed, Watermark, used_percent};
-use crate::datastore::{DatastoreError, Prune};
+use crate::authority::{Authorities, AuthorityError};
+use crate::datastore::{Datastore, DatastoreError, Prune};
 
 impl Core {
-    /// Rotates authorities, prunes, and watches the disk, until it is dropped.
+    /// Rotates authorities, prunes, and watches the disk, until it is dropped. It ends by itself only when the datastore has.
     pub fn maintenance(&self) -> impl Future<Output = ()> + Send + use<> {
         let work = Maintenance {
             authorities: Arc::clone(&self.authorities),
@@ -31,8 +32,8 @@ impl Core {
 }
 
 struct Maintenance {
-    authorities: Arc<crate::authority::Authorities>,
-    datastore: Arc<dyn crate::datastore::Datastore>,
+    authorities: Arc<Authorities>,
+    datastore: Arc<dyn Datastore>,
     params: super::CoreParams,
 }
 
@@ -50,7 +51,16 @@ impl Maintenance {
             let Some(now) = self.params.clock.now() else {
                 continue;
             };
-            rotation.heed(self.authorities.tick(now).await);
+            let rotated = self.authorities.tick(now).await;
+            if let Err(AuthorityError::Storage {
+                source: DatastoreError::Stopped,
+            }) = rotated
+            {
+                // Nothing can be issued any more; whoever runs us is to notice.
+                tracing::error!("the datastore has stopped");
+                return;
+            }
+            rotation.heed(rotated);
             if let Some(end) = self.authorities.active_x509_expires_at() {
                 metrics::gauge!("landfast_server_authority_expiry_seconds").set(end.since(now).as_secs_f64());
             }
@@ -87,11 +97,7 @@ impl Maintenance {
     }
 }
 
-async fn prune(
-    datastore: &dyn crate::datastore::Datastore,
-    keep: Duration,
-    now: UnixTime,
-) -> Result<usize, DatastoreError> {
+async fn prune(datastore: &dyn Datastore, keep: Duration, now: UnixTime) -> Result<usize, DatastoreError> {
     let day_ago = now.saturating_sub(DAY);
     let mut removed = 0;
     for what in [

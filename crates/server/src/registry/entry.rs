@@ -1,5 +1,6 @@
 //! Registration entries: who may have which identity. Invariant: an [`Entry`] was validated before it was stored.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use landfast_identity::{SelectorSet, SpiffeId, TrustDomain, UnixTime};
@@ -116,7 +117,7 @@ impl EntryDraft {
             selectors: self.selectors,
             x509_svid_ttl: self.x509_svid_ttl,
             jwt_svid_ttl: self.jwt_svid_ttl,
-            federates_with: self.federates_with,
+            federates_with: once_each(self.federates_with),
             admin: self.admin,
             downstream: self.downstream,
             expires_at: self.expires_at,
@@ -194,7 +195,7 @@ impl EntryPatch {
             selectors: self.selectors.unwrap_or(old.selectors),
             x509_svid_ttl: self.x509_svid_ttl.unwrap_or(old.x509_svid_ttl),
             jwt_svid_ttl: self.jwt_svid_ttl.unwrap_or(old.jwt_svid_ttl),
-            federates_with: self.federates_with.unwrap_or(old.federates_with),
+            federates_with: self.federates_with.map_or(old.federates_with, once_each),
             admin: self.admin.unwrap_or(old.admin),
             downstream: self.downstream.unwrap_or(old.downstream),
             expires_at: self.expires_at.unwrap_or(old.expires_at),
@@ -210,4 +211,11 @@ impl EntryPatch {
             created_at: old.created_at,
         }
     }
+}
+
+/// A trust domain that stands twice means what it means once; the order is kept.
+fn once_each(mut domains: Vec<TrustDomain>) -> Vec<TrustDomain> {
+    let mut seen = HashSet::new();
+    domains.retain(|domain| seen.insert(domain.clone()));
+    domains
 }

@@ -13,6 +13,9 @@ use crate::registry::{RegistryError, TokenError};
 impl From<rusqlite::Error> for DatastoreError {
     fn from(error: rusqlite::Error) -> Self {
         let code = error.sqlite_error_code();
+        let no_room = error
+            .sqlite_error()
+            .is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
         let conversion = matches!(
             error,
             rusqlite::Error::FromSqlConversionFailure(..)
@@ -21,6 +24,8 @@ impl From<rusqlite::Error> for DatastoreError {
         );
         match code {
             Some(ErrorCode::DiskFull) => Self::Full,
+            // The index of the write-ahead log does not fit.
+            Some(_) if no_room => Self::Full,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt {
                 source: Arc::new(error),
             },

@@ -42,6 +42,28 @@ async fn an_entry_federates_only_with_a_bundle_that_is_here() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_trust_domain_that_stands_twice_is_stored_once() {
+    let rig = Rig::new().await;
+    let entry = federated(&rig).await;
+    let patch = EntryPatch {
+        federates_with: Some(vec![b(), b()]),
+        ..EntryPatch::default()
+    };
+    assert_eq!(
+        rig.core
+            .registry
+            .update_entry(&entry.id, patch)
+            .await
+            .unwrap()
+            .federates_with,
+        [b()]
+    );
+    let mut twice = draft("/spire/agent/x", "/v");
+    twice.federates_with = vec![b(), b()];
+    assert_eq!(rig.entry(twice).await.federates_with, [b()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_a_bundle_does_to_entries_what_the_mode_says() {
     for mode in [DeleteMode::Restrict, DeleteMode::Delete, DeleteMode::Dissociate] {
         let rig = Rig::new().await;

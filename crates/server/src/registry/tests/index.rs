@@ -155,6 +155,27 @@ fn a_circle_of_entries_ends() {
     assert_eq!(index.authorized(&id("/spire/agent/t/a"), Some(START)).len(), 3);
 }
 
+/// No entry may have the server's ID; one that has it all the same, put there past the registry, opens nothing.
+#[test]
+fn what_hangs_under_the_server_is_never_granted() {
+    let entries = [
+        ("/spire/agent/t/a", "/spire/server"),
+        ("/spire/server", "/alias"),
+        ("/spire/server", "/other"),
+    ];
+    let entries = entries
+        .iter()
+        .zip(0u8..)
+        .map(|((parent, subject), n)| draft(parent, subject).into_entry(format!("e{n}"), START));
+    let snapshot = Snapshot {
+        entries: entries.collect(),
+        agents: vec![agent("/spire/agent/t/a", "0a", &[])],
+        ..Snapshot::default()
+    };
+    let index = Index::build(id("/spire/server"), snapshot);
+    assert_eq!(index.authorized(&id("/spire/agent/t/a"), Some(START)).len(), 1);
+}
+
 #[test]
 fn nobody_but_an_attested_agent_is_granted_anything() {
     let entry = draft("/spire/agent/t/a", "/w").into_entry("e".into(), START);
