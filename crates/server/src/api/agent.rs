@@ -208,6 +208,11 @@ impl Api {
         let data = params
             .data
             .ok_or_else(|| Status::invalid_argument("malformed param: missing attestation data"))?;
+        if data.r#type.is_empty() {
+            return Err(Status::invalid_argument(
+                "malformed param: missing attestation data type",
+            ));
+        }
         let csr = params.params.map(|params| params.csr).unwrap_or_default();
         let csr = csr_in(&csr)?;
         let evidence = Evidence {

@@ -73,6 +73,9 @@ impl X509Pop {
         challenge: &mut dyn Challenge,
     ) -> Result<Attested, Status> {
         let payload: Payload = json(evidence.payload)?;
+        if payload.certificates.is_empty() {
+            return Err(refused("no certificate to attest"));
+        }
         if payload.certificates.len() > self.max_intermediates + 1 {
             return Err(refused("too many certificates"));
         }
@@ -86,7 +89,7 @@ impl X509Pop {
             verify_external_chain(&der, roots, evidence.now, self.max_intermediates)
         };
         let leaf = verify(&chain, &self.roots)
-            .map_err(|error| refused(&format!("certificate verification failed: {error}")))?;
+            .map_err(|error| not_proved(&format!("certificate verification failed: {error}")))?;
         self.prove(&leaf, challenge).await?;
         let selectors = self.selectors(&leaf, &chain, evidence, verify)?;
         let name = hex(&leaf.fingerprint_sha1());
@@ -142,7 +145,7 @@ impl X509Pop {
         }
         let signed = [nonce.as_slice(), &theirs].concat();
         verify_signature(leaf.public_key(), scheme, &signed, &signature)
-            .map_err(|_bad| refused("the challenge response does not verify"))
+            .map_err(|_bad| not_proved("the challenge response does not verify"))
     }
 
     /// What the verified certificates say, in SPIRE's forms.
@@ -184,6 +187,11 @@ impl X509Pop {
             .filter_map(|value| Selector::new("x509pop", value).ok())
             .collect())
     }
+}
+
+/// What was shown is well-formed, but proves nothing.
+fn not_proved(what: &str) -> Status {
+    Status::permission_denied(format!("failed to attest: {what}"))
 }
 
 fn refused(what: &str) -> Status {
