@@ -17,11 +17,11 @@ pub(super) fn file(
     trust_domain: &TrustDomain,
     initialised: bool,
 ) -> Result<Connection, OpenError> {
-    let missing = || OpenError::Missing { path: path.into() };
     match std::fs::metadata(path) {
-        Ok(found) if found.len() == 0 && initialised => return Err(missing()),
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound && initialised => return Err(missing()),
+        Err(error) if error.kind() == ErrorKind::NotFound && initialised => {
+            return Err(OpenError::Missing { path: path.into() });
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => create(path)?,
         Err(error) => return Err(cannot(path, error)),
     }

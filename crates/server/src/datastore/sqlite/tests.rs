@@ -200,6 +200,32 @@ async fn a_refused_request_takes_no_other_with_it() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_a_change_that_was_taken_back() {
+    let db = SqliteDatastore::in_memory(&td()).unwrap();
+    let listener = Arc::new(Listener::default());
+    db.follow(listener.clone());
+    let record = agent("/spire/agent/x", "0a", &[]);
+    db.attest_agent(record.clone()).await.unwrap();
+    let mut alias = draft("/spire/agent/x", "/alias");
+    alias.selectors = crate::registry::alias_selector(&record.id).unwrap();
+    db.create_entry(alias, "alias".into(), "me".into(), START)
+        .await
+        .unwrap();
+    db.execute("CREATE TRIGGER broken BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'broken'); END")
+        .await;
+    assert!(
+        db.delete_agent(record.id.clone(), START).await.is_err(),
+        "the agent goes, its alias does not"
+    );
+    assert_eq!(listener.0.lock().unwrap().len(), 2);
+    let loaded = db.load().await.unwrap();
+    assert_eq!(
+        (loaded.agents.len(), loaded.entries.len(), loaded.revision),
+        (1, 1, 2)
+    );
+}
+
+#[tokio::test]
 async fn what_is_asked_for_is_done_and_told_also_when_the_caller_goes_away() {
     let db = SqliteDatastore::in_memory(&td()).unwrap();
     let listener = Arc::new(Listener::default());
