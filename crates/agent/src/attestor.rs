@@ -39,17 +39,23 @@ pub(crate) trait ProcFiles: Send + Sync {
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-impl ProcFiles for ProcDir {
+/// A pinned process. Its groups were read when it was pinned, and it counts as changed when they do.
+struct Pinned {
+    dir: ProcDir,
+    process: Arc<PinnedProcess>,
+}
+
+impl ProcFiles for Pinned {
     fn groups(&self) -> Result<Vec<u32>, BoxError> {
-        Ok(self.status()?.groups)
+        Ok(self.process.groups().to_vec())
     }
 
     fn program_path(&self) -> Result<PathBuf, BoxError> {
-        Ok(self.read_link("exe")?)
+        Ok(self.dir.read_link("exe")?)
     }
 
     fn open_program(&self) -> Result<File, BoxError> {
-        Ok(self.open_exe()?)
+        Ok(self.dir.open_exe()?)
     }
 }
 
@@ -102,7 +108,10 @@ impl Attestor for Attestors {
         let proc_dir = process
             .proc_dir()
             .map_err(|error| refused(landfast_daemon::error_chain(&error)))?;
-        let files = Box::new(proc_dir);
+        let files = Box::new(Pinned {
+            dir: proc_dir,
+            process: Arc::clone(process),
+        });
         let subject = Subject {
             pid: process.pid(),
             uid: process.uid(),

@@ -40,7 +40,7 @@ struct Subject {
     pid: i32,
     uid: u32,
     gid: u32,
-    start_time: u64,
+    groups: Vec<u32>,
     pidfd: OwnedFd,
     baseline: Baseline,
     change: watch::Sender<Option<Change>>,
@@ -66,7 +66,6 @@ impl PinnedProcess {
             }
         };
         let status = dir.status().map_err(exited)?;
-        let start_time = dir.start_time().map_err(exited)?;
         let exe = dir.exe_id().ok();
         // After the reads: what was read belongs to the process of the pidfd only if that is alive now.
         if !alive(&pidfd) {
@@ -92,7 +91,7 @@ impl PinnedProcess {
             pid,
             uid,
             gid,
-            start_time,
+            groups: status.groups,
             pidfd,
             baseline,
             change,
@@ -130,9 +129,9 @@ impl PinnedProcess {
         self.subject.gid
     }
 
-    /// Clock ticks from boot to its start.
-    pub fn start_time(&self) -> u64 {
-        self.subject.start_time
+    /// The supplementary groups it connected with.
+    pub fn groups(&self) -> &[u32] {
+        &self.subject.groups
     }
 
     /// Whether it runs still, asked of the kernel now.
@@ -218,7 +217,8 @@ impl Subject {
             Err(_) if !alive(&self.pidfd) => return Some(Change::Exited),
             Err(_) => return None,
         };
-        if (status.uid, status.gid) != (self.baseline.uid, self.baseline.gid) {
+        if (status.uid, status.gid) != (self.baseline.uid, self.baseline.gid) || status.groups != self.groups
+        {
             return Some(Change::UserChanged);
         }
         match (self.baseline.exe, dir.exe_id()) {
@@ -238,7 +238,8 @@ async fn monitor(subject: Arc<Subject>) {
         reason = "its successor is unsafe and this crate has none; what that demands holds: the subject owns one pidfd to its end"
     )]
     let exit = AsyncFd::with_interest(SharedFd(subject.clone()), tokio::io::Interest::READABLE);
-    let mut tick = tokio::time::interval(CHECK_EVERY);
+    // It has just been pinned.
+    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + CHECK_EVERY, CHECK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         match &exit {
@@ -298,7 +299,7 @@ impl ProcessTable {
             && known.is_alive()
             && known.change().is_none()
             && known.subject.baseline == fresh.subject.baseline
-            && (known.uid(), known.gid()) == (fresh.uid(), fresh.gid())
+            && (known.uid(), known.gid(), known.groups()) == (fresh.uid(), fresh.gid(), fresh.groups())
         {
             return known;
         }

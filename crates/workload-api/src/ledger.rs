@@ -50,8 +50,8 @@ impl Default for Count {
     }
 }
 
-/// A process: pid and start time.
-type Holder = (i32, u64);
+/// A process by its pid. Connections of a dead one end within a second, so two of one pid share a count for no longer.
+type Holder = i32;
 
 impl Ledger {
     pub(crate) fn new(limits: Limits, gauges: Arc<Gauges>) -> Arc<Self> {
@@ -69,7 +69,7 @@ impl Ledger {
 
     /// Charges a connection.
     pub(crate) fn connection(self: &Arc<Self>, process: &PinnedProcess) -> Result<ConnectionPermit, Limit> {
-        let (holder, uid) = ((process.pid(), process.start_time()), process.uid());
+        let (holder, uid) = (process.pid(), process.uid());
         let mut counts = self.lock();
         if counts.connections >= self.limits.connections_total {
             return Err(Limit::ConnectionsTotal);
