@@ -53,7 +53,7 @@ pub(crate) fn create(path: &Path, mode: &SocketMode) -> Result<(UnixListener, So
     let group = mode.group.as_deref().map(find_group).transpose()?;
     make_folder(folder)?;
     let folder = folder.canonicalize().map_err(UdsError::io("resolve", folder))?;
-    check_folders(&folder)?;
+    check_folders(&folder, own_uid())?;
     let path = folder.join(name);
     let temporary = folder.join(temporary_name(name));
     // The name under which it is bound must fit too.
@@ -65,8 +65,8 @@ pub(crate) fn create(path: &Path, mode: &SocketMode) -> Result<(UnixListener, So
             limit: LONGEST_PATH,
         });
     }
-    clear(&path)?;
-    clear(&temporary)?;
+    clear(&path, own_uid())?;
+    clear(&temporary, own_uid())?;
 
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
@@ -114,7 +114,7 @@ fn finish(
 }
 
 /// Removes a dead socket of ours; refuses anything else.
-fn clear(path: &Path) -> Result<(), UdsError> {
+pub(crate) fn clear(path: &Path, own: u32) -> Result<(), UdsError> {
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -133,7 +133,7 @@ fn clear(path: &Path) -> Result<(), UdsError> {
     if !kind.is_socket() {
         return occupied(if kind.is_dir() { "a folder" } else { "not a socket" });
     }
-    if metadata.uid() != own_uid() {
+    if metadata.uid() != own {
         return occupied("a socket of another user");
     }
     if answers(path)? {
@@ -174,16 +174,16 @@ fn make_folder(folder: &Path) -> Result<(), UdsError> {
 
 /// The folder itself must belong to us or root and be writable by the owner only. Those above it may also be sticky like
 /// `/tmp`: nobody can then exchange what is ours in them.
-fn check_folders(folder: &Path) -> Result<(), UdsError> {
+pub(crate) fn check_folders(folder: &Path, own: u32) -> Result<(), UdsError> {
     for (depth, ancestor) in folder.ancestors().enumerate() {
         let metadata = std::fs::symlink_metadata(ancestor).map_err(UdsError::io("look at", ancestor))?;
-        check_folder(ancestor, &metadata, depth == 0)?;
+        check_folder(ancestor, &metadata, depth == 0, own)?;
     }
     Ok(())
 }
 
-fn check_folder(path: &Path, metadata: &Metadata, innermost: bool) -> Result<(), UdsError> {
-    let (owner, own) = (metadata.uid(), own_uid());
+fn check_folder(path: &Path, metadata: &Metadata, innermost: bool, own: u32) -> Result<(), UdsError> {
+    let owner = metadata.uid();
     if owner != 0 && owner != own {
         return Err(UdsError::ForeignFolder {
             path: path.to_owned(),
