@@ -301,3 +301,6 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

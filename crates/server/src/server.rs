@@ -396,3 +396,6 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const MAX_STREAMS: u32 = 128;
 /// A batch of 500 CSRs, or of many entries.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+pub(crate) mod rig;

@@ -1,0 +1,223 @@
+//! The table against the descriptors, and every method as every class of caller, on real listeners.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use landfast_identity::SpiffeId;
+use landfast_proto::spire::api::server::agent::v1::{BanAgentRequest, agent_client::AgentClient};
+use prost::Message as _;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use super::*;
+use crate::server::rig::{Rig, td, wire};
+
+/// Every method of SPIRE's server services that we generate code for.
+fn described() -> BTreeSet<String> {
+    let set = prost_types::FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
+    let mut methods = BTreeSet::new();
+    for file in &set.file {
+        if !file.package().starts_with("spire.api.server.") {
+            continue;
+        }
+        for service in &file.service {
+            for method in &service.method {
+                methods.insert(format!(
+                    "/{}.{}/{}",
+                    file.package(),
+                    service.name(),
+                    method.name()
+                ));
+            }
+        }
+    }
+    methods
+}
+
+#[test]
+fn every_method_has_a_row_and_every_row_a_method() {
+    let described = described();
+    assert!(
+        described.len() >= 35,
+        "the descriptors are not read: {described:?}"
+    );
+    let rows: BTreeSet<String> = TABLE.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(rows.len(), TABLE.len(), "a method has two rows");
+    let missing: Vec<_> = described.difference(&rows).collect();
+    assert!(missing.is_empty(), "methods without a row: {missing:?}");
+    let foreign: Vec<_> = rows
+        .difference(&described)
+        .filter(|name| !name.starts_with("/grpc.health.v1.Health/"))
+        .collect();
+    assert!(foreign.is_empty(), "rows without a method: {foreign:?}");
+}
+
+/// Calls a method with an empty message.
+async fn call(channel: &Channel, path: &str) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client
+        .ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let path = PathAndQuery::try_from(path.to_owned()).unwrap();
+    let answered = client.unary(Request::new(()), path, codec);
+    // Health/Watch answers for ever: that it began to is enough.
+    match tokio::time::timeout(std::time::Duration::from_secs(1), answered).await {
+        Ok(outcome) => outcome.map(|_| ()),
+        Err(_elapsed) => Ok(()),
+    }
+}
+
+/// Whether the table let it through, whatever the handler then said.
+fn passed(outcome: &Result<(), Status>) -> bool {
+    match outcome {
+        Err(status) => {
+            !status.message().starts_with("authorization denied") && status.message() != "no such method"
+        }
+        Ok(()) => true,
+    }
+}
+
+#[tokio::test]
+async fn every_method_is_open_to_exactly_the_classes_of_its_row() {
+    let rig =
+        Rig::with(|config| config.admin_ids = vec![SpiffeId::from_parts(&td(), "/ops/by-config").unwrap()])
+            .await;
+    let node = rig.node().await;
+    let local = rig.admin().await;
+    rig.entry(&node.id, "/ops/by-entry", |entry| entry.admin = true)
+        .await;
+    rig.entry(&node.id, "/nested", |entry| entry.downstream = true)
+        .await;
+    rig.entry(&node.id, "/line4/collector", |_| {}).await;
+    let by_config = rig.tls(Some(rig.mint("/ops/by-config").await)).await.unwrap();
+    let by_entry = rig.tls(Some(rig.mint("/ops/by-entry").await)).await.unwrap();
+    let downstream = rig.tls(Some(rig.mint("/nested").await)).await.unwrap();
+    let workload = rig.tls(Some(rig.mint("/line4/collector").await)).await.unwrap();
+    let nobody = rig.tls(None).await.unwrap();
+
+    for (method, row) in TABLE {
+        let open_to = |class: Class| row.contains(&class) || row.contains(&Any);
+        // Health is not on TCP for anybody, whatever a row says.
+        let callers = [
+            ("local", &local, row.contains(&Local) || row.contains(&Any)),
+            ("nobody", &nobody, row.contains(&Any)),
+            ("agent", &node.channel, open_to(Agent)),
+            ("admin by configuration", &by_config, open_to(Admin)),
+            ("admin by entry", &by_entry, open_to(Admin)),
+            ("downstream", &downstream, open_to(Downstream)),
+            ("workload", &workload, row.contains(&Any)),
+        ];
+        for (who, channel, expected) in callers {
+            let outcome = call(channel, method).await;
+            assert_eq!(passed(&outcome), expected, "{who} calls {method}: {outcome:?}");
+            if !expected {
+                assert_eq!(
+                    outcome.unwrap_err().code(),
+                    Code::PermissionDenied,
+                    "{who} calls {method}"
+                );
+            }
+        }
+    }
+    rig.tear_down().await;
+}
+
+#[tokio::test]
+async fn a_banned_agent_is_no_agent_and_keeps_the_rights_of_nobody() {
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    let sync = "/spire.api.server.entry.v1.Entry/GetAuthorizedEntries";
+    assert!(passed(&call(&node.channel, sync).await), "the control");
+    let request = BanAgentRequest {
+        id: Some(wire(&node.id)),
+    };
+    AgentClient::new(rig.admin().await)
+        .ban_agent(request)
+        .await
+        .unwrap();
+    for (method, row) in TABLE {
+        let outcome = call(&node.channel, method).await;
+        assert_eq!(passed(&outcome), row.contains(&Any), "{method}: {outcome:?}");
+        if row.contains(&Agent) {
+            let status = outcome.unwrap_err();
+            assert_eq!(
+                crate::server::rig::reason(&status),
+                Some(Reason::AgentBanned),
+                "{method}"
+            );
+        }
+    }
+    rig.tear_down().await;
+}
+
+/// T-21.
+#[tokio::test]
+async fn a_path_that_is_not_in_the_table_to_the_letter_reaches_nothing() {
+    let rig = Rig::new().await;
+    let (nobody, local) = (rig.tls(None).await.unwrap(), rig.admin().await);
+    let get = "/spire.api.server.bundle.v1.Bundle/GetBundle";
+    for channel in [&nobody, &local] {
+        assert!(passed(&call(channel, get).await), "the control");
+        for path in [
+            "/spire.api.server.bundle.v1.Bundle/GetBundle?x=1",
+            "/spire.api.server.bundle.v1.Bundle/GetBundle?",
+            "//spire.api.server.bundle.v1.Bundle/GetBundle",
+            "/spire.api.server.bundle.v1.Bundle//GetBundle",
+            "/spire.api.server.bundle.v1.Bundle/GetBundle/",
+            "/spire.api.server.bundle.v1.bundle/GetBundle",
+            "/spire.api.server.bundle.v1.Bundle/getbundle",
+            "/spire.api.server.bundle.v1.Bundle/%47etBundle",
+            "/spire.api.server.agent.v1.Agent/ListAgents?x=1",
+            "/spire.api.server.debug.v1.Debug/GetInfo",
+            "/spire.api.server.logger.v1.Logger/GetLogger",
+            "/",
+        ] {
+            let status = call(channel, path).await.unwrap_err();
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::Unimplemented, "no such method"),
+                "{path}"
+            );
+        }
+    }
+    rig.tear_down().await;
+}
+
+#[tokio::test]
+async fn an_identity_of_another_trust_domain_does_not_get_in() {
+    let rig = Rig::new().await;
+    let other = Rig::with(|config| {
+        config.trust_domain = landfast_identity::TrustDomain::parse("other.test").unwrap()
+    })
+    .await;
+    let key = landfast_identity::PrivateKey::generate().unwrap();
+    let id = SpiffeId::parse("spiffe://other.test/ops/by-config").unwrap();
+    let csr = landfast_identity::build_csr(&key, Some(&id), &[]).unwrap().into();
+    let request = landfast_proto::spire::api::server::svid::v1::MintX509svidRequest { csr, ttl: 600 };
+    let mut operator =
+        landfast_proto::spire::api::server::svid::v1::svid_client::SvidClient::new(other.admin().await);
+    let minted = operator
+        .mint_x509svid(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .svid
+        .unwrap();
+    let foreign = Arc::new(crate::server::rig::svid_of(&minted, key));
+    let get = "/spire.api.server.bundle.v1.Bundle/GetBundle";
+    // In TLS 1.3 the client learns of the refusal with its first read.
+    let outcome = match rig.tls(Some(foreign)).await {
+        Ok(channel) => call(&channel, get).await,
+        Err(error) => Err(Status::unavailable(error.to_string())),
+    };
+    assert!(outcome.is_err(), "{outcome:?}");
+    assert!(
+        passed(&call(&rig.tls(None).await.unwrap(), get).await),
+        "the control"
+    );
+    other.tear_down().await;
+    rig.tear_down().await;
+}
