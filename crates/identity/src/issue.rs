@@ -52,6 +52,7 @@ pub fn self_signed_authority(
     params.subject_alt_names = vec![SanType::URI(ia5(&p.trust_domain.id_string())?)];
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
     let adapter = Adapter::new(signer)?;
     let built = params.self_signed(&adapter);
     adapter.finish(built)

@@ -334,3 +334,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 const RECORDS_KEEP: Duration = Duration::from_secs(30 * 86_400);
 /// Ten years.
 const MOST: Duration = Duration::from_secs(3650 * 86_400);
+
+#[cfg(test)]
+mod tests;

@@ -399,3 +399,5 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 pub(crate) mod rig;
+#[cfg(test)]
+mod tests;

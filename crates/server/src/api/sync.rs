@@ -175,3 +175,6 @@ fn look_up(
 }
 
 const MAX_PAGES_ASKED: usize = 4;
+
+#[cfg(test)]
+mod tests;

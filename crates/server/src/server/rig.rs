@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use landfast_daemon::TaskTree;
-use landfast_identity::{
-    BundleSet, Certificate, PrivateKey, Selector, SelectorSet, SpiffeId, TrustDomain, X509Svid, build_csr,
-};
+use landfast_identity::{BundleSet, Certificate, PrivateKey, SpiffeId, TrustDomain, X509Svid, build_csr};
 use landfast_lifecycle::SystemClock;
 use landfast_proto::spire::api::server::agent::v1::{
     self as agent, agent_client::AgentClient, attest_agent_request as ask, attest_agent_response as answer,
@@ -268,10 +266,6 @@ pub(crate) fn svid_of(svid: &types::X509svid, key: PrivateKey) -> X509Svid {
         .map(|der| Certificate::from_der(der).unwrap())
         .collect();
     X509Svid::new(chain, key).unwrap()
-}
-
-pub(crate) fn selectors(texts: &[&str]) -> SelectorSet {
-    texts.iter().map(|text| Selector::parse(text).unwrap()).collect()
 }
 
 /// The reason that goes with PermissionDenied, as SPIRE's agent reads it.

@@ -1,0 +1,117 @@
+//! What a file may say, and what is said about a wrong one.
+
+use super::*;
+
+fn load(text: &str) -> Result<ServerConfig, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("server.toml");
+    std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes()).unwrap();
+    ServerConfig::load(&path).map_err(|error| landfast_daemon::error_chain(&error))
+}
+
+const LEAST: &str = "trust_domain = \"plant.example\"\n";
+
+#[test]
+fn the_least_file_has_the_documented_defaults() {
+    let config = load(LEAST).unwrap();
+    let day = 86_400;
+    assert_eq!(config.ttls.ca, Duration::from_secs(30 * day));
+    assert_eq!(config.ttls.agent, Duration::from_secs(7 * day));
+    assert_eq!(config.ttls.x509, Duration::from_secs(3600));
+    assert_eq!(config.ttls.jwt, Duration::from_secs(300));
+    assert_eq!(config.ttls.backdate, Duration::from_secs(300));
+    assert_eq!(config.records_keep, Duration::from_secs(30 * day));
+    assert_eq!(config.listen, ["0.0.0.0:8081".parse().unwrap()]);
+    assert!(config.join_token && config.x509pop.is_none() && config.http_listen.is_none());
+    assert_eq!(
+        config.data_dir.as_deref(),
+        Some(Path::new("/var/lib/landfast-server"))
+    );
+}
+
+#[test]
+fn the_example_is_right_and_names_every_key() {
+    let example = include_str!("../../../../examples/server.toml");
+    load(example).unwrap();
+    let uncommented: String = example
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => key,
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    // All there is to say against it is that the device authority's file is not here: every key is known.
+    let error = load(&uncommented).unwrap_err();
+    assert!(
+        error.contains("attestation.x509pop.ca_bundle") && error.contains("a readable file"),
+        "{error}"
+    );
+    let raw = include_str!("raw.rs");
+    for key in raw
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub(super) "))
+        .filter_map(|rest| rest.split_once(':'))
+    {
+        let named = uncommented.contains(&format!("{} =", key.0)) || uncommented.contains(key.0);
+        assert!(named, "examples/server.toml does not mention {}", key.0);
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
+    for (line, parts) in [
+        (
+            "listen = [\"here\"]",
+            ["listen", "here", "an IP address and a port"],
+        ),
+        ("listen = []", ["listen", "[]", "1 to 16"]),
+        ("unknown_key = 1", ["unknown_key", "server.toml:2", "unknown"]),
+        ("data_dir = \"relative\"", ["data_dir", "relative", "absolute"]),
+        ("http_listen = \"9102\"", ["http_listen", "9102", "an IP address"]),
+        (
+            "admin_ids = [\"spiffe://other.example/a\"]",
+            ["admin_ids", "other.example", "plant.example"],
+        ),
+        ("[ttl]\nx509 = \"1x\"", ["x509", "1x", "duration"]),
+        (
+            "[ttl]\nx509 = \"40d\"",
+            ["ttl.x509", "3456000", "less than ttl.ca"],
+        ),
+        ("[ttl]\nbackdate = \"2h\"", ["ttl.backdate", "7200", "1h"]),
+        ("[ttl]\nca = \"1s\"", ["ttl.ca", "1 s", "60 s"]),
+        (
+            "[limits]\nconnections = 0",
+            ["limits.connections", "0", "1 to 65536"],
+        ),
+        (
+            "[limits]\nsignatures_per_second = 0",
+            ["limits.signatures_per_second", "0", "at least 1"],
+        ),
+        (
+            "[attestation.join_token]\nenabled = false",
+            ["attestation.join_token.enabled", "false", "no node can join"],
+        ),
+        ("[log]\nlevel = \"loud\"", ["level", "loud", "info"]),
+    ] {
+        let error = load(&format!("{LEAST}{line}\n")).unwrap_err();
+        for part in parts {
+            assert!(error.contains(part), "{line}: no '{part}' in: {error}");
+        }
+        assert!(error.contains("server.toml:"), "{line}: no place in: {error}");
+    }
+    assert!(
+        load("trust_domain = \"Plant\"")
+            .unwrap_err()
+            .contains("trust domain name")
+    );
+    assert!(load("").unwrap_err().contains("trust_domain"));
+    assert!(load("not toml").is_err());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = ServerConfig::load(Path::new("/nonexistent/server.toml")).unwrap_err();
+    assert!(landfast_daemon::error_chain(&error).contains("/nonexistent/server.toml"));
+}
