@@ -149,6 +149,7 @@ impl Agent {
             views: views.clone(),
             link: link_handle.clone(),
             tokens: tokens.clone(),
+            budget: crate::jwt::budget::Budget::default(),
             clock: Arc::clone(&clock),
             ready: is_ready,
         });

@@ -3,6 +3,8 @@
 //! Invariant: a token that is expired, or signed by a key that left the bundle or is tainted, is never handed out; a token
 //! that is still valid is handed out when no new one can be had.
 
+pub(crate) mod budget;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -121,7 +123,7 @@ impl JwtCache {
             Ok(_) => Err("the server sent a token of another ID, or one that has expired".into()),
             Err(refusal) => match cached.filter(|token| token.is_usable(id, bundle, time)) {
                 Some(token) => {
-                    tracing::warn!(spiffe_id = %id, %refusal, valid_until = %token.expires_at, "JWT-SVID not renewed; the present one is served");
+                    tracing::debug!(spiffe_id = %id, %refusal, valid_until = %token.expires_at, "JWT-SVID not renewed; the present one is served");
                     Ok(token)
                 }
                 None => Err(refusal),

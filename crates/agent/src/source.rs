@@ -14,6 +14,7 @@ use landfast_workload_api::{FetchedJwt, IdentitySource, SourceError, WorkloadVie
 use tokio::sync::watch;
 
 use crate::entry::Entry;
+use crate::jwt::budget::Budget;
 use crate::jwt::{JwtCache, Key, Refusal, Token};
 use crate::keeper::views::Views;
 use crate::link::failure::LinkError;
@@ -25,6 +26,7 @@ pub(crate) struct AgentSource {
     pub(crate) views: Views,
     pub(crate) link: LinkHandle,
     pub(crate) tokens: JwtCache,
+    pub(crate) budget: Budget,
     pub(crate) clock: SharedClock,
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -33,11 +35,21 @@ impl AgentSource {
     async fn token(
         &self,
         entry: Arc<Entry>,
+        selectors: &SelectorSet,
         audience: &[String],
         bundle: Option<&Bundle>,
     ) -> Result<FetchedJwt, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), audience);
-        let fetch = || fetch(self.link.clone(), Arc::clone(&entry), audience.to_vec());
+        let fetch = || {
+            let within = self.budget.take(selectors);
+            let fetch = fetch(self.link.clone(), Arc::clone(&entry), audience.to_vec());
+            async move {
+                match within {
+                    true => fetch.await,
+                    false => Err("the workload asks for too many new tokens".into()),
+                }
+            }
+        };
         let token = self
             .tokens
             .token(key, &entry.spiffe_id, bundle, || self.clock.now(), fetch)
@@ -85,7 +97,7 @@ impl IdentitySource for AgentSource {
         // Collected first: a stream over a borrowing closure is not `Send` in the compiler's eyes.
         let fetches: Vec<_> = entries
             .iter()
-            .map(|entry| self.token(Arc::clone(entry), audience, bundle))
+            .map(|entry| self.token(Arc::clone(entry), selectors, audience, bundle))
             .collect();
         let fetched: Vec<_> = futures_util::stream::iter(fetches)
             .buffered(PARALLEL)
@@ -96,7 +108,7 @@ impl IdentitySource for AgentSource {
             match fetched {
                 Ok(token) => tokens.push(token),
                 Err(refusal) => {
-                    tracing::warn!(spiffe_id = %entry.spiffe_id, %refusal, "no JWT-SVID could be had");
+                    tracing::debug!(spiffe_id = %entry.spiffe_id, %refusal, "no JWT-SVID could be had");
                     return Err(SourceError::Unavailable("no JWT-SVID can be had now".to_owned()));
                 }
             }

@@ -30,8 +30,8 @@ impl Failure {
 
     fn new(code: u8, message: impl Display, hint: impl Display) -> Self {
         Self {
-            message: message.to_string(),
-            hint: hint.to_string(),
+            message: output::clean_line(&message.to_string()),
+            hint: output::clean_line(&hint.to_string()),
             code,
         }
     }

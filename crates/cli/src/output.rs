@@ -86,13 +86,23 @@ fn trimmed(table: &Table) -> String {
 pub(crate) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| {
-            if c.is_control() && c != '\n' {
+            if (c.is_control() && c != '\n') || misleads(c) {
                 '\u{fffd}'
             } else {
                 c
             }
         })
         .collect()
+}
+
+/// As [`clean`], on one line: a text from elsewhere must not look like a line of ours.
+pub(crate) fn clean_line(text: &str) -> String {
+    clean(&text.replace('\n', " "))
+}
+
+/// Invisible, or turns the direction of what follows.
+fn misleads(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// RFC 3339 and the distance from now; `0` is shown as `none`.

@@ -157,6 +157,12 @@ impl PinnedProcess {
         self.subject.verify()
     }
 
+    /// Whether it was seen just now to be the process that connected. When that cannot be seen (no descriptor is left, say) the answer
+    /// is no: nothing secret goes to a caller that cannot be looked at.
+    pub fn is_unchanged(&self) -> bool {
+        self.change().is_none() && self.is_alive() && self.subject.remember(self.subject.look())
+    }
+
     /// Ends when the process has exited, executed or changed its user; at most about a second later.
     pub async fn changed(&self) -> Change {
         let mut changed = self.changed.clone();
@@ -207,29 +213,55 @@ impl Subject {
         found
     }
 
+    /// Whether the look was clear and found nothing; a change is remembered.
+    fn remember(&self, look: Look) -> bool {
+        if let Look::Changed(change) = look {
+            self.change
+                .send_if_modified(|known| known.replace(change) != Some(change));
+        }
+        look == Look::Same
+    }
+
     fn compare(&self) -> Option<Change> {
-        let Ok(dir) = self.proc_dir() else {
-            // Out of descriptors, say: nothing is known, the next look decides.
-            return (!alive(&self.pidfd)).then_some(Change::Exited);
+        match self.look() {
+            Look::Changed(change) => Some(change),
+            // The next look decides.
+            Look::Same | Look::Unknown => None,
+        }
+    }
+
+    fn look(&self) -> Look {
+        let exited_or_unknown = || match alive(&self.pidfd) {
+            true => Look::Unknown,
+            false => Look::Changed(Change::Exited),
         };
-        let status = match dir.status() {
-            Ok(status) => status,
-            Err(_) if !alive(&self.pidfd) => return Some(Change::Exited),
-            Err(_) => return None,
+        let Ok(dir) = self.proc_dir() else {
+            return exited_or_unknown();
+        };
+        let Ok(status) = dir.status() else {
+            return exited_or_unknown();
         };
         if (status.uid, status.gid) != (self.baseline.uid, self.baseline.gid) || status.groups != self.groups
         {
-            return Some(Change::UserChanged);
+            return Look::Changed(Change::UserChanged);
         }
         match (self.baseline.exe, dir.exe_id()) {
-            (Some(then), Ok(now)) if then != now => Some(Change::Executed),
+            (Some(then), Ok(now)) if then != now => Look::Changed(Change::Executed),
             // What we could look at before we cannot now: a set-user-ID program, one that forbids being looked at, or the
             // moment of an exec by a thread. Each is another program, or about to be one.
-            (Some(_), Err(_)) => Some(Change::Executed),
-            (None, Ok(_)) => Some(Change::Executed),
-            _ => None,
+            (Some(_), Err(_)) => Look::Changed(Change::Executed),
+            (None, Ok(_)) => Look::Changed(Change::Executed),
+            _ => Look::Same,
         }
     }
+}
+
+/// What one look at a process showed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Look {
+    Same,
+    Changed(Change),
+    Unknown,
 }
 
 async fn monitor(subject: Arc<Subject>) {

@@ -84,7 +84,8 @@ impl Connection {
         match tokio::time::timeout(self.limits().attestation, work).await {
             Ok(Ok(selectors)) => self.still_the_same().map(|()| selectors),
             Ok(Err(error)) => {
-                tracing::warn!(pid = self.process.pid(), uid = self.process.uid(), %error, "workload attestation failed");
+                self.ledger
+                    .complain("attestation-failed", &self.process, &error.to_string());
                 Err(failed())
             }
             Err(_elapsed) => {
@@ -100,9 +101,9 @@ impl Connection {
 
     /// Looks at the process now. To be called before anything is handed out.
     pub(crate) fn still_the_same(&self) -> Result<(), Status> {
-        match self.process.verify() {
-            None => Ok(()),
-            Some(_) => Err(changed()),
+        match self.process.is_unchanged() {
+            true => Ok(()),
+            false => Err(changed()),
         }
     }
 

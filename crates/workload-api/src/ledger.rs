@@ -121,6 +121,31 @@ impl Ledger {
         }
     }
 
+    /// Logs what went wrong for a caller, of each kind once in a while: a caller must not be able to fill the log.
+    pub(crate) fn complain(&self, kind: &'static str, process: &PinnedProcess, reason: &str) {
+        if self.may_log(kind) {
+            tracing::warn!(
+                kind,
+                pid = process.pid(),
+                uid = process.uid(),
+                reason,
+                "a caller of the Workload API was not served"
+            );
+        }
+    }
+
+    /// As [`Self::complain`], for a caller that is no process we know.
+    pub(crate) fn may_log(&self, kind: &'static str) -> bool {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = logged.get(kind).is_none_or(|last| now - *last >= LOG_EVERY);
+        if due {
+            logged.insert(kind, now);
+        }
+        metrics::counter!("landfast_workload_complaints_total", "kind" => kind).increment(1);
+        due
+    }
+
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -139,12 +139,14 @@ impl Server {
         let Some(process) = stream.peer().process().cloned() else {
             let peer = stream.peer();
             let reason = peer.unpinned().map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(
-                pid = peer.pid,
-                uid = peer.uid,
-                reason,
-                "a caller could not be bound to a process"
-            );
+            if self.ledger.may_log("unpinned") {
+                tracing::warn!(
+                    pid = peer.pid,
+                    uid = peer.uid,
+                    reason,
+                    "a caller could not be bound to a process"
+                );
+            }
             return self.turn_away(
                 stream,
                 Status::unavailable("workload attestation failed"),

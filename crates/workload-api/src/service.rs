@@ -87,7 +87,9 @@ impl SpiffeWorkloadApi for Service {
                 SourceError::NoIdentity => encode::no_identity(),
                 SourceError::InvalidArgument(reason) => Status::invalid_argument(reason),
                 SourceError::Unavailable(reason) => {
-                    tracing::warn!(reason, "cannot give a JWT-SVID");
+                    connection
+                        .ledger
+                        .complain("jwt-unavailable", &connection.process, &reason);
                     Status::unavailable("the JWT-SVID is not available now")
                 }
             })?;

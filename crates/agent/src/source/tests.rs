@@ -26,6 +26,7 @@ fn world(snapshot: Option<Snapshot>) -> World {
         views,
         link: LinkHandle::fixed(status.subscribe(), channel.subscribe()),
         tokens: JwtCache::default(),
+        budget: Budget::default(),
         clock: StoppedClock::at(NOON),
         ready: watch::channel(true).1,
     };
