@@ -3,8 +3,14 @@
 //! `bench --bin-dir DIR [--json FILE]` starts the three binaries found in DIR in a temporary directory, on loopback, with bounded
 //! loops. The bare handler is this program again, as a second process. `docs/benchmarks.md` says how to read the result.
 
-#![expect(clippy::print_stdout, reason = "a report for a person is what this program is for")]
-#![expect(clippy::disallowed_methods, reason = "measures real time with std's clock and writes throw-away files")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a report for a person is what this program is for"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "measures real time with std's clock and writes throw-away files"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> Result<(), BoxError> {
     let args: Vec<String> = std::env::args().collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [_, "bare", socket, answer] => runtime.block_on(bare::serve(Path::new(socket), &fs::read(answer)?)),
         [_, "--bin-dir", dir] => runtime.block_on(run(Path::new(dir), None)),
@@ -55,13 +64,26 @@ async fn run(bin: &Path, json: Option<&Path>) -> Result<(), BoxError> {
     fs::write(&answer, first.encode_to_vec())?;
 
     tokio::time::sleep(Duration::from_secs(12)).await; // two synchronisations, so that start-up is over
-    report.add("agent idle, 20 identities: PSS", "MB", pss(plant.agent.0.id())? / 1024.0);
-    report.add("agent idle, 20 identities: threads", "", threads(plant.agent.0.id())?);
+    report.add(
+        "agent idle, 20 identities: PSS",
+        "MB",
+        pss(plant.agent.0.id())? / 1024.0,
+    );
+    report.add(
+        "agent idle, 20 identities: threads",
+        "",
+        threads(plant.agent.0.id())?,
+    );
     report.add("server idle: PSS", "MB", pss(plant.server.0.id())? / 1024.0);
 
     let bare_socket = plant.dir.path().join("bare.sock");
     let bare = Daemon(
-        Command::new(std::env::current_exe()?).arg("bare").arg(&bare_socket).arg(&answer).stdin(Stdio::null()).spawn()?,
+        Command::new(std::env::current_exe()?)
+            .arg("bare")
+            .arg(&bare_socket)
+            .arg(&answer)
+            .stdin(Stdio::null())
+            .spawn()?,
     );
     wait_for("the bare handler", || bare_socket.exists()).await?;
 
@@ -73,7 +95,10 @@ async fn run(bin: &Path, json: Option<&Path>) -> Result<(), BoxError> {
             samples[which][1].extend(warm(socket, WARM / ROUNDS).await?);
         }
     }
-    for (kind, label) in ["fresh connection + FetchX509SVID", "warm FetchX509SVID"].into_iter().enumerate() {
+    for (kind, label) in ["fresh connection + FetchX509SVID", "warm FetchX509SVID"]
+        .into_iter()
+        .enumerate()
+    {
         for (q, name) in [(0.50, "p50"), (0.99, "p99")] {
             let raw = quantile(&mut samples[0][kind], q);
             let ours = quantile(&mut samples[1][kind], q);
@@ -84,7 +109,13 @@ async fn run(bin: &Path, json: Option<&Path>) -> Result<(), BoxError> {
     }
     drop(bare);
 
-    let Plant { dir, server, agent, socket, agent_config } = plant;
+    let Plant {
+        dir,
+        server,
+        agent,
+        socket,
+        agent_config,
+    } = plant;
     drop(agent);
     let mut starts = Vec::with_capacity(COLD_STARTS);
     for _ in 0..COLD_STARTS {
@@ -94,8 +125,16 @@ async fn run(bin: &Path, json: Option<&Path>) -> Result<(), BoxError> {
         starts.push(begin.elapsed().as_secs_f64() * 1e3);
         drop(agent);
     }
-    report.add("cold start of an enrolled agent to first SVID p50", "ms", quantile(&mut starts, 0.5));
-    report.add("cold start of an enrolled agent to first SVID p90", "ms", quantile(&mut starts, 0.9));
+    report.add(
+        "cold start of an enrolled agent to first SVID p50",
+        "ms",
+        quantile(&mut starts, 0.5),
+    );
+    report.add(
+        "cold start of an enrolled agent to first SVID p90",
+        "ms",
+        quantile(&mut starts, 0.9),
+    );
     drop(server);
 
     report.print();
@@ -151,14 +190,32 @@ impl Plant {
         let parent = format!("spiffe://bench.test/spire/agent/join_token/{token}");
         for i in 0..IDENTITIES {
             // The first is ours; the rest belong to users that are not there, so that the agent holds twenty and a fetch gets one.
-            let selector = format!("unix:uid:{}", if i == 0 { uid } else { 60_000 + u32::try_from(i)? });
+            let selector = format!(
+                "unix:uid:{}",
+                if i == 0 { uid } else { 60_000 + u32::try_from(i)? }
+            );
             let id = format!("spiffe://bench.test/w{i}");
-            cli(&["entry", "create", "--spiffe-id", &id, "--parent-id", &parent, "--selector", &selector])?;
+            cli(&[
+                "entry",
+                "create",
+                "--spiffe-id",
+                &id,
+                "--parent-id",
+                &parent,
+                "--selector",
+                &selector,
+            ])?;
         }
         let begin = Instant::now();
         let agent = daemon(bin, "landfast-agent", &agent_config, d)?;
         until_served(&socket, begin).await?;
-        Ok(Self { server, agent, socket, agent_config, dir })
+        Ok(Self {
+            server,
+            agent,
+            socket,
+            agent_config,
+            dir,
+        })
     }
 }
 
@@ -173,7 +230,10 @@ impl Drop for Daemon {
 }
 
 fn daemon(bin: &Path, name: &str, config: &Path, dir: &Path) -> Result<Daemon, BoxError> {
-    let log = fs::OpenOptions::new().create(true).append(true).open(dir.join(format!("{name}.log")))?;
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join(format!("{name}.log")))?;
     let child = Command::new(bin.join(name))
         .args(["run", "--config"])
         .arg(config)
@@ -185,7 +245,11 @@ fn daemon(bin: &Path, name: &str, config: &Path, dir: &Path) -> Result<Daemon, B
 }
 
 fn cli(bin: &Path, admin: &Path, args: &[&str]) -> Result<String, BoxError> {
-    let out = Command::new(bin.join("landfast")).arg("--server-socket").arg(admin).args(args).output()?;
+    let out = Command::new(bin.join("landfast"))
+        .arg("--server-socket")
+        .arg(admin)
+        .args(args)
+        .output()?;
     if !out.status.success() {
         return Err(format!("landfast {args:?}: {}", String::from_utf8_lossy(&out.stderr)).into());
     }
@@ -225,15 +289,22 @@ async fn connect(socket: &Path) -> Result<SpiffeWorkloadApiClient<Channel>, BoxE
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await?;
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await?;
     Ok(SpiffeWorkloadApiClient::new(channel))
 }
 
 async fn fetch(client: &mut SpiffeWorkloadApiClient<Channel>) -> Result<pb::X509svidResponse, BoxError> {
     let mut request = Request::new(pb::X509svidRequest {});
-    request.metadata_mut().insert("workload.spiffe.io", "true".parse()?);
+    request
+        .metadata_mut()
+        .insert("workload.spiffe.io", "true".parse()?);
     let mut stream = client.fetch_x509svid(request).await?.into_inner();
-    Ok(stream.message().await?.ok_or("the stream ended before its first message")?)
+    Ok(stream
+        .message()
+        .await?
+        .ok_or("the stream ended before its first message")?)
 }
 
 async fn fresh(socket: &Path, count: usize) -> Result<Vec<f64>, BoxError> {
@@ -274,7 +345,10 @@ fn threads(pid: u32) -> Result<f64, BoxError> {
 
 fn field(path: &str, name: &str) -> Result<f64, BoxError> {
     let text = fs::read_to_string(path)?;
-    let line = text.lines().find(|l| l.starts_with(name)).ok_or_else(|| format!("{path}: no {name}"))?;
+    let line = text
+        .lines()
+        .find(|l| l.starts_with(name))
+        .ok_or_else(|| format!("{path}: no {name}"))?;
     Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
 }
 
@@ -294,7 +368,11 @@ impl Report {
     }
 
     fn json(&self) -> String {
-        let rows: Vec<_> = self.0.iter().map(|(w, u, v)| serde_json::json!({"what": w, "unit": u, "value": v})).collect();
+        let rows: Vec<_> = self
+            .0
+            .iter()
+            .map(|(w, u, v)| serde_json::json!({"what": w, "unit": u, "value": v}))
+            .collect();
         serde_json::Value::Array(rows).to_string()
     }
 }
@@ -324,7 +402,10 @@ mod bare {
             _: Request<pb::X509svidRequest>,
         ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
             let first = tokio_stream::once(Ok(self.0.clone()));
-            Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, tokio_stream::pending()))))
+            Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(
+                first,
+                tokio_stream::pending(),
+            ))))
         }
         async fn fetch_x509_bundles(
             &self,
@@ -332,7 +413,10 @@ mod bare {
         ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
             Err(Status::unimplemented("not measured"))
         }
-        async fn fetch_jwtsvid(&self, _: Request<pb::JwtsvidRequest>) -> Result<Response<pb::JwtsvidResponse>, Status> {
+        async fn fetch_jwtsvid(
+            &self,
+            _: Request<pb::JwtsvidRequest>,
+        ) -> Result<Response<pb::JwtsvidResponse>, Status> {
             Err(Status::unimplemented("not measured"))
         }
         async fn fetch_jwt_bundles(

@@ -31,8 +31,12 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     /// Attestations an address may begin.
     pub(crate) attest_limit: RateLimit,
-    /// Signatures an address may ask for.
+    /// X.509-SVIDs an agent may ask for, its own among them.
     pub(crate) sign_limit: RateLimit,
+    /// JWT-SVIDs an agent may ask for: apart, so that a flood of these never delays a renewal.
+    pub(crate) jwt_limit: RateLimit,
+    /// Reports of an agent that are stored.
+    pub(crate) status_limit: RateLimit,
 }
 
 /// The services. Cheap to clone.

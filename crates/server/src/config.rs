@@ -103,7 +103,7 @@ impl ServerConfig {
             jwt_issuer: None,
             ttls: Ttls {
                 ca: day,
-                agent: day,
+                agent: day / 2,
                 ..Ttls::default()
             },
             records_keep: day,

@@ -1,27 +1,35 @@
 //! The listeners: TCP with TLS, and the admin socket.
 //!
-//! Invariant: both carry the same services behind the same table. A connection has a bounded time to shake hands and the number of
-//! connections is bounded; running out of descriptors makes the listener wait, not spin.
+//! Invariant: both carry the same services behind the same table. Connections are bounded in number, in the time they have to begin,
+//! and over TCP in age; running out of descriptors makes a listener wait, not spin.
+
+mod connection;
+mod strangers;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use landfast_daemon::{TaskHandle, error_chain};
 use landfast_identity::VerifiedPeer;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::{BundleStore, refusal};
-use landfast_uds::{UdsListener, UdsStream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use landfast_uds::{PeerInfo, UdsListener, UdsStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
+use tonic::transport::server::Connected as _;
+
+use connection::Connection;
+pub(crate) use strangers::{Strangers, network};
+
+/// A connection over TLS.
+pub(crate) type TlsConnection = Connection<TlsStream<TcpStream>, TlsPeer>;
+/// A connection of a local operator.
+pub(crate) type AdminConnection = Connection<UdsStream, PeerInfo>;
 
 /// Who is at the other end of a TLS connection.
 #[derive(Clone, Debug)]
@@ -42,46 +50,6 @@ impl TlsPeer {
     }
 }
 
-/// A TLS connection that counts while it lives.
-pub(crate) struct Connection {
-    stream: TlsStream<TcpStream>,
-    peer: TlsPeer,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TlsPeer;
-    fn connect_info(&self) -> TlsPeer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        from: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, from)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 /// What a TCP listener needs to make connections.
 #[derive(Clone)]
 pub(crate) struct TlsFront {
@@ -89,16 +57,20 @@ pub(crate) struct TlsFront {
     pub(crate) bundles: BundleStore,
     pub(crate) clock: SharedClock,
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) strangers: Strangers,
+    /// For TLS and the beginning of HTTP/2 together.
     pub(crate) handshake_timeout: Duration,
+    /// After it a connection breaks off.
+    pub(crate) last: Duration,
 }
 
 impl TlsFront {
-    /// Accepts until the tree stops; connections come out when their handshake is done.
+    /// Accepts until the tree stops; connections come out when they have begun.
     pub(crate) fn listen(
         self,
         listener: TcpListener,
         tasks: &TaskHandle,
-    ) -> ReceiverStream<io::Result<Connection>> {
+    ) -> ReceiverStream<io::Result<TlsConnection>> {
         let (out, connections) = mpsc::channel(BACKLOG);
         let stop = tasks.token();
         let jobs = tasks.clone();
@@ -109,8 +81,14 @@ impl TlsFront {
                     accepted = self.accept(&listener) => match accepted {
                         Ok((stream, address, permit)) => {
                             let (front, out) = (self.clone(), out.clone());
-                            jobs.spawn_job("handshake", async move { front.shake_hands(stream, address, permit, &out).await });
+                            jobs.spawn_job("handshake", async move {
+                                if let Some(connection) = front.begin(stream, address, permit).await {
+                                    // The receiver is gone only when the server stops.
+                                    drop(out.send(Ok(connection)).await);
+                                }
+                            });
                         }
+                        Err(error) if concerns_one(&error) => tracing::debug!(%error, "a connection went before it came"),
                         Err(error) => {
                             tracing::warn!(%error, "cannot accept a connection; trying again shortly");
                             tokio::time::sleep(PAUSE).await;
@@ -132,8 +110,25 @@ impl TlsFront {
             .await
             .map_err(io::Error::other)?;
         let (stream, address) = listener.accept().await?;
-        stream.set_nodelay(true)?;
         Ok((stream, address, permit))
+    }
+
+    async fn begin(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<TlsConnection> {
+        match tokio::time::timeout(self.handshake_timeout, self.shake_hands(stream, address, permit)).await {
+            Ok(Ok(connection)) => return Some(connection),
+            Ok(Err(error)) => {
+                let reason =
+                    refusal(&error).map_or_else(|| error_chain(&error), |refusal| error_chain(refusal));
+                tracing::info!(%address, reason, "a connection did not begin");
+            }
+            Err(_elapsed) => tracing::info!(%address, "a connection took too long to begin"),
+        }
+        None
     }
 
     async fn shake_hands(
@@ -141,44 +136,36 @@ impl TlsFront {
         stream: TcpStream,
         address: SocketAddr,
         permit: OwnedSemaphorePermit,
-        out: &mpsc::Sender<io::Result<Connection>>,
-    ) {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls));
-        let stream = match tokio::time::timeout(self.handshake_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                let reason =
-                    refusal(&error).map_or_else(|| error_chain(&error), |refusal| error_chain(refusal));
-                tracing::info!(%address, reason, "a TLS handshake failed");
-                return;
-            }
-            Err(_elapsed) => {
-                tracing::info!(%address, "a TLS handshake took too long");
-                return;
-            }
-        };
+    ) -> io::Result<TlsConnection> {
+        stream.set_nodelay(true)?;
+        let stream = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream).await?;
         let chain = stream.get_ref().1.peer_certificates();
-        let peer = self
-            .clock
-            .now()
-            .and_then(|now| landfast_tls::peer(chain, &self.bundles.load(), now));
+        let now = self.clock.now();
+        let peer = now.and_then(|now| landfast_tls::peer(chain, &self.bundles.load(), now));
         if chain.is_some() && peer.is_none() {
-            tracing::info!(%address, "a client certificate stopped verifying during its handshake");
-            return;
+            return Err(io::Error::other(
+                "the client's certificate stopped verifying during the handshake",
+            ));
         }
-        let peer = TlsPeer {
+        let info = TlsPeer {
             address,
             peer: peer.map(Arc::new),
         };
-        // The receiver is gone only when the server stops.
-        drop(
-            out.send(Ok(Connection {
-                stream,
-                peer,
-                _permit: permit,
-            }))
-            .await,
-        );
+        // Enough to attest over a slow link; then it comes again with a certificate.
+        let (place, last) = match info.peer {
+            Some(_) => (None, self.last),
+            None => match self.strangers.enter(address.ip()) {
+                Some(place) => (Some(place), STRANGERS_LAST),
+                None => {
+                    return Err(io::Error::other(
+                        "too many connections without a certificate from this address",
+                    ));
+                }
+            },
+        };
+        Ok(Connection::begin(stream, info, permit, Some(last))
+            .await?
+            .holding(place))
     }
 }
 
@@ -186,15 +173,25 @@ impl TlsFront {
 pub(crate) fn listen_admin(
     mut listener: UdsListener,
     tasks: &TaskHandle,
-) -> ReceiverStream<io::Result<UdsStream>> {
+) -> ReceiverStream<io::Result<AdminConnection>> {
     let (out, connections) = mpsc::channel(BACKLOG);
-    let stop = tasks.token();
+    let (stop, jobs) = (tasks.token(), tasks.clone());
+    let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
     tasks.spawn("accept-admin", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => match accepted {
-                    Ok(stream) => drop(out.send(Ok(stream)).await),
+        let accept = async {
+            while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+                match listener.accept().await {
+                    Ok(stream) => {
+                        let out = out.clone();
+                        jobs.spawn_job("begin-admin", async move {
+                            let info = stream.connect_info();
+                            let begun = Connection::begin(stream, info, permit, None);
+                            // Who goes or stalls before the first word is no more than that.
+                            if let Ok(Ok(connection)) = tokio::time::timeout(ADMIN_BEGIN, begun).await {
+                                drop(out.send(Ok(connection)).await);
+                            }
+                        });
+                    }
                     Err(error) => {
                         let error = error_chain(&error);
                         tracing::warn!(error, "the admin socket cannot accept; trying again shortly");
@@ -202,11 +199,34 @@ pub(crate) fn listen_admin(
                     }
                 }
             }
-        }
+        };
+        stop.run_until_cancelled(accept).await.unwrap_or_default();
     });
     ReceiverStream::new(connections)
 }
 
+/// accept(2): an error of the connection that would have come, not of ours; the next one may be fine.
+fn concerns_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+    )
+}
+
 /// Connections that wait to be served.
 const BACKLOG: usize = 16;
+const STRANGERS_LAST: Duration = Duration::from_secs(60);
+/// To TLS, and to the first bytes of HTTP/2.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
+/// On the admin socket at a time; further ones wait.
+const ADMIN_CONNECTIONS: usize = 256;
+const ADMIN_BEGIN: Duration = Duration::from_secs(5);

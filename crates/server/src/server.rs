@@ -1,18 +1,21 @@
 //! A whole server: core, API, listeners, and the upkeep of its own SVID. Invariant: it listens only when it can serve.
 
+mod health;
+mod own_svid;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_daemon::{Health, Metrics, TaskHandle, error_chain};
-use landfast_identity::{Bundle, BundleSet, PrivateKey, X509Svid};
-use landfast_lifecycle::{Action, RenewalPlan, SharedClock, SystemClock};
+use landfast_daemon::{Health, Metrics, TaskHandle};
+use landfast_identity::{Bundle, BundleSet};
+use landfast_lifecycle::{SharedClock, SystemClock};
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use landfast_proto::spire::api::server::entry::v1::entry_server::EntryServer;
 use landfast_proto::spire::api::server::svid::v1::svid_server::SvidServer;
-use landfast_tls::{BundleStore, ClientAuth, IdentityStore, server_config};
+use landfast_tls::{BundleStore, ClientAuth, server_config};
 use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -26,8 +29,10 @@ use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
 use crate::config::ServerConfig;
 use crate::core::{Core, CoreError, CoreParams};
-use crate::endpoints::{TlsFront, listen_admin};
-use crate::issuance::{IssueError, Issuer};
+use crate::endpoints::{HANDSHAKE, Strangers, TlsFront, listen_admin};
+use crate::issuance::IssueError;
+use health::Judge;
+use own_svid::OwnSvid;
 
 /// What a server gets from its process.
 #[derive(Clone, Debug)]
@@ -114,7 +119,9 @@ impl Server {
             bundles: bundles.clone(),
             clock: Arc::clone(&parts.clock),
             permits: Arc::new(Semaphore::new(config.limits.connections)),
+            strangers: Strangers::default(),
             handshake_timeout: HANDSHAKE,
+            last: MAX_AGE + DRAIN,
         };
         let mut listeners = Vec::with_capacity(config.listen.len());
         let mut addresses = Vec::with_capacity(config.listen.len());
@@ -176,18 +183,27 @@ impl Server {
         });
 
         let http_address = http.as_ref().map(|(address, _)| *address);
+        let (ready, standing) = watch::channel(Health {
+            ready: true,
+            reason: String::new(),
+        });
         if let (Some((_, listener)), Some(metrics)) = (http, parts.metrics) {
-            let (ready, health) = watch::channel(Health {
-                ready: true,
-                reason: String::new(),
-            });
             let stop = tasks.cancelled();
-            tasks.spawn("http", async move {
-                let served = landfast_daemon::serve_http(listener, metrics, health, stop).await;
-                drop(ready);
-                served
-            });
+            tasks.spawn(
+                "http",
+                landfast_daemon::serve_http(listener, metrics, standing, stop),
+            );
         }
+        let judge = Judge {
+            authorities: Arc::clone(&core.authorities),
+            clock: parts.clock,
+        };
+        let stop = tasks.token();
+        tasks.spawn("health", async move {
+            stop.run_until_cancelled(judge.keep(ready, reporter))
+                .await
+                .unwrap_or_default();
+        });
         keep(&core, own, bundles, tasks);
         for address in &addresses {
             tracing::info!(%address, trust_domain = %config.trust_domain, "listening");
@@ -217,7 +233,9 @@ fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
         },
         clock: Arc::clone(&parts.clock),
         attest_limit: RateLimit::new(config.limits.attestations, "attestations"),
-        sign_limit: RateLimit::new(config.limits.signatures, "signatures"),
+        sign_limit: RateLimit::new(config.limits.signatures, "X.509 signatures"),
+        jwt_limit: RateLimit::new(config.limits.signatures, "JWT signatures"),
+        status_limit: RateLimit::new(1, "reports"),
     }))
 }
 
@@ -244,6 +262,7 @@ where
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 * 1024)
         .http2_max_pending_accept_reset_streams(Some(20))
+        .max_connection_age(MAX_AGE)
         .timeout(Duration::from_secs(120))
         .add_service(AgentServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(BundleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
@@ -277,64 +296,6 @@ fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, tasks: &TaskHandle) {
         };
         stop.run_until_cancelled(follow).await.unwrap_or_default();
     });
-}
-
-/// The server's own SVID, with its key in memory only.
-struct OwnSvid {
-    issuer: Arc<Issuer>,
-    clock: SharedClock,
-    store: IdentityStore,
-}
-
-impl OwnSvid {
-    async fn issue(issuer: Arc<Issuer>, clock: SharedClock) -> Result<Self, ServerError> {
-        let own = Self {
-            issuer,
-            clock,
-            store: IdentityStore::new(),
-        };
-        own.renew().await?;
-        Ok(own)
-    }
-
-    async fn renew(&self) -> Result<(), ServerError> {
-        let key = PrivateKey::generate().map_err(|source| ServerError::OwnKey { source })?;
-        let issued = self.issuer.server_svid(&key.public_key()).await?;
-        let svid = X509Svid::new(issued.chain, key).map_err(|source| ServerError::OwnSvid { source })?;
-        self.store.set(Arc::new(svid));
-        Ok(())
-    }
-
-    /// Renews at half its life, and keeps the valid one when that fails.
-    async fn keep(self) {
-        let mut hold_back = false;
-        loop {
-            tokio::time::sleep(Duration::from_secs(if hold_back { 10 } else { 1 })).await;
-            let Some(svid) = self.store.current() else {
-                continue;
-            };
-            let serial = svid.serial_hex();
-            let plan = RenewalPlan::new(svid.not_before(), svid.not_after(), serial.as_bytes());
-            if matches!(
-                plan.decide(self.clock.now(), Duration::ZERO),
-                Action::Retain { .. }
-            ) {
-                hold_back = false;
-                continue;
-            }
-            match self.renew().await {
-                Ok(()) => {
-                    hold_back = false;
-                    tracing::info!("renewed the server's own SVID");
-                }
-                Err(error) => {
-                    hold_back = true;
-                    let error = error_chain(&error);
-                    tracing::error!(error, valid_until = %svid.not_after(), "cannot renew the server's own SVID; trying again in 10 s");
-                }
-            }
-        }
-    }
 }
 
 /// Why a server did not start.
@@ -391,7 +352,10 @@ pub enum ServerError {
     },
 }
 
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Then a client connects anew, with the certificate it has by then.
+const MAX_AGE: Duration = Duration::from_secs(600);
+/// What was begun before has this long to end.
+const DRAIN: Duration = Duration::from_secs(150);
 /// Requests of one connection at a time.
 const MAX_STREAMS: u32 = 128;
 /// A batch of 500 CSRs, or of many entries.

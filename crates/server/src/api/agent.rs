@@ -184,6 +184,10 @@ impl Agent for Api {
         request: Request<pb::PostStatusRequest>,
     ) -> Result<Response<pb::PostStatusResponse>, Status> {
         let agent = Caller::agent(&request)?;
+        // Each change is a commit that issuance waits behind. One that comes too often is dropped; the agent says it again.
+        if self.status_limit.charge(&request, 1).is_err() {
+            return Ok(Response::new(pb::PostStatusResponse {}));
+        }
         let version = request.into_inner().agent_version;
         self.registry
             .set_agent_version(&agent.id, &version)

@@ -8,6 +8,8 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out, domain_in};
 use super::{Api, filter, status};
+use crate::authz::Caller;
+use crate::issuance::Requester;
 use crate::registry::{BundleWrite, DeleteMode};
 
 #[tonic::async_trait]
@@ -94,11 +96,12 @@ impl Bundle for Api {
         &self,
         request: Request<pb::BatchCreateFederatedBundleRequest>,
     ) -> Result<Response<pb::BatchCreateFederatedBundleResponse>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let mut results = Vec::with_capacity(request.bundle.len());
         for bundle in &request.bundle {
             let (status, bundle) = self
-                .write(bundle, BundleWrite::Create, request.output_mask.as_ref())
+                .write(&by, bundle, BundleWrite::Create, request.output_mask.as_ref())
                 .await;
             results.push(pb::batch_create_federated_bundle_response::Result { status, bundle });
         }
@@ -109,6 +112,7 @@ impl Bundle for Api {
         &self,
         request: Request<pb::BatchUpdateFederatedBundleRequest>,
     ) -> Result<Response<pb::BatchUpdateFederatedBundleResponse>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         if request.input_mask.is_some() {
             return Err(Status::unimplemented(
@@ -118,7 +122,7 @@ impl Bundle for Api {
         let mut results = Vec::with_capacity(request.bundle.len());
         for bundle in &request.bundle {
             let (status, bundle) = self
-                .write(bundle, BundleWrite::Update, request.output_mask.as_ref())
+                .write(&by, bundle, BundleWrite::Update, request.output_mask.as_ref())
                 .await;
             results.push(pb::batch_update_federated_bundle_response::Result { status, bundle });
         }
@@ -129,11 +133,12 @@ impl Bundle for Api {
         &self,
         request: Request<pb::BatchSetFederatedBundleRequest>,
     ) -> Result<Response<pb::BatchSetFederatedBundleResponse>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let mut results = Vec::with_capacity(request.bundle.len());
         for bundle in &request.bundle {
             let (status, bundle) = self
-                .write(bundle, BundleWrite::Set, request.output_mask.as_ref())
+                .write(&by, bundle, BundleWrite::Set, request.output_mask.as_ref())
                 .await;
             results.push(pb::batch_set_federated_bundle_response::Result { status, bundle });
         }
@@ -144,6 +149,7 @@ impl Bundle for Api {
         &self,
         request: Request<pb::BatchDeleteFederatedBundleRequest>,
     ) -> Result<Response<pb::BatchDeleteFederatedBundleResponse>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let mode = match Mode::try_from(request.mode) {
             Ok(Mode::Restrict) => DeleteMode::Restrict,
@@ -160,7 +166,10 @@ impl Bundle for Api {
         for name in request.trust_domains {
             let deleted = match domain_in(&name) {
                 Ok(trust_domain) => match self.registry.delete_federated_bundle(&trust_domain, mode).await {
-                    Ok(true) => Ok(()),
+                    Ok(true) => {
+                        tracing::info!(%trust_domain, ?mode, %by, "deleted a federated bundle");
+                        Ok(())
+                    }
                     Ok(false) => Err(Status::not_found("bundle not found")),
                     Err(error) => Err(status::registry(&error)),
                 },
@@ -178,6 +187,7 @@ impl Bundle for Api {
 impl Api {
     async fn write(
         &self,
+        by: &Requester,
         bundle: &types::Bundle,
         mode: BundleWrite,
         mask: Option<&types::BundleMask>,
@@ -185,7 +195,11 @@ impl Api {
         let written = match bundle_in(bundle) {
             Ok(bundle) => {
                 let out = bundle_out(&bundle, mask);
+                let trust_domain = bundle.trust_domain().clone();
                 let written = self.registry.write_federated_bundle(bundle, mode).await;
+                if written.is_ok() {
+                    tracing::info!(%trust_domain, %by, "stored a federated bundle");
+                }
                 written.map(|()| out).map_err(|error| status::registry(&error))
             }
             Err(refused) => Err(refused),

@@ -75,7 +75,11 @@ impl Entry for Api {
                 Err(refused) => Err(refused),
             };
             let result = match created {
-                Ok(Created::New(entry)) => Ok(entry_out(&entry, mask)),
+                Ok(Created::New(entry)) => {
+                    let (admin, downstream) = (entry.admin, entry.downstream);
+                    tracing::info!(entry = entry.id, spiffe_id = %entry.spiffe_id, admin, downstream, %by, "created an entry");
+                    Ok(entry_out(&entry, mask))
+                }
                 // The existing entry goes with the refusal, as SPIRE's clients expect.
                 Ok(Created::Similar(entry)) => {
                     let similar = Status::already_exists("similar entry already exists");
@@ -101,6 +105,7 @@ impl Entry for Api {
         &self,
         request: Request<pb::BatchUpdateEntryRequest>,
     ) -> Result<Response<pb::BatchUpdateEntryResponse>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let mut results = Vec::with_capacity(request.entries.len());
         for entry in &request.entries {
@@ -121,6 +126,10 @@ impl Entry for Api {
                 }
                 Err(refused) => Err(refused),
             };
+            if let Ok(entry) = &updated {
+                let (admin, downstream) = (entry.admin, entry.downstream);
+                tracing::info!(entry = entry.id, spiffe_id = %entry.spiffe_id, admin, downstream, %by, "changed an entry");
+            }
             results.push(pb::batch_update_entry_response::Result {
                 status: status::item(updated.as_ref().map(|_| ())),
                 entry: updated
@@ -135,13 +144,17 @@ impl Entry for Api {
         &self,
         request: Request<pb::BatchDeleteEntryRequest>,
     ) -> Result<Response<pb::BatchDeleteEntryResponse>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let mut results = Vec::with_capacity(request.ids.len());
         for id in request.ids {
             let deleted = match id.as_str() {
                 "" => Err(Status::invalid_argument("missing entry ID")),
                 id => match self.registry.delete_entry(id).await {
-                    Ok(true) => Ok(()),
+                    Ok(true) => {
+                        tracing::info!(entry = id, %by, "deleted an entry");
+                        Ok(())
+                    }
                     Ok(false) => Err(Status::not_found("entry not found")),
                     Err(error) => Err(status::registry(&error)),
                 },

@@ -1,19 +1,27 @@
-//! How often an address may ask. Invariant: bounded memory, whatever the number of addresses.
+//! How often one may ask. Invariant: bounded memory, whatever the number of callers; no agent uses up what another may have.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use landfast_identity::SpiffeId;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::endpoints::TlsPeer;
+use crate::endpoints::{TlsPeer, network};
 
-/// A token bucket per address; the admin socket is not limited.
+/// A token bucket per agent, or per address for who shows no certificate; the admin socket is not limited.
 pub(crate) struct RateLimit {
     per_second: u32,
     what: &'static str,
-    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+    buckets: Mutex<HashMap<Who, Bucket>>,
+}
+
+/// Whose bucket.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Who {
+    Peer(SpiffeId),
+    Network(IpAddr),
 }
 
 struct Bucket {
@@ -38,30 +46,34 @@ impl RateLimit {
         let Some(peer) = request.extensions().get::<TlsPeer>() else {
             return Ok(());
         };
-        if self.take(peer.ip(), count) {
+        let who = match peer.verified() {
+            Some(peer) => Who::Peer(peer.id.clone()),
+            None => Who::Network(network(peer.ip())),
+        };
+        if self.take(who, count) {
             return Ok(());
         }
         metrics::counter!("landfast_server_rate_limited_total", "what" => self.what).increment(1);
         Err(Status::resource_exhausted(format!(
-            "rate limit exceeded: {} {} a second from one address; wait and try again",
+            "rate limit exceeded: {} {} a second; wait and try again",
             self.per_second, self.what
         )))
     }
 
-    fn take(&self, address: IpAddr, count: usize) -> bool {
+    fn take(&self, who: Who, count: usize) -> bool {
         let now = Instant::now();
         let burst = f64::from(self.per_second) * 2.0;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MAX_ADDRESSES {
+        if buckets.len() >= MAX_CALLERS {
             let rate = f64::from(self.per_second);
             // A bucket that has filled up again says nothing any more.
             buckets
                 .retain(|_, bucket| bucket.left + now.duration_since(bucket.at).as_secs_f64() * rate < burst);
-            if buckets.len() >= MAX_ADDRESSES {
+            if buckets.len() >= MAX_CALLERS {
                 return false;
             }
         }
-        let bucket = buckets.entry(address).or_insert(Bucket { left: burst, at: now });
+        let bucket = buckets.entry(who).or_insert(Bucket { left: burst, at: now });
         let filled = bucket.left + now.duration_since(bucket.at).as_secs_f64() * f64::from(self.per_second);
         bucket.left = filled.min(burst);
         bucket.at = now;
@@ -75,49 +87,53 @@ impl RateLimit {
     }
 }
 
-/// Addresses that are remembered; more at a time are refused.
-const MAX_ADDRESSES: usize = 16_384;
+/// Callers that are remembered; more at a time are refused.
+const MAX_CALLERS: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn at(address: [u8; 4]) -> Who {
+        Who::Network(IpAddr::from(address))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_address_is_refused_when_its_burst_is_gone_and_served_again_later() {
         let limit = RateLimit::new(2, "things");
-        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let (one, other) = (at([127, 0, 0, 1]), at([127, 0, 0, 2]));
         for _ in 0..4 {
-            assert!(limit.take(one, 1));
+            assert!(limit.take(one.clone(), 1));
         }
-        assert!(!limit.take(one, 1));
-        assert!(limit.take(other, 1));
+        assert!(!limit.take(one.clone(), 1));
+        assert!(limit.take(other.clone(), 1));
         tokio::time::advance(Duration::from_millis(500)).await;
-        assert!(limit.take(one, 1));
-        assert!(!limit.take(one, 1));
+        assert!(limit.take(one.clone(), 1));
+        assert!(!limit.take(one.clone(), 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_large_batch_passes_once_and_leaves_a_debt() {
         let limit = RateLimit::new(10, "things");
-        let address = IpAddr::from([127, 0, 0, 1]);
-        assert!(limit.take(address, 100));
+        let address = at([127, 0, 0, 1]);
+        assert!(limit.take(address.clone(), 100));
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert!(!limit.take(address, 1));
+        assert!(!limit.take(address.clone(), 1));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(limit.take(address, 1));
+        assert!(limit.take(address.clone(), 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_number_of_addresses_is_bounded() {
         let limit = RateLimit::new(1, "things");
-        for n in 0..u32::try_from(MAX_ADDRESSES).unwrap() {
-            assert!(limit.take(IpAddr::from(n.to_be_bytes()), 1));
+        for n in 0..u32::try_from(MAX_CALLERS).unwrap() {
+            assert!(limit.take(at(n.to_be_bytes()), 1));
         }
-        let late = IpAddr::from([255, 255, 255, 255]);
-        assert!(!limit.take(late, 1));
+        let late = at([255, 255, 255, 255]);
+        assert!(!limit.take(late.clone(), 1));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(limit.take(late, 1));
-        assert!(limit.buckets.lock().unwrap().len() < MAX_ADDRESSES);
+        assert!(limit.take(late.clone(), 1));
+        assert!(limit.buckets.lock().unwrap().len() < MAX_CALLERS);
     }
 }

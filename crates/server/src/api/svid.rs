@@ -113,7 +113,8 @@ impl Svid for Api {
                 svid: made.ok(),
             });
         }
-        metrics::counter!("landfast_server_x509_svids_total").increment(count as u64);
+        let made = results.iter().filter(|result| result.svid.is_some()).count();
+        metrics::counter!("landfast_server_x509_svids_total").increment(made as u64);
         Ok(Response::new(pb::BatchNewX509svidResponse { results }))
     }
 
@@ -123,7 +124,7 @@ impl Svid for Api {
     ) -> Result<Response<pb::NewJwtsvidResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
         let agent = Caller::agent(&request)?;
-        self.sign_limit.charge(&request, 1)?;
+        self.jwt_limit.charge(&request, 1)?;
         let request = request.into_inner();
         let audience = audience_in(&request.audience)?;
         let authorised = self.registry.authorized_entries(&agent.id);

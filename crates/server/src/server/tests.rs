@@ -772,6 +772,22 @@ async fn a_connection_that_does_not_shake_hands_is_closed() {
     rig.tear_down().await;
 }
 
+/// Who shows no certificate cannot take the places of those who do.
+#[tokio::test]
+async fn strangers_cannot_lock_agents_out() {
+    let rig = Rig::with(|config| config.limits.connections = 40).await;
+    let node = rig.node().await;
+    let mut strangers = Vec::new();
+    for _ in 0..60 {
+        // The first ones are held open; what is too much from one address is closed again, so there is room.
+        strangers.push(rig.tls(None).await);
+    }
+    let agent = tokio::time::timeout(Duration::from_secs(10), rig.tls(Some(Arc::clone(&node.svid)))).await;
+    let channel = agent.expect("no place is left").unwrap();
+    authorised(&channel).await.unwrap();
+    rig.tear_down().await;
+}
+
 /// `Node` is used by its fields; this keeps its SVID honest.
 #[tokio::test]
 async fn a_nodes_svid_lives_as_long_as_configured() {

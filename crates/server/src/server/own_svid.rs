@@ -1,0 +1,70 @@
+//! The server's own SVID. Invariant: a valid one is kept until the next is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_daemon::error_chain;
+use landfast_identity::{PrivateKey, X509Svid};
+use landfast_lifecycle::{Action, RenewalPlan, SharedClock};
+use landfast_tls::IdentityStore;
+
+use super::ServerError;
+use crate::issuance::Issuer;
+
+/// The server's own SVID, with its key in memory only.
+pub(super) struct OwnSvid {
+    issuer: Arc<Issuer>,
+    clock: SharedClock,
+    pub(super) store: IdentityStore,
+}
+
+impl OwnSvid {
+    pub(super) async fn issue(issuer: Arc<Issuer>, clock: SharedClock) -> Result<Self, ServerError> {
+        let own = Self {
+            issuer,
+            clock,
+            store: IdentityStore::new(),
+        };
+        own.renew().await?;
+        Ok(own)
+    }
+
+    async fn renew(&self) -> Result<(), ServerError> {
+        let key = PrivateKey::generate().map_err(|source| ServerError::OwnKey { source })?;
+        let issued = self.issuer.server_svid(&key.public_key()).await?;
+        let svid = X509Svid::new(issued.chain, key).map_err(|source| ServerError::OwnSvid { source })?;
+        self.store.set(Arc::new(svid));
+        Ok(())
+    }
+
+    /// Renews at half its life, and keeps the valid one when that fails.
+    pub(super) async fn keep(self) {
+        let mut hold_back = false;
+        loop {
+            tokio::time::sleep(Duration::from_secs(if hold_back { 10 } else { 1 })).await;
+            let Some(svid) = self.store.current() else {
+                continue;
+            };
+            let serial = svid.serial_hex();
+            let plan = RenewalPlan::new(svid.not_before(), svid.not_after(), serial.as_bytes());
+            if matches!(
+                plan.decide(self.clock.now(), Duration::ZERO),
+                Action::Retain { .. }
+            ) {
+                hold_back = false;
+                continue;
+            }
+            match self.renew().await {
+                Ok(()) => {
+                    hold_back = false;
+                    tracing::info!("renewed the server's own SVID");
+                }
+                Err(error) => {
+                    hold_back = true;
+                    let error = error_chain(&error);
+                    tracing::error!(error, valid_until = %svid.not_after(), "cannot renew the server's own SVID; trying again in 10 s");
+                }
+            }
+        }
+    }
+}
