@@ -231,3 +231,6 @@ const NONCE: usize = 32;
 const MAX_ANSWER: usize = 8 * 1024;
 /// Bytes of a P-384 scalar.
 const MAX_SCALAR: usize = 48;
+
+#[cfg(test)]
+mod tests;
