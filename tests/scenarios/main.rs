@@ -1,0 +1,7 @@
+//! System scenarios: a real server and real agents, one file a scenario.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod bad_input;
+mod main_job;
+mod outages;
