@@ -205,6 +205,12 @@ async fn an_rsa_device_proves_itself_with_pss() {
     })
     .await;
     assert_eq!(outcome.err().unwrap().code(), Code::InvalidArgument);
+    let status = bent(&ec, &root, |_| {
+        let rsa = json!({ "nonce": BASE64.encode([9; 32]), "signature": BASE64.encode([1; 256]) });
+        json!({ "rsa_signature": rsa }).to_string().into_bytes()
+    })
+    .await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
 }
 
 #[tokio::test]
@@ -312,6 +318,7 @@ async fn only_the_devices_key_over_both_nonces_of_this_attempt_proves_anything()
             honest.to_string().into_bytes()
         })
         .await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
         assert!(status.message().contains("does not verify"), "{status}");
     }
 }
