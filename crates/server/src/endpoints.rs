@@ -230,3 +230,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// On the admin socket at a time; further ones wait.
 const ADMIN_CONNECTIONS: usize = 256;
 const ADMIN_BEGIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;
