@@ -157,6 +157,9 @@ async fn sync_entries(
         loop {
             let answer = next(&mut stream).await?;
             got += answer.entries.len();
+            if answer.more && answer.entries.is_empty() {
+                return Err(empty_page());
+            }
             // Ids that have meanwhile gone are skipped by the server; more than was asked for is a fault of its.
             let asked_for = answer
                 .entries
@@ -187,6 +190,9 @@ async fn revisions(
         if !answer.entries.is_empty() {
             return Err(LinkError::protocol(SYNC, "entries and revisions are mixed"));
         }
+        if answer.more && answer.entry_revisions.is_empty() {
+            return Err(empty_page());
+        }
         all.append(&mut answer.entry_revisions);
         if all.len() > MAX_ENTRIES {
             return Err(LinkError::protocol(
@@ -199,6 +205,11 @@ async fn revisions(
         }
         answer = next(stream).await?;
     }
+}
+
+/// A server could send such pages for ever.
+fn empty_page() -> LinkError {
+    LinkError::protocol(SYNC, "an empty page that promises more")
 }
 
 async fn next(

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use landfast_proto::spire::api::server::entry::v1 as pb;
 use landfast_proto::spire::api::types;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::Status;
 
@@ -18,7 +19,7 @@ use crate::registry::Entry;
 
 /// Entries and revisions of one message, as SPIRE has it.
 pub(super) const PAGE: usize = 500;
-/// How long an agent may take for its next question.
+/// How long one stream may take: the agent's standing was looked at when it began.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Answer = Result<pb::SyncAuthorizedEntriesResponse, Status>;
@@ -45,10 +46,11 @@ pub(super) fn serve<I>(
 where
     I: Stream<Item = Result<pb::SyncAuthorizedEntriesRequest, Status>> + Send + Unpin + 'static,
 {
+    let until = Instant::now() + PATIENCE;
     stream::unfold(Step::First { snapshot, asks }, move |step| async move {
         match step {
             Step::First { snapshot, mut asks } => {
-                let first = match next(&mut asks).await {
+                let first = match next(&mut asks, until).await {
                     Ok(Some(first)) => first,
                     Ok(None) => return None,
                     Err(status) => return Some((vec![Err(status)], Step::Done)),
@@ -69,7 +71,7 @@ where
                 known,
                 mask,
                 mut asks,
-            } => match next(&mut asks).await {
+            } => match next(&mut asks, until).await {
                 // The agent drops the stream when it has what it wants; that is an end like any other.
                 Ok(None) | Err(_) => None,
                 Ok(Some(ask)) if ask.ids.len() > page * MAX_PAGES_ASKED => Some((
@@ -87,13 +89,13 @@ where
     .flat_map(stream::iter)
 }
 
-async fn next<I>(asks: &mut I) -> Result<Option<pb::SyncAuthorizedEntriesRequest>, Status>
+async fn next<I>(asks: &mut I, until: Instant) -> Result<Option<pb::SyncAuthorizedEntriesRequest>, Status>
 where
     I: Stream<Item = Result<pb::SyncAuthorizedEntriesRequest, Status>> + Unpin,
 {
-    match tokio::time::timeout(PATIENCE, asks.next()).await {
+    match tokio::time::timeout_at(until, asks.next()).await {
         Ok(asked) => asked.transpose(),
-        Err(_elapsed) => Err(Status::deadline_exceeded("no further request on this stream")),
+        Err(_elapsed) => Err(Status::deadline_exceeded("the synchronisation took too long")),
     }
 }
 

@@ -136,3 +136,21 @@ async fn a_request_for_too_many_ids_is_refused() {
         tonic::Code::InvalidArgument
     );
 }
+
+/// T-20: a stream that goes on asking does not outlive its time.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_keeps_its_stream_open_is_cut_off() {
+    let asks = Box::pin(stream::unfold(0, |asked| async move {
+        tokio::time::sleep(Duration::from_secs(if asked == 0 { 0 } else { 25 })).await;
+        Some((
+            if asked == 0 {
+                ask(&[], None)
+            } else {
+                ask(&["id0"], None)
+            },
+            asked + 1,
+        ))
+    }));
+    let answers: Vec<Answer> = serve(snapshot(3), asks, 2).take(20).collect().await;
+    assert!(answers.len() < 8, "{}", answers.len());
+}
