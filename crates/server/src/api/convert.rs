@@ -189,7 +189,7 @@ pub(crate) fn agent_out(agent: &AgentRecord, mask: Option<&types::AgentMask>) ->
         out.attestation_type = agent.attestation_type.clone();
     }
     if mask.x509svid_serial_number {
-        out.x509svid_serial_number = agent.serial.clone();
+        out.x509svid_serial_number = decimal(&agent.serial);
     }
     if mask.x509svid_expires_at {
         out.x509svid_expires_at = agent.not_after.as_secs();
@@ -203,6 +203,11 @@ pub(crate) fn agent_out(agent: &AgentRecord, mask: Option<&types::AgentMask>) ->
         out.agent_version = agent.agent_version.clone();
     }
     out
+}
+
+/// As SPIRE writes serial numbers; ours have 128 bits. Empty stays empty: the agent is banned.
+fn decimal(serial_hex: &str) -> String {
+    u128::from_str_radix(serial_hex, 16).map_or_else(|_| serial_hex.to_owned(), |serial| serial.to_string())
 }
 
 pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
@@ -361,3 +366,15 @@ const ALL_OF_BUNDLE: types::BundleMask = types::BundleMask {
     sequence_number: true,
     wit_authorities: true,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn serial_numbers_are_shown_in_decimal_and_bans_as_nothing() {
+        assert_eq!(decimal("ff"), "255");
+        assert_eq!(decimal("7fffffffffffffffffffffffffffffff"), i128::MAX.to_string());
+        assert_eq!(decimal(""), "");
+    }
+}

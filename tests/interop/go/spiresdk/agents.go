@@ -67,10 +67,9 @@ func (w *world) agents() error {
 	if err != nil {
 		return err
 	}
-	serial := fmt.Sprintf("%x", w.node.svid.Certificates[0].SerialNumber)
 	decimal := w.node.svid.Certificates[0].SerialNumber.String()
 	if shown.AttestationType != "join_token" || shown.Banned || shown.CanReattest ||
-		(shown.X509SvidSerialNumber != decimal && shown.X509SvidSerialNumber != serial) ||
+		shown.X509SvidSerialNumber != decimal ||
 		shown.X509SvidExpiresAt != w.node.svid.Certificates[0].NotAfter.Unix() {
 		return fmt.Errorf("shown %v, serial %s", shown, decimal)
 	}
