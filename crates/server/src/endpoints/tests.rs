@@ -230,6 +230,33 @@ async fn when_all_places_are_taken_the_next_waits_and_then_gets_in() {
     listening.tear_down().await;
 }
 
+#[tokio::test]
+async fn an_address_holds_so_many_places_without_a_certificate_and_agents_are_not_counted() {
+    let mut listening = Listening::with(200, LONG, LONG).await;
+    let mut held = Vec::new();
+    for _ in 0..32 {
+        let mut stranger = listening.connect(None).await.unwrap();
+        stranger.write_all(PREFACE).await.unwrap();
+        stranger.flush().await.unwrap();
+        held.push((listening.next().await, stranger));
+    }
+    let mut late = listening.connect(None).await.unwrap();
+    // Nothing need be said: it is closed at once, not when time is up.
+    let closed = tokio::time::timeout(LONG / 4, is_closed(&mut late)).await;
+    assert_eq!(closed, Ok(true));
+    let mut agent = listening.agent().await.unwrap();
+    agent.write_all(PREFACE).await.unwrap();
+    agent.flush().await.unwrap();
+    assert!(listening.next().await.connect_info().verified().is_some());
+    held.pop();
+    let mut next = listening.connect(None).await.unwrap();
+    next.write_all(PREFACE).await.unwrap();
+    next.flush().await.unwrap();
+    assert!(listening.next().await.connect_info().verified().is_none());
+    drop(held);
+    listening.tear_down().await;
+}
+
 #[test]
 fn an_error_of_one_connection_is_told_from_an_error_of_ours() {
     for kind in [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset] {
