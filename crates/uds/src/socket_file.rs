@@ -101,7 +101,8 @@ fn finish(
     }
     std::fs::set_permissions(temporary, std::fs::Permissions::from_mode(mode))
         .map_err(UdsError::io("change the mode of", temporary))?;
-    let backlog = Backlog::new(BACKLOG).map_err(|errno| UdsError::io("listen on", path)(errno.into()))?;
+    // musl's constant for the most is 128, so there the kernel's own bound is asked for.
+    let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXALLOWABLE);
     nix::sys::socket::listen(socket, backlog)
         .map_err(|errno| UdsError::io("listen on", path)(errno.into()))?;
     std::fs::rename(temporary, path).map_err(UdsError::io("put in place", path))?;
