@@ -696,6 +696,7 @@ async fn a_server_that_answers_nonsense_changes_nothing() {
         (Lie::OtherBundle, "the bundle is of trust domain other.test"),
         (Lie::LeafInBundle, "an X.509 authority is not a CA"),
         (Lie::ShortBatch, "0 results for 1 requests"),
+        (Lie::EmptyPage, "an empty page that promises more"),
     ] {
         let server = server_with(&[
             ("a", "/a", "unix:uid:1"),

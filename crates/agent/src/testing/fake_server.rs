@@ -68,6 +68,8 @@ pub(crate) enum Lie {
     LeafInBundle,
     NotAnAgent,
     ShortBatch,
+    /// Pages without entries, with a promise of more.
+    EmptyPage,
     OtherWorkload,
 }
 
@@ -443,7 +445,9 @@ service! {
                     let wanted: Vec<_> = wanted.take(request.ids.len()).cloned().collect();
                     // In two messages, to show that `more` is obeyed.
                     let (one, two) = wanted.split_at(wanted.len() / 2);
-                    for (part, more) in [(one, true), (two, false)] {
+                    let hollow = server.lies(Lie::EmptyPage);
+                    let pages = [(one, true), (two, false)];
+                    for (part, more) in pages.into_iter().filter(|(part, more)| hollow || !more || !part.is_empty()) {
                         let answer = entry::SyncAuthorizedEntriesResponse { entries: part.to_vec(), more, ..Default::default() };
                         if answers.send(Ok(answer)).await.is_err() {
                             return;
