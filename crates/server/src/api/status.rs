@@ -81,6 +81,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
             "failed to attest: agent is banned".to_owned(),
             types::permission_denied_details::Reason::AgentBanned,
         ),
+        RegistryError::TokenRevoked => Status::invalid_argument(format!("failed to attest: {text}")),
         RegistryError::Storage { source } => storage(source),
         RegistryError::NoClock => Status::unavailable(text),
         other => internal(&error_chain(other)),

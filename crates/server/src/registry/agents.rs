@@ -12,7 +12,7 @@ impl Registry {
     /// Stores an agent that has attested; an agent of this ID is replaced, its old SVID is over at once.
     ///
     /// # Errors
-    /// [`RegistryError::Banned`], or the datastore fails.
+    /// [`RegistryError::Banned`], [`RegistryError::TokenRevoked`], or the datastore fails.
     pub async fn upsert_agent_on_attest(&self, record: AgentRecord) -> Result<(), RegistryError> {
         self.datastore.attest_agent(record).await
     }

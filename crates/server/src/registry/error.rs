@@ -70,6 +70,9 @@ pub enum RegistryError {
     /// The agent is banned: only deleting it ends that.
     #[error("agent is banned")]
     Banned,
+    /// The agent was evicted while it attested with its join token.
+    #[error("join token does not exist or has already been used")]
+    TokenRevoked,
     /// No such agent.
     #[error("no agent {id}")]
     NoSuchAgent {

@@ -21,6 +21,10 @@ pub(super) fn attest(tx: &mut Tx<'_>, record: AgentRecord) -> Result<(), Registr
     if find(tx, &record.id)?.is_some_and(|agent| agent.is_banned()) {
         return Err(RegistryError::Banned);
     }
+    // An eviction may have come between the redemption of the token and this.
+    if tokens::is_revoked(tx, &record.id)? {
+        return Err(RegistryError::TokenRevoked);
+    }
     Ok(put(tx, record)?)
 }
 

@@ -106,6 +106,14 @@ pub(super) fn revoke(tx: &Tx<'_>, agent: &SpiffeId) -> Result<(), DatastoreError
     Ok(())
 }
 
+/// Whether the token that made this agent has been ended.
+pub(super) fn is_revoked(tx: &Tx<'_>, agent: &SpiffeId) -> Result<bool, DatastoreError> {
+    let mut row = tx
+        .conn()
+        .prepare_cached("SELECT 1 FROM join_tokens WHERE agent_id = ?1 AND revoked")?;
+    Ok(row.exists(params![agent.as_str()])?)
+}
+
 pub(super) fn prune(tx: &Tx<'_>, before: UnixTime, limit: usize) -> Result<usize, DatastoreError> {
     let mut delete = tx.conn().prepare_cached(
         "DELETE FROM join_tokens WHERE hash IN (SELECT hash FROM join_tokens WHERE max(expires_at, coalesce(redeemed_at, expires_at)) < ?1 LIMIT ?2)",

@@ -119,6 +119,20 @@ async fn asking_again_ends_with_eviction_or_ban() {
     }
 }
 
+/// The eviction comes after the token was redeemed and before the agent is stored.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_evicted_while_it_attests_is_not_stored() {
+    let rig = Rig::new().await;
+    let registry = &rig.core.registry;
+    let token = token(&rig).await;
+    let redeemed = registry.redeem_join_token(&token, [1; 32], START).await.unwrap();
+    drop(registry.delete_agent(&redeemed.agent_id).await);
+    let record = agent(redeemed.agent_id.path(), "0a", &[]);
+    let refused = registry.upsert_agent_on_attest(record).await;
+    assert!(matches!(refused, Err(RegistryError::TokenRevoked)), "{refused:?}");
+    assert!(registry.agent(&redeemed.agent_id).is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_banned_agent_does_not_come_back_with_a_new_token_of_the_old_text() {
     let rig = Rig::new().await;
