@@ -1,0 +1,108 @@
+//! The daemon as systemd meets it: readiness, the watchdog, the end, and a configuration that is wrong.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what a test writes need not survive a power cut"
+)]
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_landfast-server");
+
+/// What the daemon says next to whoever started it, within ten seconds.
+fn heard(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 4096];
+    let length = manager
+        .recv(&mut buffer)
+        .expect("the daemon says something in time");
+    String::from_utf8(buffer[..length].to_vec()).unwrap()
+}
+
+fn manager(dir: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(dir.join("notify.sock")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+}
+
+fn start(dir: &Path, config: &Path, watchdog_usec: u64) -> Child {
+    Command::new(PROGRAM)
+        .args(["run", "--config"])
+        .arg(config)
+        .env("NOTIFY_SOCKET", dir.join("notify.sock"))
+        .env("WATCHDOG_USEC", watchdog_usec.to_string())
+        .env_remove("WATCHDOG_PID")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn output(args: &[&str]) -> Output {
+    Command::new(PROGRAM)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn configured(dir: &Path, line: &str) -> std::path::PathBuf {
+    let config = dir.join("server.toml");
+    let text = format!(
+        "trust_domain = \"plant.test\"\nlisten = [\"127.0.0.1:0\"]\ndata_dir = \"{0}/data\"\nadmin_socket = \"{0}/admin.sock\"\n{line}\n",
+        dir.display()
+    );
+    fs::write(&config, text).unwrap();
+    config
+}
+
+#[test]
+fn it_says_when_it_is_ready_that_it_lives_and_that_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured(dir.path(), "");
+    let manager = manager(dir.path());
+    let mut daemon = start(dir.path(), &config, 100_000);
+    assert_eq!(heard(&manager), "READY=1\n");
+    for _ in 0..3 {
+        assert_eq!(heard(&manager), "WATCHDOG=1\n");
+    }
+    let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    let mut said = heard(&manager);
+    while said == "WATCHDOG=1\n" {
+        said = heard(&manager);
+    }
+    assert_eq!(said, "STOPPING=1\n");
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    assert!(!dir.path().join("admin.sock").exists(), "its socket goes with it");
+}
+
+#[test]
+fn a_configuration_is_checked_without_starting_and_a_wrong_one_starts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = configured(dir.path(), "");
+    let good = good.to_str().unwrap();
+    let fine = output(&["check", good]);
+    assert!(fine.status.success());
+    assert_eq!(String::from_utf8(fine.stdout).unwrap(), format!("{good}: fine\n"));
+    assert!(!dir.path().join("data").exists(), "a check changes nothing");
+    let bad = configured(dir.path(), "colour = 7");
+    let bad = bad.to_str().unwrap();
+    for args in [&["check", bad][..], &["run", "--config", bad]] {
+        let refused = output(args);
+        assert_eq!(refused.status.code(), Some(1));
+        let text = String::from_utf8(refused.stderr).unwrap();
+        for part in ["error: ", bad, "colour", ":5:1: ", "\nhint: "] {
+            assert!(text.contains(part), "{args:?}: no {part:?} in {text}");
+        }
+    }
+    assert!(!dir.path().join("data").exists());
+}
