@@ -6,6 +6,7 @@
 pub(crate) mod digest;
 pub(crate) mod look;
 pub(crate) mod names;
+mod place;
 pub(crate) mod unix;
 
 use std::fs::File;
@@ -35,6 +36,8 @@ pub(crate) trait ProcFiles: Send + Sync {
     fn program_path(&self) -> Result<PathBuf, BoxError>;
     /// Its program, by the kernel's handle and not by that path.
     fn open_program(&self) -> Result<File, BoxError>;
+    /// Which mount namespace it lives in, as the kernel names it.
+    fn mount_namespace(&self) -> Result<PathBuf, BoxError>;
 }
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -56,6 +59,10 @@ impl ProcFiles for Pinned {
 
     fn open_program(&self) -> Result<File, BoxError> {
         Ok(self.dir.open_exe()?)
+    }
+
+    fn mount_namespace(&self) -> Result<PathBuf, BoxError> {
+        Ok(self.dir.read_link("ns/mnt")?)
     }
 }
 

@@ -42,6 +42,12 @@ impl Folder {
         Ok(openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
     }
 
+    fn link(&self, name: &str) -> Result<PathBuf, BoxError> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let path = readlinkat(&self.0, name, Vec::new())?;
+        Ok(std::ffi::OsString::from_vec(path.into_bytes()).into())
+    }
+
     fn status(&self) -> io::Result<String> {
         let mut text = String::new();
         self.open("status")?.take(MAX_STATUS).read_to_string(&mut text)?;
@@ -55,13 +61,15 @@ impl ProcFiles for Folder {
     }
 
     fn program_path(&self) -> Result<PathBuf, BoxError> {
-        use std::os::unix::ffi::OsStringExt as _;
-        let path = readlinkat(&self.0, "exe", Vec::new())?;
-        Ok(std::ffi::OsString::from_vec(path.into_bytes()).into())
+        self.link("exe")
     }
 
     fn open_program(&self) -> Result<File, BoxError> {
         Ok(self.open("exe")?)
+    }
+
+    fn mount_namespace(&self) -> Result<PathBuf, BoxError> {
+        self.link("ns/mnt")
     }
 }
 

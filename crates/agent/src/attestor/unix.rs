@@ -13,6 +13,7 @@ use landfast_identity::Selector;
 
 use super::digest::{Digests, HashLimits};
 use super::names::Names;
+use super::place::Places;
 use super::{SelectorSource, SourceFailure, Subject};
 use crate::keeper::views::Views;
 
@@ -20,6 +21,7 @@ use crate::keeper::views::Views;
 pub(crate) struct UnixAttestor {
     names: Names,
     digests: Digests,
+    places: Places,
     views: Views,
     said_unreadable: AtomicBool,
 }
@@ -30,6 +32,7 @@ impl UnixAttestor {
         Self {
             names: Names::system(),
             digests: Digests::new(limits),
+            places: Places::new(),
             views,
             said_unreadable: AtomicBool::new(false),
         }
@@ -40,6 +43,7 @@ impl UnixAttestor {
         Self {
             names,
             digests: Digests::new(limits),
+            places: Places::new(),
             views,
             said_unreadable: AtomicBool::new(false),
         }
@@ -69,7 +73,11 @@ impl UnixAttestor {
     async fn program(&self, subject: &Subject, out: &mut Out) {
         match subject.files.program_path() {
             Ok(path) => match path_selector(&path) {
-                Some(path) => out.add("path", path),
+                Some(text) => {
+                    if self.places.agree(&path, subject.files.as_ref()).await {
+                        out.add("path", text);
+                    }
+                }
                 // A program without a name on disk: neither a path nor a hash would say what an operator means.
                 None => return,
             },
