@@ -60,7 +60,7 @@ impl ProcDir {
         self.pid
     }
 
-    /// Reads a file of the folder, at most 256 KiB of it.
+    /// Reads a file of the folder, at most 1 MiB of it.
     ///
     /// # Errors
     /// The kernel's: no such file, no permission, or `ESRCH` when the process has exited; `FileTooLarge` beyond the bound.
@@ -182,7 +182,8 @@ fn ids(numbers: &[u32]) -> Option<Ids> {
 }
 
 const USUAL_READ: usize = 4096;
-const MAX_READ: u64 = 256 * 1024;
+/// 65,536 groups of ten digits fit.
+const MAX_READ: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
