@@ -2,10 +2,10 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test check fmt deny interop bench proto dist
+.PHONY: help demo test test-root torture check fmt deny interop bench proto dist
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## the main job from nothing: server, agent, a telemetry collector over mTLS, two rotations
 	@examples/demo/run.sh
@@ -17,6 +17,7 @@ test: ## all tests that need only Rust and a C compiler; skips nothing, needs no
 check: ## formatting, lints, layers, licences, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p landfast-testkit --test root -- -D warnings
 	tests/check-layers
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	@$(MAKE) --no-print-directory deny
@@ -24,6 +25,13 @@ check: ## formatting, lints, layers, licences, documentation
 deny: ## licences, banned and duplicate crates, sources (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo "error: cargo-deny is missing"; echo "hint: cargo install --locked cargo-deny"; exit 1; }
 	cargo-deny --locked --offline check --hide-inclusion-graph bans licenses sources
+
+test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (two minutes)
+	@tests/root/run
+
+torture: ## the same attacks, a hundred thousand pids and ten times as long floods (half an hour, as root)
+	@LANDFAST_ROUNDS=10 tests/root/run --skip t01
+	@LANDFAST_ROUNDS=50 tests/root/run t01
 
 interop: ## third-party clients (Python, Go, Java, Rust) against the real agent and server
 	@tests/interop/run

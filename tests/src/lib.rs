@@ -2,6 +2,9 @@
 //!
 //! Invariant: everything lives in one temporary folder and on the loopback, and [`Plant::tear_down`] joins every task.
 
+pub mod site;
+pub mod wire;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

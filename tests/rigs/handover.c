@@ -1,0 +1,131 @@
+/* T-03: a stream that outlives the process that was attested.
+ *   handover pass|exec|setuid SOCKET REQUEST COUNT UID OTHER_UID MILLISECONDS NEEDLE READER
+ * COUNT processes of UID open a stream each and wait for the first NEEDLE. Then, all together, each
+ *   pass    sends its connection to a process of OTHER_UID (SCM_RIGHTS) and exits;
+ *   exec    executes READER, another program, which keeps the connection;
+ *   setuid  becomes OTHER_UID.
+ * Prints "armed N" when all have done so, and after MILLISECONDS "before N after N open N slowest N": how many had NEEDLE before,
+ * how many heard it afterwards, how many connections were still open, and when the last one was closed (ms). */
+#include "rig.h"
+#include <sys/prctl.h>
+
+static char request[65536], answer[1 << 20];
+
+static void pass(int over, int fd) {
+    char data = 'f', control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec io = {&data, 1};
+    struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    if (sendmsg(over, &message, 0) != 1) die("sendmsg");
+}
+
+static int receive(int over) {
+    char data, control[CMSG_SPACE(sizeof(int))];
+    struct iovec io = {&data, 1};
+    struct msghdr message = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    int fd;
+    if (recvmsg(over, &message, 0) != 1 || !CMSG_FIRSTHDR(&message)) die("recvmsg");
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+    return fd;
+}
+
+/* The new holder: reports 'a' when it hears NEEDLE, 'c' and the time when the connection ends, 'o' when it stays open. */
+static void hold(int fd, int report, long wait, const char *needle) {
+    int ended;
+    long begin = now_ms();
+    size_t n = hear(fd, answer, sizeof answer, begin + wait, needle, &ended);
+    char line[32];
+    int heard = memmem(answer, n, needle, strlen(needle)) != NULL;
+    int length = snprintf(line, sizeof line, "%c%08ld\n", heard ? 'a' : ended ? 'c' : 'o', now_ms() - begin);
+    if (write(report, line, (size_t)length) != length) _exit(9);
+    _exit(0);
+}
+
+int main(int argc, char **argv) {
+    if (argc == 6 && !strcmp(argv[1], "hold")) { /* after exec: hold FD REPORT MILLISECONDS NEEDLE */
+        hold(atoi(argv[2]), atoi(argv[3]), atol(argv[4]), argv[5]);
+    }
+    if (argc != 10) { errno = EINVAL; die("usage"); }
+    size_t length = load(argv[3], request);
+    int count = atoi(argv[4]), report[2], ready[2], go[2];
+    uid_t uid = (uid_t)atoi(argv[5]), other = (uid_t)atoi(argv[6]);
+    long wait = atol(argv[7]);
+    if (pipe(report) || pipe(ready) || pipe(go)) die("pipe");
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1)) die("subreaper");
+    for (int i = 0; i < count; i++) {
+        pid_t child = fork();
+        if (child < 0) die("fork");
+        if (child) continue;
+        int over[2], ended, by_pass = !strcmp(argv[1], "pass");
+        close(go[1]);
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, over)) die("socketpair");
+        if (by_pass) {
+            pid_t holder = fork();
+            if (holder < 0) die("fork");
+            if (!holder) {
+                close(over[0]);
+                become(other);
+                int fd = receive(over[1]);
+                if (write(ready[1], "h", 1) != 1) _exit(9);
+                hold(fd, report[1], wait, argv[8]);
+            }
+        }
+        if (!strcmp(argv[1], "setuid")) {
+            /* Keeps the right to change back, as a daemon does that drops privileges later. */
+            if (setresgid(uid, uid, 0) || setresuid(uid, uid, 0)) die("setresuid");
+        } else {
+            become(uid);
+        }
+        int fd = dial(argv[2]);
+        if (!say(fd, request, length)) die("the agent closed at once");
+        size_t n = hear(fd, answer, sizeof answer, now_ms() + 10000, argv[8], &ended);
+        char had = memmem(answer, n, argv[8], strlen(argv[8])) ? 'y' : 'n';
+        if (write(ready[1], &had, 1) != 1) _exit(9);
+        char any;
+        if (read(go[0], &any, 1) < 0) die("read");
+        if (by_pass) {
+            pass(over[0], fd);
+            _exit(0);
+        }
+        if (!strcmp(argv[1], "setuid")) {
+            if (setresuid((uid_t)-1, 0, (uid_t)-1) || setresuid(other, other, other)) die("setresuid");
+            if (write(ready[1], "h", 1) != 1) _exit(9);
+            hold(fd, report[1], wait, argv[8]);
+        }
+        char fds[2][16];
+        snprintf(fds[0], 16, "%d", fd);
+        snprintf(fds[1], 16, "%d", report[1]);
+        if (write(ready[1], "h", 1) != 1) _exit(9);
+        execl(argv[9], argv[9], "hold", fds[0], fds[1], argv[7], argv[8], (char *)NULL);
+        die("exec");
+    }
+    close(report[1]);
+    close(ready[1]);
+    close(go[0]);
+    int before = 0, armed = 0, after = 0, open = 0;
+    long slowest = 0;
+    char byte;
+    for (int i = 0; i < count; i++) {
+        if (read(ready[0], &byte, 1) != 1) die("a process died");
+        before += byte == 'y';
+    }
+    close(go[1]);
+    while (armed < count && read(ready[0], &byte, 1) == 1) armed += byte == 'h';
+    printf("armed %d\n", armed);
+    fflush(stdout);
+    FILE *lines = fdopen(report[0], "r");
+    char line[32];
+    while (fgets(line, sizeof line, lines)) {
+        long took = atol(line + 1);
+        after += line[0] == 'a';
+        open += line[0] == 'o';
+        if (line[0] == 'c' && took > slowest) slowest = took;
+    }
+    while (waitpid(-1, NULL, 0) > 0) {}
+    printf("before %d after %d open %d slowest %ld\n", before, after, open, slowest);
+    return 0;
+}

@@ -1,0 +1,70 @@
+/* T-06: a program whose file changes under it.
+ *   swap race UID PATH GOOD EVIL ROUNDS ARGUMENTS...   runs PATH ARGUMENTS again and again as UID, while PATH is renamed over by links to
+ *                                                      GOOD and EVIL in turn; the last argument is the needle to look for
+ *   swap memfd UID FILE ARGUMENTS...                   runs FILE's content from memory
+ * Race prints "rounds N good N evil N wrong N": who ran, and how often EVIL had the needle in its answer. */
+#include "rig.h"
+#include <sys/mman.h>
+
+static char answer[1 << 20];
+
+static void put(const char *from, const char *to) {
+    char temporary[4096];
+    snprintf(temporary, sizeof temporary, "%s.new", to);
+    unlink(temporary);
+    if (link(from, temporary) || rename(temporary, to)) die("put");
+}
+
+int main(int argc, char **argv) {
+    if (argc > 4 && !strcmp(argv[1], "memfd")) {
+        static char copy[1 << 22];
+        int file = open(argv[3], O_RDONLY), memory = memfd_create("program", MFD_CLOEXEC);
+        if (file < 0 || memory < 0) die("memfd");
+        ssize_t n = read(file, copy, sizeof copy);
+        if (n <= 0 || n == sizeof copy || write(memory, copy, (size_t)n) != n) die("copy");
+        become((uid_t)atoi(argv[2]));
+        fexecve(memory, argv + 3, environ);
+        die("fexecve");
+    }
+    if (argc < 8 || strcmp(argv[1], "race")) { errno = EINVAL; die("usage"); }
+    const char *path = argv[3], *needle = argv[argc - 1];
+    uid_t uid = (uid_t)atoi(argv[2]);
+    int rounds = atoi(argv[6]), good = 0, evil = 0, wrong = 0;
+    put(argv[4], path);
+    pid_t swapper = fork();
+    if (swapper < 0) die("fork");
+    if (!swapper)
+        for (;;) {
+            put(argv[5], path);
+            usleep(4000);
+            put(argv[4], path);
+            usleep(4000);
+        }
+    for (int round = 0; round < rounds; round++) {
+        int out[2], ended;
+        if (pipe(out)) die("pipe");
+        pid_t child = fork();
+        if (child < 0) die("fork");
+        if (!child) {
+            dup2(out[1], 1);
+            close(out[0]);
+            become(uid);
+            argv[6] = (char *)path;
+            execv(path, argv + 6);
+            die("exec");
+        }
+        close(out[1]);
+        size_t n = hear(out[0], answer, sizeof answer, now_ms() + 10000, NULL, &ended);
+        close(out[0]);
+        waitpid(child, NULL, 0);
+        int bad = n >= 4 && !memcmp(answer, "EVIL", 4);
+        int has = memmem(answer, n, needle, strlen(needle)) != NULL;
+        evil += bad;
+        good += !bad && has;
+        wrong += bad && has;
+    }
+    kill(swapper, SIGKILL);
+    waitpid(swapper, NULL, 0);
+    printf("rounds %d good %d evil %d wrong %d\n", rounds, good, evil, wrong);
+    return 0;
+}
