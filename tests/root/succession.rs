@@ -81,6 +81,8 @@ fn t02_on_this_kernel_the_better_way_is_used() {
 
 /// T-03: what becomes of open streams when their process leaves, executes another program, or drops its user.
 fn hand_over(ground: &Ground, entry: &str, how: &str, count: usize) {
+    // What is pushed while the old holder lives is the old holder's, also when nobody has read it yet.
+    ground.site.settle();
     let mut rounds = 0;
     let mut child = Command::new(rig("handover"))
         .args([how, &ground.socket(), &ground.request(), &count.to_string()])

@@ -197,6 +197,18 @@ impl Site {
         self.operator(&["entry", "update", entry, "--hint", &format!("round-{round}")]);
     }
 
+    /// Waits until the agent has nothing new for half a second: more than two of its synchronisations.
+    pub fn settle(&self) {
+        let mut last = (Instant::now(), self.status()["identities"].clone());
+        until("an agent at rest", || {
+            let now = self.status()["identities"].clone();
+            if now != last.1 {
+                last = (Instant::now(), now);
+            }
+            last.0.elapsed() > Duration::from_millis(500)
+        });
+    }
+
     /// Runs `landfast` at the server's admin socket.
     pub fn operator(&self, args: &[&str]) -> String {
         landfast(&self.bin, &self.path().join("server/admin.sock"), args)
