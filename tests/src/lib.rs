@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything lives in one temporary folder and on the loopback, and [`Plant::tear_down`] joins every task.
 
+pub mod raw;
 pub mod site;
 pub mod wire;
 
@@ -121,14 +122,7 @@ impl Plant {
 
     /// The server's admin socket.
     pub async fn admin(&self) -> Channel {
-        let socket = self.path().join("admin.sock");
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        let endpoint = Endpoint::from_static("http://localhost");
-        endpoint
-            .connect_with_connector(connector)
+        unix_channel(&self.path().join("admin.sock"))
             .await
             .expect("the admin socket answers")
     }
@@ -300,6 +294,21 @@ impl NodeAgent {
     pub fn data(&self) -> &Path {
         &self.data
     }
+}
+
+/// A gRPC channel over a Unix socket.
+///
+/// # Errors
+/// Nobody answers there.
+pub async fn unix_channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    let socket = socket.to_owned();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
 }
 
 /// Asks until the answer is there, for [`PATIENCE`] at most; the last refusal is in the panic.

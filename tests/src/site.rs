@@ -16,6 +16,7 @@ use tempfile::TempDir;
 pub const TRUST_DOMAIN: &str = "site.test";
 
 /// A running server and agent.
+#[derive(Debug)]
 pub struct Site {
     /// The agent, when it runs.
     pub agent: Daemon,
@@ -24,11 +25,14 @@ pub struct Site {
     dir: TempDir,
     bin: PathBuf,
     agent_id: String,
+    address: String,
 }
 
 /// How a site differs from the usual one.
 #[derive(Debug, Default, Clone)]
 pub struct Plan<'a> {
+    /// Tables for the server's configuration (`[limits]`, say).
+    pub server_tables: &'a str,
     /// Lines for the top of the agent's configuration.
     pub agent: &'a str,
     /// Tables for the agent's configuration (`[limits]`, say).
@@ -60,12 +64,18 @@ impl Daemon {
     /// CPU time used so far.
     pub fn cpu(&self) -> Duration {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        let fields: Vec<u64> = text
+        // After the name, which may hold anything: the state, and then numbers (`proc_pid_stat(5)`).
+        let fields = text
             .rsplit_once(") ")
-            .map(|(_, rest)| rest.split(' ').filter_map(|field| field.parse().ok()).collect())
-            .unwrap_or_default();
-        // utime and stime in ticks of 10 ms (`proc_pid_stat(5)`); the state letter before them is no number.
-        let ticks: u64 = fields.iter().skip(10).take(2).sum();
+            .map(|(_, rest)| rest.split(' '))
+            .into_iter()
+            .flatten();
+        // utime and stime, the 14th and 15th of all, in ticks of 10 ms.
+        let ticks: u64 = fields
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
         Duration::from_millis(ticks * 10)
     }
 
@@ -122,9 +132,10 @@ impl Site {
         write(
             &d.join("server.toml"),
             &format!(
-                "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"{0}/server/data\"\nlisten = [\"127.0.0.1:{port}\"]\nadmin_socket = \"{1}\"\n[log]\nlevel = \"warn\"\n",
+                "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"{0}/server/data\"\nlisten = [\"127.0.0.1:{port}\"]\nadmin_socket = \"{1}\"\n[log]\nlevel = \"warn\"\n{2}\n",
                 d.display(),
                 admin.display(),
+                plan.server_tables,
             ),
         );
         let server = daemon(&[], &bin.join("landfast-server"), &d.join("server.toml"));
@@ -151,6 +162,7 @@ impl Site {
             agent,
             server,
             agent_id: format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}"),
+            address: format!("127.0.0.1:{port}"),
             bin: bin.to_owned(),
             dir,
         };
@@ -166,6 +178,27 @@ impl Site {
     /// The Workload API.
     pub fn socket(&self) -> PathBuf {
         self.path().join("agent/api.sock")
+    }
+
+    /// The server's admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.path().join("server/admin.sock")
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The agent's SPIFFE ID.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
+    /// A join token for another node.
+    pub fn token(&self) -> String {
+        let made = json(&self.operator(&["--output", "json", "token", "create"]));
+        made["token"].as_str().expect("a token").to_owned()
     }
 
     /// What the agent has written to its log.
@@ -211,7 +244,7 @@ impl Site {
 
     /// Runs `landfast` at the server's admin socket.
     pub fn operator(&self, args: &[&str]) -> String {
-        landfast(&self.bin, &self.path().join("server/admin.sock"), args)
+        landfast(&self.bin, &self.admin_socket(), args)
     }
 
     /// `landfast agent status`.
@@ -219,16 +252,16 @@ impl Site {
         self.try_status().expect("the agent's status")
     }
 
-    /// Starts the agent again, after it was dropped or killed.
-    pub fn restart_agent(&mut self, under: &[&str]) {
+    /// Kills the agent, as a power cut would.
+    pub fn stop_agent(&mut self) {
         drop(self.agent.0.kill());
         drop(self.agent.0.wait());
-        self.agent = daemon(
-            under,
-            &self.bin.join("landfast-agent"),
-            &self.path().join("agent.toml"),
-        );
-        self.agent_is_up();
+    }
+
+    /// Starts the agent that was stopped; does not wait for it.
+    pub fn start_agent(&mut self, under: &[&str]) {
+        let (program, config) = (self.bin.join("landfast-agent"), self.path().join("agent.toml"));
+        self.agent = daemon(under, &program, &config);
     }
 
     fn agent_is_up(&self) {
@@ -238,7 +271,8 @@ impl Site {
         });
     }
 
-    fn held(&self) -> usize {
+    /// How many SVIDs the agent holds.
+    pub fn held(&self) -> usize {
         let status = self.try_status().unwrap_or_default();
         let identities = status["identities"].as_array().map_or(&[][..], Vec::as_slice);
         identities.iter().filter(|held| held["serial"] != "").count()

@@ -76,6 +76,8 @@ pub const SETTINGS: u8 = 4;
 /// See [`DATA`].
 pub const PING: u8 = 6;
 /// See [`DATA`].
+pub const WINDOW_UPDATE: u8 = 8;
+/// See [`DATA`].
 pub const CONTINUATION: u8 = 9;
 /// A flag of DATA and HEADERS.
 pub const END_STREAM: u8 = 1;

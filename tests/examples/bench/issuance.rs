@@ -1,0 +1,281 @@
+//! Signing over `BatchNewX509SVID`, durable record included, beside one P-256 verification and one signature on one core.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use landfast_identity::{
+    Bundle, BundleSet, Certificate, PrivateKey, SpiffeId, TrustDomain, X509Svid, build_csr,
+};
+use landfast_proto::spire::api::server::agent::v1 as agent_api;
+use landfast_proto::spire::api::server::entry::v1 as entry_api;
+use landfast_proto::spire::api::server::svid::v1 as svid_api;
+use landfast_proto::spire::api::types;
+use landfast_testkit::site::{Site, TRUST_DOMAIN};
+use landfast_testkit::unix_channel;
+use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+};
+use svid_api::svid_client::SvidClient;
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::chart::Series;
+use crate::report::Report;
+use crate::{BoxError, unlimited};
+
+pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxError> {
+    let raw = raw_rate()?;
+    report.add("raw: one P-256 verification + one signature, one core", "/s", raw);
+    let site = unlimited(bin, report);
+    let node = Node::enrol(&site).await?;
+    let requests = node.requests(&site, 500).await?;
+    let database = site.path().join("server/data");
+    let mut charted = [
+        Series::new("raw, one core"),
+        Series::new("server, per core used"),
+        Series::new("server, wall clock"),
+    ];
+    let (mut issued, mut growth) = (0_u64, 0_u64);
+    for batch in [1, 50, 500] {
+        let before = size_of(&database)?;
+        let cpu = site.server.cpu();
+        let begin = Instant::now();
+        let count = node.load(&requests, batch).await?;
+        let (wall, cpu) = (
+            begin.elapsed().as_secs_f64(),
+            (site.server.cpu() - cpu).as_secs_f64(),
+        );
+        issued += count;
+        growth += size_of(&database)?.saturating_sub(before);
+        let label = format!("issuance, batches of {batch}, 4 at once");
+        report.add(
+            &format!("{label}: a second, as seen by the client"),
+            "/s",
+            count as f64 / wall,
+        );
+        report.add(&format!("{label}: per core used"), "/s", count as f64 / cpu);
+        let aim = if batch == 1 { "" } else { " (aim >= 0.50)" };
+        report.add(
+            &format!("{label}: share of raw, per core{aim}"),
+            "x",
+            count as f64 / cpu / raw,
+        );
+        charted[0].push(batch, raw);
+        charted[1].push(batch, count as f64 / cpu);
+        charted[2].push(batch, count as f64 / wall);
+    }
+    report.chart(
+        "issuance",
+        "X.509-SVIDs issued, each with a durable record",
+        "SVIDs in a request",
+        "a second",
+        &charted,
+    )?;
+    report.add(
+        "records: disk for 1,000 SVIDs",
+        "KB",
+        growth as f64 / issued as f64,
+    );
+    report.add(
+        "records: disk of a site with 1,000 SVIDs a day, kept 30 days",
+        "MB",
+        growth as f64 / issued as f64 * 30.0 / 1e3,
+    );
+    Ok(())
+}
+
+/// What no signing server on ring can exceed on one core: a request's signature checked, a certificate signed.
+fn raw_rate() -> Result<f64, BoxError> {
+    let random = ring::rand::SystemRandom::new();
+    let unspecified = |_unspecified| BoxError::from("ring failed");
+    let document =
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(unspecified)?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random)?;
+    let message = [7_u8; 300];
+    let signature = pair.sign(&random, &message).map_err(unspecified)?;
+    let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, pair.public_key().as_ref());
+    let (begin, mut count) = (Instant::now(), 0_u32);
+    while begin.elapsed() < LOAD {
+        for _ in 0..100 {
+            public.verify(&message, signature.as_ref()).map_err(unspecified)?;
+            std::hint::black_box(pair.sign(&random, &message).map_err(unspecified)?);
+        }
+        count += 100;
+    }
+    Ok(f64::from(count) / begin.elapsed().as_secs_f64())
+}
+
+/// A node of our own, attested over TLS as any other.
+struct Node {
+    channel: Channel,
+    id: SpiffeId,
+}
+
+impl Node {
+    async fn enrol(site: &Site) -> Result<Self, BoxError> {
+        let domain = TrustDomain::parse(TRUST_DOMAIN)?;
+        let pem = std::fs::read_to_string(site.path().join("bundle.pem"))?;
+        let bundles = BundleStore::new(BundleSet::from_iter([Bundle::from_pem(domain.clone(), &pem)?]));
+        let key = PrivateKey::generate()?;
+        let stranger = dial(site.address(), &bundles, &domain, None).await?;
+        let params = agent_api::attest_agent_request::Params {
+            data: Some(types::AttestationData {
+                r#type: "join_token".to_owned(),
+                payload: site.token().into_bytes().into(),
+            }),
+            params: Some(agent_api::AgentX509svidParams {
+                csr: build_csr(&key, None, &[])?.into(),
+            }),
+        };
+        let request = agent_api::AttestAgentRequest {
+            step: Some(agent_api::attest_agent_request::Step::Params(params)),
+        };
+        let mut answers = agent_api::agent_client::AgentClient::new(stranger)
+            .attest_agent(tokio_stream::once(request))
+            .await?
+            .into_inner();
+        let answer = answers.message().await?.and_then(|answer| answer.step);
+        let Some(agent_api::attest_agent_response::Step::Result(result)) = answer else {
+            return Err("no SVID for a join token".into());
+        };
+        let chain = result.svid.unwrap_or_default().cert_chain;
+        let chain = chain
+            .iter()
+            .map(|der| Certificate::from_der(der))
+            .collect::<Result<Vec<_>, _>>()?;
+        let svid = Arc::new(X509Svid::new(chain, Arc::new(key))?);
+        let id = svid.id().clone();
+        let identity = IdentityStore::new();
+        identity.set(svid);
+        let channel = dial(site.address(), &bundles, &domain, Some(identity)).await?;
+        Ok(Self { channel, id })
+    }
+
+    /// Entries for this node, and a request for each, with keys made beforehand.
+    async fn requests(
+        &self,
+        site: &Site,
+        count: usize,
+    ) -> Result<Vec<svid_api::NewX509svidParams>, BoxError> {
+        let path = |path: &str| {
+            Some(types::Spiffeid {
+                trust_domain: TRUST_DOMAIN.to_owned(),
+                path: path.to_owned(),
+            })
+        };
+        let entries = (0..count).map(|n| types::Entry {
+            spiffe_id: path(&format!("/issuance/{n}")),
+            parent_id: path(self.id.path()),
+            selectors: vec![types::Selector {
+                r#type: "unix".to_owned(),
+                value: format!("uid:{}", 70_000 + n),
+            }],
+            ..Default::default()
+        });
+        let request = entry_api::BatchCreateEntryRequest {
+            entries: entries.collect(),
+            output_mask: None,
+        };
+        let made = entry_api::entry_client::EntryClient::new(unix_channel(&site.admin_socket()).await?)
+            .batch_create_entry(request)
+            .await?
+            .into_inner();
+        let requests = made.results.into_iter().map(|result| {
+            let entry = result.entry.ok_or("an entry was refused")?;
+            Ok(svid_api::NewX509svidParams {
+                entry_id: entry.id,
+                csr: build_csr(&PrivateKey::generate()?, None, &[])?.into(),
+            })
+        });
+        requests.collect()
+    }
+
+    /// Asks four at once for [`LOAD`]; answers how many SVIDs came.
+    async fn load(&self, requests: &[svid_api::NewX509svidParams], batch: usize) -> Result<u64, BoxError> {
+        let end = Instant::now() + LOAD;
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..4 {
+            let channel = self.channel.clone();
+            // Each asks for others, so that no two ask for one identity at the same time.
+            let part = requests.len() / 4;
+            let own: Vec<_> = requests
+                .iter()
+                .cycle()
+                .skip(n * part)
+                .take(requests.len())
+                .cloned()
+                .collect();
+            tasks.spawn(async move {
+                let mut client = SvidClient::new(channel).max_decoding_message_size(64 << 20);
+                let (mut count, mut at) = (0_u64, 0);
+                while Instant::now() < end {
+                    let params: Vec<_> = own.iter().cycle().skip(at).take(batch).cloned().collect();
+                    at = (at + batch) % own.len();
+                    let answer = client
+                        .batch_new_x509svid(svid_api::BatchNewX509svidRequest { params })
+                        .await?;
+                    for result in answer.into_inner().results {
+                        match result.svid {
+                            Some(_) => count += 1,
+                            None => return Err(format!("refused: {:?}", result.status).into()),
+                        }
+                    }
+                }
+                Ok::<_, BoxError>(count)
+            });
+        }
+        let mut total = 0;
+        while let Some(done) = tasks.join_next().await {
+            total += done??;
+        }
+        Ok(total)
+    }
+}
+
+async fn dial(
+    address: &str,
+    bundles: &BundleStore,
+    domain: &TrustDomain,
+    identity: Option<IdentityStore>,
+) -> Result<Channel, BoxError> {
+    let config = client_config(
+        Expect::Exactly(SpiffeId::server(domain)),
+        bundles.clone(),
+        identity,
+        Arc::new(landfast_lifecycle::SystemClock),
+    )?;
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let address = address.to_owned();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let (connector, address) = (connector.clone(), address.clone());
+        async move {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            let name =
+                rustls::pki_types::ServerName::try_from("landfast.invalid").map_err(std::io::Error::other)?;
+            connector.connect(name, tcp).await.map(TokioIo::new)
+        }
+    });
+    Ok(Endpoint::from_static("http://landfast.invalid")
+        .connect_with_connector(connector)
+        .await?)
+}
+
+/// Bytes of the files in a folder.
+fn size_of(dir: &Path) -> Result<u64, BoxError> {
+    let mut total = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        // The log of the database is emptied now and then; what stays is the database.
+        if entry.file_name().to_string_lossy().ends_with("-wal") {
+            continue;
+        }
+        total += entry.metadata()?.len();
+    }
+    Ok(total)
+}
+
+const LOAD: Duration = Duration::from_secs(5);
