@@ -22,6 +22,7 @@ pub(crate) fn generate(out: &Path) -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .out_dir(out)
         .bytes(".")
+        .codec_path("crate::ExactCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -4,6 +4,10 @@
 //! Invariant: `generated/` is exactly what `make proto` makes of `proto/`; a test compares byte for byte. Method paths are those
 //! of the published definitions. Bytes are [`prost::bytes::Bytes`], so that many streams share one buffer.
 
+mod codec;
+
+pub use codec::{ExactCodec, ExactEncoder};
+
 /// The Workload API. Its definition has no package, so its paths are `/SpiffeWorkloadAPI/<Method>`.
 pub mod workload {
     include!("generated/_.rs");

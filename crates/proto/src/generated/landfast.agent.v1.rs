@@ -192,7 +192,7 @@ pub mod agent_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::ExactCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/landfast.agent.v1.AgentAdmin/GetStatus",
             );
@@ -213,7 +213,7 @@ pub mod agent_admin_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::ExactCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/landfast.agent.v1.AgentAdmin/Why",
             );
@@ -355,7 +355,7 @@ pub mod agent_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetStatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::ExactCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -398,7 +398,7 @@ pub mod agent_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WhySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::ExactCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
