@@ -31,16 +31,21 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
         for round in 0..3 {
             took.push(crowd.pushed(entries.change(round)).await?);
         }
-        let best = took.iter().copied().fold(f64::MAX, f64::min);
-        let worst = took.iter().copied().fold(0.0, f64::max);
+        took.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let (best, worst) = (took[0], took[took.len() - 1]);
         let label = format!("{size} distinct SVIDs replaced and pushed to {size} streams");
         let aim = if size == LARGEST {
             " (aim <= 1000 for 10,000)"
         } else {
             ""
         };
-        report.add(&format!("{label}: best of 3{aim}"), "ms", best);
-        report.add(&format!("{label}: worst of 3"), "ms", worst);
+        report.add(&format!("{label}: best of 3{aim}"), "ms", best.0);
+        report.add(
+            &format!("{label}: of which the operator's change took"),
+            "ms",
+            best.1,
+        );
+        report.add(&format!("{label}: worst of 3"), "ms", worst.0);
         let each = |now: std::time::Duration, then: std::time::Duration| {
             (now - then).as_secs_f64() * 1e6 / (3.0 * f64::from(size))
         };
@@ -54,9 +59,9 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
             "µs",
             each(site.server.cpu(), cpu.1),
         );
-        charted[0].push(size, best);
+        charted[0].push(size, best.0);
     }
-    report.note("from the server's having the change to the last workload's having its SVID; one synchronisation (200 ms) and the signing lie within");
+    report.note("from the first word of the change at the server to the last workload's having its SVID: the change, one synchronisation (200 ms), keys, signing with records, and the push");
     report.chart(
         "rotation",
         "Distinct SVIDs replaced and pushed",
@@ -175,8 +180,11 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Makes the change and answers how long it took from then until each had its message, in ms.
-    async fn pushed(&mut self, change: impl Future<Output = Result<(), BoxError>>) -> Result<f64, BoxError> {
+    /// Makes the change. Answers in ms how long it took until each had its message, and how long the change itself took.
+    async fn pushed(
+        &mut self,
+        change: impl Future<Output = Result<(), BoxError>>,
+    ) -> Result<(f64, f64), BoxError> {
         writeln!(self.orders, "next")?;
         self.expect("ready ")?;
         let begin = Instant::now();
@@ -184,7 +192,7 @@ impl Crowd {
         let made = begin.elapsed();
         let line = self.expect("pushed ")?;
         let all: f64 = line.rsplit(' ').next().unwrap_or_default().parse()?;
-        Ok(all - made.as_secs_f64() * 1e3)
+        Ok((all, made.as_secs_f64() * 1e3))
     }
 
     fn expect(&mut self, beginning: &str) -> Result<String, BoxError> {

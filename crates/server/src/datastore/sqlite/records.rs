@@ -1,5 +1,6 @@
 //! Issuance records in SQLite. Invariant: a key has one identity for as long as a record of it is kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use landfast_identity::{SpiffeId, UnixTime};
@@ -11,7 +12,41 @@ use crate::datastore::{DatastoreError, Recorded};
 use crate::issuance::{IssuanceRecord, SvidKind};
 
 pub(super) fn write(tx: &Tx<'_>, records: &[IssuanceRecord]) -> Result<Vec<Recorded>, DatastoreError> {
-    records.iter().map(|record| write_one(tx, record)).collect()
+    let written = records
+        .iter()
+        .map(|record| write_one(tx, record))
+        .collect::<Result<Vec<_>, _>>()?;
+    // Once for each authority and not for each record: a batch has hundreds, of one authority.
+    let mut ends: BTreeMap<&str, UnixTime> = BTreeMap::new();
+    for (record, _) in records
+        .iter()
+        .zip(&written)
+        .filter(|(_, written)| matches!(written, Recorded::Yes))
+    {
+        let end = ends.entry(&record.authority_id).or_insert(record.not_after);
+        *end = record.not_after.max(*end);
+    }
+    for (authority_id, end) in ends {
+        note_last_end(tx, authority_id, end)?;
+    }
+    Ok(written)
+}
+
+/// An authority's key is kept until the last SVID it signed has ended.
+fn note_last_end(tx: &Tx<'_>, authority_id: &str, end: UnixTime) -> Result<(), DatastoreError> {
+    let known = tx
+        .conn()
+        .prepare_cached(
+            "UPDATE authorities SET last_svid_ends = max(coalesce(last_svid_ends, ?2), ?2) WHERE id = ?1",
+        )?
+        .execute(params![authority_id, end.as_secs()])?;
+    if known == 0 {
+        // Forgotten since it signed: nobody would verify the SVID.
+        return Err(DatastoreError::Failed {
+            source: Arc::new(UnknownAuthority),
+        });
+    }
+    Ok(())
 }
 
 fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, DatastoreError> {
@@ -31,18 +66,6 @@ fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, Datastore
         record.not_after.as_secs(),
         record.issued_at.as_secs(),
     ])?;
-    let known = tx
-        .conn()
-        .prepare_cached(
-            "UPDATE authorities SET last_svid_ends = max(coalesce(last_svid_ends, ?2), ?2) WHERE id = ?1",
-        )?
-        .execute(params![record.authority_id, record.not_after.as_secs()])?;
-    if known == 0 {
-        // Forgotten since it signed: nobody would verify the SVID.
-        return Err(DatastoreError::Failed {
-            source: Arc::new(UnknownAuthority),
-        });
-    }
     Ok(Recorded::Yes)
 }
 
