@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test test-root torture check fmt deny interop bench proto dist
+.PHONY: help demo test test-root planted torture check fmt deny interop bench proto dist
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ deny: ## licences, banned and duplicate crates, sources (needs cargo-deny)
 
 test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (two minutes)
 	@tests/root/run
+
+planted: ## plant known bugs and see each one found (root, Python 3.11; five minutes)
+	@tests/planted/run
 
 torture: ## the same attacks, a hundred thousand pids and ten times as long floods (half an hour, as root)
 	@LANDFAST_ROUNDS=10 tests/root/run --skip t01
