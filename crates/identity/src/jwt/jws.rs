@@ -39,7 +39,8 @@ impl<'a> Jws<'a> {
         }
         // The algorithm is judged before anything else of the token is read (JWT-SVID §2.1).
         let part = "header";
-        let header = json::object(&decode(header, part)?).map_err(|source| JwtError::Json { part, source })?;
+        let header =
+            json::object(&decode(header, part)?).map_err(|source| JwtError::Json { part, source })?;
         let (scheme, key_id) = read_header(&header)?;
         Ok(Self {
             scheme,
