@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test check fmt deny interop bench proto dist
+.PHONY: help demo test check fmt deny interop vectors bench proto dist
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ deny: ## licences, banned and duplicate crates, sources (needs cargo-deny)
 
 interop: ## third-party clients (Python, Go, Java, Rust) against the real agent and server
 	@tests/interop/run
+
+vectors: ## x509-limbo and Wycheproof against our verifiers, from clones in DIR=… (docs/conformance.md)
+	@$(CARGO) run --locked --quiet -p landfast-identity --example conformance -- "$(DIR)"
 
 bench: ## figures for docs/benchmarks.md, measured in one run
 	@tests/bench/run

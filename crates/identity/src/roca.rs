@@ -4,7 +4,7 @@
 /// Whether a modulus of 1984 bits or more has the form that the faulty library gave it: a power of 65537 modulo each of the
 /// first 126 primes.
 pub(crate) fn is_guessable(modulus: &[u8]) -> bool {
-    let is_prime = |n: &u32| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &u32| (2..*n).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
     (3..=LAST_PRIME)
         .filter(is_prime)
         .all(|prime| is_power(residue(modulus, prime), prime))
@@ -41,7 +41,7 @@ mod tests {
 
     /// A modulus of the faulty form, of two primes that nobody needs to know.
     fn guessable(bits: u64) -> BigUint {
-        let is_prime = |n: &u32| (2..*n).all(|d| n % d != 0);
+        let is_prime = |n: &u32| (2..*n).all(|d| !n.is_multiple_of(d));
         let product: BigUint = (2..=LAST_PRIME).filter(is_prime).map(BigUint::from).product();
         let power = BigUint::from(GENERATOR).modpow(&BigUint::from(123_456_789_u32), &product);
         ((BigUint::from(1_u8) << (bits - 1)) / &product + 1_u8) * product + power

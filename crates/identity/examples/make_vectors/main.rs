@@ -58,7 +58,7 @@ fn hollow_rsa_key(bits: usize) -> Vec<u8> {
 /// An RSA key of the form of CVE-2017-15361: a power of 65537 modulo each of the first primes. Nobody holds it either.
 fn guessable_rsa_key() -> Vec<u8> {
     use num_bigint::BigUint;
-    let is_prime = |n: &u32| (2..*n).all(|d| n % d != 0);
+    let is_prime = |n: &u32| (2..*n).all(|d| !n.is_multiple_of(d));
     let product: BigUint = (2..=701_u32).filter(is_prime).map(BigUint::from).product();
     let power = BigUint::from(65_537_u32).modpow(&BigUint::from(987_654_321_u32), &product);
     let n: BigUint = ((BigUint::from(1_u8) << 2047) / &product + 1_u8) * product + power;
