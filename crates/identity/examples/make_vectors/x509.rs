@@ -209,6 +209,7 @@ pub(super) fn write(to: &Vectors, rsa_key: &str) -> Result<()> {
     sound(&w, rsa_key)?;
     leaves(&w)?;
     names(&w)?;
+    domains(&w)?;
     intermediates(&w)?;
     anchors(&w)?;
     keys_and_signatures(&w, rsa_key)?;
@@ -528,6 +529,55 @@ fn names(w: &Writer<'_>) -> Result<()> {
         note,
         &[&leaf(&theirs, |_| {})?],
         &anchors,
+    )
+}
+
+/// Two domains that share or cross-sign authorities: the bundle is chosen by the ID of the leaf alone.
+fn domains(w: &Writer<'_>) -> Result<()> {
+    let named = |name: &'static str| {
+        move |p: &mut CertificateParams| p.distinguished_name.push(DnType::OrganizationName, name)
+    };
+    let (ours, theirs) = (root(named("ours"))?, root(named("theirs"))?);
+    let anchors: [(&str, &[u8]); 2] = [("other.test", &theirs.der), ("td.test", &ours.der)];
+    let middle = below(&ours, |_| {})?;
+    let crossed = issue(&theirs, &middle.params, &middle.key)?;
+    let good = leaf(&middle, |_| {})?;
+    let note = "our intermediate, certified by another domain too";
+    w.at(
+        NOW,
+        "cross-signed-only",
+        "UnknownIssuer",
+        note,
+        &[&good, &crossed],
+        &anchors,
+    )?;
+    w.at(
+        NOW,
+        "ok-cross-signed-too",
+        "ok",
+        note,
+        &[&good, &crossed, &middle.der],
+        &anchors,
+    )?;
+    let shared: [(&str, &[u8]); 2] = [("other.test", &ours.der), ("td.test", &ours.der)];
+    let note = "two domains below one root: each vouches for the other, as its operators chose";
+    w.at(
+        NOW,
+        "ok-anchor-of-two-domains",
+        "ok",
+        note,
+        &[&good, &middle.der],
+        &shared,
+    )?;
+    let id = uri("spiffe://other.test/workload")?;
+    let foreign = leaf(&middle, |p| p.subject_alt_names = vec![id])?;
+    w.at(
+        NOW,
+        "leaf-of-another-domain-below-ours",
+        "IntermediateId",
+        "an intermediate of one domain certifies for no other",
+        &[&foreign, &middle.der],
+        &shared,
     )
 }
 
