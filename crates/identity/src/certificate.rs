@@ -280,8 +280,13 @@ impl Extensions {
                     }
                 }
             }
-            ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key_id = Some(id.0.to_vec()),
+            // Never critical (RFC 5280 §4.2.1.1, §4.2.1.2); the path validator knows no such critical extension either.
+            ParsedExtension::SubjectKeyIdentifier(id) => {
+                self.unknown_critical |= critical;
+                self.subject_key_id = Some(id.0.to_vec());
+            }
             ParsedExtension::AuthorityKeyIdentifier(id) => {
+                self.unknown_critical |= critical;
                 self.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
             }
             _ => self.unknown_critical |= critical,

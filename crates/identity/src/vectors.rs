@@ -165,6 +165,7 @@ fn every_device_vector_ends_as_it_says() {
         "NotYetValid",
         "Expired",
         "UnknownIssuer",
+        "BadSignature",
         "PathLength",
         "NameConstraint",
     ];

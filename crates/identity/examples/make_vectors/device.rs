@@ -91,6 +91,7 @@ pub(super) fn write(to: &Vectors) -> Result<()> {
     leaves(&w)?;
     intermediates(&w)?;
     roots(&w)?;
+    choices(&w)?;
     keys(&w)
 }
 
@@ -276,6 +277,118 @@ fn roots(w: &Writer<'_>) -> Result<()> {
     )
 }
 
+/// Where implementations differ: what we chose.
+fn choices(w: &Writer<'_>) -> Result<()> {
+    w.root(
+        "ok-anchor-without-name",
+        "ok",
+        "an empty name leads to an authority as well as any other",
+        |p| p.distinguished_name = rcgen::DistinguishedName::new(),
+    )?;
+    w.leaf("ok-no-key-identifier", "ok", "key identifiers are hints", |p| {
+        p.use_authority_key_identifier_extension = false;
+    })?;
+    w.leaf(
+        "leaf-key-identifier-critical",
+        "UnknownCriticalExtension/Leaf",
+        "RFC 5280 4.2.1.1",
+        |p| {
+            p.use_authority_key_identifier_extension = false;
+            let id = super::der(0x30, &super::der(0x80, &[7; 20]));
+            p.custom_extensions = vec![extension(&[2, 5, 29, 35], true, id)];
+        },
+    )?;
+    w.leaf(
+        "leaf-subject-key-identifier-critical",
+        "UnknownCriticalExtension/Leaf",
+        "RFC 5280 4.2.1.2",
+        |p| {
+            p.is_ca = IsCa::NoCa;
+            let id = super::der(4, &[7; 20]);
+            p.custom_extensions = vec![extension(&[2, 5, 29, 14], true, id)];
+        },
+    )?;
+    w.root(
+        "anchor-key-identifier-critical",
+        "UnknownCriticalExtension/Anchor",
+        "RFC 5280 4.2.1.1",
+        |p| {
+            p.use_authority_key_identifier_extension = false;
+            let id = super::der(0x30, &super::der(0x80, &[7; 20]));
+            p.custom_extensions = vec![extension(&[2, 5, 29, 35], true, id)];
+        },
+    )?;
+    let root = maker(|p| {
+        p.distinguished_name = rcgen::DistinguishedName::new();
+        p.distinguished_name.push(rcgen::DnType::CommonName, "plant");
+    })?;
+    let rolled = between(&root, |_| {})?;
+    w.case(
+        "ok-self-issued",
+        "ok",
+        "a new key under the old name, certified by the old key",
+        &[&device(&rolled, |_| {})?, &rolled.der],
+        &[&root],
+    )?;
+    let short = maker(|p| {
+        p.distinguished_name = rcgen::DistinguishedName::new();
+        p.distinguished_name.push(rcgen::DnType::CommonName, "plant");
+        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    })?;
+    let rolled = between(&short, |_| {})?;
+    w.case(
+        "self-issued-counts",
+        "BadSignature",
+        "stricter than RFC 5280 4.2.1.9; the error is that of the old key, which is tried first",
+        &[&device(&rolled, |_| {})?, &rolled.der],
+        &[&short],
+    )?;
+    let outside = |p: &mut CertificateParams| {
+        let name = "b.example".try_into().map(rcgen::SanType::DnsName);
+        p.subject_alt_names.extend(name);
+    };
+    let bound = maker(|_| {})?;
+    let plant = between(&bound, |p| {
+        p.custom_extensions = vec![extension(&[2, 5, 29, 30], false, permitted_dns())];
+    })?;
+    w.case(
+        "name-constraint-not-critical",
+        "NameConstraint",
+        "a constraint counts, critical or not",
+        &[&device(&plant, outside)?, &plant.der],
+        &[&bound],
+    )?;
+    for (name, subtree) in [
+        (
+            "name-constraint-on-subjects",
+            GeneralSubtree::DirectoryName(leaf_params()?.distinguished_name),
+        ),
+        (
+            "name-constraint-on-mail",
+            GeneralSubtree::Rfc822Name("a.example".into()),
+        ),
+    ] {
+        let bound = maker(|p| {
+            p.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![subtree],
+                excluded_subtrees: vec![],
+            });
+        })?;
+        let inside = device(&bound, |p| {
+            let mail = "someone@a.example".try_into().map(rcgen::SanType::Rfc822Name);
+            p.subject_alt_names.extend(mail);
+        })?;
+        w.case(
+            name,
+            "NameConstraint",
+            "kept, yet not evaluated, so refused",
+            &[&inside],
+            &[&bound],
+        )?;
+    }
+    Ok(())
+}
+
 fn keys(w: &Writer<'_>) -> Result<()> {
     let root = maker(|_| {})?;
     for (name, note, key) in [
@@ -297,12 +410,12 @@ fn unknown() -> rcgen::CustomExtension {
     extension(&[1, 2, 3, 4], true, vec![5, 0])
 }
 
-/// rcgen writes name constraints of an authority only.
+/// By hand, since rcgen writes name constraints of an authority only, and always critical.
 fn dns_constraint() -> rcgen::CustomExtension {
+    extension(&[2, 5, 29, 30], true, permitted_dns())
+}
+
+fn permitted_dns() -> Vec<u8> {
     let subtree = super::der(0x30, &super::der(0x82, b"a.example"));
-    extension(
-        &[2, 5, 29, 30],
-        true,
-        super::der(0x30, &super::der(0xa0, &subtree)),
-    )
+    super::der(0x30, &super::der(0xa0, &subtree))
 }
