@@ -46,7 +46,11 @@ struct PeerName {
 }
 
 pub(crate) fn run(dir: &Path) -> Result<Vec<Case>, BoxError> {
-    let document: Document = serde_json::from_str(&SOURCE.read(dir, "limbo.json")?)?;
+    let text = SOURCE.read(dir, "limbo.json")?;
+    let document: Document = serde_json::from_str(&text).map_err(|e| format!("limbo.json: {e}"))?;
+    if document.testcases.is_empty() {
+        return Err("limbo.json holds no case".into());
+    }
     let mut cases = Vec::new();
     for case in &document.testcases {
         let asked = Asked::read(case).map_err(|e| format!("{}: {e}", case.id))?;
