@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test test-root planted torture check fmt deny interop bench proto dist
+.PHONY: help demo test test-root planted torture check fmt deny interop bench proto dist vectors
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ torture: ## the same attacks, a hundred thousand pids and ten times as long floo
 
 interop: ## third-party clients (Python, Go, Java, Rust) against the real agent and server
 	@tests/interop/run
+
+vectors: ## x509-limbo and Wycheproof against our verifiers, from clones in DIR=… (docs/conformance.md)
+	@$(CARGO) run --locked --quiet -p landfast-identity --example conformance -- "$(DIR)"
 
 bench: ## figures for docs/benchmarks.md, measured in one run
 	@tests/bench/run

@@ -24,6 +24,7 @@ pub(crate) struct Extensions {
     pub(crate) path_len: Option<u32>,
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) extended_key_usage: Option<ExtendedKeyUsage>,
+    pub(crate) name_constraints: bool,
     pub(crate) uri_name_constraint: bool,
     pub(crate) unknown_critical: bool,
     subject_key_id: Option<Vec<u8>>,
@@ -81,14 +82,12 @@ impl Certificate {
             role: ChainRole::Leaf,
             source,
         })?;
+        let serial = serial(tbs.raw_serial()).ok_or_else(|| {
+            malformed("the serial number is negative, not in its shortest form, or of more than 20 octets")
+        })?;
         let fields = Fields {
             der: der[..der.len() - rest.len()].to_vec(),
-            serial: tbs
-                .raw_serial()
-                .strip_prefix(&[0])
-                .filter(|s| !s.is_empty())
-                .unwrap_or_else(|| tbs.raw_serial())
-                .to_vec(),
+            serial: serial.to_vec(),
             not_before: UnixTime::from_secs(tbs.validity.not_before.timestamp()),
             not_after: UnixTime::from_secs(tbs.validity.not_after.timestamp()),
             subject: tbs.subject.to_string(),
@@ -263,11 +262,16 @@ impl Extensions {
                 }
             }
             ParsedExtension::NameConstraints(nc) => {
+                self.name_constraints = true;
                 let subtrees = nc
                     .permitted_subtrees
                     .iter()
                     .chain(&nc.excluded_subtrees)
                     .flatten();
+                // RFC 5280 §4.2.1.10; an authority that was to be bound and is not must not pass for one that is.
+                if subtrees.clone().next().is_none() {
+                    return Err(malformed("name constraints without a name"));
+                }
                 for subtree in subtrees {
                     match &subtree.base {
                         GeneralName::URI(_) => self.uri_name_constraint = true,
@@ -276,14 +280,31 @@ impl Extensions {
                     }
                 }
             }
-            ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key_id = Some(id.0.to_vec()),
+            // Never critical (RFC 5280 §4.2.1.1, §4.2.1.2); the path validator knows no such critical extension either.
+            ParsedExtension::SubjectKeyIdentifier(id) => {
+                self.unknown_critical |= critical;
+                self.subject_key_id = Some(id.0.to_vec());
+            }
             ParsedExtension::AuthorityKeyIdentifier(id) => {
+                self.unknown_critical |= critical;
                 self.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
             }
             _ => self.unknown_critical |= critical,
         }
         Ok(())
     }
+}
+
+/// The magnitude of a serial number. Only one spelling of one number: records know a certificate by it. Zero is accepted, since
+/// roots of plants carry it (RFC 5280 §4.1.2.2).
+fn serial(raw: &[u8]) -> Option<&[u8]> {
+    let magnitude = match raw {
+        [0] => raw,
+        [0, magnitude @ ..] if magnitude[0] & 0x80 != 0 => magnitude,
+        [1..=0x7f, ..] => raw,
+        _ => return None,
+    };
+    (magnitude.len() <= MAX_SERIAL).then_some(magnitude)
 }
 
 fn malformed(detail: &str) -> X509Error {
@@ -359,6 +380,8 @@ pub fn chain_to_pem(chain: &[Certificate]) -> String {
 }
 
 const URI_TAG: u32 = 6;
+/// RFC 5280 §4.1.2.2.
+const MAX_SERIAL: usize = 20;
 const MAX_CERTIFICATES: usize = 256;
 
 #[cfg(test)]

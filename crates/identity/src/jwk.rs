@@ -30,6 +30,30 @@ pub(crate) fn parse(jwk: &Map<String, Value>) -> Result<PublicKey, KeyError> {
     }
 }
 
+/// Whether `alg` and `key_ops`, where present, allow to verify tokens as we would with this key.
+///
+/// # Errors
+/// The name of the member that is of the wrong kind.
+pub(crate) fn is_for_us(jwk: &Map<String, Value>, key: &PublicKey) -> Result<bool, &'static str> {
+    let ours = match key.algorithm() {
+        KeyAlgorithm::EcP256 => "ES256",
+        KeyAlgorithm::EcP384 => "ES384",
+        KeyAlgorithm::Rsa => "RS256",
+    };
+    let algorithm = match jwk.get("alg") {
+        None => true,
+        Some(alg) => alg.as_str().ok_or("alg")? == ours,
+    };
+    let operation = match jwk.get("key_ops") {
+        None => true,
+        Some(operations) => {
+            let operations = operations.as_array().ok_or("key_ops")?;
+            operations.iter().any(|o| o == "verify")
+        }
+    };
+    Ok(algorithm && operation)
+}
+
 /// `kty` and the members that belong to it.
 pub(crate) fn members(key: &PublicKey) -> Map<String, Value> {
     let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);

@@ -1,6 +1,7 @@
 //! JWT-SVIDs. Invariant: a [`JwtSvid`] from [`verify`] was signed by a JWT key of its subject's own trust domain, for
 //! this audience, and had not expired.
 
+mod jws;
 mod parse;
 
 use base64::Engine;
@@ -11,9 +12,10 @@ use crate::bundle_set::BundleSet;
 use crate::der;
 use crate::id::{IdError, SpiffeId};
 use crate::key::{KeyError, Signer};
-use crate::public_key::verify_signature;
 use crate::trust_domain::TrustDomain;
 use crate::unix_time::UnixTime;
+
+pub use jws::Jws;
 
 /// What a token is built from.
 #[derive(Debug, Clone, Copy)]
@@ -161,8 +163,8 @@ pub fn verify(token: &str, bundles: &BundleSet, audience: &str, now: UnixTime) -
     if audience.is_empty() {
         return Err(JwtError::NoAudience);
     }
-    let parsed = parse::token(token)?;
-    let svid = parsed.svid;
+    let jws = Jws::parse(token)?;
+    let svid = parse::claims(&jws, token)?;
     let trust_domain = svid.id.trust_domain();
     let bundle = bundles.get(trust_domain).ok_or_else(|| JwtError::NoBundle {
         trust_domain: trust_domain.clone(),
@@ -175,13 +177,7 @@ pub fn verify(token: &str, bundles: &BundleSet, audience: &str, now: UnixTime) -
     if authority.expires_at.is_some_and(|end| now >= end) {
         return Err(JwtError::KeyExpired { key_id: svid.key_id });
     }
-    verify_signature(
-        &authority.public_key,
-        parsed.scheme,
-        parsed.signed.as_bytes(),
-        &parsed.signature,
-    )
-    .map_err(|source| JwtError::Signature { source })?;
+    jws.verify(&authority.public_key)?;
     if now >= svid.expires_at {
         return Err(JwtError::Expired {
             expires_at: svid.expires_at,
@@ -202,7 +198,7 @@ pub fn verify(token: &str, bundles: &BundleSet, audience: &str, now: UnixTime) -
 /// # Errors
 /// When its shape is refused, as in [`verify`].
 pub fn parse_unverified(token: &str) -> Result<JwtSvid, JwtError> {
-    Ok(parse::token(token)?.svid)
+    parse::claims(&Jws::parse(token)?, token)
 }
 
 /// Why a token is refused or cannot be made.

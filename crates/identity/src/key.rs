@@ -124,6 +124,11 @@ pub enum KeyError {
         /// Bits of its modulus.
         bits: usize,
     },
+    /// An RSA key that can be factored from its public half.
+    #[error(
+        "the RSA key is of the kind that can be factored (ROCA, CVE-2017-15361); make one outside of that chip"
+    )]
+    Guessable,
     /// A private key that ring refuses.
     #[error("the private key is not a usable EC or RSA key in PKCS#8: {reason}")]
     Rejected {

@@ -18,6 +18,7 @@ mod pattern;
 mod pem;
 mod pss;
 mod public_key;
+mod roca;
 mod selector;
 mod svid;
 mod trust_domain;

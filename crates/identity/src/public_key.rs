@@ -7,6 +7,7 @@ use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 
 use crate::der;
 use crate::key::KeyError;
+use crate::roca;
 
 /// A SubjectPublicKeyInfo of a kind and strength that we accept. Cheap to clone.
 #[derive(Clone)]
@@ -33,7 +34,7 @@ impl PublicKey {
     /// Reads a DER SubjectPublicKeyInfo.
     ///
     /// # Errors
-    /// When it is malformed, of another algorithm, or an RSA key outside 2048 to 8192 bits.
+    /// When it is malformed, of another algorithm, or an RSA key outside 2048 to 8192 bits or guessable (ROCA).
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, KeyError> {
         for (algorithm, prefix, point, bits) in [
             (KeyAlgorithm::EcP256, P256_PREFIX, 65, 256),
@@ -149,6 +150,9 @@ fn rsa_bits(key: &[u8]) -> Result<usize, KeyError> {
     let odd = |x: &[u8]| x.last().is_some_and(|b| b & 1 == 1);
     if !odd(n) || !odd(e) || e.len() > 4 || e == [1] {
         return Err(KeyError::Malformed);
+    }
+    if roca::is_guessable(n) {
+        return Err(KeyError::Guessable);
     }
     Ok(bits)
 }

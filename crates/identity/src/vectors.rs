@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::{
     Bundle, BundleSet, Csr, IdPattern, SpiffeId, TrustDomain, UnixTime, X509Authority,
-    certificate::Certificate, jwt, pem, verify_x509_svid,
+    certificate::Certificate, jwt, pem, verify_external_chain, verify_x509_svid,
 };
 
 struct Case {
@@ -108,6 +108,7 @@ fn every_x509_vector_ends_as_it_says() {
         "KeyUsageNotCritical",
         "NoDigitalSignature",
         "LeafMaySign",
+        "LeafNameConstraints",
         "ExtendedKeyUsage",
         "NotCa",
         "NoCertSign",
@@ -142,6 +143,39 @@ fn every_x509_vector_ends_as_it_says() {
         }
         let chain: Vec<&[u8]> = chain.iter().map(|c| c.as_slice()).collect();
         case.judge(&known, verify_x509_svid(&chain, &bundles, case.now()));
+        seen.push(case.field("expect").split('/').next().unwrap().to_owned());
+    }
+    for rule in known {
+        assert!(seen.iter().any(|s| s == rule), "no vector breaks {rule}");
+    }
+}
+
+#[test]
+fn every_device_vector_ends_as_it_says() {
+    let known = [
+        "Malformed",
+        "Key",
+        "LeafIsCa",
+        "NoKeyUsage",
+        "LeafMaySign",
+        "LeafNameConstraints",
+        "NotCa",
+        "NoCertSign",
+        "UnknownCriticalExtension",
+        "NotYetValid",
+        "Expired",
+        "UnknownIssuer",
+        "BadSignature",
+        "PathLength",
+        "NameConstraint",
+    ];
+    let mut seen = Vec::new();
+    for case in cases("device") {
+        let chain = pem::blocks(&case.body, pem::CERTIFICATE).unwrap();
+        let chain: Vec<&[u8]> = chain.iter().map(|c| c.as_slice()).collect();
+        let roots = pem::blocks(&case.body, "ROOT").unwrap();
+        let roots: Vec<_> = roots.iter().map(|r| Certificate::from_der(r).unwrap()).collect();
+        case.judge(&known, verify_external_chain(&chain, &roots, case.now(), 5));
         seen.push(case.field("expect").split('/').next().unwrap().to_owned());
     }
     for rule in known {

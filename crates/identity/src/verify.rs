@@ -38,6 +38,7 @@ pub fn verify_x509_svid(
     let chain = parse(chain_der, MAX_INTERMEDIATES)?;
     let (leaf, intermediates) = chain.split_first().ok_or(X509Error::EmptyChain)?;
     let id = leaf_rules(leaf)?;
+    no_name_constraints(leaf)?;
     no_unknown_critical(leaf, ChainRole::Leaf)?;
     for certificate in intermediates {
         no_unknown_critical(certificate, ChainRole::Intermediate)?;
@@ -71,7 +72,7 @@ pub fn verify_x509_svid(
 }
 
 /// Verifies a device's own certificate against the roots of its maker or plant (RFC 5280 §6, no SPIFFE rules): leaf
-/// not a CA and with digitalSignature, extended key usage ignored, roots CAs and in their validity.
+/// not a CA, not to sign certificates but with digitalSignature, extended key usage ignored, roots CAs and in their validity.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -89,9 +90,14 @@ pub fn verify_external_chain(
     let usage = leaf.extensions().key_usage.ok_or(X509Error::NoKeyUsage {
         role: ChainRole::Leaf,
     })?;
+    // RFC 5280 §4.2.1.3: without cA no keyCertSign.
+    if usage.cert_sign {
+        return Err(X509Error::LeafMaySign);
+    }
     if !usage.digital_signature {
         return Err(X509Error::NoDigitalSignature);
     }
+    no_name_constraints(leaf)?;
     no_unknown_critical(leaf, ChainRole::Leaf)?;
     for certificate in intermediates {
         external_signing_rules(certificate, ChainRole::Intermediate)?;
@@ -207,6 +213,14 @@ fn no_unknown_critical(certificate: &Certificate, role: ChainRole) -> Result<(),
         return Err(X509Error::UnknownCriticalExtension { role });
     }
     Ok(())
+}
+
+/// RFC 5280 §4.2.1.10: only where names are handed out.
+fn no_name_constraints(leaf: &Certificate) -> Result<(), X509Error> {
+    match leaf.extensions().name_constraints {
+        true => Err(X509Error::LeafNameConstraints),
+        false => Ok(()),
+    }
 }
 
 fn refuse_uri_constraints(certificates: &[Certificate]) -> Result<(), X509Error> {

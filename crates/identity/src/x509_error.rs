@@ -107,6 +107,9 @@ pub enum X509Error {
     /// A leaf with keyCertSign or cRLSign (X509-SVID §4.3, §5.2).
     #[error("the leaf has a key usage of signing certificates")]
     LeafMaySign,
+    /// A leaf with name constraints, which are for those who certify (RFC 5280 §4.2.1.10).
+    #[error("the leaf carries name constraints")]
+    LeafNameConstraints,
     /// An extended key usage that lacks serverAuth or clientAuth (X509-SVID §4.4).
     #[error("the extended key usage lacks server or client authentication")]
     ExtendedKeyUsage,

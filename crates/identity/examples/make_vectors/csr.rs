@@ -7,7 +7,7 @@ use rcgen::{
     PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
 };
 
-use super::{Vectors, der, hollow_rsa_key, pem};
+use super::{Vectors, der, guessable_rsa_key, hollow_rsa_key, pem};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -126,6 +126,10 @@ pub(super) fn write(to: &Vectors, rsa_key: &str) -> Result<()> {
         (
             "rsa-16384",
             Hollow(hollow_rsa_key(16_384), &rcgen::PKCS_RSA_SHA256),
+        ),
+        (
+            "rsa-guessable",
+            Hollow(guessable_rsa_key(), &rcgen::PKCS_RSA_SHA256),
         ),
         ("ed25519", Hollow(vec![7; 32], &rcgen::PKCS_ED25519)),
     ] {

@@ -136,6 +136,18 @@ impl Writer<'_> {
         self.at(NOW, name, expect, note, token)
     }
 
+    /// A sound token, whose key says this of itself in the bundle.
+    fn key_with(&self, name: &str, expect: &str, note: &str, member: &str) -> Result<()> {
+        let token = self.1.es256(HEADER, &claims())?;
+        let bundles = self
+            .1
+            .bundles
+            .replacen("\"kid\":\"k1\"", &format!("{member},\"kid\":\"k1\""), 1);
+        assert!(bundles != self.1.bundles, "{name} changes nothing");
+        let body = format!("now: {NOW}\naudience: aud.test\n{bundles}\ntoken: {token}\n");
+        self.0.case(name, expect, note, &body)
+    }
+
     fn header(&self, name: &str, expect: &str, note: &str, header: &str) -> Result<()> {
         self.token(name, expect, note, &self.1.es256(header, &claims())?)
     }
@@ -306,6 +318,19 @@ fn keys(w: &Writer<'_>) -> Result<()> {
         "the key does not fit the algorithm",
         &with("\"krsa\""),
     )?;
+    for (name, expect, member) in [
+        (
+            "ok-key-for-es256-to-verify",
+            "ok",
+            r#""alg":"ES256","key_ops":["sign","verify"]"#,
+        ),
+        ("key-for-another-algorithm", "UnknownKey", r#""alg":"ECDH-ES""#),
+        ("key-for-another-curve", "UnknownKey", r#""alg":"ES384""#),
+        ("key-to-encrypt", "UnknownKey", r#""key_ops":["encrypt"]"#),
+        ("key-for-nothing", "UnknownKey", r#""key_ops":[]"#),
+    ] {
+        w.key_with(name, expect, "RFC 7517 4.3, 4.4", member)?;
+    }
     w.token(
         "rs256-with-ec-key",
         "Signature",
@@ -452,6 +477,12 @@ fn forms(w: &Writer<'_>) -> Result<()> {
         "Form",
         "an empty part",
         &format!(".{}.{}", parts[1], parts[2]),
+    )?;
+    w.token(
+        "no-payload",
+        "Form",
+        "an empty part",
+        &w.1.es256_raw(&format!("{}.", parts[0]))?,
     )?;
     w.token("only-dots", "Form", "nothing", "..")?;
     w.token(

@@ -2,6 +2,7 @@
 //! `cargo run -p landfast-identity --example make_vectors`. Fixed times, so that no vector ever expires.
 
 mod csr;
+mod device;
 mod jwt;
 mod x509;
 
@@ -32,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let rsa_key = fs::read_to_string(root.join("keys/rsa-2048.pem"))?;
     x509::write(&folder("x509")?, &rsa_key)?;
+    device::write(&folder("device")?)?;
     jwt::write(&folder("jwt")?, &rsa_key)?;
     csr::write(&folder("csr")?, &rsa_key)
 }
@@ -50,6 +52,17 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
 fn hollow_rsa_key(bits: usize) -> Vec<u8> {
     let mut n = vec![0xc5; bits / 8 + 1];
     n[0] = 0;
+    der(0x30, &[der(2, &n), der(2, &[1, 0, 1])].concat())
+}
+
+/// An RSA key of the form of CVE-2017-15361: a power of 65537 modulo each of the first primes. Nobody holds it either.
+fn guessable_rsa_key() -> Vec<u8> {
+    use num_bigint::BigUint;
+    let is_prime = |n: &u32| (2..*n).all(|d| !n.is_multiple_of(d));
+    let product: BigUint = (2..=701_u32).filter(is_prime).map(BigUint::from).product();
+    let power = BigUint::from(65_537_u32).modpow(&BigUint::from(987_654_321_u32), &product);
+    let n: BigUint = ((BigUint::from(1_u8) << 2047) / &product + 1_u8) * product + power;
+    let n = [&[0], &n.to_bytes_be()[..]].concat();
     der(0x30, &[der(2, &n), der(2, &[1, 0, 1])].concat())
 }
 

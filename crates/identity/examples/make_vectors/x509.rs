@@ -9,17 +9,17 @@ use rcgen::{
     SignatureAlgorithm,
 };
 
-use super::{NOW, Vectors, der, hollow_rsa_key, pem};
+use super::{NOW, Vectors, der, guessable_rsa_key, hollow_rsa_key, pem};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(super) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-struct Ca {
-    params: CertificateParams,
-    key: KeyPair,
-    der: Vec<u8>,
+pub(super) struct Ca {
+    pub(super) params: CertificateParams,
+    pub(super) key: KeyPair,
+    pub(super) der: Vec<u8>,
 }
 
-struct Hollow(Vec<u8>, &'static SignatureAlgorithm);
+pub(super) struct Hollow(pub(super) Vec<u8>, pub(super) &'static SignatureAlgorithm);
 
 impl PublicKeyData for Hollow {
     fn der_bytes(&self) -> &[u8] {
@@ -30,7 +30,7 @@ impl PublicKeyData for Hollow {
     }
 }
 
-fn set_times(params: &mut CertificateParams, from: i64, to: i64) {
+pub(super) fn set_times(params: &mut CertificateParams, from: i64, to: i64) {
     let at = |t: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(t.unsigned_abs());
     params.not_before = at(NOW + from);
     params.not_after = at(NOW + to);
@@ -40,7 +40,7 @@ fn uri(text: &str) -> Result<SanType> {
     Ok(SanType::URI(text.try_into()?))
 }
 
-fn ca_params(id: &str, name: &str) -> Result<CertificateParams> {
+pub(super) fn ca_params(id: &str, name: &str) -> Result<CertificateParams> {
     let mut p = CertificateParams::default();
     set_times(&mut p, -86_400, 86_400);
     p.distinguished_name = rcgen::DistinguishedName::new();
@@ -61,7 +61,7 @@ fn root_with(key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Resul
     Ok(Ca { params, key, der })
 }
 
-fn root(change: impl FnOnce(&mut CertificateParams)) -> Result<Ca> {
+pub(super) fn root(change: impl FnOnce(&mut CertificateParams)) -> Result<Ca> {
     root_with(KeyPair::generate()?, change)
 }
 
@@ -69,14 +69,16 @@ fn below(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Result<Ca>
     let mut params = ca_params("spiffe://td.test", &format!("below {}", issuer.der.len()))?;
     change(&mut params);
     let key = KeyPair::generate()?;
-    let der = params
-        .signed_by(&key, &Issuer::from_params(&issuer.params, &issuer.key))?
-        .der()
-        .to_vec();
+    let der = issue(issuer, &params, &key)?;
     Ok(Ca { params, key, der })
 }
 
-fn leaf_params() -> Result<CertificateParams> {
+pub(super) fn issue(issuer: &Ca, params: &CertificateParams, key: &impl PublicKeyData) -> Result<Vec<u8>> {
+    let issuer = Issuer::from_params(&issuer.params, &issuer.key);
+    Ok(params.signed_by(key, &issuer)?.der().to_vec())
+}
+
+pub(super) fn leaf_params() -> Result<CertificateParams> {
     let mut p = CertificateParams::default();
     set_times(&mut p, -300, 3600);
     p.serial_number = Some(SerialNumber::from_slice(&[0x51; 16]));
@@ -100,17 +102,14 @@ fn leaf_for(
 ) -> Result<Vec<u8>> {
     let mut params = leaf_params()?;
     change(&mut params);
-    Ok(params
-        .signed_by(key, &Issuer::from_params(&issuer.params, &issuer.key))?
-        .der()
-        .to_vec())
+    issue(issuer, &params, key)
 }
 
 fn leaf(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Result<Vec<u8>> {
     leaf_for(issuer, &KeyPair::generate()?, change)
 }
 
-fn extension(oid: &[u64], critical: bool, content: Vec<u8>) -> CustomExtension {
+pub(super) fn extension(oid: &[u64], critical: bool, content: Vec<u8>) -> CustomExtension {
     let mut e = CustomExtension::from_oid_content(oid, content);
     e.set_criticality(critical);
     e
@@ -119,6 +118,11 @@ fn extension(oid: &[u64], critical: bool, content: Vec<u8>) -> CustomExtension {
 fn key_usage(critical: bool, bits: u8) -> CustomExtension {
     let unused = bits.trailing_zeros() as u8;
     extension(&[2, 5, 29, 15], critical, der(3, &[unused, bits]))
+}
+
+/// RFC 5280 §4.2.1.10 forbids it: the extension, and no name in it.
+pub(super) fn empty_constraints() -> CustomExtension {
+    extension(&[2, 5, 29, 30], true, der(0x30, &[]))
 }
 
 fn uri_constraint(excluded: bool, critical: bool) -> CustomExtension {
@@ -205,6 +209,7 @@ pub(super) fn write(to: &Vectors, rsa_key: &str) -> Result<()> {
     sound(&w, rsa_key)?;
     leaves(&w)?;
     names(&w)?;
+    domains(&w)?;
     intermediates(&w)?;
     anchors(&w)?;
     keys_and_signatures(&w, rsa_key)?;
@@ -418,7 +423,44 @@ fn leaves(w: &Writer<'_>) -> Result<()> {
         |p| {
             p.custom_extensions = vec![key_usage(true, 0x06)];
         },
-    )
+    )?;
+    w.leaf(
+        "leaf-name-constraints",
+        "LeafNameConstraints",
+        "RFC 5280 4.2.1.10",
+        |p| {
+            let tree = der(0x30, &der(0x82, b"a.example"));
+            p.custom_extensions = vec![extension(&[2, 5, 29, 30], true, der(0x30, &der(0xa0, &tree)))];
+        },
+    )?;
+    w.leaf("ok-serial-of-20-octets", "ok", "RFC 5280 4.1.2.2", |p| {
+        p.serial_number = Some(SerialNumber::from_slice(&[0x51; 20]));
+    })?;
+    w.leaf("ok-serial-zero", "ok", "roots of plants carry it", |p| {
+        p.serial_number = Some(SerialNumber::from_slice(&[0]));
+    })?;
+    w.leaf("serial-of-21-octets", "Malformed", "RFC 5280 4.1.2.2", |p| {
+        p.serial_number = Some(SerialNumber::from_slice(&[0x51; 21]));
+    })?;
+    let root = root(|_| {})?;
+    let good = leaf(&root, |_| {})?;
+    for (name, note, first) in [
+        (
+            "serial-negative",
+            "records would take it for a positive one",
+            [0xd1, 0x51],
+        ),
+        (
+            "serial-not-shortest",
+            "records would take it for a shorter one",
+            [0x00, 0x51],
+        ),
+    ] {
+        let serial = [&[2, 16], &first[..], &[0x51; 14]].concat();
+        let odd = patched(good.clone(), &[&[2, 16][..], &[0x51; 16]].concat(), &serial);
+        w.case(name, "Malformed", note, &[&odd], &root)?;
+    }
+    Ok(())
 }
 
 fn names(w: &Writer<'_>) -> Result<()> {
@@ -487,6 +529,55 @@ fn names(w: &Writer<'_>) -> Result<()> {
         note,
         &[&leaf(&theirs, |_| {})?],
         &anchors,
+    )
+}
+
+/// Two domains that share or cross-sign authorities: the bundle is chosen by the ID of the leaf alone.
+fn domains(w: &Writer<'_>) -> Result<()> {
+    let named = |name: &'static str| {
+        move |p: &mut CertificateParams| p.distinguished_name.push(DnType::OrganizationName, name)
+    };
+    let (ours, theirs) = (root(named("ours"))?, root(named("theirs"))?);
+    let anchors: [(&str, &[u8]); 2] = [("other.test", &theirs.der), ("td.test", &ours.der)];
+    let middle = below(&ours, |_| {})?;
+    let crossed = issue(&theirs, &middle.params, &middle.key)?;
+    let good = leaf(&middle, |_| {})?;
+    let note = "our intermediate, certified by another domain too";
+    w.at(
+        NOW,
+        "cross-signed-only",
+        "UnknownIssuer",
+        note,
+        &[&good, &crossed],
+        &anchors,
+    )?;
+    w.at(
+        NOW,
+        "ok-cross-signed-too",
+        "ok",
+        note,
+        &[&good, &crossed, &middle.der],
+        &anchors,
+    )?;
+    let shared: [(&str, &[u8]); 2] = [("other.test", &ours.der), ("td.test", &ours.der)];
+    let note = "two domains below one root: each vouches for the other, as its operators chose";
+    w.at(
+        NOW,
+        "ok-anchor-of-two-domains",
+        "ok",
+        note,
+        &[&good, &middle.der],
+        &shared,
+    )?;
+    let id = uri("spiffe://other.test/workload")?;
+    let foreign = leaf(&middle, |p| p.subject_alt_names = vec![id])?;
+    w.at(
+        NOW,
+        "leaf-of-another-domain-below-ours",
+        "IntermediateId",
+        "an intermediate of one domain certifies for no other",
+        &[&foreign, &middle.der],
+        &shared,
     )
 }
 
@@ -575,6 +666,14 @@ fn intermediates(w: &Writer<'_>) -> Result<()> {
         "RFC 5280 4.2",
         |p| {
             p.custom_extensions = vec![extension(&[1, 2, 3, 4], true, vec![5, 0])];
+        },
+    )?;
+    w.middle(
+        "intermediate-empty-name-constraints",
+        "Malformed",
+        "RFC 5280 4.2.1.10",
+        |p| {
+            p.custom_extensions = vec![empty_constraints()];
         },
     )?;
     w.middle(
@@ -680,6 +779,10 @@ fn keys_and_signatures(w: &Writer<'_>, rsa_key: &str) -> Result<()> {
         (
             "leaf-rsa-16384",
             Hollow(hollow_rsa_key(16_384), &rcgen::PKCS_RSA_SHA256),
+        ),
+        (
+            "leaf-rsa-guessable",
+            Hollow(guessable_rsa_key(), &rcgen::PKCS_RSA_SHA256),
         ),
         ("leaf-ed25519", Hollow(vec![7; 32], &rcgen::PKCS_ED25519)),
     ] {

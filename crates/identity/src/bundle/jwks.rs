@@ -17,7 +17,8 @@ impl Bundle {
     /// Reads a bundle document of at most 1 MiB and 256 keys.
     ///
     /// Keys of an unknown or missing `use` or an unknown `kty` or `crv` are left out, as are X.509 keys without
-    /// certificate; of several certificates only the first counts. A key that is ours to read but broken, too weak or
+    /// certificate, and JWT keys that say with `alg` or `key_ops` that they are for something else than what we would do with
+    /// them (RFC 7517 §4.3, §4.4); of several certificates only the first counts. A key that is ours to read but broken, too weak or
     /// without its `kid` refuses the whole document: half a bundle is not a bundle.
     ///
     /// # Errors
@@ -108,6 +109,9 @@ fn jwt_key(index: usize, key: &Map<String, Value>) -> Result<Option<JwtAuthority
         Err(KeyError::Unsupported) => return Ok(None),
         Err(source) => return Err(BundleError::Key { index, source }),
     };
+    if !jwk::is_for_us(key, &public_key).map_err(|member| BundleError::Member { member })? {
+        return Ok(None);
+    }
     let key_id = key
         .get("kid")
         .and_then(Value::as_str)
