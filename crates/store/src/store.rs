@@ -30,7 +30,15 @@ struct Inner {
     files: Arc<dyn Files>,
     temps: AtomicU64,
     /// Holds the lock until the last clone is gone.
-    _lock: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Closing is not enough: a child between its fork and its exec has the descriptor too, and the lock with it. Failing that, the lock
+        // ends with that child.
+        drop(flock(&self.lock, FlockOperation::Unlock));
+    }
 }
 
 impl Store {
@@ -79,7 +87,7 @@ impl Store {
                 path,
                 files,
                 temps: AtomicU64::new(0),
-                _lock: lock,
+                lock,
             }),
         };
         store.clean()?;

@@ -233,6 +233,17 @@ fn a_directory_in_use_is_refused_until_its_last_clone_is_gone() {
     Store::open(root.path()).unwrap();
 }
 
+/// As a child has it that another thread is starting: a copy of the descriptor.
+#[test]
+fn a_copy_of_the_lock_in_a_child_keeps_nobody_out() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let child = store.inner.lock.try_clone().unwrap();
+    drop(store);
+    Store::open(root.path()).unwrap();
+    drop(child);
+}
+
 #[test]
 fn a_file_in_the_directorys_place_is_refused() {
     let root = tempfile::tempdir().unwrap();
