@@ -37,7 +37,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Closing is not enough: a child between its fork and its exec has the descriptor too, and the lock with it. Failing that, the lock
         // ends with that child.
-        drop(flock(&self.lock, FlockOperation::Unlock));
+        flock(&self.lock, FlockOperation::Unlock).ok();
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: a view is computed from the newest snapshot under one lock, so no change is missed between "look" and
 //! "subscribe"; views nobody watches are swept, so their number is bounded by the connections there are.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -67,9 +68,15 @@ impl Views {
         let mut table = self.lock();
         table.snapshot = snapshot;
         table.sweep();
-        let sets: Vec<SelectorSet> = table.slots.keys().cloned().collect();
-        for selectors in sets {
-            table.refresh(selectors, now);
+        let Table {
+            snapshot,
+            fallback,
+            slots,
+            ..
+        } = &mut *table;
+        for (selectors, slot) in slots {
+            let (view, until) = compute(snapshot, fallback, selectors, now);
+            slot.adopt(view, until);
         }
     }
 
@@ -91,94 +98,110 @@ impl Views {
 
 impl Table {
     fn refresh(&mut self, selectors: SelectorSet, now: Option<UnixTime>) -> &Slot {
-        let (view, until) = self.compute(&selectors, now);
-        let slot = self.slots.entry(selectors);
-        let slot = slot.or_insert_with(|| Slot {
-            view: watch::Sender::new(Arc::new(view.clone())),
-            until,
-        });
-        slot.until = until;
-        slot.view.send_if_modified(|old| {
-            let differs = !same(old, &view);
-            if differs {
-                *old = Arc::new(view);
+        let (view, until) = compute(&self.snapshot, &self.fallback, &selectors, now);
+        match self.slots.entry(selectors) {
+            Entry::Occupied(slot) => {
+                let slot = slot.into_mut();
+                slot.adopt(view, until);
+                slot
             }
-            differs
-        });
-        slot
+            Entry::Vacant(place) => place.insert(Slot {
+                view: watch::Sender::new(Arc::new(view)),
+                until,
+            }),
+        }
     }
 
     fn sweep(&mut self) {
         self.slots.retain(|_, slot| slot.view.receiver_count() > 0);
         self.high_water = (self.slots.len() * 2).max(MIN_SWEEP);
     }
+}
 
-    fn compute(&self, selectors: &SelectorSet, now: Option<UnixTime>) -> (WorkloadView, Option<UnixTime>) {
-        let all = &self.snapshot;
-        let own_bundle = all.bundle.as_ref().unwrap_or(&self.fallback);
-        let empty = |state| WorkloadView {
-            x509: Vec::new(),
-            jwt_identities: Vec::new(),
-            own_bundle: Arc::clone(own_bundle),
-            federated: Vec::new(),
-            state,
-        };
-        if all.banned {
-            return (empty(ViewState::NoIdentity), None);
-        }
-        // Without a time of day nothing can be shown to be valid, so nothing is served.
-        let (Some(now), true) = (now, all.synced_at.is_some()) else {
-            return (empty(ViewState::Starting), None);
-        };
-        let entries = all.entries.matching(selectors, now);
-        if entries.is_empty() {
-            return (empty(ViewState::NoIdentity), None);
-        }
-        let held: Vec<_> = entries
-            .iter()
-            .map(|entry| (entry, all.svid(entry, now)))
-            .collect();
-        let x509: Vec<ServedX509> = held
-            .iter()
-            .filter_map(|(entry, held)| {
-                held.map(|held| ServedX509 {
-                    svid: Arc::clone(&held.svid),
-                    hint: entry.hint.clone(),
-                    entry_id: entry.id.to_string(),
-                })
-            })
-            .collect();
-        // While the first round is still running a part would make a later SVID the default one (W-24).
-        let waiting = !all.round_over && held.iter().any(|(_, held)| held.is_none());
-        let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
-        let view = WorkloadView {
-            state: if waiting || x509.is_empty() {
-                ViewState::Starting
-            } else {
-                ViewState::Ready
-            },
-            x509,
-            jwt_identities: entries
-                .iter()
-                .map(|entry| ServedJwtIdentity {
-                    id: entry.spiffe_id.clone(),
-                    hint: entry.hint.clone(),
-                })
-                .collect(),
-            own_bundle: Arc::clone(own_bundle),
-            federated: names
-                .into_iter()
-                .filter_map(|name| all.federated.get(name).cloned())
-                .collect(),
-        };
-        let ends = held
-            .iter()
-            .filter_map(|(_, held)| held.map(|held| held.svid.not_after()));
-        let until = ends
-            .chain(entries.iter().filter_map(|entry| entry.expires_at))
-            .min();
-        (view, until)
+impl Slot {
+    /// Tells the watchers, if their answers change.
+    fn adopt(&mut self, view: WorkloadView, until: Option<UnixTime>) {
+        self.until = until;
+        self.view.send_if_modified(|old| {
+            let differs = !same(old, &view);
+            if differs {
+                *old = Arc::new(view);
+            }
+            differs
+        });
     }
+}
+
+/// The view of one set, and until when it holds.
+fn compute(
+    all: &Snapshot,
+    fallback: &Arc<Bundle>,
+    selectors: &SelectorSet,
+    now: Option<UnixTime>,
+) -> (WorkloadView, Option<UnixTime>) {
+    let own_bundle = all.bundle.as_ref().unwrap_or(fallback);
+    let empty = |state| WorkloadView {
+        x509: Vec::new(),
+        jwt_identities: Vec::new(),
+        own_bundle: Arc::clone(own_bundle),
+        federated: Vec::new(),
+        state,
+    };
+    if all.banned {
+        return (empty(ViewState::NoIdentity), None);
+    }
+    // Without a time of day nothing can be shown to be valid, so nothing is served.
+    let (Some(now), true) = (now, all.synced_at.is_some()) else {
+        return (empty(ViewState::Starting), None);
+    };
+    let entries = all.entries.matching(selectors, now);
+    if entries.is_empty() {
+        return (empty(ViewState::NoIdentity), None);
+    }
+    let held: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry, all.svid(entry, now)))
+        .collect();
+    let x509: Vec<ServedX509> = held
+        .iter()
+        .filter_map(|(entry, held)| {
+            held.map(|held| ServedX509 {
+                svid: Arc::clone(&held.svid),
+                hint: entry.hint.clone(),
+                entry_id: entry.id.to_string(),
+            })
+        })
+        .collect();
+    // While the first round is still running a part would make a later SVID the default one (W-24).
+    let waiting = !all.round_over && held.iter().any(|(_, held)| held.is_none());
+    let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
+    let view = WorkloadView {
+        state: if waiting || x509.is_empty() {
+            ViewState::Starting
+        } else {
+            ViewState::Ready
+        },
+        x509,
+        jwt_identities: entries
+            .iter()
+            .map(|entry| ServedJwtIdentity {
+                id: entry.spiffe_id.clone(),
+                hint: entry.hint.clone(),
+            })
+            .collect(),
+        own_bundle: Arc::clone(own_bundle),
+        federated: names
+            .into_iter()
+            .filter_map(|name| all.federated.get(name).cloned())
+            .collect(),
+    };
+    let ends = held
+        .iter()
+        .filter_map(|(_, held)| held.map(|held| held.svid.not_after()));
+    let until = ends
+        .chain(entries.iter().filter_map(|entry| entry.expires_at))
+        .min();
+    (view, until)
 }
 
 /// Whether two views would give a workload the same answers.
