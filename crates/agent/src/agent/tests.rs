@@ -185,12 +185,24 @@ async fn a_ban_makes_the_agent_unready_and_it_lives_on() {
         .await
         .unwrap();
     assert!(client.fetch_x509().await.is_err());
+    // It serves nothing first; it says what it is once its keys are destroyed as well.
     let mut admin = admin(&handle).await;
-    let status = admin
-        .get_status(api::GetStatusRequest {})
+    let asked = async {
+        loop {
+            let status = admin
+                .get_status(api::GetStatusRequest {})
+                .await
+                .unwrap()
+                .into_inner();
+            if status.state == "banned" {
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let status = tokio::time::timeout(std::time::Duration::from_secs(20), asked)
         .await
-        .unwrap()
-        .into_inner();
+        .expect("it says so");
     assert_eq!((status.state.as_str(), status.identities.len()), ("banned", 0));
     assert!(
         !world
