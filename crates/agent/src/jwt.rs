@@ -18,14 +18,15 @@ use landfast_identity::{Bundle, SpiffeId, UnixTime};
 pub(crate) struct Token {
     pub(crate) text: Arc<str>,
     pub(crate) id: SpiffeId,
-    pub(crate) issued_at: UnixTime,
+    /// Since when it is held here. Not its `iat`, which servers date back by as much as it lives.
+    pub(crate) held_since: UnixTime,
     pub(crate) expires_at: UnixTime,
 }
 
 impl Token {
-    /// Half its life is over.
+    /// Half the life is over that it had when it came.
     fn is_old(&self, now: UnixTime) -> bool {
-        now.since(self.issued_at) * 2 >= self.expires_at.since(self.issued_at)
+        now.since(self.held_since) * 2 >= self.expires_at.since(self.held_since)
     }
 
     fn is_usable(&self, id: &SpiffeId, bundle: Option<&Bundle>, now: UnixTime) -> bool {
@@ -117,6 +118,10 @@ impl JwtCache {
         inner.pending.remove(&key);
         match fetched {
             Ok(token) if token.id == *id && time < token.expires_at => {
+                let token = Token {
+                    held_since: time,
+                    ..token
+                };
                 inner.put(key, token.clone());
                 Ok(token)
             }

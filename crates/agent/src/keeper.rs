@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use landfast_identity::UnixTime;
 use landfast_lifecycle::SharedClock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use state::{Action, Event, Note, Order, State};
@@ -24,6 +24,7 @@ use crate::telemetry;
 #[derive(Clone)]
 pub(crate) struct KeeperHandle {
     commands: mpsc::Sender<Command>,
+    next_order: watch::Receiver<Option<UnixTime>>,
 }
 
 struct Command {
@@ -41,6 +42,11 @@ impl KeeperHandle {
         }
         answer.await.unwrap_or_default()
     }
+
+    /// When something is to be issued next, as far as is known: a renewal, or another attempt at one.
+    pub(crate) fn next_order(&self) -> Option<UnixTime> {
+        *self.next_order.borrow()
+    }
 }
 
 /// The keeper's task before it runs.
@@ -50,19 +56,26 @@ pub(crate) struct Keeper {
     clock: SharedClock,
     commands: mpsc::Receiver<Command>,
     wake_at: Option<UnixTime>,
+    next_order: watch::Sender<Option<UnixTime>>,
 }
 
 impl Keeper {
     pub(crate) fn new(views: Views, clock: SharedClock) -> (Self, KeeperHandle) {
         let (sender, commands) = mpsc::channel(QUEUE);
+        let (next_order, next_orders) = watch::channel(None);
         let keeper = Self {
             state: State::default(),
             views,
             clock,
             commands,
             wake_at: None,
+            next_order,
         };
-        (keeper, KeeperHandle { commands: sender })
+        let handle = KeeperHandle {
+            commands: sender,
+            next_order: next_orders,
+        };
+        (keeper, handle)
     }
 
     /// Runs until `stop`.
@@ -100,6 +113,7 @@ impl Keeper {
                 Action::Note(note) => log(&note),
             }
         }
+        self.next_order.send_replace(self.state.next_order(now));
         orders
     }
 

@@ -153,17 +153,53 @@ impl Link {
                     self.note_success();
                     // Between 0.9 and 1.1 of the interval: many agents started together drift apart.
                     jitter.reset();
-                    self.settings.interval.mul_f64(0.9) + jitter.next()
+                    Wait::OrRenewal(self.settings.interval.mul_f64(0.9) + jitter.next())
                 }
-                Err(error) => self.handle(&error).await.unwrap_or_else(|| backoff.next()),
+                Err(error) => Wait::Whole(self.handle(&error).await.unwrap_or_else(|| backoff.next())),
             };
             telemetry::link(&self.status.borrow(), self.clock.now());
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(wait) => {}
+                () = self.rest(wait) => {}
                 () = self.nudge.notified(), if self.status.borrow().reachable => tokio::time::sleep(NUDGE_DELAY).await,
             }
         }
+    }
+
+    async fn rest(&self, wait: Wait) {
+        let wait = match wait {
+            Wait::Whole(wait) => return tokio::time::sleep(wait).await,
+            Wait::OrRenewal(wait) => wait,
+        };
+        let end = tokio::time::Instant::now() + wait;
+        // One of the node's own that is overdue already waits for its turn like everything else.
+        let started = self.clock.now();
+        let own = self
+            .own_renewal()
+            .filter(|due| started.is_some_and(|now| now < *due));
+        loop {
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let until_renewal = || {
+                let due = own.into_iter().chain(self.keeper.next_order()).min()?;
+                Some(due.since(self.clock.now()?))
+            };
+            // Renewals are due by wall time, which may step: it is looked at once a minute.
+            let nap = until_renewal().unwrap_or(LONGEST_NAP);
+            tokio::time::sleep(nap.clamp(SHORTEST_NAP, LONGEST_NAP).min(left)).await;
+            if until_renewal().is_some_and(|left| left.is_zero()) {
+                return;
+            }
+        }
+    }
+
+    /// When the node's own SVID is to be renewed, after a failure not before the next attempt.
+    fn own_renewal(&self) -> Option<UnixTime> {
+        let svid = &self.node.as_ref()?.svid;
+        let due = renewal_due(svid.not_before(), svid.not_after(), svid.serial_hex().as_bytes());
+        Some(self.renew_after.map_or(due, |after| due.max(after)))
     }
 
     /// Servers close connections by age. One that was open before and broke is replaced before anything is called a failure.
@@ -190,22 +226,13 @@ impl Link {
                 return Err(LinkError::ClockBehind { seconds, not_before });
             }
             Some(node) if !self.must_attest && now < node.svid.not_after() => {
-                if self.renewal_is_due(node, now) {
+                if self.own_renewal().is_some_and(|due| due <= now) {
                     self.renew(now).await?;
                 }
             }
             _ => self.attest().await?,
         }
         self.round().await
-    }
-
-    fn renewal_is_due(&self, node: &NodeIdentity, now: UnixTime) -> bool {
-        let due = renewal_due(
-            node.svid.not_before(),
-            node.svid.not_after(),
-            node.svid.serial_hex().as_bytes(),
-        );
-        now >= due && self.renew_after.is_none_or(|after| now >= after)
     }
 
     async fn round(&mut self) -> Result<(), LinkError> {
@@ -300,6 +327,14 @@ impl Link {
     }
 }
 
+/// Between two turns.
+enum Wait {
+    /// After a failure: nothing makes an agent ask sooner, however urgent its renewals.
+    Whole(Duration),
+    /// Not beyond the next renewal: an SVID may live shorter than the time between two synchronisations.
+    OrRenewal(Duration),
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {
     tokio::task::spawn_blocking(work)
         .await
@@ -308,6 +343,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// A banned node asks as often.
 const BANNED_RETRY: Duration = Duration::from_secs(300);
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+/// Between two turns for renewals, whatever a clock says.
+const SHORTEST_NAP: Duration = Duration::from_secs(1);
 const NUDGE_DELAY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ async fn once(link: &mut LinkHandle, entry: &Entry, audience: &[String]) -> Resu
     Ok(Token {
         text: svid.token.into(),
         id: parsed.id().clone(),
-        issued_at,
+        held_since: issued_at,
         expires_at,
     })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use landfast_daemon::log::LogFormat;
-use landfast_daemon::{TaskTree, error_chain, log, shutdown_signal};
+use landfast_daemon::{TaskTree, error_chain, log, shutdown_signal, terminal_signal};
 use landfast_identity::{Selector, SpiffeId, TrustDomain};
 
 use crate::failure::Failure;
@@ -100,6 +100,7 @@ async fn live(args: &DevArgs, endpoint: &str, tree: &TaskTree) -> Result<u8, Fai
         output::print(&format!("SPIFFE_ENDPOINT_SOCKET={endpoint}"))?;
         tokio::select! {
             () = shutdown_signal() => {}
+            () = terminal_signal() => {}
             () = failed.cancelled() => {}
         }
         return Ok(0);

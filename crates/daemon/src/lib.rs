@@ -16,5 +16,5 @@ pub use error_chain::error_chain;
 pub use health::Health;
 pub use http::serve_http;
 pub use metrics::Metrics;
-pub use signal::shutdown_signal;
+pub use signal::{shutdown_signal, terminal_signal};
 pub use task_tree::{TaskError, TaskHandle, TaskOutcome, TaskTree, TreeError};

@@ -10,6 +10,14 @@ pub async fn shutdown_signal() {
     }
 }
 
+/// Ends when the terminal has gone (SIGHUP) or somebody quits (SIGQUIT): for programs that a person runs at a terminal.
+pub async fn terminal_signal() {
+    tokio::select! {
+        name = arrival(SignalKind::hangup(), "SIGHUP") => tracing::info!(signal = name, "stopping"),
+        name = arrival(SignalKind::quit(), "SIGQUIT") => tracing::info!(signal = name, "stopping"),
+    }
+}
+
 async fn arrival(kind: SignalKind, name: &'static str) -> &'static str {
     match signal(kind).as_mut().map(Signal::recv) {
         Ok(received) => {

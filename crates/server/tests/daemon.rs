@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -20,9 +21,12 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_landfast-server");
 /// What the daemon says next to whoever started it, within ten seconds.
 fn heard(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 4096];
-    let length = manager
-        .recv(&mut buffer)
-        .expect("the daemon says something in time");
+    let length = loop {
+        match manager.recv(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            heard => break heard.expect("the daemon says something in time"),
+        }
+    };
     String::from_utf8(buffer[..length].to_vec()).unwrap()
 }
 

@@ -208,16 +208,27 @@ impl Subject {
         } else {
             Some(Change::Exited)
         };
-        self.change
-            .send_if_modified(|change| std::mem::replace(change, found) != found);
-        found
+        if let Some(found) = found {
+            self.note(found);
+        }
+        *self.change.borrow()
+    }
+
+    /// What was found once stays found, also when another look found nothing meanwhile; only an exit is later than a change.
+    fn note(&self, found: Change) {
+        self.change.send_if_modified(|known| {
+            let news = known.is_none() || (found == Change::Exited && *known != Some(Change::Exited));
+            if news {
+                *known = Some(found);
+            }
+            news
+        });
     }
 
     /// Whether the look was clear and found nothing; a change is remembered.
     fn remember(&self, look: Look) -> bool {
         if let Look::Changed(change) = look {
-            self.change
-                .send_if_modified(|known| known.replace(change) != Some(change));
+            self.note(change);
         }
         look == Look::Same
     }

@@ -197,10 +197,10 @@ async fn a_ban_makes_the_agent_unready_and_it_lives_on() {
             if status.state == "banned" {
                 return status;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let status = tokio::time::timeout(std::time::Duration::from_secs(20), asked)
+    let status = tokio::time::timeout(Duration::from_secs(20), asked)
         .await
         .expect("it says so");
     assert_eq!((status.state.as_str(), status.identities.len()), ("banned", 0));

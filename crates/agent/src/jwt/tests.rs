@@ -39,7 +39,7 @@ impl World {
         Token {
             text,
             id: id("/a"),
-            issued_at: now,
+            held_since: now,
             expires_at,
         }
     }
@@ -91,6 +91,23 @@ async fn a_token_is_kept_for_half_its_life_whatever_the_order_of_audiences() {
     assert_eq!(world.fetched(), 2);
     world.get(&["a"], Ok(world.fresh())).await.unwrap();
     assert_eq!(world.fetched(), 3, "another audience is another token");
+}
+
+/// As our server does by default: dated back by as much as it lives.
+#[tokio::test]
+async fn a_token_that_was_dated_back_is_kept_for_half_of_what_was_left() {
+    let world = World::new();
+    let back_dated = Token {
+        held_since: at(-300),
+        ..world.fresh()
+    };
+    let first = world.get(&["a"], Ok(back_dated)).await.unwrap();
+    world.clock.set(at(149));
+    let again = world.get(&["a"], Err("not asked".into())).await.unwrap();
+    assert_eq!((again, world.fetched()), (first, 1));
+    world.clock.set(at(150));
+    world.get(&["a"], Ok(world.fresh())).await.unwrap();
+    assert_eq!(world.fetched(), 2);
 }
 
 #[tokio::test]

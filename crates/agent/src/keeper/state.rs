@@ -246,6 +246,20 @@ impl State {
         due.into_iter().map(|(_, order)| order).collect()
     }
 
+    /// When [`Self::due`] has something to say next, by the clock alone.
+    pub(crate) fn next_order(&self, now: UnixTime) -> Option<UnixTime> {
+        let entries = self.now.entries.iter().filter(|entry| !entry.is_over(now));
+        let each = entries.map(|entry| {
+            let renewal = self.now.held.get(&entry.id).map_or(now, |held| held.renew_at);
+            let retry = self
+                .failures
+                .get(&entry.id)
+                .map_or(renewal, |failure| failure.next);
+            renewal.max(retry)
+        });
+        each.min()
+    }
+
     fn tainted_authorities(&self) -> Vec<Vec<u8>> {
         let authorities = self
             .now
@@ -275,7 +289,7 @@ impl State {
                         not_after: svid.not_after(),
                     }));
                     self.failures.remove(&issued.entry_id);
-                    let held = Arc::new(Held::new(svid, issued.revision));
+                    let held = Arc::new(Held::new(svid, issued.revision, now));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
                     changed = true;
                 }
@@ -338,8 +352,10 @@ impl State {
 }
 
 impl Held {
-    pub(crate) fn new(svid: Arc<X509Svid>, revision: i64) -> Self {
-        let renew_at = renewal_due(svid.not_before(), svid.not_after(), svid.serial_hex().as_bytes());
+    /// Its life begins when it is received: servers date back, by more than a short SVID lives.
+    pub(crate) fn new(svid: Arc<X509Svid>, revision: i64, received: UnixTime) -> Self {
+        let begins = svid.not_before().max(received);
+        let renew_at = renewal_due(begins, svid.not_after(), svid.serial_hex().as_bytes());
         let authority = svid.leaf().authority_key_id();
         Self {
             svid,

@@ -30,6 +30,7 @@ struct Setup<'a> {
     evidence: Evidence,
     clock: SharedClock,
     retry: (Duration, Duration),
+    interval: Duration,
 }
 
 fn token() -> Evidence {
@@ -46,6 +47,7 @@ impl<'a> Setup<'a> {
             evidence: token(),
             clock: real_clock(),
             retry: (Duration::from_millis(5), Duration::from_millis(20)),
+            interval: Duration::from_millis(20),
         }
     }
 
@@ -67,7 +69,7 @@ impl<'a> Setup<'a> {
                 proxy: self.proxy.map(|proxy| proxy.parse().unwrap()),
             },
             evidence: self.evidence,
-            interval: Duration::from_millis(20),
+            interval: self.interval,
             retry: self.retry,
             bootstrap: String::new(),
         };
@@ -300,6 +302,31 @@ async fn a_node_that_is_not_attested_any_more_attests_again_and_serves_meanwhile
         );
         node.stop().await;
     }
+}
+
+/// The server has all the time in the world; the SVID has six seconds.
+#[tokio::test]
+async fn an_svid_that_lives_shorter_than_the_interval_is_renewed_in_time() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    server.script().workload_validity = Some((-300, 6));
+    let dir = tempfile::tempdir().unwrap();
+    let mut setup = Setup::new(&server, dir.path());
+    setup.interval = Duration::from_secs(3600);
+    let node = setup.start();
+    node.serving().await;
+    for round in 2..4 {
+        until("a renewal", || {
+            assert_eq!(
+                node.serves(&["unix:uid:1"]),
+                ["/a"],
+                "a gap before renewal {round}"
+            );
+            server.script().batch_sizes.len() >= round
+        })
+        .await;
+    }
+    assert!(server.script().batch_sizes.len() < 5, "renewed all the time");
+    node.stop().await;
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
     let token = Token {
         text: "t".into(),
         id: id("/a"),
-        issued_at: NOON,
+        held_since: NOON,
         expires_at: at(300),
     };
     let key = Key::new("a".into(), &["aud".to_owned()]);
@@ -186,7 +186,7 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
         let token = Token {
             text: "t".into(),
             id: id("/a"),
-            issued_at: NOON,
+            held_since: NOON,
             expires_at: at(300),
         };
         let (key, wanted) = (Key::new("a".into(), &["aud".to_owned()]), id("/a"));

@@ -88,7 +88,7 @@ fn an_entitled_process_is_told_so_and_whether_it_gets_it() {
     let told = why(&all, MINE);
     assert_eq!(told.matches.len(), 1);
     assert!(told.advice.contains("holds no valid SVID"), "{}", told.advice);
-    let held = Held::new(ca.svid(&mine.spiffe_id, NOON, at(60)), 0);
+    let held = Held::new(ca.svid(&mine.spiffe_id, NOON, at(60)), 0, NOON);
     all.held = Arc::new([(Arc::clone(&mine.id), Arc::new(held))].into());
     let told = why(&all, MINE);
     assert_eq!(
