@@ -574,7 +574,6 @@ async fn a_redemption_that_is_undone_leaves_the_token_free() {
     );
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test damages files")]
 #[tokio::test]
 async fn a_probe_fails_as_writes_do_and_leaves_nothing() {
     let place = Place::filled().await;
@@ -605,6 +604,7 @@ async fn a_probe_fails_as_writes_do_and_leaves_nothing() {
     assert_eq!(count("SELECT revision FROM state").unsigned_abs(), before);
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
 fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
 }
