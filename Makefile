@@ -1,11 +1,13 @@
 # What CI runs, and what you run: `make check test demo`. Everything here works from a clean clone.
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
+# Of dist, static and package. release is quicker to build, and larger.
+PROFILE ?= dist
 
-.PHONY: help demo test test-root planted torture check fmt deny interop bench proto dist vectors
+.PHONY: help auditable demo test test-root planted torture check fmt deny interop bench proto dist static test-static man package test-package vectors
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## the main job from nothing: server, agent, a telemetry collector over mTLS, two rotations
 	@examples/demo/run.sh
@@ -48,8 +50,28 @@ bench: ## figures for docs/benchmarks.md, measured in one run
 proto: ## regenerate crates/proto from proto/ (no protoc needed)
 	$(CARGO) run --locked --quiet -p landfast-proto --example generate
 
-dist: ## the binaries as shipped: fat LTO, stripped
-	$(CARGO) build --locked --profile dist -p landfast-server -p landfast-agent -p landfast-cli
+dist: auditable ## the binaries as shipped: fat LTO, stripped, each listing what it is made of (needs cargo-auditable)
+	$(CARGO) auditable build --locked --profile $(PROFILE) -p landfast-server -p landfast-agent -p landfast-cli
+	tests/check-binaries $(addprefix target/$(PROFILE)/,landfast-server landfast-agent landfast)
+
+auditable:
+	@command -v cargo-auditable >/dev/null || { echo "error: cargo-auditable is missing"; echo "hint: cargo install --locked cargo-auditable"; exit 1; }
+
+static: ## the same, static on musl, for x86_64 and aarch64 (needs musl-tools, and Python 3 for zig)
+	@PROFILE=$(PROFILE) packaging/static
+
+test-static: static ## the main job with the static binaries; those for another processor under qemu-user-static
+	@tests/static/run target/x86_64-unknown-linux-musl/$(PROFILE)
+	@tests/static/run target/aarch64-unknown-linux-musl/$(PROFILE) $(if $(filter aarch64,$(shell uname -m)),,qemu-aarch64-static)
+
+man: ## the manual pages, into target/man
+	$(CARGO) run --locked --quiet -p landfast-cli --bin landfast -- man target/man
+
+package: dist ## Debian packages, into target/debian
+	@PROFILE=$(PROFILE) packaging/debian/build
+
+test-package: ## installs, uses, removes and purges what `make package` made (needs root)
+	@tests/package/run
 
 fmt: ## format everything
 	$(CARGO) fmt --all

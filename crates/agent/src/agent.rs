@@ -3,6 +3,7 @@
 //! Invariant: everything that can be wrong on this machine is found before a socket opens; nothing about a server is
 //! needed for that.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ pub struct Agent;
 pub struct AgentHandle {
     socket: PathBuf,
     admin_socket: PathBuf,
+    http_address: Option<SocketAddr>,
     health: watch::Receiver<Health>,
 }
 
@@ -69,6 +71,11 @@ impl AgentHandle {
     /// Where `landfast agent status` asks.
     pub fn admin_socket(&self) -> &Path {
         &self.admin_socket
+    }
+
+    /// Where metrics are, with the real port.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
     }
 
     /// Waits until the agent has synchronised with its server and asked once for every SVID due. Waits for ever when the
@@ -132,13 +139,14 @@ impl Agent {
         let workload_pin_mode = workload.mode_name();
         let admin_listener = bind(&config.admin_socket, 0o600, config.admin_socket_group.clone())?;
         let http = match config.http_listen {
-            Some(address) => Some(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|source| AgentError::Http { address, source })?,
-            ),
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+                Some(bound.map_err(|source| AgentError::Http { address, source })?)
+            }
             None => None,
         };
+        let http_address = http.as_ref().map(|(address, _)| *address);
 
         let (ready, is_ready) = watch::channel(false);
 
@@ -180,7 +188,7 @@ impl Agent {
             "admin",
             admin_server::serve(admin_listener, AgentAdminServer::new(admin), stop.clone()),
         );
-        let (report, health) = watch::channel(health::state(&views, &link_handle));
+        let (report, health) = watch::channel(health::state(&views, &link_handle, clock.now()));
         let reporter = health::Reporter {
             views,
             link: link_handle,
@@ -190,7 +198,7 @@ impl Agent {
             ready,
         };
         tasks.spawn("health", reporter.run(stop.clone()));
-        if let (Some(listener), Some(metrics)) = (http, parts.metrics) {
+        if let (Some((_, listener)), Some(metrics)) = (http, parts.metrics) {
             tasks.spawn(
                 "http",
                 landfast_daemon::serve_http(listener, metrics, health.clone(), stop.cancelled_owned()),
@@ -199,6 +207,7 @@ impl Agent {
         Ok(AgentHandle {
             socket: config.socket,
             admin_socket: config.admin_socket,
+            http_address,
             health,
         })
     }

@@ -1,19 +1,22 @@
 //! Whether the agent is ready, and the metrics that change by themselves.
 //!
-//! Invariant: ready means that the workloads get what they are entitled to; a server that is away does not make an agent
-//! unready once it was, a ban does.
+//! Invariant: ready means that there is something to give: a node identity to ask with, or SVIDs that are still valid. A server that
+//! is away does not make an agent unready while it has those; a ban does. gRPC health and `/ready` say the same.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use landfast_daemon::Health;
+use landfast_identity::UnixTime;
 use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::jwt::JwtCache;
+use crate::keeper::state::Snapshot;
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
+use crate::link::status::LinkStatus;
 use crate::telemetry;
 
 /// Looks every second, and at once when the link has something new.
@@ -43,7 +46,7 @@ impl Reporter {
     fn look(&self) {
         telemetry::link(&self.link.status.borrow(), self.clock.now());
         telemetry::tokens(self.tokens.len());
-        let now = state(&self.views, &self.link);
+        let now = state(&self.views, &self.link, self.clock.now());
         self.ready
             .send_if_modified(|old| std::mem::replace(old, now.ready) != now.ready);
         self.report.send_if_modified(|old| {
@@ -54,23 +57,40 @@ impl Reporter {
     }
 }
 
-/// Ready once a whole round with the server has succeeded, and for good: only a ban takes it back.
-pub(crate) fn state(views: &Views, link: &LinkHandle) -> Health {
-    let snapshot = views.snapshot();
-    let reason = if snapshot.banned {
-        Some("the server has banned this node".to_owned())
-    } else if !(snapshot.synced_at.is_some() && snapshot.round_over) {
-        let status = link.status.borrow();
-        let first = "no round of synchronisation with the server has succeeded yet";
-        Some(if status.last_error.is_empty() {
-            first.to_owned()
-        } else {
-            format!("{first}: {}", status.last_error)
-        })
-    } else {
-        None
+/// Ready once a whole round with the server has succeeded, for as long as the node's own SVID or any that it serves is valid.
+pub(crate) fn state(views: &Views, link: &LinkHandle, now: Option<UnixTime>) -> Health {
+    obstacle(&views.snapshot(), &link.status.borrow(), now).map_or_else(Health::ready, Health::not_ready)
+}
+
+fn obstacle(snapshot: &Snapshot, status: &LinkStatus, now: Option<UnixTime>) -> Option<String> {
+    if snapshot.banned {
+        return Some("the server has banned this node".to_owned());
+    }
+    let because = |what: &str| match status.last_error.as_str() {
+        "" => what.to_owned(),
+        error => format!("{what}: {error}"),
     };
-    reason.map_or_else(Health::ready, Health::not_ready)
+    if !(snapshot.synced_at.is_some() && snapshot.round_over) {
+        return Some(because(
+            "no round of synchronisation with the server has succeeded yet",
+        ));
+    }
+    let Some(now) = now else {
+        return Some("the clock shows no time, so nothing can be shown to be valid".to_owned());
+    };
+    let own = status.agent_not_before.is_some_and(|begin| begin <= now)
+        && status.agent_not_after.is_some_and(|end| now < end);
+    let serves = || {
+        snapshot
+            .entries
+            .iter()
+            .any(|entry| snapshot.svid(entry, now).is_some())
+    };
+    (!own && !serves())
+        .then(|| because("no SVID is valid at this time, neither the node's own nor any that it serves"))
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

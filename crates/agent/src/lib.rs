@@ -9,6 +9,7 @@ mod admin_server;
 mod agent;
 mod attestor;
 mod bootstrap;
+mod command_line;
 pub mod config;
 mod entry;
 mod error;
@@ -25,6 +26,7 @@ mod why;
 mod testing;
 
 pub use agent::{Agent, AgentHandle, AgentParts};
+pub use command_line::{CommandLine, Verb};
 pub use config::AgentConfig;
 pub use error::AgentError;
 pub use persist::PersistError;

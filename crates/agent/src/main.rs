@@ -1,40 +1,17 @@
 //! Thin entry point of `landfast-agent`: reads the command line, starts the agent, waits for its end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use landfast_agent::{Agent, AgentConfig, AgentParts};
+use clap::Parser as _;
+use landfast_agent::{Agent, AgentConfig, AgentParts, CommandLine, Verb};
 use landfast_daemon::{TaskTree, error_chain, log, notify};
 
-/// Landfast's node agent: gives the programs of this machine their SPIFFE identities.
-#[derive(Parser)]
-#[command(name = "landfast-agent", version, propagate_version = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the agent in the foreground.
-    Run {
-        /// The configuration file (see examples/agent.toml).
-        #[arg(long, default_value = "/etc/landfast/agent.toml")]
-        config: PathBuf,
-    },
-    /// Check a configuration file without starting.
-    Check {
-        /// The configuration file.
-        file: PathBuf,
-    },
-}
-
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Run { config } => run(&config),
-        Command::Check { file } => match AgentConfig::load(&file) {
+    match CommandLine::parse().verb {
+        Verb::Run { config } => run(&config),
+        Verb::Check { file } => match AgentConfig::load(&file) {
             Ok(_) => {
                 say(&format!("{}: fine", file.display()));
                 ExitCode::SUCCESS

@@ -105,6 +105,11 @@ pub(crate) enum Command {
     Server(crate::server::ServerCommand),
     /// A server and an agent in one process, for CI and laptops [speaks to neither: it is both].
     Dev(crate::dev::DevArgs),
+    /// A completion script for your shell, on standard output [speaks to neither server nor agent].
+    Completion(crate::manual::CompletionArgs),
+    /// The manual pages of all three programs, into a directory [speaks to neither server nor agent].
+    #[command(hide = true)]
+    Man(crate::manual::ManArgs),
 }
 
 /// How `--help` groups the options that say where to ask.

@@ -17,6 +17,7 @@ mod entry;
 mod failure;
 mod inspect;
 mod jwt;
+mod manual;
 mod mint;
 mod output;
 mod server;
@@ -72,6 +73,8 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Why(args) => why::run(&args, &globals).await.map(|()| 0),
         Command::Server(command) => server::run(command, &globals).map(|()| 0),
         Command::Dev(args) => dev::run(args).await,
+        Command::Completion(args) => manual::completion(&args).map(|()| 0),
+        Command::Man(args) => manual::man(&args).map(|()| 0),
     }
 }
 

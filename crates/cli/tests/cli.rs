@@ -129,6 +129,106 @@ fn help_goes_to_standard_output_and_is_fine() {
     );
 }
 
+/// Every command that `--help` shows, `landfast entry create` as `["entry", "create"]`.
+fn commands() -> Vec<Vec<String>> {
+    let below = |path: &[String]| -> Vec<Vec<String>> {
+        let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
+        args.push("--help");
+        let (code, out, _) = run(&args);
+        assert_eq!(code, 0, "{path:?}");
+        let listed = out
+            .split_once("Commands:\n")
+            .map(|(_, rest)| rest)
+            .unwrap_or_default();
+        listed
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help")
+            .map(|name| [path, &[name.to_owned()]].concat())
+            .collect()
+    };
+    let nouns = below(&[]);
+    let verbs = nouns.iter().flat_map(|noun| below(noun));
+    let verbs: Vec<_> = verbs.collect();
+    [nouns, verbs].concat()
+}
+
+#[test]
+fn each_shell_has_a_completion_that_knows_every_command() {
+    let commands = commands();
+    assert!(commands.len() > 30, "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, script, err) = run(&["completion", shell]);
+        assert_eq!((code, err.as_str()), (0, ""), "{shell}");
+        for command in &commands {
+            let name = command.last().unwrap();
+            assert!(script.contains(name.as_str()), "{shell}: no {command:?}");
+        }
+    }
+    let (code, out, err) = run(&["completion", "tcsh"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("powershell") && err.contains("\nhint: "), "{err}");
+}
+
+#[test]
+fn bash_accepts_its_completion_and_completes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("landfast");
+    let (_, text, _) = run(&["completion", "bash"]);
+    fs::write(&script, text).unwrap();
+    let checked = Command::new("bash").arg("-n").arg(&script).output().unwrap();
+    assert_eq!(outcome(checked), (0, String::new(), String::new()));
+    let ask = "source $1; COMP_WORDS=(landfast entry cr); COMP_CWORD=2; _landfast landfast cr entry; echo ${COMPREPLY[*]}";
+    let completed = Command::new("bash")
+        .args(["-c", ask, "bash"])
+        .arg(&script)
+        .output()
+        .unwrap();
+    assert_eq!(outcome(completed), (0, "create\n".to_owned(), String::new()));
+}
+
+#[test]
+fn every_program_and_every_command_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("made/by/us");
+    let (code, out, err) = run(&["man", pages.to_str().unwrap()]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+    let mut wanted: Vec<String> = commands()
+        .iter()
+        .map(|command| format!("landfast-{}.1", command.join("-")))
+        .collect();
+    wanted.push("landfast.1".to_owned());
+    for daemon in ["agent", "server"] {
+        let names = ["", "-run", "-check"].map(|verb| format!("landfast-{daemon}{verb}.8"));
+        wanted.extend(names);
+    }
+    wanted.sort_unstable();
+    let mut found = runs_in(&pages);
+    found.sort_unstable();
+    assert_eq!(found, wanted);
+    for name in &found {
+        let page = fs::read_to_string(pages.join(name)).unwrap();
+        let (title, section) = name.rsplit_once('.').unwrap();
+        let head = format!(".TH {title} {section}");
+        assert!(
+            page.lines().any(|line| line.starts_with(&head)),
+            "{name}: no {head}"
+        );
+        assert!(
+            page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"),
+            "{name}"
+        );
+    }
+    let (code, _, err) = run(&["man", "/proc/landfast"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with("error: ") && err.contains("/proc/landfast") && err.contains("\nhint: "),
+        "{err}"
+    );
+}
+
 #[test]
 fn a_missing_socket_is_not_ready_and_the_hint_names_the_option() {
     let nowhere = "/nonexistent/landfast.sock";

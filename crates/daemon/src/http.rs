@@ -1,4 +1,5 @@
-//! `/metrics`, `/live` and `/ready` over plain HTTP/1.1, for whoever scrapes. Read-only.
+//! `/metrics`, `/live` and `/ready` over plain HTTP/1.1, for whoever scrapes. Read-only. An answer to `/live` is the proof of
+//! life: the same runtime that does the work has turned to give it.
 //!
 //! Invariant: at most [`CONNECTIONS`] clients at a time, none for longer than [`LIFETIME`], and none of them can end the server.
 
@@ -79,7 +80,7 @@ async fn serve_connection(
     health: &watch::Receiver<Health>,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), metrics, health);
+        let response = answer(&request, metrics, health);
         async move { Ok::<_, Infallible>(response) }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -94,38 +95,80 @@ async fn serve_connection(
     }
 }
 
-fn answer(
-    method: &Method,
-    path: &str,
+fn answer<B>(
+    request: &Request<B>,
     metrics: &Metrics,
     health: &watch::Receiver<Health>,
 ) -> Response<Full<Bytes>> {
-    if method != Method::GET && method != Method::HEAD {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         refused
             .headers_mut()
             .insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    match path {
-        "/metrics" => text(StatusCode::OK, metrics.render()),
-        "/live" => text(StatusCode::OK, "live\n"),
-        "/ready" => match &*health.borrow() {
-            Health { ready: true, .. } => text(StatusCode::OK, "ready\n"),
-            Health { reason, .. } => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
-        },
+    match request.uri().path() {
+        "/metrics" => page(StatusCode::OK, PROMETHEUS, metrics.render()),
+        "/live" => verdict(request, "live", &Health::ready()),
+        "/ready" => verdict(request, "ready", &health.borrow()),
         _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n"),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let plain = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+/// 200 or 503, for eyes or for programs.
+fn verdict<B>(request: &Request<B>, what: &'static str, health: &Health) -> Response<Full<Bytes>> {
+    let status = match health.ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = if wants_json(request) {
+        let mut body = serde_json::json!({ what: health.ready });
+        if !health.ready {
+            body["reason"] = health.reason.as_str().into();
+        }
+        page(status, JSON, format!("{body}\n"))
+    } else if health.ready {
+        text(status, format!("{what}\n"))
+    } else {
+        text(status, format!("not {what}: {}\n", health.reason))
+    };
+    // A proxy that remembers would answer for a process that is gone.
+    let fresh = header::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, fresh);
     response
 }
 
+/// `?format=json`, or an `Accept` whose first type that we have is JSON. Weights (`q=`) are not read.
+fn wants_json<B>(request: &Request<B>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    if let Some(format) = query.split('&').find_map(|pair| pair.strip_prefix("format=")) {
+        return format == "json";
+    }
+    let accepted = request.headers().get_all(header::ACCEPT).into_iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .find(|range| ["application/json", "text/plain", "text/*", "*/*"].contains(range))
+        .is_some_and(|range| range == "application/json")
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    page(status, TEXT, body)
+}
+
+fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
 const CONNECTIONS: usize = 16;
 const LIFETIME: Duration = Duration::from_secs(15);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -68,6 +68,11 @@ pub(crate) trait Datastore: Send + Sync {
 
     /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;
+
+    /// Takes room for a few records, gives it back, and commits. `Ok` means that a write of now succeeds.
+    async fn probe(&self) -> Result<(), DatastoreError>;
+    /// Returns once a write has failed that nobody has been told of here. For one caller.
+    async fn doubted(&self);
 }
 
 /// Told of commits in their order, before whoever asked for them is answered. Called on the writer: never blocks.

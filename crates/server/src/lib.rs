@@ -4,6 +4,7 @@ mod api;
 mod attestation;
 pub mod authority;
 mod authz;
+mod command_line;
 mod config;
 mod core;
 pub mod datastore;
@@ -13,6 +14,7 @@ mod random;
 pub mod registry;
 mod server;
 
+pub use command_line::{CommandLine, Verb};
 pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};
 pub use server::{Server, ServerError, ServerHandle, ServerParts};

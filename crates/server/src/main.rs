@@ -1,40 +1,17 @@
 //! Thin entry point of `landfast-server`: reads the command line, starts the server, waits for its end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use landfast_daemon::{TaskTree, error_chain, log, notify};
-use landfast_server::{Server, ServerConfig, ServerParts};
-
-/// Landfast's signing server: knows who may have which SPIFFE identity, and signs.
-#[derive(Parser)]
-#[command(name = "landfast-server", version, propagate_version = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the server in the foreground.
-    Run {
-        /// The configuration file (see examples/server.toml).
-        #[arg(long, default_value = "/etc/landfast/server.toml")]
-        config: PathBuf,
-    },
-    /// Check a configuration file without starting.
-    Check {
-        /// The configuration file.
-        file: PathBuf,
-    },
-}
+use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Run { config } => run(&config),
-        Command::Check { file } => match ServerConfig::load(&file) {
+    match CommandLine::parse().verb {
+        Verb::Run { config } => run(&config),
+        Verb::Check { file } => match ServerConfig::load(&file) {
             Ok(_) => {
                 say(&format!("{}: fine", file.display()));
                 ExitCode::SUCCESS

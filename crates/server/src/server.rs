@@ -183,10 +183,7 @@ impl Server {
         });
 
         let http_address = http.as_ref().map(|(address, _)| *address);
-        let (ready, standing) = watch::channel(Health {
-            ready: true,
-            reason: String::new(),
-        });
+        let (ready, standing) = watch::channel(Health::ready());
         if let (Some((_, listener)), Some(metrics)) = (http, parts.metrics) {
             let stop = tasks.cancelled();
             tasks.spawn(
@@ -196,6 +193,7 @@ impl Server {
         }
         let judge = Judge {
             authorities: Arc::clone(&core.authorities),
+            datastore: Arc::clone(&core.datastore),
             clock: parts.clock,
         };
         let stop = tasks.token();

@@ -8,6 +8,8 @@ use landfast_proto::landfast::agent::v1 as api;
 use landfast_proto::landfast::agent::v1::agent_admin_client::AgentAdminClient;
 use landfast_workload_api::client::WorkloadClient;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::config::{Evidence, TokenSource};
@@ -57,6 +59,18 @@ impl World {
         Agent::start(self.config(), AgentParts::default(), &self.tree.handle())
             .await
             .unwrap()
+    }
+
+    async fn start_with_http(&self) -> AgentHandle {
+        let config = AgentConfig {
+            http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            ..self.config()
+        };
+        let parts = AgentParts {
+            metrics: Some(Metrics::install()),
+            ..AgentParts::default()
+        };
+        Agent::start(config, parts, &self.tree.handle()).await.unwrap()
     }
 
     async fn refused(&self, config: AgentConfig) -> String {
@@ -169,6 +183,83 @@ async fn the_sockets_open_at_once_while_the_server_is_away() {
         status.state
     );
     assert!(!handle.health.borrow().ready);
+    world.stop().await;
+}
+
+/// Status line and body of a GET.
+async fn get(handle: &AgentHandle, path: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(handle.http_address().unwrap())
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+/// What gRPC health says on the Workload API's socket.
+async fn grpc_health(handle: &AgentHandle) -> ServingStatus {
+    let path = handle.socket().to_owned();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://health")
+        .connect_with_connector(connector)
+        .await
+        .unwrap();
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
+    let answer = HealthClient::new(channel).check(request).await.unwrap();
+    answer.into_inner().status()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_doors_tell_how_the_agent_stands_over_its_life() {
+    let world = World::new().await;
+    world.server.script().refuse_attestation = Some(tonic::Status::unavailable("not now"));
+    let handle = world.start_with_http().await;
+    let first = |(status, body): (String, String)| {
+        assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+        assert!(
+            body.starts_with("not ready: no round of synchronisation"),
+            "{body}"
+        );
+    };
+    assert_eq!(
+        get(&handle, "/live").await,
+        ("HTTP/1.1 200 OK".to_owned(), "live\n".to_owned())
+    );
+    first(get(&handle, "/ready").await);
+    assert_eq!(grpc_health(&handle).await, ServingStatus::NotServing);
+
+    world.server.script().refuse_attestation = None;
+    handle.ready().await;
+    assert_eq!(
+        get(&handle, "/ready").await,
+        ("HTTP/1.1 200 OK".to_owned(), "ready\n".to_owned())
+    );
+    while grpc_health(&handle).await != ServingStatus::Serving {
+        tokio::task::yield_now().await;
+    }
+
+    world.server.script().deny = Some(4);
+    let health = handle.health.clone();
+    until("it is unready", || !health.borrow().ready).await;
+    let (status, body) = get(&handle, "/ready?format=json").await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(
+        body,
+        "{\"ready\":false,\"reason\":\"the server has banned this node\"}\n"
+    );
+    while grpc_health(&handle).await != ServingStatus::NotServing {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(get(&handle, "/live").await.1, "live\n", "a banned node lives");
     world.stop().await;
 }
 

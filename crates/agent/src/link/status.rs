@@ -40,6 +40,7 @@ pub(crate) struct LinkStatus {
     pub(crate) last_sync: Option<UnixTime>,
     pub(crate) last_error: String,
     pub(crate) agent_id: Option<SpiffeId>,
+    pub(crate) agent_not_before: Option<UnixTime>,
     pub(crate) agent_not_after: Option<UnixTime>,
 }
 
@@ -52,17 +53,20 @@ impl LinkStatus {
             last_sync: None,
             last_error: String::new(),
             agent_id: None,
+            agent_not_before: None,
             agent_not_after: None,
         }
     }
 
     pub(crate) fn set_node(&mut self, node: &NodeIdentity) {
         self.agent_id = Some(node.svid.id().clone());
+        self.agent_not_before = Some(node.svid.not_before());
         self.agent_not_after = Some(node.svid.not_after());
     }
 
     /// The ID stays, so that an operator can name the node that was banned.
     pub(crate) fn forget_node(&mut self) {
+        self.agent_not_before = None;
         self.agent_not_after = None;
     }
 

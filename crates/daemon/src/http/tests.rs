@@ -52,6 +52,94 @@ async fn the_pages_say_how_the_process_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn programs_are_answered_in_json_and_people_in_words() {
+    let not = Health::not_ready("the \"disk\" is full");
+    let ask = |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+    let json = "application/json\r\n";
+    for (path, headers, kind, body) in [
+        (
+            "/ready?format=json",
+            "",
+            json,
+            "{\"ready\":false,\"reason\":\"the \\\"disk\\\" is full\"}\n",
+        ),
+        (
+            "/ready",
+            "accept: application/json\r\n",
+            json,
+            "{\"ready\":false,\"reason\":\"the \\\"disk\\\" is full\"}\n",
+        ),
+        (
+            "/live",
+            "accept: text/html, application/json;q=0.9, */*\r\n",
+            json,
+            "{\"live\":true}\n",
+        ),
+        (
+            "/live?format=json&x",
+            "accept: text/plain\r\n",
+            json,
+            "{\"live\":true}\n",
+        ),
+        (
+            "/live?format=text",
+            "accept: application/json\r\n",
+            TEXT,
+            "live\n",
+        ),
+        (
+            "/live",
+            "accept: text/plain, application/json\r\n",
+            TEXT,
+            "live\n",
+        ),
+        ("/live", "accept: */*\r\n", TEXT, "live\n"),
+        ("/live", "accept: application/jsonx\r\n", TEXT, "live\n"),
+        ("/ready", "", TEXT, "not ready: the \"disk\" is full\n"),
+    ] {
+        let answer = exchange(&ask(path, headers), not.clone()).await;
+        let (head, found) = answer.split_once("\r\n\r\n").unwrap();
+        let status = if path.starts_with("/live") { "200" } else { "503" };
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{path} {headers}: {head}"
+        );
+        assert_eq!(found, body, "{path} {headers}");
+        assert!(
+            head.contains(&format!("content-type: {}", kind.trim())),
+            "{path} {headers}: {head}"
+        );
+        assert!(head.contains("cache-control: no-store"), "{head}");
+    }
+    let ready = exchange(&get("/ready?format=json"), Health::ready()).await;
+    assert!(ready.ends_with("\r\n\r\n{\"ready\":true}\n"), "{ready}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_is_answered_as_a_get_is_without_the_body() {
+    for (path, state, status) in [
+        ("/live", Health::not_ready("no"), "200"),
+        ("/ready", Health::ready(), "200"),
+        ("/ready?format=json", Health::not_ready("no"), "503"),
+        ("/metrics", Health::ready(), "200"),
+        ("/nowhere", Health::ready(), "404"),
+    ] {
+        let got = exchange(&get(path), state.clone()).await;
+        let head = exchange(&get(path).replacen("GET", "HEAD", 1), state).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert!(head.ends_with("\r\n\r\n"), "{path}: a body came along: {head}");
+        let length = |answer: &str| {
+            answer
+                .lines()
+                .find(|line| line.starts_with("content-length"))
+                .map(str::to_owned)
+        };
+        assert!(length(&got).is_some());
+        assert_eq!(length(&head), length(&got), "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn metrics_are_rendered_with_buckets() {
     let answer = exchange(&get("/metrics"), Health::ready()).await;
     assert!(answer.contains("landfast_test_total 3"), "{answer}");
@@ -63,15 +151,24 @@ async fn metrics_are_rendered_with_buckets() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_a_read_is_refused() {
-    let answer = exchange(
-        "POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
-        Health::ready(),
-    )
-    .await;
-    assert!(
-        answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"),
-        "{answer}"
-    );
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
+        let request = get("/ready").replacen("GET", method, 1);
+        let answer = exchange(&request, Health::ready()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"),
+            "{method}: {answer}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_there_is_not_found() {
+    for path in [
+        "/", "/Ready", "/ready/", "/readyz", "/live/x", "//ready", "/%72eady",
+    ] {
+        let answer = exchange(&get(path), Health::ready()).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ mod convert;
 mod entries;
 mod migrate;
 mod open;
+mod probe;
 mod records;
 mod tokens;
 mod tombstones;
@@ -191,6 +192,14 @@ impl Datastore for SqliteDatastore {
                 Prune::Tombstones { before } => tombstones::prune(tx, before, limit),
             })
             .await
+    }
+
+    async fn probe(&self) -> Result<(), DatastoreError> {
+        self.writer.write(|tx| probe::run(tx)).await
+    }
+
+    async fn doubted(&self) {
+        self.writer.doubted().await;
     }
 }
 

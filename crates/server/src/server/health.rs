@@ -1,23 +1,27 @@
-//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an authority is active and in its time.
+//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an authority is active and in its time, and
+//! that the last attempt to write a record succeeded; both doors say the same.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_daemon::Health;
+use landfast_daemon::{Health, error_chain};
 use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::authority::Authorities;
+use crate::datastore::Datastore;
 
 /// Says whether this server can do what it is for.
 pub(super) struct Judge {
     pub(super) authorities: Arc<Authorities>,
+    pub(super) datastore: Arc<dyn Datastore>,
     pub(super) clock: SharedClock,
 }
 
 impl Judge {
     /// Why it cannot sign; `None` when it can.
-    fn obstacle(&self) -> Option<&'static str> {
+    fn no_signature(&self) -> Option<&'static str> {
         let Some(now) = self.clock.now() else {
             return Some("the clock shows no time");
         };
@@ -28,32 +32,59 @@ impl Judge {
         }
     }
 
+    /// Why no record can be written, and so no certificate leaves; `None` when one can.
+    async fn no_record(&self) -> Option<String> {
+        match tokio::time::timeout(PATIENCE, self.datastore.probe()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error_chain(&error)),
+            Err(_elapsed) => Some("the datastore does not answer: is its disk stuck?".to_owned()),
+        }
+    }
+
     /// Tells gRPC health and `/ready`, for ever.
     pub(super) async fn keep(
         self,
         ready: watch::Sender<Health>,
         reporter: tonic_health::server::HealthReporter,
     ) {
+        // The server has just been opened, which writes.
+        let (mut no_record, mut probed) = (None, Instant::now());
+        let mut doubt = false;
         loop {
-            let health = match self.obstacle() {
-                None => Health {
-                    ready: true,
-                    reason: String::new(),
-                },
-                Some(obstacle) => Health::not_ready(obstacle),
-            };
+            if doubt || no_record.is_some() || probed.elapsed() >= PROBE {
+                no_record = self.no_record().await;
+                probed = Instant::now();
+            }
+            let obstacle = self.no_signature().map(str::to_owned);
+            let health = obstacle
+                .or_else(|| no_record.clone())
+                .map_or_else(Health::ready, Health::not_ready);
             let status = match health.ready {
                 true => tonic_health::ServingStatus::Serving,
                 false => tonic_health::ServingStatus::NotServing,
             };
             reporter.set_service_status("", status).await;
             ready.send_if_modified(|old| {
-                old.ready != health.ready && {
-                    *old = health;
-                    true
-                }
+                let differs = *old != health;
+                *old = health;
+                differs
             });
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(LOOK).await;
+            doubt = tokio::select! {
+                biased;
+                () = self.datastore.doubted() => true,
+                () = std::future::ready(()) => false,
+            };
         }
     }
 }
+
+/// Between two looks. A write that failed is looked into at the next one, and so is a failure that lasts.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two attempts to write while nothing has failed: each is a commit, and flash wears out.
+const PROBE: Duration = Duration::from_secs(60);
+/// Longer than SQLite waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

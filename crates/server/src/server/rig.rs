@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use landfast_daemon::TaskTree;
+use landfast_daemon::{Metrics, TaskTree};
 use landfast_identity::{BundleSet, Certificate, PrivateKey, SpiffeId, TrustDomain, X509Svid, build_csr};
-use landfast_lifecycle::SystemClock;
+use landfast_lifecycle::{Clock, SystemClock};
 use landfast_proto::spire::api::server::agent::v1::{
     self as agent, agent_client::AgentClient, attest_agent_request as ask, attest_agent_response as answer,
 };
@@ -44,14 +44,32 @@ impl Rig {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::start(ServerParts::default(), change).await
+    }
+
+    /// With `/metrics`, `/live` and `/ready`.
+    pub(crate) async fn with_http(
+        clock: impl Clock + 'static,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
+        let parts = ServerParts {
+            clock: Arc::new(clock),
+            metrics: Some(Metrics::install()),
+        };
+        Self::start(parts, |config| {
+            config.http_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+            change(config);
+        })
+        .await
+    }
+
+    async fn start(parts: ServerParts, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ServerConfig::in_memory(td(), dir.path().join("admin.sock"));
         config.limits.attestations = 10_000;
         change(&mut config);
         let tree = TaskTree::new();
-        let handle = Server::start(config, ServerParts::default(), &tree.handle())
-            .await
-            .unwrap();
+        let handle = Server::start(config, parts, &tree.handle()).await.unwrap();
         Self {
             handle,
             tree,

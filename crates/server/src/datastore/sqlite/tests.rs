@@ -574,6 +574,36 @@ async fn a_redemption_that_is_undone_leaves_the_token_free() {
     );
 }
 
+#[tokio::test]
+async fn a_probe_fails_as_writes_do_and_leaves_nothing() {
+    let place = Place::filled().await;
+    let db = open(&place.file, true).unwrap();
+    let before = db.load().await.unwrap().revision;
+    db.probe().await.unwrap();
+    assert!(waits(&mut db.doubted()).await, "nothing has failed");
+    db.execute("PRAGMA max_page_count = 1").await;
+    assert!(matches!(db.probe().await, Err(DatastoreError::Full)));
+    db.doubted().await;
+    assert!(waits(&mut db.doubted()).await, "told once");
+    db.execute("PRAGMA max_page_count = 1000000").await;
+    db.probe().await.unwrap();
+    db.execute("CREATE TRIGGER broken BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'broken'); END")
+        .await;
+    let draft = draft("/spire/agent/y", "/doubt");
+    db.create_entry(draft, "d".into(), "me".into(), START)
+        .await
+        .unwrap_err();
+    db.doubted().await;
+    drop(db);
+    let conn = Connection::open(&place.file).unwrap();
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(
+        count("SELECT count(*) FROM join_tokens WHERE length(hash) > 32"),
+        0
+    );
+    assert_eq!(count("SELECT revision FROM state").unsigned_abs(), before);
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test damages files")]
 fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::datastore::{Change, CommitListener, Committed, DatastoreError};
 use crate::registry::{RegistryError, TokenError};
@@ -17,16 +17,19 @@ pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Work>>>,
     thread: Option<JoinHandle<()>>,
     listener: Arc<OnceLock<Arc<dyn CommitListener>>>,
+    /// A write has failed.
+    doubt: Arc<Notify>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, DatastoreError> {
         let (queue, requests) = mpsc::channel(QUEUE);
         let listener = Arc::new(OnceLock::new());
-        let told = Arc::clone(&listener);
+        let doubt = Arc::new(Notify::new());
+        let (told, doubtful) = (Arc::clone(&listener), Arc::clone(&doubt));
         let thread = std::thread::Builder::new()
             .name("datastore".to_owned())
-            .spawn(move || run(&connection, requests, &told))
+            .spawn(move || run(&connection, requests, &told, &doubtful))
             .map_err(|source| DatastoreError::Failed {
                 source: Arc::new(source),
             })?;
@@ -34,6 +37,7 @@ impl Writer {
             queue: Some(queue),
             thread: Some(thread),
             listener,
+            doubt,
         })
     }
 
@@ -41,6 +45,11 @@ impl Writer {
         if self.listener.set(listener).is_err() {
             tracing::error!("the datastore has a listener already");
         }
+    }
+
+    /// Returns once a write has failed since the last call.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
     }
 
     /// Runs `work` in the next transaction. When the queue is full this waits; when the caller goes away the work is done all the same.
@@ -195,6 +204,7 @@ fn run(
     conn: &Connection,
     mut requests: mpsc::Receiver<Box<dyn Work>>,
     listener: &OnceLock<Arc<dyn CommitListener>>,
+    doubt: &Notify,
 ) {
     while let Some(first) = requests.blocking_recv() {
         let mut group = vec![first];
@@ -203,7 +213,11 @@ fn run(
         {
             group.push(next);
         }
-        let outcome = transact(conn, &mut group);
+        let mut refused = false;
+        let outcome = transact(conn, &mut group, &mut refused);
+        if refused || outcome.is_err() {
+            doubt.notify_one();
+        }
         if let Ok(commits) = &outcome
             && let Some(listener) = listener.get()
         {
@@ -216,24 +230,30 @@ fn run(
     }
 }
 
-fn transact(conn: &Connection, group: &mut [Box<dyn Work>]) -> Result<Vec<Committed>, DatastoreError> {
+/// Sets `refused` when the database refused a request, even though the others are committed.
+fn transact(
+    conn: &Connection,
+    group: &mut [Box<dyn Work>],
+    refused: &mut bool,
+) -> Result<Vec<Committed>, DatastoreError> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let mut tx = Tx {
         conn,
         commits: Vec::new(),
     };
-    let committed = run_group(&mut tx, group).and_then(|()| Ok(conn.execute_batch("COMMIT")?));
+    let committed = run_group(&mut tx, group, refused).and_then(|()| Ok(conn.execute_batch("COMMIT")?));
     if committed.is_err() && !conn.is_autocommit() {
         conn.execute_batch("ROLLBACK")?;
     }
     committed.map(|()| tx.commits)
 }
 
-fn run_group(tx: &mut Tx<'_>, group: &mut [Box<dyn Work>]) -> Result<(), DatastoreError> {
+fn run_group(tx: &mut Tx<'_>, group: &mut [Box<dyn Work>], refused: &mut bool) -> Result<(), DatastoreError> {
     for request in group {
         tx.conn.execute_batch("SAVEPOINT request")?;
         let before = tx.commits.len();
         let done = request.run(tx);
+        *refused |= matches!(done, Err(Some(_)));
         if tx.conn.is_autocommit() {
             // SQLite has rolled everything back by itself, as it may when the disk is full.
             return Err(done.err().flatten().unwrap_or(DatastoreError::Full));

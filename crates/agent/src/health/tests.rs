@@ -1,0 +1,136 @@
+//! When an agent is ready, as a table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::keeper::state::{Action, Event, Issued, State, Synced};
+use crate::testing::{Ca, at, entry, id};
+
+/// A node whose own SVID is valid from -100 to 1000 around noon.
+fn status() -> LinkStatus {
+    LinkStatus {
+        agent_not_before: Some(at(-100)),
+        agent_not_after: Some(at(1000)),
+        ..LinkStatus::new()
+    }
+}
+
+/// One workload, with an SVID valid from -100 to 2000.
+fn synchronised() -> Snapshot {
+    let ca = Ca::new("one");
+    let mut state = State::default();
+    let synced = Synced {
+        entries: vec![Arc::new(entry("a", "/a", &["unix:uid:1"]))],
+        bundle: Arc::new(ca.bundle()),
+        federated: BTreeMap::new(),
+    };
+    let issued = Issued {
+        entry_id: "a".into(),
+        revision: 0,
+        outcome: Ok(ca.svid(&id("/a"), at(-100), at(2000))),
+    };
+    let events = [
+        Event::Synced(synced),
+        Event::Issued(vec![issued]),
+        Event::RoundOver,
+    ];
+    let actions = events.into_iter().flat_map(|event| state.step(at(0), event));
+    let published = actions.filter_map(|action| match action {
+        Action::Publish(snapshot) => Some(snapshot),
+        _ => None,
+    });
+    Snapshot::clone(&published.last().unwrap())
+}
+
+#[test]
+fn ready_is_who_has_something_to_give() {
+    let held = synchronised();
+    let unsynchronised = Snapshot::default();
+    let half = Snapshot {
+        round_over: false,
+        ..held.clone()
+    };
+    let banned = Snapshot {
+        banned: true,
+        ..held.clone()
+    };
+    let failing = LinkStatus {
+        last_error: "connection refused".to_owned(),
+        ..status()
+    };
+    for (case, snapshot, status, now, reason) in [
+        ("all is well", &held, status(), Some(at(0)), None),
+        ("the server is away", &held, failing.clone(), Some(at(0)), None),
+        (
+            "its own SVID is over, a workload's is not",
+            &held,
+            failing.clone(),
+            Some(at(1500)),
+            None,
+        ),
+        (
+            "its own SVID is valid, no workload has any",
+            &Snapshot {
+                held: Arc::default(),
+                ..held.clone()
+            },
+            status(),
+            Some(at(0)),
+            None,
+        ),
+        (
+            "all is over",
+            &held,
+            failing.clone(),
+            Some(at(2000)),
+            Some(
+                "no SVID is valid at this time, neither the node's own nor any that it serves: connection refused",
+            ),
+        ),
+        (
+            "the clock fell back",
+            &held,
+            status(),
+            Some(at(-101)),
+            Some("no SVID is valid at this time, neither the node's own nor any that it serves"),
+        ),
+        (
+            "no time",
+            &held,
+            status(),
+            None,
+            Some("the clock shows no time, so nothing can be shown to be valid"),
+        ),
+        (
+            "nothing yet",
+            &unsynchronised,
+            status(),
+            Some(at(0)),
+            Some("no round of synchronisation with the server has succeeded yet"),
+        ),
+        (
+            "nothing yet, and why",
+            &unsynchronised,
+            failing.clone(),
+            Some(at(0)),
+            Some("no round of synchronisation with the server has succeeded yet: connection refused"),
+        ),
+        (
+            "half a round",
+            &half,
+            status(),
+            Some(at(0)),
+            Some("no round of synchronisation with the server has succeeded yet"),
+        ),
+        (
+            "banned",
+            &banned,
+            status(),
+            Some(at(0)),
+            Some("the server has banned this node"),
+        ),
+    ] {
+        assert_eq!(obstacle(snapshot, &status, now).as_deref(), reason, "{case}");
+    }
+}

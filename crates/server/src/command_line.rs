@@ -1,0 +1,30 @@
+//! What `landfast-server` is told when it is started. In the library, so that `landfast man` can make the manual of it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Landfast's signing server: knows who may have which SPIFFE identity, and signs.
+#[derive(Parser, Debug)]
+#[command(name = "landfast-server", version, propagate_version = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What landfast-server can be asked to do.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Run the server in the foreground.
+    Run {
+        /// The configuration file (see examples/server.toml).
+        #[arg(long, default_value = "/etc/landfast/server.toml")]
+        config: PathBuf,
+    },
+    /// Check a configuration file without starting.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}

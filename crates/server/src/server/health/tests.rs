@@ -1,0 +1,131 @@
+//! What `/ready` and gRPC health say of a server whose clock or database goes, over real sockets.
+
+use landfast_lifecycle::{Clock as _, SimClock, SystemClock};
+use landfast_proto::spire::api::server::entry::v1::{BatchCreateEntryRequest, entry_client::EntryClient};
+use landfast_proto::spire::api::types;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::*;
+use crate::core::fixture;
+use crate::server::rig::{Rig, td, wire};
+
+/// Status line and body of a GET.
+async fn get(rig: &Rig, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(rig.handle.http_address().unwrap())
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+async fn grpc(rig: &Rig) -> ServingStatus {
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
+    let answer = HealthClient::new(rig.admin().await).check(request).await;
+    answer.unwrap().into_inner().status()
+}
+
+/// Waits, with a bound, until both doors say the same: 200 or 503. Answers with the body of `/ready`.
+async fn both_say(rig: &Rig, ready: bool) -> String {
+    let wanted = match ready {
+        true => ("HTTP/1.1 200 OK", ServingStatus::Serving),
+        false => ("HTTP/1.1 503 Service Unavailable", ServingStatus::NotServing),
+    };
+    let mut found = None;
+    for _ in 0..400 {
+        let (status, body) = get(rig, "/ready").await;
+        let grpc = grpc(rig).await;
+        if (status.as_str(), grpc) == wanted {
+            return body;
+        }
+        found = Some((status, body, grpc));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("wanted {wanted:?}, found {found:?}");
+}
+
+/// The code of the answer to one new entry.
+async fn create_entry(rig: &Rig) -> i32 {
+    let id = |path: &str| wire(&landfast_identity::SpiffeId::from_parts(&td(), path).unwrap());
+    let entry = types::Entry {
+        spiffe_id: Some(id("/w")),
+        parent_id: Some(id("/gateway")),
+        selectors: vec![types::Selector {
+            r#type: "unix".to_owned(),
+            value: "uid:1".to_owned(),
+        }],
+        ..Default::default()
+    };
+    let request = BatchCreateEntryRequest {
+        entries: vec![entry],
+        output_mask: None,
+    };
+    let answer = EntryClient::new(rig.admin().await)
+        .batch_create_entry(request)
+        .await;
+    let results = answer.unwrap().into_inner().results;
+    results[0].status.as_ref().unwrap().code
+}
+
+#[tokio::test]
+async fn a_server_whose_datastore_refuses_is_not_ready_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let rig = Rig::with_http(SystemClock, |config| config.data_dir = Some(data.clone())).await;
+    assert_eq!(both_say(&rig, true).await, "ready\n");
+    let elsewhere = rusqlite::Connection::open(data.join(crate::core::DATABASE)).unwrap();
+    elsewhere
+        .execute_batch(
+            "CREATE TRIGGER broken BEFORE UPDATE ON state BEGIN SELECT RAISE(ABORT, 'broken'); END",
+        )
+        .unwrap();
+    // Nobody has noticed: this is the write that fails.
+    assert_eq!(create_entry(&rig).await, tonic::Code::Unavailable as i32);
+    let reason = both_say(&rig, false).await;
+    assert!(
+        reason.starts_with("not ready: the datastore failed: ") && reason.contains("broken"),
+        "{reason}"
+    );
+    assert_eq!(get(&rig, "/live").await.0, "HTTP/1.1 200 OK");
+    elsewhere.execute_batch("DROP TRIGGER broken").unwrap();
+    assert_eq!(both_say(&rig, true).await, "ready\n");
+    rig.tear_down().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_the_time_is_not_ready_until_it_does() {
+    let clock = SimClock::new(SystemClock.now().unwrap());
+    let rig = Rig::with_http(clock.clone(), |_| {}).await;
+    both_say(&rig, true).await;
+    clock.set_absent(true);
+    assert_eq!(
+        both_say(&rig, false).await,
+        "not ready: the clock shows no time\n"
+    );
+    clock.set_absent(false);
+    both_say(&rig, true).await;
+    rig.tear_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_authority_in_its_time_cannot_sign() {
+    let rig = fixture::Rig::new().await;
+    let judge = Judge {
+        authorities: Arc::clone(&rig.core.authorities),
+        datastore: rig.db.clone(),
+        clock: Arc::new(rig.clock.clone()),
+    };
+    assert_eq!(judge.no_signature(), None);
+    rig.step(31 * fixture::DAY);
+    assert_eq!(judge.no_signature(), Some("the active authority has expired"));
+    rig.core.authorities.tick(rig.now()).await.unwrap();
+    assert_eq!(judge.no_signature(), None, "rotated");
+}
