@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test check fmt deny interop bench proto dist
+.PHONY: help demo test check fmt deny interop bench fuzz proto dist
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,7 @@ test: ## all tests that need only Rust and a C compiler; skips nothing, needs no
 
 check: ## formatting, lints, layers, licences, documentation
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	tests/check-layers
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
@@ -31,6 +32,9 @@ interop: ## third-party clients (Python, Go, Java, Rust) against the real agent 
 bench: ## figures for docs/benchmarks.md, measured in one run
 	@tests/bench/run
 
+fuzz: ## every parser of untrusted bytes, SECONDS (60) each; TARGETS="id jwt" for some (needs a C++ compiler, Python 3)
+	@tests/fuzz/run --seconds $(or $(SECONDS),60) $(TARGETS)
+
 proto: ## regenerate crates/proto from proto/ (no protoc needed)
 	$(CARGO) run --locked --quiet -p landfast-proto --example generate
 
@@ -39,3 +43,4 @@ dist: ## the binaries as shipped: fat LTO, stripped
 
 fmt: ## format everything
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml

@@ -1,0 +1,90 @@
+//! What h2 makes of a connection with and without the rewriter. Whatever h2 understands without it, it understands with it, and the same.
+#![no_main]
+
+#[expect(dead_code, reason = "the target does not use all of it")]
+#[path = "../../../crates/uds/src"]
+mod uds {
+    pub(crate) mod authority;
+}
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use tokio::io::AsyncWriteExt as _;
+use tokio::runtime::Runtime;
+use uds::authority::Rewriter;
+
+/// Method, path and headers of each request that came through, authority apart.
+type Seen = Vec<(String, Option<String>)>;
+
+fuzz_target!(|input: &[u8]| {
+    let input = [PREFACE, SETTINGS, input].concat();
+    let (mut rewriter, mut rewritten) = (Rewriter::new(), Vec::new());
+    rewriter.push(&input, &mut rewritten);
+    let (plain, with) = runtime().block_on(async { (serve(&input).await, serve(&rewritten).await) });
+    // What comes before the first refusal of either must be the same; the rewriter only lets more through, until it refuses itself.
+    for (one, other) in plain.iter().zip(&with) {
+        assert_eq!(one.0, other.0);
+        // An empty authority is dropped, another that h2 takes stays as it is.
+        assert_eq!(one.1, other.1);
+    }
+    assert!(
+        with.len() >= plain.len() || rewriter.refused(),
+        "{} requests without the rewriter, {} with it",
+        plain.len(),
+        with.len()
+    );
+});
+
+/// What a server sees of it.
+async fn serve(bytes: &[u8]) -> Seen {
+    let mut seen = Seen::new();
+    let (mut client, server) = tokio::io::duplex(bytes.len() + 64 * 1024);
+    if client.write_all(bytes).await.is_err() || client.shutdown().await.is_err() {
+        return seen;
+    }
+    let work = async {
+        let Ok(mut connection) = h2::server::Builder::new()
+            .max_header_list_size(16 * 1024)
+            .handshake::<_, bytes::Bytes>(server)
+            .await
+        else {
+            return;
+        };
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            let (head, body) = request.into_parts();
+            let mut headers: Vec<_> = head
+                .headers
+                .iter()
+                .map(|(name, value)| format!("{name}={value:?}"))
+                .collect();
+            headers.sort();
+            let authority = head.uri.authority().map(ToString::to_string);
+            seen.push((
+                format!("{} {} {headers:?}", head.method, head.uri.path()),
+                authority,
+            ));
+            drop((body, respond));
+        }
+    };
+    // Everything is in memory: a wait without an end is a finding, and the limit only says so.
+    tokio::time::timeout(Duration::from_secs(1), work)
+        .await
+        .expect("h2 waits for more than there is");
+    drop(client);
+    seen
+}
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    })
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
