@@ -3,6 +3,8 @@
 //! Input: a byte, even for the server and odd for the agent, and the text of the file.
 #![no_main]
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -10,7 +12,7 @@ use landfast_agent::AgentConfig;
 use landfast_daemon::config::{ConfigError, HumanDuration, HumanSize, Position};
 use landfast_server::ServerConfig;
 use libfuzzer_sys::fuzz_target;
-use toml::Value;
+use toml::{Table, Value};
 
 fuzz_target!(|data: &[u8]| {
     let Some((kind, text)) = data.split_first() else {
@@ -18,19 +20,19 @@ fuzz_target!(|data: &[u8]| {
     };
     let Ok(text) = str::from_utf8(text) else { return };
     human(text);
-    if reads_files(text) {
+    let table = toml::from_str::<Table>(text).ok();
+    if table.as_ref().is_some_and(reads_files) {
         return;
     }
-    let path = file();
-    std::fs::write(path, text).expect("a folder for temporary files");
+    let path = write(text);
     let refused = if kind % 2 == 0 {
         ServerConfig::load(path).map(|config| sound_server(&config)).err()
     } else {
         AgentConfig::load(path).map(|config| sound_agent(&config)).err()
     };
     if let Some(error) = refused {
-        says_where(&error, text);
-        keeps_secrets(&error, text);
+        says_where(&error, text, table.as_ref());
+        keeps_secrets(&error, text, table.as_ref());
     }
 });
 
@@ -52,12 +54,12 @@ fn sound_agent(config: &AgentConfig) {
 }
 
 /// A line and column that exist, whenever there is something to point at.
-fn says_where(error: &ConfigError, text: &str) {
+fn says_where(error: &ConfigError, text: &str, table: Option<&Table>) {
     let (at, must) = match error {
         ConfigError::Syntax { at, .. } | ConfigError::UnknownKey { at, .. } => (at, true),
         // A key of the top level that is missing is missing everywhere.
-        ConfigError::MissingKey { at, key, .. } => (at, key.contains('.') && has_table_of(text, key)),
-        ConfigError::Invalid { at, key, .. } => (at, has(text, key)),
+        ConfigError::MissingKey { at, key, .. } => (at, table.is_some_and(|table| has_table_of(table, key))),
+        ConfigError::Invalid { at, key, .. } => (at, table.is_some_and(|table| has(table, key))),
         other => panic!("{other}"),
     };
     assert!(at.is_some() || !must, "no line: {error}");
@@ -76,37 +78,28 @@ fn says_where(error: &ConfigError, text: &str) {
 }
 
 /// Whether the file says anything at this key, or at the table it would be in.
-fn has(text: &str, key: &str) -> bool {
-    let first = key.split('.').next().unwrap_or_default();
-    toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key(first))
+fn has(table: &Table, key: &str) -> bool {
+    table.contains_key(key.split('.').next().unwrap_or_default())
 }
 
-fn has_table_of(text: &str, key: &str) -> bool {
-    let Ok(table) = toml::from_str::<toml::Table>(text) else {
+fn has_table_of(table: &Table, key: &str) -> bool {
+    let Some((first, rest)) = key
+        .rsplit_once('.')
+        .map(|(tables, _)| tables.split_once('.').unwrap_or((tables, "")))
+    else {
         return false;
     };
-    let Some((tables, _)) = key.rsplit_once('.') else {
-        return false;
-    };
-    let mut value = &Value::Table(table);
-    for name in tables.split('.') {
-        match value.get(name) {
-            Some(inner) => value = inner,
-            None => return false,
-        }
+    let mut value = table.get(first);
+    for name in rest.split('.').filter(|name| !name.is_empty()) {
+        value = value.and_then(|value| value.get(name));
     }
-    true
+    value.is_some_and(Value::is_table)
 }
 
 /// A join token that is long enough to be one never comes back in an error.
-fn keeps_secrets(error: &ConfigError, text: &str) {
-    let Ok(table) = toml::from_str::<toml::Table>(text) else {
-        return;
-    };
+fn keeps_secrets(error: &ConfigError, text: &str, table: Option<&Table>) {
     let token = table
-        .get("attestation")
-        .and_then(|attestation| attestation.get("token"))
-        .and_then(Value::as_str)
+        .and_then(|table| table.get("attestation")?.get("token")?.as_str())
         .filter(|token| token.len() >= 20 && text.matches(token).count() == 1);
     if let Some(token) = token {
         assert!(!error.to_string().contains(token), "a secret: {error}");
@@ -114,15 +107,11 @@ fn keeps_secrets(error: &ConfigError, text: &str) {
 }
 
 /// The files that a configuration names are not the fuzzer's to open.
-fn reads_files(text: &str) -> bool {
-    let Ok(table) = toml::from_str::<toml::Table>(text) else {
-        return false;
-    };
-    table
+fn reads_files(table: &Table) -> bool {
+    let pop = table
         .get("attestation")
-        .and_then(|attestation| attestation.get("x509pop"))
-        .and_then(|x509pop| x509pop.get("ca_bundle"))
-        .is_some()
+        .and_then(|attestation| attestation.get("x509pop"));
+    pop.is_some_and(|x509pop| x509pop.get("ca_bundle").is_some())
 }
 
 fn human(text: &str) {
@@ -134,7 +123,17 @@ fn human(text: &str) {
     }
 }
 
-fn file() -> &'static Path {
-    static FILE: OnceLock<PathBuf> = OnceLock::new();
-    FILE.get_or_init(|| std::env::temp_dir().join(format!("landfast-fuzz-{}.toml", std::process::id())))
+/// Into one file that stays open: a file system that is asked to truncate and close takes its time.
+fn write(text: &str) -> &'static Path {
+    static FILE: OnceLock<(PathBuf, File)> = OnceLock::new();
+    let (path, file) = FILE.get_or_init(|| {
+        let path = std::env::temp_dir().join(format!("landfast-fuzz-{}.toml", std::process::id()));
+        let file = File::create(&path).expect("a folder for temporary files");
+        (path, file)
+    });
+    let written = file
+        .write_all_at(text.as_bytes(), 0)
+        .and_then(|()| file.set_len(text.len() as u64));
+    written.expect("room for a temporary file");
+    path
 }
