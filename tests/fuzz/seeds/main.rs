@@ -257,7 +257,16 @@ fn headers(seeds: &Seeds) {
     let padded = [&[2], &named[..], &[0, 0]].concat();
     let priority = [&[0, 0, 0, 0, 1], &path[..]].concat();
     let resize = [&[0x3f, 0x01], &path[..]].concat();
-    let all: [(&str, Vec<u8>); 11] = [
+    // A table that the second entry fills to the last byte, and a look at the first.
+    let filled = [
+        &[0x3f, 37][..],
+        &request(&[0x01, 1, b'h']),
+        &[0x40, 1, b'a', 1, b'b'].repeat(2),
+        &[0xbf],
+    ]
+    .concat();
+    let all: [(&str, Vec<u8>); 12] = [
+        ("filled", frame(1, 5, 1, &filled)),
         ("named", frame(1, 5, 1, &named)),
         ("path", [frame(1, 4, 1, &path), frame(0, 1, 1, b"data")].concat()),
         ("percent", frame(1, 5, 1, &percent)),

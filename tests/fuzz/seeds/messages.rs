@@ -90,6 +90,18 @@ pub(crate) fn server(seeds: &Seeds) {
             );
         }
     }
+    for (name, entry) in near_misses() {
+        let (at, _) = method("Entry/BatchCreateEntry");
+        let request = entry::BatchCreateEntryRequest {
+            entries: vec![entry],
+            output_mask: None,
+        };
+        seeds.put(
+            "server_operator",
+            name,
+            calls::write(0, at, &request.encode_to_vec()),
+        );
+    }
     // Every method with nothing, and some that follow each other.
     for at in 0..METHODS.len() as u8 {
         seeds.put(
@@ -123,26 +135,26 @@ pub(crate) fn server(seeds: &Seeds) {
     seeds.put("server_operator", "agent-life", joined.map(call).concat());
 }
 
-fn messages() -> Vec<(&'static str, Vec<u8>)> {
-    let id = |path: &str| {
-        Some(types::Spiffeid {
-            trust_domain: DOMAIN.to_owned(),
-            path: path.to_owned(),
-        })
-    };
-    let key = fixed::key();
-    let bare = build_csr(&key, None, &[]).expect("a request");
-    let wished = SpiffeId::parse("spiffe://plant.test/wished").expect("an ID");
-    let wish = build_csr(&key, Some(&wished), &["w.plant.test".to_owned()]).expect("a request");
-    let selectors = vec![types::Selector {
+fn id(path: &str) -> Option<types::Spiffeid> {
+    Some(types::Spiffeid {
+        trust_domain: DOMAIN.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
+fn selectors() -> Vec<types::Selector> {
+    vec![types::Selector {
         r#type: "unix".to_owned(),
         value: "uid:1000".to_owned(),
-    }];
-    let new = types::Entry {
+    }]
+}
+
+fn wanted() -> types::Entry {
+    types::Entry {
         id: "e1".to_owned(),
         spiffe_id: id("/w"),
         parent_id: id("/spire/agent/join_token/token"),
-        selectors: selectors.clone(),
+        selectors: selectors(),
         x509_svid_ttl: 60,
         jwt_svid_ttl: 60,
         federates_with: vec!["other.test".to_owned()],
@@ -150,7 +162,136 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         hint: "h".to_owned(),
         expires_at: fixed::NOW.as_secs() + 60,
         ..types::Entry::default()
+    }
+}
+
+/// Entries that are one step from good: what a check that is left out would let in.
+fn near_misses() -> Vec<(&'static str, types::Entry)> {
+    let foreign = Some(types::Spiffeid {
+        trust_domain: "other.test".to_owned(),
+        path: "/w".to_owned(),
+    });
+    let selector = |value: &str| types::Selector {
+        r#type: "unix".to_owned(),
+        value: value.to_owned(),
     };
+    let good = wanted;
+    vec![
+        (
+            "entry-reserved",
+            types::Entry {
+                spiffe_id: id("/spire/server"),
+                ..good()
+            },
+        ),
+        (
+            "entry-agent",
+            types::Entry {
+                spiffe_id: id("/spire/agent/x/y"),
+                ..good()
+            },
+        ),
+        (
+            "entry-foreign",
+            types::Entry {
+                spiffe_id: foreign.clone(),
+                ..good()
+            },
+        ),
+        (
+            "entry-foreign-parent",
+            types::Entry {
+                parent_id: foreign,
+                ..good()
+            },
+        ),
+        (
+            "entry-root",
+            types::Entry {
+                spiffe_id: id(""),
+                ..good()
+            },
+        ),
+        (
+            "entry-dots",
+            types::Entry {
+                spiffe_id: id("/a/.."),
+                ..good()
+            },
+        ),
+        (
+            "entry-no-selector",
+            types::Entry {
+                selectors: Vec::new(),
+                ..good()
+            },
+        ),
+        (
+            "entry-empty-selector",
+            types::Entry {
+                selectors: vec![selector("")],
+                ..good()
+            },
+        ),
+        (
+            "entry-line",
+            types::Entry {
+                selectors: vec![selector("a\nb")],
+                ..good()
+            },
+        ),
+        (
+            "entry-twice",
+            types::Entry {
+                selectors: vec![selector("a"), selector("a")],
+                ..good()
+            },
+        ),
+        (
+            "entry-ttl",
+            types::Entry {
+                x509_svid_ttl: -1,
+                jwt_svid_ttl: i32::MAX,
+                ..good()
+            },
+        ),
+        (
+            "entry-past",
+            types::Entry {
+                expires_at: i64::MIN,
+                ..good()
+            },
+        ),
+        (
+            "entry-dns",
+            types::Entry {
+                dns_names: vec!["*.a".to_owned(), "1".to_owned()],
+                ..good()
+            },
+        ),
+        (
+            "entry-own-federation",
+            types::Entry {
+                federates_with: vec![DOMAIN.to_owned()],
+                ..good()
+            },
+        ),
+        (
+            "entry-id",
+            types::Entry {
+                id: "e/1".to_owned(),
+                ..good()
+            },
+        ),
+    ]
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    let key = fixed::key();
+    let bare = build_csr(&key, None, &[]).expect("a request");
+    let wished = SpiffeId::parse("spiffe://plant.test/wished").expect("an ID");
+    let wish = build_csr(&key, Some(&wished), &["w.plant.test".to_owned()]).expect("a request");
+    let new = wanted();
     let agent_id = id("/spire/agent/join_token/token");
     let (device, root) = fixed::device();
     let foreign = types::Bundle {
@@ -195,7 +336,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let filter = entry::list_entries_request::Filter {
         by_spiffe_id: id("/w"),
         by_selectors: Some(types::SelectorMatch {
-            selectors: selectors.clone(),
+            selectors: selectors(),
             r#match: 1,
         }),
         ..Default::default()
