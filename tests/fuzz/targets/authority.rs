@@ -142,7 +142,9 @@ fn same_lists(came_in: &[Frame<'_>], came_out: &[Frame<'_>]) {
 }
 
 fn same_list(came_in: &[(Box<[u8]>, Box<[u8]>)], came_out: &List) {
-    let dropped = |name: &[u8], value: &[u8]| name == AUTHORITY && value.is_empty();
+    // Two of them are malformed, and stay so (RFC 9113 §8.3).
+    let alone = came_in.iter().filter(|(name, _)| **name == *AUTHORITY).count() == 1;
+    let dropped = |name: &[u8], value: &[u8]| alone && name == AUTHORITY && value.is_empty();
     let expected: Vec<_> = came_in
         .iter()
         .filter(|(name, value)| !dropped(name, value))
@@ -151,7 +153,7 @@ fn same_list(came_in: &[(Box<[u8]>, Box<[u8]>)], came_out: &List) {
     for ((was_name, was_value), (name, value)) in expected.into_iter().zip(came_out) {
         assert_eq!(**was_name, **name);
         assert_eq!(was_value.len(), value.len());
-        if name == AUTHORITY {
+        if alone && name == AUTHORITY {
             let was_fine = http::uri::Authority::try_from(&**was_value).is_ok();
             assert!(
                 !was_fine || **was_value == **value,
