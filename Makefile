@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable demo test test-root planted torture check fmt deny interop bench proto dist static test-static man package test-package vectors
+.PHONY: help auditable demo test test-root planted torture check fmt deny interop bench proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,8 @@ test: ## all tests that need only Rust and a C compiler; skips nothing, needs no
 
 check: ## formatting, lints, layers, licences, documentation
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
+	@$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null # its Cargo.lock is up to date
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p landfast-testkit --test root -- -D warnings
 	tests/check-layers
@@ -47,6 +49,9 @@ vectors: ## x509-limbo and Wycheproof against our verifiers, from clones in DIR=
 bench: ## figures for docs/benchmarks.md, measured in one run
 	@tests/bench/run
 
+fuzz: ## every parser of untrusted bytes, SECONDS (60) each; TARGETS="id jwt" for some (needs a C++ compiler, Python 3)
+	@tests/fuzz/run --seconds $(or $(SECONDS),60) $(TARGETS)
+
 proto: ## regenerate crates/proto from proto/ (no protoc needed)
 	$(CARGO) run --locked --quiet -p landfast-proto --example generate
 
@@ -75,3 +80,4 @@ test-package: ## installs, uses, removes and purges what `make package` made (ne
 
 fmt: ## format everything
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml

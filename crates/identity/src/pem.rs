@@ -16,7 +16,7 @@ pub(crate) fn blocks(text: &str, label: &str) -> Option<Vec<Zeroizing<Vec<u8>>>>
             continue;
         };
         let end = format!("-----END {name}-----");
-        let mut body = Zeroizing::new(String::with_capacity(text.len()));
+        let mut body = Zeroizing::new(String::with_capacity(room(&lines)));
         loop {
             match lines.next()? {
                 line if line == end => break,
@@ -29,6 +29,13 @@ pub(crate) fn blocks(text: &str, label: &str) -> Option<Vec<Zeroizing<Vec<u8>>>>
         }
     }
     Some(found)
+}
+
+/// The bytes of the block that has begun: enough that a key is never copied to a larger buffer, and no more, or a text of many small
+/// blocks would take the square of its length to wipe.
+fn room<'a>(lines: &(impl Iterator<Item = &'a str> + Clone)) -> usize {
+    let body = lines.clone().take_while(|line| !line.starts_with("-----"));
+    body.map(str::len).sum()
 }
 
 /// The first block with this label.
@@ -73,6 +80,13 @@ mod tests {
             prop_assert!(blocks(&text, "X").unwrap().is_empty());
             prop_assert_eq!(back, blocks(&text.replace('\n', "\r\n"), "X Y").unwrap());
         }
+    }
+
+    #[test]
+    fn a_block_takes_no_more_room_than_itself_however_long_the_text() {
+        let text = format!("YWJj\nYWJj\n-----END C-----\n{}", *encode("C", &[7; 1000]));
+        assert_eq!(room(&text.lines()), 8);
+        assert_eq!(room(&"".lines()), 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod raw;
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -275,7 +276,7 @@ impl Checker<'_> {
     fn x509pop(&self, raw: &RawX509Pop) -> Result<X509PopConfig, ConfigError> {
         let key = "attestation.x509pop.ca_bundle";
         let shown = raw.ca_bundle.display().to_string();
-        let text = std::fs::read_to_string(&raw.ca_bundle)
+        let text = read(&raw.ca_bundle)
             .map_err(|error| self.invalid(key, &shown, &format!("a readable file: {error}")))?;
         let roots = parse_chain_pem(&text)
             .map_err(|error| self.invalid(key, &shown, &format!("certificates in PEM: {error}")))?;
@@ -324,10 +325,25 @@ impl Checker<'_> {
     }
 }
 
+/// At most [`MAX_BUNDLE`] bytes: a device or a pipe named by mistake must not fill the memory.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MAX_BUNDLE + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BUNDLE {
+        return Err(std::io::Error::other(format!(
+            "it is larger than {MAX_BUNDLE} bytes"
+        )));
+    }
+    Ok(text)
+}
+
 const LISTEN: &str = "0.0.0.0:8081";
 const DATA_DIR: &str = "/var/lib/landfast-server";
 const ADMIN_SOCKET: &str = "/run/landfast/server/admin.sock";
 const MAX_LISTEN: usize = 16;
+const MAX_BUNDLE: u64 = 256 * 1024;
 /// Each is tried for each attestation.
 const MAX_ROOTS: usize = 16;
 const DAY: Duration = Duration::from_secs(86_400);

@@ -235,8 +235,10 @@ impl OpenBlock {
 
     fn write(&self, list: &hpack::HeaderList, out: &mut Vec<u8>) {
         let mut block = Vec::with_capacity(self.fragments.len() * 2);
+        // Two of them are malformed (RFC 9113 §8.3): h2 shall see both, or dropping one would make a good request of a bad one.
+        let alone = list.iter().filter(|(name, _)| **name == *b":authority").count() == 1;
         for (name, value) in list {
-            if **name == *b":authority" {
+            if alone && **name == *b":authority" {
                 if let Some(value) = acceptable(value) {
                     hpack::write_field(name, &value, &mut block);
                 }

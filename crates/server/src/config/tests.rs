@@ -115,3 +115,13 @@ fn a_file_that_is_not_there_is_named() {
     let error = ServerConfig::load(Path::new("/nonexistent/server.toml")).unwrap_err();
     assert!(landfast_daemon::error_chain(&error).contains("/nonexistent/server.toml"));
 }
+
+#[test]
+fn a_device_bundle_without_end_is_refused_and_not_read_to_the_end() {
+    let text = format!("{LEAST}[attestation.x509pop]\nca_bundle = \"/dev/zero\"\n");
+    let error = load(&text).unwrap_err();
+    assert!(
+        error.contains("attestation.x509pop.ca_bundle") && error.contains("larger than"),
+        "{error}"
+    );
+}
