@@ -63,6 +63,14 @@ impl Plant {
         plant
     }
 
+    /// Edits the server's configuration, for its next start.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.path().join("server.toml");
+        let text = fs::read_to_string(&path).expect("the server's configuration");
+        assert!(text.contains(from), "nothing to edit");
+        put(&path, &text.replace(from, to));
+    }
+
     /// The plant's folder.
     pub fn path(&self) -> &Path {
         self.dir.path()

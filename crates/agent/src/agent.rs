@@ -108,6 +108,8 @@ impl Agent {
             trust_domain: config.trust_domain.clone(),
             dialler: config.dialler(),
             evidence: config.attestation.clone(),
+            node_key: config.node_key,
+            workload_key: config.workload_key,
             interval: config.sync_interval,
             retry: (RETRY_MIN.min(config.retry_max), config.retry_max),
             bootstrap: state.bootstrap,

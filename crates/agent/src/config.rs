@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use landfast_daemon::config::{ConfigError, HumanDuration, HumanSize};
 use landfast_daemon::log::LogFormat;
-use landfast_identity::TrustDomain;
+use landfast_identity::{KeyType, TrustDomain};
 use landfast_workload_api::Limits;
 use zeroize::Zeroizing;
 
@@ -48,6 +48,10 @@ pub struct AgentConfig {
     pub http_listen: Option<SocketAddr>,
     /// How this node attests.
     pub attestation: Evidence,
+    /// Kind of the node's own next key.
+    pub node_key: KeyType,
+    /// Kind of the keys made for workloads.
+    pub workload_key: KeyType,
     /// Pause between rounds of synchronisation.
     pub sync_interval: Duration,
     /// Longest pause between attempts to reach the server.
@@ -160,6 +164,8 @@ impl Checker<'_> {
             admin_socket_group: raw.admin_socket_group,
             http_listen: http_listen.transpose()?,
             attestation,
+            node_key: self.key_type("keys.node", raw.keys.node.as_deref())?,
+            workload_key: self.key_type("keys.workload", raw.keys.workload.as_deref())?,
             sync_interval,
             retry_max,
             limits: self.limits(&raw.limits)?,
@@ -353,6 +359,10 @@ impl Checker<'_> {
         } else {
             Err(self.invalid(key, &path.to_string_lossy(), "an absolute path"))
         }
+    }
+
+    fn key_type(&self, key: &str, given: Option<&str>) -> Result<KeyType, ConfigError> {
+        given.map_or_else(|| Ok(KeyType::default()), |text| self.parse(key, text))
     }
 
     fn parse<T: FromStr<Err = &'static str>>(&self, key: &str, value: &str) -> Result<T, ConfigError> {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::{Bundle, BundleSet, TrustDomain, UnixTime};
+use landfast_identity::{Bundle, BundleSet, KeyType, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
 use tokio::sync::{Notify, watch};
@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) dialler: Dialler,
     pub(crate) evidence: Evidence,
+    pub(crate) node_key: KeyType,
+    pub(crate) workload_key: KeyType,
     pub(crate) interval: Duration,
     pub(crate) retry: (Duration, Duration),
     /// Digest of the operator's bootstrap bundle; see [`NodeFiles::bundle`].
@@ -243,7 +245,7 @@ impl Link {
         self.status
             .send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
         for batch in orders.chunks(issue::BATCH) {
-            let issued = issue::issue(&channel, batch).await?;
+            let issued = issue::issue(&channel, batch, self.settings.workload_key).await?;
             self.keeper.tell(Event::Issued(issued)).await;
         }
         self.keeper.tell(Event::RoundOver).await;

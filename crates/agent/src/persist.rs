@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use landfast_identity::{Bundle, PrivateKey, TrustDomain, X509Svid, chain_to_pem, parse_chain_pem};
+use landfast_identity::{Bundle, KeyType, PrivateKey, TrustDomain, X509Svid, chain_to_pem, parse_chain_pem};
 use landfast_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -151,6 +151,7 @@ impl NodeFiles {
     pub(crate) fn pending_key(
         &self,
         current: Option<&NodeIdentity>,
+        key_type: KeyType,
     ) -> Result<Arc<PrivateKey>, PersistError> {
         if let Some(bytes) = self.read(PENDING)? {
             let file: PendingFile = self.parse(PENDING, &bytes)?;
@@ -160,7 +161,7 @@ impl NodeFiles {
                 return Ok(key);
             }
         }
-        let key = PrivateKey::generate().map_err(PersistError::Key)?;
+        let key = PrivateKey::generate_as(key_type).map_err(PersistError::Key)?;
         let mut file = PendingFile {
             version: VERSION,
             key: BASE64.encode(key.as_pkcs8_der()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use landfast_daemon::error_chain;
-use landfast_identity::{Bundle, Certificate, PrivateKey, SpiffeId, X509Svid, build_csr};
+use landfast_identity::{Bundle, Certificate, KeyType, PrivateKey, SpiffeId, X509Svid, build_csr};
 use landfast_proto::spire::api::server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient};
 use landfast_proto::spire::api::server::svid::v1::{
     MintJwtsvidRequest, MintX509svidRequest, svid_client::SvidClient,
@@ -29,6 +29,9 @@ pub(crate) enum MintCommand {
         /// How long it is valid; the server's default when not given.
         #[arg(long, value_parser = wire::duration)]
         ttl: Option<Duration>,
+        /// Kind of the key: ec-p256 or ec-p384.
+        #[arg(long, value_name = "KIND", default_value_t)]
+        key_type: KeyType,
         /// Write svid.pem, key.pem and bundle.pem here. Without it everything is printed, the key too.
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
@@ -53,9 +56,10 @@ pub(crate) async fn run(command: MintCommand, globals: &Globals) -> Result<(), F
             spiffe_id,
             dns,
             ttl,
+            key_type,
             write,
         } => {
-            let (svid, bundle) = mint(&spiffe_id, &dns, ttl, globals).await?;
+            let (svid, bundle) = mint(&spiffe_id, &dns, ttl, key_type, globals).await?;
             if let Some(dir) = write {
                 svid_files::write_x509(&dir, &svid, &bundle)?;
                 return output::print(&format!("{}: written to {}", svid.id(), dir.display()));
@@ -102,12 +106,13 @@ async fn mint(
     id: &SpiffeId,
     dns: &[String],
     ttl: Option<Duration>,
+    key_type: KeyType,
     globals: &Globals,
 ) -> Result<(X509Svid, Bundle), Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::failed(error_chain(error), "correct the ID or the DNS names and repeat")
     };
-    let key = PrivateKey::generate().map_err(|error| failed(&error))?;
+    let key = PrivateKey::generate_as(key_type).map_err(|error| failed(&error))?;
     let csr = build_csr(&key, Some(id), dns).map_err(|error| failed(&error))?;
     let channel = connect::server(globals).await?;
     let request = MintX509svidRequest {

@@ -236,7 +236,7 @@ struct Adapter<'a> {
 impl<'a> Adapter<'a> {
     fn new(signer: &'a dyn Signer) -> Result<Self, IssueError> {
         let public = signer.public_key();
-        if public.algorithm() != KeyAlgorithm::EcP256 {
+        if public.algorithm() == KeyAlgorithm::Rsa {
             return Err(IssueError::Signing {
                 source: KeyError::WrongScheme,
             });
@@ -267,7 +267,7 @@ impl PublicKeyData for Adapter<'_> {
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
+        signature_algorithm(&self.public)
     }
 }
 
@@ -288,11 +288,15 @@ impl PublicKeyData for SubjectKey<'_> {
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        match self.0.algorithm() {
-            KeyAlgorithm::EcP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            KeyAlgorithm::EcP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-            KeyAlgorithm::Rsa => &rcgen::PKCS_RSA_SHA256,
-        }
+        signature_algorithm(self.0)
+    }
+}
+
+fn signature_algorithm(key: &PublicKey) -> &'static SignatureAlgorithm {
+    match key.algorithm() {
+        KeyAlgorithm::EcP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        KeyAlgorithm::EcP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        KeyAlgorithm::Rsa => &rcgen::PKCS_RSA_SHA256,
     }
 }
 

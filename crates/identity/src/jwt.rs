@@ -12,6 +12,7 @@ use crate::bundle_set::BundleSet;
 use crate::der;
 use crate::id::{IdError, SpiffeId};
 use crate::key::{KeyError, Signer};
+use crate::public_key::KeyAlgorithm;
 use crate::trust_domain::TrustDomain;
 use crate::unix_time::UnixTime;
 
@@ -34,7 +35,7 @@ pub struct JwtParams<'a> {
     pub jti: Option<&'a str>,
 }
 
-/// Signs a token: ES256, header `alg`, `kid`, `typ=JWT` and nothing else, no `nbf`.
+/// Signs a token: ES256 or ES384 by the kind of the key, header `alg`, `kid`, `typ=JWT` and nothing else, no `nbf`.
 ///
 /// # Errors
 /// When the subject has no path, the audience or key ID is empty, the times are not in order, or the signer fails.
@@ -51,7 +52,16 @@ pub fn sign(p: &JwtParams<'_>, key_id: &str, signer: &dyn Signer) -> Result<Stri
     if p.iat.as_secs() < 0 || p.exp <= p.iat {
         return Err(JwtError::Claim { claim: "exp" });
     }
-    let header = json!({"alg": "ES256", "kid": key_id, "typ": "JWT"});
+    let (algorithm, scalar) = match signer.public_key().algorithm() {
+        KeyAlgorithm::EcP256 => ("ES256", 32),
+        KeyAlgorithm::EcP384 => ("ES384", 48),
+        KeyAlgorithm::Rsa => {
+            return Err(JwtError::Signing {
+                source: KeyError::WrongScheme,
+            });
+        }
+    };
+    let header = json!({"alg": algorithm, "kid": key_id, "typ": "JWT"});
     let mut claims =
         json!({"sub": p.sub.as_str(), "aud": p.aud, "exp": p.exp.as_secs(), "iat": p.iat.as_secs()});
     if let Some(iss) = p.iss {
@@ -65,7 +75,7 @@ pub fn sign(p: &JwtParams<'_>, key_id: &str, signer: &dyn Signer) -> Result<Stri
     let signature = signer
         .sign(token.as_bytes())
         .map_err(|source| JwtError::Signing { source })?;
-    let fixed = fixed_p256(&signature).ok_or(JwtError::Signing {
+    let fixed = fixed(&signature, scalar).ok_or(JwtError::Signing {
         source: KeyError::Malformed,
     })?;
     token.push('.');
@@ -76,17 +86,17 @@ pub fn sign(p: &JwtParams<'_>, key_id: &str, signer: &dyn Signer) -> Result<Stri
     Ok(token)
 }
 
-/// SEQUENCE { r, s } to r‖s, each 32 bytes.
-fn fixed_p256(signature: &[u8]) -> Option<[u8; 64]> {
+/// SEQUENCE { r, s } to r‖s, each of this many bytes.
+fn fixed(signature: &[u8], scalar: usize) -> Option<Vec<u8>> {
     let (content, after) = der::read(signature, der::SEQUENCE)?;
     let (r, rest) = der::read_unsigned(content)?;
     let (s, rest) = der::read_unsigned(rest)?;
-    if !after.is_empty() || !rest.is_empty() || r.len() > 32 || s.len() > 32 {
+    if !after.is_empty() || !rest.is_empty() || r.len() > scalar || s.len() > scalar {
         return None;
     }
-    let mut out = [0; 64];
-    out[32 - r.len()..32].copy_from_slice(r);
-    out[64 - s.len()..].copy_from_slice(s);
+    let mut out = vec![0; 2 * scalar];
+    out[scalar - r.len()..scalar].copy_from_slice(r);
+    out[2 * scalar - s.len()..].copy_from_slice(s);
     Some(out)
 }
 

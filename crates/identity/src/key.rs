@@ -1,9 +1,13 @@
-//! Private keys that we generate. Invariant: EC P-256 only; the encoded key is wiped on drop, never cloned, never printed.
+//! Private keys that we generate. Invariant: EC P-256 or P-384 only; the encoded key is wiped on drop, never cloned, never printed.
 
 use std::fmt;
+use std::str::FromStr;
 
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    KeyPair,
+};
 use zeroize::Zeroizing;
 
 use crate::pem;
@@ -11,33 +15,87 @@ use crate::public_key::PublicKey;
 
 /// What signs: a private key in memory, or the server's key manager in front of one.
 pub trait Signer: Send + Sync {
-    /// The public half; EC P-256.
+    /// The public half; EC P-256 or P-384.
     fn public_key(&self) -> PublicKey;
 
-    /// Signs with ECDSA P-256 and SHA-256, ASN.1 DER.
+    /// Signs with ECDSA, ASN.1 DER: SHA-256 for P-256, SHA-384 for P-384.
     ///
     /// # Errors
     /// When the key cannot be used now.
     fn sign(&self, data: &[u8]) -> Result<Vec<u8>, KeyError>;
 }
 
-/// An EC P-256 private key.
+/// Kinds of keys that we generate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyType {
+    /// ECDSA on P-256: fast, and what every SPIFFE implementation has.
+    #[default]
+    EcP256,
+    /// ECDSA on P-384, for who has to: signing takes twenty times as long.
+    EcP384,
+}
+
+impl KeyType {
+    /// As configurations and SPIRE spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EcP256 => "ec-p256",
+            Self::EcP384 => "ec-p384",
+        }
+    }
+
+    fn signing(self) -> &'static EcdsaSigningAlgorithm {
+        match self {
+            Self::EcP256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
+            Self::EcP384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
+        }
+    }
+}
+
+impl FromStr for KeyType {
+    /// What was expected.
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = [Self::EcP256, Self::EcP384]
+            .into_iter()
+            .find(|kind| kind.as_str() == text);
+        named.ok_or("ec-p256 or ec-p384")
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An EC private key.
 ///
 /// The PKCS#8 bytes are wiped on drop. ring keeps the scalar besides, and does not wipe it: memory of a process is
 /// not a place that this type can defend.
 pub struct PrivateKey {
     pkcs8: Zeroizing<Vec<u8>>,
     pair: EcdsaKeyPair,
+    key_type: KeyType,
     public: PublicKey,
 }
 
 impl PrivateKey {
-    /// A fresh key from the system's random source.
+    /// A fresh P-256 key from the system's random source.
     ///
     /// # Errors
     /// When that source fails.
     pub fn generate() -> Result<Self, KeyError> {
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
+        Self::generate_as(KeyType::EcP256)
+    }
+
+    /// A fresh key from the system's random source.
+    ///
+    /// # Errors
+    /// When that source fails.
+    pub fn generate_as(key_type: KeyType) -> Result<Self, KeyError> {
+        let document = EcdsaKeyPair::generate_pkcs8(key_type.signing(), &SystemRandom::new())
             .map_err(|_unspecified| KeyError::Random)?;
         Self::from_pkcs8_der(document.as_ref().to_vec())
     }
@@ -48,12 +106,26 @@ impl PrivateKey {
     /// When it is malformed, of another algorithm, or its halves do not belong together.
     pub fn from_pkcs8_der(der: Vec<u8>) -> Result<Self, KeyError> {
         let pkcs8 = Zeroizing::new(der);
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8, &SystemRandom::new())
-            .map_err(|e| KeyError::Rejected {
-                reason: e.to_string(),
+        let random = SystemRandom::new();
+        let read = |key_type: KeyType| {
+            EcdsaKeyPair::from_pkcs8(key_type.signing(), &pkcs8, &random).map(|pair| (key_type, pair))
+        };
+        let (key_type, pair) = read(KeyType::EcP256)
+            .or_else(|first| read(KeyType::EcP384).map_err(|_second| first))
+            .map_err(|rejected| KeyError::Rejected {
+                reason: rejected.to_string(),
             })?;
-        let public = PublicKey::from_p256_point(pair.public_key().as_ref())?;
-        Ok(Self { pkcs8, pair, public })
+        let point = pair.public_key().as_ref();
+        let public = match key_type {
+            KeyType::EcP256 => PublicKey::from_p256_point(point)?,
+            KeyType::EcP384 => PublicKey::from_p384_point(point)?,
+        };
+        Ok(Self {
+            pkcs8,
+            pair,
+            key_type,
+            public,
+        })
     }
 
     /// Reads the first `PRIVATE KEY` block of a PEM text.
@@ -70,16 +142,21 @@ impl PrivateKey {
         &self.pkcs8
     }
 
+    /// Its kind.
+    pub fn key_type(&self) -> KeyType {
+        self.key_type
+    }
+
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
         self.public.clone()
     }
 
-    /// Signs with ECDSA P-256 and SHA-256, ASN.1 DER.
+    /// Signs with ECDSA, ASN.1 DER: SHA-256 for P-256, SHA-384 for P-384.
     ///
     /// # Errors
     /// When the random source fails.
-    pub fn sign_sha256(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         let signature = self
             .pair
             .sign(&SystemRandom::new(), message)
@@ -99,7 +176,7 @@ impl Signer for PrivateKey {
     }
 
     fn sign(&self, data: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.sign_sha256(data)
+        Self::sign(self, data)
     }
 }
 

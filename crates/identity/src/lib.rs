@@ -34,7 +34,7 @@ pub use device_key::DeviceKey;
 pub use id::{IdError, SpiffeId};
 pub use issue::IssueError;
 pub use jwt::{JwtError, JwtSvid};
-pub use key::{KeyError, PrivateKey, Signer};
+pub use key::{KeyError, KeyType, PrivateKey, Signer};
 pub use pattern::IdPattern;
 pub use public_key::{KeyAlgorithm, PublicKey, SignatureScheme, verify_signature};
 pub use selector::{Selector, SelectorError, SelectorSet};

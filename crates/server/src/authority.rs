@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use landfast_identity::{
-    Bundle, Certificate, IssueError as BuildError, Signer, TrustDomain, UnixTime, X509Error,
+    Bundle, Certificate, IssueError as BuildError, KeyType, Signer, TrustDomain, UnixTime, X509Error,
     issue::{AuthorityParams as CertificateParams, self_signed_authority},
 };
 use landfast_lifecycle::SharedClock;
@@ -25,7 +25,7 @@ use crate::datastore::{Datastore, DatastoreError};
 use crate::random;
 use plan::Step;
 
-/// How long authorities live.
+/// How long authorities live, and with which keys.
 #[derive(Clone, Debug)]
 pub struct AuthorityParams {
     /// Whose authorities.
@@ -34,6 +34,17 @@ pub struct AuthorityParams {
     pub ca_ttl: Duration,
     /// How far validity starts in the past, for slow clocks.
     pub backdate: Duration,
+    /// Kinds of the keys that are made from now on.
+    pub keys: KeyTypes,
+}
+
+/// See `keys` in the configuration. What signs already is replaced at its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyTypes {
+    /// X.509 authorities and the server's own SVID.
+    pub x509: KeyType,
+    /// JWT authorities: ES256 or ES384.
+    pub jwt: KeyType,
 }
 
 /// The authorities of one trust domain.
@@ -190,7 +201,11 @@ impl Authorities {
             random::hex_id().ok_or(AuthorityError::Random)?
         );
         let (keys, name) = (Arc::clone(&self.keys), key_name.clone());
-        let signer = tokio::task::spawn_blocking(move || keys.generate(&name))
+        let key_type = match kind {
+            Kind::X509 => self.params.keys.x509,
+            Kind::Jwt => self.params.keys.jwt,
+        };
+        let signer = tokio::task::spawn_blocking(move || keys.generate(&name, key_type))
             .await
             .map_err(|_cancelled| AuthorityError::Stopped)??;
         let public_key = signer.public_key();

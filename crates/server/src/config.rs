@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use landfast_daemon::config::{ConfigError, HumanDuration};
 use landfast_daemon::log::{LogFormat, LogLevel};
-use landfast_identity::{Certificate, SpiffeId, TrustDomain, parse_chain_pem};
+use landfast_identity::{Certificate, KeyType, SpiffeId, TrustDomain, parse_chain_pem};
 
+use crate::authority::KeyTypes;
 use crate::issuance::Ttls;
 use raw::{RawConfig, RawX509Pop};
 
@@ -35,6 +36,8 @@ pub struct ServerConfig {
     pub jwt_issuer: Option<String>,
     /// How long things live.
     pub ttls: Ttls,
+    /// Kinds of keys of the authorities.
+    pub keys: KeyTypes,
     /// For how long records are kept after what they record has expired.
     pub records_keep: Duration,
     /// Whether nodes may attest by join token.
@@ -107,6 +110,7 @@ impl ServerConfig {
                 agent: day / 2,
                 ..Ttls::default()
             },
+            keys: KeyTypes::default(),
             records_keep: day,
             join_token: true,
             x509pop: None,
@@ -230,6 +234,10 @@ impl Checker<'_> {
             http_listen,
             jwt_issuer: raw.jwt_issuer,
             ttls: self.ttls(&raw.ttl)?,
+            keys: KeyTypes {
+                x509: self.key_type("keys.x509", raw.keys.x509.as_deref())?,
+                jwt: self.key_type("keys.jwt", raw.keys.jwt.as_deref())?,
+            },
             records_keep: self.duration("records.keep", raw.records.keep, RECORDS_KEEP, DAY)?,
             join_token,
             x509pop,
@@ -271,6 +279,13 @@ impl Checker<'_> {
             ));
         }
         Ok(ttls)
+    }
+
+    fn key_type(&self, key: &str, given: Option<&str>) -> Result<KeyType, ConfigError> {
+        let Some(text) = given else {
+            return Ok(KeyType::default());
+        };
+        text.parse().map_err(|expected| self.invalid(key, text, expected))
     }
 
     fn x509pop(&self, raw: &RawX509Pop) -> Result<X509PopConfig, ConfigError> {

@@ -11,7 +11,9 @@ use landfast_identity::TrustDomain;
 use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
 
-use crate::authority::{Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, MemoryKeys};
+use crate::authority::{
+    Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys,
+};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
@@ -32,6 +34,8 @@ pub struct CoreParams {
     pub clock: SharedClock,
     /// The `iss` of JWT-SVIDs.
     pub jwt_issuer: Option<String>,
+    /// Kinds of keys of the authorities.
+    pub keys: KeyTypes,
 }
 
 impl CoreParams {
@@ -44,6 +48,7 @@ impl CoreParams {
             records_keep: RECORDS_KEEP,
             clock,
             jwt_issuer: None,
+            keys: KeyTypes::default(),
         }
     }
 }
@@ -99,6 +104,7 @@ impl Core {
             trust_domain: params.trust_domain.clone(),
             ca_ttl: params.ttls.ca,
             backdate: params.ttls.backdate,
+            keys: params.keys,
         };
         let opened =
             Authorities::open(authority_params, Arc::clone(&datastore), keys, Arc::clone(&clock)).await;

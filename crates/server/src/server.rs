@@ -104,9 +104,15 @@ impl Server {
             records_keep: config.records_keep,
             clock: Arc::clone(&parts.clock),
             jwt_issuer: config.jwt_issuer.clone(),
+            keys: config.keys,
         })
         .await?;
-        let own = OwnSvid::issue(Arc::clone(&core.issuer), Arc::clone(&parts.clock)).await?;
+        let own = OwnSvid::issue(
+            Arc::clone(&core.issuer),
+            Arc::clone(&parts.clock),
+            config.keys.x509,
+        )
+        .await?;
         let bundles = BundleStore::new(BundleSet::from_iter([(*core.authorities.bundle()).clone()]));
         let tls = server_config(
             own.store.clone(),

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use landfast_identity::{PrivateKey, X509Svid};
+use landfast_identity::{KeyType, PrivateKey, X509Svid};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -74,7 +74,11 @@ impl ResolvesServerCert for IdentityStore {
 
 impl ResolvesClientCert for IdentityStore {
     fn resolve(&self, _authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.certified().filter(|_| schemes.contains(&SCHEME))
+        self.certified().filter(|certified| {
+            schemes
+                .iter()
+                .any(|scheme| certified.key.choose_scheme(&[*scheme]).is_some())
+        })
     }
 
     fn has_certs(&self) -> bool {
@@ -88,7 +92,7 @@ struct Key(Arc<PrivateKey>);
 impl SigningKey for Key {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
         offered
-            .contains(&SCHEME)
+            .contains(&self.scheme())
             .then(|| Box::new(Self(Arc::clone(&self.0))) as Box<dyn Signer>)
     }
 
@@ -100,14 +104,14 @@ impl SigningKey for Key {
 impl Signer for Key {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
         self.0
-            .sign_sha256(message)
+            .sign(message)
             .map_err(|error| rustls::Error::General(error.to_string()))
     }
 
     fn scheme(&self) -> SignatureScheme {
-        SCHEME
+        match self.0.key_type() {
+            KeyType::EcP256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+            KeyType::EcP384 => SignatureScheme::ECDSA_NISTP384_SHA384,
+        }
     }
 }
-
-/// A [`PrivateKey`] is always of this kind.
-const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;

@@ -120,7 +120,7 @@ fn assemble(known: &Known, mut wanted: &[u8]) -> Vec<u8> {
     ];
     let tbs = der::wrap(0x30, &tbs.concat());
     let mut signature = vec![0];
-    signature.extend(known.key.sign_sha256(&tbs).expect("a signature"));
+    signature.extend(known.key.sign(&tbs).expect("a signature"));
     der::wrap(0x30, &[&tbs, ECDSA_SHA256, &der::wrap(3, &signature)].concat())
 }
 

@@ -74,7 +74,7 @@ fn assemble(key: &PrivateKey, subject_and_attributes: &[u8]) -> Vec<u8> {
     let attributes = attributes(subject_and_attributes);
     let info = der::wrap(0x30, &[body, attributes.to_vec()].concat());
     let mut signature = vec![0];
-    signature.extend(key.sign_sha256(&info).expect("a signature"));
+    signature.extend(key.sign(&info).expect("a signature"));
     const ECDSA_SHA256: &[u8] = &[
         0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
     ];

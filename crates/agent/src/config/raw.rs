@@ -20,6 +20,8 @@ pub(super) struct RawConfig {
     pub(super) http_listen: Option<String>,
     pub(super) attestation: RawAttestation,
     #[serde(default)]
+    pub(super) keys: RawKeys,
+    #[serde(default)]
     pub(super) sync: RawSync,
     #[serde(default)]
     pub(super) limits: RawLimits,
@@ -37,6 +39,13 @@ pub(super) struct RawAttestation {
     pub(super) token_file: Option<PathBuf>,
     pub(super) certificate: Option<PathBuf>,
     pub(super) private_key: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKeys {
+    pub(super) node: Option<String>,
+    pub(super) workload: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

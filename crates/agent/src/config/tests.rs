@@ -132,6 +132,11 @@ fn a_wrong_value_is_told_with_key_value_and_what_was_expected() {
     );
     let long = format!("socket = \"/{}\"", "s".repeat(107));
     refused(with(&long), &["socket", "107 bytes"]);
+    refused(
+        and("[keys]\nworkload = \"rsa-2048\""),
+        &["keys.workload", "rsa-2048", "ec-p256 or ec-p384"],
+    );
+    refused(and("[keys]\nnode = \"P-384\""), &["keys.node", "P-384"]);
     refused(and("[sync]\ninterval = \"10ms\""), &["sync.interval", "100ms"]);
     refused(and("[sync]\nretry_max = \"2h\""), &["sync.retry_max"]);
     refused(

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::{Certificate, PrivateKey, SpiffeId, X509Svid, build_csr};
+use landfast_identity::{Certificate, KeyType, PrivateKey, SpiffeId, X509Svid, build_csr};
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_proto::spire::api::types;
 use tonic::transport::Channel;
@@ -21,8 +21,12 @@ struct Prepared {
 }
 
 /// Asks for one batch. An error means the whole batch got no answer.
-pub(crate) async fn issue(channel: &Channel, orders: &[Order]) -> Result<Vec<Issued>, LinkError> {
-    let prepared = prepare(orders.to_vec()).await?;
+pub(crate) async fn issue(
+    channel: &Channel,
+    orders: &[Order],
+    key_type: KeyType,
+) -> Result<Vec<Issued>, LinkError> {
+    let prepared = prepare(orders.to_vec(), key_type).await?;
     let params = prepared
         .iter()
         .map(|one| svid_api::NewX509svidParams {
@@ -80,27 +84,27 @@ pub(crate) fn svid_from(wire: &types::X509svid, key: Arc<PrivateKey>) -> Result<
     })
 }
 
-/// Makes keys and requests. Many at once go off the async threads: a P-256 key and signature take 0.1 ms.
-async fn prepare(orders: Vec<Order>) -> Result<Vec<Prepared>, LinkError> {
+/// Makes keys and requests. Many at once go off the async threads: a P-256 key and signature take 0.1 ms, of P-384 1 ms.
+async fn prepare(orders: Vec<Order>, key_type: KeyType) -> Result<Vec<Prepared>, LinkError> {
     if orders.len() <= INLINE {
-        return prepare_all(orders);
+        return prepare_all(orders, key_type);
     }
-    tokio::task::spawn_blocking(|| prepare_all(orders))
+    tokio::task::spawn_blocking(move || prepare_all(orders, key_type))
         .await
         .map_err(|_cause| LinkError::Stopping)?
 }
 
-fn prepare_all(orders: Vec<Order>) -> Result<Vec<Prepared>, LinkError> {
+fn prepare_all(orders: Vec<Order>, key_type: KeyType) -> Result<Vec<Prepared>, LinkError> {
     let each = orders.into_iter().map(|order| {
-        let (key, csr) = key_and_csr(Some(&order.entry.spiffe_id))?;
+        let (key, csr) = key_and_csr(&order.entry.spiffe_id, key_type)?;
         Ok(Prepared { order, key, csr })
     });
     each.collect()
 }
 
-fn key_and_csr(id: Option<&SpiffeId>) -> Result<(Arc<PrivateKey>, Vec<u8>), LinkError> {
-    let key = PrivateKey::generate().map_err(|_cause| LinkError::Key)?;
-    let csr = build_csr(&key, id, &[]).map_err(|_cause| LinkError::Key)?;
+fn key_and_csr(id: &SpiffeId, key_type: KeyType) -> Result<(Arc<PrivateKey>, Vec<u8>), LinkError> {
+    let key = PrivateKey::generate_as(key_type).map_err(|_cause| LinkError::Key)?;
+    let csr = build_csr(&key, Some(id), &[]).map_err(|_cause| LinkError::Key)?;
     Ok((Arc::new(key), csr))
 }
 

@@ -102,8 +102,8 @@ impl Link {
 
     /// The key to ask with, on disk since before this returns.
     async fn pending_key(&self) -> Result<Arc<PrivateKey>, LinkError> {
-        let (files, current) = (Arc::clone(&self.files), self.node.clone());
-        Ok(blocking(move || files.pending_key(current.as_ref())).await??)
+        let (files, current, key_type) = (Arc::clone(&self.files), self.node.clone(), self.settings.node_key);
+        Ok(blocking(move || files.pending_key(current.as_ref(), key_type)).await??)
     }
 
     async fn adopt_node(&mut self, node: NodeIdentity) -> Result<(), LinkError> {

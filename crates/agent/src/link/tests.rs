@@ -69,6 +69,8 @@ impl<'a> Setup<'a> {
                 proxy: self.proxy.map(|proxy| proxy.parse().unwrap()),
             },
             evidence: self.evidence,
+            node_key: KeyType::EcP256,
+            workload_key: KeyType::EcP256,
             interval: self.interval,
             retry: self.retry,
             bootstrap: String::new(),

@@ -45,17 +45,17 @@ fn a_key_that_was_shown_to_the_server_is_used_again_until_an_answer_is_adopted()
     let dir = tempfile::tempdir().unwrap();
     let first = {
         let files = NodeFiles::open(dir.path(), &td()).unwrap();
-        files.pending_key(None).unwrap().public_key()
+        files.pending_key(None, KeyType::EcP256).unwrap().public_key()
     };
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
     assert_eq!(
-        files.pending_key(None).unwrap().public_key(),
+        files.pending_key(None, KeyType::EcP256).unwrap().public_key(),
         first,
         "after a restart too (T-13)"
     );
     files.save_identity(&agent()).unwrap();
     assert_ne!(
-        files.pending_key(None).unwrap().public_key(),
+        files.pending_key(None, KeyType::EcP256).unwrap().public_key(),
         first,
         "a new one for each SVID"
     );
@@ -76,7 +76,10 @@ fn a_pending_key_left_over_from_an_adoption_is_not_used_again() {
         )
         .unwrap();
     assert_ne!(
-        files.pending_key(Some(&current)).unwrap().public_key(),
+        files
+            .pending_key(Some(&current), KeyType::EcP256)
+            .unwrap()
+            .public_key(),
         current.key.public_key()
     );
 }
@@ -125,7 +128,7 @@ fn a_damaged_pending_key_and_bundle_are_refused_too() {
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
     write(dir.path(), PENDING, b"{");
     assert!(matches!(
-        files.pending_key(None),
+        files.pending_key(None, KeyType::EcP256),
         Err(PersistError::Damaged { .. })
     ));
     write(dir.path(), BUNDLE, b"{}");
@@ -175,7 +178,7 @@ fn destroyed_keys_are_gone() {
     let dir = tempfile::tempdir().unwrap();
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
     files.save_identity(&agent()).unwrap();
-    files.pending_key(None).unwrap();
+    files.pending_key(None, KeyType::EcP256).unwrap();
     files.destroy_keys().unwrap();
     assert!(!dir.path().join(IDENTITY).exists() && !dir.path().join(PENDING).exists());
 }

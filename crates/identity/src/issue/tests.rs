@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::bundle::{Bundle, X509Authority};
 use crate::bundle_set::BundleSet;
-use crate::key::PrivateKey;
+use crate::key::{KeyType, PrivateKey};
 use crate::verify::verify_x509_svid;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -58,6 +58,39 @@ fn with_leaf<T>(f: impl FnOnce(LeafParams<'_>, &Certificate, &PrivateKey) -> T) 
         not_after,
     };
     f(p, &issuer, &ca)
+}
+
+/// Every kind of authority over every kind of leaf, and a request by each.
+#[test]
+fn kinds_of_keys_mix() {
+    let kinds = [KeyType::EcP256, KeyType::EcP384];
+    for (above, below) in kinds.into_iter().flat_map(|a| kinds.map(|b| (a, b))) {
+        let (ca, key) = (
+            PrivateKey::generate_as(above).unwrap(),
+            PrivateKey::generate_as(below).unwrap(),
+        );
+        let issuer = authority(&ca).unwrap();
+        let id = SpiffeId::parse("spiffe://td.test/w").unwrap();
+        let csr = crate::build_csr(&key, Some(&id), &[]).unwrap();
+        let requested = crate::Csr::parse_der(&csr).unwrap();
+        let params = LeafParams {
+            id: &id,
+            public_key: requested.public_key(),
+            dns_names: &[],
+            serial: [0x41; 16],
+            not_before: NOW,
+            not_after: NOW.saturating_add(Duration::from_secs(3600)),
+        };
+        let leaf = leaf(&params, &issuer, &ca).unwrap();
+        assert_eq!(*leaf.public_key(), key.public_key());
+        let authorities = vec![X509Authority {
+            certificate: issuer,
+            tainted: false,
+        }];
+        let bundle = Bundle::new(td()).with_x509_authorities(authorities).unwrap();
+        let verified = verify_x509_svid(&[leaf.as_der()], &BundleSet::from_iter([bundle]), NOW);
+        assert!(verified.is_ok(), "{above} over {below}: {verified:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bundle::{Bundle, JwtAuthority};
-use crate::key::PrivateKey;
+use crate::key::{KeyType, PrivateKey};
 use crate::{DeviceKey, PublicKey};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -40,11 +40,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn a_well_known_library_accepts_what_we_sign(path in "(/[a-zA-Z0-9._-]{1,12}x){1,4}", aud in proptest::collection::vec("\\PC{1,20}", 1..4), jti in "\\PC{0,20}") {
-        let key = PrivateKey::generate().unwrap();
+    fn a_well_known_library_accepts_what_we_sign(path in "(/[a-zA-Z0-9._-]{1,12}x){1,4}", aud in proptest::collection::vec("\\PC{1,20}", 1..4), jti in "\\PC{0,20}", large: bool) {
+        let (key_type, algorithm) = if large { (KeyType::EcP384, Algorithm::ES384) } else { (KeyType::EcP256, Algorithm::ES256) };
+        let key = PrivateKey::generate_as(key_type).unwrap();
         let sub = SpiffeId::parse(&format!("spiffe://td.test{path}")).unwrap();
         let token = sign(&JwtParams { jti: Some(&jti), ..params(&sub, &aud) }, "k", &key).unwrap();
-        let mut validation = Validation::new(Algorithm::ES256);
+        let mut validation = Validation::new(algorithm);
         validation.set_audience(&aud[..1]);
         validation.leeway = 0;
         validation.validate_exp = false;

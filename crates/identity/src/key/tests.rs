@@ -5,29 +5,46 @@ use crate::public_key::{KeyAlgorithm, SignatureScheme, verify_signature};
 
 #[test]
 fn a_key_survives_its_encodings_and_signs() {
-    let key = PrivateKey::generate().unwrap();
-    let again = PrivateKey::from_pem(&key.to_pem()).unwrap();
-    assert_eq!(again.as_pkcs8_der(), key.as_pkcs8_der());
-    assert_eq!(again.public_key(), key.public_key());
-    assert_eq!(key.public_key().algorithm(), KeyAlgorithm::EcP256);
-    let signature = again.sign_sha256(b"m").unwrap();
-    let check = |m: &[u8]| {
-        verify_signature(
-            &key.public_key(),
+    for (key_type, algorithm, scheme) in [
+        (
+            KeyType::EcP256,
+            KeyAlgorithm::EcP256,
             SignatureScheme::EcdsaP256Sha256Asn1,
-            m,
-            &signature,
-        )
-    };
-    assert_eq!(check(b"m"), Ok(()));
-    assert_eq!(check(b"n"), Err(KeyError::BadSignature));
-    let other_scheme = verify_signature(
-        &key.public_key(),
-        SignatureScheme::RsaPkcs1Sha256,
-        b"m",
-        &signature,
-    );
-    assert_eq!(other_scheme, Err(KeyError::WrongScheme));
+        ),
+        (
+            KeyType::EcP384,
+            KeyAlgorithm::EcP384,
+            SignatureScheme::EcdsaP384Sha384Asn1,
+        ),
+    ] {
+        let key = PrivateKey::generate_as(key_type).unwrap();
+        let again = PrivateKey::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(again.as_pkcs8_der(), key.as_pkcs8_der());
+        assert_eq!(again.public_key(), key.public_key());
+        assert_eq!(
+            (again.key_type(), key.public_key().algorithm()),
+            (key_type, algorithm)
+        );
+        let signature = again.sign(b"m").unwrap();
+        let check = |scheme, m: &[u8]| verify_signature(&key.public_key(), scheme, m, &signature);
+        assert_eq!(check(scheme, b"m"), Ok(()));
+        assert_eq!(check(scheme, b"n"), Err(KeyError::BadSignature));
+        assert_eq!(
+            check(SignatureScheme::RsaPkcs1Sha256, b"m"),
+            Err(KeyError::WrongScheme)
+        );
+    }
+}
+
+#[test]
+fn a_kind_of_key_is_named_as_spire_names_it() {
+    assert_eq!("ec-p256".parse(), Ok(KeyType::EcP256));
+    assert_eq!("ec-p384".parse(), Ok(KeyType::EcP384));
+    for unknown in ["", "EC-P384", "rsa-2048", "ec-p521"] {
+        assert_eq!(unknown.parse::<KeyType>(), Err("ec-p256 or ec-p384"), "{unknown}");
+    }
+    assert_eq!(KeyType::EcP384.to_string(), "ec-p384");
+    assert_eq!(PrivateKey::generate().unwrap().key_type(), KeyType::default());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use landfast_identity::{KeyError, PrivateKey, Signer};
+use landfast_identity::{KeyError, KeyType, PrivateKey, Signer};
 use landfast_store::{Store, StoreError};
 
 /// Makes, finds and removes keys by name. Calls block on the disk or the device.
@@ -15,7 +15,7 @@ pub trait KeyManager: Send + Sync {
     ///
     /// # Errors
     /// There is one of this name, or it cannot be made or stored.
-    fn generate(&self, id: &str) -> Result<Arc<dyn Signer>, KeyManagerError>;
+    fn generate(&self, id: &str, key_type: KeyType) -> Result<Arc<dyn Signer>, KeyManagerError>;
 
     /// The key of this name.
     ///
@@ -68,8 +68,8 @@ impl DiskKeys {
 }
 
 impl KeyManager for DiskKeys {
-    fn generate(&self, id: &str) -> Result<Arc<dyn Signer>, KeyManagerError> {
-        let key = PrivateKey::generate().map_err(|source| KeyManagerError::Generate { source })?;
+    fn generate(&self, id: &str, key_type: KeyType) -> Result<Arc<dyn Signer>, KeyManagerError> {
+        let key = PrivateKey::generate_as(key_type).map_err(|source| KeyManagerError::Generate { source })?;
         self.store.create(&file(id), key.as_pkcs8_der())?;
         Ok(Arc::new(key))
     }
@@ -104,9 +104,10 @@ impl fmt::Debug for DiskKeys {
 pub struct MemoryKeys(Mutex<HashMap<String, Arc<dyn Signer>>>);
 
 impl KeyManager for MemoryKeys {
-    fn generate(&self, id: &str) -> Result<Arc<dyn Signer>, KeyManagerError> {
-        let key: Arc<dyn Signer> =
-            Arc::new(PrivateKey::generate().map_err(|source| KeyManagerError::Generate { source })?);
+    fn generate(&self, id: &str, key_type: KeyType) -> Result<Arc<dyn Signer>, KeyManagerError> {
+        let key: Arc<dyn Signer> = Arc::new(
+            PrivateKey::generate_as(key_type).map_err(|source| KeyManagerError::Generate { source })?,
+        );
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(keys.entry(id.to_owned()).or_insert(key)))
     }

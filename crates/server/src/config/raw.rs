@@ -21,6 +21,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) ttl: RawTtl,
     #[serde(default)]
+    pub(super) keys: RawKeys,
+    #[serde(default)]
     pub(super) attestation: RawAttestation,
     #[serde(default)]
     pub(super) records: RawRecords,
@@ -38,6 +40,13 @@ pub(super) struct RawTtl {
     pub(super) x509: Option<HumanDuration>,
     pub(super) jwt: Option<HumanDuration>,
     pub(super) backdate: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKeys {
+    pub(super) x509: Option<String>,
+    pub(super) jwt: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

@@ -80,6 +80,11 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
             ["ttl.x509", "3456000", "less than ttl.ca"],
         ),
         ("[ttl]\nbackdate = \"2h\"", ["ttl.backdate", "7200", "1h"]),
+        (
+            "[keys]\nx509 = \"rsa-2048\"",
+            ["keys.x509", "rsa-2048", "ec-p256 or ec-p384"],
+        ),
+        ("[keys]\njwt = \"\"", ["keys.jwt", "ec-p256", "ec-p384"]),
         ("[ttl]\nca = \"1s\"", ["ttl.ca", "1 s", "60 s"]),
         (
             "[limits]\nconnections = 0",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::{PrivateKey, X509Svid};
+use landfast_identity::{KeyType, PrivateKey, X509Svid};
 use landfast_lifecycle::{Action, RenewalPlan, SharedClock};
 use landfast_tls::IdentityStore;
 
@@ -15,14 +15,20 @@ use crate::issuance::Issuer;
 pub(super) struct OwnSvid {
     issuer: Arc<Issuer>,
     clock: SharedClock,
+    key_type: KeyType,
     pub(super) store: IdentityStore,
 }
 
 impl OwnSvid {
-    pub(super) async fn issue(issuer: Arc<Issuer>, clock: SharedClock) -> Result<Self, ServerError> {
+    pub(super) async fn issue(
+        issuer: Arc<Issuer>,
+        clock: SharedClock,
+        key_type: KeyType,
+    ) -> Result<Self, ServerError> {
         let own = Self {
             issuer,
             clock,
+            key_type,
             store: IdentityStore::new(),
         };
         own.renew().await?;
@@ -30,7 +36,7 @@ impl OwnSvid {
     }
 
     async fn renew(&self) -> Result<(), ServerError> {
-        let key = PrivateKey::generate().map_err(|source| ServerError::OwnKey { source })?;
+        let key = PrivateKey::generate_as(self.key_type).map_err(|source| ServerError::OwnKey { source })?;
         let issued = self.issuer.server_svid(&key.public_key()).await?;
         let svid = X509Svid::new(issued.chain, key).map_err(|source| ServerError::OwnSvid { source })?;
         self.store.set(Arc::new(svid));
