@@ -3,6 +3,7 @@
 //! Invariant: only root and the agent's own user are answered (and a group the operator names), whatever the mode of the
 //! socket's file; nothing here changes anything.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use landfast_identity::{TrustDomain, UnixTime};
@@ -75,8 +76,10 @@ impl Admin {
     }
 
     async fn explain(&self, pid: i32) -> Result<api::WhyResponse, Status> {
-        let subject =
-            look::at(pid).map_err(|error| Status::not_found(landfast_daemon::error_chain(&error)))?;
+        let subject = look::at(pid).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Status::not_found(format!("there is no process {pid}")),
+            _ => Status::failed_precondition(format!("process {pid} cannot be looked at: {error}")),
+        })?;
         let executable = subject
             .files
             .program_path()

@@ -47,7 +47,7 @@ async fn serve(config: AgentConfig) -> ExitCode {
     };
     let handle = match Agent::start(config, parts, &tree.handle()).await {
         Ok(handle) => handle,
-        Err(error) => return fail(&error, "nothing was changed; mend it and start again"),
+        Err(error) => return fail(&error, "mend it and start again; what was there is as it was"),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %handle.socket().display(), "agent started");
     notify::ready();

@@ -13,7 +13,7 @@ use landfast_proto::spire::api::types;
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
-use crate::failure::{Failure, SERVER};
+use crate::failure::{ADMIN, Failure, SERVER};
 use crate::{check, connect, output, wire};
 
 #[derive(Subcommand, Debug)]
@@ -255,6 +255,5 @@ fn status_json(status: &GetStatusResponse) -> Value {
 }
 
 /// The agent as [`Failure::status`] names it on its admin socket.
-pub(crate) const ADMIN: &str = "the agent's admin socket answers";
 /// Nodes fetched at a time.
 const PAGE: i32 = 500;

@@ -35,7 +35,7 @@ pub(crate) struct Globals {
     )]
     pub(crate) output: Format,
     /// The server's admin socket.
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/landfast/server/admin.sock", help_heading = WHERE)]
+    #[arg(long, global = true, value_name = "PATH", env = SERVER_SOCKET, default_value = "/run/landfast/server/admin.sock", help_heading = WHERE)]
     pub(crate) server_socket: PathBuf,
     /// Ask a remote server over mTLS instead of the admin socket.
     #[arg(long, global = true, value_name = "HOST:PORT", help_heading = WHERE)]
@@ -51,6 +51,7 @@ pub(crate) struct Globals {
         long,
         global = true,
         value_name = "PATH",
+        env = AGENT_ADMIN_SOCKET,
         default_value = "/run/landfast/agent/private/admin.sock",
         help_heading = WHERE
     )]
@@ -111,6 +112,10 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Man(crate::manual::ManArgs),
 }
+
+/// As `landfast dev` sets them for its command.
+pub(crate) const SERVER_SOCKET: &str = "LANDFAST_SERVER_SOCKET";
+pub(crate) const AGENT_ADMIN_SOCKET: &str = "LANDFAST_AGENT_ADMIN_SOCKET";
 
 /// How `--help` groups the options that say where to ask.
 pub(crate) const WHERE: &str = "Where to ask";

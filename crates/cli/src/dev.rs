@@ -14,6 +14,7 @@ use landfast_daemon::log::LogFormat;
 use landfast_daemon::{TaskTree, error_chain, log, shutdown_signal, terminal_signal};
 use landfast_identity::{Selector, SpiffeId, TrustDomain};
 
+use crate::entry::doubts;
 use crate::failure::Failure;
 use crate::output;
 use directory::Directory;
@@ -33,10 +34,13 @@ pub(crate) struct DevArgs {
     /// How much is logged to standard error: error, warn, info, debug or trace.
     #[arg(long, default_value = "warn", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: String,
-    /// Run this with SPIFFE_ENDPOINT_SOCKET set, pass signals on, and end with its exit code.
+    /// Run this with SPIFFE_ENDPOINT_SOCKET set (and, for landfast itself, LANDFAST_SERVER_SOCKET and LANDFAST_AGENT_ADMIN_SOCKET), pass signals on, and end with its exit code.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<std::ffi::OsString>,
 }
+
+/// What finds the run: for its command, and printed.
+type Environment = [(&'static str, String)];
 
 /// What `--entry` says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,9 +57,10 @@ impl std::str::FromStr for DevEntry {
             .split_once('=')
             .ok_or("ID=SELECTOR is wanted, as spiffe://ci.test/collector=unix:uid:1000")?;
         let id = SpiffeId::parse(id).map_err(|error| error.to_string())?;
-        let selectors = selectors
-            .split(',')
-            .map(|text| Selector::parse(text).map_err(|error| error_chain(&error)));
+        let selectors = selectors.split(',').map(|text| {
+            let selector = Selector::parse(text).map_err(|error| error_chain(&error))?;
+            doubts::never(selector.kind(), selector.value()).map_or(Ok(selector), Err)
+        });
         Ok(Self {
             id,
             selectors: selectors.collect::<Result<_, _>>()?,
@@ -66,18 +71,18 @@ impl std::str::FromStr for DevEntry {
 pub(crate) async fn run(args: DevArgs) -> Result<u8, Failure> {
     let trust_domain = trust_domain(&args)?;
     log::init(&args.log, LogFormat::Text);
+    // From here on a signal ends the run in order, which means that nothing is left behind.
+    let mut asked = std::pin::pin!(asked_to_stop());
     let directory = Directory::create()?;
     let tree = TaskTree::new();
-    let plant = Plant::start(
-        &trust_domain,
-        &entries(&args, &trust_domain),
-        args.x509_ttl,
-        &directory,
-        &tree.handle(),
-    )
-    .await?;
-    let endpoint = format!("unix://{}", plant.socket().display());
-    let outcome = tokio::time::timeout(LIFE, live(&args, &endpoint, &tree))
+    let named = entries(&args, &trust_domain);
+    let handle = tree.handle();
+    let plant = tokio::select! {
+        biased;
+        () = &mut asked => return Err(Failure::failed("asked to stop before it was ready", "run it again")),
+        plant = Plant::start(&trust_domain, &named, args.x509_ttl, &directory, &handle) => plant?,
+    };
+    let outcome = tokio::time::timeout(LIFE, live(&args, &plant.environment(), &tree, asked))
         .await
         .unwrap_or_else(|_elapsed| {
             Err(Failure::failed(
@@ -93,20 +98,32 @@ pub(crate) async fn run(args: DevArgs) -> Result<u8, Failure> {
         .map_err(|error| Failure::failed(error_chain(&error), "run it again with --log debug"))
 }
 
-/// Until the command ends, or somebody asks us to.
-async fn live(args: &DevArgs, endpoint: &str, tree: &TaskTree) -> Result<u8, Failure> {
+async fn asked_to_stop() {
+    tokio::select! {
+        () = shutdown_signal() => {}
+        () = terminal_signal() => {}
+    }
+}
+
+/// Until the command ends, or somebody asks us to. A command is passed the signals, and decides itself.
+async fn live(
+    args: &DevArgs,
+    environment: &Environment,
+    tree: &TaskTree,
+    asked: impl Future<Output = ()>,
+) -> Result<u8, Failure> {
     let failed = tree.handle();
     if args.command.is_empty() {
-        output::print(&format!("SPIFFE_ENDPOINT_SOCKET={endpoint}"))?;
+        let lines = environment.iter().map(|(name, value)| format!("{name}={value}"));
+        output::print(&output::lines(lines, ""))?;
         tokio::select! {
-            () = shutdown_signal() => {}
-            () = terminal_signal() => {}
+            () = asked => {}
             () = failed.cancelled() => {}
         }
         return Ok(0);
     }
     tokio::select! {
-        code = child::run(&args.command, endpoint) => code,
+        code = child::run(&args.command, environment) => code,
         // The command is killed when its handle is dropped: without identities it cannot go on.
         () = failed.cancelled() => Ok(1),
     }
@@ -215,6 +232,7 @@ mod tests {
             "ci.test/a=unix:uid:1",
             "spiffe://ci.test/a=",
             "spiffe://ci.test/a=unix",
+            "spiffe://ci.test/a=unix:uiid:0",
         ] {
             assert!(wrong.parse::<DevEntry>().is_err(), "{wrong}");
         }

@@ -2,16 +2,19 @@
 
 use clap::{Args, Subcommand};
 use landfast_identity::{Selector, SpiffeId};
+use landfast_proto::spire::api::server::agent::v1::{GetAgentRequest, agent_client::AgentClient};
 use landfast_proto::spire::api::server::entry::v1 as api;
 use landfast_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use landfast_proto::spire::api::types;
 use serde_json::{Value, json};
+use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::cli::Globals;
 use crate::failure::{Failure, SERVER};
 use crate::{connect, output, wire};
 
+pub(crate) mod doubts;
 mod fields;
 
 use fields::{CreateArgs, UpdateArgs};
@@ -78,9 +81,10 @@ async fn client(globals: &Globals) -> Result<EntryClient<Channel>, Failure> {
 
 async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
     let entry = args.entry()?;
-    if let Some(warning) = fields::warning(&entry) {
+    for warning in doubts::warnings(&entry) {
         output::complain(&warning);
     }
+    let parent = entry.parent_id.clone();
     let request = api::BatchCreateEntryRequest {
         entries: vec![entry],
         output_mask: None,
@@ -96,7 +100,46 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
     show(
         &result.and_then(|result| result.entry).unwrap_or_default(),
         globals,
-    )
+    )?;
+    if let Some(parent) = parent
+        && !is_known(&parent, globals).await?
+    {
+        output::complain(&format!(
+            "warning: no node and no alias is {}: nobody gets this identity until one is\n\
+             hint: landfast agent list shows the nodes, landfast entry create --node makes an alias",
+            wire::id_text(Some(&parent))
+        ));
+    }
+    Ok(())
+}
+
+/// Whether something can be below this parent: it is the server (then the entry is an alias itself), a node, or has an entry.
+async fn is_known(parent: &types::Spiffeid, globals: &Globals) -> Result<bool, Failure> {
+    if parent.path == "/spire/server" {
+        return Ok(true);
+    }
+    let channel = connect::server(globals).await?;
+    let request = GetAgentRequest {
+        id: Some(parent.clone()),
+        output_mask: None,
+    };
+    // Who may create entries may not always see nodes; then there is nothing to be said.
+    match AgentClient::new(channel.clone()).get_agent(request).await {
+        // What is not a node's ID at all may be an alias.
+        Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {}
+        _ => return Ok(true),
+    }
+    let filter = api::list_entries_request::Filter {
+        by_spiffe_id: Some(parent.clone()),
+        ..Default::default()
+    };
+    let request = api::ListEntriesRequest {
+        filter: Some(filter),
+        page_size: 1,
+        ..Default::default()
+    };
+    let answer = connect::call(SERVER, EntryClient::new(channel).list_entries(request)).await?;
+    Ok(!answer.entries.is_empty())
 }
 
 async fn update(args: &UpdateArgs, globals: &Globals) -> Result<(), Failure> {
@@ -110,10 +153,10 @@ async fn update(args: &UpdateArgs, globals: &Globals) -> Result<(), Failure> {
     let result = answer.results.into_iter().next();
     wire::outcome(result.as_ref().and_then(|result| result.status.as_ref()))?;
     let entry = result.and_then(|result| result.entry).unwrap_or_default();
-    if mask.selectors
-        && let Some(warning) = fields::warning(&entry)
-    {
-        output::complain(&warning);
+    if mask.selectors {
+        for warning in doubts::warnings(&entry) {
+            output::complain(&warning);
+        }
     }
     show(&entry, globals)
 }

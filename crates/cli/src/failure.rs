@@ -69,6 +69,7 @@ impl Failure {
             Code::InvalidArgument => {
                 Self::failed(message, "correct the value and repeat; nothing was changed")
             }
+            Code::NotFound if who == ADMIN => Self::failed(message, "ps -e shows what runs on this machine"),
             Code::NotFound => Self::failed(message, "the list command of the same noun shows what there is"),
             Code::AlreadyExists => Self::failed(message, "show or update the one that exists"),
             Code::ResourceExhausted => Self::failed(
@@ -90,6 +91,7 @@ impl Failure {
 /// As [`Failure::status`] names the two sides.
 pub(crate) const SERVER: &str = "the server refuses";
 pub(crate) const AGENT: &str = "the agent refuses";
+pub(crate) const ADMIN: &str = "the agent's admin socket answers";
 
 pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;

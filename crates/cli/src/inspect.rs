@@ -15,8 +15,11 @@ use crate::output;
 pub(crate) fn run(file: &Path, globals: &Globals) -> Result<(), Failure> {
     let found = find(&read(file)?).ok_or_else(|| {
         Failure::failed(
-            format!("{}: neither a certificate, a key, a token nor a bundle", file.display()),
-            "PEM or DER certificates, a PKCS#8 EC P-256 key, a JWT-SVID or a SPIFFE bundle document can be shown",
+            format!(
+                "{}: neither a certificate, a key, a token nor a bundle",
+                file.display()
+            ),
+            "PEM or DER certificates, a PKCS#8 EC key, a JWT-SVID or a SPIFFE bundle document can be shown",
         )
     })?;
     if globals.json() {

@@ -116,7 +116,7 @@ pub(crate) fn when(at: i64, none: &str) -> String {
     }
 }
 
-/// `in 42 min`, `3 h ago`.
+/// `in 42 min`, `3 h ago`, `now`.
 pub(crate) fn distance(at: i64, now: i64) -> String {
     let words = |seconds: i64| match seconds {
         0..120 => format!("{seconds} s"),
@@ -125,7 +125,9 @@ pub(crate) fn distance(at: i64, now: i64) -> String {
         _ => format!("{} d", seconds / 86_400),
     };
     let away = at.saturating_sub(now);
-    if away >= 0 {
+    if away == 0 {
+        "now".to_owned()
+    } else if away > 0 {
         format!("in {}", words(away))
     } else {
         format!("{} ago", words(away.saturating_neg()))
@@ -158,7 +160,8 @@ mod tests {
     #[test]
     fn a_distance_is_in_the_unit_a_person_would_use() {
         let shown = [
-            (0, "in 0 s"),
+            (0, "now"),
+            (1, "in 1 s"),
             (2520, "in 42 min"),
             (-119, "119 s ago"),
             (86_400, "in 24 h"),

@@ -6,9 +6,8 @@ use landfast_proto::landfast::agent::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::agent::ADMIN;
 use crate::cli::Globals;
-use crate::failure::Failure;
+use crate::failure::{ADMIN, Failure};
 use crate::{connect, output};
 
 #[derive(Args, Debug)]

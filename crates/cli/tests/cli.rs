@@ -18,6 +18,8 @@ fn landfast(args: &[&str]) -> Command {
     command
         .args(args)
         .env_remove("SPIFFE_ENDPOINT_SOCKET")
+        .env_remove("LANDFAST_SERVER_SOCKET")
+        .env_remove("LANDFAST_AGENT_ADMIN_SOCKET")
         .stdin(Stdio::null());
     command
 }
@@ -312,7 +314,7 @@ fn an_entry_without_a_user_is_warned_about() {
     };
     for narrow in [&["unix:path:/bin/x"][..], &["unix:sha256:00", "unix:gid:7"]] {
         assert!(
-            create(narrow).starts_with("warning: no unix:uid selector"),
+            create(narrow).contains("warning: no unix:uid selector"),
             "{narrow:?}"
         );
     }
@@ -323,6 +325,8 @@ fn an_entry_without_a_user_is_warned_about() {
     ] {
         assert!(!create(fine).contains("warning"), "{fine:?}");
     }
+    let said = create(&["unix:uid:1", "unix:uiid:0", "unix:gid:00"]);
+    assert_eq!(said.matches("warning: no process ever has").count(), 2, "{said}");
 }
 
 #[test]
@@ -431,7 +435,7 @@ fn the_operators_commands_work_against_dev() {
     let parent = tempfile::tempdir().unwrap();
     let script = r#"
         run=$(dirname "${SPIFFE_ENDPOINT_SOCKET#unix://}")
-        lf() { "$LANDFAST" --server-socket "$run/server/admin.sock" --agent-admin-socket "$run/agent/admin.sock" "$@"; }
+        lf() { "$LANDFAST" "$@"; }
         lf agent status >&2
         lf agent status --output json | grep -q '"state": "serving"'
         node=$(lf agent list --output json | sed -n 's/.*"id": "\(spiffe:[^"]*\)".*/\1/p')
@@ -456,6 +460,13 @@ fn the_operators_commands_work_against_dev() {
         lf svid inspect "$run/minted/svid.pem" | grep -q spiffe://dev.test/minted
         lf mint jwt --spiffe-id spiffe://dev.test/minted --audience me | lf svid inspect - | grep -q 'meant for'
         lf why --pid $$ | grep -q spiffe://dev.test/dev
+        lf why --pid 2147483647 2>"$run/nobody" && exit 13
+        grep -q 'no process 2147483647' "$run/nobody"
+        grep -q 'hint: ps -e' "$run/nobody"
+        lf entry create --spiffe-id spiffe://dev.test/y --parent-id "$node" --selector unix:uid:7 2>"$run/known" >&2
+        grep -q warning "$run/known" && exit 14
+        lf entry create --spiffe-id spiffe://dev.test/y --parent-id spiffe://dev.test/typo --selector unix:uid:7 2>"$run/orphan" >&2
+        grep -q 'warning: no node and no alias is spiffe://dev.test/typo' "$run/orphan"
         lf agent evict "$node"
     "#;
     let (code, out, err) = under_dev(parent.path(), &[], script);
@@ -541,6 +552,13 @@ fn dev_without_a_command_serves_until_it_is_asked_to_stop() {
     dev.signal(Signal::SIGTERM);
     assert_eq!(dev.child.wait().unwrap().code(), Some(0));
     assert!(runs_in(parent.path()).is_empty());
+    // A terminal that is closed, ^C and ^\.
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        let mut dev = Dev::start(parent.path(), &[]);
+        dev.signal(signal);
+        assert_eq!(dev.child.wait().unwrap().code(), Some(0), "{signal}");
+        assert!(runs_in(parent.path()).is_empty(), "{signal}");
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ async fn serve(config: ServerConfig) -> ExitCode {
     };
     let handle = match Server::start(config, parts, &tree.handle()).await {
         Ok(handle) => handle,
-        Err(error) => return fail(&error, "nothing was changed; mend it and start again"),
+        Err(error) => return fail(&error, "mend it and start again; what was there is as it was"),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), admin_socket = %handle.admin_socket().display(), "server started");
     notify::ready();

@@ -15,6 +15,7 @@ use landfast_proto::workload::{
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use crate::source::Wanted;
 use crate::{
     IdentitySource, SourceError, ViewState, WorkloadView,
     connection::{Connection, changed},
@@ -41,21 +42,21 @@ impl SpiffeWorkloadApi for Service {
         &self,
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        self.stream(request, encode::x509_svids).await
+        self.stream(request, encode::x509_svids, Wanted::X509Svids).await
     }
 
     async fn fetch_x509_bundles(
         &self,
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        self.stream(request, encode::x509_bundles).await
+        self.stream(request, encode::x509_bundles, Wanted::Rest).await
     }
 
     async fn fetch_jwt_bundles(
         &self,
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
-        self.stream(request, encode::jwt_bundles).await
+        self.stream(request, encode::jwt_bundles, Wanted::Rest).await
     }
 
     async fn fetch_jwtsvid(
@@ -147,6 +148,7 @@ impl Service {
         &self,
         request: Request<R>,
         build: Build<M>,
+        wanted: Wanted,
     ) -> Result<Response<Messages<M>>, Status>
     where
         M: Clone + PartialEq + Send + 'static,
@@ -155,12 +157,13 @@ impl Service {
         drop(request);
         let selectors = connection.selectors().await?;
         let mut views = self.source.view(&selectors);
-        first(&connection, &mut views).await?;
+        first(&connection, &mut views, wanted).await?;
         views.mark_changed();
         let subscription = Subscription {
             connection,
             views,
             build,
+            wanted,
             sent: None,
             ended: false,
         };
@@ -174,22 +177,26 @@ impl Service {
     async fn entitled(&self, connection: &Connection) -> Result<(SelectorSet, Arc<WorkloadView>), Status> {
         let selectors = connection.selectors().await?;
         let mut views = self.source.view(&selectors);
-        let view = first(connection, &mut views).await?;
+        let view = first(connection, &mut views, Wanted::Rest).await?;
         Ok((selectors, view))
     }
 }
 
 /// Waits a little for what is being fetched.
-async fn first(connection: &Connection, views: &mut Views) -> Result<Arc<WorkloadView>, Status> {
+async fn first(
+    connection: &Connection,
+    views: &mut Views,
+    wanted: Wanted,
+) -> Result<Arc<WorkloadView>, Status> {
     let starting = || Status::unavailable("the agent is starting");
-    let settled = views.wait_for(|view| view.state != ViewState::Starting);
+    let settled = views.wait_for(|view| view.state.answers(wanted));
     let view = match tokio::time::timeout(connection.limits().first_answer, settled).await {
         Ok(Ok(view)) => view.clone(),
         Ok(Err(_closed)) => return Err(starting()),
         Err(_elapsed) => return Err(starting()),
     };
     match view.state {
-        ViewState::Ready => Ok(view),
+        ViewState::Ready | ViewState::WithoutX509 => Ok(view),
         ViewState::NoIdentity => Err(encode::no_identity()),
         ViewState::Starting => Err(starting()),
     }
@@ -205,6 +212,7 @@ struct Subscription<M> {
     connection: Arc<Connection>,
     views: Views,
     build: Build<M>,
+    wanted: Wanted,
     /// Shares its bytes with what was sent.
     sent: Option<M>,
     ended: bool,
@@ -234,11 +242,12 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 }
             }
             let view = self.views.borrow_and_update().clone();
-            match view.state {
-                // What was served before stays valid.
-                ViewState::Starting => continue,
-                ViewState::NoIdentity => return Err(encode::no_identity()),
-                ViewState::Ready => {}
+            // What was served before stays valid.
+            if !view.state.answers(self.wanted) {
+                continue;
+            }
+            if view.state == ViewState::NoIdentity {
+                return Err(encode::no_identity());
             }
             let message = (self.build)(&view)?;
             if self.sent.as_ref() == Some(&message) {

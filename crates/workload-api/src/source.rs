@@ -31,8 +31,30 @@ pub enum ViewState {
     Starting,
     /// No registration fits: PermissionDenied.
     NoIdentity,
+    /// X509-SVIDs are being fetched, or ran out while no server could be reached: whoever asks for them waits. Bundles and tokens are
+    /// served.
+    WithoutX509,
     /// Serve.
     Ready,
+}
+
+impl ViewState {
+    /// Whether an answer can be given, perhaps a refusal.
+    pub(crate) fn answers(self, wanted: Wanted) -> bool {
+        match self {
+            Self::Starting => false,
+            Self::WithoutX509 => wanted == Wanted::Rest,
+            Self::NoIdentity | Self::Ready => true,
+        }
+    }
+}
+
+/// What a caller asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    X509Svids,
+    /// Bundles, tokens, and judgements on tokens.
+    Rest,
 }
 
 /// An X509-SVID with what an operator says of it.

@@ -177,7 +177,7 @@ fn compute(
     let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
     let view = WorkloadView {
         state: if waiting || x509.is_empty() {
-            ViewState::Starting
+            ViewState::WithoutX509
         } else {
             ViewState::Ready
         },

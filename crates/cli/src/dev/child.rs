@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 use crate::failure::Failure;
 
-pub(super) async fn run(command: &[OsString], endpoint: &str) -> Result<u8, Failure> {
+pub(super) async fn run(command: &[OsString], environment: &super::Environment) -> Result<u8, Failure> {
     // Before the start: a signal that comes early waits here instead of ending us alone.
     let mut streams = Streams::open().map_err(|error| {
         Failure::failed(
@@ -27,7 +27,7 @@ pub(super) async fn run(command: &[OsString], endpoint: &str) -> Result<u8, Fail
     let shown = program.to_string_lossy();
     let mut child = Command::new(program)
         .args(arguments)
-        .env("SPIFFE_ENDPOINT_SOCKET", endpoint)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| {

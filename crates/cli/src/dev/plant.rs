@@ -16,12 +16,13 @@ use landfast_store::Store;
 use tonic::transport::Channel;
 
 use super::{DevEntry, Directory};
+use crate::cli::{AGENT_ADMIN_SOCKET, SERVER_SOCKET};
 use crate::failure::{Failure, SERVER};
 use crate::{connect, wire};
 
 pub(super) struct Plant {
     agent: AgentHandle,
-    _server: ServerHandle,
+    server: ServerHandle,
 }
 
 impl Plant {
@@ -62,14 +63,20 @@ impl Plant {
             .map_err(|_elapsed| {
                 Failure::not_ready("the agent was not ready in 10 s", "run it again with --log debug")
             })?;
-        Ok(Self {
-            agent,
-            _server: server,
-        })
+        Ok(Self { agent, server })
     }
 
-    pub(super) fn socket(&self) -> &Path {
-        self.agent.socket()
+    /// The Workload API first: it is what a shell's `read` takes.
+    pub(super) fn environment(&self) -> [(&'static str, String); 3] {
+        let text = |path: &Path| path.display().to_string();
+        [
+            (
+                "SPIFFE_ENDPOINT_SOCKET",
+                format!("unix://{}", self.agent.socket().display()),
+            ),
+            (SERVER_SOCKET, text(self.server.admin_socket())),
+            (AGENT_ADMIN_SOCKET, text(self.agent.admin_socket())),
+        ]
     }
 }
 

@@ -159,22 +159,3 @@ impl CommonArgs {
         })
     }
 }
-
-/// A path or a hash without a user: any user can run that program, and steer it.
-pub(super) fn warning(entry: &types::Entry) -> Option<String> {
-    let unix: Vec<&str> = entry
-        .selectors
-        .iter()
-        .filter(|s| s.r#type == "unix")
-        .map(|s| s.value.as_str())
-        .collect();
-    let names_user = unix
-        .iter()
-        .any(|value| value.starts_with("uid:") || value.starts_with("user:"));
-    (!unix.is_empty() && !names_user).then(|| {
-        "warning: no unix:uid selector: every user of the node that fits the rest gets this identity. unix:path and \
-         unix:sha256 narrow a uid; they do not separate programs that run under one uid\n\
-         hint: add --selector unix:uid:UID, and give each workload a user of its own"
-            .to_owned()
-    })
-}

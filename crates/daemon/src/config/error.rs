@@ -139,6 +139,9 @@ impl ConfigError {
             };
         }
         let problem = match message.split_once(", expected ") {
+            // The parser's words for two things of TOML.
+            Some((_, "a sequence")) => "expected a list, in brackets".to_owned(),
+            Some((_, expected)) if expected.starts_with("struct ") => "expected a table".to_owned(),
             Some((_, expected)) => format!("expected {expected}"),
             None => message,
         };

@@ -2,6 +2,7 @@
 
 use std::{io::Read as _, sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use landfast_identity::jwt;
 use prost_types::value::Kind;
 use tonic::Code;
@@ -121,10 +122,33 @@ async fn while_starting_a_request_waits_a_little_and_then_is_told_to_come_back()
     starting.state = ViewState::Starting;
     rig.publish(starting.clone());
     let mut client = rig.client().await;
+    let audience = ["a".to_owned()];
     assert_eq!(
         client.fetch_x509().await.unwrap_err().code(),
         Some(Code::Unavailable)
     );
+    assert_eq!(
+        client.fetch_jwt(&audience, None).await.unwrap_err().code(),
+        Some(Code::Unavailable)
+    );
+    // A long outage: the X509-SVIDs are over, or a first one cannot be had. Tokens and bundles do not need them.
+    starting.state = ViewState::WithoutX509;
+    starting.x509.clear();
+    rig.publish(starting.clone());
+    assert_eq!(
+        client.fetch_x509().await.unwrap_err().code(),
+        Some(Code::Unavailable)
+    );
+    client.fetch_jwt(&audience, None).await.unwrap();
+    client.jwt_bundles().await.unwrap().next().await.unwrap().unwrap();
+    client
+        .x509_bundles()
+        .await
+        .unwrap()
+        .next()
+        .await
+        .unwrap()
+        .unwrap();
     let (answer, ()) = tokio::join!(client.fetch_x509(), async {
         until("the request waits", || rig.gauges.streams() == 1).await;
         rig.publish(ready);

@@ -79,7 +79,7 @@ fn the_first_answer_is_whole() {
     world.issue(&list[1..]);
     assert_eq!(
         view.borrow().state,
-        ViewState::Starting,
+        ViewState::WithoutX509,
         "b alone would become the default identity"
     );
     world.issue(&list[..1]);
@@ -152,7 +152,10 @@ fn an_svid_is_gone_from_the_view_when_it_expires() {
     assert_eq!(view.borrow().state, ViewState::Ready);
     world.now = at(3600);
     world.step(Event::Tick);
-    assert_eq!((view.borrow().state, ids(&view).len()), (ViewState::Starting, 0));
+    assert_eq!(
+        (view.borrow().state, ids(&view).len()),
+        (ViewState::WithoutX509, 0)
+    );
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn a_view_that_ran_out_before_the_keeper_woke_is_not_handed_out() {
     let first = world.watch(&["unix:uid:1"]);
     world.now = at(3600);
     let second = world.watch(&["unix:uid:1"]);
-    assert_eq!(second.borrow().state, ViewState::Starting);
+    assert_eq!(second.borrow().state, ViewState::WithoutX509);
     assert!(second.borrow().x509.is_empty() && first.borrow().x509.is_empty());
 }
 
