@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing verifies against another domain's bundle, an authority out of its time, or a constraint unread.
 
+mod edges;
 mod path;
 
 use crate::bundle_set::BundleSet;

@@ -5,6 +5,7 @@ use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, RequiredEkuNotFoundContext, VerifiedPath,
 };
 
+use super::edges;
 use crate::certificate::Certificate;
 use crate::unix_time::UnixTime;
 use crate::x509_error::{ChainRole, X509Error};
@@ -35,7 +36,13 @@ pub(super) fn build<'a>(
             Err(why) => unfit.push((anchor, why)),
         }
     }
-    validate(leaf, intermediates, &fit, eku, now).map_err(|error| {
+    // One intermediate or none has no order to be tried in.
+    let tried = match intermediates {
+        [] | [_] => validate(leaf, intermediates.iter(), &fit, eku, now),
+        _ => edges::reached(leaf, intermediates, &fit)
+            .and_then(|reached| validate(leaf, reached.into_iter(), &fit, eku, now)),
+    };
+    tried.map_err(|error| {
         if !matches!(error, X509Error::UnknownIssuer | X509Error::BadSignature) {
             return error;
         }
@@ -52,9 +59,9 @@ fn names_as_issuer(certificate: &Certificate, anchor: &Certificate) -> bool {
     certificate.issuer_raw() == anchor.subject_raw() && !matches!(ids, (Some(a), Some(b)) if a != b)
 }
 
-fn validate(
+fn validate<'a>(
     leaf: &Certificate,
-    intermediates: &[Certificate],
+    intermediates: impl Iterator<Item = &'a Certificate>,
     anchors: &[&Certificate],
     eku: Eku,
     now: UnixTime,
@@ -67,10 +74,7 @@ fn validate(
         .map_err(|e| translate(&e))?;
     let path_lens: Vec<_> = anchors.iter().map(|a| a.extensions().path_len).collect();
     let leaf_der = CertificateDer::from(leaf.as_der());
-    let intermediate_ders: Vec<_> = intermediates
-        .iter()
-        .map(|c| CertificateDer::from(c.as_der()))
-        .collect();
+    let intermediate_ders: Vec<_> = intermediates.map(|c| CertificateDer::from(c.as_der())).collect();
     // Before 1970 webpki has no time; our own validity checks have refused every real certificate by then.
     let time = PkiTime::since_unix_epoch(now.since(UnixTime::EPOCH));
     // webpki does not know the path length of an anchor.
@@ -153,7 +157,7 @@ fn translate(error: &webpki::Error) -> X509Error {
 }
 
 /// No SHA-1, no Ed25519 (which X.509 profiles of our peers do not carry), no RSA below 2048 bits.
-static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+pub(super) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     webpki::ring::ECDSA_P256_SHA256,
     webpki::ring::ECDSA_P256_SHA384,
     webpki::ring::ECDSA_P384_SHA256,

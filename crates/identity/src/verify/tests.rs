@@ -163,3 +163,37 @@ fn a_leaf_that_serves_only_one_side_is_refused_before_any_path() {
     assert_eq!(leaf(vec![ClientAuth]), Err(X509Error::ExtendedKeyUsage));
     assert_eq!(leaf(vec![ServerAuth, ClientAuth]), Ok("/w".to_owned()));
 }
+
+/// T-17: they all carry the root's name, so each could be above each other: 325 paths, each with a signature of the root to check.
+#[test]
+fn certificates_that_nobody_signed_are_not_tried_in_every_order() {
+    let root = ca("root", None);
+    let impostor = ca("root", None);
+    let decoys: Vec<Node> = (0..MAX_INTERMEDIATES)
+        .map(|_| ca("root", Some(&impostor)))
+        .collect();
+    let chain = |leaf: &Node| {
+        let mut chain = vec![leaf.certificate.as_der().to_vec()];
+        chain.extend(decoys.iter().map(|decoy| decoy.certificate.as_der().to_vec()));
+        chain
+    };
+    let verify = |chain: &[Vec<u8>]| {
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        verify_external_chain(
+            &chain,
+            std::slice::from_ref(&root.certificate),
+            NOW,
+            MAX_INTERMEDIATES,
+        )
+    };
+    let stranger = device(&impostor, |_| {});
+    assert_eq!(verify(&chain(&stranger)), Err(X509Error::BadSignature));
+    // Among them, the one that counts is found wherever it stands.
+    let middle = ca("root", Some(&root));
+    let honest = device(&middle, |_| {});
+    for at in 1..=MAX_INTERMEDIATES {
+        let mut chain = chain(&honest);
+        chain[at] = middle.certificate.as_der().to_vec();
+        assert_eq!(verify(&chain), Ok(honest.certificate.clone()), "at {at}");
+    }
+}
