@@ -3,6 +3,7 @@
 //! Invariant: an attestor decides from verified bytes alone, and caps their size before any cryptography. Issuing is not its business.
 
 pub(crate) mod join_token;
+mod turnstile;
 pub(crate) mod x509pop;
 
 use landfast_identity::{PublicKey, SelectorSet, SpiffeId, TrustDomain, UnixTime};

@@ -222,10 +222,10 @@ impl Server {
 }
 
 fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
-    let x509pop = config.x509pop.as_ref().map(|pop| X509Pop {
-        roots: pop.roots.clone(),
-        max_intermediates: pop.max_intermediates,
-    });
+    let x509pop = config
+        .x509pop
+        .as_ref()
+        .map(|pop| X509Pop::new(&pop.roots, pop.max_intermediates));
     Api(Arc::new(Shared {
         trust_domain: config.trust_domain.clone(),
         registry: Arc::clone(&core.registry),

@@ -1,30 +1,23 @@
 //! Signing over `BatchNewX509SVID`, durable record included, beside one P-256 verification and one signature on one core.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::TokioIo;
-use landfast_identity::{
-    Bundle, BundleSet, Certificate, PrivateKey, SpiffeId, TrustDomain, X509Svid, build_csr,
-};
-use landfast_proto::spire::api::server::agent::v1 as agent_api;
+use landfast_identity::{PrivateKey, build_csr};
 use landfast_proto::spire::api::server::entry::v1 as entry_api;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_proto::spire::api::types;
 use landfast_testkit::site::{Site, TRUST_DOMAIN};
 use landfast_testkit::unix_channel;
-use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
 };
 use svid_api::svid_client::SvidClient;
-use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::chart::Series;
+use crate::node::Node;
 use crate::report::Report;
 use crate::{BoxError, unlimited};
 
@@ -118,54 +111,9 @@ fn own_cpu() -> Result<f64, BoxError> {
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
-/// A node of our own, attested over TLS as any other.
-struct Node {
-    channel: Channel,
-    id: SpiffeId,
-}
-
 impl Node {
-    async fn enrol(site: &Site) -> Result<Self, BoxError> {
-        let domain = TrustDomain::parse(TRUST_DOMAIN)?;
-        let pem = std::fs::read_to_string(site.path().join("bundle.pem"))?;
-        let bundles = BundleStore::new(BundleSet::from_iter([Bundle::from_pem(domain.clone(), &pem)?]));
-        let key = PrivateKey::generate()?;
-        let stranger = dial(site.address(), &bundles, &domain, None).await?;
-        let params = agent_api::attest_agent_request::Params {
-            data: Some(types::AttestationData {
-                r#type: "join_token".to_owned(),
-                payload: site.token().into_bytes().into(),
-            }),
-            params: Some(agent_api::AgentX509svidParams {
-                csr: build_csr(&key, None, &[])?.into(),
-            }),
-        };
-        let request = agent_api::AttestAgentRequest {
-            step: Some(agent_api::attest_agent_request::Step::Params(params)),
-        };
-        let mut answers = agent_api::agent_client::AgentClient::new(stranger)
-            .attest_agent(tokio_stream::once(request))
-            .await?
-            .into_inner();
-        let answer = answers.message().await?.and_then(|answer| answer.step);
-        let Some(agent_api::attest_agent_response::Step::Result(result)) = answer else {
-            return Err("no SVID for a join token".into());
-        };
-        let chain = result.svid.unwrap_or_default().cert_chain;
-        let chain = chain
-            .iter()
-            .map(|der| Certificate::from_der(der))
-            .collect::<Result<Vec<_>, _>>()?;
-        let svid = Arc::new(X509Svid::new(chain, Arc::new(key))?);
-        let id = svid.id().clone();
-        let identity = IdentityStore::new();
-        identity.set(svid);
-        let channel = dial(site.address(), &bundles, &domain, Some(identity)).await?;
-        Ok(Self { channel, id })
-    }
-
     /// Entries for this node, and a request for each, with keys made beforehand.
-    async fn requests(
+    pub(crate) async fn requests(
         &self,
         site: &Site,
         count: usize,
@@ -243,35 +191,6 @@ impl Node {
         }
         Ok(total)
     }
-}
-
-async fn dial(
-    address: &str,
-    bundles: &BundleStore,
-    domain: &TrustDomain,
-    identity: Option<IdentityStore>,
-) -> Result<Channel, BoxError> {
-    let config = client_config(
-        Expect::Exactly(SpiffeId::server(domain)),
-        bundles.clone(),
-        identity,
-        Arc::new(landfast_lifecycle::SystemClock),
-    )?;
-    let connector = tokio_rustls::TlsConnector::from(config);
-    let address = address.to_owned();
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let (connector, address) = (connector.clone(), address.clone());
-        async move {
-            let tcp = TcpStream::connect(address).await?;
-            tcp.set_nodelay(true)?;
-            let name =
-                rustls::pki_types::ServerName::try_from("landfast.invalid").map_err(std::io::Error::other)?;
-            connector.connect(name, tcp).await.map(TokioIo::new)
-        }
-    });
-    Ok(Endpoint::from_static("http://landfast.invalid")
-        .connect_with_connector(connector)
-        .await?)
 }
 
 /// Bytes of the files in a folder.

@@ -12,6 +12,7 @@
     reason = "measures real time with std's clock and writes throw-away files"
 )]
 
+mod attestation;
 mod bare;
 mod basics;
 mod chart;
@@ -20,6 +21,7 @@ mod fetch;
 mod issuance;
 mod memory;
 mod neighbour;
+mod node;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -33,7 +35,15 @@ use report::Report;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Every section, in the order in which it is measured.
-const SECTIONS: [&str; 6] = ["basics", "fetch", "issuance", "memory", "rotation", "neighbour"];
+const SECTIONS: [&str; 7] = [
+    "basics",
+    "fetch",
+    "issuance",
+    "memory",
+    "rotation",
+    "neighbour",
+    "attestation",
+];
 
 fn main() -> Result<(), BoxError> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -73,6 +83,7 @@ async fn run(bin: &Path, out: &Path, sections: &[&str]) -> Result<(), BoxError> 
             "issuance" => issuance::measure(bin, &mut report).await?,
             "memory" => memory::measure(bin, &mut report).await?,
             "rotation" => crowd::measure(bin, &mut report).await?,
+            "attestation" => attestation::measure(bin, &mut report).await?,
             _ => neighbour::measure(bin, &mut report).await?,
         }
     }

@@ -3,24 +3,28 @@
 //! Wire: `{"certificates":[base64 DER, leaf first]}`, then a challenge with a nonce, answered with a nonce of the node's own and a
 //! signature over both. Invariant: the certificate that names the node is the one whose path was verified and whose key signed.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use landfast_identity::{
-    Certificate, KeyAlgorithm, Selector, SelectorSet, SignatureScheme, SpiffeId, verify_external_chain,
-    verify_signature,
+    Certificate, KeyAlgorithm, Selector, SelectorSet, SignatureScheme, SpiffeId, TrustDomain, UnixTime,
+    X509Error, verify_external_chain, verify_signature,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 
+use super::turnstile::Turnstile;
 use super::{Attested, Challenge, Evidence};
 use crate::api::status::internal;
 use crate::random::hex;
 
 /// Attests devices of known makers.
 pub(crate) struct X509Pop {
-    pub(crate) roots: Vec<Certificate>,
-    pub(crate) max_intermediates: usize,
+    roots: Arc<[Certificate]>,
+    max_intermediates: usize,
+    turnstile: Turnstile,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +71,14 @@ struct EcdsaAnswer {
 }
 
 impl X509Pop {
+    pub(crate) fn new(roots: &[Certificate], max_intermediates: usize) -> Self {
+        Self {
+            roots: roots.into(),
+            max_intermediates,
+            turnstile: Turnstile::new(),
+        }
+    }
+
     pub(super) async fn attest(
         &self,
         evidence: &Evidence<'_>,
@@ -84,14 +96,27 @@ impl X509Pop {
             .iter()
             .map(|text| base64(text))
             .collect::<Result<Vec<_>, _>>()?;
-        let verify = |chain: &[Vec<u8>], roots: &[Certificate]| {
-            let der: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-            verify_external_chain(&der, roots, evidence.now, self.max_intermediates)
+        let rules = Rules {
+            roots: Arc::clone(&self.roots),
+            max_intermediates: self.max_intermediates,
+            now: evidence.now,
         };
-        let leaf = verify(&chain, &self.roots)
+        let shown = self.turnstile.pass(move || {
+            let leaf = rules.verify(&chain, &rules.roots);
+            leaf.map(|leaf| (leaf, chain, rules))
+        });
+        let (leaf, chain, rules) = shown
+            .await?
             .map_err(|error| not_proved(&format!("certificate verification failed: {error}")))?;
         self.prove(&leaf, challenge).await?;
-        let selectors = self.selectors(&leaf, &chain, evidence, verify)?;
+        let trust_domain = evidence.trust_domain.clone();
+        let (leaf, selectors) = self
+            .turnstile
+            .pass(move || {
+                let selectors = rules.selectors(&leaf, &chain, &trust_domain);
+                selectors.map(|selectors| (leaf, selectors))
+            })
+            .await??;
         let name = hex(&leaf.fingerprint_sha1());
         let agent_id = SpiffeId::agent(evidence.trust_domain, "x509pop", &name);
         let agent_id = agent_id.map_err(|_cause| internal("a fingerprint that is no path"))?;
@@ -147,14 +172,27 @@ impl X509Pop {
         verify_signature(leaf.public_key(), scheme, &signed, &signature)
             .map_err(|_bad| not_proved("the challenge response does not verify"))
     }
+}
+
+/// What a chain is judged by.
+struct Rules {
+    roots: Arc<[Certificate]>,
+    max_intermediates: usize,
+    now: UnixTime,
+}
+
+impl Rules {
+    fn verify(&self, chain: &[Vec<u8>], roots: &[Certificate]) -> Result<Certificate, X509Error> {
+        let der: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        verify_external_chain(&der, roots, self.now, self.max_intermediates)
+    }
 
     /// What the verified certificates say, in SPIRE's forms.
     fn selectors(
         &self,
         leaf: &Certificate,
         chain: &[Vec<u8>],
-        evidence: &Evidence<'_>,
-        verify: impl Fn(&[Vec<u8>], &[Certificate]) -> Result<Certificate, landfast_identity::X509Error>,
+        trust_domain: &TrustDomain,
     ) -> Result<SelectorSet, Status> {
         let mut values = vec![format!("serialnumber:{}", leaf.serial_hex())];
         if let Some(name) = leaf.common_name() {
@@ -164,18 +202,18 @@ impl X509Pop {
         for at in 1..chain.len() {
             let mut without = chain.to_vec();
             without.remove(at);
-            if verify(&without, &self.roots).is_err() {
+            if self.verify(&without, &self.roots).is_err() {
                 let authority = Certificate::from_der(&chain[at])
                     .map_err(|_cause| internal("a certificate read twice differs"))?;
                 values.push(format!("ca:fingerprint:{}", hex(&authority.fingerprint_sha1())));
             }
         }
-        for root in &self.roots {
-            if verify(chain, std::slice::from_ref(root)).is_ok() {
+        for root in self.roots.iter() {
+            if self.verify(chain, std::slice::from_ref(root)).is_ok() {
                 values.push(format!("ca:fingerprint:{}", hex(&root.fingerprint_sha1())));
             }
         }
-        let prefix = format!("x509pop://{}/", evidence.trust_domain);
+        let prefix = format!("x509pop://{trust_domain}/");
         for uri in leaf.uri_sans() {
             if let Some((key, value)) = uri.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')) {
                 values.push(format!("san:{key}:{value}"));

@@ -103,10 +103,8 @@ impl<F: FnMut(&[u8]) -> Vec<u8> + Send> Challenge for Scripted<F> {
 }
 
 fn attestor(roots: &[&Made]) -> X509Pop {
-    X509Pop {
-        roots: roots.iter().map(|root| root.certificate.clone()).collect(),
-        max_intermediates: 4,
-    }
+    let roots: Vec<_> = roots.iter().map(|root| root.certificate.clone()).collect();
+    X509Pop::new(&roots, 4)
 }
 
 /// The outcome, and what the node was asked.
