@@ -7,7 +7,6 @@ pub(crate) mod state;
 pub(crate) mod views;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_identity::UnixTime;
@@ -15,7 +14,7 @@ use landfast_lifecycle::SharedClock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use state::{Action, Event, Note, Order, State};
+use state::{Action, Event, Note, Order, Reach, State};
 use views::Views;
 
 use crate::telemetry;
@@ -97,7 +96,7 @@ impl Keeper {
 
     fn handle(&mut self, event: Event) -> Vec<Order> {
         let Some(now) = self.clock.now() else {
-            self.views.publish(self.views.snapshot(), None);
+            self.views.publish(self.views.snapshot(), &Reach::All, None);
             return Vec::new();
         };
         let mut orders = Vec::new();
@@ -105,9 +104,9 @@ impl Keeper {
         for action in self.state.step(now, event) {
             match action {
                 Action::Issue(due) => orders = due,
-                Action::Publish(snapshot) => {
+                Action::Publish(snapshot, reach) => {
                     telemetry::held(&snapshot, now);
-                    self.views.publish(Arc::clone(&snapshot), Some(now));
+                    self.views.publish(snapshot, &reach, Some(now));
                 }
                 Action::Wake(at) => self.wake_at = Some(at),
                 Action::Note(note) => log(&note),

@@ -37,7 +37,7 @@ fn synchronised() -> Snapshot {
     ];
     let actions = events.into_iter().flat_map(|event| state.step(at(0), event));
     let published = actions.filter_map(|action| match action {
-        Action::Publish(snapshot) => Some(snapshot),
+        Action::Publish(snapshot, _) => Some(snapshot),
         _ => None,
     });
     Snapshot::clone(&published.last().unwrap())

@@ -3,7 +3,7 @@
 //! Invariant: [`State::step`] is pure: same state, time and event, same actions. It never drops a valid SVID because a
 //! renewal failed, and a [`Snapshot`] never yields an expired one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,12 +54,21 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Ask the server for these SVIDs, in this order.
     Issue(Vec<Order>),
-    /// Give the state to everybody who watches it.
-    Publish(Arc<Snapshot>),
+    /// Give the state to those who watch what is different in it.
+    Publish(Arc<Snapshot>, Reach),
     /// Look again at this time, whatever happens before.
     Wake(UnixTime),
     /// Something an operator should know.
     Note(Note),
+}
+
+/// What a change reaches.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Whatever is served to anybody.
+    All,
+    /// What is served by these entries, and nothing else.
+    Entries(HashSet<Arc<str>>),
 }
 
 /// One SVID to be had.
@@ -140,26 +149,31 @@ impl State {
     /// Takes one event in. Every change ends in a `Publish`; an event that changes nothing publishes nothing.
     pub(crate) fn step(&mut self, now: UnixTime, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
-        let publish = match event {
+        let all = |changed: bool| changed.then_some(Reach::All);
+        let mut reach = match event {
             Event::Synced(synced) => {
                 let changed = self.adopt_sync(now, synced, &mut actions);
                 actions.push(Action::Issue(self.due(now)));
-                changed
+                all(changed)
             }
-            Event::Issued(batch) => self.adopt_svids(now, batch, &mut actions),
-            Event::RoundOver => !std::mem::replace(&mut self.now.round_over, true),
-            Event::Banned => self.forget(&mut actions),
-            Event::Tick => false,
+            Event::Issued(batch) => {
+                let changed = self.adopt_svids(now, batch, &mut actions);
+                (!changed.is_empty()).then_some(Reach::Entries(changed))
+            }
+            Event::RoundOver => all(!std::mem::replace(&mut self.now.round_over, true)),
+            Event::Banned => all(self.forget(&mut actions)),
+            Event::Tick => None,
         };
         let crossed =
             self.next_change.is_some_and(|at| at <= now) || self.last_seen.is_some_and(|seen| now < seen);
         self.last_seen = Some(now);
         if crossed {
             self.note_withdrawals(now, &mut actions);
+            reach = Some(Reach::All);
         }
         self.next_change = self.now.next_change(now);
-        if publish || crossed {
-            actions.push(Action::Publish(Arc::new(self.now.clone())));
+        if let Some(reach) = reach {
+            actions.push(Action::Publish(Arc::new(self.now.clone()), reach));
         }
         if let Some(at) = self.next_change {
             actions.push(Action::Wake(at));
@@ -272,8 +286,14 @@ impl State {
             .collect()
     }
 
-    fn adopt_svids(&mut self, now: UnixTime, batch: Vec<Issued>, actions: &mut Vec<Action>) -> bool {
-        let mut changed = false;
+    /// The entries whose SVID is another now.
+    fn adopt_svids(
+        &mut self,
+        now: UnixTime,
+        batch: Vec<Issued>,
+        actions: &mut Vec<Action>,
+    ) -> HashSet<Arc<str>> {
+        let mut changed = HashSet::new();
         for issued in batch {
             let Some(entry) = self.now.entries.get(&issued.entry_id).cloned() else {
                 continue;
@@ -290,8 +310,8 @@ impl State {
                     }));
                     self.failures.remove(&issued.entry_id);
                     let held = Arc::new(Held::new(svid, issued.revision, now));
+                    changed.insert(Arc::clone(&issued.entry_id));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
-                    changed = true;
                 }
                 Err(reason) => actions.push(Action::Note(self.note_failure(now, &entry, reason))),
             }

@@ -11,7 +11,7 @@ use landfast_identity::{Bundle, SelectorSet, TrustDomain, UnixTime};
 use landfast_workload_api::{ServedJwtIdentity, ServedX509, ViewState, WorkloadView};
 use tokio::sync::watch;
 
-use super::state::Snapshot;
+use super::state::{Reach, Snapshot};
 
 /// Hands out views. Clone to share.
 #[derive(Clone)]
@@ -28,6 +28,15 @@ struct Table {
 struct Slot {
     view: watch::Sender<Arc<WorkloadView>>,
     until: Option<UnixTime>,
+    /// Those that fit.
+    entries: Vec<Arc<str>>,
+}
+
+/// A view, until when it holds, and the entries it comes from.
+struct Computed {
+    view: WorkloadView,
+    until: Option<UnixTime>,
+    entries: Vec<Arc<str>>,
 }
 
 impl Views {
@@ -63,8 +72,9 @@ impl Views {
         table.refresh(selectors.clone(), now).view.subscribe()
     }
 
-    /// Adopts a snapshot and tells those whose view it changes.
-    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, now: Option<UnixTime>) {
+    /// Adopts a snapshot and tells those whose view it changes. Views beyond its reach are not even looked at: with thousands of them,
+    /// and SVIDs that come by the hundred, that is most of the work.
+    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, reach: &Reach, now: Option<UnixTime>) {
         let mut table = self.lock();
         table.snapshot = snapshot;
         table.sweep();
@@ -75,8 +85,13 @@ impl Views {
             ..
         } = &mut *table;
         for (selectors, slot) in slots {
-            let (view, until) = compute(snapshot, fallback, selectors, now);
-            slot.adopt(view, until);
+            let reached = match reach {
+                Reach::All => true,
+                Reach::Entries(touched) => slot.entries.iter().any(|id| touched.contains(id)),
+            };
+            if reached {
+                slot.adopt(compute(snapshot, fallback, selectors, now));
+            }
         }
     }
 
@@ -98,16 +113,17 @@ impl Views {
 
 impl Table {
     fn refresh(&mut self, selectors: SelectorSet, now: Option<UnixTime>) -> &Slot {
-        let (view, until) = compute(&self.snapshot, &self.fallback, &selectors, now);
+        let computed = compute(&self.snapshot, &self.fallback, &selectors, now);
         match self.slots.entry(selectors) {
             Entry::Occupied(slot) => {
                 let slot = slot.into_mut();
-                slot.adopt(view, until);
+                slot.adopt(computed);
                 slot
             }
             Entry::Vacant(place) => place.insert(Slot {
-                view: watch::Sender::new(Arc::new(view)),
-                until,
+                view: watch::Sender::new(Arc::new(computed.view)),
+                until: computed.until,
+                entries: computed.entries,
             }),
         }
     }
@@ -120,8 +136,10 @@ impl Table {
 
 impl Slot {
     /// Tells the watchers, if their answers change.
-    fn adopt(&mut self, view: WorkloadView, until: Option<UnixTime>) {
-        self.until = until;
+    fn adopt(&mut self, computed: Computed) {
+        self.until = computed.until;
+        self.entries = computed.entries;
+        let view = computed.view;
         self.view.send_if_modified(|old| {
             let differs = !same(old, &view);
             if differs {
@@ -132,31 +150,35 @@ impl Slot {
     }
 }
 
-/// The view of one set, and until when it holds.
+/// The view of one set.
 fn compute(
     all: &Snapshot,
     fallback: &Arc<Bundle>,
     selectors: &SelectorSet,
     now: Option<UnixTime>,
-) -> (WorkloadView, Option<UnixTime>) {
+) -> Computed {
     let own_bundle = all.bundle.as_ref().unwrap_or(fallback);
-    let empty = |state| WorkloadView {
-        x509: Vec::new(),
-        jwt_identities: Vec::new(),
-        own_bundle: Arc::clone(own_bundle),
-        federated: Vec::new(),
-        state,
+    let empty = |state| Computed {
+        view: WorkloadView {
+            x509: Vec::new(),
+            jwt_identities: Vec::new(),
+            own_bundle: Arc::clone(own_bundle),
+            federated: Vec::new(),
+            state,
+        },
+        until: None,
+        entries: Vec::new(),
     };
     if all.banned {
-        return (empty(ViewState::NoIdentity), None);
+        return empty(ViewState::NoIdentity);
     }
     // Without a time of day nothing can be shown to be valid, so nothing is served.
     let (Some(now), true) = (now, all.synced_at.is_some()) else {
-        return (empty(ViewState::Starting), None);
+        return empty(ViewState::Starting);
     };
     let entries = all.entries.matching(selectors, now);
     if entries.is_empty() {
-        return (empty(ViewState::NoIdentity), None);
+        return empty(ViewState::NoIdentity);
     }
     let held: Vec<_> = entries
         .iter()
@@ -201,7 +223,8 @@ fn compute(
     let until = ends
         .chain(entries.iter().filter_map(|entry| entry.expires_at))
         .min();
-    (view, until)
+    let entries = entries.iter().map(|entry| Arc::clone(&entry.id)).collect();
+    Computed { view, until, entries }
 }
 
 /// Whether two views would give a workload the same answers.

@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 
 use super::*;
 use crate::entry::EntryIndex;
-use crate::keeper::state::Snapshot;
+use crate::keeper::state::{Reach, Snapshot};
 use crate::link::status::LinkStatus;
 use crate::testing::{NOON, StoppedClock, at, entry, id, selectors, td};
 
@@ -19,7 +19,7 @@ struct World {
 fn world(snapshot: Option<Snapshot>) -> World {
     let views = Views::new(&td());
     if let Some(snapshot) = snapshot {
-        views.publish(Arc::new(snapshot), Some(NOON));
+        views.publish(Arc::new(snapshot), &Reach::All, Some(NOON));
     }
     let (status, channel) = (watch::Sender::new(LinkStatus::new()), watch::Sender::new(None));
     let source = AgentSource {
@@ -108,6 +108,7 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
             banned: true,
             ..synced(vec![])
         }),
+        &Reach::All,
         Some(NOON),
     );
     assert!(matches!(
@@ -201,7 +202,10 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
             (&mut asked).now_or_never().is_none(),
             "it waits for the same request"
         );
-        world.source.views.publish(Arc::new(after), Some(NOON));
+        world
+            .source
+            .views
+            .publish(Arc::new(after), &Reach::All, Some(NOON));
         open.send(true).unwrap();
         let got = asked.await;
         assert!(

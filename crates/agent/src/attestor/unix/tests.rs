@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::entry::EntryIndex;
-use crate::keeper::state::Snapshot;
+use crate::keeper::state::{Reach, Snapshot};
 use crate::testing::{NOON, entry, td, until};
 
 const LIMITS: HashLimits = HashLimits {
@@ -22,6 +22,7 @@ fn views(entry_selectors: &[&str]) -> Views {
             synced_at: Some(NOON),
             ..Snapshot::default()
         }),
+        &Reach::All,
         Some(NOON),
     );
     views

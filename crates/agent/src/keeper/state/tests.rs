@@ -16,7 +16,7 @@ impl World {
     fn step(&mut self, now: UnixTime, event: Event) -> Vec<Action> {
         let actions = self.state.step(now, event);
         for action in &actions {
-            if let Action::Publish(snapshot) = action {
+            if let Action::Publish(snapshot, _) = action {
                 self.published = Arc::clone(snapshot);
             }
         }
@@ -65,7 +65,7 @@ fn orders(actions: &[Action]) -> Vec<String> {
 }
 
 fn published(actions: &[Action]) -> bool {
-    actions.iter().any(|action| matches!(action, Action::Publish(_)))
+    actions.iter().any(|action| matches!(action, Action::Publish(..)))
 }
 
 fn hour(ca: &Ca, entry: &Entry, from: i64) -> Arc<X509Svid> {

@@ -24,8 +24,8 @@ impl World {
 
     fn step(&mut self, event: Event) {
         for action in self.state.step(self.now, event) {
-            if let super::super::state::Action::Publish(snapshot) = action {
-                self.views.publish(snapshot, Some(self.now));
+            if let super::super::state::Action::Publish(snapshot, reach) = action {
+                self.views.publish(snapshot, &reach, Some(self.now));
             }
         }
     }
@@ -180,7 +180,7 @@ fn without_a_time_of_day_nothing_is_served() {
     world.issue(&list);
     let view = world.views.watch(&selectors(&["unix:uid:1"]), None);
     assert!(view.borrow().x509.is_empty());
-    world.views.publish(world.views.snapshot(), None);
+    world.views.publish(world.views.snapshot(), &Reach::All, None);
     assert!(view.borrow().x509.is_empty());
 }
 
@@ -221,4 +221,43 @@ fn a_node_found_banned_before_its_first_round_refuses_everybody_too() {
     let view = world.watch(&["unix:uid:1"]);
     world.step(Event::Banned);
     assert_eq!(view.borrow().state, ViewState::NoIdentity);
+}
+
+/// Any order of changes: what was not looked at again is what it would be if it had been.
+#[test]
+fn views_beyond_the_reach_of_a_change_are_as_if_computed_anew() {
+    let sets: [&[&str]; 4] = [
+        &["unix:uid:1"],
+        &["unix:uid:2"],
+        &["unix:uid:1", "unix:uid:2"],
+        &["unix:uid:3"],
+    ];
+    let a = entry("a", "/a", &["unix:uid:1"]);
+    let b = entry("b", "/b", &["unix:uid:2"]);
+    let c = entry("c", "/c", &["unix:uid:1"]);
+    let both = [a.clone(), b.clone(), c.clone()];
+    let mut world = World::new();
+    let watched = sets.map(|set| world.watch(set));
+    let rounds: [(&[Entry], &[Entry]); 6] = [
+        (&both, &both[..1]),
+        (&both, &both[1..2]),
+        (&both, &both[2..]),
+        (&both[1..], &[]),
+        (&both, &both[..2]),
+        (&[], &[]),
+    ];
+    for (round, (synced, issued)) in rounds.into_iter().enumerate() {
+        world.sync(synced);
+        world.issue(issued);
+        world.now = at(i64::try_from(round).unwrap());
+        let anew = Views::new(&td());
+        anew.publish(world.views.snapshot(), &Reach::All, Some(world.now));
+        for (set, watched) in sets.iter().zip(&watched) {
+            let wanted = anew.watch(&selectors(set), Some(world.now));
+            assert!(
+                same(&watched.borrow(), &wanted.borrow()),
+                "round {round}, {set:?}"
+            );
+        }
+    }
 }
