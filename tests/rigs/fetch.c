@@ -3,6 +3,7 @@
  *   fetch --fd N MILLISECONDS                    reads an inherited connection
  *   fetch --loop SOCKET REQUEST MILLISECONDS NEEDLE
  *                                                request after request on new connections; prints how many were answered with NEEDLE
+ *   fetch --script FILE ARGUMENTS...             as an interpreter is called by the kernel: ARGUMENTS as above
  *   fetch --run SOCKET REQUEST COUNT             sends and leaves at once, each time as a new process
  * Built with -DEVIL it says so first: two programs of different content. FETCH_UNLINK removes its own file before it connects. */
 #include "rig.h"
@@ -12,6 +13,10 @@ static char request[65536], answer[1 << 20];
 int main(int argc, char **argv) {
     int ended;
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 2 && !strcmp(argv[1], "--script")) {
+        argc -= 2;
+        argv += 2;
+    }
 #ifdef EVIL
     if (write(1, "EVIL\n", 5) != 5) die("write");
 #endif

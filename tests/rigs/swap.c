@@ -2,7 +2,8 @@
  *   swap race UID PATH GOOD EVIL ROUNDS ARGUMENTS...   runs PATH ARGUMENTS again and again as UID, while PATH is renamed over by links to
  *                                                      GOOD and EVIL in turn; the last argument is the needle to look for
  *   swap memfd UID FILE ARGUMENTS...                   runs FILE's content from memory
- * Race prints "rounds N good N evil N wrong N": who ran, and how often EVIL had the needle in its answer. */
+ * Race prints "rounds N good N evil N wrong N mute N": who ran, how often EVIL had the needle in its answer, and in how many rounds nobody
+ * was answered at all. */
 #include "rig.h"
 #include <sys/mman.h>
 
@@ -29,7 +30,7 @@ int main(int argc, char **argv) {
     if (argc < 8 || strcmp(argv[1], "race")) { errno = EINVAL; die("usage"); }
     const char *path = argv[3], *needle = argv[argc - 1];
     uid_t uid = (uid_t)atoi(argv[2]);
-    int rounds = atoi(argv[6]), good = 0, evil = 0, wrong = 0;
+    int rounds = atoi(argv[6]), good = 0, evil = 0, wrong = 0, mute = 0;
     put(argv[4], path);
     pid_t swapper = fork();
     if (swapper < 0) die("fork");
@@ -62,9 +63,10 @@ int main(int argc, char **argv) {
         evil += bad;
         good += !bad && has;
         wrong += bad && has;
+        mute += n <= (bad ? 5 : 0);
     }
     kill(swapper, SIGKILL);
     waitpid(swapper, NULL, 0);
-    printf("rounds %d good %d evil %d wrong %d\n", rounds, good, evil, wrong);
+    printf("rounds %d good %d evil %d wrong %d mute %d\n", rounds, good, evil, wrong, mute);
     return 0;
 }

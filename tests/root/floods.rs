@@ -91,7 +91,7 @@ fn t22_no_flood_of_one_user_reaches_another() {
 /// T-07: attestation that costs much: programs too large to hash, and many that are just small enough.
 #[test]
 fn t07_programs_that_are_expensive_to_hash_cost_only_their_user() {
-    let (ground, flood) = flooded(&Plan::default());
+    let (mut ground, flood) = flooded(&Plan::default());
     let hash = format!("unix:sha256:{}", "0".repeat(64));
     // From now on programs are hashed.
     let entry = [
@@ -133,19 +133,30 @@ fn t07_programs_that_are_expensive_to_hash_cost_only_their_user() {
                 .uid(ATTACKER)
                 .gid(ATTACKER)
                 .stdin(Stdio::null())
-                .stdout(Stdio::null())
+                .stdout(Stdio::piped())
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap()
         })
         .collect();
     victim_beside(&ground, &flood, seconds.saturating_sub(1), "hashing");
-    for mut attacker in attackers {
-        assert!(
-            attacker.wait().unwrap().success(),
-            "an attacker that did not run is no attack"
-        );
+    let mut answered = 0;
+    for attacker in attackers {
+        let out = attacker.wait_with_output().unwrap();
+        assert!(out.status.success(), "an attacker that did not run is no attack");
+        let text = String::from_utf8(out.stdout).unwrap();
+        let (_, count) = text.trim().rsplit_once(' ').unwrap();
+        answered += count.parse::<u64>().unwrap();
     }
+    println!("hashing: attackers answered {answered} times");
+    assert!(answered > 0, "their own identity needs no hash");
+    assert!(ground.site.agent.is_alive());
+    let log = ground.site.agent_log();
+    assert!(
+        log.contains("the program is not hashed"),
+        "nothing was too expensive: {log}"
+    );
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 /// T-23: out of descriptors the agent neither spins nor dies, and serves again at once afterwards.
@@ -169,12 +180,14 @@ fn t23_without_descriptors_the_agent_waits_and_recovers() {
     std::thread::sleep(Duration::from_secs(3));
     let used = ground.site.agent.cpu() - from;
     println!("starved for 3 s: {used:?} of CPU");
-    // A loop that spins takes 3 s; ours takes about 10 ms. The rest is what the machine does to small numbers.
-    assert!(used < Duration::from_millis(750), "it spins: {used:?}");
+    // At most 5 % of a core. A loop that spins takes 3 s; ours takes about 10 ms.
+    assert!(used < Duration::from_millis(150), "it spins: {used:?}");
     assert!(attacker.wait().unwrap().success());
     assert!(ground.site.agent.is_alive());
     let fetch = public_rig(&ground, "fetch");
+    let freed = std::time::Instant::now();
     until("service", || ground.serves(VICTIM, &fetch, NEEDLE));
+    println!("served again after {:?}", freed.elapsed());
     until("the descriptors are given back", || {
         ground.site.agent.descriptors() <= before + 4
     });

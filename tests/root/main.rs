@@ -25,6 +25,9 @@ use landfast_testkit::wire;
 /// The user the identities are for, and one who has none.
 const VICTIM: u32 = 61_001;
 const ATTACKER: u32 = 61_002;
+/// Milliseconds for an answer. Rigs stop listening when they have heard what they are told to look for, or a refusal: only who gets
+/// neither waits so long.
+const LONG: &str = "5000";
 
 /// A site, the request of a workload as a file, and the rigs.
 struct Ground {
@@ -52,12 +55,12 @@ impl Ground {
         self.request.display().to_string()
     }
 
-    /// What a user hears who asks with a program: the raw bytes of the answer, up to `needle` or for half a second.
-    fn heard_by(&self, uid: u32, program: &Path, needle: &str) -> Vec<u8> {
+    /// What a user hears who asks with a program: the raw bytes of the answer, up to `needle` or a refusal. See [`LONG`].
+    fn heard_by(&self, uid: u32, gid: u32, program: &Path, needle: &str) -> Vec<u8> {
         let out = Command::new(program)
-            .args([&self.socket(), &self.request(), "500", needle])
+            .args([&self.socket(), &self.request(), LONG, needle])
             .uid(uid)
-            .gid(uid)
+            .gid(gid)
             .output()
             .unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -66,7 +69,7 @@ impl Ground {
 
     /// Whether that user gets the identity.
     fn serves(&self, uid: u32, program: &Path, needle: &str) -> bool {
-        contains(&self.heard_by(uid, program, needle), needle)
+        contains(&self.heard_by(uid, uid, program, needle), needle)
     }
 }
 

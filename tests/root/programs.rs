@@ -7,7 +7,7 @@ use std::process::Command;
 
 use landfast_testkit::site::Plan;
 
-use crate::{Ground, VICTIM, contains, figures, public_rig, rig, rounds};
+use crate::{Ground, LONG, VICTIM, contains, figures, public_rig, rig, rounds};
 
 fn sha256(path: &Path) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(path).unwrap());
@@ -43,7 +43,12 @@ fn t05_a_path_of_another_mount_namespace_is_no_program_of_ours() {
         let out = Command::new(rig("nested"))
             .arg(VICTIM.to_string())
             .args([&program, inner])
-            .args([ground.socket(), ground.request(), "500".to_owned()])
+            .args([
+                ground.socket(),
+                ground.request(),
+                LONG.to_owned(),
+                HASH.to_owned(),
+            ])
             .output()
             .unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -51,6 +56,7 @@ fn t05_a_path_of_another_mount_namespace_is_no_program_of_ours() {
     };
     let answer = nested(&public_rig(&ground, "evil"));
     assert!(answer.starts_with(b"EVIL\n"), "the other program did run");
+    assert!(answer.len() > 50, "it was answered");
     assert!(!contains(&answer, HASH), "hashed by the path");
     assert!(
         !contains(&answer, PATH),
@@ -79,18 +85,24 @@ fn t06_a_program_that_is_swapped_while_it_starts_has_no_identity_of_the_other() 
             .args([
                 ground.socket(),
                 ground.request(),
-                "200".to_owned(),
+                LONG.to_owned(),
                 HASH.to_owned(),
             ]),
     );
     assert_eq!(count("wrong"), 0, "the identity of a program that does not run");
     assert!(count("evil") > 0 && count("good") > 0, "a race that nobody ran");
+    assert!(count("mute") * 10 <= count("rounds"), "too few were answered");
 }
 
 #[test]
 fn t06_a_program_without_a_file_is_no_program() {
     let (ground, program) = known_program(&Plan::default());
-    let args = [ground.socket(), ground.request(), "500".to_owned()];
+    let args = [
+        ground.socket(),
+        ground.request(),
+        LONG.to_owned(),
+        HASH.to_owned(),
+    ];
     let out = Command::new(rig("swap"))
         .args(["memfd", &VICTIM.to_string()])
         .arg(&program)
@@ -126,18 +138,17 @@ fn t06_a_program_without_a_file_is_no_program() {
 #[test]
 fn t06_a_script_is_its_interpreter() {
     let ground = Ground::new(&Plan::default());
-    let script = ground.site.path().join("collector.sh");
+    let script = ground.site.path().join("collector");
     let fetch = public_rig(&ground, "fetch");
-    std::fs::write(&script, format!("#!{} {}\n", fetch.display(), ground.socket())).unwrap();
+    std::fs::write(&script, format!("#!{} --script\n", fetch.display())).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let uid = format!("unix:uid:{VICTIM}");
-    ground
-        .site
-        .entry("/by-path", &[&uid, &format!("unix:path:{}", script.display())]);
-    ground
-        .site
-        .entry("/by-hash", &[&uid, &format!("unix:path:{}", fetch.display())]);
-    // As the kernel calls an interpreter: its one argument, the script, then the arguments. The script is the request file's place.
-    let answer = ground.heard_by(VICTIM, &fetch, HASH);
-    assert!(contains(&answer, HASH) && !contains(&answer, PATH));
+    let by_path = |path: &Path| format!("unix:path:{}", path.display());
+    ground.site.entry("/by-path", &[&uid, &by_path(&script)]);
+    assert!(!ground.serves(VICTIM, &script, PATH), "by the script's own path");
+    ground.site.entry("/by-hash", &[&uid, &by_path(&fetch)]);
+    ground.site.settle();
+    let answer = ground.heard_by(VICTIM, VICTIM, &script, HASH);
+    assert!(contains(&answer, HASH), "by its interpreter's");
+    assert!(!contains(&answer, PATH));
 }

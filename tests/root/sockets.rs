@@ -50,20 +50,20 @@ fn t08_the_socket_is_never_where_another_user_decides() {
     let open = ground.site.path().join("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(refusal(&ground, &open.join("api.sock")).contains("open"));
+    assert!(refusal(&ground, &open.join("api.sock")).contains(open.to_str().unwrap()));
 
     let folder = ground.site.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
     let precious = ground.site.path().join("precious");
     std::fs::write(&precious, "keep me").unwrap();
     symlink(&precious, folder.join("link")).unwrap();
-    assert!(refusal(&ground, &folder.join("link")).contains("link"));
+    assert!(refusal(&ground, &folder.join("link")).contains(folder.join("link").to_str().unwrap()));
     std::fs::write(folder.join("file"), "keep me").unwrap();
-    assert!(refusal(&ground, &folder.join("file")).contains("file"));
+    assert!(refusal(&ground, &folder.join("file")).contains(folder.join("file").to_str().unwrap()));
     // A dead socket of another user.
     drop(std::os::unix::net::UnixListener::bind(folder.join("dead")).unwrap());
     chown(folder.join("dead"), Some(ATTACKER), Some(ATTACKER)).unwrap();
-    assert!(refusal(&ground, &folder.join("dead")).contains("dead"));
+    assert!(refusal(&ground, &folder.join("dead")).contains(folder.join("dead").to_str().unwrap()));
     assert!(folder.join("dead").exists());
     for kept in [&precious, &folder.join("file")] {
         assert_eq!(std::fs::read_to_string(kept).unwrap(), "keep me");
@@ -71,7 +71,7 @@ fn t08_the_socket_is_never_where_another_user_decides() {
 }
 
 #[test]
-fn t08_a_deleted_or_replaced_socket_is_back() {
+fn t08_a_deleted_socket_is_back() {
     let ground = Ground::new(&Plan::default());
     ground.site.entry("/victim", &[&format!("unix:uid:{VICTIM}")]);
     let fetch = public_rig(&ground, "fetch");
@@ -80,7 +80,7 @@ fn t08_a_deleted_or_replaced_socket_is_back() {
         let before = std::fs::metadata(&socket).unwrap().ino();
         std::fs::remove_file(&socket).unwrap();
         until("a new socket", || {
-            std::fs::metadata(&socket).is_ok_and(|now| now.ino() != before || now.nlink() == 1)
+            std::fs::metadata(&socket).is_ok_and(|now| now.ino() != before)
         });
         assert_eq!(
             std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777,

@@ -105,7 +105,7 @@ fn hand_over(ground: &Ground, entry: &str, how: &str, count: usize) {
     };
     println!("{how}: {last} ({rounds} renewals)");
     let words: Vec<&str> = last.split(' ').collect();
-    let ["before", before, "after", after, "open", open, "slowest", _] = words.as_slice() else {
+    let ["before", before, "after", after, "open", open, "slowest", slowest] = words.as_slice() else {
         panic!("{last}")
     };
     assert_eq!(
@@ -115,6 +115,11 @@ fn hand_over(ground: &Ground, entry: &str, how: &str, count: usize) {
     );
     assert_eq!(*after, "0", "keys for the new holder");
     assert_eq!(*open, "0", "a stream outlived its process");
+    // A process is looked at once a second; the rest is what the machine does.
+    assert!(
+        slowest.parse::<u64>().unwrap() <= 3000,
+        "the last ended after {slowest} ms"
+    );
 }
 
 /// A victim with a second identity that can be renewed at will.

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use landfast_testkit::site::Plan;
 
-use crate::{Ground, VICTIM, contains, public_rig, rig};
+use crate::{Ground, LONG, VICTIM, contains, public_rig, rig};
 
 /// T-39: none, one, as many as a process usually may have, one more, and as many as the kernel allows.
 #[test]
@@ -29,7 +29,12 @@ fn t39_any_number_of_supplementary_groups_is_read_from_the_process_itself() {
         let out = Command::new(rig("groups"))
             .args([VICTIM.to_string(), count.to_string()])
             .arg(&fetch)
-            .args([ground.socket(), ground.request(), "700".to_owned()])
+            .args([
+                ground.socket(),
+                ground.request(),
+                LONG.to_owned(),
+                "site.test/user".to_owned(),
+            ])
             .output()
             .unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -40,9 +45,7 @@ fn t39_any_number_of_supplementary_groups_is_read_from_the_process_itself() {
             "{count} groups"
         );
     }
-    // Groups of the effective group's number alone are no supplementary ones.
-    assert!(!contains(
-        &ground.heard_by(200_000, &fetch, "site.test/first"),
-        "site.test/first"
-    ));
+    // The effective group alone is no supplementary one.
+    let answer = ground.heard_by(VICTIM, 200_000, &fetch, "site.test/user");
+    assert!(contains(&answer, "site.test/user") && !contains(&answer, "site.test/first"));
 }

@@ -1,5 +1,7 @@
 //! The keeper's task: what it does with time and with its queue.
 
+use std::sync::Arc;
+
 use landfast_lifecycle::{Clock as _, SimClock};
 
 use super::*;
