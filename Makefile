@@ -66,8 +66,7 @@ static: ## the same, static on musl, for x86_64 and aarch64 (needs musl-tools, a
 	@PROFILE=$(PROFILE) packaging/static
 
 test-static: static ## the main job with the static binaries; those for another processor under qemu-user-static
-	@tests/static/run target/x86_64-unknown-linux-musl/$(PROFILE)
-	@tests/static/run target/aarch64-unknown-linux-musl/$(PROFILE) $(if $(filter aarch64,$(shell uname -m)),,qemu-aarch64-static)
+	@PROFILE=$(PROFILE) tests/static/all
 
 man: ## the manual pages, into target/man
 	$(CARGO) run --locked --quiet -p landfast-cli --bin landfast -- man target/man

@@ -70,6 +70,8 @@ async fn a_reply_that_is_lost_on_the_wire_bricks_no_node() {
     let upstream = plant.address();
     let cut = Arc::new(AtomicBool::new(true));
     let cutting = Arc::clone(&cut);
+    let swallowed = Arc::new(AtomicBool::new(false));
+    let swallowing = Arc::clone(&swallowed);
     let mut relays = tokio::task::JoinSet::new();
     relays.spawn(async move {
         let mut pairs = tokio::task::JoinSet::new();
@@ -77,7 +79,7 @@ async fn a_reply_that_is_lost_on_the_wire_bricks_no_node() {
             let (client, _) = proxy.accept().await.unwrap();
             let server = tokio::net::TcpStream::connect(&upstream).await.unwrap();
             let cut = Arc::clone(&cutting);
-            pairs.spawn(relay(client, server, cut));
+            pairs.spawn(relay(client, server, cut, Arc::clone(&swallowing)));
         }
     });
     let token = plant.token().await;
@@ -85,16 +87,13 @@ async fn a_reply_that_is_lost_on_the_wire_bricks_no_node() {
     plant.entry(&agent, "/line4/collector", 3600).await;
     agent.start().await.unwrap();
     // The server has committed the attestation, and the agent knows nothing of it.
-    eventually("the attestation at the server", async || {
-        let request = landfast_proto::spire::api::server::agent::v1::CountAgentsRequest { filter: None };
-        let mut operator = landfast_proto::spire::api::server::agent::v1::agent_client::AgentClient::new(
-            plant.admin().await,
-        );
-        match operator.count_agents(request).await.unwrap().into_inner().count {
-            1 => Ok(()),
+    eventually(
+        "the attestation at the server, and its answer cut",
+        async || match (plant.count_agents().await, swallowed.load(Ordering::SeqCst)) {
+            (1, true) => Ok(()),
             other => Err(other),
-        }
-    })
+        },
+    )
     .await;
     cut.store(false, Ordering::SeqCst);
     let mut client = agent.client().await;
@@ -111,12 +110,18 @@ async fn a_reply_that_is_lost_on_the_wire_bricks_no_node() {
         outside.fetch_x509().await.unwrap_err().code(),
         Some(Code::Unavailable)
     );
+    assert_eq!(plant.count_agents().await, 1, "one token, one node");
     relays.shutdown().await;
     plant.tear_down([agent, thief]).await;
 }
 
 /// Passes the handshake; while `cut`, what the server says after it is swallowed once it is long enough to be a certificate.
-async fn relay(client: tokio::net::TcpStream, server: tokio::net::TcpStream, cut: Arc<AtomicBool>) {
+async fn relay(
+    client: tokio::net::TcpStream,
+    server: tokio::net::TcpStream,
+    cut: Arc<AtomicBool>,
+    swallowed: Arc<AtomicBool>,
+) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let up = async move { drop(tokio::io::copy(&mut from_client, &mut to_server).await) };
@@ -127,6 +132,7 @@ async fn relay(client: tokio::net::TcpStream, server: tokio::net::TcpStream, cut
             passed += read;
             // The handshake takes about 1.5 KB; the answer to an attestation goes beyond 2 KB.
             if cut.load(Ordering::SeqCst) && passed > 1900 {
+                swallowed.store(true, Ordering::SeqCst);
                 return;
             }
             if to_client.write_all(&buffer[..read]).await.is_err() {

@@ -135,6 +135,14 @@ impl Plant {
             .expect("the admin socket answers")
     }
 
+    /// How many nodes the server knows.
+    pub async fn count_agents(&self) -> i32 {
+        let counted = AgentClient::new(self.admin().await)
+            .count_agents(agent_api::CountAgentsRequest { filter: None })
+            .await;
+        counted.expect("a count").into_inner().count
+    }
+
     /// A join token.
     pub async fn token(&self) -> String {
         let request = agent_api::CreateJoinTokenRequest {

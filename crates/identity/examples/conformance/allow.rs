@@ -62,13 +62,17 @@ impl Allowed {
             (Expected::Either, _) => return Verdict::Either,
             (Expected::Accept, Answer::Accepted | Answer::AcceptedButNamed) => return Verdict::Accepted,
             (Expected::Refuse, Answer::Refused(_)) => return Verdict::Refused,
-            (Expected::Refuse, Answer::AcceptedButNamed) => return Verdict::Name,
-            (Expected::Accept, Answer::Refused(_)) | (Expected::Refuse, Answer::Accepted) => {}
+            (Expected::Refuse, Answer::AcceptedButNamed)
+            | (Expected::Accept, Answer::Refused(_))
+            | (Expected::Refuse, Answer::Accepted) => {}
         }
         match self.0.iter_mut().find(|line| line.covers(case)) {
             Some(line) => {
                 line.seen += 1;
-                Verdict::Explained(line.reason.clone())
+                match case.answer {
+                    Answer::AcceptedButNamed => Verdict::Name,
+                    _ => Verdict::Explained(line.reason.clone()),
+                }
             }
             None => Verdict::Failing,
         }
@@ -157,13 +161,18 @@ mod tests {
             (Expected::Accept, Answer::Accepted, Verdict::Accepted),
             (Expected::Refuse, refused(), Verdict::Refused),
             (Expected::Either, refused(), Verdict::Either),
-            (Expected::Refuse, Answer::AcceptedButNamed, Verdict::Name),
+            (Expected::Refuse, Answer::AcceptedButNamed, Verdict::Failing),
             (Expected::Refuse, Answer::Accepted, Verdict::Failing),
             (Expected::Accept, refused(), Verdict::Failing),
         ] {
             assert_eq!(none.judge(&case("a", expected, answer)), verdict);
         }
         assert!(none.complaints().is_empty());
+        // Names that nobody asked for are counted too: else a chain that we begin to take wrongly could hide among them.
+        let mut named = Allowed::parse("s * 1 named because").unwrap();
+        let case = case("a", Expected::Refuse, Answer::AcceptedButNamed);
+        assert_eq!(named.judge(&case), Verdict::Name);
+        assert!(named.complaints().is_empty());
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Answer {
 
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Accepted | Self::AcceptedButNamed => "accepted",
+            Self::Accepted => "accepted",
+            Self::AcceptedButNamed => "named",
             Self::Refused(reason) => reason,
         }
     }

@@ -157,16 +157,11 @@ async fn without_exactly_the_security_header_every_method_is_refused_before_atte
             &[][..],
             &["True"],
             &["TRUE"],
-            &["true "],
             &["1"],
             &[""],
             &["true", "true"],
             &["true", "false"],
         ] {
-            // Trailing blanks are not part of a value for HTTP, so "true " may be taken for "true".
-            if security == ["true "] {
-                continue;
-            }
             let answer = ask(&rig, method, "localhost", security).await;
             assert_eq!(answer, Ok((Code::InvalidArgument, 0)), "{method} {security:?}");
         }

@@ -299,7 +299,9 @@ async fn after_exec_nothing_more_is_pushed_and_the_connection_ends() {
     assert_eq!(before, std::env::current_exe().ok());
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
     // At once, before the check of each second has seen it.
+    let begin = tokio::time::Instant::now();
     while exe(child.id()) == before {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it does not execute");
         std::thread::yield_now();
     }
     rig.publish(rig.script.own.view(9, &[]));
