@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use landfast_agent::AgentParts;
-use landfast_identity::UnixTime;
+use landfast_identity::{Bundle, BundleSet, SpiffeId, TrustDomain, UnixTime};
 use landfast_lifecycle::Clock;
-use landfast_testkit::{Plant, eventually};
+use landfast_testkit::{Plant, eventually, wire};
+use landfast_tls::{BundleStore, Expect, client_config};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 fn spoil(path: &Path) -> Vec<u8> {
@@ -156,7 +160,7 @@ async fn a_clock_before_every_certificate_costs_time_and_nothing_else() {
     let mut agent = plant.agent_with("node", "", &token);
     plant.entry(&agent, "/line4/collector", 3600).await;
     let parts = AgentParts {
-        clock: std::sync::Arc::new(DeadBattery),
+        clock: Arc::new(DeadBattery),
         ..AgentParts::default()
     };
     agent.start_with(parts).await.unwrap();
@@ -171,4 +175,47 @@ async fn a_clock_before_every_certificate_costs_time_and_nothing_else() {
     let mut client = agent.client().await;
     eventually("the identity", async || client.fetch_x509().await).await;
     plant.tear_down([agent]).await;
+}
+
+/// T-21, below every library: a path without its slash (CVE-2026-33186) on the port that strangers reach.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_without_its_slash_reaches_no_method_of_the_server() {
+    let plant = Plant::new("").await;
+    let pem = fs::read_to_string(plant.path().join("bundle.pem")).unwrap();
+    let domain = TrustDomain::parse(landfast_testkit::TRUST_DOMAIN).unwrap();
+    let bundle = Bundle::from_pem(domain.clone(), &pem).unwrap();
+    let config = client_config(
+        Expect::Exactly(SpiffeId::server(&domain)),
+        BundleStore::new(BundleSet::from_iter([bundle])),
+        None,
+        Arc::new(landfast_lifecycle::SystemClock),
+    )
+    .unwrap();
+    let ask = async |path: &str| {
+        let tcp = tokio::net::TcpStream::connect(plant.address()).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("landfast.invalid").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&config));
+        let mut stream = connector.connect(name, tcp).await.unwrap();
+        let request = [wire::preface(), wire::request(1, &wire::call(path))].concat();
+        stream.write_all(&request).await.unwrap();
+        let mut heard = Vec::new();
+        let end = tokio::time::Instant::now() + Duration::from_millis(1500);
+        while let Ok(Ok(1..)) = tokio::time::timeout_at(end, stream.read_buf(&mut heard)).await {}
+        heard
+    };
+    // A bundle says whose it is, in plain bytes.
+    let has_bundle = |heard: &[u8]| heard.windows(10).any(|window| window == b"plant.test");
+    assert!(has_bundle(
+        &ask("/spire.api.server.bundle.v1.Bundle/GetBundle").await
+    ));
+    for path in [
+        "spire.api.server.bundle.v1.Bundle/GetBundle",
+        "spire.api.server.agent.v1.Agent/ListAgents",
+        "x/spire.api.server.bundle.v1.Bundle/GetBundle",
+    ] {
+        let heard = ask(path).await;
+        assert!(!heard.is_empty(), "{path}: it was answered");
+        assert!(!has_bundle(&heard), "{path}");
+    }
+    plant.tear_down([]).await;
 }

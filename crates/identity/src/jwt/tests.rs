@@ -171,3 +171,30 @@ fn a_signer_that_returns_nonsense_makes_no_token() {
         })
     ));
 }
+
+/// ECDSA has two signatures for each that somebody makes: (r, s) and (r, n - s). RFC 7518 §3.4 asks for neither, so both are taken, as
+/// other verifiers do; and so nothing may tell tokens apart by their bytes.
+#[test]
+fn a_signature_counts_with_either_s() {
+    const N: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+        0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let key = PrivateKey::generate().unwrap();
+    let sub = SpiffeId::parse("spiffe://td.test/w").unwrap();
+    let token = sign(&params(&sub, &["a".to_owned()]), "k", &key).unwrap();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut other = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for at in (0..32).rev() {
+        let difference = i16::from(N[at]) - i16::from(other[32 + at]) - borrow;
+        borrow = i16::from(difference < 0);
+        other[32 + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&other));
+    assert_ne!(other, token);
+    let bundles = bundles(key.public_key(), None);
+    for token in [&token, &other] {
+        assert_eq!(verify(token, &bundles, "a", NOW).unwrap().id(), &sub);
+    }
+}

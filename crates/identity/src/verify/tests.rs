@@ -197,3 +197,39 @@ fn certificates_that_nobody_signed_are_not_tried_in_every_order() {
         assert_eq!(verify(&chain), Ok(honest.certificate.clone()), "at {at}");
     }
 }
+
+/// T-17: a key that would cost a second to verify with is not verified with.
+#[test]
+fn a_giant_rsa_key_is_refused_unused() {
+    struct Giant(Vec<u8>);
+    impl rcgen::PublicKeyData for Giant {
+        fn der_bytes(&self) -> &[u8] {
+            &self.0
+        }
+        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+            &rcgen::PKCS_RSA_SHA256
+        }
+    }
+    let root = ca("root", None);
+    for bits in [16_384, 8200] {
+        let modulus = crate::der::unsigned_integer(&vec![0xa5; bits / 8]);
+        let exponent = crate::der::unsigned_integer(&[1, 0, 1]);
+        let key = Giant(crate::der::element(
+            crate::der::SEQUENCE,
+            &[modulus, exponent].concat(),
+        ));
+        let mut params = CertificateParams::default();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let leaf = params
+            .signed_by(&key, &Issuer::from_params(&root.params, &root.key))
+            .unwrap();
+        let refused = verify_external_chain(
+            &[leaf.der()],
+            std::slice::from_ref(&root.certificate),
+            NOW,
+            MAX_INTERMEDIATES,
+        );
+        let (role, source) = (ChainRole::Leaf, KeyError::RsaSize { bits });
+        assert_eq!(refused, Err(X509Error::Key { role, source }));
+    }
+}

@@ -375,6 +375,86 @@ async fn nothing_that_a_csr_says_gets_into_a_certificate() {
     rig.tear_down().await;
 }
 
+/// A request with everything in it that a certificate can have.
+fn greedy_csr(key: &PrivateKey) -> Vec<u8> {
+    use rcgen::{CertificateParams, CustomExtension, DnType, KeyUsagePurpose, SanType};
+    let mut params = CertificateParams::default();
+    for (kind, value) in [
+        (DnType::CommonName, "root"),
+        (DnType::OrganizationName, "Somebody else"),
+    ] {
+        params.distinguished_name.push(kind, value);
+    }
+    params.subject_alt_names = vec![
+        SanType::URI("spiffe://plant.test/ops/admin".try_into().unwrap()),
+        SanType::URI("spiffe://other.test/x".try_into().unwrap()),
+        SanType::DnsName("evil.example".try_into().unwrap()),
+        SanType::Rfc822Name("root@evil.example".try_into().unwrap()),
+        SanType::IpAddress(std::net::Ipv4Addr::new(192, 0, 2, 1).into()),
+    ];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::CodeSigning];
+    // basicConstraints with cA, and an extension that nobody knows.
+    params.custom_extensions = vec![
+        CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 0x03, 0x01, 0x01, 0xff]),
+        CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![0x05, 0x00]),
+    ];
+    let pair = rcgen::KeyPair::from_pem(&key.to_pem()).unwrap();
+    params.serialize_request(&pair).unwrap().der().to_vec()
+}
+
+/// What is signed, without what differs between any two certificates: serial number, validity, key and its identifier.
+fn common_part(leaf: &Certificate) -> Vec<u8> {
+    let mut der = leaf.as_der().to_vec();
+    // SEQUENCE { SEQUENCE to be signed …: both of them have two bytes of length.
+    let length = usize::from(u16::from_be_bytes([der[6], der[7]]));
+    der.truncate(8 + length);
+    der.drain(..4);
+    let serial: Vec<u8> = (0..32)
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&leaf.serial_hex()[at..at + 2], 16).unwrap())
+        .collect();
+    let own = [
+        serial,
+        leaf.public_key().spki_der().to_vec(),
+        leaf.subject_key_id().unwrap(),
+    ];
+    for part in own {
+        let at = der.windows(part.len()).position(|window| window == part);
+        der[at.unwrap()..][..part.len()].fill(0);
+    }
+    for at in 0..der.len() - 13 {
+        if der[at..at + 12].iter().all(u8::is_ascii_digit) && der[at + 12] == b'Z' {
+            der[at..at + 12].fill(b'0');
+        }
+    }
+    der
+}
+
+/// T-10: byte for byte, but for the key.
+#[tokio::test]
+async fn a_certificate_is_the_same_whatever_its_request_asks_for() {
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    let made = rig.entry(&node.id, "/line4/collector", |_| {}).await;
+    let (modest, greedy) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let greedy_request = greedy_csr(&greedy);
+    let asked = Csr::parse_der(&greedy_request).unwrap();
+    assert_eq!(asked.uri_sans().len(), 2, "the control");
+    let mut parts = Vec::new();
+    for csr in [build_csr(&modest, None, &[]).unwrap(), greedy_request] {
+        let order = svid::NewX509svidParams {
+            entry_id: made.id.clone(),
+            csr: csr.into(),
+        };
+        let results = batch(&node.channel, vec![order]).await.unwrap();
+        let svid = results[0].svid.as_ref().unwrap();
+        parts.push(common_part(&Certificate::from_der(&svid.cert_chain[0]).unwrap()));
+    }
+    assert_eq!(parts[0], parts[1]);
+    rig.tear_down().await;
+}
+
 #[tokio::test]
 async fn a_key_of_somebody_else_is_refused() {
     let rig = Rig::new().await;

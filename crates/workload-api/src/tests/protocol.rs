@@ -202,6 +202,8 @@ async fn only_exact_paths_reach_a_method() {
         "/SpiffeWorkloadAPI/../SpiffeWorkloadAPI/FetchX509SVID",
         "/SpiffeWorkloadAPI/",
         "/landfast.agent.v1.AgentAdmin/GetStatus",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         "/",
         "*",
     ] {
