@@ -1,11 +1,12 @@
 //! A user who works while another floods the agent (T-07, T-22, T-23). Needs root: there are two users.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use landfast_testkit::site::{Plan, Site};
+use landfast_testkit::wire;
 
 use crate::chart::Series;
 use crate::report::Report;
@@ -22,6 +23,9 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
     let flood = site.path().join("flood");
     let beside = std::env::current_exe()?.with_file_name("flood");
     std::fs::copy(&beside, &flood).map_err(|error| format!("{}: {error}; build it too", beside.display()))?;
+    let request = site.path().join("fetch.bin");
+    std::fs::write(&request, wire::fetch_x509())?;
+    let request = request.display().to_string();
     let mut charted = [Series::new("p50"), Series::new("p99")];
     for kind in KINDS {
         let socket = site.socket();
@@ -31,14 +35,18 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
             command
         };
         let socket = socket.to_str().ok_or("a path that is no text")?;
-        let attacker = if kind == "nobody" {
-            None
-        } else {
-            Some(
+        let attackers = match kind {
+            "nobody" => Vec::new(),
+            "hashing" => hashing(&site)?,
+            "leavers" => vec![attack(
+                &place(&site, "fetch")?,
+                &["--run", socket, &request, "4000"],
+            )?],
+            _ => vec![
                 as_user(ATTACKER, &[kind, socket, "7"])
                     .stdout(Stdio::null())
                     .spawn()?,
-            )
+            ],
         };
         tokio::time::sleep(Duration::from_secs(1)).await;
         let out = as_user(VICTIM, &["victim", socket, "5", "spiffe://site.test/victim"]).output()?;
@@ -67,7 +75,7 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
         );
         charted[0].push(kind, number("p50_us") / 1e3);
         charted[1].push(kind, number("p99_us") / 1e3);
-        if let Some(mut attacker) = attacker {
+        for mut attacker in attackers {
             attacker.wait()?;
         }
     }
@@ -80,7 +88,58 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
     )
 }
 
-const KINDS: [&str; 12] = [
+/// The rig that asks, under a name where the attacker can run it.
+fn place(site: &Site, name: &str) -> Result<PathBuf, BoxError> {
+    let program = site.path().join(name);
+    if !program.exists() {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/rigs/fetch");
+        std::fs::copy(&built, &program)
+            .map_err(|error| format!("{}: {error}; tests/rigs/build builds it", built.display()))?;
+    }
+    Ok(program)
+}
+
+fn attack(program: &Path, args: &[&str]) -> Result<Child, BoxError> {
+    let mut command = Command::new(program);
+    command.args(args).uid(ATTACKER).gid(ATTACKER);
+    let quiet = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Ok(quiet.spawn()?)
+}
+
+/// Two hundred processes with programs that are too large to hash, or just not (T-07). From here on programs are hashed.
+fn hashing(site: &Site) -> Result<Vec<Child>, BoxError> {
+    site.entry(
+        "/hashed",
+        &["unix:uid:1", &format!("unix:sha256:{}", "0".repeat(64))],
+    );
+    let (socket, request) = (site.socket(), site.path().join("fetch.bin"));
+    let args = [
+        "--loop".to_owned(),
+        socket.display().to_string(),
+        request.display().to_string(),
+        "7000".to_owned(),
+        "spiffe://site.test/attacker".to_owned(),
+    ];
+    let args = args.each_ref().map(String::as_str);
+    let mut programs = Vec::new();
+    for n in 0..20_u64 {
+        let program = place(site, &format!("large-{n}"))?;
+        // Sparse: no disk is used. Half are over the limit of 512 MiB.
+        let size = if n % 2 == 0 { 4 << 30 } else { (500 << 20) + n };
+        std::fs::File::options()
+            .write(true)
+            .open(&program)?
+            .set_len(size)?;
+        programs.push(program);
+    }
+    let each = programs.iter().cycle().take(200);
+    each.map(|program| attack(program, &args)).collect()
+}
+
+const KINDS: [&str; 14] = [
     "nobody",
     "streams",
     "connections",
@@ -93,6 +152,8 @@ const KINDS: [&str; 12] = [
     "empty-data",
     "large-message",
     "ping",
+    "leavers",
+    "hashing",
 ];
 const VICTIM: u32 = 61_001;
 const ATTACKER: u32 = 61_002;
