@@ -32,6 +32,12 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
             format!(" (aim <= {aim})")
         };
         report.add(&format!("{label}: PSS of the agent{aim}"), "MB", open);
+        if connections * streams == 10_000 {
+            let before = site.agent.cpu();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let idle = (site.agent.cpu() - before).as_secs_f64() / 10.0 * 100.0;
+            report.add(&format!("{label}: CPU while nothing happens (aim <= 1)"), "%", idle);
+        }
         drop(held);
         tokio::time::sleep(Duration::from_secs(10)).await;
         let closed = site.agent.pss() as f64 / 1e6;

@@ -217,6 +217,23 @@ async fn a_ban_and_an_eviction_take_effect_with_the_next_call() {
 }
 
 /// T-13.
+/// G-14: a hundred nodes whose first answer is lost.
+#[tokio::test]
+async fn a_hundred_lost_replies_are_a_hundred_nodes() {
+    let rig = Rig::with(|config| config.limits.attestations = 10_000).await;
+    for _ in 0..100 {
+        let (token, key) = (rig.token().await.into_bytes(), PrivateKey::generate().unwrap());
+        let lost = rig.attest("join_token", token.clone(), &key).await.unwrap();
+        let again = rig.attest("join_token", token, &key).await.unwrap();
+        assert_eq!(lost.id, again.id);
+    }
+    let counted = AgentClient::new(rig.admin().await)
+        .count_agents(agent::CountAgentsRequest { filter: None })
+        .await;
+    assert_eq!(counted.unwrap().into_inner().count, 100);
+    rig.tear_down().await;
+}
+
 #[tokio::test]
 async fn a_lost_reply_bricks_no_node_and_opens_no_door() {
     let rig = Rig::new().await;
