@@ -36,7 +36,11 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
             let before = site.agent.cpu();
             tokio::time::sleep(Duration::from_secs(10)).await;
             let idle = (site.agent.cpu() - before).as_secs_f64() / 10.0 * 100.0;
-            report.add(&format!("{label}: CPU while nothing happens (aim <= 1)"), "%", idle);
+            report.add(
+                &format!("{label}: CPU while nothing happens (aim <= 1)"),
+                "%",
+                idle,
+            );
         }
         drop(held);
         tokio::time::sleep(Duration::from_secs(10)).await;

@@ -68,7 +68,7 @@ impl Entry for Api {
         let mask = request.output_mask.as_ref();
         let results = request
             .entries
-            .iter()
+            .into_iter()
             .map(|entry| self.create_one(entry, mask, &by));
         let results = in_order(results).await;
         Ok(Response::new(pb::BatchCreateEntryResponse { results }))
@@ -83,7 +83,7 @@ impl Entry for Api {
         let masks = (request.input_mask.as_ref(), request.output_mask.as_ref());
         let results = request
             .entries
-            .iter()
+            .into_iter()
             .map(|entry| self.update_one(entry, masks, &by));
         let results = in_order(results).await;
         Ok(Response::new(pb::BatchUpdateEntryResponse { results }))
@@ -133,11 +133,11 @@ impl Entry for Api {
 impl Api {
     async fn create_one(
         &self,
-        entry: &types::Entry,
+        entry: types::Entry,
         mask: Option<&types::EntryMask>,
         by: &Requester,
     ) -> pb::batch_create_entry_response::Result {
-        let created = match draft_in(entry) {
+        let created = match draft_in(&entry) {
             Ok(draft) => self
                 .registry
                 .create_entry(draft, by)
@@ -168,11 +168,11 @@ impl Api {
 
     async fn update_one(
         &self,
-        entry: &types::Entry,
+        entry: types::Entry,
         (input, output): (Option<&types::EntryMask>, Option<&types::EntryMask>),
         by: &Requester,
     ) -> pb::batch_update_entry_response::Result {
-        let updated = match patch_in(entry, input) {
+        let updated = match patch_in(&entry, input) {
             Ok(_) if entry.id.is_empty() => Err(Status::invalid_argument(
                 "failed to convert entry: missing entry ID",
             )),
