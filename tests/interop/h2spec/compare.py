@@ -2,8 +2,8 @@
 
 Usage: compare.py H2SPEC AGENT_SOCKET BENCH WORK_DIR
 
-h2spec speaks TCP, so a small bridge stands between. The stock stack is the bench's bare tonic handler. Two cases expect a body where gRPC answers
-with trailers only; whatever the stock stack fails, the agent may fail too, and nothing else.
+h2spec speaks TCP, so a small bridge stands between. The stock stack is the bench's bare tonic handler, which fails two cases (OWN); the agent may fail
+those, and nothing else.
 """
 import asyncio
 import pathlib
@@ -51,6 +51,25 @@ async def failures(h2spec, socket, log):
     return {line.split("× ", 1)[1].strip() for line in failed.splitlines() if "× " in line}, int(total)
 
 
+# What the stock stack fails by itself: h2spec wants a frame on a stream that is half-closed to be answered, and sees the stream closed.
+OWN = {
+    "2: Sends a WINDOW_UPDATE frame on half-closed (remote) stream",
+    "3: Sends a PRIORITY frame on half-closed (remote) stream",
+}
+RUNS = 3
+
+
+async def steady(h2spec, socket, log):
+    """The failures of every run. Each case waits three seconds at most, so on a busy machine single ones fail for being late."""
+    failed, total = await failures(h2spec, socket, log)
+    for _ in range(RUNS - 1):
+        if failed <= OWN:
+            break
+        again, least = await failures(h2spec, socket, log)
+        failed, total = failed & again, min(total, least)
+    return failed, total
+
+
 async def main():
     h2spec, agent, bench, work = sys.argv[1:]
     work = pathlib.Path(work)
@@ -61,21 +80,21 @@ async def main():
     try:
         while not stock_socket.exists():
             await asyncio.sleep(0.05)
-        theirs, stock_total = await failures(h2spec, stock_socket, work / "h2spec-stock.txt")
-        ours, total = await failures(h2spec, agent, work / "h2spec-agent.txt")
+        theirs, stock_total = await steady(h2spec, stock_socket, work / "h2spec-stock.txt")
+        ours, total = await steady(h2spec, agent, work / "h2spec-agent.txt")
     finally:
         stock.terminate()
         stock.wait()
-    beyond = sorted(ours - theirs)
+    beyond = sorted(ours - OWN)
     for title in beyond:
         print(f"FAIL h2spec: {title}")
     if min(total, stock_total) < 140:
         print(f"FAIL h2spec: only {total} cases were run on the agent, {stock_total} on the stock stack")
-    elif len(theirs) > 2:
-        # Two are known; with more, something is wrong with the comparison.
-        print(f"FAIL h2spec: the stock stack fails {len(theirs)} cases: {sorted(theirs)}")
+    elif theirs - OWN:
+        # Else two dead ends would agree with each other.
+        print(f"FAIL h2spec: the stock stack fails more than its own two: {sorted(theirs - OWN)}")
     elif not beyond:
-        print(f"ok   h2spec: {total} cases, no failure beyond the stock stack's own {len(theirs)}")
+        print(f"ok   h2spec: {total} cases, no failure beyond the stock stack's own two")
     print("done h2spec")
 
 
