@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable demo test test-root planted torture check fmt deny interop bench proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable demo test test-root planted torture check fmt deny audit interop bench proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ check: ## formatting, lints, layers, licences, documentation
 deny: ## licences, banned and duplicate crates, sources (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo "error: cargo-deny is missing"; echo "hint: cargo install --locked cargo-deny"; exit 1; }
 	cargo-deny --locked --offline check --hide-inclusion-graph bans licenses sources
+	cargo-deny --manifest-path tests/fuzz/Cargo.toml --config deny.toml --locked --offline check --hide-inclusion-graph bans licenses sources
+
+audit: ## known advisories, of the clone of RustSec's advisory-db in DB=… (needs cargo-deny)
+	@tests/audit "$(DB)"
 
 test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (two minutes)
 	@tests/root/run
