@@ -176,15 +176,39 @@ fn intermediates(w: &Writer<'_>) -> Result<()> {
             p.custom_extensions = vec![empty_constraints()];
         },
     )?;
-    let root = maker(|_| {})?;
-    let unneeded = between(&root, |p| p.is_ca = IsCa::NoCa)?;
-    w.case(
-        "unneeded-not-ca",
-        "NotCa/Intermediate",
-        "what is presented must be fit, needed or not",
-        &[&device(&root, |_| {})?, &unneeded.der],
-        &[&root],
+    w.middle(
+        "ok-intermediate-policy-constraints-not-critical",
+        "ok",
+        "policies are not read",
+        |p| p.custom_extensions = vec![policy_constraints(false)],
     )?;
+    w.middle(
+        "intermediate-policy-constraints-critical",
+        "UnknownCriticalExtension/Intermediate",
+        "RFC 5280 4.2.1.11: nobody here would keep them",
+        |p| p.custom_extensions = vec![policy_constraints(true)],
+    )?;
+    let root = maker(|_| {})?;
+    for (name, expect, unneeded) in [
+        (
+            "unneeded-not-ca",
+            "NotCa/Intermediate",
+            between(&root, |p| p.is_ca = IsCa::NoCa)?,
+        ),
+        (
+            "unneeded-unknown-critical-extension",
+            "UnknownCriticalExtension/Intermediate",
+            between(&root, |p| p.custom_extensions = vec![unknown()])?,
+        ),
+    ] {
+        w.case(
+            name,
+            expect,
+            "what is presented must be fit, needed or not",
+            &[&device(&root, |_| {})?, &unneeded.der],
+            &[&root],
+        )?;
+    }
     let middle = between(&root, |_| {})?;
     w.case(
         "intermediate-missing",
@@ -285,6 +309,16 @@ fn choices(w: &Writer<'_>) -> Result<()> {
         "an empty name leads to an authority as well as any other",
         |p| p.distinguished_name = rcgen::DistinguishedName::new(),
     )?;
+    w.root(
+        "ok-anchor-basic-constraints-not-critical",
+        "ok",
+        "RFC 5280 4.2.1.9 wants it critical of who issues; what it says counts",
+        |p| {
+            p.is_ca = IsCa::NoCa;
+            let content = super::der(0x30, &[1, 1, 0xff]);
+            p.custom_extensions = vec![extension(&[2, 5, 29, 19], false, content)];
+        },
+    )?;
     w.leaf("ok-no-key-identifier", "ok", "key identifiers are hints", |p| {
         p.use_authority_key_identifier_extension = false;
     })?;
@@ -349,7 +383,7 @@ fn choices(w: &Writer<'_>) -> Result<()> {
     };
     let bound = maker(|_| {})?;
     let plant = between(&bound, |p| {
-        p.custom_extensions = vec![extension(&[2, 5, 29, 30], false, permitted_dns())];
+        p.custom_extensions = vec![extension(&[2, 5, 29, 30], false, permitted_dns(b"a.example"))];
     })?;
     w.case(
         "name-constraint-not-critical",
@@ -358,6 +392,20 @@ fn choices(w: &Writer<'_>) -> Result<()> {
         &[&device(&plant, outside)?, &plant.der],
         &[&bound],
     )?;
+    let plant = between(&bound, |p| {
+        p.custom_extensions = vec![extension(&[2, 5, 29, 30], true, permitted_dns(b".a.example"))];
+    })?;
+    for (name, expect, dns) in [
+        ("ok-name-constraint-leading-period", "ok", "b.a.example"),
+        ("name-constraint-leading-period", "NameConstraint", "a.example"),
+    ] {
+        let leaf = device(&plant, |p| {
+            p.subject_alt_names
+                .extend(dns.try_into().map(rcgen::SanType::DnsName));
+        })?;
+        let note = "not a form of RFC 5280 4.2.1.10 for DNS names; read as below it, which permits less";
+        w.case(name, expect, note, &[&leaf, &plant.der], &[&bound])?;
+    }
     for (name, subtree) in [
         (
             "name-constraint-on-subjects",
@@ -391,17 +439,29 @@ fn choices(w: &Writer<'_>) -> Result<()> {
 
 fn keys(w: &Writer<'_>) -> Result<()> {
     let root = maker(|_| {})?;
-    for (name, note, key) in [
-        ("leaf-rsa-1024", "minimum key strength", hollow_rsa_key(1024)),
+    for (name, expect, note, key) in [
+        (
+            "leaf-rsa-1024",
+            "Key/Leaf",
+            "minimum key strength",
+            hollow_rsa_key(1024),
+        ),
+        (
+            "ok-leaf-rsa-2052",
+            "ok",
+            "strong enough; whole bytes are a rule of the public web",
+            uneven_rsa_key(),
+        ),
         (
             "leaf-rsa-guessable",
+            "Key/Leaf",
             "ROCA: a TPM with the faulty library",
             guessable_rsa_key(),
         ),
     ] {
         let key = Hollow(key, &rcgen::PKCS_RSA_SHA256);
         let leaf = issue(&root, &device_params(|_| {})?, &key)?;
-        w.case(name, "Key/Leaf", note, &[&leaf], &[&root])?;
+        w.case(name, expect, note, &[&leaf], &[&root])?;
     }
     Ok(())
 }
@@ -412,10 +472,23 @@ fn unknown() -> rcgen::CustomExtension {
 
 /// By hand, since rcgen writes name constraints of an authority only, and always critical.
 fn dns_constraint() -> rcgen::CustomExtension {
-    extension(&[2, 5, 29, 30], true, permitted_dns())
+    extension(&[2, 5, 29, 30], true, permitted_dns(b"a.example"))
 }
 
-fn permitted_dns() -> Vec<u8> {
-    let subtree = super::der(0x30, &super::der(0x82, b"a.example"));
+fn permitted_dns(name: &[u8]) -> Vec<u8> {
+    let subtree = super::der(0x30, &super::der(0x82, name));
     super::der(0x30, &super::der(0xa0, &subtree))
+}
+
+/// An explicit policy is required, at once.
+fn policy_constraints(critical: bool) -> rcgen::CustomExtension {
+    let content = super::der(0x30, &super::der(0x80, &[0]));
+    extension(&[2, 5, 29, 36], critical, content)
+}
+
+/// 2052 bits, that nobody holds.
+fn uneven_rsa_key() -> Vec<u8> {
+    let mut n = vec![0xc5; 257];
+    n[0] = 0x0c;
+    super::der(0x30, &[super::der(2, &n), super::der(2, &[1, 0, 1])].concat())
 }

@@ -577,6 +577,14 @@ fn signatures(w: &Writer<'_>) -> Result<()> {
     let mut bent = signature.clone();
     bent[10] ^= 1;
     w.token("signature-changed", "Signature", "one bit", &with(&bent))?;
+    let other = negated(&signature[32..]);
+    let high = std::cmp::max(&signature[32..], &other[..]);
+    w.token(
+        "ok-high-s",
+        "ok",
+        "n - s signs as s does; RFC 7518 3.4 has no rule of the lower one, and no token is known here by its signature",
+        &with(&[&signature[..32], high].concat()),
+    )?;
     let half = |part: &[u8]| super::der(2, &[&[0], part].concat());
     w.token(
         "signature-der",
@@ -595,4 +603,13 @@ fn signatures(w: &Writer<'_>) -> Result<()> {
         "another subject under the same signature",
         &format!("{other_signed}.{}", URL_SAFE_NO_PAD.encode(&signature)),
     )
+}
+
+/// The order of P-256, less this number.
+fn negated(s: &[u8]) -> Vec<u8> {
+    use num_bigint::BigUint;
+    let order = b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+    let order = BigUint::parse_bytes(order, 16).unwrap_or_default();
+    let digits = (order - BigUint::from_bytes_be(s)).to_bytes_be();
+    [vec![0; 32 - digits.len()], digits].concat()
 }
