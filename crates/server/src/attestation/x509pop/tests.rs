@@ -9,6 +9,7 @@ use super::*;
 
 const NOW: UnixTime = UnixTime::from_secs(1_795_420_800);
 const RSA: &str = include_str!("tests/rsa.pem");
+const P384: &str = include_str!("tests/p384.pem");
 
 struct Made {
     params: CertificateParams,
@@ -209,6 +210,55 @@ async fn an_rsa_device_proves_itself_with_pss() {
     })
     .await;
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+}
+
+/// A P-384 key of a TPM signs SHA-256 of the nonces, which ring does not do; so by hand, and only as a test may: with the nonce k = 1,
+/// r is the generator's first coordinate, s = hash + r·key, and the product is known (no sum passes the order).
+fn p384_answer(challenge: &[u8], bend: impl FnOnce(&mut [u8; 48])) -> Vec<u8> {
+    let challenge: Value = serde_json::from_slice(challenge).unwrap();
+    let theirs = challenge["ecdsa_signature"]["nonce"].as_str().unwrap();
+    let ours = [9; 32];
+    let signed = [BASE64.decode(theirs).unwrap(), ours.to_vec()].concat();
+    let hash = ring::digest::digest(&ring::digest::SHA256, &signed);
+    let mut s = P384_R_TIMES_KEY;
+    let mut carry = 0;
+    for (at, byte) in s.iter_mut().enumerate().rev() {
+        // The hash has 32 bytes, the number 48.
+        let term = at.checked_sub(16).map_or(0, |at| hash.as_ref()[at]);
+        let sum = u16::from(*byte) + u16::from(term) + carry;
+        carry = sum >> 8;
+        *byte = sum.to_le_bytes()[0];
+    }
+    bend(&mut s);
+    let (nonce, r, s) = (BASE64.encode(ours), BASE64.encode(P384_R), BASE64.encode(s));
+    json!({ "ecdsa_signature": { "nonce": nonce, "r": r, "s": s } })
+        .to_string()
+        .into_bytes()
+}
+
+#[tokio::test]
+async fn a_p384_device_proves_itself_and_a_forged_answer_does_not() {
+    let root = ca("root", None);
+    let key = KeyPair::from_pkcs8_pem_and_sign_algo(P384, &rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let leaf = device_of(&root, key);
+    let pop = attestor(&[&root]);
+    let (outcome, _) = attest(&pop, &payload(&[&leaf]), |asked| p384_answer(asked, |_| {})).await;
+    outcome.unwrap_or_else(|e| panic!("{e}"));
+    for bend in [0, 47] {
+        let forged = |asked: &[u8]| p384_answer(asked, |s| s[bend] ^= 1);
+        let status = attest(&pop, &payload(&[&leaf]), forged)
+            .await
+            .0
+            .err()
+            .expect("it was let in");
+        assert_eq!(
+            (status.code(), status.message()),
+            (
+                Code::PermissionDenied,
+                "failed to attest: the challenge response does not verify"
+            )
+        );
+    }
 }
 
 #[tokio::test]
@@ -483,6 +533,19 @@ async fn what_is_too_much_is_refused_unread() {
     .await;
     assert!(padded.0.is_ok(), "the control");
 }
+
+/// The generator's first coordinate.
+const P384_R: [u8; 48] = [
+    0xaa, 0x87, 0xca, 0x22, 0xbe, 0x8b, 0x05, 0x37, 0x8e, 0xb1, 0xc7, 0x1e, 0xf3, 0x20, 0xad, 0x74, 0x6e,
+    0x1d, 0x3b, 0x62, 0x8b, 0xa7, 0x9b, 0x98, 0x59, 0xf7, 0x41, 0xe0, 0x82, 0x54, 0x2a, 0x38, 0x55, 0x02,
+    0xf2, 0x5d, 0xbf, 0x55, 0x29, 0x6c, 0x3a, 0x54, 0x5e, 0x38, 0x72, 0x76, 0x0a, 0xb7,
+];
+/// It, times the key of `tests/p384.pem`, modulo the order.
+const P384_R_TIMES_KEY: [u8; 48] = [
+    0x38, 0xf5, 0x51, 0xfc, 0xc3, 0x7b, 0x34, 0xe2, 0x57, 0xb2, 0x5e, 0xf7, 0x72, 0xbe, 0x3a, 0xfd, 0x44,
+    0x6e, 0x2a, 0x16, 0xc3, 0x67, 0x7a, 0x82, 0x67, 0x82, 0x25, 0xf1, 0x77, 0x09, 0x02, 0x6f, 0x27, 0x74,
+    0xfc, 0xd4, 0xca, 0xc8, 0xbb, 0xa7, 0xe2, 0x0d, 0xb5, 0x33, 0xc6, 0x82, 0x66, 0x4a,
+];
 
 /// The published API with devices: by challenge, again by themselves, and never by renewal.
 mod served {
