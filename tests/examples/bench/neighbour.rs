@@ -51,30 +51,24 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
         tokio::time::sleep(Duration::from_secs(1)).await;
         let out = as_user(VICTIM, &["victim", socket, "5", "spiffe://site.test/victim"]).output()?;
         let text = String::from_utf8(out.stdout)?;
+        if !out.status.success() {
+            return Err(format!("the victim beside {kind} ended with {}: {text}", out.status).into());
+        }
         let number = |name: &str| {
             let mut words = text.split_whitespace().skip_while(|word| *word != name);
-            words
-                .nth(1)
-                .and_then(|word| word.parse::<f64>().ok())
-                .unwrap_or(f64::NAN)
+            let word = words.nth(1).and_then(|word| word.parse::<f64>().ok());
+            word.ok_or_else(|| format!("the victim beside {kind} does not say {name}: {text}"))
         };
-        report.add(
-            &format!("another user's fetch beside {kind}: p50"),
-            "ms",
-            number("p50_us") / 1e3,
-        );
-        report.add(
-            &format!("another user's fetch beside {kind}: p99 (aim <= 250)"),
-            "ms",
-            number("p99_us") / 1e3,
-        );
-        report.add(
-            &format!("another user's fetch beside {kind}: failed"),
-            "",
-            number("failed"),
-        );
-        charted[0].push(kind, number("p50_us") / 1e3);
-        charted[1].push(kind, number("p99_us") / 1e3);
+        if number("fetched")? == 0.0 {
+            return Err(format!("beside {kind} the victim fetched nothing: {text}").into());
+        }
+        let (p50, p99) = (number("p50_us")? / 1e3, number("p99_us")? / 1e3);
+        let what = format!("another user's fetch beside {kind}");
+        report.add(&format!("{what}: p50"), "ms", p50);
+        report.add(&format!("{what}: p99 (aim <= 250)"), "ms", p99);
+        report.add(&format!("{what}: failed"), "", number("failed")?);
+        charted[0].push(kind, p50);
+        charted[1].push(kind, p99);
         for mut attacker in attackers {
             attacker.wait()?;
         }
