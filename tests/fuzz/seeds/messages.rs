@@ -3,6 +3,7 @@
 use landfast_fuzz::plant::{Caller, DOMAIN, METHODS, method};
 use landfast_fuzz::{calls, fixed};
 use landfast_identity::{SpiffeId, UnixTime, build_csr, jwt};
+use landfast_proto::landfast::agent::v1 as admin;
 use landfast_proto::spire::api::server::{
     agent::v1 as agent, bundle::v1 as bundle, entry::v1 as entry, svid::v1 as svid,
 };
@@ -53,9 +54,14 @@ pub(crate) fn workload(seeds: &Seeds) {
         spiffe_id: String::new(),
     };
     for how in 0..16u8 {
-        for which in 0..8u8 {
+        for which in 0..11u8 {
             seeds.put("workload", &format!("plain-{which}-{how}"), [how, which]);
         }
+    }
+    // There is a process 1 everywhere, and nobody is -1 or the last number.
+    for pid in [1, 2, -1, i32::MAX] {
+        let why = admin::WhyRequest { pid }.encode_to_vec();
+        seeds.put("workload", &format!("why-{pid}"), [&[0, 10], &why[..]].concat());
     }
     for how in [0u8, 1] {
         seeds.put(

@@ -231,7 +231,7 @@ impl Clock for Stopped {
     }
 }
 
-fn clock() -> SharedClock {
+pub(crate) fn clock() -> SharedClock {
     Arc::new(Stopped)
 }
 

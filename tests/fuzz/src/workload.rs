@@ -1,4 +1,5 @@
 //! The Workload API on two sockets in one process: one whose attestor finds a workload with identities, one whose attestor finds nobody.
+//! Beside them the admin socket of an agent.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
+use landfast_daemon::TaskTree;
 use landfast_identity::{
     Bundle, BundleSet, Certificate, JwtAuthority, Selector, SelectorSet, SpiffeId, UnixTime, X509Authority,
     X509Svid, issue, jwt,
@@ -21,9 +23,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::agent;
 use crate::fixed::{NOW, domain, key};
 
-/// Both sockets and a connection to each.
+/// The sockets and a connection to each.
 pub struct Workloads {
     /// Everything runs on it.
     pub runtime: Runtime,
@@ -31,6 +34,9 @@ pub struct Workloads {
     pub known: Channel,
     /// It has none.
     pub stranger: Channel,
+    /// An agent's admin socket.
+    pub admin: Channel,
+    _tree: TaskTree,
     _folder: TempDir,
 }
 
@@ -53,16 +59,19 @@ impl Workloads {
             .expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
         let source = Arc::new(Source::new());
-        let (known, stranger) = runtime.block_on(async {
+        let (known, stranger, (tree, admin)) = runtime.block_on(async {
             (
                 listen(folder.path(), "known", &source).await,
                 listen(folder.path(), "stranger", &source).await,
+                agent::start(folder.path()).await,
             )
         });
         Self {
             runtime,
             known,
             stranger,
+            admin,
+            _tree: tree,
             _folder: folder,
         }
     }

@@ -1,14 +1,15 @@
 //! The Workload API: every request message to every method, with and without the header, from a caller that has identities and from one
-//! that has none.
+//! that has none. And the agent's admin socket, which tells how it is and looks at the process of a number that it is given.
 //!
 //! Input: a byte that picks caller and header, a byte that picks the method, and the message.
 #![no_main]
 
 use bytes::Bytes;
 use landfast_fuzz::fixed::{NOW, jwt_bundles};
-use landfast_fuzz::raw;
 use landfast_fuzz::workload::{PATHS, Workloads, with};
+use landfast_fuzz::{agent, raw};
 use landfast_identity::jwt;
+use landfast_proto::landfast::agent::v1 as admin;
 use landfast_proto::workload as pb;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -27,7 +28,12 @@ fuzz_target!(|data: &[u8]| {
 
 fn one(rig: &Workloads, how: u8, method: &Method, message: Bytes) {
     let known = how & 1 == 0;
-    let channel = if known { &rig.known } else { &rig.stranger };
+    let of_the_agent = method.path.starts_with("/landfast.");
+    let channel = match (of_the_agent, known) {
+        (true, _) => &rig.admin,
+        (false, true) => &rig.known,
+        (false, false) => &rig.stranger,
+    };
     let (header, right) = header(how >> 1);
     let call = raw::call(channel, method.path, header, vec![message.clone()], 1);
     let answer = rig
@@ -107,6 +113,17 @@ fn sound(path: &str, request: &[u8], said: &[u8]) {
             let ids: Vec<_> = answer.svids.iter().map(|svid| svid.spiffe_id.as_str()).collect();
             assert_eq!(ids, PATHS.map(|path| format!("spiffe://td.test{path}")));
         }
+        "/landfast.agent.v1.AgentAdmin/GetStatus" => {
+            let answer = admin::GetStatusResponse::decode(said).expect("an answer");
+            assert_eq!(answer.trust_domain, agent::DOMAIN);
+            assert!(!answer.server_reachable && answer.identities.is_empty());
+        }
+        "/landfast.agent.v1.AgentAdmin/Why" => {
+            let request = admin::WhyRequest::decode(request).expect("answered, but unreadable");
+            let answer = admin::WhyResponse::decode(said).expect("an answer");
+            assert!(request.pid > 0 && answer.pid == request.pid);
+            assert!(answer.matches.is_empty() && !answer.selectors.is_empty() && !answer.advice.is_empty());
+        }
         _ => {}
     }
 }
@@ -133,7 +150,7 @@ const fn method<M: Message + Default>(path: &'static str, gives_identities: bool
 }
 
 /// An input names a method by its place: append, so that the corpus keeps its meaning.
-static METHODS: [Method; 8] = [
+static METHODS: [Method; 11] = [
     method::<pb::X509svidRequest>("/SpiffeWorkloadAPI/FetchX509SVID", true),
     method::<pb::X509BundlesRequest>("/SpiffeWorkloadAPI/FetchX509Bundles", true),
     method::<pb::JwtsvidRequest>("/SpiffeWorkloadAPI/FetchJWTSVID", true),
@@ -142,6 +159,9 @@ static METHODS: [Method; 8] = [
     method::<pb::WitsvidRequest>("/SpiffeWorkloadAPI/FetchWITSVID", true),
     method::<pb::WitBundlesRequest>("/SpiffeWorkloadAPI/FetchWITBundles", true),
     method::<HealthCheckRequest>("/grpc.health.v1.Health/Check", false),
+    method::<HealthCheckRequest>("/grpc.health.v1.Health/Watch", false),
+    method::<admin::GetStatusRequest>("/landfast.agent.v1.AgentAdmin/GetStatus", false),
+    method::<admin::WhyRequest>("/landfast.agent.v1.AgentAdmin/Why", false),
 ];
 
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
