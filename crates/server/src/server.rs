@@ -27,7 +27,7 @@ use crate::attestation::Attestors;
 use crate::attestation::x509pop::X509Pop;
 use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreError, CoreParams};
 use crate::endpoints::{HANDSHAKE, Strangers, TlsFront, listen_admin};
 use crate::issuance::IssueError;
@@ -226,6 +226,12 @@ fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
         .x509pop
         .as_ref()
         .map(|pop| X509Pop::new(&pop.roots, pop.max_intermediates));
+    let ServerLimits {
+        attestations,
+        signatures,
+        signatures_burst,
+        ..
+    } = config.limits;
     Api(Arc::new(Shared {
         trust_domain: config.trust_domain.clone(),
         registry: Arc::clone(&core.registry),
@@ -236,10 +242,10 @@ fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
             x509pop,
         },
         clock: Arc::clone(&parts.clock),
-        attest_limit: RateLimit::new(config.limits.attestations, "attestations"),
-        sign_limit: RateLimit::new(config.limits.signatures, "X.509 signatures"),
-        jwt_limit: RateLimit::new(config.limits.signatures, "JWT signatures"),
-        status_limit: RateLimit::new(1, "reports"),
+        attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
+        sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
+        jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
+        status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }
 
