@@ -29,7 +29,7 @@ use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreError, CoreParams};
-use crate::endpoints::{HANDSHAKE, Strangers, TlsFront, listen_admin};
+use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
 use crate::issuance::IssueError;
 use health::Judge;
 use own_svid::OwnSvid;
@@ -120,12 +120,19 @@ impl Server {
             bundles.clone(),
             Arc::clone(&parts.clock),
         )?;
+        let authorizer = Authorizer::new(
+            Arc::clone(&core.registry),
+            config.admin_ids.clone(),
+            Arc::clone(&parts.clock),
+        );
+        let judge = authorizer.clone();
         let front = TlsFront {
             tls,
             bundles: bundles.clone(),
             clock: Arc::clone(&parts.clock),
             permits: Arc::new(Semaphore::new(config.limits.connections)),
-            strangers: Strangers::default(),
+            places: Places::new(config.limits.connections),
+            knows: Arc::new(move |id| judge.knows(id)),
             handshake_timeout: HANDSHAKE,
             last: MAX_AGE + DRAIN,
         };
@@ -165,11 +172,6 @@ impl Server {
         };
 
         let api = api(&config, &core, &parts);
-        let authorizer = Authorizer::new(
-            Arc::clone(&core.registry),
-            config.admin_ids,
-            Arc::clone(&parts.clock),
-        );
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
