@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::api::status::{internal, permission_denied};
-use crate::endpoints::TlsPeer;
+use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
 use crate::registry::{AgentRecord, AgentStanding, Registry};
 
@@ -34,6 +34,21 @@ pub(crate) enum Class {
     Agent,
 }
 use Class::{Admin, Agent, Any, Downstream, Local};
+
+impl Class {
+    /// What one may send over TCP: on the admin socket there are no strangers.
+    fn allowance(self) -> Option<Allowance> {
+        let (message, in_all) = match self {
+            Local => return None,
+            // The largest evidence a node may show has half of this, with its CSR.
+            Any => (128 * KIB, 4096 * KIB),
+            // 500 CSRs with keys of RSA-4096.
+            Agent | Downstream => (1024 * KIB, 4096 * KIB),
+            Admin => (4096 * KIB, 16 * 1024 * KIB),
+        };
+        Some(Allowance { message, in_all })
+    }
+}
 
 /// Every method there is, with everybody who may call it.
 pub(crate) const TABLE: &[(&str, &[Class])] = &[
@@ -123,6 +138,8 @@ pub(crate) struct Caller {
     pub(crate) requester: Requester,
     /// The agent, when it called as one.
     pub(crate) agent: Option<Arc<AgentRecord>>,
+    /// As what it was let in.
+    class: Class,
 }
 
 impl Caller {
@@ -166,6 +183,14 @@ impl Authorizer {
         }))
     }
 
+    /// Whether there is any method that this identity may call and a stranger may not, as things are.
+    pub(crate) fn knows(&self, id: &SpiffeId) -> bool {
+        let rights = self.0.registry.entries_of_id(id);
+        self.0.admin_ids.contains(id)
+            || rights.iter().any(|entry| entry.admin || entry.downstream)
+            || self.0.registry.agent(id).is_some()
+    }
+
     /// Who may call this method here: the first class of its row that the caller belongs to.
     async fn judge(&self, uri: &http::Uri, extensions: &http::Extensions) -> Result<Caller, Status> {
         let method = uri.path();
@@ -182,6 +207,7 @@ impl Authorizer {
                 true => Ok(Caller {
                     requester,
                     agent: None,
+                    class: Local,
                 }),
                 false => Err(permission_denied(method, None)),
             };
@@ -195,6 +221,7 @@ impl Authorizer {
             return Ok(Caller {
                 requester,
                 agent: None,
+                class: Any,
             });
         }
         let Some(peer) = peer else {
@@ -220,6 +247,7 @@ impl Authorizer {
                 return Ok(Caller {
                     requester,
                     agent: None,
+                    class: if admin { Admin } else { Downstream },
                 });
             }
         }
@@ -235,6 +263,7 @@ impl Authorizer {
                 return Ok(Caller {
                     requester,
                     agent: Some(agent),
+                    class: Agent,
                 });
             }
             AgentStanding::Expired => Reason::AgentExpired,
@@ -281,7 +310,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let authorizer = self.authorizer.clone();
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
@@ -290,8 +319,11 @@ where
             match authorizer.judge(request.uri(), request.extensions()).await {
                 Ok(caller) => {
                     metrics::counter!("landfast_server_rpc_total", "method" => request.uri().path().to_owned()).increment(1);
+                    let (mut request, held) = meter(request, caller.class);
                     request.extensions_mut().insert(caller);
-                    inner.call(request).await
+                    let answer = inner.call(request).await;
+                    drop(held);
+                    answer
                 }
                 Err(status) => {
                     metrics::counter!("landfast_server_rpc_refused_total").increment(1);
@@ -301,6 +333,19 @@ where
         })
     }
 }
+
+/// What the peer sends is counted from here on, until what comes back is dropped.
+fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Option<Arc<Held>>) {
+    let intake = request.extensions().get().map(TlsPeer::intake);
+    let (Some(intake), Some(allowance)) = (intake, class.allowance()) else {
+        return (request, None);
+    };
+    let (head, body) = request.into_parts();
+    let (body, held) = metered(body, intake, allowance);
+    (http::Request::from_parts(head, body), Some(held))
+}
+
+const KIB: usize = 1024;
 
 #[cfg(test)]
 mod tests;

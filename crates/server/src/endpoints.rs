@@ -1,10 +1,11 @@
 //! The listeners: TCP with TLS, and the admin socket.
 //!
 //! Invariant: both carry the same services behind the same table. Connections are bounded in number, in the time they have to begin,
-//! and over TCP in age; running out of descriptors makes a listener wait, not spin.
+//! and over TCP in age and by whose they are; running out of descriptors makes a listener wait, not spin.
 
 mod connection;
-mod strangers;
+mod intake;
+mod places;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::{TaskHandle, error_chain};
-use landfast_identity::VerifiedPeer;
+use landfast_identity::{SpiffeId, VerifiedPeer};
 use landfast_lifecycle::SharedClock;
 use landfast_tls::{BundleStore, refusal};
 use landfast_uds::{PeerInfo, UdsListener, UdsStream};
@@ -24,7 +25,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
 use connection::Connection;
-pub(crate) use strangers::{Strangers, network};
+pub(crate) use intake::{Allowance, Held, Intake, metered};
+use places::Place;
+pub(crate) use places::{Places, network};
 
 /// A connection over TLS.
 pub(crate) type TlsConnection = Connection<TlsStream<TcpStream>, TlsPeer>;
@@ -36,6 +39,7 @@ pub(crate) type AdminConnection = Connection<UdsStream, PeerInfo>;
 pub(crate) struct TlsPeer {
     address: SocketAddr,
     peer: Option<Arc<VerifiedPeer>>,
+    intake: Arc<Intake>,
 }
 
 impl TlsPeer {
@@ -48,6 +52,11 @@ impl TlsPeer {
     pub(crate) fn ip(&self) -> IpAddr {
         self.address.ip()
     }
+
+    /// What it makes us hold.
+    pub(crate) fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.intake)
+    }
 }
 
 /// What a TCP listener needs to make connections.
@@ -57,11 +66,21 @@ pub(crate) struct TlsFront {
     pub(crate) bundles: BundleStore,
     pub(crate) clock: SharedClock,
     pub(crate) permits: Arc<Semaphore>,
-    pub(crate) strangers: Strangers,
+    pub(crate) places: Places,
+    /// Whether the identity opens anything here. An agent may have thousands that do not: those count as no certificate does.
+    pub(crate) knows: Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>,
     /// For TLS and the beginning of HTTP/2 together.
     pub(crate) handshake_timeout: Duration,
     /// After it a connection breaks off.
     pub(crate) last: Duration,
+}
+
+/// A connection of which nothing is known but where it comes from.
+struct Arrival {
+    stream: TcpStream,
+    address: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl TlsFront {
@@ -79,10 +98,10 @@ impl TlsFront {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     accepted = self.accept(&listener) => match accepted {
-                        Ok((stream, address, permit)) => {
+                        Ok(arrival) => {
                             let (front, out) = (self.clone(), out.clone());
                             jobs.spawn_job("handshake", async move {
-                                if let Some(connection) = front.begin(stream, address, permit).await {
+                                if let Some(connection) = front.begin(arrival).await {
                                     // The receiver is gone only when the server stops.
                                     drop(out.send(Ok(connection)).await);
                                 }
@@ -100,26 +119,29 @@ impl TlsFront {
         ReceiverStream::new(connections)
     }
 
-    /// A place first, then a connection: when all are taken the kernel's backlog holds the next.
-    async fn accept(
-        &self,
-        listener: &TcpListener,
-    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    /// A permit first, then a connection: when all are taken the kernel's backlog holds the next. Who has too many under way is let go
+    /// at once, so that its silence holds no permit that another needs.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<Arrival> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .map_err(io::Error::other)?;
-        let (stream, address) = listener.accept().await?;
-        Ok((stream, address, permit))
+        loop {
+            let (stream, address) = listener.accept().await?;
+            if let Some(place) = self.places.arrive(address.ip()) {
+                return Ok(Arrival {
+                    stream,
+                    address,
+                    permit,
+                    place,
+                });
+            }
+        }
     }
 
-    async fn begin(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<TlsConnection> {
-        match tokio::time::timeout(self.handshake_timeout, self.shake_hands(stream, address, permit)).await {
+    async fn begin(&self, arrival: Arrival) -> Option<TlsConnection> {
+        let address = arrival.address;
+        match tokio::time::timeout(self.handshake_timeout, self.shake_hands(arrival)).await {
             Ok(Ok(connection)) => return Some(connection),
             Ok(Err(error)) => {
                 let reason =
@@ -131,12 +153,13 @@ impl TlsFront {
         None
     }
 
-    async fn shake_hands(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> io::Result<TlsConnection> {
+    async fn shake_hands(&self, arrival: Arrival) -> io::Result<TlsConnection> {
+        let Arrival {
+            stream,
+            address,
+            permit,
+            place: arriving,
+        } = arrival;
         stream.set_nodelay(true)?;
         let stream = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream).await?;
         let chain = stream.get_ref().1.peer_certificates();
@@ -147,21 +170,22 @@ impl TlsFront {
                 "the client's certificate stopped verifying during the handshake",
             ));
         }
+        let (place, last) = match &peer {
+            Some(peer) if (self.knows)(&peer.id) => (self.places.known(&peer.id), self.last),
+            // Enough to attest over a slow link; then it comes again with a certificate.
+            _ => (self.places.stranger(address.ip()), STRANGERS_LAST),
+        };
+        let Some(place) = place else {
+            return Err(io::Error::other(match peer {
+                Some(peer) => format!("too many connections of {}", peer.id),
+                None => "too many connections without a certificate from this address".to_owned(),
+            }));
+        };
+        drop(arriving);
         let info = TlsPeer {
             address,
             peer: peer.map(Arc::new),
-        };
-        // Enough to attest over a slow link; then it comes again with a certificate.
-        let (place, last) = match info.peer {
-            Some(_) => (None, self.last),
-            None => match self.strangers.enter(address.ip()) {
-                Some(place) => (Some(place), STRANGERS_LAST),
-                None => {
-                    return Err(io::Error::other(
-                        "too many connections without a certificate from this address",
-                    ));
-                }
-            },
+            intake: place.intake(),
         };
         Ok(Connection::begin(stream, info, permit, Some(last))
             .await?

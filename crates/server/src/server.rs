@@ -27,9 +27,9 @@ use crate::attestation::Attestors;
 use crate::attestation::x509pop::X509Pop;
 use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreError, CoreParams};
-use crate::endpoints::{HANDSHAKE, Strangers, TlsFront, listen_admin};
+use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
 use crate::issuance::IssueError;
 use health::Judge;
 use own_svid::OwnSvid;
@@ -120,12 +120,19 @@ impl Server {
             bundles.clone(),
             Arc::clone(&parts.clock),
         )?;
+        let authorizer = Authorizer::new(
+            Arc::clone(&core.registry),
+            config.admin_ids.clone(),
+            Arc::clone(&parts.clock),
+        );
+        let judge = authorizer.clone();
         let front = TlsFront {
             tls,
             bundles: bundles.clone(),
             clock: Arc::clone(&parts.clock),
             permits: Arc::new(Semaphore::new(config.limits.connections)),
-            strangers: Strangers::default(),
+            places: Places::new(config.limits.connections),
+            knows: Arc::new(move |id| judge.knows(id)),
             handshake_timeout: HANDSHAKE,
             last: MAX_AGE + DRAIN,
         };
@@ -165,11 +172,6 @@ impl Server {
         };
 
         let api = api(&config, &core, &parts);
-        let authorizer = Authorizer::new(
-            Arc::clone(&core.registry),
-            config.admin_ids,
-            Arc::clone(&parts.clock),
-        );
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
@@ -226,6 +228,12 @@ fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
         .x509pop
         .as_ref()
         .map(|pop| X509Pop::new(&pop.roots, pop.max_intermediates));
+    let ServerLimits {
+        attestations,
+        signatures,
+        signatures_burst,
+        ..
+    } = config.limits;
     Api(Arc::new(Shared {
         trust_domain: config.trust_domain.clone(),
         registry: Arc::clone(&core.registry),
@@ -236,10 +244,10 @@ fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
             x509pop,
         },
         clock: Arc::clone(&parts.clock),
-        attest_limit: RateLimit::new(config.limits.attestations, "attestations"),
-        sign_limit: RateLimit::new(config.limits.signatures, "X.509 signatures"),
-        jwt_limit: RateLimit::new(config.limits.signatures, "JWT signatures"),
-        status_limit: RateLimit::new(1, "reports"),
+        attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
+        sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
+        jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
+        status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }
 

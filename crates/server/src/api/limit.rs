@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use landfast_identity::SpiffeId;
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use crate::endpoints::{TlsPeer, network};
 /// A token bucket per agent, or per address for who shows no certificate; the admin socket is not limited.
 pub(crate) struct RateLimit {
     per_second: u32,
+    burst: u32,
     what: &'static str,
     buckets: Mutex<HashMap<Who, Bucket>>,
 }
@@ -27,18 +29,22 @@ enum Who {
 struct Bucket {
     left: f64,
     at: Instant,
+    /// When it was last in the log.
+    complained: Option<Instant>,
 }
 
 impl RateLimit {
-    pub(crate) fn new(per_second: u32, what: &'static str) -> Self {
+    /// So many a second in the long run, and so many at once after a rest.
+    pub(crate) fn new(per_second: u32, burst: u32, what: &'static str) -> Self {
         Self {
             per_second,
+            burst,
             what,
             buckets: Mutex::default(),
         }
     }
 
-    /// Charges `count`. A burst may be as large as two seconds' worth.
+    /// Charges `count`.
     ///
     /// # Errors
     /// ResourceExhausted naming the limit.
@@ -62,7 +68,7 @@ impl RateLimit {
 
     fn take(&self, who: Who, count: usize) -> bool {
         let now = Instant::now();
-        let burst = f64::from(self.per_second) * 2.0;
+        let burst = f64::from(self.burst);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MAX_CALLERS {
             let rate = f64::from(self.per_second);
@@ -73,7 +79,11 @@ impl RateLimit {
                 return false;
             }
         }
-        let bucket = buckets.entry(who).or_insert(Bucket { left: burst, at: now });
+        let bucket = buckets.entry(who.clone()).or_insert(Bucket {
+            left: burst,
+            at: now,
+            complained: None,
+        });
         let filled = bucket.left + now.duration_since(bucket.at).as_secs_f64() * f64::from(self.per_second);
         bucket.left = filled.min(burst);
         bucket.at = now;
@@ -82,6 +92,19 @@ impl RateLimit {
         let passes = bucket.left >= wanted.min(burst);
         if passes {
             bucket.left -= wanted;
+        } else if bucket
+            .complained
+            .is_none_or(|last| now.duration_since(last) >= COMPLAINTS)
+        {
+            bucket.complained = Some(now);
+            let (what, per_second, burst) = (self.what, self.per_second, self.burst);
+            tracing::warn!(
+                ?who,
+                what,
+                per_second,
+                burst,
+                "a caller reached its limit (`limits` in the configuration)"
+            );
         }
         passes
     }
@@ -89,11 +112,12 @@ impl RateLimit {
 
 /// Callers that are remembered; more at a time are refused.
 const MAX_CALLERS: usize = 16_384;
+/// Of one caller in the log.
+const COMPLAINTS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn at(address: [u8; 4]) -> Who {
         Who::Network(IpAddr::from(address))
@@ -101,9 +125,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_is_refused_when_its_burst_is_gone_and_served_again_later() {
-        let limit = RateLimit::new(2, "things");
+        let limit = RateLimit::new(2, 5, "things");
         let (one, other) = (at([127, 0, 0, 1]), at([127, 0, 0, 2]));
-        for _ in 0..4 {
+        for _ in 0..5 {
             assert!(limit.take(one.clone(), 1));
         }
         assert!(!limit.take(one.clone(), 1));
@@ -115,7 +139,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_large_batch_passes_once_and_leaves_a_debt() {
-        let limit = RateLimit::new(10, "things");
+        let limit = RateLimit::new(10, 20, "things");
         let address = at([127, 0, 0, 1]);
         assert!(limit.take(address.clone(), 100));
         tokio::time::advance(Duration::from_secs(7)).await;
@@ -124,9 +148,28 @@ mod tests {
         assert!(limit.take(address.clone(), 1));
     }
 
+    /// T-17d.
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_with_many_entries_starts_twice_and_then_goes_on_slowly() {
+        let defaults = crate::config::ServerLimits::default();
+        let limit = RateLimit::new(defaults.signatures, defaults.signatures_burst, "things");
+        let agent = Who::Peer(SpiffeId::parse("spiffe://plant.test/spire/agent/x").unwrap());
+        let batches = |count| (0..count).filter(|_| limit.take(agent.clone(), 500)).count();
+        assert_eq!(batches(50), 40);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(batches(50), 40, "rested");
+        let mut an_hour = 0;
+        for _ in 0..3600 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            an_hour += batches(50);
+        }
+        // 10,000 entries renewed each half hour are 40 of these.
+        assert_eq!(an_hour, 72);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_number_of_addresses_is_bounded() {
-        let limit = RateLimit::new(1, "things");
+        let limit = RateLimit::new(1, 2, "things");
         for n in 0..u32::try_from(MAX_CALLERS).unwrap() {
             assert!(limit.take(at(n.to_be_bytes()), 1));
         }

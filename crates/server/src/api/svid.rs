@@ -1,5 +1,8 @@
 //! `spire.api.server.svid.v1.SVID`. Of a CSR only the public key is used, unless an administrator mints.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use landfast_identity::{Csr, SpiffeId};
 use landfast_proto::spire::api::server::svid::v1::{self as pb, svid_server::Svid};
 use landfast_proto::spire::api::types;
@@ -85,14 +88,19 @@ impl Svid for Api {
         self.sign_limit.charge(&request, count)?;
         let params = request.into_inner().params;
         let authorised = self.registry.authorized_entries(&agent.id);
-        let find = |id: &str| authorised.iter().find(|entry| entry.id == id).cloned();
+        let by_id: HashMap<&str, &Arc<Entry>> = authorised
+            .iter()
+            .map(|entry| (entry.id.as_str(), entry))
+            .collect();
         let mut orders = Vec::with_capacity(count);
         let mut outcome = Vec::with_capacity(count);
-        for one in &params {
-            match find(&one.entry_id)
-                .ok_or_else(not_authorised)
-                .and_then(|e| Ok((e, csr_in(&one.csr)?)))
-            {
+        for (done, one) in params.iter().enumerate() {
+            // Each is a signature to verify; others have their turn in between.
+            if done % CSRS_A_TURN == CSRS_A_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            let entry = by_id.get(one.entry_id.as_str()).ok_or_else(not_authorised);
+            match entry.and_then(|entry| Ok((Arc::clone(entry), csr_in(&one.csr)?))) {
                 Ok((entry, csr)) => {
                     outcome.push(Ok(entry.hint.clone()));
                     orders.push((entry, csr.public_key().clone()));
@@ -202,5 +210,7 @@ fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
 
 /// As many as SPIRE's agent asks for at once.
 const MAX_BATCH: usize = 500;
+/// A millisecond with P-256.
+const CSRS_A_TURN: usize = 8;
 const MAX_AUDIENCE: usize = 32;
 const MAX_AUDIENCE_BYTES: usize = 2048;

@@ -81,4 +81,5 @@ pub(super) struct RawLimits {
     pub(super) connections: Option<usize>,
     pub(super) attestations_per_second: Option<u32>,
     pub(super) signatures_per_second: Option<u32>,
+    pub(super) signatures_burst: Option<u32>,
 }

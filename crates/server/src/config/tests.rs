@@ -22,6 +22,14 @@ fn the_least_file_has_the_documented_defaults() {
     assert_eq!(config.ttls.jwt, Duration::from_secs(300));
     assert_eq!(config.ttls.backdate, Duration::from_secs(300));
     assert_eq!(config.records_keep, Duration::from_secs(30 * day));
+    let ServerLimits {
+        connections,
+        attestations,
+        signatures,
+        signatures_burst,
+    } = config.limits;
+    assert_eq!((connections, attestations), (4096, 10));
+    assert_eq!((signatures, signatures_burst), (10, 20_000));
     assert_eq!(config.listen, ["0.0.0.0:8081".parse().unwrap()]);
     assert!(config.join_token && config.x509pop.is_none() && config.http_listen.is_none());
     assert_eq!(
@@ -93,6 +101,10 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
         (
             "[limits]\nsignatures_per_second = 0",
             ["limits.signatures_per_second", "0", "at least 1"],
+        ),
+        (
+            "[limits]\nsignatures_burst = 0",
+            ["limits.signatures_burst", "0", "at least 1"],
         ),
         (
             "[attestation.join_token]\nenabled = false",

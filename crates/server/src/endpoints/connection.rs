@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-use super::strangers::Place;
+use super::places::Place;
 
 /// A connection that speaks HTTP/2 and counts while it lives.
 pub(crate) struct Connection<S, I> {
@@ -54,9 +54,9 @@ impl<S: AsyncRead + Unpin, I> Connection<S, I> {
         })
     }
 
-    /// Counts as one without a certificate until it ends.
-    pub(super) fn holding(mut self, place: Option<Place>) -> Self {
-        self._place = place;
+    /// Counts as its peer's until it ends.
+    pub(super) fn holding(mut self, place: Place) -> Self {
+        self._place = Some(place);
         self
     }
 }

@@ -26,7 +26,17 @@ struct Listening {
 type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
 impl Listening {
+    /// Of so many places, all for anybody.
     async fn with(places: usize, handshake_timeout: Duration, last: Duration) -> Self {
+        Self::of(places, Places::new(4096), handshake_timeout, last).await
+    }
+
+    /// Of 16 places, 4 for one address or identity; and nothing ends by itself.
+    async fn shared() -> Self {
+        Self::of(16, Places::new(16), LONG * 30, LONG * 30).await
+    }
+
+    async fn of(places: usize, shares: Places, handshake_timeout: Duration, last: Duration) -> Self {
         let rig = Rig::new().await;
         let key = PrivateKey::generate().unwrap();
         let issued = rig.core.issuer.server_svid(&key.public_key()).await.unwrap();
@@ -41,7 +51,8 @@ impl Listening {
             bundles: bundles.clone(),
             clock,
             permits: Arc::clone(&permits),
-            strangers: Strangers::default(),
+            places: shares,
+            knows: Arc::new(|id| id.path().starts_with("/spire/agent/")),
             handshake_timeout,
             last,
         };
@@ -60,32 +71,65 @@ impl Listening {
 
     /// TLS with an agent's certificate, and nothing said yet.
     async fn agent(&self) -> io::Result<Client> {
+        self.named(HERE, "/spire/agent/join_token/abc").await
+    }
+
+    /// TLS with a certificate for an agent of any name, from an address of ours.
+    async fn named(&self, from: [u8; 4], name: &str) -> io::Result<Client> {
         let key = PrivateKey::generate().unwrap();
-        let name = id("/spire/agent/join_token/abc");
-        let issued = self
-            .rig
-            .core
-            .issuer
-            .agent_svid(&me(), &name, &key.public_key())
-            .await
-            .unwrap();
+        let name = id(name);
+        let issuer = &self.rig.core.issuer;
+        let issued = if name.path().starts_with("/spire/agent/") {
+            issuer.agent_svid(&me(), &name, &key.public_key()).await
+        } else {
+            issuer.mint_x509(&me(), &name, &[], None, &key.public_key()).await
+        };
+        let issued = issued.unwrap();
         let identity = IdentityStore::new();
         identity.set(Arc::new(X509Svid::new(issued.chain, key).unwrap()));
-        self.connect(Some(identity)).await
+        self.connect_from(from, Some(identity)).await
     }
 
     async fn connect(&self, identity: Option<IdentityStore>) -> io::Result<Client> {
+        self.connect_from(HERE, identity).await
+    }
+
+    async fn connect_from(&self, from: [u8; 4], identity: Option<IdentityStore>) -> io::Result<Client> {
         let expect = Expect::Exactly(SpiffeId::server(&td()));
         let clock = Arc::new(self.rig.clock.clone());
         let tls = client_config(expect, self.bundles.clone(), identity, clock).unwrap();
-        let tcp = TcpStream::connect(self.address).await?;
+        let tcp = self.tcp(from).await?;
         let name = rustls::pki_types::ServerName::try_from("server.invalid").unwrap();
         TlsConnector::from(tls).connect(name, tcp).await
+    }
+
+    async fn tcp(&self, from: [u8; 4]) -> io::Result<TcpStream> {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((from, 0)))?;
+        socket.connect(self.address).await
     }
 
     async fn next(&mut self) -> TlsConnection {
         let next = tokio::time::timeout(LONG, self.connections.next()).await;
         next.expect("no connection began").unwrap().unwrap()
+    }
+
+    /// A connection that has begun, from here. A place that has just been left is not free at once.
+    async fn patient(&mut self, name: &str) -> (TlsConnection, Client) {
+        let begun = async {
+            loop {
+                if let Ok(mut client) = self.named(HERE, name).await
+                    && begin(&mut client).await.is_ok()
+                    && let Ok(Some(connection)) =
+                        tokio::time::timeout(LONG / 20, self.connections.next()).await
+                {
+                    return (connection.unwrap(), client);
+                }
+            }
+        };
+        tokio::time::timeout(LONG, begun)
+            .await
+            .expect("no connection began")
     }
 
     /// All places are free but the one that waits for the next to come.
@@ -106,8 +150,17 @@ impl Listening {
     }
 }
 
+const HERE: [u8; 4] = [127, 0, 0, 1];
+const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
+
+/// What makes a connection begin.
+async fn begin(client: &mut Client) -> io::Result<()> {
+    client.write_all(PREFACE).await?;
+    client.flush().await
+}
+
 /// The server closes; how it says so is TLS's business.
-async fn is_closed(client: &mut Client) -> bool {
+async fn is_closed<S: tokio::io::AsyncRead + Unpin>(client: &mut S) -> bool {
     let read = tokio::time::timeout(LONG, client.read(&mut [0; 64])).await;
     matches!(read, Ok(Ok(0) | Err(_)))
 }
@@ -259,6 +312,75 @@ async fn an_address_holds_so_many_places_without_a_certificate_and_agents_are_no
     next.flush().await.unwrap();
     assert!(listening.next().await.connect_info().verified().is_none());
     drop((early, held));
+    listening.tear_down().await;
+}
+
+/// T-17b.
+#[tokio::test]
+async fn an_address_that_opens_connections_and_says_nothing_locks_nobody_out() {
+    let mut listening = Listening::shared().await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(listening.tcp(HERE).await.unwrap());
+    }
+    for late in &mut silent[4..] {
+        assert!(is_closed(late).await);
+    }
+    let mut agent = tokio::time::timeout(LONG, listening.named(ELSEWHERE, "/spire/agent/join_token/abc"))
+        .await
+        .expect("no place is left")
+        .unwrap();
+    begin(&mut agent).await.unwrap();
+    assert!(listening.next().await.connect_info().verified().is_some());
+    // Behind that address as well, when the silent ones leave; and one after the other, more than may arrive at once.
+    drop(silent);
+    let mut held = Vec::new();
+    for n in 0..8 {
+        held.push(listening.patient(&format!("/spire/agent/join_token/{n}")).await);
+    }
+    drop(held);
+    listening.tear_down().await;
+}
+
+/// T-17b.
+#[tokio::test]
+async fn an_identity_holds_so_many_places_and_no_more() {
+    let mut listening = Listening::shared().await;
+    let (thief, other) = ("/spire/agent/join_token/thief", "/spire/agent/join_token/other");
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(listening.patient(thief).await);
+    }
+    // From wherever it calls.
+    for from in [HERE, ELSEWHERE] {
+        let closed = match listening.named(from, thief).await {
+            Ok(mut late) => is_closed(&mut late).await,
+            Err(_closed_already) => true,
+        };
+        assert!(closed);
+    }
+    held.push(listening.patient(other).await);
+    held.remove(0);
+    held.push(listening.patient(thief).await);
+    drop(held);
+    listening.tear_down().await;
+}
+
+/// T-17b: an agent may ask for thousands of these.
+#[tokio::test]
+async fn identities_that_open_nothing_count_by_address_as_no_certificate_does() {
+    let mut listening = Listening::shared().await;
+    let mut held = Vec::new();
+    for n in 0..4 {
+        held.push(listening.patient(&format!("/workload/{n}")).await);
+    }
+    let closed = match listening.named(HERE, "/workload/late").await {
+        Ok(mut late) => is_closed(&mut late).await,
+        Err(_closed_already) => true,
+    };
+    assert!(closed);
+    held.push(listening.patient("/spire/agent/join_token/abc").await);
+    drop(held);
     listening.tear_down().await;
 }
 
