@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use landfast_daemon::{TaskTree, error_chain, log, notify};
+use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
 use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
 
 fn main() -> ExitCode {
@@ -60,7 +60,8 @@ async fn serve(config: ServerConfig) -> ExitCode {
     };
     let ended = tree.run(signal, DRAIN).await;
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        // A client that does not read must not make a stop a failure; the log names what was cut.
+        Ok(()) | Err(TreeError::Unfinished { .. }) => ExitCode::SUCCESS,
         Err(error) => fail(&error, "this is a fault of the program; please report it"),
     }
 }
