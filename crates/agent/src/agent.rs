@@ -188,7 +188,12 @@ impl Agent {
         };
         tasks.spawn(
             "admin",
-            admin_server::serve(admin_listener, AgentAdminServer::new(admin), stop.clone()),
+            admin_server::serve(
+                admin_listener,
+                AgentAdminServer::new(admin),
+                config.limits.handshake_timeout,
+                stop.clone(),
+            ),
         );
         let (report, health) = watch::channel(health::state(&views, &link_handle, clock.now()));
         let reporter = health::Reporter {
