@@ -185,6 +185,7 @@ impl Agent {
             pin_mode: workload_pin_mode,
             gauges: Arc::clone(&gauges),
             group_allowed: config.admin_socket_group.is_some(),
+            descriptors_wanted: config.descriptors_wanted(),
         };
         tasks.spawn(
             "admin",

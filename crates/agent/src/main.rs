@@ -27,6 +27,7 @@ fn run(path: &Path) -> ExitCode {
         Err(error) => return fail(&error, "check it with: landfast-agent check FILE"),
     };
     log::init(&config.log_level, config.log_format);
+    landfast_daemon::raise_descriptor_limit(config.descriptors_wanted(), "limits.connections_total");
     // Two threads: the machine's other programs are why it is there.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

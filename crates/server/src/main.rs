@@ -27,6 +27,7 @@ fn run(path: &Path) -> ExitCode {
         Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
     };
     log::init(config.log_level.as_str(), config.log_format);
+    landfast_daemon::raise_descriptor_limit(config.descriptors_wanted(), "limits.connections");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),
