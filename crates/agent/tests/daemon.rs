@@ -122,7 +122,10 @@ fn stalled(socket: &Path) -> UnixStream {
     // RFC 7541 §6.2.2: each name and value as it is.
     let header = |name: &str, value: &str| {
         let length = |text: &str| u8::try_from(text.len()).unwrap();
-        let (name, value) = ([&[0, length(name)], name.as_bytes()].concat(), [&[length(value)], value.as_bytes()].concat());
+        let (name, value) = (
+            [&[0, length(name)], name.as_bytes()].concat(),
+            [&[length(value)], value.as_bytes()].concat(),
+        );
         [name, value].concat()
     };
     let headers = [

@@ -248,10 +248,7 @@ mod tests {
         let inode = u32::try_from(rustix::fs::fstat(&ours).unwrap().st_ino).unwrap();
         let dir = ProcDir::open(std::process::id() as i32).unwrap();
         // Standard input, output and error are before it.
-        assert_eq!(
-            dir.find_socket(inode, 3).unwrap(),
-            Search::GivenUp { looked: 3 }
-        );
+        assert_eq!(dir.find_socket(inode, 3).unwrap(), Search::GivenUp { looked: 3 });
         assert!(matches!(
             dir.find_socket(inode, 4096).unwrap(),
             Search::Found { looked } if looked > 3

@@ -115,7 +115,10 @@ mod tests {
         budgets.charge(1001, 10);
         assert_eq!(budgets.left(1001), BOUNDS.burst - 10);
         tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!((budgets.left(1000), budgets.left(1001)), (BOUNDS.rate / 2, BOUNDS.burst));
+        assert_eq!(
+            (budgets.left(1000), budgets.left(1001)),
+            (BOUNDS.rate / 2, BOUNDS.burst)
+        );
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(budgets.left(1000), BOUNDS.burst, "nobody saves up more");
     }
