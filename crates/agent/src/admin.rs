@@ -33,6 +33,7 @@ pub(crate) struct Admin {
     pub(crate) pin_mode: &'static str,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) group_allowed: bool,
+    pub(crate) descriptors_wanted: u64,
 }
 
 impl Admin {
@@ -72,6 +73,8 @@ impl Admin {
             state: link.phase.as_str().to_owned(),
             started_at: self.started_at.map_or(0, UnixTime::as_secs),
             missing_selectors: self.missing.selectors.clone(),
+            descriptor_limit: landfast_daemon::descriptor_limit(),
+            descriptors_wanted: self.descriptors_wanted,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Serves the admin service on its socket.
 //!
-//! Invariant: at most [`MAX_CONNECTIONS`] at a time, each with few streams; a slow client costs only its own place.
+//! Invariant: at most [`MAX_CONNECTIONS`] at a time, each with few streams, each with a time to begin and a time to end; a slow client
+//! costs only its own place, and that for a minute.
 
 use std::io;
 use std::pin::Pin;
@@ -18,31 +19,48 @@ use tonic::transport::server::Connected;
 
 use crate::admin::Admin;
 
-/// Runs until `stop`.
+/// Runs until `stop`. A connection has `handshake` to begin.
 pub(crate) async fn serve(
     listener: UdsListener,
     service: AgentAdminServer<Admin>,
+    handshake: Duration,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = accept(listener);
-    Server::builder()
+    let served = Server::builder()
         .timeout(DEADLINE)
         .max_concurrent_streams(8)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .max_connection_age(MAX_AGE)
         .add_service(service)
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        .await
+        .serve_with_incoming_shutdown(accept(listener, handshake), stop.clone().cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        ended = served => ended,
+        () = overdue => {
+            tracing::warn!("connections to the admin socket did not end in time and are cut");
+            Ok(())
+        }
+    }
 }
 
 /// Accepted connections, each holding its place until it ends.
-fn accept(listener: UdsListener) -> impl tokio_stream::Stream<Item = Result<Placed, UdsError>> {
+fn accept(
+    listener: UdsListener,
+    handshake: Duration,
+) -> impl tokio_stream::Stream<Item = Result<Placed, UdsError>> {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    futures_util::stream::unfold((listener, places), |(mut listener, places)| async move {
+    futures_util::stream::unfold((listener, places), move |(mut listener, places)| async move {
         // Closing the semaphore is not something anybody does.
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
-        let accepted = listener.accept().await.map(|stream| Placed {
-            stream,
-            _place: place,
+        let accepted = listener.accept().await.map(|mut stream| {
+            stream.set_handshake_timeout(handshake);
+            Placed {
+                stream,
+                _place: place,
+            }
         });
         Some((accepted, (listener, places)))
     })
@@ -86,5 +104,9 @@ impl AsyncWrite for Placed {
     }
 }
 
-const MAX_CONNECTIONS: usize = 16;
+pub(crate) const MAX_CONNECTIONS: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// A command asks once.
+const MAX_AGE: Duration = Duration::from_secs(60);
+/// Less than the agent as a whole has.
+const DRAIN: Duration = Duration::from_secs(3);

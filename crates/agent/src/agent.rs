@@ -185,10 +185,16 @@ impl Agent {
             pin_mode: workload_pin_mode,
             gauges: Arc::clone(&gauges),
             group_allowed: config.admin_socket_group.is_some(),
+            descriptors_wanted: config.descriptors_wanted(),
         };
         tasks.spawn(
             "admin",
-            admin_server::serve(admin_listener, AgentAdminServer::new(admin), stop.clone()),
+            admin_server::serve(
+                admin_listener,
+                AgentAdminServer::new(admin),
+                config.limits.handshake_timeout,
+                stop.clone(),
+            ),
         );
         let (report, health) = watch::channel(health::state(&views, &link_handle, clock.now()));
         let reporter = health::Reporter {

@@ -78,6 +78,12 @@ impl AgentConfig {
         Checker { file: path }.check(raw)
     }
 
+    /// How many descriptors the agent may need: a connection is its socket, and the pidfd of a process of its own.
+    #[must_use]
+    pub fn descriptors_wanted(&self) -> u64 {
+        2 * u64::from(self.limits.connections_total) + OWN_DESCRIPTORS
+    }
+
     pub(crate) fn dialler(&self) -> Dialler {
         Dialler {
             servers: self.servers.clone(),
@@ -379,6 +385,8 @@ impl Checker<'_> {
 const SOCKET: &str = "/run/landfast/agent/public/api.sock";
 const ADMIN_SOCKET: &str = "/run/landfast/agent/private/admin.sock";
 const MAX_SERVERS: usize = 16;
+/// Listeners, the admin socket's connections, the way to the server, files that are read.
+const OWN_DESCRIPTORS: u64 = 256;
 /// `sun_path`, less the final zero.
 const MAX_SOCKET_PATH: usize = 107;
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use landfast_agent::{Agent, AgentConfig, AgentParts, CommandLine, Verb};
-use landfast_daemon::{TaskTree, error_chain, log, notify};
+use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
 
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
@@ -27,6 +27,7 @@ fn run(path: &Path) -> ExitCode {
         Err(error) => return fail(&error, "check it with: landfast-agent check FILE"),
     };
     log::init(&config.log_level, config.log_format);
+    landfast_daemon::raise_descriptor_limit(config.descriptors_wanted(), "limits.connections_total");
     // Two threads: the machine's other programs are why it is there.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -65,7 +66,8 @@ async fn serve(config: AgentConfig) -> ExitCode {
     };
     let ended = tree.run(signal, DRAIN).await;
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        // A client that does not read must not make a stop a failure; the log names what was cut.
+        Ok(()) | Err(TreeError::Unfinished { .. }) => ExitCode::SUCCESS,
         Err(error) => fail(&error, "this is a fault of the program; please report it"),
     }
 }
@@ -83,5 +85,5 @@ fn say(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
-/// Open requests have this long to end.
+/// Open requests have this long to end; the Workload API cuts its own before.
 const DRAIN: Duration = Duration::from_secs(5);

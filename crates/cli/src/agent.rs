@@ -228,6 +228,13 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
+    if status.descriptor_limit < status.descriptors_wanted {
+        let text = format!(
+            "{} may be open, limits.connections_total may need {}: raise LimitNOFILE= in the unit, or ulimit -Hn",
+            status.descriptor_limit, status.descriptors_wanted
+        );
+        facts.push(("too few descriptors", text));
+    }
     if !status.missing_capabilities.is_empty() {
         facts.push(("missing capabilities", status.missing_capabilities.join(", ")));
         facts.push(("so no selectors", status.missing_selectors.join(", ")));
@@ -249,6 +256,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "last_sync": output::time_json(status.last_sync), "last_error": status.last_error,
         "started_at": output::time_json(status.started_at), "attestation_mode": status.attestation_mode,
         "missing_capabilities": status.missing_capabilities, "missing_selectors": status.missing_selectors,
+        "descriptor_limit": status.descriptor_limit, "descriptors_wanted": status.descriptors_wanted,
         "connections": status.connections, "streams": status.streams, "processes": status.processes,
         "identities": identities.collect::<Vec<_>>(),
     })

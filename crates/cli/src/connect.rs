@@ -61,6 +61,10 @@ pub(crate) async fn workload(globals: &Globals) -> Result<WorkloadClient, Failur
 /// What a Workload API's refusal means.
 pub(crate) fn workload_failure(error: &ClientError) -> Failure {
     match error {
+        // With a cause it is our side that gave up: the connection broke, and nobody has refused anything.
+        ClientError::Refused(status) if std::error::Error::source(&**status).is_some() => {
+            Failure::not_ready(error_chain(error), "is the agent running?")
+        }
         ClientError::Refused(status) => Failure::status(AGENT, status),
         ClientError::Endpoint(_) => Failure::usage(error_chain(error), "give a path, or unix:///path"),
         ClientError::Connect { .. } | ClientError::Closed => {
@@ -78,14 +82,14 @@ pub(crate) async fn call<T>(
     who: &str,
     rpc: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(DEADLINE, rpc).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(Failure::status(who, &status)),
-        Err(_elapsed) => Err(Failure::status(
-            who,
-            &Status::deadline_exceeded("no answer in 30 s"),
-        )),
-    }
+    answer(rpc).await.map_err(|status| Failure::status(who, &status))
+}
+
+/// As [`call`], for who looks at the status.
+pub(crate) async fn answer<T>(rpc: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+    let no_answer = |_elapsed| Status::deadline_exceeded("no answer in 30 s");
+    let answered = tokio::time::timeout(DEADLINE, rpc).await.map_err(no_answer)?;
+    answered.map(Response::into_inner)
 }
 
 /// gRPC over a Unix socket; `who` and `option` are for the hint.

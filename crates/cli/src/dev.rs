@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use clap::Args;
 use landfast_daemon::log::LogFormat;
-use landfast_daemon::{TaskTree, error_chain, log, shutdown_signal, terminal_signal};
+use landfast_daemon::{TaskTree, TreeError, error_chain, log, shutdown_signal, terminal_signal};
 use landfast_identity::{Selector, SpiffeId, TrustDomain};
+use serde_json::{Value, json};
 
+use crate::cli::Globals;
 use crate::entry::doubts;
 use crate::failure::Failure;
 use crate::output;
@@ -68,7 +70,7 @@ impl std::str::FromStr for DevEntry {
     }
 }
 
-pub(crate) async fn run(args: DevArgs) -> Result<u8, Failure> {
+pub(crate) async fn run(args: DevArgs, globals: &Globals) -> Result<u8, Failure> {
     let trust_domain = trust_domain(&args)?;
     log::init(&args.log, LogFormat::Text);
     // From here on a signal ends the run in order, which means that nothing is left behind.
@@ -76,13 +78,14 @@ pub(crate) async fn run(args: DevArgs) -> Result<u8, Failure> {
     let directory = Directory::create()?;
     let tree = TaskTree::new();
     let named = entries(&args, &trust_domain);
+    warn_of(&kept_out(&named, nix::unistd::geteuid().as_raw()));
     let handle = tree.handle();
     let plant = tokio::select! {
         biased;
         () = &mut asked => return Err(Failure::failed("asked to stop before it was ready", "run it again")),
         plant = Plant::start(&trust_domain, &named, args.x509_ttl, &directory, &handle) => plant?,
     };
-    let outcome = tokio::time::timeout(LIFE, live(&args, &plant.environment(), &tree, asked))
+    let outcome = tokio::time::timeout(LIFE, live(&args, globals, &plant.environment(), &tree, asked))
         .await
         .unwrap_or_else(|_elapsed| {
             Err(Failure::failed(
@@ -93,9 +96,14 @@ pub(crate) async fn run(args: DevArgs) -> Result<u8, Failure> {
     let ended = tree.join_with_deadline(DRAIN).await;
     drop(directory);
     let code = outcome?;
-    ended
-        .map(|()| code)
-        .map_err(|error| Failure::failed(error_chain(&error), "run it again with --log debug"))
+    match ended {
+        // As for the daemons: a client that does not let go is not our failure.
+        Ok(()) | Err(TreeError::Unfinished { .. }) => Ok(code),
+        Err(error) => Err(Failure::failed(
+            error_chain(&error),
+            "run it again with --log debug",
+        )),
+    }
 }
 
 async fn asked_to_stop() {
@@ -108,14 +116,14 @@ async fn asked_to_stop() {
 /// Until the command ends, or somebody asks us to. A command is passed the signals, and decides itself.
 async fn live(
     args: &DevArgs,
+    globals: &Globals,
     environment: &Environment,
     tree: &TaskTree,
     asked: impl Future<Output = ()>,
 ) -> Result<u8, Failure> {
     let failed = tree.handle();
     if args.command.is_empty() {
-        let lines = environment.iter().map(|(name, value)| format!("{name}={value}"));
-        output::print(&output::lines(lines, ""))?;
+        announce(environment, globals)?;
         tokio::select! {
             () = asked => {}
             () = failed.cancelled() => {}
@@ -126,6 +134,41 @@ async fn live(
         code = child::run(&args.command, environment) => code,
         // The command is killed when its handle is dropped: without identities it cannot go on.
         () = failed.cancelled() => Ok(1),
+    }
+}
+
+/// On lines that a shell can read, or in one line of JSON: the reader does not wait for an end.
+fn announce(environment: &Environment, globals: &Globals) -> Result<(), Failure> {
+    if globals.json() {
+        let fields = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)));
+        return output::print(&Value::Object(fields.collect()).to_string());
+    }
+    let lines = environment.iter().map(|(name, value)| format!("{name}={value}"));
+    output::print(&output::lines(lines, ""))
+}
+
+/// Whom of the named users the private directory keeps out: it is for its owner, and root.
+fn kept_out(entries: &[DevEntry], own: u32) -> Vec<u32> {
+    let uids = entries
+        .iter()
+        .flat_map(|entry| &entry.selectors)
+        .filter_map(|selector| {
+            let number = (selector.kind() == "unix").then(|| selector.value().strip_prefix("uid:"))??;
+            number.parse().ok()
+        });
+    let mut uids: Vec<u32> = uids.filter(|uid| *uid != own && *uid != 0).collect();
+    uids.sort_unstable();
+    uids.dedup();
+    uids
+}
+
+fn warn_of(kept_out: &[u32]) {
+    for uid in kept_out {
+        output::complain(&format!(
+            "warning: uid {uid} cannot reach the sockets of this run: their directory is for your own user alone\n             hint: run landfast dev as that user (sudo -u '#{uid}' landfast dev …); for several users at once a server and an agent are needed"
+        ));
     }
 }
 
@@ -190,7 +233,8 @@ fn at_most_a_day(text: &str) -> Result<Duration, String> {
 
 /// Nothing made here lives longer.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
-const DRAIN: Duration = Duration::from_secs(3);
+/// More than the Workload API takes for a client that does not read.
+const DRAIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -236,6 +280,22 @@ mod tests {
         ] {
             assert!(wrong.parse::<DevEntry>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn who_cannot_reach_the_sockets_is_known() {
+        let entries: Vec<DevEntry> = [
+            "unix:uid:7",
+            "unix:uid:0",
+            "unix:uid:9,unix:gid:8",
+            "unix:uid:9",
+            "x:uid:3",
+        ]
+        .iter()
+        .map(|selectors| format!("spiffe://ci.test/a={selectors}").parse().unwrap())
+        .collect();
+        assert_eq!(kept_out(&entries, 0), [7, 9]);
+        assert_eq!(kept_out(&entries, 7), [9]);
     }
 
     #[test]

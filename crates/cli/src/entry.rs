@@ -101,8 +101,9 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
         &result.and_then(|result| result.entry).unwrap_or_default(),
         globals,
     )?;
+    // The entry is made: that the parent cannot be looked up is no failure of that.
     if let Some(parent) = parent
-        && !is_known(&parent, globals).await?
+        && let Ok(false) = is_known(&parent, globals).await
     {
         output::complain(&format!(
             "warning: no node and no alias is {}: nobody gets this identity until one is\n\
@@ -124,7 +125,7 @@ async fn is_known(parent: &types::Spiffeid, globals: &Globals) -> Result<bool, F
         output_mask: None,
     };
     // Who may create entries may not always see nodes; then there is nothing to be said.
-    match AgentClient::new(channel.clone()).get_agent(request).await {
+    match connect::answer(AgentClient::new(channel.clone()).get_agent(request)).await {
         // What is not a node's ID at all may be an alias.
         Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {}
         _ => return Ok(true),
@@ -164,25 +165,37 @@ async fn update(args: &UpdateArgs, globals: &Globals) -> Result<(), Failure> {
 async fn delete(ids: Vec<String>, globals: &Globals) -> Result<(), Failure> {
     let request = api::BatchDeleteEntryRequest { ids };
     let answer = connect::call(SERVER, client(globals).await?.batch_delete_entry(request)).await?;
-    let (mut deleted, mut failed) = (Vec::new(), None);
+    let (mut deleted, mut failed) = (Vec::new(), Vec::new());
     for result in answer.results {
         match wire::outcome(result.status.as_ref()) {
             Ok(()) => deleted.push(result.id),
-            Err(mut failure) => {
-                failure.message = format!("{}: {}", result.id, failure.message);
-                failed.get_or_insert(failure);
-            }
+            Err(failure) => failed.push((result.id, failure)),
         }
     }
     if globals.json() {
-        output::print_json(&json!({"deleted": deleted}))?;
+        let failed = failed
+            .iter()
+            .map(|(id, failure)| json!({"id": id, "error": failure.message}));
+        output::print_json(&json!({"deleted": deleted, "failed": failed.collect::<Vec<_>>()}))?;
     } else if !deleted.is_empty() {
         output::print(&output::lines(
             deleted.iter().map(|id| format!("deleted: {id}")),
             "",
         ))?;
     }
-    failed.map_or(Ok(()), Err)
+    none_failed(failed)
+}
+
+/// One failure that names each that failed; the hint and the exit code are those of the first.
+fn none_failed(failed: Vec<(String, Failure)>) -> Result<(), Failure> {
+    let all = failed
+        .iter()
+        .map(|(id, failure)| format!("{id}: {}", failure.message));
+    let message = all.collect::<Vec<_>>().join("; ");
+    match failed.into_iter().next() {
+        None => Ok(()),
+        Some((_, first)) => Err(Failure { message, ..first }),
+    }
 }
 
 async fn list(args: ListArgs, globals: &Globals) -> Result<(), Failure> {

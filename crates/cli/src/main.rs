@@ -72,7 +72,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),
         Command::Why(args) => why::run(&args, &globals).await.map(|()| 0),
         Command::Server(command) => server::run(command, &globals).map(|()| 0),
-        Command::Dev(args) => dev::run(args).await,
+        Command::Dev(args) => dev::run(args, &globals).await,
         Command::Completion(args) => manual::completion(&args).map(|()| 0),
         Command::Man(args) => manual::man(&args).map(|()| 0),
     }

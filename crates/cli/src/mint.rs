@@ -62,6 +62,12 @@ pub(crate) async fn run(command: MintCommand, globals: &Globals) -> Result<(), F
             let (svid, bundle) = mint(&spiffe_id, &dns, ttl, key_type, globals).await?;
             if let Some(dir) = write {
                 svid_files::write_x509(&dir, &svid, &bundle)?;
+                if globals.json() {
+                    return output::print_json(&json!({
+                        "spiffe_id": svid.id().as_str(), "not_after": svid.not_after().to_string(),
+                        "written_to": dir.display().to_string(),
+                    }));
+                }
                 return output::print(&format!("{}: written to {}", svid.id(), dir.display()));
             }
             let chain = landfast_identity::chain_to_pem(svid.chain());

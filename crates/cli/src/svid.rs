@@ -1,25 +1,26 @@
 //! `landfast svid`: what the Workload API gives to this very process.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use landfast_identity::{Bundle, SpiffeId, UnixTime, X509Svid, jwt};
-use landfast_lifecycle::{Clock as _, SystemClock, renewal_due};
+use landfast_lifecycle::{Backoff, Clock as _, SystemClock, renewal_due};
 use landfast_workload_api::FetchedJwt;
 use landfast_workload_api::client::{ClientError, WorkloadClient, X509Context};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt as _;
 
 use crate::cli::Globals;
-use crate::failure::Failure;
+use crate::failure::{Failure, NOT_READY};
 use crate::{connect, inspect, output, svid_files};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum SvidCommand {
     /// Fetch the SVIDs of this process once [local agent].
     Fetch(FetchArgs),
-    /// Fetch, and again whenever they change, until interrupted [local agent].
+    /// Fetch, and again whenever they change, until interrupted; an agent that is away is waited for, one that refuses ends it [local agent].
     Watch(FetchArgs),
     /// Show what a file holds: certificates, a key, a token, a bundle; nothing is verified [local file].
     Inspect {
@@ -53,27 +54,87 @@ enum Kind {
 }
 
 pub(crate) async fn run(command: SvidCommand, globals: &Globals) -> Result<(), Failure> {
-    let (args, watch) = match command {
+    let args = match command {
         SvidCommand::Inspect { file } => return inspect::run(&file, globals),
-        SvidCommand::Fetch(args) => (args, false),
-        SvidCommand::Watch(args) => (args, true),
+        SvidCommand::Fetch(args) => args,
+        SvidCommand::Watch(args) => return watch(&args, globals).await,
     };
     let mut client = connect::workload(globals).await?;
-    let failure = |error: ClientError| connect::workload_failure(&error);
-    match (args.kind, watch) {
-        (Kind::X509, false) => show_x509(&client.fetch_x509().await.map_err(failure)?, &args, globals),
-        (Kind::X509, true) => {
-            let mut updates = client.x509_svids().await.map_err(failure)?;
-            while let Some(update) = updates.next().await {
-                show_x509(&update.map_err(failure)?, &args, globals)?;
-            }
-            Err(connect::workload_failure(&ClientError::Closed))
+    match args.kind {
+        Kind::X509 => show_x509(&client.fetch_x509().await.map_err(failure)?, &args, globals),
+        Kind::Jwt => fetch_jwt(&mut client, &args, globals).await.map(drop),
+    }
+}
+
+fn failure(error: ClientError) -> Failure {
+    connect::workload_failure(&error)
+}
+
+/// Until something is wrong that waiting does not mend: the agent refuses, or nothing can be written.
+async fn watch(args: &FetchArgs, globals: &Globals) -> Result<(), Failure> {
+    let mut away = Away::new();
+    loop {
+        let ended = match args.kind {
+            Kind::X509 => watch_x509(args, globals, &mut away).await,
+            Kind::Jwt => watch_jwt(args, globals, &mut away).await,
+        };
+        match ended {
+            Err(failure) if failure.code == NOT_READY => away.wait(&failure).await,
+            Err(failure) => return Err(failure),
+            Ok(never) => match never {},
         }
-        (Kind::Jwt, false) => fetch_jwt(&mut client, &args, globals).await.map(drop),
-        (Kind::Jwt, true) => loop {
-            let tokens = fetch_jwt(&mut client, &args, globals).await?;
-            sleep_until_due(&tokens).await;
-        },
+    }
+}
+
+async fn watch_x509(args: &FetchArgs, globals: &Globals, away: &mut Away) -> Result<Infallible, Failure> {
+    let mut updates = connect::workload(globals)
+        .await?
+        .x509_svids()
+        .await
+        .map_err(failure)?;
+    while let Some(update) = updates.next().await {
+        show_x509(&update.map_err(failure)?, args, globals)?;
+        away.is_over();
+    }
+    Err(failure(ClientError::Closed))
+}
+
+async fn watch_jwt(args: &FetchArgs, globals: &Globals, away: &mut Away) -> Result<Infallible, Failure> {
+    let mut client = connect::workload(globals).await?;
+    loop {
+        let tokens = fetch_jwt(&mut client, args, globals).await?;
+        away.is_over();
+        sleep_until_due(&tokens).await;
+    }
+}
+
+/// The agent being away: said once, asked for again and again.
+struct Away {
+    backoff: Backoff,
+    said: bool,
+}
+
+impl Away {
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            said: false,
+        }
+    }
+
+    fn is_over(&mut self) {
+        *self = Self::new();
+    }
+
+    async fn wait(&mut self, why: &Failure) {
+        if !self.said {
+            output::complain(&format!(
+                "waiting for the agent: {}\nhint: {}",
+                why.message, why.hint
+            ));
+            self.said = true;
+        }
+        tokio::time::sleep(self.backoff.next()).await;
     }
 }
 

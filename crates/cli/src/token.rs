@@ -22,7 +22,7 @@ pub(crate) enum TokenCommand {
         /// An additional ID for the node, to be the parent of entries.
         #[arg(long, value_name = "SPIFFE-ID")]
         agent_id: Option<SpiffeId>,
-        /// Print the token alone.
+        /// Print the token alone, whatever --output says.
         #[arg(long, short)]
         quiet: bool,
     },

@@ -458,6 +458,10 @@ fn the_operators_commands_work_against_dev() {
         lf bundle delete other.test
         lf mint x509 --spiffe-id spiffe://dev.test/minted --ttl 60s --write "$run/minted"
         lf svid inspect "$run/minted/svid.pem" | grep -q spiffe://dev.test/minted
+        lf mint x509 --spiffe-id spiffe://dev.test/minted --ttl 60s --write "$run/minted" --output json | grep -q '"written_to"'
+        lf entry delete no-such-1 no-such-2 --output json >"$run/deleted" 2>"$run/undeleted" && exit 15
+        grep -q '"id": "no-such-2"' "$run/deleted"
+        grep -q 'no-such-1: .*no-such-2: ' "$run/undeleted"
         lf mint jwt --spiffe-id spiffe://dev.test/minted --audience me | lf svid inspect - | grep -q 'meant for'
         lf why --pid $$ | grep -q spiffe://dev.test/dev
         lf why --pid 2147483647 2>"$run/nobody" && exit 13
@@ -504,6 +508,7 @@ fn dev_passes_signals_on() {
         ("TERM", Signal::SIGTERM),
         ("INT", Signal::SIGINT),
         ("HUP", Signal::SIGHUP),
+        ("QUIT", Signal::SIGQUIT),
         ("USR1", Signal::SIGUSR1),
         ("USR2", Signal::SIGUSR2),
     ] {
@@ -559,6 +564,35 @@ fn dev_without_a_command_serves_until_it_is_asked_to_stop() {
         assert_eq!(dev.child.wait().unwrap().code(), Some(0), "{signal}");
         assert!(runs_in(parent.path()).is_empty(), "{signal}");
     }
+}
+
+#[test]
+fn a_watch_outlives_its_agent() {
+    let parent = tempfile::tempdir().unwrap();
+    let link = parent.path().join("api.sock");
+    let lead_to = |dev: &Dev| {
+        drop(fs::remove_file(&link));
+        std::os::unix::fs::symlink(dev.endpoint.strip_prefix("unix://").unwrap(), &link).unwrap();
+    };
+    let first = Dev::start(parent.path(), &[]);
+    lead_to(&first);
+    let mut watch = landfast(&["--agent-socket", link.to_str().unwrap(), "svid", "watch"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut said = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let mut served = || out.any(|line| line.unwrap().contains("spiffe://dev.test/dev"));
+    assert!(served());
+    drop(first);
+    let line = said.next().unwrap().unwrap();
+    assert!(line.starts_with("waiting for the agent: "), "{line}");
+    let second = Dev::start(parent.path(), &[]);
+    lead_to(&second);
+    assert!(served());
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Invariant: nothing runs without a name and an owner, and nothing is configured outside the file (the log filter aside).
 
 pub mod config;
+mod descriptors;
 mod error_chain;
 mod health;
 mod http;
@@ -12,6 +13,7 @@ pub mod notify;
 mod signal;
 mod task_tree;
 
+pub use descriptors::{descriptor_limit, raise_descriptor_limit};
 pub use error_chain::error_chain;
 pub use health::Health;
 pub use http::serve_http;

@@ -38,7 +38,8 @@ pub enum TreeError {
         /// How.
         source: TaskError,
     },
-    /// These were still running at the deadline and were aborted.
+    /// These were still running at the deadline and were aborted, which the log has said. That somebody at the other end does not let
+    /// go is reason enough, so for a daemon it is no failure.
     #[error("not ended within {deadline:?}, so aborted: {}", names.join(", "))]
     Unfinished {
         /// Sorted by age.
@@ -129,7 +130,7 @@ impl TaskTree {
             Err(_) => shared.abort(),
         };
         if !late.is_empty() {
-            tracing::error!(
+            tracing::warn!(
                 tasks = late.join(", "),
                 ?deadline,
                 "tasks did not end in time, aborted"

@@ -96,6 +96,12 @@ impl ServerConfig {
         Checker { file: path }.check(raw)
     }
 
+    /// How many descriptors the server may need.
+    #[must_use]
+    pub fn descriptors_wanted(&self) -> u64 {
+        u64::try_from(self.limits.connections).unwrap_or(u64::MAX) + OWN_DESCRIPTORS
+    }
+
     /// A server that keeps everything in memory, listens on a free port of the loopback and signs for a day at most: for `landfast dev`
     /// and tests. Its admin socket is where the caller says.
     pub fn in_memory(trust_domain: TrustDomain, admin_socket: PathBuf) -> Self {
@@ -367,6 +373,8 @@ const LISTEN: &str = "0.0.0.0:8081";
 const DATA_DIR: &str = "/var/lib/landfast-server";
 const ADMIN_SOCKET: &str = "/run/landfast/server/admin.sock";
 const MAX_LISTEN: usize = 16;
+/// Listeners, the admin socket's connections with a pidfd each, the database.
+const OWN_DESCRIPTORS: u64 = 1024;
 const MAX_BUNDLE: u64 = 256 * 1024;
 /// Each is tried for each attestation.
 const MAX_ROOTS: usize = 16;

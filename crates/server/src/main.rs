@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use landfast_daemon::{TaskTree, error_chain, log, notify};
+use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
 use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
 
 fn main() -> ExitCode {
@@ -27,6 +27,7 @@ fn run(path: &Path) -> ExitCode {
         Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
     };
     log::init(config.log_level.as_str(), config.log_format);
+    landfast_daemon::raise_descriptor_limit(config.descriptors_wanted(), "limits.connections");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),
@@ -60,7 +61,8 @@ async fn serve(config: ServerConfig) -> ExitCode {
     };
     let ended = tree.run(signal, DRAIN).await;
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        // A client that does not read must not make a stop a failure; the log names what was cut.
+        Ok(()) | Err(TreeError::Unfinished { .. }) => ExitCode::SUCCESS,
         Err(error) => fail(&error, "this is a fault of the program; please report it"),
     }
 }

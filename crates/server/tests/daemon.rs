@@ -7,8 +7,8 @@
 )]
 
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::net::UnixDatagram;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -87,6 +87,65 @@ fn it_says_when_it_is_ready_that_it_lives_and_that_it_ends() {
     assert_eq!(said, "STOPPING=1\n");
     assert_eq!(daemon.wait().unwrap().code(), Some(0));
     assert!(!dir.path().join("admin.sock").exists(), "its socket goes with it");
+}
+
+/// A client of gRPC health that takes no byte of any answer; its request has been answered with headers, and waits.
+fn stalled(socket: &Path) -> UnixStream {
+    let mut client = UnixStream::connect(socket).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+    };
+    // RFC 7541 §6.2.2: each name and value as it is.
+    let header = |name: &str, value: &str| {
+        let length = |text: &str| u8::try_from(text.len()).unwrap();
+        let (name, value) = (
+            [&[0, length(name)], name.as_bytes()].concat(),
+            [&[length(value)], value.as_bytes()].concat(),
+        );
+        [name, value].concat()
+    };
+    let headers = [
+        header(":method", "POST"),
+        header(":scheme", "http"),
+        header(":path", "/grpc.health.v1.Health/Watch"),
+        header(":authority", "localhost"),
+        header("content-type", "application/grpc"),
+        header("te", "trailers"),
+    ];
+    let request = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+        frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]),
+        frame(1, 4, 1, &headers.concat()),
+        frame(0, 1, 1, &[0; 5]),
+    ];
+    client.write_all(&request.concat()).unwrap();
+    loop {
+        let mut head = [0; 9];
+        client.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        client.read_exact(&mut payload).unwrap();
+        if head[3] == 1 {
+            assert_eq!(head[4] & 1, 0, "the answer has not ended with its headers");
+            return client;
+        }
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_make_its_end_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured(dir.path(), "");
+    let manager = manager(dir.path());
+    let mut daemon = start(dir.path(), &config, 60_000_000);
+    assert_eq!(heard(&manager), "READY=1\n");
+    let _client = stalled(&dir.path().join("admin.sock"));
+    let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -114,6 +114,26 @@ pub enum PinError {
         /// Its pid.
         pid: i32,
     },
+    /// Only in the mode without SO_PEERPIDFD: its socket may be among those that were not looked at.
+    #[error(
+        "the first {looked} descriptors of process {pid} do not include its socket, and no more are looked at: it must connect before it opens so many, or run on Linux 6.5 or later"
+    )]
+    TooManyDescriptors {
+        /// Its pid.
+        pid: i32,
+        /// How many were looked at.
+        looked: u32,
+    },
+    /// Only in the mode without SO_PEERPIDFD: the search among its user's descriptors has cost too much lately.
+    #[error(
+        "too many descriptors of processes of uid {uid} were looked at in a short time: process {pid} must come again in a second"
+    )]
+    TooManySearches {
+        /// Its pid.
+        pid: i32,
+        /// Whose.
+        uid: u32,
+    },
     /// A file of `/proc` has an unexpected form.
     #[error("cannot understand /proc/{pid}/{file}")]
     Unreadable {

@@ -9,6 +9,7 @@ mod listener;
 mod peer;
 mod procdir;
 mod process;
+mod search;
 mod sockdiag;
 mod socket_file;
 mod stream;

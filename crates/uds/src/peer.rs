@@ -12,7 +12,9 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::{
     PinError, PinnedProcess,
+    procdir::Search,
     process::{ProcessTable, alive},
+    search::Budgets,
     sockdiag,
 };
 
@@ -71,7 +73,7 @@ impl PeerInfo {
     pub(crate) fn of(socket: &impl AsFd, mode: PinMode, table: &ProcessTable) -> std::io::Result<Self> {
         let credentials = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
         let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
-        let process = pin(socket, mode, pid, uid, gid)
+        let process = pin(socket, mode, &table.searches, pid, uid, gid)
             .map(|fresh| table.share(fresh))
             .map_err(Arc::new);
         Ok(Self {
@@ -83,7 +85,14 @@ impl PeerInfo {
     }
 }
 
-fn pin(socket: &impl AsFd, mode: PinMode, pid: i32, uid: u32, gid: u32) -> Result<PinnedProcess, PinError> {
+fn pin(
+    socket: &impl AsFd,
+    mode: PinMode,
+    searches: &Budgets,
+    pid: i32,
+    uid: u32,
+    gid: u32,
+) -> Result<PinnedProcess, PinError> {
     if pid <= 0 {
         return Err(PinError::ForeignNamespace);
     }
@@ -106,19 +115,32 @@ fn pin(socket: &impl AsFd, mode: PinMode, pid: i32, uid: u32, gid: u32) -> Resul
                 Err(rustix::io::Errno::SRCH) => return Err(PinError::Exited { pid }),
                 Err(errno) => return Err(PinError::io("open the pidfd", pid)(errno.into())),
             };
-            let inode = sockdiag::peer_inode(socket).map_err(PinError::io("find the socket", pid))?;
-            let dir = crate::ProcDir::open(pid)?;
-            let holds = dir
-                .holds_socket(inode)
-                .map_err(PinError::io("list the descriptors", pid))?;
+            let found = find(socket, searches, pid, uid);
             if !alive(&pidfd) {
                 return Err(PinError::Exited { pid });
             }
-            if !holds {
-                return Err(PinError::NotTheHolder { pid });
-            }
+            found?;
             PinnedProcess::pin(pid, pidfd, uid, gid)
         }
+    }
+}
+
+/// Whether the process holds the other end, at the cost of its user: a process can have a million descriptors, and everybody waits.
+fn find(socket: &impl AsFd, searches: &Budgets, pid: i32, uid: u32) -> Result<(), PinError> {
+    let (each, left) = (searches.bounds.each, searches.left(uid));
+    if left == 0 {
+        return Err(PinError::TooManySearches { pid, uid });
+    }
+    let inode = sockdiag::peer_inode(socket).map_err(PinError::io("find the socket", pid))?;
+    let search = crate::ProcDir::open(pid)?
+        .find_socket(inode, each.min(left))
+        .map_err(PinError::io("list the descriptors", pid))?;
+    searches.charge(uid, search.looked());
+    match search {
+        Search::Found { .. } => Ok(()),
+        Search::Absent { .. } => Err(PinError::NotTheHolder { pid }),
+        Search::GivenUp { looked } if looked == each => Err(PinError::TooManyDescriptors { pid, looked }),
+        Search::GivenUp { .. } => Err(PinError::TooManySearches { pid, uid }),
     }
 }
 

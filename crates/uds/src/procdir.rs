@@ -44,6 +44,21 @@ pub struct Ids {
     pub filesystem: u32,
 }
 
+/// How a search among the descriptors of a process ended, after so many looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Search {
+    Found { looked: u32 },
+    Absent { looked: u32 },
+    GivenUp { looked: u32 },
+}
+
+impl Search {
+    pub(crate) fn looked(self) -> u32 {
+        let (Self::Found { looked } | Self::Absent { looked } | Self::GivenUp { looked }) = self;
+        looked
+    }
+}
+
 impl ProcDir {
     /// Opens `/proc/pid`. The caller must check afterwards that the pidfd is alive.
     pub(crate) fn open(pid: i32) -> Result<Self, PinError> {
@@ -118,21 +133,30 @@ impl ProcDir {
         })
     }
 
-    /// Whether the process itself has the socket `inode` open.
-    pub(crate) fn holds_socket(&self, inode: u32) -> io::Result<bool> {
+    /// Looks for the socket `inode` among the first `most` descriptors that the process itself has open.
+    pub(crate) fn find_socket(&self, inode: u32, most: u32) -> io::Result<Search> {
         let wanted = format!("socket:[{inode}]");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fds = rustix::fs::openat(&self.dir, "fd", flags, Mode::empty())?;
+        let mut looked = 0;
         for entry in rustix::fs::Dir::read_from(&fds)? {
             let entry = entry?;
+            // The folder itself and the one above it.
+            if entry.file_name().to_bytes().starts_with(b".") {
+                continue;
+            }
+            if looked == most {
+                return Ok(Search::GivenUp { looked });
+            }
+            looked += 1;
             // A descriptor may be closed while we look.
             if rustix::fs::readlinkat(&fds, entry.file_name(), Vec::new())
                 .is_ok_and(|link| link.as_bytes() == wanted.as_bytes())
             {
-                return Ok(true);
+                return Ok(Search::Found { looked });
             }
         }
-        Ok(false)
+        Ok(Search::Absent { looked })
     }
 
     fn open_file(&self, name: &str) -> io::Result<File> {
@@ -216,5 +240,22 @@ mod tests {
         );
         assert_eq!(dir.read_link("exe").unwrap(), std::env::current_exe().unwrap());
         assert!(dir.read("no-such-file").is_err());
+    }
+
+    #[test]
+    fn a_search_among_descriptors_ends_at_its_bound() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let inode = u32::try_from(rustix::fs::fstat(&ours).unwrap().st_ino).unwrap();
+        let dir = ProcDir::open(std::process::id() as i32).unwrap();
+        // Standard input, output and error are before it.
+        assert_eq!(dir.find_socket(inode, 3).unwrap(), Search::GivenUp { looked: 3 });
+        assert!(matches!(
+            dir.find_socket(inode, 4096).unwrap(),
+            Search::Found { looked } if looked > 3
+        ));
+        assert!(matches!(
+            dir.find_socket(u32::MAX, 4096).unwrap(),
+            Search::Absent { looked } if looked > 3
+        ));
     }
 }

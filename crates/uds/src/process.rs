@@ -13,7 +13,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::{io::unix::AsyncFd, sync::watch, task::JoinHandle};
 
-use crate::{PinError, ProcDir};
+use crate::{PinError, ProcDir, search::Budgets};
 
 /// Why a process is no longer the one that was attested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -330,6 +330,7 @@ pub(crate) fn alive(pidfd: impl AsFd) -> bool {
 pub(crate) struct ProcessTable {
     /// At most twice the number of open connections: dead entries are swept when it has doubled.
     processes: Mutex<(HashMap<i32, Weak<PinnedProcess>>, usize)>,
+    pub(crate) searches: Budgets,
 }
 
 impl ProcessTable {

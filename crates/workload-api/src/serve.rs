@@ -38,7 +38,7 @@ pub enum ServeError {
     },
 }
 
-/// Serves the Workload API and gRPC health on `listener` until `shutdown`, then gives streams ten seconds to end.
+/// Serves the Workload API and gRPC health on `listener` until `shutdown`, then gives streams three seconds to end.
 ///
 /// # Errors
 /// The listener fails for good.
@@ -256,4 +256,5 @@ const REFUSALS: usize = 32;
 const REFUSAL: Duration = Duration::from_secs(2);
 /// For the last status to reach a process that has changed.
 const CHANGED_GRACE: Duration = Duration::from_millis(500);
-const DRAIN: Duration = Duration::from_secs(10);
+/// Less than the five seconds that the agent as a whole has: who does not read is cut here, and nothing else with it.
+const DRAIN: Duration = Duration::from_secs(3);

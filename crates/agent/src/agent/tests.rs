@@ -163,6 +163,30 @@ async fn a_workload_gets_its_identities_and_the_operator_sees_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_clients_of_the_admin_socket_do_not_keep_the_operator_out() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.limits.handshake_timeout = Duration::from_millis(100);
+    let handle = Agent::start(config, AgentParts::default(), &world.tree.handle())
+        .await
+        .unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..admin_server::MAX_CONNECTIONS {
+        let client = tokio::net::UnixStream::connect(handle.admin_socket()).await;
+        silent.push(client.unwrap());
+    }
+    let status = async {
+        let status = admin(&handle).await.get_status(api::GetStatusRequest {}).await;
+        status.unwrap().into_inner()
+    };
+    let status = tokio::time::timeout(Duration::from_secs(20), status).await;
+    let status = status.expect("all places are taken for good");
+    assert_eq!(status.descriptors_wanted, 2 * 8192 + 256);
+    assert!(status.descriptor_limit > 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sockets_open_at_once_while_the_server_is_away() {
     let world = World::new().await;
     world.server.stop();

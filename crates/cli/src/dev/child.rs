@@ -3,7 +3,6 @@
 //! Invariant: we end when it ends, with its status, however it ends.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 
 use nix::sys::signal::{Signal, kill};
@@ -43,8 +42,7 @@ pub(super) async fn run(command: &[OsString], environment: &super::Environment) 
                 return Ok(code(status));
             }
             received = streams.next() => {
-                // The terminal sends ^C to the whole foreground group, the command included: twice would be once too often.
-                let from_terminal = received == Signal::SIGINT && std::io::stdin().is_terminal();
+                let from_terminal = matches!(received, Signal::SIGINT | Signal::SIGQUIT) && in_foreground();
                 if let (Some(pid), false) = (child.id().and_then(|pid| i32::try_from(pid).ok()), from_terminal) {
                     // It may have ended in this moment; then `wait` says so.
                     let _gone = kill(Pid::from_raw(pid), received);
@@ -52,6 +50,19 @@ pub(super) async fn run(command: &[OsString], environment: &super::Environment) 
             }
         }
     }
+}
+
+/// Whether a terminal sends us its ^C and ^\: it does so to the whole foreground group, the command included, and twice would be once too
+/// often. There, somebody's `kill` cannot be told from it; whoever wants to end the command sends SIGTERM.
+fn in_foreground() -> bool {
+    std::fs::read_to_string("/proc/self/stat").is_ok_and(|stat| leads_terminal(&stat))
+}
+
+/// proc_pid_stat(5): after the name, which may hold anything, come state, parent, group, session, terminal, and its foreground group.
+fn leads_terminal(stat: &str) -> bool {
+    let rest = stat.rsplit_once(") ").map_or("", |(_name, rest)| rest);
+    let fields: Vec<&str> = rest.split(' ').collect();
+    matches!(fields.as_slice(), [_, _, group, _, _, foreground, ..] if group == foreground)
 }
 
 /// As a shell reports it: 128 and the signal's number.
@@ -66,6 +77,7 @@ struct Streams {
     terminate: Stream,
     interrupt: Stream,
     hangup: Stream,
+    quit: Stream,
     user1: Stream,
     user2: Stream,
 }
@@ -76,6 +88,7 @@ impl Streams {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
         })
@@ -86,8 +99,24 @@ impl Streams {
             _ = self.terminate.recv() => Signal::SIGTERM,
             _ = self.interrupt.recv() => Signal::SIGINT,
             _ = self.hangup.recv() => Signal::SIGHUP,
+            _ = self.quit.recv() => Signal::SIGQUIT,
             _ = self.user1.recv() => Signal::SIGUSR1,
             _ = self.user2.recv() => Signal::SIGUSR2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terminals_foreground_group_is_recognised() {
+        assert!(leads_terminal("7 (a) 1 2 3 (b) S 1 70 70 34816 70 4194304 9"));
+        assert!(!leads_terminal(
+            "7 (in the background) S 1 70 60 34816 71 4194304 9"
+        ));
+        assert!(!leads_terminal("7 (without a terminal) S 1 70 60 0 -1 4194304 9"));
+        assert!(!leads_terminal(""));
     }
 }

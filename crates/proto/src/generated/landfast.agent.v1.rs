@@ -37,6 +37,10 @@ pub struct GetStatusResponse {
     pub started_at: i64,
     #[prost(string, repeated, tag = "17")]
     pub missing_selectors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "18")]
+    pub descriptor_limit: u64,
+    #[prost(uint64, tag = "19")]
+    pub descriptors_wanted: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Identity {

@@ -8,6 +8,7 @@ use std::os::unix::{
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
+use crate::search::{Bounds, Budgets};
 
 fn open_to_all() -> SocketMode {
     SocketMode {
@@ -314,6 +315,41 @@ async fn without_a_pidfd_of_the_peer_only_the_holder_of_the_socket_is_pinned() {
         "{:?}",
         stream.peer()
     );
+}
+
+/// With the socket's mode of old kernels and a search that costs at most this.
+async fn refused_by_a_search(path: &Path, bounds: Bounds, connections: usize) -> Vec<Option<String>> {
+    let mut listener = UdsListener::bind_with(path, open_to_all(), PinMode::SockDiag).unwrap();
+    let mut processes = ProcessTable::default();
+    processes.searches = Budgets::new(bounds);
+    listener.processes = Arc::new(processes);
+    let mut refusals = Vec::new();
+    for _ in 0..connections {
+        let _client = StdStream::connect(path).unwrap();
+        let stream = listener.accept().await.unwrap();
+        refusals.push(stream.peer().unpinned().map(ToString::to_string));
+    }
+    refusals
+}
+
+#[tokio::test]
+async fn without_a_pidfd_of_the_peer_a_caller_with_too_many_descriptors_is_refused() {
+    let (_folder, path) = folder();
+    let bounds = |each, burst| Bounds { each, burst, rate: 0 };
+    // Standard input, output and error are before any socket of ours.
+    let refused = refused_by_a_search(&path, bounds(3, 100), 1).await;
+    let refused = refused[0].clone().unwrap();
+    assert!(refused.contains("the first 3 descriptors"), "{refused}");
+    // The control, and then its user has nothing left.
+    let fine = refused_by_a_search(&path, bounds(4096, 4096), 2).await;
+    assert_eq!(fine, [None, None]);
+    let spent = refused_by_a_search(&path, bounds(3, 4), 3).await;
+    let spent: Vec<String> = spent.into_iter().flatten().collect();
+    assert!(spent[0].contains("the first 3 descriptors"), "{spent:?}");
+    for refused in &spent[1..] {
+        assert!(refused.contains("come again in a second"), "{spent:?}");
+    }
+    assert_eq!(spent.len(), 3);
 }
 
 #[tokio::test]
