@@ -126,6 +126,6 @@ async fn who_has_no_authority_in_its_time_cannot_sign() {
     assert_eq!(judge.no_signature(), None);
     rig.step(31 * fixture::DAY);
     assert_eq!(judge.no_signature(), Some("the active authority has expired"));
-    rig.core.authorities.tick(rig.now()).await.unwrap();
+    rig.core.authorities.tick(rig.now(), crate::authority::Trust::Steady).await.unwrap();
     assert_eq!(judge.no_signature(), None, "rotated");
 }
