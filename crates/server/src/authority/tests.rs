@@ -415,6 +415,7 @@ async fn a_key_that_was_used_after_all_is_not_used_twice() {
             let rows = rig.db.journal().await.unwrap().rows;
             let keys: std::collections::BTreeSet<_> = rows.iter().map(|row| &row.key_name).collect();
             assert_eq!(keys.len(), rows.len(), "{lost:?}");
+            assert!(authorities.active_x509_expires_at().unwrap() > day(n), "{lost:?}");
         }
     }
 }
