@@ -113,8 +113,8 @@ fn scheme(oid: &[u8], key: KeyAlgorithm) -> Result<SignatureScheme, CsrError> {
     })
 }
 
-/// Builds a request as SPIRE's agent does: subject `C=US, O=SPIRE`, signed with ECDSA SHA-256; a URI SAN and DNS SANs
-/// only when given.
+/// Builds a request as SPIRE's agent does: subject `C=US, O=SPIRE`, signed with ECDSA, SHA-256 by a P-256 key and SHA-384 by a
+/// P-384 one; a URI SAN and DNS SANs only when given.
 ///
 /// # Errors
 /// When a DNS name is malformed or signing fails.

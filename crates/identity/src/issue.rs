@@ -148,7 +148,7 @@ pub(crate) fn request(
         .to_vec())
 }
 
-/// A serial number of 128 random bits, never zero.
+/// A serial number of 126 random bits, never zero.
 ///
 /// # Errors
 /// When the random source fails.

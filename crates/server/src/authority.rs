@@ -2,27 +2,28 @@
 //!
 //! Invariant: only the signer of an active authority is in memory and only issuance can have it; the bundle in use is the committed one.
 
+mod error;
 mod journal;
 mod keys;
+mod making;
 mod plan;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use landfast_identity::{
-    Bundle, Certificate, IssueError as BuildError, KeyType, Signer, TrustDomain, UnixTime, X509Error,
-    issue::{AuthorityParams as CertificateParams, self_signed_authority},
-};
+use landfast_identity::{Bundle, Certificate, KeyType, Signer, TrustDomain, UnixTime};
 use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 
+pub use error::AuthorityError;
 pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 
 pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
+pub(crate) use plan::Trust;
 
-use crate::datastore::{Datastore, DatastoreError};
-use crate::random;
+use crate::datastore::Datastore;
+use making::Spares;
 use plan::Step;
 
 /// How long authorities live, and with which keys.
@@ -55,7 +56,9 @@ pub struct Authorities {
     clock: SharedClock,
     active: RwLock<Active>,
     bundle: watch::Sender<Arc<Bundle>>,
+    spares: Spares,
     ticking: AtomicBool,
+    swept: AtomicBool,
 }
 
 #[derive(Default)]
@@ -100,15 +103,17 @@ impl Authorities {
             clock,
             active: RwLock::new(Active::default()),
             bundle,
+            spares: Spares::default(),
             ticking: AtomicBool::new(false),
+            swept: AtomicBool::new(false),
         };
         let journal = authorities.datastore.journal().await?;
         for row in journal.rows.iter().filter(|row| row.slot == Slot::Prepared) {
-            authorities.signer_of(row)?;
+            authorities.signer_of(row).await?;
         }
-        authorities.adopt(&journal)?;
+        authorities.adopt(&journal).await?;
         match authorities.clock.now() {
-            Some(now) => authorities.tick(now).await?,
+            Some(now) => authorities.tick(now, Trust::Doubtful).await?,
             None if journal.rows.is_empty() => return Err(AuthorityError::NoClock),
             None => {}
         }
@@ -135,7 +140,7 @@ impl Authorities {
     ///
     /// # Errors
     /// The first step that failed; the next tick tries again.
-    pub async fn tick(&self, now: UnixTime) -> Result<(), AuthorityError> {
+    pub(crate) async fn tick(&self, now: UnixTime, trust: Trust) -> Result<(), AuthorityError> {
         if self.ticking.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
@@ -143,39 +148,53 @@ impl Authorities {
         let mut journal = self.datastore.journal().await?;
         // Each step leads towards rest; more than this at once would be a bug, and the next tick goes on.
         for _ in 0..MAX_STEPS {
-            let Some(step) = plan::next(&journal.rows, now) else {
+            self.spares.give_up_used(&journal);
+            let Some(step) = plan::next(&journal.rows, now, trust) else {
                 break;
             };
-            let mut rows = journal.rows.clone();
-            let forgotten = match &step {
-                Step::Prepare(kind) => {
-                    rows.push(self.prepare(*kind, now).await?);
-                    None
-                }
-                Step::Activate(kind) => {
-                    plan::activate(&mut rows, *kind, now);
-                    None
-                }
-                Step::Forget(id) => {
-                    let at = rows.iter().position(|row| row.id == *id);
-                    at.map(|at| rows.remove(at).key_name)
-                }
+            let rows = self.carry_out(&step, journal.rows.clone(), now).await?;
+            let Some(saved) = self.datastore.save_journal(journal.version, rows).await? else {
+                // Somebody else was faster, and what was due may be so no longer: look again.
+                journal = self.datastore.journal().await?;
+                continue;
             };
-            journal = match self.datastore.save_journal(journal.version, rows).await? {
-                Some(saved) => saved,
-                // Somebody else was faster: look again.
-                None => self.datastore.journal().await?,
-            };
-            tracing::info!(step = %step, sequence = journal.sequence, "authorities changed");
-            self.adopt(&journal)?;
-            if let Some(key) = forgotten
-                && let Err(error) = self.keys.remove(&key)
-            {
-                let error = landfast_daemon::error_chain(&error);
-                tracing::warn!(key, error, "the key of a forgotten authority is still there");
+            tracing::info!(step = %step, sequence = saved.sequence, "authorities changed");
+            self.adopt(&saved).await?;
+            if let Step::Forget(id) = &step {
+                for row in journal.rows.iter().filter(|row| row.id == *id) {
+                    self.remove_key(row.key_name.clone()).await;
+                }
             }
+            journal = saved;
         }
-        self.adopt(&journal)
+        self.adopt(&journal).await?;
+        if trust == Trust::Steady && !self.swept.swap(true, Ordering::AcqRel) {
+            self.sweep(&journal).await;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        step: &Step,
+        mut rows: Vec<AuthorityRow>,
+        now: UnixTime,
+    ) -> Result<Vec<AuthorityRow>, AuthorityError> {
+        match step {
+            Step::Prepare(kind) => rows.push(self.prepare(*kind, now).await?),
+            Step::Activate(kind) => plan::activate(&mut rows, *kind, now),
+            Step::Resume(id) => plan::resume(&mut rows, id, now),
+            Step::Retire(id) => plan::retire(&mut rows, id),
+            Step::Forget(id) => rows.retain(|row| row.id != *id),
+        }
+        Ok(rows)
+    }
+
+    /// Takes over what a test has written into the journal.
+    #[cfg(test)]
+    pub(crate) async fn reread(&self) {
+        let journal = self.datastore.journal().await.unwrap();
+        self.adopt(&journal).await.unwrap();
     }
 
     pub(crate) fn active_x509(&self) -> Option<Arc<ActiveX509>> {
@@ -194,54 +213,8 @@ impl Authorities {
             .clone()
     }
 
-    async fn prepare(&self, kind: Kind, now: UnixTime) -> Result<AuthorityRow, AuthorityError> {
-        let key_name = format!(
-            "{}-{}",
-            kind.as_str(),
-            random::hex_id().ok_or(AuthorityError::Random)?
-        );
-        let (keys, name) = (Arc::clone(&self.keys), key_name.clone());
-        let key_type = match kind {
-            Kind::X509 => self.params.keys.x509,
-            Kind::Jwt => self.params.keys.jwt,
-        };
-        let signer = tokio::task::spawn_blocking(move || keys.generate(&name, key_type))
-            .await
-            .map_err(|_cancelled| AuthorityError::Stopped)??;
-        let public_key = signer.public_key();
-        let not_before = now.saturating_sub(self.params.backdate);
-        let not_after = now.saturating_add(self.params.ca_ttl);
-        let (id, certificate) = match kind {
-            Kind::X509 => {
-                let id = random::hex(&public_key.key_id());
-                let params = CertificateParams {
-                    trust_domain: &self.params.trust_domain,
-                    authority_id: &id,
-                    not_before,
-                    not_after,
-                };
-                let certificate = self_signed_authority(&params, &*signer)?;
-                (id, Some(certificate))
-            }
-            Kind::Jwt => (random::key_id().ok_or(AuthorityError::Random)?, None),
-        };
-        Ok(AuthorityRow {
-            id,
-            kind,
-            slot: Slot::Prepared,
-            key_name,
-            certificate,
-            public_key,
-            created_at: now,
-            activated_at: None,
-            not_before,
-            not_after,
-            last_svid_ends: None,
-        })
-    }
-
     /// Takes over a committed journal: finds the signers of the active authorities, then publishes.
-    fn adopt(&self, journal: &Journal) -> Result<(), AuthorityError> {
+    async fn adopt(&self, journal: &Journal) -> Result<(), AuthorityError> {
         if self.active.read().unwrap_or_else(PoisonError::into_inner).version == journal.version {
             return Ok(());
         }
@@ -255,7 +228,7 @@ impl Authorities {
             Some(row) => Some(Arc::new(ActiveX509 {
                 id: row.id.clone(),
                 certificate: row.certificate.clone().ok_or(AuthorityError::NoCertificate)?,
-                signer: self.signer_of(row)?,
+                signer: self.signer_of(row).await?,
             })),
             None => None,
         };
@@ -264,7 +237,7 @@ impl Authorities {
                 id: row.id.clone(),
                 not_before: row.not_before,
                 not_after: row.not_after,
-                signer: self.signer_of(row)?,
+                signer: self.signer_of(row).await?,
             })),
             None => None,
         };
@@ -280,17 +253,6 @@ impl Authorities {
             changed
         });
         Ok(())
-    }
-
-    fn signer_of(&self, row: &AuthorityRow) -> Result<Arc<dyn Signer>, AuthorityError> {
-        let signer = self.keys.get(&row.key_name)?;
-        if signer.public_key() != row.public_key {
-            return Err(AuthorityError::WrongKey {
-                file: self.keys.describe(&row.key_name),
-                id: row.id.clone(),
-            });
-        }
-        Ok(signer)
     }
 }
 
@@ -312,67 +274,6 @@ impl Drop for ResetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
-}
-
-/// Why authorities cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuthorityError {
-    /// The key of an authority cannot be read, made or removed.
-    #[error("the key of an authority cannot be used")]
-    Key {
-        /// Why.
-        #[from]
-        source: KeyManagerError,
-    },
-    /// A key file that holds another key.
-    #[error("{file} is not the key of authority {id}: restore it from the backup that the database is from")]
-    WrongKey {
-        /// The file.
-        file: String,
-        /// The authority.
-        id: String,
-    },
-    /// The journal lacks the certificate of an X.509 authority.
-    #[error("the journal holds an X.509 authority without its certificate")]
-    NoCertificate,
-    /// The certificate cannot be built.
-    #[error("the certificate of a new authority cannot be built")]
-    Build {
-        /// Why.
-        #[from]
-        source: BuildError,
-    },
-    /// The journal makes no bundle.
-    #[error("the journal of authorities makes no bundle")]
-    Bundle {
-        /// Why.
-        #[from]
-        source: landfast_identity::BundleError,
-    },
-    /// A certificate in the journal cannot be read.
-    #[error("the certificate of an authority cannot be read")]
-    Certificate {
-        /// Why.
-        #[from]
-        source: X509Error,
-    },
-    /// The first authorities need to know the time.
-    #[error("the clock of this server shows no time, and without it no authority can be made")]
-    NoClock,
-    /// The random source failed.
-    #[error("the random source failed")]
-    Random,
-    /// The datastore failed.
-    #[error("the journal of authorities cannot be read or written")]
-    Storage {
-        /// Why.
-        #[from]
-        source: DatastoreError,
-    },
-    /// The process is shutting down.
-    #[error("the server is stopping")]
-    Stopped,
 }
 
 const MAX_STEPS: usize = 16;

@@ -1,6 +1,7 @@
 //! Datastore, registry, authorities and issuance, put together. Invariant: a data directory that was used once is never begun anew.
 
 mod disk;
+mod leap;
 mod maintenance;
 
 use std::path::{Path, PathBuf};

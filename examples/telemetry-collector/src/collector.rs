@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{AUDIENCE, BoxError, DEADLINE, wire};
 
-pub async fn run(to: &str, receiver_id: &str, rotations: u32) -> Result<(), BoxError> {
+pub(crate) async fn run(to: &str, receiver_id: &str, rotations: u32) -> Result<(), BoxError> {
     let source = X509Source::new().await?;
     let mut updates = source.updated();
     let svid = source.svid()?;

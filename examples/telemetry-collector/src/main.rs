@@ -4,6 +4,11 @@
 //! `telemetry-collector collector` and `telemetry-collector receiver` speak mTLS with their X509-SVIDs. The receiver lets in the
 //! one SPIFFE ID it is told, and asks for a JWT-SVID in one of the messages.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "a demonstration: what it prints is what it is for"
+)]
+
 mod collector;
 mod receiver;
 mod wire;

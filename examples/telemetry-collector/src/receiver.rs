@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{AUDIENCE, BoxError, DEADLINE, wire};
 
-pub async fn run(listen: &str, collector_id: &str) -> Result<(), BoxError> {
+pub(crate) async fn run(listen: &str, collector_id: &str) -> Result<(), BoxError> {
     let source = X509Source::new().await?;
     let svid = source.svid()?;
     let trust_domain = TrustDomain::new(svid.spiffe_id().trust_domain_name())?;

@@ -10,13 +10,13 @@ use crate::BoxError;
 /// Longest line taken from a peer, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-pub async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Value) -> Result<(), BoxError> {
+pub(crate) async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Value) -> Result<(), BoxError> {
     stream.write_all(format!("{message}\n").as_bytes()).await?;
     stream.flush().await?;
     Ok(())
 }
 
-pub async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Value, BoxError> {
+pub(crate) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Value, BoxError> {
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line).await?;
     Ok(serde_json::from_str(&line)?)

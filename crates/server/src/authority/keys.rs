@@ -29,6 +29,12 @@ pub trait KeyManager: Send + Sync {
     /// It may still be there.
     fn remove(&self, id: &str) -> Result<(), KeyManagerError>;
 
+    /// The names of all keys.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    fn list(&self) -> Result<Vec<String>, KeyManagerError>;
+
     /// Where the key of this name is, for people.
     fn describe(&self, id: &str) -> String;
 }
@@ -59,7 +65,7 @@ impl DiskKeys {
     /// # Errors
     /// The directory cannot be read.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
-        Ok(self.store.list()?.iter().all(|name| !name.ends_with(".key")))
+        Ok(self.store.list()?.iter().all(|name| !name.ends_with(SUFFIX)))
     }
 
     fn path(&self, id: &str) -> PathBuf {
@@ -86,6 +92,15 @@ impl KeyManager for DiskKeys {
 
     fn remove(&self, id: &str) -> Result<(), KeyManagerError> {
         Ok(self.store.remove(&file(id))?)
+    }
+
+    fn list(&self) -> Result<Vec<String>, KeyManagerError> {
+        let files = self.store.list()?;
+        Ok(files
+            .iter()
+            .filter_map(|name| name.strip_suffix(SUFFIX))
+            .map(str::to_owned)
+            .collect())
     }
 
     fn describe(&self, id: &str) -> String {
@@ -122,6 +137,11 @@ impl KeyManager for MemoryKeys {
     fn remove(&self, id: &str) -> Result<(), KeyManagerError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<String>, KeyManagerError> {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(keys.keys().cloned().collect())
     }
 
     fn describe(&self, id: &str) -> String {
@@ -181,5 +201,7 @@ impl KeyManagerError {
 }
 
 fn file(id: &str) -> String {
-    format!("{id}.key")
+    format!("{id}{SUFFIX}")
 }
+
+const SUFFIX: &str = ".key";

@@ -1,5 +1,5 @@
-//! When authorities change slots. Pure. Invariant: while an active authority is valid it gives way only to one that is known, and nobody is forgotten
-//! while an SVID of theirs may be valid.
+//! When authorities change slots. Pure. Invariant: while an active authority is valid it gives way only to one that is known, nobody is forgotten
+//! while an SVID of theirs may be valid, and what is done by a wrong clock can be undone by the right one.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,53 +15,109 @@ pub(super) enum Step {
     Prepare(Kind),
     /// The prepared one signs from now on; the active one, if any, is old.
     Activate(Kind),
-    /// Nothing that this one signed is valid any more, or it never signed and has expired.
+    /// This old one signs again: the active one is not in its time, and this one is.
+    Resume(String),
+    /// This prepared one is old without having signed: it has expired, or was made by a clock that was ahead.
+    Retire(String),
+    /// Nothing that this one signed is valid any more.
     Forget(String),
 }
 
+/// Whether the clock is believed enough to give up for good what it says is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trust {
+    /// It has run evenly for a while.
+    Steady,
+    /// It has leapt, or nobody has watched it for long: nothing is forgotten, and a valid authority does not give way.
+    Doubtful,
+}
+
 /// What is due at `now`; `None` is rest.
-pub(super) fn next(rows: &[AuthorityRow], now: UnixTime) -> Option<Step> {
+pub(super) fn next(rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
     [Kind::X509, Kind::Jwt]
         .into_iter()
-        .find_map(|kind| rotation(rows, kind, now))
+        .find_map(|kind| rotation(rows, kind, now, trust))
         .or_else(|| {
-            let over = |row: &&AuthorityRow| row.slot == Slot::Old && now > forget_after(row);
+            let over = |row: &&AuthorityRow| {
+                trust == Trust::Steady && row.slot == Slot::Old && now > forget_after(row)
+            };
             rows.iter().find(over).map(|row| Step::Forget(row.id.clone()))
         })
 }
 
-fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime) -> Option<Step> {
+fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> Option<Step> {
     let slot = |slot| rows.iter().find(|row| row.kind == kind && row.slot == slot);
     let prepared = slot(Slot::Prepared);
     if let Some(stale) = prepared.filter(|row| now >= row.not_after) {
-        return Some(Step::Forget(stale.id.clone()));
+        return Some(Step::Retire(stale.id.clone()));
     }
-    let left = slot(Slot::Active).map(|active| {
-        let life = active.not_after.since(active.created_at);
-        (active.not_after.since(now), life)
-    });
-    match (left, prepared) {
-        (None, None) => Some(Step::Prepare(kind)),
-        (None, Some(_)) => Some(Step::Activate(kind)),
-        (Some((left, life)), None) => (left <= (life / 2).min(PREPARE_CAP)).then_some(Step::Prepare(kind)),
-        (Some((left, life)), Some(next)) => {
-            let known = now.since(next.created_at) >= (life / 12).min(PROPAGATION) || left.is_zero();
-            (known && left <= (life / 6).min(ACTIVATE_CAP)).then_some(Step::Activate(kind))
+    let Some(active) = slot(Slot::Active).filter(|row| now < row.not_after) else {
+        return Some(substitute(rows, kind, now).unwrap_or_else(|| match prepared {
+            Some(ahead) => Step::Retire(ahead.id.clone()),
+            None => Step::Prepare(kind),
+        }));
+    };
+    if now < active.not_before {
+        // The clock was ahead when it was made, and who signed before is still good; or the clock is behind now, and nobody can sign.
+        return substitute(rows, kind, now);
+    }
+    let (left, life) = (
+        active.not_after.since(now),
+        active.not_after.since(active.created_at),
+    );
+    let late = left <= (life / 2).min(PREPARE_CAP);
+    match prepared {
+        None => late.then_some(Step::Prepare(kind)),
+        Some(ahead) if now < ahead.not_before => late.then(|| Step::Retire(ahead.id.clone())),
+        Some(next) => {
+            let known = now.since(next.created_at) >= (life / 12).min(PROPAGATION);
+            (trust == Trust::Steady && known && left <= (life / 6).min(ACTIVATE_CAP))
+                .then_some(Step::Activate(kind))
         }
     }
 }
 
+/// Who signs when the active one cannot: one that is in its time, best one that has signed before, for everybody knows it.
+fn substitute(rows: &[AuthorityRow], kind: Kind, now: UnixTime) -> Option<Step> {
+    rows.iter()
+        .filter(|row| row.kind == kind && row.slot != Slot::Active)
+        .filter(|row| row.not_before <= now && now < row.not_after)
+        .max_by_key(|row| (row.activated_at.is_some(), row.not_after))
+        .map(|row| match row.slot {
+            Slot::Prepared => Step::Activate(kind),
+            _ => Step::Resume(row.id.clone()),
+        })
+}
+
 /// Carries out [`Step::Activate`].
 pub(super) fn activate(rows: &mut [AuthorityRow], kind: Kind, now: UnixTime) {
+    let prepared = rows
+        .iter()
+        .find(|row| row.kind == kind && row.slot == Slot::Prepared);
+    if let Some(id) = prepared.map(|row| row.id.clone()) {
+        resume(rows, &id, now);
+    }
+}
+
+/// Carries out [`Step::Resume`].
+pub(super) fn resume(rows: &mut [AuthorityRow], id: &str, now: UnixTime) {
+    let Some(kind) = rows.iter().find(|row| row.id == id).map(|row| row.kind) else {
+        return;
+    };
     for row in rows.iter_mut().filter(|row| row.kind == kind) {
-        match row.slot {
-            Slot::Active => row.slot = Slot::Old,
-            Slot::Prepared => {
-                row.slot = Slot::Active;
-                row.activated_at = Some(now);
-            }
-            Slot::Old => {}
+        if row.id == id {
+            row.slot = Slot::Active;
+            row.activated_at = Some(now);
+        } else if row.slot == Slot::Active {
+            row.slot = Slot::Old;
         }
+    }
+}
+
+/// Carries out [`Step::Retire`].
+pub(super) fn retire(rows: &mut [AuthorityRow], id: &str) {
+    for row in rows.iter_mut().filter(|row| row.id == id) {
+        row.slot = Slot::Old;
     }
 }
 
@@ -78,6 +134,8 @@ impl fmt::Display for Step {
         match self {
             Self::Prepare(kind) => write!(f, "prepare {}", kind.as_str()),
             Self::Activate(kind) => write!(f, "activate {}", kind.as_str()),
+            Self::Resume(id) => write!(f, "resume {id}"),
+            Self::Retire(id) => write!(f, "retire {id}"),
             Self::Forget(id) => write!(f, "forget {id}"),
         }
     }

@@ -1,25 +1,38 @@
-//! What has to be done from time to time. Invariant: a failure is logged when it begins, and tried again.
+//! What has to be done from time to time. Invariant: a failure is logged when it begins, and tried again; nothing is removed for good while the
+//! clock is in doubt.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
+use tokio::time::Instant;
 
 use super::Core;
 use super::disk::{Passed, Watermark, used_percent};
-use crate::authority::{Authorities, AuthorityError};
+use super::leap::{At, LeapWatch, Noticed};
+use crate::authority::{Authorities, AuthorityError, Trust};
 use crate::datastore::{Datastore, DatastoreError, Prune};
 
 impl Core {
     /// Rotates authorities, prunes, and watches the disk, until it is dropped. It ends by itself only when the datastore has.
     pub fn maintenance(&self) -> impl Future<Output = ()> + Send + use<> {
-        let work = Maintenance {
+        let work = self.rounds();
+        async move { work.run().await }
+    }
+
+    pub(super) fn rounds(&self) -> Maintenance {
+        Maintenance {
             authorities: Arc::clone(&self.authorities),
             datastore: Arc::clone(&self.datastore),
             params: self.params.clone(),
-        };
-        async move { work.run().await }
+            rotation: Complaint::new("authorities cannot be rotated"),
+            pruning: Complaint::new("old data cannot be removed"),
+            mark: Watermark::default(),
+            leap: LeapWatch::default(),
+            pruned: None,
+        }
     }
 
     /// Removes what nobody needs at `now`, in small commits, as maintenance does every five minutes; returns how many rows.
@@ -31,51 +44,86 @@ impl Core {
     }
 }
 
-struct Maintenance {
+pub(super) struct Maintenance {
     authorities: Arc<Authorities>,
     datastore: Arc<dyn Datastore>,
     params: super::CoreParams,
+    rotation: Complaint,
+    pruning: Complaint,
+    mark: Watermark,
+    leap: LeapWatch,
+    pruned: Option<Instant>,
 }
 
 impl Maintenance {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut every = tokio::time::interval(TICK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut rotation = Complaint::new("authorities cannot be rotated");
-        let mut pruning = Complaint::new("old data cannot be removed");
-        let mut mark = Watermark::default();
-        let mut pruned: Option<tokio::time::Instant> = None;
+        metrics::gauge!("landfast_server_clock_leap_seconds").set(0.0);
         loop {
             every.tick().await;
-            self.watch_disk(&mut mark);
-            let Some(now) = self.params.clock.now() else {
-                continue;
-            };
-            let rotated = self.authorities.tick(now).await;
-            if let Err(AuthorityError::Storage {
-                source: DatastoreError::Stopped,
-            }) = rotated
-            {
-                // Nothing can be issued any more; whoever runs us is to notice.
-                tracing::error!("the datastore has stopped");
+            if self.round().await.is_break() {
                 return;
-            }
-            rotation.heed(rotated);
-            if let Some(end) = self.authorities.active_x509_expires_at() {
-                metrics::gauge!("landfast_server_authority_expiry_seconds").set(end.since(now).as_secs_f64());
-            }
-            if pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
-                pruned = Some(tokio::time::Instant::now());
-                pruning.heed(
-                    prune(&*self.datastore, self.params.records_keep, now)
-                        .await
-                        .map(|_| ()),
-                );
             }
         }
     }
 
-    fn watch_disk(&self, mark: &mut Watermark) {
+    /// Everything that is due now. Breaks when the datastore has ended.
+    pub(super) async fn round(&mut self) -> ControlFlow<()> {
+        self.watch_disk();
+        let Some(now) = self.params.clock.now() else {
+            return ControlFlow::Continue(());
+        };
+        let trust = self.watch_clock(now);
+        let rotated = self.authorities.tick(now, trust).await;
+        if let Err(AuthorityError::Storage {
+            source: DatastoreError::Stopped,
+        }) = rotated
+        {
+            // Nothing can be issued any more; whoever runs us is to notice.
+            tracing::error!("the datastore has stopped");
+            return ControlFlow::Break(());
+        }
+        self.rotation.heed(rotated);
+        if let Some(end) = self.authorities.active_x509_expires_at() {
+            metrics::gauge!("landfast_server_authority_expiry_seconds").set(end.since(now).as_secs_f64());
+        }
+        if trust == Trust::Steady && self.pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
+            self.pruned = Some(Instant::now());
+            let pruned = prune(&*self.datastore, self.params.records_keep, now).await;
+            self.pruning.heed(pruned.map(|_| ()));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn watch_clock(&mut self, wall: UnixTime) -> Trust {
+        let noticed = self.leap.observe(At {
+            wall,
+            mono: Instant::now(),
+        });
+        let ahead = metrics::gauge!("landfast_server_clock_leap_seconds");
+        match noticed {
+            Some(Noticed::Leapt(by)) => {
+                ahead.set(by.as_secs_f64());
+                tracing::error!(
+                    seconds = by.as_secs(), now = %wall,
+                    "the clock has leapt forward: nothing is removed by it until it has run on for half an hour; if it is wrong, set it"
+                );
+            }
+            Some(Noticed::Back) => {
+                ahead.set(0.0);
+                tracing::info!(now = %wall, "the clock is back where it was");
+            }
+            Some(Noticed::Held) => {
+                ahead.set(0.0);
+                tracing::info!(now = %wall, "the clock has run evenly for half an hour: what is over by it is removed again");
+            }
+            None => {}
+        }
+        self.leap.trust()
+    }
+
+    fn watch_disk(&mut self) {
         let Some(dir) = &self.params.data_dir else { return };
         let used = match used_percent(dir) {
             Ok(used) => used,
@@ -87,7 +135,7 @@ impl Maintenance {
         metrics::gauge!("landfast_server_disk_used_percent")
             .set(f64::from(u32::try_from(used).unwrap_or(100)));
         let dir = dir.display();
-        match mark.observe(used) {
+        match self.mark.observe(used) {
             Some(Passed::Above) => {
                 tracing::error!(used_percent = used, %dir, "the disk fills up: when it is full nothing more is issued");
             }

@@ -1,8 +1,9 @@
 //! A data directory over its life.
 
 use landfast_daemon::error_chain;
+use landfast_identity::{BundleSet, verify_x509_svid};
 
-use super::fixture::{DAY, DiskRig, START, agent, draft, entry, id, key, me};
+use super::fixture::{DAY, DiskRig, Rig, START, agent, draft, entry, id, key, me};
 use super::*;
 use crate::registry::{AgentStanding, EntryFilter};
 
@@ -158,27 +159,117 @@ async fn another_trust_domain_does_not_open_this_directory() {
 
 /// In real time: paused time runs ahead while the writer's thread works.
 #[tokio::test]
-async fn maintenance_rotates_and_prunes_by_itself() {
+async fn maintenance_rotates_by_itself() {
     let disk = DiskRig::new();
     let core = disk.open().await;
-    let mut short = draft("/spire/agent/x", "/w");
-    short.expires_at = Some(START.saturating_add(DAY));
-    entry(&core, short).await;
     let mut bundles = core.authorities.bundle_updates();
     bundles.mark_unchanged();
     disk.clock.step(15 * 86_400);
     let work = core.maintenance();
     let seen = async {
-        bundles.changed().await.unwrap();
-        while core.registry.count_entries(&EntryFilter::default()) != 0 {
-            tokio::task::yield_now().await;
+        while core.authorities.bundle().x509_authorities().len() != 2 {
+            bundles.changed().await.unwrap();
         }
     };
     tokio::select! {
         () = work => panic!("maintenance ended"),
         done = tokio::time::timeout(Duration::from_secs(30), seen) => done.unwrap(),
     }
-    assert!(core.authorities.bundle().x509_authorities().len() == 2);
+}
+
+/// Maintenance for so many minutes, a look a minute.
+async fn minutes(work: &mut maintenance::Maintenance, count: u32) {
+    for _ in 0..count {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(work.round().await.is_continue());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leap_of_the_clock_that_is_mended_in_time_loses_nothing() {
+    let rig = Rig::new().await;
+    let mut work = rig.core.rounds();
+    minutes(&mut work, 31).await;
+    let mut short = draft("/spire/agent/x", "/w");
+    short.expires_at = Some(START.saturating_add(DAY));
+    let entry = entry(&rig.core, short).await;
+    rig.core
+        .registry
+        .create_join_token(Some("t".into()), 2 * DAY, None, rig.now())
+        .await
+        .unwrap();
+    let issued = rig
+        .core
+        .issuer
+        .x509_for_entry(&me(), &entry, &key())
+        .await
+        .unwrap();
+    let authority = rig.core.authorities.active_x509().unwrap().id.clone();
+    for days in [2, 16, 26, 40, 100] {
+        rig.clock.step(days * 86_400);
+        minutes(&mut work, 29).await;
+        rig.clock.step(-days * 86_400);
+        minutes(&mut work, 1).await;
+        assert_eq!(rig.core.authorities.active_x509().unwrap().id, authority);
+        assert_eq!(rig.core.registry.entry(&entry.id), Some(Arc::clone(&entry)));
+        assert_eq!(rig.core.issuer.records(&id("/w")).await.unwrap().len(), 1);
+        let bundles = BundleSet::from_iter([(*rig.core.authorities.bundle()).clone()]);
+        let leaf = issued.chain[0].as_der();
+        verify_x509_svid(&[leaf], &bundles, issued.chain[0].not_before()).unwrap();
+        rig.core.issuer.server_svid(&key()).await.unwrap();
+        minutes(&mut work, 31).await;
+    }
+    rig.core
+        .registry
+        .redeem_join_token("t", [1; 32], rig.now())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leap_that_holds_is_followed_after_half_an_hour() {
+    let rig = Rig::new().await;
+    let mut work = rig.core.rounds();
+    minutes(&mut work, 31).await;
+    let mut short = draft("/spire/agent/x", "/w");
+    short.expires_at = Some(START.saturating_add(DAY));
+    let entry = entry(&rig.core, short).await;
+    let first = rig.core.authorities.active_x509().unwrap().id.clone();
+    rig.step(40 * DAY);
+    minutes(&mut work, 1).await;
+    assert_ne!(
+        rig.core.authorities.active_x509().unwrap().id,
+        first,
+        "somebody signs at once"
+    );
+    rig.core.issuer.server_svid(&key()).await.unwrap();
+    minutes(&mut work, 29).await;
+    assert!(rig.core.registry.entry(&entry.id).is_some());
+    assert_eq!(rig.core.authorities.bundle().x509_authorities().len(), 2);
+    minutes(&mut work, 1).await;
+    assert!(rig.core.registry.entry(&entry.id).is_none(), "pruned");
+    assert_eq!(rig.core.authorities.bundle().x509_authorities().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_starts_with_a_wrong_clock_loses_nothing() {
+    let disk = DiskRig::new();
+    let core = disk.open().await;
+    let mut short = draft("/spire/agent/x", "/w");
+    short.expires_at = Some(START.saturating_add(DAY));
+    let entry = entry(&core, short).await;
+    let first = core.authorities.active_x509().unwrap().id.clone();
+    drop(core);
+    disk.clock.step(40 * 86_400);
+    let core = disk.open().await;
+    core.issuer.server_svid(&key()).await.unwrap();
+    let mut work = core.rounds();
+    minutes(&mut work, 29).await;
+    disk.clock.step(-40 * 86_400);
+    minutes(&mut work, 31).await;
+    assert_eq!(core.authorities.active_x509().unwrap().id, first);
+    assert!(core.registry.entry(&entry.id).is_some());
+    core.issuer.server_svid(&key()).await.unwrap();
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test damages files")]

@@ -1,4 +1,4 @@
-//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an authority is active and in its time, and
+//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an authority of each kind is active and in its time, and
 //! that the last attempt to write a record succeeded; both doors say the same.
 
 use std::sync::Arc;
@@ -25,11 +25,13 @@ impl Judge {
         let Some(now) = self.clock.now() else {
             return Some("the clock shows no time");
         };
-        match self.authorities.active_x509_expires_at() {
-            Some(end) if now < end => None,
-            Some(_) => Some("the active authority has expired"),
-            None => Some("no authority is active"),
+        let Some((x509, jwt)) = self.authorities.active_x509().zip(self.authorities.active_jwt()) else {
+            return Some("no authority is active");
+        };
+        if now < x509.certificate.not_before().max(jwt.not_before) {
+            return Some("the clock shows a time before the active authority begins: set the clock");
         }
+        (now >= x509.certificate.not_after().min(jwt.not_after)).then_some("the active authority has expired")
     }
 
     /// Why no record can be written, and so no certificate leaves; `None` when one can.

@@ -1,10 +1,10 @@
-//! The server's own SVID. Invariant: a valid one is kept until the next is there.
+//! The server's own SVID. Invariant: a valid one is kept until the next is there; one that nobody believes yet is replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::{KeyType, PrivateKey, X509Svid};
+use landfast_identity::{KeyType, PrivateKey, UnixTime, X509Svid};
 use landfast_lifecycle::{Action, RenewalPlan, SharedClock};
 use landfast_tls::IdentityStore;
 
@@ -51,12 +51,7 @@ impl OwnSvid {
             let Some(svid) = self.store.current() else {
                 continue;
             };
-            let serial = svid.serial_hex();
-            let plan = RenewalPlan::new(svid.not_before(), svid.not_after(), serial.as_bytes());
-            if matches!(
-                plan.decide(self.clock.now(), Duration::ZERO),
-                Action::Retain { .. }
-            ) {
+            if !due(&svid, self.clock.now()) {
                 hold_back = false;
                 continue;
             }
@@ -74,3 +69,17 @@ impl OwnSvid {
         }
     }
 }
+
+/// An agent keeps an SVID that begins in the future, for it cannot know whether its clock is right. Who signs need not wonder: if the
+/// clock is wrong now, the authority begins in the future too and signs nothing; else the SVID was made by a clock that was ahead.
+fn due(svid: &X509Svid, now: Option<UnixTime>) -> bool {
+    if now.is_some_and(|now| now < svid.not_before()) {
+        return true;
+    }
+    let serial = svid.serial_hex();
+    let plan = RenewalPlan::new(svid.not_before(), svid.not_after(), serial.as_bytes());
+    !matches!(plan.decide(now, Duration::ZERO), Action::Retain { .. })
+}
+
+#[cfg(test)]
+mod tests;

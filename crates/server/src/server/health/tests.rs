@@ -126,6 +126,47 @@ async fn who_has_no_authority_in_its_time_cannot_sign() {
     assert_eq!(judge.no_signature(), None);
     rig.step(31 * fixture::DAY);
     assert_eq!(judge.no_signature(), Some("the active authority has expired"));
-    rig.core.authorities.tick(rig.now()).await.unwrap();
+    let steady = crate::authority::Trust::Steady;
+    rig.core.authorities.tick(rig.now(), steady).await.unwrap();
     assert_eq!(judge.no_signature(), None, "rotated");
+    for back in [1, 40] {
+        rig.clock.step(-back * 86_400);
+        assert_eq!(
+            judge.no_signature(),
+            Some("the clock shows a time before the active authority begins: set the clock")
+        );
+        rig.clock.step(back * 86_400);
+    }
+    assert_eq!(judge.no_signature(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_of_one_kind_is_not_enough() {
+    let rig = fixture::Rig::new().await;
+    let judge = Judge {
+        authorities: Arc::clone(&rig.core.authorities),
+        datastore: rig.db.clone(),
+        clock: Arc::new(rig.clock.clone()),
+    };
+    for (sql, reason) in [
+        (
+            "UPDATE authorities SET not_before = not_before + 3600 WHERE kind = 'jwt'",
+            "the clock shows a time before the active authority begins: set the clock",
+        ),
+        (
+            "UPDATE authorities SET not_before = 0, not_after = 1 WHERE kind = 'jwt'",
+            "the active authority has expired",
+        ),
+        (
+            "UPDATE authorities SET slot = 'old' WHERE kind = 'jwt'",
+            "no authority is active",
+        ),
+    ] {
+        rig.db.execute(sql).await;
+        rig.db
+            .execute("UPDATE state SET journal_version = journal_version + 1")
+            .await;
+        rig.core.authorities.reread().await;
+        assert_eq!(judge.no_signature(), Some(reason));
+    }
 }

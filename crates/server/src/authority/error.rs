@@ -1,0 +1,67 @@
+//! Why authorities cannot be had.
+
+use landfast_identity::{IssueError as BuildError, X509Error};
+
+use super::keys::KeyManagerError;
+use crate::datastore::DatastoreError;
+
+/// Why authorities cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The key of an authority cannot be read, made or removed.
+    #[error("the key of an authority cannot be used")]
+    Key {
+        /// Why.
+        #[from]
+        source: KeyManagerError,
+    },
+    /// A key file that holds another key.
+    #[error("{file} is not the key of authority {id}: restore it from the backup that the database is from")]
+    WrongKey {
+        /// The file.
+        file: String,
+        /// The authority.
+        id: String,
+    },
+    /// The journal lacks the certificate of an X.509 authority.
+    #[error("the journal holds an X.509 authority without its certificate")]
+    NoCertificate,
+    /// The certificate cannot be built.
+    #[error("the certificate of a new authority cannot be built")]
+    Build {
+        /// Why.
+        #[from]
+        source: BuildError,
+    },
+    /// The journal makes no bundle.
+    #[error("the journal of authorities makes no bundle")]
+    Bundle {
+        /// Why.
+        #[from]
+        source: landfast_identity::BundleError,
+    },
+    /// A certificate in the journal cannot be read.
+    #[error("the certificate of an authority cannot be read")]
+    Certificate {
+        /// Why.
+        #[from]
+        source: X509Error,
+    },
+    /// The first authorities need to know the time.
+    #[error("the clock of this server shows no time, and without it no authority can be made")]
+    NoClock,
+    /// The random source failed.
+    #[error("the random source failed")]
+    Random,
+    /// The datastore failed.
+    #[error("the journal of authorities cannot be read or written")]
+    Storage {
+        /// Why.
+        #[from]
+        source: DatastoreError,
+    },
+    /// The process is shutting down.
+    #[error("the server is stopping")]
+    Stopped,
+}

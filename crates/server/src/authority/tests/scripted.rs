@@ -1,0 +1,178 @@
+//! A datastore in memory whose saving of the journal goes wrong on script.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use landfast_identity::{Bundle, SpiffeId};
+
+use super::*;
+use crate::datastore::{
+    AgentChange, CommitListener, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot,
+};
+use crate::issuance::IssuanceRecord;
+use crate::registry::{
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
+    TokenError,
+};
+
+/// What becomes of one attempt to save the journal.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lost {
+    /// It is saved, and reported as failed.
+    Answer,
+    /// It is not saved.
+    Request,
+    /// Somebody does this first.
+    Race([&'static str; 2]),
+}
+
+pub(super) struct Scripted {
+    db: Arc<SqliteDatastore>,
+    script: Mutex<VecDeque<Lost>>,
+    pub(super) keys: Arc<MemoryKeys>,
+}
+
+impl Scripted {
+    pub(super) fn over(db: Arc<SqliteDatastore>) -> Self {
+        Self {
+            db,
+            script: Mutex::default(),
+            keys: Arc::default(),
+        }
+    }
+
+    pub(super) fn script(&self, losses: impl IntoIterator<Item = Lost>) {
+        self.script.lock().unwrap().extend(losses);
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.script.lock().unwrap().is_empty()
+    }
+
+    /// Authorities of its own, begun anew.
+    pub(super) async fn authorities(self: &Arc<Self>, rig: &Rig) -> Authorities {
+        self.db.execute("DELETE FROM authorities").await;
+        let params = AuthorityParams {
+            trust_domain: td(),
+            ca_ttl: 30 * DAY,
+            backdate: Duration::from_secs(300),
+            keys: KeyTypes::default(),
+        };
+        let (datastore, keys) = (Arc::clone(self), Arc::clone(&self.keys));
+        Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()))
+            .await
+            .unwrap()
+    }
+}
+
+#[async_trait]
+impl Datastore for Scripted {
+    async fn save_journal(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        let lost = self.script.lock().unwrap().pop_front();
+        let failed = || DatastoreError::Failed {
+            source: Arc::new(std::io::Error::other("scripted")),
+        };
+        match lost {
+            None => {}
+            Some(Lost::Request) => return Err(failed()),
+            Some(Lost::Race(statements)) => {
+                for sql in statements {
+                    self.db.execute(sql).await;
+                }
+            }
+            Some(Lost::Answer) => {
+                self.db.save_journal(expected, rows).await?;
+                return Err(failed());
+            }
+        }
+        self.db.save_journal(expected, rows).await
+    }
+
+    async fn journal(&self) -> Result<Journal, DatastoreError> {
+        self.db.journal().await
+    }
+
+    async fn load(&self) -> Result<Snapshot, DatastoreError> {
+        self.db.load().await
+    }
+
+    fn follow(&self, listener: Arc<dyn CommitListener>) {
+        self.db.follow(listener);
+    }
+
+    async fn create_entry(
+        &self,
+        draft: EntryDraft,
+        id: String,
+        by: String,
+        now: UnixTime,
+    ) -> Result<Created, RegistryError> {
+        self.db.create_entry(draft, id, by, now).await
+    }
+
+    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
+        self.db.update_entry(id, patch).await
+    }
+
+    async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {
+        self.db.delete_entry(id, now).await
+    }
+
+    async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError> {
+        self.db.attest_agent(record).await
+    }
+
+    async fn change_agent(&self, id: SpiffeId, change: AgentChange) -> Result<bool, RegistryError> {
+        self.db.change_agent(id, change).await
+    }
+
+    async fn delete_agent(&self, id: SpiffeId, now: UnixTime) -> Result<bool, RegistryError> {
+        self.db.delete_agent(id, now).await
+    }
+
+    async fn create_token(&self, token: NewToken) -> Result<(), RegistryError> {
+        self.db.create_token(token).await
+    }
+
+    async fn redeem_token(&self, redemption: Redemption) -> Result<Redeemed, TokenError> {
+        self.db.redeem_token(redemption).await
+    }
+
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError> {
+        self.db.set_bundle(bundle, mode).await
+    }
+
+    async fn delete_bundle(
+        &self,
+        td: TrustDomain,
+        mode: DeleteMode,
+        now: UnixTime,
+    ) -> Result<bool, RegistryError> {
+        self.db.delete_bundle(td, mode, now).await
+    }
+
+    async fn record(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, DatastoreError> {
+        self.db.record(records).await
+    }
+
+    async fn records(&self, id: SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError> {
+        self.db.records(id).await
+    }
+
+    async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {
+        self.db.prune(what, limit).await
+    }
+
+    async fn probe(&self) -> Result<(), DatastoreError> {
+        self.db.probe().await
+    }
+
+    async fn doubted(&self) {
+        self.db.doubted().await;
+    }
+}

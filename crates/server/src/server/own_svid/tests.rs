@@ -1,0 +1,57 @@
+//! The server's own SVID when the clock of the server is set back.
+
+use super::*;
+use crate::core::fixture::Rig;
+
+async fn own(rig: &Rig) -> OwnSvid {
+    OwnSvid::issue(
+        Arc::clone(&rig.core.issuer),
+        Arc::new(rig.clock.clone()),
+        KeyType::default(),
+    )
+    .await
+    .unwrap()
+}
+
+/// The first SVID that has begun, or the one after so many seconds.
+async fn begun(rig: &Rig, store: &IdentityStore, seconds: u32) -> Arc<X509Svid> {
+    for _ in 0..seconds {
+        if store.current().unwrap().not_before() <= rig.now() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    store.current().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_svid_made_while_the_clock_was_ahead_is_replaced_when_it_is_right() {
+    let rig = Rig::new().await;
+    rig.clock.step(2 * 86_400);
+    let own = own(&rig).await;
+    let (store, ahead) = (own.store.clone(), own.store.current().unwrap());
+    rig.clock.step(-86_400);
+    assert!(rig.now() < ahead.not_before());
+    tokio::select! {
+        () = own.keep() => panic!("it ended"),
+        svid = begun(&rig, &store, 600) => {
+            assert_ne!(svid.serial_hex(), ahead.serial_hex());
+            assert!(svid.not_before() <= rig.now(), "{}", svid.not_before());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_svid_is_kept_while_the_authority_begins_in_the_future() {
+    let rig = Rig::new().await;
+    let own = own(&rig).await;
+    let (store, before) = (own.store.clone(), own.store.current().unwrap());
+    rig.clock.step(-86_400);
+    assert!(due(&before, Some(rig.now())), "it will be tried");
+    tokio::select! {
+        () = own.keep() => panic!("it ended"),
+        svid = begun(&rig, &store, 60) => assert_eq!(svid.serial_hex(), before.serial_hex()),
+    }
+    rig.clock.step(86_400);
+    assert!(!due(&before, Some(rig.now())));
+}
