@@ -48,10 +48,11 @@ impl Folder {
         Ok(std::ffi::OsString::from_vec(path.into_bytes()).into())
     }
 
+    /// Its first line is a name that the process chooses, in any bytes.
     fn status(&self) -> io::Result<String> {
-        let mut text = String::new();
-        self.open("status")?.take(MAX_STATUS).read_to_string(&mut text)?;
-        Ok(text)
+        let mut bytes = Vec::new();
+        self.open("status")?.take(MAX_STATUS).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
