@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
@@ -31,7 +32,7 @@ pub(crate) fn at(pid: i32) -> io::Result<Subject> {
         pid,
         uid,
         gid,
-        files: Box::new(files),
+        files: Arc::new(files),
     })
 }
 
