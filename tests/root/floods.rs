@@ -1,12 +1,15 @@
 //! One user takes what he can; another must not notice (T-07, T-22, T-23).
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use landfast_testkit::site::{Plan, until};
+use landfast_testkit::wire;
 
 use crate::programs::sha256;
 use crate::{ATTACKER, Ground, VICTIM, figures, public_rig, rig, rounds, target};
@@ -92,11 +95,27 @@ fn t22_no_flood_of_one_user_reaches_another() {
         "connections_per_process",
         "streams_per_process",
         "handshake_timeout",
-        "max_message",
     ] {
         assert!(log.contains(limit), "the log does not name {limit}");
     }
+    let _announced = announce_too_much(&ground);
+    until("the log names max_message", || {
+        ground.site.agent_log().contains("max_message")
+    });
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// A message of 64 MiB, of which only the announcement comes: the flood above is cut off by flow control before anybody reads it.
+fn announce_too_much(ground: &Ground) -> UnixStream {
+    let call = wire::header_block(&wire::call(wire::FETCH_X509));
+    let mut stream = UnixStream::connect(ground.socket()).unwrap();
+    let frames = [
+        wire::preface(),
+        wire::frame(wire::HEADERS, wire::END_HEADERS, 1, &call),
+        wire::frame(wire::DATA, 0, 1, &[0, 4, 0, 0, 0]),
+    ];
+    stream.write_all(&frames.concat()).unwrap();
+    stream
 }
 
 /// T-07: attestation that costs much: programs too large to hash, and many that are just small enough.
