@@ -1,12 +1,17 @@
 //! One user takes what he can; another must not notice (T-07, T-22, T-23).
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use landfast_testkit::site::{Plan, until};
+use landfast_testkit::wire;
 
+use crate::programs::sha256;
 use crate::{ATTACKER, Ground, VICTIM, figures, public_rig, rig, rounds, target};
 
 const NEEDLE: &str = "spiffe://site.test/victim";
@@ -65,7 +70,11 @@ fn flood_with(ground: &mut Ground, flood: &PathBuf, kind: &str) {
 /// T-22: everything one user can do with connections, streams and frames.
 #[test]
 fn t22_no_flood_of_one_user_reaches_another() {
-    let (mut ground, flood) = flooded(&Plan::default());
+    let (mut ground, flood) = flooded(&Plan {
+        // Shorter than the flood, so that it is reached.
+        agent_tables: "[limits]\nhandshake_timeout = \"2s\"",
+        ..Plan::default()
+    });
     for kind in [
         "streams",
         "connections",
@@ -82,18 +91,44 @@ fn t22_no_flood_of_one_user_reaches_another() {
         flood_with(&mut ground, &flood, kind);
     }
     let log = ground.site.agent_log();
-    for limit in ["connections_per_process", "streams_per_process"] {
+    for limit in [
+        "connections_per_process",
+        "streams_per_process",
+        "handshake_timeout",
+    ] {
         assert!(log.contains(limit), "the log does not name {limit}");
     }
+    let _announced = announce_too_much(&ground);
+    until("the log names max_message", || {
+        ground.site.agent_log().contains("max_message")
+    });
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// A message of 64 MiB, of which only the announcement comes: the flood above is cut off by flow control before anybody reads it.
+fn announce_too_much(ground: &Ground) -> UnixStream {
+    let call = wire::header_block(&wire::call(wire::FETCH_X509));
+    let mut stream = UnixStream::connect(ground.socket()).unwrap();
+    let frames = [
+        wire::preface(),
+        wire::frame(wire::HEADERS, wire::END_HEADERS, 1, &call),
+        wire::frame(wire::DATA, 0, 1, &[0, 4, 0, 0, 0]),
+    ];
+    stream.write_all(&frames.concat()).unwrap();
+    stream
 }
 
 /// T-07: attestation that costs much: programs too large to hash, and many that are just small enough.
 #[test]
 fn t07_programs_that_are_expensive_to_hash_cost_only_their_user() {
     let (mut ground, flood) = flooded(&Plan::default());
+    // From now on programs are hashed; one of the victim's is known by its hash alone.
+    let by_hash = public_rig(&ground, "fetch");
+    let known = format!("unix:sha256:{}", sha256(&by_hash));
+    ground
+        .site
+        .entry("/by-hash", &[&format!("unix:uid:{VICTIM}"), &known]);
     let hash = format!("unix:sha256:{}", "0".repeat(64));
-    // From now on programs are hashed.
     let entry = [
         "entry",
         "create",
@@ -139,7 +174,18 @@ fn t07_programs_that_are_expensive_to_hash_cost_only_their_user() {
                 .unwrap()
         })
         .collect();
-    victim_beside(&ground, &flood, seconds.saturating_sub(1), "hashing");
+    let end = std::time::Instant::now() + Duration::from_secs(seconds as u64 - 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| victim_beside(&ground, &flood, seconds.saturating_sub(1), "hashing"));
+        while std::time::Instant::now() < end {
+            // Its times change, so it is hashed anew.
+            std::fs::set_permissions(&by_hash, std::fs::Permissions::from_mode(0o755)).unwrap();
+            assert!(
+                ground.serves(VICTIM, &by_hash, "spiffe://site.test/by-hash"),
+                "the victim's program was not hashed"
+            );
+        }
+    });
     let mut answered = 0;
     for attacker in attackers {
         let out = attacker.wait_with_output().unwrap();

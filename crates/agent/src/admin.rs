@@ -88,7 +88,7 @@ impl Admin {
             .program_path()
             .map(|path| path.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let selectors = self.attestors.selectors(&subject).await.map_err(|failures| {
+        let found = self.attestors.look_at(&subject).await.map_err(|failures| {
             Status::failed_precondition(
                 failures
                     .iter()
@@ -99,7 +99,7 @@ impl Admin {
         })?;
         let link = self.link.status.borrow().clone();
         let asked = Asked {
-            selectors: &selectors,
+            selectors: &found.selectors,
             executable: &executable,
             agent_id: link.agent_id.as_ref(),
             trust_domain: &self.trust_domain,
@@ -112,7 +112,7 @@ impl Admin {
         Ok(api::WhyResponse {
             pid,
             executable,
-            selectors: selectors.iter().map(ToString::to_string).collect(),
+            selectors: found.selectors.iter().map(ToString::to_string).collect(),
             matches: explanation.matches.into_iter().map(wire).collect(),
             nearest: explanation.nearest.into_iter().map(wire).collect(),
             advice: explanation.advice,

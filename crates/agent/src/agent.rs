@@ -132,10 +132,8 @@ impl Agent {
                 "without these capabilities these selectors are missing for programs of other users"
             );
         }
-        let attestors = Arc::new(Attestors::new(vec![Box::new(UnixAttestor::new(
-            config.hash_limits(),
-            views.clone(),
-        ))]));
+        let unix = UnixAttestor::new(config.hash_limits(), views.clone());
+        let attestors = Arc::new(Attestors::new(vec![Box::new(unix)], views.clone()));
         let gauges = Arc::new(Gauges::default());
         let workload = bind(&config.socket, 0o777, config.socket_group.clone())?;
         let workload_pin_mode = workload.mode_name();

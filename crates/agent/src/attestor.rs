@@ -7,17 +7,20 @@ pub(crate) mod digest;
 pub(crate) mod look;
 pub(crate) mod names;
 mod place;
+mod threads;
 pub(crate) mod unix;
 
+use std::fmt::Display;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use landfast_identity::{Selector, SelectorSet};
+use landfast_identity::Selector;
 use landfast_uds::{PinnedProcess, ProcDir};
-use landfast_workload_api::{AttestError, Attestor};
+use landfast_workload_api::{AttestError, Attested, Attestor};
 
+use crate::keeper::views::Views;
 use crate::telemetry;
 
 /// What a source may look at. Reads come from one `/proc` folder, held open; a workload's belongs to a pidfd.
@@ -25,7 +28,7 @@ pub(crate) struct Subject {
     pub(crate) pid: i32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) files: Box<dyn ProcFiles>,
+    pub(crate) files: Arc<dyn ProcFiles>,
 }
 
 /// The files of one process.
@@ -70,7 +73,32 @@ impl ProcFiles for Pinned {
 #[async_trait]
 pub(crate) trait SelectorSource: Send + Sync + 'static {
     /// The selectors of a process. `Err` says why none can be told.
-    async fn selectors(&self, subject: &Subject) -> Result<Vec<Selector>, SourceFailure>;
+    async fn selectors(&self, subject: &Subject) -> Result<Found, SourceFailure>;
+}
+
+/// What a source found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) selectors: Vec<Selector>,
+    /// What is missing, and why.
+    pub(crate) left_out: Vec<String>,
+    /// Whether some of that may be there another time.
+    pub(crate) incomplete: bool,
+}
+
+impl Found {
+    /// A value no selector can hold (a path that is not UTF-8, say) is left out.
+    fn add(&mut self, kind: &str, what: &str, value: impl Display) {
+        if let Ok(selector) = Selector::new(kind, &format!("{what}:{value}")) {
+            self.selectors.push(selector);
+        }
+    }
+
+    /// Notes what is missing now and may be there at another look.
+    fn miss(&mut self, what: String) {
+        self.left_out.push(what);
+        self.incomplete = true;
+    }
 }
 
 /// Why a source has nothing to say about a process.
@@ -82,40 +110,54 @@ pub(crate) struct SourceFailure {
 }
 
 /// All configured sources, asked one after the other.
-pub(crate) struct Attestors(Vec<Box<dyn SelectorSource>>);
+pub(crate) struct Attestors {
+    sources: Vec<Box<dyn SelectorSource>>,
+    views: Views,
+}
 
 impl Attestors {
-    pub(crate) fn new(sources: Vec<Box<dyn SelectorSource>>) -> Self {
-        Self(sources)
+    /// `views` tells when more is to be looked for than before.
+    pub(crate) fn new(sources: Vec<Box<dyn SelectorSource>>, views: Views) -> Self {
+        Self { sources, views }
     }
 
-    pub(crate) async fn selectors(&self, subject: &Subject) -> Result<SelectorSet, Vec<SourceFailure>> {
-        let mut all = Vec::new();
+    pub(crate) async fn look_at(&self, subject: &Subject) -> Result<Attested, Vec<SourceFailure>> {
+        // Before the first look: what is asked for from here on may be seen, and what was asked for before is.
+        let outdated = self.views.outdated();
+        let mut all = Found::default();
         let mut failures = Vec::new();
-        for source in &self.0 {
+        for source in &self.sources {
             match source.selectors(subject).await {
-                Ok(selectors) => all.extend(selectors),
-                Err(failure) => failures.push(failure),
+                Ok(found) => {
+                    all.selectors.extend(found.selectors);
+                    all.left_out.extend(found.left_out);
+                    all.incomplete |= found.incomplete;
+                }
+                Err(failure) => {
+                    all.miss(failure.to_string());
+                    failures.push(failure);
+                }
             }
         }
-        for failure in &failures {
-            tracing::warn!(pid = subject.pid, %failure, "attestation is incomplete");
+        if failures.len() == self.sources.len() {
+            return Err(failures);
         }
-        if failures.len() == self.0.len() {
-            Err(failures)
-        } else {
-            Ok(all.into_iter().collect())
-        }
+        Ok(Attested {
+            selectors: all.selectors.into_iter().collect(),
+            left_out: all.left_out,
+            incomplete: all.incomplete,
+            outdated,
+        })
     }
 }
 
 #[async_trait]
 impl Attestor for Attestors {
-    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError> {
+    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<Attested, AttestError> {
         let proc_dir = process
             .proc_dir()
             .map_err(|error| refused(landfast_daemon::error_chain(&error)))?;
-        let files = Box::new(Pinned {
+        let files = Arc::new(Pinned {
             dir: proc_dir,
             process: Arc::clone(process),
         });
@@ -125,13 +167,13 @@ impl Attestor for Attestors {
             gid: process.gid(),
             files,
         };
-        let selectors = self.selectors(&subject).await;
+        let found = self.look_at(&subject).await;
         // It may have exited or executed another program meanwhile; then what was read is a mixture (T-01, T-06).
         if let Some(change) = process.verify() {
             return Err(refused(format!("it changed while it was attested: {change:?}")));
         }
-        telemetry::workload_attestation(selectors.is_ok());
-        selectors.map_err(|failures| {
+        telemetry::workload_attestation(found.is_ok());
+        found.map_err(|failures| {
             refused(
                 failures
                     .iter()

@@ -28,10 +28,11 @@ fn run(path: &Path) -> ExitCode {
     };
     log::init(&config.log_level, config.log_format);
     landfast_daemon::raise_descriptor_limit(config.descriptors_wanted(), "limits.connections_total");
-    // Two threads: the machine's other programs are why it is there.
+    // Two threads: the machine's other programs are why it is there. Of those that may block, up to 28 can hang at file systems and
+    // name services that do not answer; the rest is for our own files.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(8)
+        .max_blocking_threads(36)
         .enable_all()
         .build();
     match runtime {

@@ -1,11 +1,11 @@
 //! What all requests of one connection share: its process, its selectors, its place in the ledger.
 //!
-//! Invariant: a connection is attested at most once with success, never before its header was checked, and serves nothing once
-//! its process has changed.
+//! Invariant: a connection is attested never before its header was checked, not again while what was found is complete and led to
+//! an identity, and serves nothing once its process has changed.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,14 +13,11 @@ use std::{
 
 use landfast_identity::SelectorSet;
 use landfast_uds::PinnedProcess;
-use tokio::{
-    sync::{OnceCell, Semaphore},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{Attestor, Limits, ledger::ConnectionPermit, ledger::Ledger};
+use crate::{Attested, Attestor, Limits, ledger::ConnectionPermit, ledger::Ledger};
 
 pub(crate) struct Connection {
     pub(crate) process: Arc<PinnedProcess>,
@@ -30,7 +27,9 @@ pub(crate) struct Connection {
     attestor: Arc<dyn Attestor>,
     /// The turns of all at attestation.
     attestations: Arc<Semaphore>,
-    selectors: OnceCell<SelectorSet>,
+    /// Requests of one connection share an attestation rather than make one each.
+    turn: Semaphore,
+    held: Mutex<Option<Arc<Held>>>,
     opened: Instant,
     /// Bounded by the streams a connection may have: dead ones are swept when it has doubled.
     probes: Mutex<Vec<Weak<Probe>>>,
@@ -45,7 +44,7 @@ impl Connection {
         attestations: Arc<Semaphore>,
         shutdown: CancellationToken,
     ) -> Self {
-        let (opened, probes, selectors) = (Instant::now(), Mutex::default(), OnceCell::new());
+        let (opened, probes, held) = (Instant::now(), Mutex::default(), Mutex::default());
         Self {
             process,
             permit,
@@ -53,7 +52,8 @@ impl Connection {
             shutdown,
             attestor,
             attestations,
-            selectors,
+            turn: Semaphore::new(1),
+            held,
             opened,
             probes,
         }
@@ -63,12 +63,36 @@ impl Connection {
         self.ledger.limits()
     }
 
-    /// The selectors of the process, attested at the first call.
-    pub(crate) async fn selectors(&self) -> Result<SelectorSet, Status> {
-        self.selectors.get_or_try_init(|| self.attest()).await.cloned()
+    /// What is known of the process; looks at it when nothing is, or when there may be more to know.
+    pub(crate) async fn attested(&self) -> Result<Arc<Held>, Status> {
+        if let Some(held) = self.current() {
+            return Ok(held);
+        }
+        let _turn = self.turn.acquire().await;
+        // Another request may have attested while this one waited for its turn.
+        if let Some(held) = self.current() {
+            return Ok(held);
+        }
+        let found = self.attest().await?;
+        let mut held = lock(&self.held);
+        let found = Arc::new(Held::new(found, held.as_deref()));
+        *held = Some(Arc::clone(&found));
+        Ok(found)
     }
 
-    async fn attest(&self) -> Result<SelectorSet, Status> {
+    /// Lets the next request attest again: these selectors led to no identity, and what they lack may be there by then.
+    pub(crate) fn forget(&self, fruitless: &Arc<Held>) {
+        let mut held = lock(&self.held);
+        if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, fruitless)) {
+            *held = None;
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Held>> {
+        lock(&self.held).clone().filter(|held| !held.is_over())
+    }
+
+    async fn attest(&self) -> Result<Attested, Status> {
         let work = async {
             let (Ok(_own), Ok(_all)) = (
                 self.permit.attestations().acquire().await,
@@ -82,18 +106,20 @@ impl Connection {
         };
         let failed = || Status::unavailable("workload attestation failed");
         match tokio::time::timeout(self.limits().attestation, work).await {
-            Ok(Ok(selectors)) => self.still_the_same().map(|()| selectors),
+            Ok(Ok(found)) => {
+                for what in &found.left_out {
+                    self.ledger.left_out(&self.process, what);
+                }
+                self.still_the_same().map(|()| found)
+            }
             Ok(Err(error)) => {
                 self.ledger
                     .complain("attestation-failed", &self.process, &error.to_string());
                 Err(failed())
             }
             Err(_elapsed) => {
-                tracing::warn!(
-                    pid = self.process.pid(),
-                    uid = self.process.uid(),
-                    "workload attestation took too long"
-                );
+                self.ledger
+                    .complain("attestation-failed", &self.process, "attestation took too long");
                 Err(failed())
             }
         }
@@ -113,7 +139,7 @@ impl Connection {
             handed: AtomicU64::new(0),
         });
         probe.handed_over();
-        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut probes = lock(&self.probes);
         if probes.len() == probes.capacity() {
             probes.retain(|probe| probe.strong_count() > 0);
         }
@@ -123,12 +149,71 @@ impl Connection {
 
     /// Whether an answer has waited for the client for longer than `patience`.
     pub(crate) fn stalled(&self, patience: Duration) -> bool {
-        let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        let probes = lock(&self.probes);
         probes
             .iter()
             .filter_map(Weak::upgrade)
             .any(|probe| probe.waiting().is_some_and(|waiting| waiting > patience))
     }
+}
+
+/// What an attestation found, and until when that is all there is to find.
+pub(crate) struct Held {
+    pub(crate) selectors: SelectorSet,
+    incomplete: bool,
+    outdated: CancellationToken,
+    at: Instant,
+}
+
+impl Held {
+    /// An incomplete look adds to what was `known` and takes nothing away: the process is the same, and a name service that is slow now
+    /// must not cost it the identity that it has.
+    fn new(found: Attested, known: Option<&Self>) -> Self {
+        let known = known.filter(|_| found.incomplete);
+        let known = known.into_iter().flat_map(|known| &known.selectors);
+        let selectors = match known.clone().next() {
+            None => found.selectors,
+            Some(_) => found.selectors.iter().chain(known).cloned().collect(),
+        };
+        Self {
+            selectors,
+            incomplete: found.incomplete,
+            outdated: found.outdated,
+            at: Instant::now(),
+        }
+    }
+
+    /// Whether another look would look for more.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated.is_cancelled()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_outdated() || (self.incomplete && self.at.elapsed() >= LOOK_AGAIN)
+    }
+
+    async fn over(&self) {
+        tokio::select! {
+            () = self.outdated.cancelled() => {}
+            () = tokio::time::sleep_until(self.at + LOOK_AGAIN), if self.incomplete => {}
+        }
+    }
+}
+
+/// The attestation that follows `last`, for a stream that outlives it.
+pub(crate) async fn next_attestation(connection: Arc<Connection>, last: Arc<Held>) -> Arc<Held> {
+    last.over().await;
+    loop {
+        match connection.attested().await {
+            Ok(next) => return next,
+            // What was served stays valid.
+            Err(_reported) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn changed() -> Status {
@@ -158,3 +243,9 @@ impl Probe {
         Some(self.opened.elapsed().saturating_sub(Duration::from_millis(since)))
     }
 }
+
+/// For how long an attestation that left something out is good enough for a caller whom it gave an identity.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, Response};
 use tonic::{Status, service::Routes};
 use tower::Service as _;
 
-use crate::{body::ChargedBody, connection::Connection};
+use crate::{body::ChargedBody, connection::Connection, limits::Limit};
 
 pub(crate) type Answer = Result<Response<ChargedBody>, Infallible>;
 
@@ -34,9 +34,15 @@ pub(crate) async fn answer(
     };
     let probe = connection.probe();
     probe.taken();
-    request.extensions_mut().insert(connection);
+    request.extensions_mut().insert(connection.clone());
     match tokio::time::timeout(REQUEST_DEADLINE, routes.call(request)).await {
         Ok(Ok(response)) => {
+            // No service of ours answers so: it is the decoder, of a message that is too large.
+            if Status::from_header_map(response.headers())
+                .is_some_and(|status| status.code() == tonic::Code::OutOfRange)
+            {
+                connection.ledger.report(Limit::MaxMessage, &connection.process);
+            }
             probe.handed_over();
             Ok(response.map(|body| ChargedBody::charged(body, probe, permit)))
         }
@@ -50,7 +56,7 @@ pub(crate) fn refuse(status: Status) -> Answer {
     Ok(status.into_http::<tonic::body::Body>().map(ChargedBody::free))
 }
 
-pub(crate) fn limit_reached(limit: crate::limits::Limit) -> Status {
+pub(crate) fn limit_reached(limit: Limit) -> Status {
     Status::resource_exhausted(format!("limit {} reached", limit.name()))
 }
 

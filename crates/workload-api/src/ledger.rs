@@ -20,7 +20,7 @@ pub(crate) struct Ledger {
     limits: Limits,
     gauges: Arc<Gauges>,
     counts: Mutex<Counts>,
-    /// When each limit was last logged.
+    /// When each limit and each kind of complaint was last logged.
     logged: Mutex<HashMap<&'static str, Instant>>,
 }
 
@@ -104,14 +104,8 @@ impl Ledger {
 
     /// Logs that a limit was reached, once in ten seconds for each.
     pub(crate) fn report(&self, limit: Limit, process: &PinnedProcess) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         metrics::counter!("landfast_workload_refused_total", "limit" => limit.name()).increment(1);
-        if logged
-            .get(limit.name())
-            .is_none_or(|last| now - *last >= LOG_EVERY)
-        {
-            logged.insert(limit.name(), now);
+        if self.due(limit.name()) {
             tracing::warn!(
                 limit = limit.name(),
                 pid = process.pid(),
@@ -134,15 +128,32 @@ impl Ledger {
         }
     }
 
+    /// As [`Self::complain`], for a caller who is served by what could be seen of him.
+    pub(crate) fn left_out(&self, process: &PinnedProcess, what: &str) {
+        if self.may_log("left-out") {
+            tracing::warn!(
+                pid = process.pid(),
+                uid = process.uid(),
+                what,
+                "attestation left something out"
+            );
+        }
+    }
+
     /// As [`Self::complain`], for a caller that is no process we know.
     pub(crate) fn may_log(&self, kind: &'static str) -> bool {
+        metrics::counter!("landfast_workload_complaints_total", "kind" => kind).increment(1);
+        self.due(kind)
+    }
+
+    /// Whether a line of this kind may be logged now: callers choose how often things happen, not how often they are told.
+    pub(crate) fn due(&self, kind: &'static str) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let due = logged.get(kind).is_none_or(|last| now - *last >= LOG_EVERY);
         if due {
             logged.insert(kind, now);
         }
-        metrics::counter!("landfast_workload_complaints_total", "kind" => kind).increment(1);
         due
     }
 

@@ -20,6 +20,6 @@ pub use gauges::Gauges;
 pub use limits::Limits;
 pub use serve::{ServeError, serve};
 pub use source::{
-    AttestError, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError, ViewState,
-    WorkloadView,
+    AttestError, Attested, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError,
+    ViewState, WorkloadView,
 };

@@ -54,10 +54,13 @@ pub(crate) enum Limit {
     ConnectionsPerUid,
     StreamsPerUid,
     ConnectionsTotal,
+    HandshakeTimeout,
+    MaxMessage,
+    StalledReader,
 }
 
 impl Limit {
-    /// Its name in the configuration.
+    /// Its name in the configuration; of those that are not configured, in [`Limits`].
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ConnectionsPerProcess => "connections_per_process",
@@ -65,6 +68,9 @@ impl Limit {
             Self::ConnectionsPerUid => "connections_per_uid",
             Self::StreamsPerUid => "streams_per_uid",
             Self::ConnectionsTotal => "connections_total",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::MaxMessage => "max_message",
+            Self::StalledReader => "stalled_reader",
         }
     }
 }

@@ -23,7 +23,8 @@ use tonic_health::{
 };
 
 use crate::{
-    Attestor, Gauges, IdentitySource, Limits, connection::Connection, guard, ledger::Ledger, service::Service,
+    Attestor, Gauges, IdentitySource, Limits, connection::Connection, guard, ledger::Ledger, limits::Limit,
+    service::Service,
 };
 
 /// Why serving has ended before its time.
@@ -209,12 +210,17 @@ async fn run(stream: UdsStream, connection: Arc<Connection>, routes: Routes) {
         tokio::select! {
             ended = &mut served => {
                 if let Err(error) = ended {
+                    if is_late(&error) {
+                        connection.ledger.report(Limit::HandshakeTimeout, &connection.process);
+                    }
                     tracing::debug!(pid = connection.process.pid(), %error, "a connection has failed");
                 }
                 return;
             }
             change = connection.process.changed(), if until.is_none() => {
-                tracing::info!(pid = connection.process.pid(), ?change, "a caller has changed, its connection ends");
+                if connection.ledger.due("changed") {
+                    tracing::info!(pid = connection.process.pid(), ?change, "a caller has changed, its connection ends");
+                }
                 served.as_mut().graceful_shutdown();
                 until = Some(Instant::now() + CHANGED_GRACE);
             }
@@ -224,11 +230,19 @@ async fn run(stream: UdsStream, connection: Arc<Connection>, routes: Routes) {
             }
             () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return,
             _ = look.tick() => if connection.stalled(limits.stalled_reader) {
-                tracing::warn!(pid = connection.process.pid(), uid = connection.process.uid(), "a caller does not read its answers, its connection ends");
+                connection.ledger.report(Limit::StalledReader, &connection.process);
                 return;
             }
         }
     }
+}
+
+/// Whether the client took longer over the handshake than it may: nothing else makes reading from a Unix socket time out.
+fn is_late(error: &hyper::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// HTTP/2 with everything bounded.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every answer is preceded by attestation, and every message of a stream by a look at the process.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use landfast_identity::{SelectorSet, SpiffeId, jwt};
@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::source::Wanted;
 use crate::{
     IdentitySource, SourceError, ViewState, WorkloadView,
-    connection::{Connection, changed},
+    connection::{Connection, Held, changed, next_attestation},
     encode,
 };
 
@@ -155,12 +155,13 @@ impl Service {
     {
         let connection = connection(&request)?;
         drop(request);
-        let selectors = connection.selectors().await?;
-        let mut views = self.source.view(&selectors);
-        first(&connection, &mut views, wanted).await?;
+        let Entitled { held, mut views, .. } = self.look(&connection, wanted).await?;
         views.mark_changed();
         let subscription = Subscription {
+            next: Box::pin(next_attestation(connection.clone(), held.clone())),
+            source: self.source.clone(),
             connection,
+            held,
             views,
             build,
             wanted,
@@ -175,31 +176,52 @@ impl Service {
 
     /// The caller's selectors and view, once that is ready.
     async fn entitled(&self, connection: &Connection) -> Result<(SelectorSet, Arc<WorkloadView>), Status> {
-        let selectors = connection.selectors().await?;
-        let mut views = self.source.view(&selectors);
-        let view = first(connection, &mut views, Wanted::Rest).await?;
-        Ok((selectors, view))
+        let entitled = self.look(connection, Wanted::Rest).await?;
+        Ok((entitled.held.selectors.clone(), entitled.view))
+    }
+
+    /// What the caller is entitled to; attests him if need be.
+    async fn look(&self, connection: &Connection, wanted: Wanted) -> Result<Entitled, Status> {
+        loop {
+            let held = connection.attested().await?;
+            let mut views = self.source.view(&held.selectors);
+            let view = settled(&mut views, wanted, connection.limits().first_answer).await?;
+            match view.state {
+                state if state.is_served(wanted) => return Ok(Entitled { held, views, view }),
+                // The first synchronisation may have come while we waited, with entries that ask for more than was looked for.
+                ViewState::NoIdentity if held.is_outdated() => {}
+                ViewState::NoIdentity => {
+                    connection.forget(&held);
+                    return Err(encode::no_identity());
+                }
+                ViewState::Starting => {
+                    connection.forget(&held);
+                    return Err(starting());
+                }
+                ViewState::WithoutX509 | ViewState::Ready => return Err(starting()),
+            }
+        }
     }
 }
 
+/// A caller's selectors, and what they are entitled to.
+struct Entitled {
+    held: Arc<Held>,
+    views: Views,
+    view: Arc<WorkloadView>,
+}
+
 /// Waits a little for what is being fetched.
-async fn first(
-    connection: &Connection,
-    views: &mut Views,
-    wanted: Wanted,
-) -> Result<Arc<WorkloadView>, Status> {
-    let starting = || Status::unavailable("the agent is starting");
-    let settled = views.wait_for(|view| view.state.answers(wanted));
-    let view = match tokio::time::timeout(connection.limits().first_answer, settled).await {
-        Ok(Ok(view)) => view.clone(),
-        Ok(Err(_closed)) => return Err(starting()),
-        Err(_elapsed) => return Err(starting()),
-    };
-    match view.state {
-        ViewState::Ready | ViewState::WithoutX509 => Ok(view),
-        ViewState::NoIdentity => Err(encode::no_identity()),
-        ViewState::Starting => Err(starting()),
+async fn settled(views: &mut Views, wanted: Wanted, within: Duration) -> Result<Arc<WorkloadView>, Status> {
+    let answers = views.wait_for(|view| view.state.answers(wanted));
+    if let Ok(settled) = tokio::time::timeout(within, answers).await {
+        return settled.map(|view| view.clone()).map_err(|_closed| starting());
     }
+    Ok(views.borrow().clone())
+}
+
+fn starting() -> Status {
+    Status::unavailable("the agent is starting")
 }
 
 fn connection<R>(request: &Request<R>) -> Result<Arc<Connection>, Status> {
@@ -210,6 +232,10 @@ fn connection<R>(request: &Request<R>) -> Result<Arc<Connection>, Status> {
 /// One open stream.
 struct Subscription<M> {
     connection: Arc<Connection>,
+    source: Arc<dyn IdentitySource>,
+    held: Arc<Held>,
+    /// What takes the place of `held`: more than was looked for may be asked for while the stream is open.
+    next: Pin<Box<dyn Future<Output = Arc<Held>> + Send>>,
     views: Views,
     build: Build<M>,
     wanted: Wanted,
@@ -228,6 +254,14 @@ impl<M: Clone + PartialEq> Subscription<M> {
         Some((next, self))
     }
 
+    fn adopt(&mut self, held: Arc<Held>) {
+        if held.selectors != self.held.selectors {
+            self.views = self.source.view(&held.selectors);
+        }
+        self.next = Box::pin(next_attestation(self.connection.clone(), held.clone()));
+        self.held = held;
+    }
+
     /// The next message that differs from the last.
     async fn wait(&mut self) -> Result<M, Status> {
         loop {
@@ -235,6 +269,7 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 biased;
                 _ = self.connection.process.changed() => return Err(changed()),
                 () = self.connection.shutdown.cancelled() => return Err(Status::unavailable("the agent is shutting down")),
+                held = &mut self.next => self.adopt(held),
                 changed = self.views.changed() => {
                     if changed.is_err() {
                         return Err(Status::unavailable("the agent is shutting down"));
@@ -247,7 +282,15 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 continue;
             }
             if view.state == ViewState::NoIdentity {
-                return Err(encode::no_identity());
+                if !self.held.is_outdated() {
+                    self.connection.forget(&self.held);
+                    return Err(encode::no_identity());
+                }
+                // What took this identity away may have brought another, of a kind that was not looked for.
+                let held = self.connection.attested().await?;
+                self.adopt(held);
+                self.views.mark_changed();
+                continue;
             }
             let message = (self.build)(&view)?;
             if self.sent.as_ref() == Some(&message) {

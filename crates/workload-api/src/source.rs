@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime, X509Svid};
 use landfast_uds::PinnedProcess;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Everything one set of selectors is entitled to now, complete and ready to serve.
 #[derive(Clone, Debug)]
@@ -39,6 +40,11 @@ pub enum ViewState {
 }
 
 impl ViewState {
+    /// Whether what is asked for can be served.
+    pub(crate) fn is_served(self, wanted: Wanted) -> bool {
+        self != Self::NoIdentity && self.answers(wanted)
+    }
+
     /// Whether an answer can be given, perhaps a refusal.
     pub(crate) fn answers(self, wanted: Wanted) -> bool {
         match self {
@@ -131,8 +137,33 @@ pub enum SourceError {
 /// Finds the selectors of a process.
 #[async_trait]
 pub trait Attestor: Send + Sync + 'static {
-    /// The selectors of `process`.
-    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError>;
+    /// Looks at `process`.
+    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<Attested, AttestError>;
+}
+
+/// What an attestor found.
+#[derive(Clone, Debug)]
+pub struct Attested {
+    /// All that were seen.
+    pub selectors: SelectorSet,
+    /// What could not be looked at, and why. For the log.
+    pub left_out: Vec<String>,
+    /// Whether some of that may be found another time: what is here holds for a while only.
+    pub incomplete: bool,
+    /// Cancelled when another look would look for more than this one did.
+    pub outdated: CancellationToken,
+}
+
+impl Attested {
+    /// All there is to find.
+    pub fn complete(selectors: SelectorSet) -> Self {
+        Self {
+            selectors,
+            left_out: Vec::new(),
+            incomplete: false,
+            outdated: CancellationToken::new(),
+        }
+    }
 }
 
 /// Why a process has no selectors. For the log, never for the caller.

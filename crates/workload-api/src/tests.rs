@@ -1,5 +1,6 @@
 //! The Workload API over real sockets: our client, raw HTTP/2 and raw bytes against a scripted source.
 
+mod attestation;
 mod limits;
 mod protocol;
 mod rig;

@@ -14,7 +14,7 @@ use landfast_identity::{
 };
 use landfast_uds::{PinnedProcess, SocketMode, UdsListener};
 use landfast_workload_api::{
-    AttestError, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity, ServedX509,
+    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity, ServedX509,
     SourceError, ViewState, WorkloadView, serve,
 };
 use tempfile::TempDir;
@@ -107,11 +107,11 @@ struct Finds(&'static str);
 
 #[async_trait]
 impl Attestor for Finds {
-    async fn attest(&self, _: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError> {
+    async fn attest(&self, _: &Arc<PinnedProcess>) -> Result<Attested, AttestError> {
         let selector = Selector::new("fuzz", self.0).map_err(|error| AttestError {
             reason: error.to_string(),
         })?;
-        Ok([selector].into_iter().collect())
+        Ok(Attested::complete([selector].into_iter().collect()))
     }
 }
 

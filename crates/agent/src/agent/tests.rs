@@ -386,3 +386,59 @@ async fn a_replaced_bootstrap_bundle_counts_more_than_the_one_kept() {
     assert_eq!(config.trust_domain, td());
     world.stop().await;
 }
+
+/// What the kernel says of this process that its user does not.
+fn own_hash() -> String {
+    let program = std::fs::read("/proc/self/exe").unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &program);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("unix:sha256:{hex}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connected_workload_gets_an_identity_by_hash_that_is_registered_later() {
+    let world = World::new().await;
+    world.server.script().entries.remove(0);
+    let handle = world.start().await;
+    handle.ready().await;
+    let mut client = WorkloadClient::connect(handle.socket().to_str().unwrap())
+        .await
+        .unwrap();
+    let refused = client.fetch_x509().await.unwrap_err();
+    assert_eq!(refused.code(), Some(tonic::Code::PermissionDenied));
+    world.server.script().entries = vec![wire_entry("h", "/by-hash", &[&own_hash()])];
+    // On the same connection.
+    let served = async {
+        loop {
+            match client.fetch_x509().await {
+                Ok(fetched) => return fetched,
+                Err(_not_yet) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let fetched = tokio::time::timeout(Duration::from_secs(60), served).await;
+    let fetched = fetched.expect("it is served by its hash");
+    assert_eq!(fetched.svids[0].id().path(), "/by-hash");
+    drop(client);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_stream_gets_an_identity_by_hash_that_is_registered_later() {
+    use futures_util::StreamExt as _;
+    let world = World::new().await;
+    let handle = world.start().await;
+    handle.ready().await;
+    let mut client = WorkloadClient::connect(handle.socket().to_str().unwrap())
+        .await
+        .unwrap();
+    let mut stream = client.x509_svids().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().svids.len(), 1);
+    let by_hash = wire_entry("h", "/by-hash", &[&own_hash()]);
+    world.server.script().entries.push(by_hash);
+    let both = async { while stream.next().await.unwrap().unwrap().svids.len() < 2 {} };
+    let both = tokio::time::timeout(Duration::from_secs(60), both).await;
+    both.expect("it is served by its hash too");
+    drop((stream, client));
+    world.stop().await;
+}

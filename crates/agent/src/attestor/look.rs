@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
@@ -31,7 +32,7 @@ pub(crate) fn at(pid: i32) -> io::Result<Subject> {
         pid,
         uid,
         gid,
-        files: Box::new(files),
+        files: Arc::new(files),
     })
 }
 
@@ -48,10 +49,11 @@ impl Folder {
         Ok(std::ffi::OsString::from_vec(path.into_bytes()).into())
     }
 
+    /// Its first line is a name that the process chooses, in any bytes.
     fn status(&self) -> io::Result<String> {
-        let mut text = String::new();
-        self.open("status")?.take(MAX_STATUS).read_to_string(&mut text)?;
-        Ok(text)
+        let mut bytes = Vec::new();
+        self.open("status")?.take(MAX_STATUS).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 

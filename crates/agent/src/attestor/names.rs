@@ -29,6 +29,8 @@ pub(crate) struct Found {
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) supplementary: Vec<String>,
+    /// Whether the name service did not answer in time, so that there may be more.
+    pub(crate) late: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,9 +66,7 @@ impl Names {
             let cache = lock(&self.cache);
             wanted.filter(|id| cache.get(*id, now).is_none()).collect()
         };
-        if !missing.is_empty() {
-            self.fill(missing).await;
-        }
+        let late = !missing.is_empty() && !self.fill(missing).await;
         let cache = lock(&self.cache);
         let get = |id| cache.get(id, now).cloned().flatten();
         Found {
@@ -76,13 +76,15 @@ impl Names {
                 .into_iter()
                 .filter_map(|gid| get(Id::Group(gid)))
                 .collect(),
+            late,
         }
     }
 
-    async fn fill(&self, missing: Vec<Id>) {
+    /// Asks for names; whether all answers came in time.
+    async fn fill(&self, missing: Vec<Id>) -> bool {
         // A thread that hangs in the name service keeps its slot; when all hang, names are left out at once.
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            return;
+            return false;
         };
         let (service, cache) = (Arc::clone(&self.service), Arc::clone(&self.cache));
         let work = tokio::task::spawn_blocking(move || {
@@ -95,11 +97,7 @@ impl Names {
             }
             drop(slot);
         });
-        if timeout(DEADLINE, work).await.is_err() {
-            tracing::warn!(
-                "the name service did not answer in {DEADLINE:?}: user and group names are left out"
-            );
-        }
+        timeout(DEADLINE, work).await.is_ok()
     }
 }
 

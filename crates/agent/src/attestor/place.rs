@@ -3,71 +3,77 @@
 //! Invariant: in a mount namespace of its own a process can give its program any path; such a path counts only when, in the agent's
 //! view of the files, it leads to the very file that runs.
 
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
-use super::ProcFiles;
+use super::threads::{Stuck, Threads, is_forbidden};
+use super::{BoxError, ProcFiles, Subject};
 
 /// Compares the paths of programs with the files of this mount namespace.
 pub(crate) struct Places {
     own: Option<PathBuf>,
-    /// A path can lead to a file system that never answers: then one thread waits for it, and no more.
-    turn: Arc<Semaphore>,
+    threads: Threads,
+}
+
+/// Why it could not be told now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error("the program cannot be opened")]
+    Open(#[source] BoxError),
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
 }
 
 impl Places {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(threads: Threads) -> Self {
         Self {
             own: std::fs::read_link("/proc/self/ns/mnt").ok(),
-            turn: Arc::new(Semaphore::new(1)),
+            threads,
         }
     }
 
     /// Whether `path`, as the process has it, leads here to the program it runs.
-    pub(crate) async fn agree(&self, path: &Path, files: &dyn ProcFiles) -> bool {
-        let theirs = files.mount_namespace().ok();
+    ///
+    /// # Errors
+    /// Another time it may be known.
+    pub(crate) async fn agree(&self, path: &Path, subject: &Subject) -> Result<bool, PlaceError> {
+        let theirs = subject.files.mount_namespace().ok();
         if theirs.is_some() && theirs == self.own {
-            return true;
+            return Ok(true);
         }
-        let Ok(running) = files.open_program().and_then(|file| Ok(file.metadata()?)) else {
-            return false;
-        };
-        self.same_file(path.to_owned(), running).await
-    }
-
-    async fn same_file(&self, path: PathBuf, running: Metadata) -> bool {
-        let look = async {
-            let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
-            let looked = tokio::task::spawn_blocking(move || {
-                let found = std::fs::symlink_metadata(path);
-                drop(turn);
-                found
-            });
-            looked.await.ok()?.ok()
-        };
-        let found = tokio::time::timeout(PATIENCE, look).await;
-        found.is_ok_and(|found| {
-            found.is_some_and(|here| (here.dev(), here.ino()) == (running.dev(), running.ino()))
-        })
+        let (path, files) = (path.to_owned(), Arc::clone(&subject.files));
+        let same = move || same_file(&path, files.as_ref());
+        match self.threads.run(subject.uid, same).await? {
+            Err(error) if !is_forbidden(&error) => Err(PlaceError::Open(error)),
+            same => Ok(same.unwrap_or(false)),
+        }
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(1);
+fn same_file(path: &Path, files: &dyn ProcFiles) -> Result<bool, BoxError> {
+    let running = files.open_program()?.metadata()?;
+    let here = std::fs::symlink_metadata(path);
+    Ok(here.is_ok_and(|here| (here.dev(), here.ino()) == (running.dev(), running.ino())))
+}
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
 
     use super::*;
-    use crate::attestor::BoxError;
 
     /// A process elsewhere that runs a file.
     struct Elsewhere(PathBuf);
+
+    fn elsewhere(program: &Path) -> Subject {
+        Subject {
+            pid: 1,
+            uid: 7,
+            gid: 7,
+            files: Arc::new(Elsewhere(program.to_owned())),
+        }
+    }
 
     impl ProcFiles for Elsewhere {
         fn groups(&self) -> Result<Vec<u32>, BoxError> {
@@ -95,25 +101,23 @@ mod tests {
         for file in [&good, &other] {
             File::create(file).unwrap();
         }
-        let places = Places::new();
-        let running = Elsewhere(good.clone());
-        assert!(places.agree(&good, &running).await, "the control");
-        assert!(!places.agree(&other, &running).await);
-        assert!(!places.agree(&dir.path().join("none"), &running).await);
+        let places = Places::new(Threads::new());
+        let running = elsewhere(&good);
+        assert!(places.agree(&good, &running).await.unwrap(), "the control");
+        assert!(!places.agree(&other, &running).await.unwrap());
+        assert!(!places.agree(&dir.path().join("none"), &running).await.unwrap());
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&good, &link).unwrap();
         assert!(
-            !places.agree(&link, &running).await,
+            !places.agree(&link, &running).await.unwrap(),
             "the kernel shows no links in such a path"
         );
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_file_system_that_does_not_answer_costs_the_path_and_nothing_else() {
-        let places = Places::new();
-        let _hangs = Arc::clone(&places.turn).acquire_owned().await.unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let running = Elsewhere(file.path().to_owned());
-        assert!(!places.agree(file.path(), &running).await);
+    #[tokio::test]
+    async fn a_program_that_cannot_be_opened_now_may_be_another_time() {
+        let places = Places::new(Threads::new());
+        let gone = elsewhere(Path::new("/no/such/program"));
+        assert!(places.agree(Path::new("/x"), &gone).await.is_err());
     }
 }

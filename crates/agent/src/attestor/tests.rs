@@ -23,12 +23,15 @@ fn source(says: Option<&'static str>) -> Box<dyn SelectorSource> {
 
 #[async_trait]
 impl SelectorSource for Scripted {
-    async fn selectors(&self, _: &Subject) -> Result<Vec<Selector>, SourceFailure> {
+    async fn selectors(&self, _: &Subject) -> Result<Found, SourceFailure> {
         let does = self.does.lock().unwrap().take();
         if let Some(does) = does {
             does();
         }
-        let says = self.says.map(|text| vec![Selector::parse(text).unwrap()]);
+        let says = self.says.map(|text| Found {
+            selectors: vec![Selector::parse(text).unwrap()],
+            ..Found::default()
+        });
         says.ok_or_else(|| SourceFailure {
             kind: "scripted",
             what: "no".to_owned(),
@@ -72,11 +75,8 @@ fn child_connects_and_waits() {
     drop(std::io::read_to_string(std::io::stdin()));
 }
 
-async fn attest(
-    sources: Vec<Box<dyn SelectorSource>>,
-    stream: &UdsStream,
-) -> Result<SelectorSet, AttestError> {
-    Attestors::new(sources)
+async fn attest(sources: Vec<Box<dyn SelectorSource>>, stream: &UdsStream) -> Result<Attested, AttestError> {
+    Attestors::new(sources, Views::new(&crate::testing::td()))
         .attest(stream.peer().process().unwrap())
         .await
 }
@@ -87,11 +87,14 @@ async fn one_failing_source_is_tolerated_and_all_failing_is_an_error() {
     let both = attest(vec![source(Some("a:1")), source(Some("b:2"))], &stream)
         .await
         .unwrap();
-    assert_eq!(both, selectors(&["a:1", "b:2"]));
+    assert_eq!(both.selectors, selectors(&["a:1", "b:2"]));
+    assert!(!both.incomplete && both.left_out.is_empty());
     let one = attest(vec![source(None), source(Some("b:2"))], &stream)
         .await
         .unwrap();
-    assert_eq!(one, selectors(&["b:2"]));
+    assert_eq!(one.selectors, selectors(&["b:2"]));
+    assert!(one.incomplete, "the first may speak another time");
+    assert_eq!(one.left_out, ["scripted attestor: no"]);
     assert!(attest(vec![source(None), source(None)], &stream).await.is_err());
     assert!(attest(vec![], &stream).await.is_err());
     child.kill().unwrap();
@@ -120,7 +123,6 @@ async fn a_process_that_ends_while_it_is_attested_gets_no_selectors() {
 async fn a_connected_process_is_seen_as_any_other() {
     use super::digest::HashLimits;
     use super::unix::UnixAttestor;
-    use crate::keeper::views::Views;
     let (_dir, stream, mut child) = connected().await;
     let limits = HashLimits {
         max_size: 1 << 30,
@@ -129,13 +131,14 @@ async fn a_connected_process_is_seen_as_any_other() {
     let unix = || UnixAttestor::new(limits, Views::new(&crate::testing::td()));
     let pinned = attest(vec![Box::new(unix())], &stream).await.unwrap();
     let looked = look::at(child.id().cast_signed()).unwrap();
-    let looked = Attestors::new(vec![Box::new(unix())])
-        .selectors(&looked)
+    let looked = Attestors::new(vec![Box::new(unix())], Views::new(&crate::testing::td()))
+        .look_at(&looked)
         .await
         .unwrap();
-    assert_eq!(pinned, looked);
+    assert_eq!(pinned.selectors, looked.selectors);
     assert!(
         pinned
+            .selectors
             .iter()
             .any(|selector| selector.value().starts_with("path:/"))
     );

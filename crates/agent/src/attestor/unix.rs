@@ -4,17 +4,16 @@
 //! what cannot be read is left out, never guessed.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use landfast_identity::Selector;
 
 use super::digest::{Digests, HashLimits};
 use super::names::Names;
 use super::place::Places;
-use super::{SelectorSource, SourceFailure, Subject};
+use super::threads::Threads;
+use super::{Found, SelectorSource, SourceFailure, Subject};
 use crate::keeper::views::Views;
 
 /// The `unix` attestor.
@@ -29,10 +28,11 @@ pub(crate) struct UnixAttestor {
 impl UnixAttestor {
     /// `views` tells whether any entry asks for the hash of a binary.
     pub(crate) fn new(limits: HashLimits, views: Views) -> Self {
+        let threads = Threads::new();
         Self {
             names: Names::system(),
-            digests: Digests::new(limits),
-            places: Places::new(),
+            digests: Digests::new(limits, threads.clone()),
+            places: Places::new(threads),
             views,
             said_unreadable: AtomicBool::new(false),
         }
@@ -42,42 +42,47 @@ impl UnixAttestor {
     pub(crate) fn with_names(limits: HashLimits, views: Views, names: Names) -> Self {
         Self {
             names,
-            digests: Digests::new(limits),
-            places: Places::new(),
-            views,
-            said_unreadable: AtomicBool::new(false),
+            ..Self::new(limits, views)
         }
     }
 
-    async fn users_and_groups(&self, subject: &Subject, groups: &BTreeSet<u32>, out: &mut Out) {
+    async fn users_and_groups(&self, subject: &Subject, groups: &BTreeSet<u32>, out: &mut Found) {
         let (uid, gid) = (subject.uid, subject.gid);
-        out.add("uid", uid);
-        out.add("gid", gid);
+        out.add(KIND, "uid", uid);
+        out.add(KIND, "gid", gid);
         for group in groups {
-            out.add("supplementary_gid", group);
+            out.add(KIND, "supplementary_gid", group);
         }
         // The name service may be slow or dead: names are extra, and have their own deadline.
         let named: Vec<u32> = groups.iter().copied().take(MAX_NAMED_GROUPS).collect();
         let names = self.names.look_up(uid, gid, named).await;
+        if names.late {
+            out.miss(
+                "the name service did not answer in time; names of users and groups are missing".to_owned(),
+            );
+        }
         if let Some(user) = names.user {
-            out.add("user", user);
+            out.add(KIND, "user", user);
         }
         if let Some(group) = names.group {
-            out.add("group", group);
+            out.add(KIND, "group", group);
         }
         for group in names.supplementary {
-            out.add("supplementary_group", group);
+            out.add(KIND, "supplementary_group", group);
         }
     }
 
-    async fn program(&self, subject: &Subject, out: &mut Out) {
+    async fn program(&self, subject: &Subject, out: &mut Found) {
         match subject.files.program_path() {
             Ok(path) => match path_selector(&path) {
-                Some(text) => {
-                    if self.places.agree(&path, subject.files.as_ref()).await {
-                        out.add("path", text);
-                    }
-                }
+                Some(text) => match self.places.agree(&path, subject).await {
+                    Ok(true) => out.add(KIND, "path", text),
+                    Ok(false) => {}
+                    Err(error) => out.miss(format!(
+                        "where its path leads is not known, its path selector is missing: {}",
+                        landfast_daemon::error_chain(&error)
+                    )),
+                },
                 // A program without a name on disk: neither a path nor a hash would say what an operator means.
                 None => return,
             },
@@ -86,15 +91,14 @@ impl UnixAttestor {
         if !self.views.snapshot().entries.uses_hashes() {
             return;
         }
-        match self.digests.of(subject.uid, subject.files.as_ref()).await {
-            Ok(hex) => out.add("sha256", hex),
+        match self.digests.of(subject).await {
+            Ok(hex) => out.add(KIND, "sha256", hex),
             Err(error) => {
-                tracing::warn!(
-                    pid = subject.pid,
-                    uid = subject.uid,
-                    error = landfast_daemon::error_chain(&error),
-                    "the program is not hashed; its sha256 selector is left out"
-                );
+                let chain = landfast_daemon::error_chain(&error);
+                out.left_out.push(format!(
+                    "the program is not hashed, its sha256 selector is missing: {chain}"
+                ));
+                out.incomplete |= error.may_pass();
             }
         }
     }
@@ -115,7 +119,7 @@ impl UnixAttestor {
 
 #[async_trait]
 impl SelectorSource for UnixAttestor {
-    async fn selectors(&self, subject: &Subject) -> Result<Vec<Selector>, SourceFailure> {
+    async fn selectors(&self, subject: &Subject) -> Result<Found, SourceFailure> {
         let groups = subject.files.groups();
         let groups = groups.map_err(|error| SourceFailure {
             kind: KIND,
@@ -125,21 +129,10 @@ impl SelectorSource for UnixAttestor {
         while groups.len() > MAX_GROUPS {
             groups.pop_last();
         }
-        let mut out = Out(Vec::with_capacity(groups.len() + 8));
+        let mut out = Found::default();
         self.users_and_groups(subject, &groups, &mut out).await;
         self.program(subject, &mut out).await;
-        Ok(out.0)
-    }
-}
-
-struct Out(Vec<Selector>);
-
-impl Out {
-    /// A value no selector can hold (a path that is not UTF-8, say) is left out.
-    fn add(&mut self, what: &str, value: impl Display) {
-        if let Ok(selector) = Selector::new(KIND, &format!("{what}:{value}")) {
-            self.0.push(selector);
-        }
+        Ok(out)
     }
 }
 

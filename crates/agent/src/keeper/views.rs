@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use landfast_identity::{Bundle, SelectorSet, TrustDomain, UnixTime};
 use landfast_workload_api::{ServedJwtIdentity, ServedX509, ViewState, WorkloadView};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::state::{Reach, Snapshot};
 
@@ -21,6 +22,8 @@ struct Table {
     snapshot: Arc<Snapshot>,
     fallback: Arc<Bundle>,
     slots: HashMap<SelectorSet, Slot>,
+    /// Of the attestations that look for what is asked for now.
+    outdated: CancellationToken,
     /// Sweep when there are this many.
     high_water: usize,
 }
@@ -46,12 +49,18 @@ impl Views {
             snapshot: Arc::default(),
             fallback: Arc::new(Bundle::new(trust_domain.clone())),
             slots: HashMap::new(),
+            outdated: CancellationToken::new(),
             high_water: MIN_SWEEP,
         })))
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.lock().snapshot)
+    }
+
+    /// Cancelled when entries ask for a kind of selector that an attestation begun now need not look for.
+    pub(crate) fn outdated(&self) -> CancellationToken {
+        self.lock().outdated.clone()
     }
 
     /// The view of one set of selectors, shared with all others that have the same.
@@ -76,7 +85,11 @@ impl Views {
     /// and SVIDs that come by the hundred, that is most of the work.
     pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, reach: &Reach, now: Option<UnixTime>) {
         let mut table = self.lock();
-        table.snapshot = snapshot;
+        let before = std::mem::replace(&mut table.snapshot, snapshot);
+        if table.snapshot.entries.uses_hashes() && !before.entries.uses_hashes() {
+            // Before the views change: whoever loses an identity by this sees that there may be another for him.
+            std::mem::take(&mut table.outdated).cancel();
+        }
         table.sweep();
         let Table {
             snapshot,

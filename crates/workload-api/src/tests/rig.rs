@@ -19,8 +19,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttestError, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity, ServedX509,
-    SourceError, ViewState, WorkloadView, client::WorkloadClient,
+    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity,
+    ServedX509, SourceError, ViewState, WorkloadView, client::WorkloadClient,
 };
 
 pub(super) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -120,18 +120,32 @@ pub(super) struct Script {
     pub(super) own: Domain,
     pub(super) foreign: Domain,
     pub(super) views: watch::Sender<Arc<WorkloadView>>,
+    /// What those get who are known by their hash too.
+    pub(super) hashed: watch::Sender<Arc<WorkloadView>>,
     pub(super) ready: watch::Sender<bool>,
     pub(super) jwt_error: Mutex<Option<SourceError>>,
     pub(super) now: Mutex<Option<UnixTime>>,
     pub(super) attestations: AtomicUsize,
     pub(super) attestation_fails: Mutex<bool>,
+    pub(super) look: Mutex<Look>,
+}
+
+/// What an attestation finds besides the uid.
+#[derive(Default)]
+pub(super) struct Look {
+    pub(super) hash: bool,
+    pub(super) incomplete: bool,
+    pub(super) outdated: CancellationToken,
 }
 
 #[async_trait]
 impl IdentitySource for Script {
     fn view(&self, selectors: &SelectorSet) -> watch::Receiver<Arc<WorkloadView>> {
-        assert_eq!(selectors.len(), 1);
-        self.views.subscribe()
+        match selectors.len() {
+            1 => self.views.subscribe(),
+            2 => self.hashed.subscribe(),
+            other => panic!("{other} selectors"),
+        }
     }
 
     async fn fetch_jwt(
@@ -173,16 +187,21 @@ impl IdentitySource for Script {
 
 #[async_trait]
 impl Attestor for Script {
-    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<SelectorSet, AttestError> {
+    async fn attest(&self, process: &Arc<PinnedProcess>) -> Result<Attested, AttestError> {
         self.attestations.fetch_add(1, Ordering::SeqCst);
         if *self.attestation_fails.lock().unwrap() {
             return Err(AttestError {
                 reason: "as the script says".to_owned(),
             });
         }
-        Ok([Selector::parse(&format!("unix:uid:{}", process.uid())).unwrap()]
-            .into_iter()
-            .collect())
+        let look = self.look.lock().unwrap();
+        let uid = Selector::parse(&format!("unix:uid:{}", process.uid())).unwrap();
+        let hash = look.hash.then(|| Selector::parse("unix:sha256:00").unwrap());
+        Ok(Attested {
+            incomplete: look.incomplete,
+            outdated: look.outdated.clone(),
+            ..Attested::complete([uid].into_iter().chain(hash).collect())
+        })
     }
 }
 
@@ -205,6 +224,7 @@ impl Rig {
         let (own, foreign) = (Domain::new("own.test"), Domain::new("foreign.test"));
         let script = Arc::new(Script {
             views: watch::channel(Arc::new(own.view(1, &[&foreign]))).0,
+            hashed: watch::channel(Arc::new(own.view(7, &[&foreign]))).0,
             ready: watch::channel(true).0,
             own,
             foreign,
@@ -212,6 +232,7 @@ impl Rig {
             now: Mutex::new(Some(NOW)),
             attestations: AtomicUsize::new(0),
             attestation_fails: Mutex::new(false),
+            look: Mutex::default(),
         });
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("api.sock");
@@ -252,6 +273,16 @@ impl Rig {
 
     pub(super) fn publish(&self, view: WorkloadView) {
         self.script.views.send_replace(Arc::new(view));
+    }
+
+    /// From now on attestation looks for the hash; so it should have done before.
+    pub(super) fn look_for_hashes(&self) {
+        let wider = Look {
+            hash: true,
+            ..Look::default()
+        };
+        let before = std::mem::replace(&mut *self.script.look.lock().unwrap(), wider);
+        before.outdated.cancel();
     }
 
     pub(super) fn attestations(&self) -> usize {

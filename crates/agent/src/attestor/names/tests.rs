@@ -38,6 +38,7 @@ async fn names_are_looked_up_once_a_minute() {
         user: Some("bob".to_owned()),
         group: Some("g7".to_owned()),
         supplementary: vec!["g8".to_owned()],
+        late: false,
     };
     assert_eq!(names.look_up(1, 7, vec![8, 100]).await, expected);
     assert_eq!(fake.calls.load(Ordering::SeqCst), 4);
@@ -64,7 +65,11 @@ async fn a_hanging_name_service_costs_only_the_names_and_few_threads() {
     let started = Instant::now();
     let rounds = (0..20).map(|n| names.look_up(1, n, vec![]));
     let found = futures_util::future::join_all(rounds).await;
-    assert!(found.iter().all(|found| *found == Found::default()));
+    let nothing = Found {
+        late: true,
+        ..Found::default()
+    };
+    assert!(found.iter().all(|found| *found == nothing));
     assert!(started.elapsed() < DEADLINE * 4, "waited {:?}", started.elapsed());
     assert!(fake.calls.load(Ordering::SeqCst) <= MAX_WAITING as u32);
     fake.hang.store(false, Ordering::SeqCst);
@@ -72,7 +77,8 @@ async fn a_hanging_name_service_costs_only_the_names_and_few_threads() {
         names.slots.available_permits() == MAX_WAITING
     })
     .await;
-    assert_eq!(names.look_up(1, 1, vec![]).await.user.as_deref(), Some("bob"));
+    let found = names.look_up(1, 1, vec![]).await;
+    assert_eq!((found.user.as_deref(), found.late), (Some("bob"), false));
 }
 
 #[tokio::test]

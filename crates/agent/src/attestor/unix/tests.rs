@@ -34,7 +34,7 @@ async fn selectors_of(pid: u32, views: Views) -> Vec<String> {
         .selectors(&subject)
         .await
         .unwrap();
-    found.iter().map(ToString::to_string).collect()
+    found.selectors.iter().map(ToString::to_string).collect()
 }
 
 fn value<'a>(selectors: &'a [String], prefix: &str) -> Vec<&'a str> {
@@ -186,9 +186,9 @@ async fn many_supplementary_groups_are_bounded_and_only_some_are_named() {
     }
     let attestor = UnixAttestor::new(LIMITS, views(&["unix:uid:1"]));
     let subject = super::super::look::at(std::process::id().cast_signed()).unwrap();
-    let mut out = Out(Vec::new());
+    let mut out = Found::default();
     attestor.users_and_groups(&subject, &groups, &mut out).await;
-    let found: Vec<String> = out.0.iter().map(ToString::to_string).collect();
+    let found: Vec<String> = out.selectors.iter().map(ToString::to_string).collect();
     assert_eq!(value(&found, "unix:supplementary_gid:").len(), MAX_GROUPS);
     assert!(value(&found, "unix:supplementary_group:").len() <= MAX_NAMED_GROUPS);
 }
@@ -210,9 +210,57 @@ async fn a_dead_name_service_leaves_only_the_names_out() {
         .selectors(&subject)
         .await
         .unwrap()
+        .selectors
         .iter()
         .map(ToString::to_string)
         .collect();
     assert!(value(&found, "unix:user:").is_empty() && value(&found, "unix:group:").is_empty());
     assert_eq!(value(&found, "unix:uid:").len(), 1);
+}
+
+#[tokio::test]
+async fn a_hash_that_may_come_another_time_leaves_the_look_incomplete() {
+    let subject = super::super::look::at(std::process::id().cast_signed()).unwrap();
+    let look = async |limits| {
+        let attestor = UnixAttestor::new(limits, views(&["unix:sha256:00"]));
+        attestor.selectors(&subject).await.unwrap()
+    };
+    // At a byte a second the budget is not there again while anybody waits.
+    let size = std::fs::metadata("/proc/self/exe").unwrap().len();
+    let exhausted = UnixAttestor::new(
+        HashLimits {
+            max_size: size,
+            rate: 1,
+        },
+        views(&["unix:sha256:00"]),
+    );
+    exhausted.digests.spend(subject.uid);
+    let found = exhausted.selectors(&subject).await.unwrap();
+    assert!(found.incomplete, "{found:?}");
+    assert!(
+        found.left_out[0].contains("the program is not hashed"),
+        "{found:?}"
+    );
+    let too_large = look(HashLimits {
+        max_size: size - 1,
+        rate: 1,
+    })
+    .await;
+    assert!(
+        !too_large.incomplete && too_large.left_out.len() == 1,
+        "too large today, too large tomorrow: {too_large:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_process_whose_name_is_no_text_can_be_looked_at() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join(std::ffi::OsStr::from_bytes(b"cat\xff"));
+    std::fs::copy("/bin/cat", &program).unwrap();
+    let child = run(Command::new(&program), "cat\u{fffd}").await;
+    let name = std::fs::read(format!("/proc/{}/comm", child.0.id())).unwrap();
+    assert!(String::from_utf8(name).is_err(), "the control");
+    let found = selectors_of(child.0.id(), views(&["unix:uid:1"])).await;
+    assert_eq!(value(&found, "unix:uid:"), [nix::unistd::geteuid().to_string()]);
 }

@@ -261,3 +261,21 @@ fn views_beyond_the_reach_of_a_change_are_as_if_computed_anew() {
         }
     }
 }
+
+#[test]
+fn the_first_entry_that_asks_for_a_hash_outdates_attestations_before_views_change() {
+    let mut world = World::new();
+    let by_user = [entry("a", "/a", &["unix:uid:1"])];
+    let by_hash = [entry("a", "/a", &["unix:uid:1", "unix:sha256:00"])];
+    let begun = world.views.outdated();
+    world.sync(&by_user);
+    assert!(!begun.is_cancelled(), "nothing more is asked for");
+    world.sync(&by_hash);
+    assert!(begun.is_cancelled());
+    let begun = world.views.outdated();
+    world.sync(&by_hash);
+    world.sync(&by_user);
+    assert!(!begun.is_cancelled(), "it looked for hashes");
+    world.sync(&by_hash);
+    assert!(begun.is_cancelled(), "but one begun in between did not");
+}
