@@ -9,7 +9,7 @@ use landfast_testkit::site::Plan;
 
 use crate::{Ground, LONG, VICTIM, contains, figures, public_rig, rig, rounds};
 
-fn sha256(path: &Path) -> String {
+pub(crate) fn sha256(path: &Path) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(path).unwrap());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -92,6 +92,28 @@ fn t06_a_program_that_is_swapped_while_it_starts_has_no_identity_of_the_other() 
     assert_eq!(count("wrong"), 0, "the identity of a program that does not run");
     assert!(count("evil") > 0 && count("good") > 0, "a race that nobody ran");
     assert!(count("mute") * 10 <= count("rounds"), "too few were answered");
+}
+
+/// T-06 with the race decided: when the agent looks, the other program is where the kernel says that this one was.
+#[test]
+fn t06_nor_has_one_that_is_swapped_just_before_it_is_looked_at() {
+    let (ground, good) = known_program(&Plan::default());
+    let evil = public_rig(&ground, "evil");
+    let count = figures(
+        Command::new(rig("swap"))
+            .args(["stop", &VICTIM.to_string()])
+            .args([&ground.site.path().join("swapped"), &good, &evil])
+            .args([rounds(200).to_string(), ground.site.agent.pid().to_string()])
+            .args([
+                ground.socket(),
+                ground.request(),
+                LONG.to_owned(),
+                HASH.to_owned(),
+            ]),
+    );
+    assert_eq!(count("wrong"), 0, "the identity of a program that does not run");
+    assert_eq!(count("evil"), count("rounds"), "the other program ran each time");
+    assert_eq!(count("mute"), 0, "each was answered");
 }
 
 #[test]
