@@ -9,7 +9,7 @@ use landfast_testkit::site::Plan;
 
 use crate::{Ground, LONG, VICTIM, contains, figures, public_rig, rig, rounds};
 
-pub(crate) fn sha256(path: &Path) -> String {
+fn sha256(path: &Path) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(path).unwrap());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
