@@ -34,10 +34,10 @@ deny: ## licences, banned and duplicate crates, sources (needs cargo-deny)
 audit: ## known advisories, of the clone of RustSec's advisory-db in DB=… (needs cargo-deny)
 	@tests/audit "$(DB)"
 
-test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (two minutes)
+test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (four minutes)
 	@tests/root/run
 
-planted: ## plant known bugs and see each one found (root, Python 3.11; five minutes)
+planted: ## plant known bugs and see each one found (root, Python 3.11; ten minutes)
 	@tests/planted/run
 
 torture: ## the same attacks, a hundred thousand pids and ten times as long floods (half an hour, as root)

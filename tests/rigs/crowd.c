@@ -4,7 +4,6 @@
  * more and prints "pushed N after MS", MS from the reading of the line. Ends with its input, or when nothing comes for a minute. */
 #include "rig.h"
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 
 static char request[65536], buffer[65536];
@@ -15,9 +14,9 @@ struct tally {
 };
 
 /* Counts the DATA frames that begin a message: an SVID fits into one. */
-static void child(const char *path, size_t length, uid_t uid, unsigned *messages, unsigned *failed) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+static void child(const char *path, size_t length, uid_t uid, pid_t parent, unsigned *messages, unsigned *failed) {
     become(uid);
+    end_with(parent);
     int fd = dial(path);
     if (!say(fd, request, length)) _exit(9);
     size_t have = 0;
@@ -65,13 +64,14 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NPROC, &limit);
     size_t length = load(argv[2], request);
     int count = atoi(argv[3]);
+    pid_t own = getpid();
     if (count > 65536) { errno = EINVAL; die("COUNT"); }
     struct tally *tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (tally == MAP_FAILED) die("mmap");
     for (int i = 0; i < count; i++) {
         pid_t pid = fork();
         if (pid < 0) die("fork");
-        if (!pid) child(argv[1], length, (uid_t)(atoi(argv[4]) + i), &tally->messages[i], &tally->failed);
+        if (!pid) child(argv[1], length, (uid_t)(atoi(argv[4]) + i), own, &tally->messages[i], &tally->failed);
         if (i % 50 == 49) wait_for(tally, i - 40, 1); /* not all at the door at once */
     }
     wait_for(tally, count, 1);

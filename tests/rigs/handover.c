@@ -7,7 +7,6 @@
  * Prints "armed N" when all have done so, and after MILLISECONDS "before N after N open N slowest N": how many had NEEDLE before,
  * how many heard it afterwards, how many connections were still open, and when the last one was closed (ms). */
 #include "rig.h"
-#include <sys/prctl.h>
 
 static char request[65536], answer[1 << 20];
 

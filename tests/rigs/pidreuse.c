@@ -4,23 +4,9 @@
  * Prints "rounds N reused N wrong N silent N": wrong = the holder heard NEEDLE, silent = it heard neither an answer nor an end. */
 #include "rig.h"
 #include <linux/sched.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 static char request[65536], answer[1 << 20];
-
-static char state_of(pid_t pid) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0) die("the agent is gone");
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) die("stat");
-    text[n] = 0;
-    char *end = strrchr(text, ')');
-    return end ? end[2] : '?';
-}
 
 static pid_t start_on(pid_t pid) {
     pid_t wanted[1] = {pid};
@@ -39,8 +25,7 @@ int main(int argc, char **argv) {
         int heard[2];
         if (pipe(heard)) die("pipe");
         if (agent) {
-            if (kill(agent, SIGSTOP)) die("stop the agent");
-            while (state_of(agent) != 'T') usleep(100);
+            stop_process(agent);
         }
         pid_t first = fork();
         if (first < 0) die("fork");
@@ -61,9 +46,10 @@ int main(int argc, char **argv) {
         }
         close(heard[1]);
         if (waitpid(first, NULL, 0) != first) die("wait for the attacker");
-        pid_t second = start_on(first);
+        pid_t own = getpid(), second = start_on(first);
         if (second == 0) {
             become(victim);
+            end_with(own);
             for (;;) pause();
         }
         if (second == first) reused++;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -32,6 +33,31 @@ static long now_ms(void) {
 
 static void become(uid_t uid) {
     if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid)) die("become");
+}
+
+/* A child that would never end by itself ends with its parent. After a change of user: that takes it back. */
+static void end_with(pid_t parent) {
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL)) die("pdeathsig");
+    if (getppid() != parent) _exit(9);
+}
+
+static char state_of(pid_t pid) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) die("a process is gone");
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) die("stat");
+    text[n] = 0;
+    char *end = strrchr(text, ')');
+    return end ? end[2] : '?';
+}
+
+/* Stops a process; it has stopped when this returns. */
+static void stop_process(pid_t pid) {
+    if (kill(pid, SIGSTOP)) die("stop");
+    while (state_of(pid) != 'T') usleep(100);
 }
 
 static int dial(const char *path) {

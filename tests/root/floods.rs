@@ -1,15 +1,12 @@
 //! One user takes what he can; another must not notice (T-07, T-22, T-23).
 
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use landfast_testkit::site::{Plan, until};
-use landfast_testkit::wire;
 
 use crate::programs::sha256;
 use crate::{ATTACKER, Ground, VICTIM, figures, public_rig, rig, rounds, target};
@@ -42,80 +39,228 @@ fn victim_beside(ground: &Ground, flood: &PathBuf, seconds: usize, what: &str) {
             .gid(VICTIM),
     );
     assert_eq!(count("failed"), 0, "the victim noticed: {what}");
-    assert!(count("fetched") > 10, "the victim did not work");
+    // Fifty a second when nobody disturbs; how few there may be is the bench's affair.
+    assert!(count("fetched") >= 3, "the victim did not work");
 }
 
-fn flood_with(ground: &mut Ground, flood: &PathBuf, kind: &str) {
-    let before = ground.site.agent.descriptors();
-    let seconds = rounds(4);
-    let mut attacker = Command::new(flood)
-        .args([kind, &ground.socket(), &(seconds + 1).to_string()])
-        .uid(ATTACKER)
-        .gid(ATTACKER)
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    victim_beside(ground, flood, seconds, kind);
-    let memory = ground.site.agent.rss();
-    assert!(attacker.wait().unwrap().success());
-    println!("{kind}: agent {} MiB", memory >> 20);
-    assert!(memory < MOST_MEMORY, "{kind}: {memory} bytes");
-    assert!(ground.site.agent.is_alive(), "{kind}");
-    until("the descriptors are given back", || {
-        ground.site.agent.descriptors() <= before + 4
-    });
+/// What one user does, from how many processes, for how many seconds at least, what shows that it was done, and what the log must say of it.
+struct Flood {
+    kind: &'static str,
+    processes: usize,
+    seconds: usize,
+    /// Figures of the flood, and the least that they must be: below it nobody was attacked.
+    done: &'static [(&'static str, i64)],
+    logged: &'static [&'static str],
 }
 
-/// T-22: everything one user can do with connections, streams and frames.
+/// One process, four seconds.
+const PLAIN: Flood = Flood {
+    kind: "",
+    processes: 1,
+    seconds: 4,
+    done: &[],
+    logged: &[],
+};
+/// More than it takes to reach the limits of a user, each process reaching its own.
+const MANY: usize = 20;
+
+impl Flood {
+    /// The flood beside the victim: the victim does not notice, the agent stays small, says what was too much, and is as before afterwards.
+    fn run(&self) {
+        let (mut ground, program) = flooded(&Plan {
+            // A user's connections are more than the usual limit of descriptors.
+            agent_under: &["prlimit", "--nofile=16384:16384"],
+            ..Plan::default()
+        });
+        let before = ground.site.agent.descriptors();
+        let seconds = rounds(self.seconds);
+        let mut attack = Command::new(&program);
+        attack
+            .args([self.kind, &ground.socket(), &(seconds + 1).to_string()])
+            .arg(self.processes.to_string())
+            .uid(ATTACKER)
+            .gid(ATTACKER);
+        std::thread::scope(|scope| {
+            let attacker = scope.spawn(|| figures(&mut attack));
+            std::thread::sleep(Duration::from_millis(500));
+            victim_beside(&ground, &program, seconds, self.kind);
+            let count = attacker.join().unwrap();
+            for (figure, least) in self.done {
+                assert!(
+                    count(figure) >= *least,
+                    "{}: too little was done: {figure}",
+                    self.kind
+                );
+            }
+        });
+        let memory = ground.site.agent.peak();
+        println!("{}: agent {} MiB at most", self.kind, memory >> 20);
+        assert!(memory < MOST_MEMORY, "{}: {memory} bytes", self.kind);
+        assert!(ground.site.agent.is_alive(), "{}", self.kind);
+        until("the descriptors are given back", || {
+            ground.site.agent.descriptors() <= before + 4
+        });
+        let log = ground.site.agent_log();
+        for limit in self.logged {
+            assert!(
+                log.contains(limit),
+                "{}: the log does not name {limit}",
+                self.kind
+            );
+        }
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+// T-22: everything one user can do with connections, streams and frames. The least that must be done is a tenth, or less, of what is usual
+// on two busy cores.
+
 #[test]
-fn t22_no_flood_of_one_user_reaches_another() {
-    let (mut ground, flood) = flooded(&Plan {
-        // Shorter than the flood, so that it is reached.
-        agent_tables: "[limits]\nhandshake_timeout = \"2s\"",
-        ..Plan::default()
-    });
-    for kind in [
-        "streams",
-        "connections",
-        "silent",
-        "drip",
-        "zero-window",
-        "stop-reading",
-        "reset",
-        "continuation",
-        "empty-data",
-        "large-message",
-        "ping",
-    ] {
-        flood_with(&mut ground, &flood, kind);
-    }
-    let log = ground.site.agent_log();
-    for limit in [
-        "connections_per_process",
-        "streams_per_process",
-        "handshake_timeout",
-    ] {
-        assert!(log.contains(limit), "the log does not name {limit}");
-    }
-    let _announced = announce_too_much(&ground);
-    until("the log names max_message", || {
-        ground.site.agent_log().contains("max_message")
-    });
-    assert!(!log.contains("panicked"), "{log}");
+fn t22_ten_thousand_streams_of_one_connection() {
+    let flood = Flood {
+        kind: "streams",
+        done: &[("opened", 20), ("streams", 10_000)],
+        logged: &["streams_per_process"],
+        ..PLAIN
+    };
+    flood.run();
 }
 
-/// A message of 64 MiB, of which only the announcement comes: the flood above is cut off by flow control before anybody reads it.
-fn announce_too_much(ground: &Ground) -> UnixStream {
-    let call = wire::header_block(&wire::call(wire::FETCH_X509));
-    let mut stream = UnixStream::connect(ground.socket()).unwrap();
-    let frames = [
-        wire::preface(),
-        wire::frame(wire::HEADERS, wire::END_HEADERS, 1, &call),
-        wire::frame(wire::DATA, 0, 1, &[0, 4, 0, 0, 0]),
-    ];
-    stream.write_all(&frames.concat()).unwrap();
-    stream
+#[test]
+fn t22_connections_of_twenty_processes() {
+    let flood = Flood {
+        kind: "connections",
+        processes: MANY,
+        done: &[("opened", 2_000), ("closed", 1_000)],
+        logged: &["connections_per_process", "connections_per_uid"],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+/// All the memory that a user may hold with requests before any of them is attested, again and again.
+#[test]
+fn t22_messages_of_twenty_processes_that_are_never_complete() {
+    let flood = Flood {
+        kind: "slow-message",
+        processes: MANY,
+        seconds: 8,
+        done: &[("begun", 2_000), ("expired", 500)],
+        logged: &["incomplete_requests_per_uid"],
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_streams_of_twenty_processes() {
+    let flood = Flood {
+        kind: "full",
+        processes: MANY,
+        done: &[("begun", 5_000), ("refused", 1_000)],
+        logged: &["streams_per_process", "streams_per_uid"],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_connections_that_never_speak() {
+    let flood = Flood {
+        kind: "silent",
+        processes: MANY,
+        seconds: 8,
+        done: &[("opened", 2_000), ("closed", 1_000), ("expired", 500)],
+        logged: &["handshake_timeout"],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_connections_that_speak_too_slowly() {
+    let flood = Flood {
+        kind: "drip",
+        seconds: 8,
+        done: &[("opened", 100), ("expired", 30)],
+        logged: &["handshake_timeout"],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_readers_without_a_window() {
+    let flood = Flood {
+        kind: "zero-window",
+        processes: MANY,
+        done: &[("opened", 2_000), ("peak", 500)],
+        logged: &["connections_per_process", "connections_per_uid"],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_readers_that_stop() {
+    let flood = Flood {
+        kind: "stop-reading",
+        processes: MANY,
+        done: &[("opened", 2_000), ("peak", 500)],
+        logged: &["connections_per_process", "connections_per_uid"],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_streams_that_are_reset_at_once() {
+    let flood = Flood {
+        kind: "reset",
+        done: &[("frames", 10_000), ("closed", 100)],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_headers_without_end() {
+    let flood = Flood {
+        kind: "continuation",
+        done: &[("frames", 10_000), ("closed", 500)],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_empty_frames() {
+    let flood = Flood {
+        kind: "empty-data",
+        done: &[("frames", 10_000), ("closed", 20)],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_messages_of_64_mib() {
+    let flood = Flood {
+        kind: "large-message",
+        done: &[("refused", 1_000)],
+        logged: &["max_message"],
+        ..PLAIN
+    };
+    flood.run();
+}
+
+#[test]
+fn t22_pings() {
+    let flood = Flood {
+        kind: "ping",
+        done: &[("frames", 10_000)],
+        ..PLAIN
+    };
+    flood.run();
 }
 
 /// T-07: attestation that costs much: programs too large to hash, and many that are just small enough.
@@ -221,6 +366,13 @@ fn t23_without_descriptors_the_agent_waits_and_recovers() {
         .spawn()
         .unwrap();
     until("no descriptor left", || ground.site.agent.descriptors() >= 63);
+    // Nothing is promised to the victim now (docs/testing.md), but it is worth knowing. Each of its fetches is given up after 5 s.
+    let mut victim = Command::new(&flood)
+        .args(["victim", &ground.socket(), "3", NEEDLE])
+        .uid(VICTIM)
+        .gid(VICTIM)
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_secs(1));
     let from = ground.site.agent.cpu();
     std::thread::sleep(Duration::from_secs(3));
@@ -229,6 +381,7 @@ fn t23_without_descriptors_the_agent_waits_and_recovers() {
     // At most 5 % of a core. A loop that spins takes 3 s; ours takes about 10 ms.
     assert!(used < Duration::from_millis(150), "it spins: {used:?}");
     assert!(attacker.wait().unwrap().success());
+    assert!(victim.wait().unwrap().success());
     assert!(ground.site.agent.is_alive());
     let fetch = public_rig(&ground, "fetch");
     let freed = std::time::Instant::now();
@@ -260,4 +413,33 @@ fn t23_callers_that_leave_at_once_cost_no_descriptor() {
         ground.site.agent.descriptors() <= before + 4
     });
     assert!(ground.serves(VICTIM, &public_rig(&ground, "fetch"), NEEDLE));
+}
+
+/// T-23: the budget is one descriptor a connection and one a process; streams cost none.
+#[test]
+fn t23_a_connection_costs_one_descriptor_and_a_process_one() {
+    let (ground, flood) = flooded(&Plan::default());
+    until("an agent at rest", || ground.site.status()["connections"] == 0);
+    let before = ground.site.agent.descriptors();
+    let mut honest = Command::new(&flood)
+        .args(["fifty", &ground.socket(), "60"])
+        .uid(VICTIM)
+        .gid(VICTIM)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // As many as were asked for, and when all are attested nothing is open for that any more.
+    let mut most = 0;
+    until("fifty connections for 52 descriptors", || {
+        let open = ground.site.agent.descriptors();
+        let status = ground.site.status();
+        most = most.max(open);
+        status["connections"] == 50 && status["streams"] == 50 && (before + 50..=before + 52).contains(&open)
+    });
+    println!("fifty connections: {before} descriptors before, {most} at most");
+    honest.kill().unwrap();
+    honest.wait().unwrap();
+    until("the descriptors are given back", || {
+        ground.site.agent.descriptors() <= before + 2
+    });
 }

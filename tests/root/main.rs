@@ -116,9 +116,11 @@ fn figures(command: &mut Command) -> impl Fn(&str) -> i64 + use<> {
     let line = text.lines().last().unwrap().to_owned();
     println!("{line}");
     move |name| {
-        let mut words = line.split(' ');
-        assert!(words.any(|word| word == name), "no {name} in {line}");
-        words.next().unwrap().parse().unwrap()
+        let words: Vec<&str> = line.split(' ').collect();
+        // A name can stand there without a number, too: that of the flood.
+        let mut pairs = words.windows(2).filter(|pair| pair[0] == name);
+        let number = pairs.find_map(|pair| pair[1].parse().ok());
+        number.unwrap_or_else(|| panic!("no {name} in {line}"))
     }
 }
 

@@ -94,6 +94,28 @@ fn t06_a_program_that_is_swapped_while_it_starts_has_no_identity_of_the_other() 
     assert!(count("mute") * 10 <= count("rounds"), "too few were answered");
 }
 
+/// T-06 with the race decided: when the agent looks, the other program is where the kernel says that this one was.
+#[test]
+fn t06_nor_has_one_that_is_swapped_just_before_it_is_looked_at() {
+    let (ground, good) = known_program(&Plan::default());
+    let evil = public_rig(&ground, "evil");
+    let count = figures(
+        Command::new(rig("swap"))
+            .args(["stop", &VICTIM.to_string()])
+            .args([&ground.site.path().join("swapped"), &good, &evil])
+            .args([rounds(200).to_string(), ground.site.agent.pid().to_string()])
+            .args([
+                ground.socket(),
+                ground.request(),
+                LONG.to_owned(),
+                HASH.to_owned(),
+            ]),
+    );
+    assert_eq!(count("wrong"), 0, "the identity of a program that does not run");
+    assert_eq!(count("evil"), count("rounds"), "the other program ran each time");
+    assert_eq!(count("mute"), 0, "each was answered");
+}
+
 #[test]
 fn t06_a_program_without_a_file_is_no_program() {
     let (ground, program) = known_program(&Plan::default());

@@ -89,6 +89,11 @@ impl Daemon {
         self.memory("status", "VmRSS:")
     }
 
+    /// The most resident memory there ever was, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.memory("status", "VmHWM:")
+    }
+
     /// Threads.
     pub fn threads(&self) -> u64 {
         self.field("status", "Threads:")

@@ -1,7 +1,7 @@
 //! What every request passes before any service sees it.
 //!
 //! Invariant: only the methods of [`METHODS`], by their exact paths, reach a service; those of the Workload API only with the
-//! security header, which is looked at before anything is attested.
+//! security header, which is looked at before anything is attested. A request is charged before its message is read.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, Response};
 use tonic::{Status, service::Routes};
 use tower::Service as _;
 
-use crate::{body::ChargedBody, connection::Connection, limits::Limit};
+use crate::{body::ChargedBody, connection::Connection, limits::Limit, punctual::PunctualBody};
 
 pub(crate) type Answer = Result<Response<ChargedBody>, Infallible>;
 
@@ -34,7 +34,14 @@ pub(crate) async fn answer(
     };
     let probe = connection.probe();
     probe.taken();
+    let Ok(turn) = connection.permit.arriving().try_acquire_owned() else {
+        let limit = Limit::IncompletePerUid;
+        connection.ledger.report(limit, &connection.process);
+        return refuse(limit_reached(limit));
+    };
+    let patience = connection.limits().request_complete;
     request.extensions_mut().insert(connection.clone());
+    let request = request.map(|body| tonic::body::Body::new(PunctualBody::new(body, patience, turn)));
     match tokio::time::timeout(REQUEST_DEADLINE, routes.call(request)).await {
         Ok(Ok(response)) => {
             // No service of ours answers so: it is the decoder, of a message that is too large.

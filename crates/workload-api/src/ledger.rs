@@ -36,16 +36,28 @@ struct Counts {
 struct Count {
     connections: u32,
     streams: u32,
-    /// So that one user's slow attestations do not keep the others waiting.
-    attestations: Arc<Semaphore>,
+    turns: Turns,
 }
 
-impl Default for Count {
-    fn default() -> Self {
+/// What the requests of one user take turns at.
+#[derive(Clone, Debug)]
+struct Turns {
+    /// So that one user's slow attestations do not keep the others waiting.
+    attestations: Arc<Semaphore>,
+    /// Requests that are not complete yet: each holds memory, before anything is known of its caller.
+    arriving: Arc<Semaphore>,
+}
+
+impl Count {
+    fn new(limits: &Limits) -> Self {
         Self {
             connections: 0,
             streams: 0,
-            attestations: Arc::new(Semaphore::new(ATTESTATIONS_PER_UID)),
+            turns: Turns {
+                attestations: Arc::new(Semaphore::new(ATTESTATIONS_PER_UID)),
+                // A request at a time on each connection is what every client may do.
+                arriving: Arc::new(Semaphore::new(limits.connections_per_uid as usize)),
+            },
         }
     }
 }
@@ -89,16 +101,17 @@ impl Ledger {
             return Err(Limit::ConnectionsPerProcess);
         }
         counts.connections += 1;
-        counts.processes.entry(holder).or_default().connections += 1;
-        let of_uid = counts.uids.entry(uid).or_default();
+        let fresh = || Count::new(&self.limits);
+        counts.processes.entry(holder).or_insert_with(fresh).connections += 1;
+        let of_uid = counts.uids.entry(uid).or_insert_with(fresh);
         of_uid.connections += 1;
-        let attestations = of_uid.attestations.clone();
+        let turns = of_uid.turns.clone();
         self.publish(&counts);
         Ok(ConnectionPermit {
             ledger: self.clone(),
             holder,
             uid,
-            attestations,
+            turns,
         })
     }
 
@@ -173,7 +186,7 @@ pub(crate) struct ConnectionPermit {
     ledger: Arc<Ledger>,
     holder: Holder,
     uid: u32,
-    attestations: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl ConnectionPermit {
@@ -197,8 +210,9 @@ impl ConnectionPermit {
             return Err(Limit::StreamsPerProcess);
         }
         counts.streams += 1;
-        counts.processes.entry(holder).or_default().streams += 1;
-        counts.uids.entry(uid).or_default().streams += 1;
+        let fresh = || Count::new(limits);
+        counts.processes.entry(holder).or_insert_with(fresh).streams += 1;
+        counts.uids.entry(uid).or_insert_with(fresh).streams += 1;
         self.ledger.publish(&counts);
         Ok(StreamPermit {
             ledger: self.ledger.clone(),
@@ -209,7 +223,12 @@ impl ConnectionPermit {
 
     /// The turns of this user at attestation.
     pub(crate) fn attestations(&self) -> &Semaphore {
-        &self.attestations
+        &self.turns.attestations
+    }
+
+    /// The turns of this user for requests that are not complete.
+    pub(crate) fn arriving(&self) -> Arc<Semaphore> {
+        self.turns.arriving.clone()
     }
 }
 

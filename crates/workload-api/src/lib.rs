@@ -10,6 +10,7 @@ mod gauges;
 mod guard;
 mod ledger;
 mod limits;
+mod punctual;
 mod serve;
 mod service;
 mod source;

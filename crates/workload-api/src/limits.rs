@@ -19,8 +19,11 @@ pub struct Limits {
     pub connections_total: u32,
     /// How long a client has for HTTP/2's preface and first frame.
     pub handshake_timeout: Duration,
-    /// The largest request message, in bytes.
+    /// The largest request message, in bytes. Requests of one uid that are not complete hold this, times [`Self::connections_per_uid`],
+    /// at most: there may be as many of them.
     pub max_message: usize,
+    /// How long a client has for a request, from its headers to its last byte. For no longer does a part of one cost memory.
+    pub request_complete: Duration,
     /// How long a client may leave an answer unread before its connection ends.
     pub stalled_reader: Duration,
     /// How long a request waits for an identity that is being fetched.
@@ -38,7 +41,9 @@ impl Default for Limits {
             streams_per_uid: 4096,
             connections_total: 8192,
             handshake_timeout: Duration::from_secs(5),
-            max_message: 64 * 1024,
+            // A token of the largest size that is verified (16 KiB), its audience, and some room.
+            max_message: 20 * 1024,
+            request_complete: Duration::from_secs(5),
             stalled_reader: Duration::from_secs(20),
             first_answer: Duration::from_secs(5),
             attestation: Duration::from_secs(20),
@@ -54,6 +59,7 @@ pub(crate) enum Limit {
     ConnectionsPerUid,
     StreamsPerUid,
     ConnectionsTotal,
+    IncompletePerUid,
     HandshakeTimeout,
     MaxMessage,
     StalledReader,
@@ -68,6 +74,7 @@ impl Limit {
             Self::ConnectionsPerUid => "connections_per_uid",
             Self::StreamsPerUid => "streams_per_uid",
             Self::ConnectionsTotal => "connections_total",
+            Self::IncompletePerUid => "incomplete_requests_per_uid",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::MaxMessage => "max_message",
             Self::StalledReader => "stalled_reader",

@@ -171,6 +171,73 @@ async fn an_oversized_message_is_refused() {
     rig.stop().await;
 }
 
+/// A request that lacks its last byte.
+fn incomplete() -> Vec<u8> {
+    let plain = RawRequest::new("/SpiffeWorkloadAPI/FetchX509SVID").bytes();
+    // Instead of the empty message that ends the request: one of two bytes, of which one comes.
+    let (request, _) = plain.split_at(plain.len() - 14);
+    let begun = [0, 0, 6, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 7];
+    [request, &begun].concat()
+}
+
+/// T-22.
+#[tokio::test]
+async fn a_message_that_is_never_complete_holds_its_place_for_a_while_only() {
+    let rig = Rig::with(Limits {
+        request_complete: Duration::from_millis(200),
+        ..Limits::default()
+    });
+    let mut socket = UnixStream::connect(&rig.path).await.unwrap();
+    socket.write_all(&incomplete()).await.unwrap();
+    until("it has its place", || rig.gauges.streams() == 1).await;
+    until("its place is free", || rig.gauges.streams() == 0).await;
+    assert_eq!((rig.gauges.connections(), rig.attestations()), (1, 0));
+    drop(socket);
+    rig.stop().await;
+}
+
+/// T-22: each holds memory, so there are not as many of them as there may be streams.
+#[tokio::test]
+async fn one_incomplete_request_too_many_is_refused_by_name() {
+    let rig = Rig::with(Limits {
+        connections_per_uid: 2,
+        ..Limits::default()
+    });
+    let mut socket = UnixStream::connect(&rig.path).await.unwrap();
+    socket.write_all(&incomplete()).await.unwrap();
+    // Another on stream 3: the same frames without the preface and the SETTINGS.
+    let mut another = incomplete()[33..].to_vec();
+    let headers = 9 + usize::from(another[2]);
+    (another[8], another[headers + 8]) = (3, 3);
+    socket.write_all(&another).await.unwrap();
+    until("both have their places", || rig.gauges.streams() == 2).await;
+    let mut client = rig.client().await;
+    let refused = client.fetch_x509().await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::ResourceExhausted));
+    assert!(
+        refused.to_string().contains("incomplete_requests_per_uid"),
+        "{refused}"
+    );
+    assert_eq!(rig.attestations(), 0);
+    drop(socket);
+    until("their places are free", || rig.gauges.streams() == 0).await;
+    client.fetch_x509().await.unwrap();
+    drop(client);
+    rig.stop().await;
+}
+
+/// The largest token that is verified fits into a request.
+#[tokio::test]
+async fn a_token_of_the_largest_size_is_read() {
+    let rig = Rig::start();
+    let token = "a".repeat(16 * 1024);
+    let audience = "x".repeat(2048);
+    let refused = rig.client().await.validate_jwt(&audience, &token).await;
+    assert_eq!(refused.unwrap_err().code(), Some(Code::InvalidArgument));
+    assert_eq!(rig.attestations(), 1);
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn the_number_of_streams_is_announced() {
     let rig = Rig::start();

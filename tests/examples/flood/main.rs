@@ -1,12 +1,14 @@
 //! A user of the Workload API's socket who means harm, and one who does not; `make test-root` and `make bench` run both beside each other.
 //!
-//! `flood KIND SOCKET SECONDS` does its worst for so long and prints what came of it; `flood victim SOCKET SECONDS NEEDLE` fetches
-//! fifty times a second, each time on a new connection, and prints the latencies. Bounded in connections, bytes and time.
+//! `flood KIND SOCKET SECONDS [PROCESSES]` does its worst for so long, from so many processes, and prints what came of it, all together;
+//! `flood victim SOCKET SECONDS NEEDLE` fetches fifty times a second, each time on a new connection, and prints the latencies. Bounded in
+//! connections, bytes and time.
 
 #![expect(clippy::print_stdout, reason = "its report is what it is run for")]
 #![expect(clippy::disallowed_methods, reason = "measures real time with std's clock")]
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use landfast_testkit::wire::{self, frame};
@@ -14,6 +16,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
+
+mod talk;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,7 +37,14 @@ fn main() -> Result<(), BoxError> {
             let told = runtime.block_on(attack(kind, Path::new(socket), until(seconds)?))?;
             println!("{kind} {told}");
         }
-        _ => return Err("usage: flood KIND SOCKET SECONDS | flood victim SOCKET SECONDS NEEDLE".into()),
+        [_, kind, socket, seconds, processes] => {
+            println!("{kind} {}", crowd(kind, socket, seconds, processes.parse()?)?);
+        }
+        _ => {
+            return Err(
+                "usage: flood KIND SOCKET SECONDS [PROCESSES] | flood victim SOCKET SECONDS NEEDLE".into(),
+            );
+        }
     }
     Ok(())
 }
@@ -42,8 +53,39 @@ fn until(seconds: &str) -> Result<Instant, BoxError> {
     Ok(Instant::now() + Duration::from_secs(seconds.parse::<u64>()?.min(600)))
 }
 
-/// Every kind of flood that is known.
-pub const KINDS: [&str; 11] = [
+/// The same from many processes of the user, at most 64; each figure is the sum of theirs.
+fn crowd(kind: &str, socket: &str, seconds: &str, processes: u32) -> Result<String, BoxError> {
+    let program = std::env::current_exe()?;
+    let children = (0..processes.min(64)).map(|_| {
+        Command::new(&program)
+            .args([kind, socket, seconds])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+    });
+    let children: Vec<_> = children.collect::<Result<_, _>>()?;
+    let mut sums: Vec<(String, u64)> = Vec::new();
+    for child in children {
+        let out = child.wait_with_output()?;
+        if !out.status.success() {
+            return Err(format!("one of {processes} processes has failed: {}", out.status).into());
+        }
+        let text = String::from_utf8(out.stdout)?;
+        let words: Vec<&str> = text.split_whitespace().skip(1).collect();
+        for figure in words.chunks_exact(2) {
+            let number: u64 = figure[1].parse()?;
+            match sums.iter_mut().find(|(name, _)| name == figure[0]) {
+                Some((_, sum)) => *sum += number,
+                None => sums.push((figure[0].to_owned(), number)),
+            }
+        }
+    }
+    let told = sums.iter().map(|(name, sum)| format!("{name} {sum}"));
+    Ok(told.collect::<Vec<_>>().join(" "))
+}
+
+/// Every kind of flood that is known. "fifty" is none: as many connections as an honest program may have, each with its stream.
+const KINDS: [&str; 14] = [
     "streams",
     "connections",
     "silent",
@@ -54,7 +96,10 @@ pub const KINDS: [&str; 11] = [
     "continuation",
     "empty-data",
     "large-message",
+    "slow-message",
+    "full",
     "ping",
+    "fifty",
 ];
 
 async fn attack(kind: &str, socket: &Path, end: Instant) -> Result<String, BoxError> {
@@ -102,20 +147,10 @@ async fn attack(kind: &str, socket: &Path, end: Instant) -> Result<String, BoxEr
             );
             pour(socket, end, opening, |_| frame(wire::DATA, 0, 1, &[])).await
         }
-        "large-message" => {
-            let opening = [
-                frame(
-                    wire::HEADERS,
-                    wire::END_HEADERS,
-                    1,
-                    &wire::header_block(&wire::call(wire::FETCH_X509)),
-                ),
-                // 64 MiB are announced.
-                frame(wire::DATA, 0, 1, &[0, 4, 0, 0, 0]),
-            ]
-            .concat();
-            pour(socket, end, opening, |_| frame(wire::DATA, 0, 1, &[0; 16_000])).await
-        }
+        "large-message" => talk::talking(socket, end, &talk::LARGE).await,
+        "slow-message" => talk::talking(socket, end, &talk::SLOW).await,
+        "full" => talk::talking(socket, end, &talk::FULL).await,
+        "fifty" => held(socket, end, 50, wire::fetch_x509()).await,
         "ping" => pour(socket, end, Vec::new(), |_| frame(wire::PING, 0, 0, &[7; 8])).await,
         other => Err(format!("no flood {other:?}; there are {KINDS:?}").into()),
     }
@@ -151,17 +186,21 @@ async fn streams(socket: &Path, end: Instant) -> Result<String, BoxError> {
             () = pour => {}
         }
     }
-    Ok(format!("connections {connections} streams {sent}"))
+    Ok(format!("opened {connections} streams {sent}"))
 }
 
 /// As many connections as can be had, each with its first bytes and then nothing read; those that are closed are opened again.
 async fn held(socket: &Path, end: Instant, most: usize, first: Vec<u8>) -> Result<String, BoxError> {
-    let mut held: Vec<UnixStream> = Vec::new();
-    let (mut opened, mut closed, mut peak) = (0_u64, 0_u64, 0_usize);
+    let mut held: Vec<(UnixStream, Instant)> = Vec::new();
+    // Expired: those that were closed after a while. Those over a limit are closed at once.
+    let (mut opened, mut closed, mut expired, mut peak) = (0_u64, 0_u64, 0_u64, 0_usize);
     while Instant::now() < end {
-        let before = held.len();
-        held.retain(|stream| !is_closed(stream));
-        closed += (before - held.len()) as u64;
+        held.retain(|(stream, since)| {
+            let over = is_closed(stream);
+            closed += u64::from(over);
+            expired += u64::from(over && since.elapsed() > LONG);
+            !over
+        });
         for _ in 0..100 {
             if held.len() >= most {
                 break;
@@ -171,7 +210,7 @@ async fn held(socket: &Path, end: Instant, most: usize, first: Vec<u8>) -> Resul
                     opened += 1;
                     // What does not fit into the socket's buffer is not needed.
                     drop(stream.try_write(&first));
-                    held.push(stream);
+                    held.push((stream, Instant::now()));
                 }
                 _ => break,
             }
@@ -179,7 +218,9 @@ async fn held(socket: &Path, end: Instant, most: usize, first: Vec<u8>) -> Resul
         peak = peak.max(held.len());
         sleep(SHORT).await;
     }
-    Ok(format!("opened {opened} closed {closed} peak {peak}"))
+    Ok(format!(
+        "opened {opened} closed {closed} expired {expired} peak {peak}"
+    ))
 }
 
 fn is_closed(stream: &UnixStream) -> bool {
@@ -212,28 +253,35 @@ async fn drip(socket: &Path, end: Instant) -> Result<String, BoxError> {
     for _ in 0..200 {
         let socket = socket.to_owned();
         tasks.spawn(async move {
-            let mut closed = 0_u64;
+            let (mut opened, mut expired) = (0_u64, 0_u64);
             while Instant::now() < end {
                 let Ok(mut stream) = UnixStream::connect(&socket).await else {
                     sleep(SHORT).await;
                     continue;
                 };
+                opened += 1;
+                let since = Instant::now();
                 for byte in wire::fetch_x509() {
                     if Instant::now() >= end {
-                        return closed;
+                        return (opened, expired);
                     }
                     if stream.write_all(&[byte]).await.is_err() {
-                        closed += 1;
+                        expired += u64::from(since.elapsed() > LONG);
                         break;
                     }
                     sleep(Duration::from_millis(250)).await;
                 }
             }
-            closed
+            (opened, expired)
         });
     }
-    let closed: u64 = tasks.join_all().await.into_iter().sum();
-    Ok(format!("closed {closed}"))
+    let (opened, expired) = sum(tasks).await;
+    Ok(format!("opened {opened} expired {expired}"))
+}
+
+async fn sum(tasks: JoinSet<(u64, u64)>) -> (u64, u64) {
+    let done = tasks.join_all().await.into_iter();
+    done.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
 /// The same frames again and again on a few connections, as fast as they are taken.
@@ -280,10 +328,7 @@ async fn pour(
             (frames, closed)
         });
     }
-    let done = tasks.join_all().await;
-    let (frames, closed) = done
-        .into_iter()
-        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let (frames, closed) = sum(tasks).await;
     Ok(format!("frames {frames} closed {closed}"))
 }
 
@@ -313,8 +358,13 @@ async fn victim(socket: &Path, end: Instant, needle: &str) {
 }
 
 async fn fetch(socket: &Path, needle: &str) -> bool {
-    let Ok(mut stream) = UnixStream::connect(socket).await else {
-        return false;
+    // As connect(2) waits for whoever has not asked it not to: the queue before the agent is the kernel's, and one for all.
+    let mut stream = loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => break stream,
+            Err(full) if full.kind() == std::io::ErrorKind::WouldBlock => sleep(SHORT).await,
+            Err(_) => return false,
+        }
     };
     if stream.write_all(&wire::fetch_x509()).await.is_err() {
         return false;
@@ -333,3 +383,5 @@ async fn fetch(socket: &Path, needle: &str) -> bool {
 }
 
 const SHORT: Duration = Duration::from_millis(10);
+/// Who is refused is refused sooner.
+const LONG: Duration = Duration::from_secs(3);
