@@ -65,9 +65,10 @@ impl SpiffeWorkloadApi for Service {
     ) -> Result<Response<JwtsvidResponse>, Status> {
         let connection = connection(&request)?;
         let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
-        if audience.is_empty() || audience.len() > MAX_AUDIENCES || audience.iter().any(String::is_empty) {
-            return Err(Status::invalid_argument("audience must be specified"));
-        }
+        jwt::check_audience(&audience).map_err(|error| match error {
+            jwt::JwtError::NoAudience => Status::invalid_argument("audience must be specified"),
+            other => Status::invalid_argument(other.to_string()),
+        })?;
         let id = match spiffe_id.as_str() {
             "" => None,
             text => Some(
@@ -188,17 +189,16 @@ async fn first(
     views: &mut Views,
     wanted: Wanted,
 ) -> Result<Arc<WorkloadView>, Status> {
-    let starting = || Status::unavailable("the agent is starting");
     let settled = views.wait_for(|view| view.state.answers(wanted));
-    let view = match tokio::time::timeout(connection.limits().first_answer, settled).await {
-        Ok(Ok(view)) => view.clone(),
-        Ok(Err(_closed)) => return Err(starting()),
-        Err(_elapsed) => return Err(starting()),
-    };
+    // Whether it settled or time ran out, the newest view says what to answer.
+    drop(tokio::time::timeout(connection.limits().first_answer, settled).await);
+    let view = views.borrow().clone();
     match view.state {
-        ViewState::Ready | ViewState::WithoutX509 => Ok(view),
         ViewState::NoIdentity => Err(encode::no_identity()),
-        ViewState::Starting => Err(starting()),
+        ViewState::Starting => Err(Status::unavailable("the agent is starting")),
+        state if state.answers(wanted) => Ok(view),
+        // Being fetched for the first time, or run out while no server could be reached.
+        _ => Err(Status::unavailable("no X509-SVID can be had now")),
     }
 }
 
@@ -259,6 +259,3 @@ impl<M: Clone + PartialEq> Subscription<M> {
         }
     }
 }
-
-/// Each becomes part of every token.
-const MAX_AUDIENCES: usize = 64;
