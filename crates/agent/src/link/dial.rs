@@ -183,6 +183,8 @@ pub(crate) enum AttemptError {
 pub(crate) struct Dialled {
     pub(crate) stream: TlsStream<TcpStream>,
     pub(crate) address: String,
+    /// Its place in the list.
+    pub(crate) server: usize,
 }
 
 /// Where to and through what.
@@ -193,19 +195,22 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    /// Tries the servers in order, and of each name all its addresses in order.
+    /// Tries the servers in order, beginning with the one at `begin`, and of each name all its addresses in order.
     pub(crate) async fn dial(
         &self,
+        begin: usize,
         tls: &Arc<rustls::ClientConfig>,
         now: UnixTime,
     ) -> Result<Dialled, DialError> {
         let mut attempts = Vec::new();
-        for server in &self.servers {
+        let places = self.servers.iter().enumerate();
+        for (place, server) in places.clone().skip(begin).chain(places.take(begin)) {
             match self.dial_one(server, (tls, now), &mut attempts).await {
                 Ok(stream) => {
                     return Ok(Dialled {
                         stream,
                         address: server.to_string(),
+                        server: place,
                     });
                 }
                 Err(error) => attempts.push((server.to_string(), error)),
