@@ -1,6 +1,7 @@
 //! The link against a scripted server, over TLS on loopback.
 
 mod several_servers;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::path::Path;
