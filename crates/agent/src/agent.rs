@@ -123,7 +123,7 @@ impl Agent {
             bundles,
             state.node,
         );
-        let tokens = JwtCache::default();
+        let (tokens, stragglers) = JwtCache::new(Arc::clone(&clock));
         let missing = unix::missing();
         if !missing.capabilities.is_empty() {
             tracing::warn!(
@@ -153,6 +153,7 @@ impl Agent {
         let stop = tasks.token();
         tasks.spawn("keeper", keeper.run(stop.clone()));
         tasks.spawn("link", link.run(stop.clone()));
+        tasks.spawn("tokens", stragglers.run(stop.clone()));
         let source = Arc::new(AgentSource {
             views: views.clone(),
             link: link_handle.clone(),

@@ -6,12 +6,19 @@
 pub(crate) mod budget;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, WeakShared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use landfast_identity::{Bundle, SpiffeId, UnixTime};
+use landfast_lifecycle::SharedClock;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,37 +67,73 @@ impl Key {
     }
 }
 
-/// Why no token could be had, for the log; a workload learns only that.
-pub(crate) type Refusal = Arc<str>;
-type Pending = BoxFuture<'static, Result<Token, Refusal>>;
+/// Why no token could be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The server finds the request itself wrong: to ask again gives the same.
+    #[error("{0}")]
+    Invalid(Arc<str>),
+    /// Anything else; the text is for the log.
+    #[error("{0}")]
+    Later(Arc<str>),
+}
+
+impl From<&str> for Refusal {
+    fn from(reason: &str) -> Self {
+        Self::Later(reason.into())
+    }
+}
+
+type Request = Shared<BoxFuture<'static, Result<Token, Refusal>>>;
 
 /// The cache. Clone to share.
-#[derive(Clone, Default)]
-pub(crate) struct JwtCache(Arc<Mutex<Inner>>);
+#[derive(Clone)]
+pub(crate) struct JwtCache {
+    inner: Arc<Mutex<Inner>>,
+    clock: SharedClock,
+    stragglers: mpsc::Sender<Request>,
+}
 
 #[derive(Default)]
 struct Inner {
     /// At most [`MAX_TOKENS`]; the one not used for longest goes.
     tokens: HashMap<Key, (Token, u64)>,
-    /// Requests under way. Bounded by the callers waiting: without one, an entry here is dead and swept.
-    pending: HashMap<Key, WeakShared<Pending>>,
+    /// Requests under way. Bounded by the callers waiting and the stragglers: without them, an entry here is dead and swept.
+    pending: HashMap<Key, Pending>,
     uses: u64,
 }
 
+struct Pending {
+    request: WeakShared<BoxFuture<'static, Result<Token, Refusal>>>,
+    since: Instant,
+    /// It goes on without its callers.
+    straggles: bool,
+}
+
 impl JwtCache {
-    /// A token for `id`: from the cache, or by `fetch`. `now` is asked again after waiting.
+    /// The cache, and the task for what nobody waits for any more.
+    pub(crate) fn new(clock: SharedClock) -> (Self, Stragglers) {
+        let (stragglers, queue) = mpsc::channel(QUEUE);
+        let cache = Self {
+            inner: Arc::default(),
+            clock,
+            stragglers,
+        };
+        (cache, Stragglers(queue))
+    }
+
+    /// A token for `id`: from the cache, or by `fetch`. Who has one that is still good waits for a newer one only a moment.
     pub(crate) async fn token<F>(
         &self,
         key: Key,
         id: &SpiffeId,
         bundle: Option<&Bundle>,
-        now: impl Fn() -> Option<UnixTime>,
         fetch: impl FnOnce() -> F,
     ) -> Result<Token, Refusal>
     where
         F: Future<Output = Result<Token, Refusal>> + Send + 'static,
     {
-        let time = now().ok_or_else(no_clock)?;
+        let time = self.now()?;
         let cached = self
             .lock()
             .get(&key)
@@ -98,41 +141,91 @@ impl JwtCache {
         if let Some(token) = cached.as_ref().filter(|token| !token.is_old(time)) {
             return Ok(token.clone());
         }
-        let request = {
-            let mut inner = self.lock();
-            match inner.pending.get(&key).and_then(WeakShared::upgrade) {
-                Some(request) => request,
-                None => {
-                    let request = fetch().boxed().shared();
-                    inner.pending.retain(|_, pending| pending.upgrade().is_some());
-                    if let Some(weak) = request.downgrade() {
-                        inner.pending.insert(key.clone(), weak);
-                    }
-                    request
+        let (request, since) = self.request(&key, id, fetch);
+        let still_good = |time| cached.clone().filter(|token| token.is_usable(id, bundle, time));
+        let in_time = match cached {
+            Some(_) => timeout_at(since + PATIENCE, request.clone()).await.ok(),
+            None => None,
+        };
+        let fetched = match in_time {
+            Some(fetched) => fetched,
+            None => {
+                if let Some(token) = still_good(self.now()?) {
+                    self.let_straggle(&key, request);
+                    return Ok(token);
                 }
+                request.await
             }
         };
-        let fetched = request.await;
-        let time = now().ok_or_else(no_clock)?;
+        let time = self.now()?;
+        match fetched {
+            Ok(token) if token.id == *id && time < token.expires_at => Ok(token),
+            Ok(_) => Err("the server sent a token of another ID, or one that has expired".into()),
+            Err(refusal) => still_good(time).ok_or(refusal),
+        }
+    }
+
+    /// The request that is under way for this, since when, or a new one. What it brings is in the cache when it is done, whoever waits.
+    fn request<F>(&self, key: &Key, id: &SpiffeId, fetch: impl FnOnce() -> F) -> (Request, Instant)
+    where
+        F: Future<Output = Result<Token, Refusal>> + Send + 'static,
+    {
+        let mut inner = self.lock();
+        let under_way = inner
+            .pending
+            .get(key)
+            .and_then(|pending| Some((pending.request.upgrade()?, pending.since)));
+        if let Some(under_way) = under_way {
+            return under_way;
+        }
+        let (cache, of, id, fetched) = (self.clone(), key.clone(), id.clone(), fetch());
+        let request = async move { cache.adopt(of, &id, fetched.await) }
+            .boxed()
+            .shared();
+        inner
+            .pending
+            .retain(|_, pending| pending.request.upgrade().is_some());
+        let since = Instant::now();
+        if let Some(weak) = request.downgrade() {
+            let pending = Pending {
+                request: weak,
+                since,
+                straggles: false,
+            };
+            inner.pending.insert(key.clone(), pending);
+        }
+        (request, since)
+    }
+
+    fn adopt(&self, key: Key, id: &SpiffeId, fetched: Result<Token, Refusal>) -> Result<Token, Refusal> {
+        let time = self.now();
         let mut inner = self.lock();
         inner.pending.remove(&key);
+        let time = time?;
         match fetched {
-            Ok(token) if token.id == *id && time < token.expires_at => {
+            Ok(token) => {
                 let token = Token {
                     held_since: time,
                     ..token
                 };
-                inner.put(key, token.clone());
+                if token.id == *id && time < token.expires_at {
+                    inner.put(key, token.clone());
+                }
                 Ok(token)
             }
-            Ok(_) => Err("the server sent a token of another ID, or one that has expired".into()),
-            Err(refusal) => match cached.filter(|token| token.is_usable(id, bundle, time)) {
-                Some(token) => {
-                    tracing::debug!(spiffe_id = %id, %refusal, valid_until = %token.expires_at, "JWT-SVID not renewed; the present one is served");
-                    Ok(token)
-                }
-                None => Err(refusal),
-            },
+            Err(refusal) => {
+                tracing::debug!(spiffe_id = %id, %refusal, "no new JWT-SVID");
+                Err(refusal)
+            }
+        }
+    }
+
+    /// When all places are taken, it ends with its last caller.
+    fn let_straggle(&self, key: &Key, request: Request) {
+        if let Some(pending) = self.lock().pending.get_mut(key)
+            && !pending.straggles
+        {
+            pending.straggles = self.stragglers.try_send(request).is_ok();
         }
     }
 
@@ -140,8 +233,31 @@ impl JwtCache {
         self.lock().tokens.len()
     }
 
+    fn now(&self) -> Result<UnixTime, Refusal> {
+        self.clock
+            .now()
+            .ok_or_else(|| "the system has no time of day".into())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Requests whose callers were served from the cache meanwhile.
+pub(crate) struct Stragglers(mpsc::Receiver<Request>);
+
+impl Stragglers {
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut running = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                Some(request) = self.0.recv(), if running.len() < MAX_STRAGGLERS => running.push(request),
+                Some(_) = running.next() => {}
+            }
+        }
     }
 }
 
@@ -169,10 +285,6 @@ impl Inner {
     }
 }
 
-fn no_clock() -> Refusal {
-    "the system has no time of day".into()
-}
-
 /// The `kid` in a token's header.
 fn key_id(token: &str) -> Option<String> {
     let header = token.split('.').next()?;
@@ -184,6 +296,11 @@ fn key_id(token: &str) -> Option<String> {
 }
 
 const MAX_TOKENS: usize = 1000;
+/// So long after it began, a request is no reason any more to let somebody wait who has a good token.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Each is over when its deadlines are.
+const MAX_STRAGGLERS: usize = 256;
+const QUEUE: usize = 16;
 
 #[cfg(test)]
 mod tests;

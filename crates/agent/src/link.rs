@@ -11,6 +11,7 @@ pub(crate) mod evidence;
 pub(crate) mod failure;
 mod issue;
 mod node;
+mod rota;
 pub(crate) mod rpc;
 pub(crate) mod status;
 mod sync;
@@ -30,6 +31,7 @@ use tonic::transport::Channel;
 use dial::Dialler;
 use evidence::Evidence;
 use failure::LinkError;
+use rota::Rota;
 use status::{LinkStatus, Phase};
 
 use crate::keeper::KeeperHandle;
@@ -60,7 +62,7 @@ pub(crate) struct LinkHandle {
 }
 
 impl LinkHandle {
-    /// Says that a request over `channel` failed, so that the link looks at once.
+    /// Says that a request over `channel` failed in a way that a round may explain or mend, so that the link makes one at once.
     pub(crate) fn nudge(&self) {
         self.nudge.notify_one();
     }
@@ -76,6 +78,13 @@ impl LinkHandle {
             nudge: Arc::default(),
         }
     }
+
+    /// Takes what [`Self::nudge`] left.
+    #[cfg(test)]
+    pub(crate) fn was_nudged(&self) -> bool {
+        use futures_util::FutureExt as _;
+        self.nudge.notified().now_or_never().is_some()
+    }
 }
 
 /// The link's task before it runs.
@@ -88,6 +97,7 @@ pub(crate) struct Link {
     identity: IdentityStore,
     node: Option<NodeIdentity>,
     known: sync::Known,
+    rota: Rota,
     must_attest: bool,
     /// No renewal of the node's SVID before this time: the last one failed.
     renew_after: Option<UnixTime>,
@@ -121,7 +131,7 @@ impl Link {
             channel: channel.subscribe(),
             nudge: Arc::clone(&nudge),
         };
-        let known = sync::Known::default();
+        let (known, rota) = (sync::Known::default(), Rota::new(settings.dialler.servers.len()));
         let link = Self {
             settings,
             clock,
@@ -131,6 +141,7 @@ impl Link {
             identity,
             node,
             known,
+            rota,
             must_attest: false,
             renew_after: None,
             status,
@@ -147,7 +158,7 @@ impl Link {
         loop {
             let turn = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                turn = self.turn_on_any_connection() => turn,
+                turn = self.turn_with_any_server() => turn,
             };
             let wait = match turn {
                 Ok(()) => {
@@ -163,16 +174,21 @@ impl Link {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.rest(wait) => {}
-                () = self.nudge.notified(), if self.status.borrow().reachable => tokio::time::sleep(NUDGE_DELAY).await,
             }
         }
     }
 
     async fn rest(&self, wait: Wait) {
-        let wait = match wait {
-            Wait::Whole(wait) => return tokio::time::sleep(wait).await,
-            Wait::OrRenewal(wait) => wait,
-        };
+        match wait {
+            Wait::Whole(wait) => tokio::time::sleep(wait).await,
+            Wait::OrRenewal(wait) => tokio::select! {
+                () = self.rest_or_renewal(wait) => {}
+                () = self.nudge.notified() => tokio::time::sleep(NUDGE_DELAY).await,
+            },
+        }
+    }
+
+    async fn rest_or_renewal(&self, wait: Duration) {
         let end = tokio::time::Instant::now() + wait;
         // One of the node's own that is overdue already waits for its turn like everything else.
         let started = self.clock.now();
@@ -204,16 +220,40 @@ impl Link {
         Some(self.renew_after.map_or(due, |after| due.max(after)))
     }
 
-    /// Servers close connections by age. One that was open before and broke is replaced before anything is called a failure.
-    async fn turn_on_any_connection(&mut self) -> Result<(), LinkError> {
+    /// Servers close connections by age. One that was open before and broke is replaced before anything is called a failure; and
+    /// while a server that was reached is of no use, the next one is asked.
+    async fn turn_with_any_server(&mut self) -> Result<(), LinkError> {
+        self.rota.turn_begins();
         let reused = self.channel.borrow().is_some();
-        match self.turn().await {
-            Err(error) if reused && error.connection_broke() => {
-                self.channel.send_replace(None);
-                self.turn().await
-            }
-            done => done,
+        let mut done = self.turn().await;
+        if reused && done.as_ref().is_err_and(LinkError::connection_broke) {
+            self.channel.send_replace(None);
+            done = self.turn().await;
         }
+        loop {
+            match done {
+                Err(error) if error.another_server_may_help() && self.rota.has_another() => {
+                    self.give_up_server(&error);
+                    done = self.turn().await;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.rota.served();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn give_up_server(&mut self, error: &LinkError) {
+        let (address, text) = (self.status.borrow().address.clone(), error_chain(error));
+        if self.status.borrow().last_error.is_empty() {
+            tracing::warn!(%address, error = text, "the server is of no use; the next one is asked");
+        } else {
+            tracing::debug!(%address, error = text, "the server is of no use; the next one is asked");
+        }
+        self.rota.go_on();
+        self.channel.send_replace(None);
     }
 
     /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
@@ -246,6 +286,11 @@ impl Link {
             .send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
         for batch in orders.chunks(issue::BATCH) {
             let issued = issue::issue(&channel, batch, self.settings.workload_key).await?;
+            // The last server's word is taken as it is.
+            if let Some(error) = issued.useless.filter(|_| self.rota.has_another()) {
+                return Err(error);
+            }
+            let issued = issued.each;
             self.keeper.tell(Event::Issued(issued)).await;
         }
         self.keeper.tell(Event::RoundOver).await;
@@ -331,7 +376,7 @@ impl Link {
 
 /// Between two turns.
 enum Wait {
-    /// After a failure: nothing makes an agent ask sooner, however urgent its renewals.
+    /// After a failure: nothing makes an agent ask sooner, however urgent its renewals or those who want tokens.
     Whole(Duration),
     /// Not beyond the next renewal: an SVID may live shorter than the time between two synchronisations.
     OrRenewal(Duration),

@@ -210,7 +210,7 @@ impl NodeFiles {
             .decode(base64.as_bytes())
             .map_err(|_cause| self.damaged(name, "the key is not base64"))?;
         let key = PrivateKey::from_pkcs8_der(der)
-            .map_err(|_cause| self.damaged(name, "the key is not a P-256 key"))?;
+            .map_err(|_cause| self.damaged(name, "the key is not a P-256 or P-384 key"))?;
         Ok(Arc::new(key))
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
+use landfast_identity::jwt::check_audience;
 use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
@@ -50,10 +51,7 @@ impl AgentSource {
                 }
             }
         };
-        let token = self
-            .tokens
-            .token(key, &entry.spiffe_id, bundle, || self.clock.now(), fetch)
-            .await?;
+        let token = self.tokens.token(key, &entry.spiffe_id, bundle, fetch).await?;
         Ok(FetchedJwt {
             id: token.id,
             token: token.text.to_string(),
@@ -74,7 +72,7 @@ impl IdentitySource for AgentSource {
         audience: &[String],
         id: Option<&SpiffeId>,
     ) -> Result<Vec<FetchedJwt>, SourceError> {
-        check_audience(audience)?;
+        check_audience(audience).map_err(|error| SourceError::InvalidArgument(error.to_string()))?;
         let snapshot = self.views.snapshot();
         let now = self
             .clock
@@ -107,9 +105,13 @@ impl IdentitySource for AgentSource {
         for (entry, fetched) in entries.iter().zip(fetched) {
             match fetched {
                 Ok(token) => tokens.push(token),
-                Err(refusal) => {
-                    tracing::debug!(spiffe_id = %entry.spiffe_id, %refusal, "no JWT-SVID could be had");
-                    return Err(SourceError::Unavailable("no JWT-SVID can be had now".to_owned()));
+                Err(Refusal::Invalid(reason)) => {
+                    return Err(SourceError::InvalidArgument(format!(
+                        "the server refuses the request: {reason}"
+                    )));
+                }
+                Err(Refusal::Later(reason)) => {
+                    return Err(SourceError::Unavailable(format!("{}: {reason}", entry.spiffe_id)));
                 }
             }
         }
@@ -159,9 +161,18 @@ async fn fetch(mut link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -
         }
     }
     telemetry::renewal("jwt", fetched.is_ok());
-    let fetched = fetched.map_err(|error| Refusal::from(landfast_daemon::error_chain(&error)));
-    fetched.inspect_err(|_refusal| {
-        link.nudge();
+    fetched.map_err(|error| {
+        if error.calls_for_a_round() {
+            link.nudge();
+        }
+        match error {
+            LinkError::Refused {
+                code: tonic::Code::InvalidArgument,
+                message,
+                ..
+            } => Refusal::Invalid(message.into()),
+            error => Refusal::Later(landfast_daemon::error_chain(&error).into()),
+        }
     })
 }
 
@@ -194,25 +205,10 @@ async fn once(link: &mut LinkHandle, entry: &Entry, audience: &[String]) -> Resu
     })
 }
 
-/// Audiences become part of a cache key and of a token: their size is bounded.
-fn check_audience(audience: &[String]) -> Result<(), SourceError> {
-    let wrong = |what: &str| Err(SourceError::InvalidArgument(what.to_owned()));
-    if audience.is_empty() || audience.iter().any(String::is_empty) {
-        return wrong("audience must be given");
-    }
-    if audience.len() > MAX_AUDIENCES || audience.iter().map(String::len).sum::<usize>() > MAX_AUDIENCE_BYTES
-    {
-        return wrong("too many or too long audiences");
-    }
-    Ok(())
-}
-
 const NEW_JWT: &str = "NewJWTSVID";
 /// As long a caller waits for a connection that is being made.
 const RECONNECT: Duration = Duration::from_secs(2);
 const PARALLEL: usize = 8;
-const MAX_AUDIENCES: usize = 64;
-const MAX_AUDIENCE_BYTES: usize = 8192;
 
 #[cfg(test)]
 mod tests;

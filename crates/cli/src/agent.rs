@@ -262,6 +262,5 @@ fn status_json(status: &GetStatusResponse) -> Value {
     })
 }
 
-/// The agent as [`Failure::status`] names it on its admin socket.
 /// Nodes fetched at a time.
 const PAGE: i32 = 500;

@@ -86,6 +86,23 @@ pub fn sign(p: &JwtParams<'_>, key_id: &str, signer: &dyn Signer) -> Result<Stri
     Ok(token)
 }
 
+/// Whether a token may be asked for with this audience: the one set of limits, for who asks and for who signs. Each audience
+/// is part of the token and of the key that caches it.
+///
+/// # Errors
+/// When there is none or an empty one, or when they are too many or too long.
+pub fn check_audience(audience: &[String]) -> Result<(), JwtError> {
+    if audience.is_empty() || audience.iter().any(String::is_empty) {
+        return Err(JwtError::NoAudience);
+    }
+    let bytes: usize = audience.iter().map(String::len).sum();
+    let long = audience.iter().any(|one| one.len() > MAX_AUDIENCE_BYTES);
+    if audience.len() > MAX_AUDIENCES || long || bytes > MAX_AUDIENCE_BYTES_IN_ALL {
+        return Err(JwtError::AudienceTooLarge);
+    }
+    Ok(())
+}
+
 /// SEQUENCE { r, s } to r‖s, each of this many bytes.
 fn fixed(signature: &[u8], scalar: usize) -> Option<Vec<u8>> {
     let (content, after) = der::read(signature, der::SEQUENCE)?;
@@ -271,6 +288,11 @@ pub enum JwtError {
     /// No audience was given.
     #[error("the audience is empty")]
     NoAudience,
+    /// More or longer audiences than a token may have.
+    #[error(
+        "a token has at most {MAX_AUDIENCES} audiences of at most {MAX_AUDIENCE_BYTES} bytes, {MAX_AUDIENCE_BYTES_IN_ALL} bytes in all"
+    )]
+    AudienceTooLarge,
     /// No bundle of the subject's trust domain.
     #[error("no bundle of trust domain {trust_domain}")]
     NoBundle {
@@ -319,6 +341,10 @@ pub enum JwtError {
 }
 
 pub(crate) const MAX_TOKEN: usize = 16 * 1024;
+const MAX_AUDIENCES: usize = 32;
+const MAX_AUDIENCE_BYTES: usize = 2048;
+/// In base64 and with everything else they fit into [`MAX_TOKEN`].
+const MAX_AUDIENCE_BYTES_IN_ALL: usize = 8192;
 
 #[cfg(test)]
 mod tests;

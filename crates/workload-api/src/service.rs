@@ -65,9 +65,10 @@ impl SpiffeWorkloadApi for Service {
     ) -> Result<Response<JwtsvidResponse>, Status> {
         let connection = connection(&request)?;
         let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
-        if audience.is_empty() || audience.len() > MAX_AUDIENCES || audience.iter().any(String::is_empty) {
-            return Err(Status::invalid_argument("audience must be specified"));
-        }
+        jwt::check_audience(&audience).map_err(|error| match error {
+            jwt::JwtError::NoAudience => Status::invalid_argument("audience must be specified"),
+            other => Status::invalid_argument(other.to_string()),
+        })?;
         let id = match spiffe_id.as_str() {
             "" => None,
             text => Some(
@@ -198,7 +199,10 @@ impl Service {
                     connection.forget(&held);
                     return Err(starting());
                 }
-                ViewState::WithoutX509 | ViewState::Ready => return Err(starting()),
+                // Being fetched for the first time, or run out while no server could be reached.
+                ViewState::WithoutX509 | ViewState::Ready => {
+                    return Err(Status::unavailable("no X509-SVID can be had now"));
+                }
             }
         }
     }
@@ -302,6 +306,3 @@ impl<M: Clone + PartialEq> Subscription<M> {
         }
     }
 }
-
-/// Each becomes part of every token.
-const MAX_AUDIENCES: usize = 64;

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use landfast_identity::JwtAuthority;
+use tokio::sync::watch;
 
 use super::*;
-use crate::testing::{Ca, NOON, StoppedClock, at, id, td};
+use crate::testing::{Ca, NOON, StoppedClock, at, id, td, until};
 use landfast_lifecycle::Clock as _;
 
 struct World {
     cache: JwtCache,
+    stragglers: Option<Stragglers>,
     clock: Arc<StoppedClock>,
     fetched: Arc<AtomicU32>,
     ca: Ca,
@@ -20,9 +22,12 @@ impl World {
     fn new() -> Self {
         let ca = Ca::new("one");
         let bundle = bundle(&ca, false);
+        let clock = StoppedClock::at(NOON);
+        let (cache, stragglers) = JwtCache::new(clock.clone());
         Self {
-            cache: JwtCache::default(),
-            clock: StoppedClock::at(NOON),
+            cache,
+            stragglers: Some(stragglers),
+            clock,
             fetched: Arc::default(),
             ca,
             bundle,
@@ -31,7 +36,7 @@ impl World {
 
     fn fresh(&self) -> Token {
         let now = self.clock.now().unwrap();
-        let expires_at = now.saturating_add(std::time::Duration::from_secs(300));
+        let expires_at = now.saturating_add(Duration::from_secs(300));
         let text = self
             .ca
             .jwt(&id("/a"), &["aud".to_owned()], "kid", now, expires_at)
@@ -52,9 +57,19 @@ impl World {
             answer
         };
         let key = Key::new("a".into(), &audience);
-        self.cache
-            .token(key, &id("/a"), Some(&self.bundle), || self.clock.now(), fetch)
-            .await
+        self.cache.token(key, &id("/a"), Some(&self.bundle), fetch).await
+    }
+
+    /// As [`Self::get`] from a server that answers when the gate opens.
+    async fn slow(&self, mut gate: watch::Receiver<bool>, token: Token) -> Result<Token, Refusal> {
+        let fetched = Arc::clone(&self.fetched);
+        let fetch = || async move {
+            fetched.fetch_add(1, Ordering::SeqCst);
+            gate.wait_for(|open| *open).await.unwrap();
+            Ok(token)
+        };
+        let key = Key::new("a".into(), &["a".to_owned()]);
+        self.cache.token(key, &id("/a"), Some(&self.bundle), fetch).await
     }
 
     fn fetched(&self) -> u32 {
@@ -154,7 +169,7 @@ async fn a_token_of_another_id_or_expired_on_arrival_is_refused() {
 #[tokio::test]
 async fn many_who_want_the_same_ask_once() {
     let world = World::new();
-    let (open, gate) = tokio::sync::watch::channel(false);
+    let (open, gate) = watch::channel(false);
     let token = world.fresh();
     let one = || async {
         let (mut gate, token, fetched) = (gate.clone(), token.clone(), Arc::clone(&world.fetched));
@@ -164,10 +179,7 @@ async fn many_who_want_the_same_ask_once() {
             Ok(token)
         };
         let key = Key::new("a".into(), &["aud".to_owned()]);
-        world
-            .cache
-            .token(key, &id("/a"), None, || world.clock.now(), fetch)
-            .await
+        world.cache.token(key, &id("/a"), None, fetch).await
     };
     let all = futures_util::future::join_all((0..50).map(|_| one()));
     let release = async {
@@ -182,8 +194,8 @@ async fn many_who_want_the_same_ask_once() {
 #[tokio::test]
 async fn a_caller_who_leaves_does_not_take_the_request_with_him() {
     let world = World::new();
-    let (open, gate) = tokio::sync::watch::channel(false);
-    let (wanted, time) = (id("/a"), || world.clock.now());
+    let (open, gate) = watch::channel(false);
+    let wanted = id("/a");
     let ask = || {
         let (mut gate, token, fetched) = (gate.clone(), world.fresh(), Arc::clone(&world.fetched));
         let fetch = move || async move {
@@ -192,7 +204,7 @@ async fn a_caller_who_leaves_does_not_take_the_request_with_him() {
             Ok(token)
         };
         let key = Key::new("a".into(), &["aud".to_owned()]);
-        Box::pin(world.cache.token(key, &wanted, None, time, fetch))
+        Box::pin(world.cache.token(key, &wanted, None, fetch))
     };
     let (mut first, mut second) = (ask(), ask());
     assert!((&mut first).now_or_never().is_none());
@@ -215,4 +227,60 @@ async fn the_cache_is_bounded_and_drops_what_was_not_used_for_longest() {
     assert_eq!(world.cache.len(), MAX_TOKENS);
     assert!(world.get(&["first"], Err("gone".into())).await.is_ok());
     assert!(world.get(&["0"], Err("gone".into())).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's task is joined by the test")]
+async fn who_has_a_good_token_waits_a_moment_only_and_the_request_goes_on_without_him() {
+    let mut world = World::new();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(world.stragglers.take().unwrap().run(stop.clone()));
+    let (open, gate) = watch::channel(false);
+    let first = world.get(&["a"], Ok(world.fresh())).await.unwrap();
+    world.clock.set(at(200));
+    let started = Instant::now();
+    let second = world.fresh();
+    assert_eq!(
+        world.slow(gate.clone(), second.clone()).await.unwrap().text,
+        first.text
+    );
+    assert_eq!(started.elapsed(), PATIENCE);
+    // Others need not find out again that the server is slow.
+    let served = world.get(&["a"], Err("not asked".into())).await.unwrap();
+    assert_eq!((served.text, started.elapsed()), (first.text, PATIENCE));
+    open.send(true).unwrap();
+    // Nobody waits for it now.
+    until("the new token is in the cache", || {
+        let inner = world.cache.lock();
+        inner.tokens.values().all(|(token, _)| token.text == second.text)
+    })
+    .await;
+    let served = world.get(&["a"], Err("not asked".into())).await.unwrap();
+    assert_eq!((served.text, world.fetched()), (second.text, 2));
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_good_token_or_loses_it_meanwhile_waits() {
+    let world = World::new();
+    let (open, gate) = watch::channel(false);
+    let later = || async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        open.send(true).unwrap();
+    };
+    let (got, ()) = tokio::join!(world.slow(gate.clone(), world.fresh()), later());
+    let first = got.unwrap();
+    open.send(false).unwrap();
+    world.clock.set(at(299));
+    let second = world.fresh();
+    let over = async {
+        tokio::time::sleep(PATIENCE / 2).await;
+        world.clock.set(at(300));
+        later().await;
+    };
+    let (got, ()) = tokio::join!(world.slow(gate.clone(), second.clone()), over);
+    let got = got.unwrap();
+    assert_eq!(got.text, second.text);
+    assert_ne!(got.text, first.text);
 }

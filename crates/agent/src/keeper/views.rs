@@ -207,7 +207,8 @@ fn compute(
             })
         })
         .collect();
-    // While the first round is still running a part would make a later SVID the default one (W-24).
+    // While the first round is still running a part would make a later SVID the default one (W-24). After it a later one does
+    // stand first while one before it cannot be had: what is valid is served, and who needs one in particular names it by hint or ID.
     let waiting = !all.round_over && held.iter().any(|(_, held)| held.is_none());
     let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
     let view = WorkloadView {

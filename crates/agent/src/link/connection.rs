@@ -16,7 +16,7 @@ use super::{Link, attest, dial};
 
 impl Link {
     /// The connection in use, or a new one that shows our SVID.
-    pub(super) async fn channel(&self) -> Result<Channel, LinkError> {
+    pub(super) async fn channel(&mut self) -> Result<Channel, LinkError> {
         let current = self.channel.borrow().clone();
         if let Some(channel) = current {
             return Ok(channel);
@@ -27,7 +27,7 @@ impl Link {
         Ok(channel)
     }
 
-    pub(super) async fn connect(&self, show_svid: bool) -> Result<Channel, LinkError> {
+    pub(super) async fn connect(&mut self, show_svid: bool) -> Result<Channel, LinkError> {
         let trust_domain = &self.settings.trust_domain;
         let expect = Expect::Exactly(SpiffeId::server(trust_domain));
         let identity = show_svid.then(|| self.identity.clone());
@@ -37,9 +37,10 @@ impl Link {
         let dialled = self
             .settings
             .dialler
-            .dial(&tls, self.now()?)
+            .dial(self.rota.begin(), &tls, self.now()?)
             .await
             .map_err(LinkError::Dial)?;
+        self.rota.reached(dialled.server);
         let address = dialled.address.clone();
         let channel = channel_over(dialled, trust_domain).await?;
         self.status.send_modify(|status| {

@@ -29,7 +29,8 @@ pub struct ServerAddress {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     address: ServerAddress,
-    credentials: Option<String>,
+    /// `user:password`, decoded.
+    credentials: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Proxy {
@@ -83,14 +84,14 @@ impl FromStr for ServerAddress {
 impl FromStr for Proxy {
     type Err = &'static str;
 
-    /// Reads `http://[user:password@]host:port`.
+    /// Reads `http://[user:password@]host:port`, with `%` and two digits for what a URL cannot hold.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rest = text
             .strip_prefix("http://")
             .ok_or("http://host:port")?
             .trim_end_matches('/');
         let (credentials, address) = match rest.rsplit_once('@') {
-            Some((credentials, address)) => (Some(credentials.to_owned()), address),
+            Some((credentials, address)) => (Some(self::credentials(credentials)?), address),
             None => (None, rest),
         };
         Ok(Self {
@@ -98,6 +99,32 @@ impl FromStr for Proxy {
             credentials,
         })
     }
+}
+
+/// RFC 3986 §2.1 undone. A colon in the name would move the boundary between name and password (RFC 7617 §2).
+fn credentials(text: &str) -> Result<Vec<u8>, &'static str> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    let user = percent_decoded(user)?;
+    if user.contains(&b':') {
+        return Err("a user name without a colon");
+    }
+    Ok([user, percent_decoded(password)?].join(&b':'))
+}
+
+fn percent_decoded(text: &str) -> Result<Vec<u8>, &'static str> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(if byte == b'%' {
+            let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
+            let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
+            let value = value.and_then(|value| u8::try_from(value).ok());
+            value.ok_or("two hexadecimal digits after each % of user and password")?
+        } else {
+            byte
+        });
+    }
+    Ok(out)
 }
 
 /// Why no server could be reached.
@@ -156,6 +183,8 @@ pub(crate) enum AttemptError {
 pub(crate) struct Dialled {
     pub(crate) stream: TlsStream<TcpStream>,
     pub(crate) address: String,
+    /// Its place in the list.
+    pub(crate) server: usize,
 }
 
 /// Where to and through what.
@@ -166,19 +195,22 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    /// Tries the servers in order, and of each name all its addresses in order.
+    /// Tries the servers in order, beginning with the one at `begin`, and of each name all its addresses in order.
     pub(crate) async fn dial(
         &self,
+        begin: usize,
         tls: &Arc<rustls::ClientConfig>,
         now: UnixTime,
     ) -> Result<Dialled, DialError> {
         let mut attempts = Vec::new();
-        for server in &self.servers {
+        let places = self.servers.iter().enumerate();
+        for (place, server) in places.clone().skip(begin).chain(places.take(begin)) {
             match self.dial_one(server, (tls, now), &mut attempts).await {
                 Ok(stream) => {
                     return Ok(Dialled {
                         stream,
                         address: server.to_string(),
+                        server: place,
                     });
                 }
                 Err(error) => attempts.push((server.to_string(), error)),
@@ -271,7 +303,8 @@ impl Proxy {
         let mut words = line.split(' ');
         let http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
         match words.next() {
-            Some("200") if http => Ok(tcp),
+            // Any 2xx opens the tunnel (RFC 9110 §9.3.6).
+            Some(code) if http && code.len() == 3 && code.starts_with('2') => Ok(tcp),
             _ => Err(AttemptError::Proxy(line)),
         }
     }

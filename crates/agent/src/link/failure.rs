@@ -23,6 +23,8 @@ pub(crate) enum LinkError {
         code: tonic::Code,
         message: String,
         denial: Option<Denial>,
+        /// By the server. Otherwise the connection failed, and the code is a guess of our side.
+        by_server: bool,
     },
     #[error("{method}: no answer within {seconds} s")]
     Deadline { method: &'static str, seconds: u64 },
@@ -65,6 +67,7 @@ impl LinkError {
             code: status.code(),
             message: shorten(status.message()),
             denial: denial(status.details()).filter(|_| status.code() == tonic::Code::PermissionDenied),
+            by_server: std::error::Error::source(status).is_none(),
         }
     }
 
@@ -104,19 +107,56 @@ impl LinkError {
 
     /// Whether the connection itself is the likely cause.
     pub(crate) fn connection_broke(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Deadline { .. }) && !self.server_answered()
+        matches!(
+            self,
+            Self::Refused { by_server: false, .. } | Self::Deadline { .. }
+        )
     }
 
-    /// Whether the connection is still worth something: the server answered over it.
-    pub(crate) fn server_answered(&self) -> bool {
+    /// Whether a round of synchronisation may explain or mend it: the connection is dead, the entry is gone, or the node is out.
+    pub(crate) fn calls_for_a_round(&self) -> bool {
+        let code = matches!(
+            self,
+            Self::Refused {
+                code: tonic::Code::NotFound | tonic::Code::PermissionDenied,
+                ..
+            }
+        );
+        code || self.connection_broke()
+    }
+
+    /// Whether the server was reached and is itself the trouble, so that another may do better: its datastore, its disk, its limits,
+    /// its wits.
+    pub(crate) fn another_server_may_help(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => !matches!(
+            Self::Refused { code, .. } => matches!(
                 code,
                 tonic::Code::Unavailable
                     | tonic::Code::Unknown
                     | tonic::Code::Internal
                     | tonic::Code::Cancelled
+                    | tonic::Code::DeadlineExceeded
+                    | tonic::Code::ResourceExhausted
+                    | tonic::Code::DataLoss
             ),
+            Self::Deadline { .. } | Self::Protocol { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the connection is still worth something: the server answered over it.
+    pub(crate) fn server_answered(&self) -> bool {
+        match self {
+            Self::Refused { code, by_server, .. } => {
+                let ill = matches!(
+                    code,
+                    tonic::Code::Unavailable
+                        | tonic::Code::Unknown
+                        | tonic::Code::Internal
+                        | tonic::Code::Cancelled
+                );
+                *by_server && !ill
+            }
             Self::Protocol { .. } => true,
             Self::Token(inner) => inner.server_answered(),
             _ => false,

@@ -20,12 +20,19 @@ struct Prepared {
     csr: Vec<u8>,
 }
 
+/// What became of one batch.
+pub(crate) struct Batch {
+    pub(crate) each: Vec<Issued>,
+    /// All were refused, and each for a reason that lies with the server, such as a full disk.
+    pub(crate) useless: Option<LinkError>,
+}
+
 /// Asks for one batch. An error means the whole batch got no answer.
 pub(crate) async fn issue(
     channel: &Channel,
     orders: &[Order],
     key_type: KeyType,
-) -> Result<Vec<Issued>, LinkError> {
+) -> Result<Batch, LinkError> {
     let prepared = prepare(orders.to_vec(), key_type).await?;
     let params = prepared
         .iter()
@@ -45,11 +52,25 @@ pub(crate) async fn issue(
         let what = format!("{} results for {} requests", answer.results.len(), prepared.len());
         return Err(LinkError::protocol(BATCH_NEW, what));
     }
-    Ok(prepared
+    let useless = useless(&answer.results);
+    let each = prepared
         .into_iter()
         .zip(answer.results)
-        .map(|(one, result)| adopt(one, result))
-        .collect())
+        .map(|(one, result)| adopt(one, result));
+    Ok(Batch {
+        each: each.collect(),
+        useless,
+    })
+}
+
+fn useless(results: &[svid_api::batch_new_x509svid_response::Result]) -> Option<LinkError> {
+    let refusals = results.iter().map(|result| {
+        let status = result.status.as_ref().filter(|_| result.svid.is_none())?;
+        let status = tonic::Status::new(status.code.into(), status.message.as_str());
+        let error = LinkError::from_status(BATCH_NEW, &status);
+        error.another_server_may_help().then_some(error)
+    });
+    refusals.collect::<Option<Vec<_>>>()?.pop()
 }
 
 fn adopt(one: Prepared, result: svid_api::batch_new_x509svid_response::Result) -> Issued {

@@ -43,11 +43,13 @@ impl Link {
                 // If what we have is still valid, it is tried again in the next turn: the denial may have been lifted.
                 self.must_attest = false;
                 let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
-                return Err(if token && error.server_answered() {
-                    LinkError::Token(Box::new(error))
-                } else {
-                    error
-                });
+                return Err(
+                    if token && error.server_answered() && !error.another_server_may_help() {
+                        LinkError::Token(Box::new(error))
+                    } else {
+                        error
+                    },
+                );
             }
         };
         let node = NodeIdentity {
@@ -71,7 +73,8 @@ impl Link {
         };
         telemetry::renewal("agent", renewed.is_ok());
         let Err(error) = renewed else { return Ok(()) };
-        if matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
+        let elsewhere = error.another_server_may_help() && self.rota.has_another();
+        if elsewhere || matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
             return Err(error);
         }
         self.renew_after = Some(now.saturating_add(RENEW_RETRY));

@@ -1,5 +1,8 @@
 //! The link against a scripted server, over TLS on loopback.
 
+mod several_servers;
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

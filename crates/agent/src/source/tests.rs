@@ -25,7 +25,7 @@ fn world(snapshot: Option<Snapshot>) -> World {
     let source = AgentSource {
         views,
         link: LinkHandle::fixed(status.subscribe(), channel.subscribe()),
-        tokens: JwtCache::default(),
+        tokens: JwtCache::new(StoppedClock::at(NOON)).0,
         budget: Budget::default(),
         clock: StoppedClock::at(NOON),
         ready: watch::channel(true).1,
@@ -79,11 +79,12 @@ async fn only_the_entitled_are_served_and_only_what_they_name() {
         ask(&world(Some(all())), &["a"], Some("/b")).await,
         Err(SourceError::NoIdentity)
     ));
-    // Entitled, but the server is away: that is another answer.
-    assert!(matches!(
-        ask(&world(Some(all())), &["a"], Some("/a")).await,
-        Err(SourceError::Unavailable(_))
-    ));
+    // Entitled, but the server is away: that is another answer, and the log learns why.
+    let away = ask(&world(Some(all())), &["a"], Some("/a")).await.unwrap_err();
+    assert_eq!(
+        away.to_string(),
+        "not available: spiffe://plant.test/a: the server cannot be reached"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +100,7 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
     world
         .source
         .tokens
-        .token(key, &id("/a"), None, || Some(NOON), || async { Ok(token) })
+        .token(key, &id("/a"), None, || async { Ok(token) })
         .await
         .unwrap();
     assert_eq!(ask(&world, &["aud"], None).await.unwrap(), 1);
@@ -120,22 +121,15 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
 #[tokio::test(start_paused = true)]
 async fn audiences_are_mandatory_and_bounded() {
     let world = world(Some(synced(vec![entry("a", "/a", &["unix:uid:1"])])));
-    let long = "x".repeat(MAX_AUDIENCE_BYTES + 1);
-    for bad in [
-        vec![],
-        vec![""],
-        vec!["a", ""],
-        vec!["a"; MAX_AUDIENCES + 1],
-        vec![long.as_str()],
-    ] {
+    for bad in [vec![], vec![""], vec!["a", ""], vec!["a"; 33]] {
         assert!(matches!(
             ask(&world, &bad, None).await,
             Err(SourceError::InvalidArgument(_))
         ));
     }
-    assert!(!matches!(
-        ask(&world, &["a"; MAX_AUDIENCES], None).await,
-        Err(SourceError::InvalidArgument(_))
+    assert!(matches!(
+        ask(&world, &["a"; 32], None).await,
+        Err(SourceError::Unavailable(_))
     ));
 }
 
@@ -195,7 +189,7 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
             gate.wait_for(|open| *open).await.unwrap();
             Ok(token)
         };
-        let mut first = Box::pin(world.source.tokens.token(key, &wanted, None, || Some(NOON), slow));
+        let mut first = Box::pin(world.source.tokens.token(key, &wanted, None, slow));
         assert!((&mut first).now_or_never().is_none());
         let mut asked = Box::pin(ask(&world, &["aud"], None));
         assert!(

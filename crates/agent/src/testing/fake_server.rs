@@ -43,6 +43,8 @@ pub(crate) struct Script {
     pub(crate) refuse_attestation: Option<Status>,
     /// A refusal for one method.
     pub(crate) refuse: HashMap<&'static str, Status>,
+    /// A refusal for each SVID of a batch.
+    pub(crate) refuse_each: Option<Status>,
     pub(crate) agent_validity: Option<(i64, i64)>,
     pub(crate) workload_validity: Option<(i64, i64)>,
     pub(crate) federated: HashMap<String, types::Bundle>,
@@ -94,6 +96,17 @@ impl FakeServer {
 
     /// A server with this authority and this name on its certificate.
     pub(crate) async fn start_as(ca: Ca, name: SpiffeId) -> Self {
+        Self::start_with(Arc::new(ca), name).await
+    }
+
+    /// Another server of the same authority, with the same entries.
+    pub(crate) async fn beside(&self) -> Self {
+        let other = Self::start_with(Arc::clone(&self.ca), SpiffeId::server(&td())).await;
+        other.script().entries = self.script().entries.clone();
+        other
+    }
+
+    async fn start_with(ca: Arc<Ca>, name: SpiffeId) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let now = real_clock().now().unwrap();
@@ -107,7 +120,7 @@ impl FakeServer {
         };
         let stop = tokio_util::sync::CancellationToken::new();
         let living = Arc::new(Mutex::new(stop.child_token()));
-        let (script, ca) = (Arc::new(Mutex::new(script)), Arc::new(ca));
+        let script = Arc::new(Mutex::new(script));
         let server = Self {
             script,
             ca,
@@ -480,8 +493,13 @@ service! {
             self.script().batch_sizes.push(params.len());
             let entries = self.script().entries.clone();
             let validity = self.script().workload_validity;
+            let refused = self.script().refuse_each.clone();
             let short = usize::from(self.lies(Lie::ShortBatch));
             let results = params.iter().skip(short).map(|one| {
+                if let Some(refused) = &refused {
+                    let status = types::Status { code: refused.code().into(), message: refused.message().to_owned() };
+                    return svid::batch_new_x509svid_response::Result { status: Some(status), svid: None };
+                }
                 let found = entries.iter().find(|entry| entry.id == one.entry_id);
                 let Some(found) = found else {
                     let status = types::Status { code: 5, message: "entry not found or not authorized".to_owned() };

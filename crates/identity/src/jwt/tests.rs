@@ -198,3 +198,26 @@ fn a_signature_counts_with_either_s() {
         assert_eq!(verify(token, &bundles, "a", NOW).unwrap().id(), &sub);
     }
 }
+
+#[test]
+fn an_audience_is_mandatory_and_bounded_and_the_largest_one_fits_into_a_token() {
+    let list = |count: usize, bytes: usize| vec!["x".repeat(bytes); count];
+    for (bad, why) in [
+        (vec![], "empty"),
+        (vec!["a".to_owned(), String::new()], "empty"),
+        (list(33, 1), "at most 32 audiences"),
+        (list(1, 2049), "at most 2048 bytes"),
+        (list(5, 2048), "8192 bytes in all"),
+    ] {
+        let refused = check_audience(&bad).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    let (sub, key) = (
+        SpiffeId::parse("spiffe://td.test/w").unwrap(),
+        PrivateKey::generate().unwrap(),
+    );
+    for good in [list(32, 1), list(4, 2048), list(32, 256)] {
+        check_audience(&good).unwrap();
+        sign(&params(&sub, &good), "k", &key).unwrap();
+    }
+}

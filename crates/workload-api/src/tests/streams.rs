@@ -135,9 +135,11 @@ async fn while_starting_a_request_waits_a_little_and_then_is_told_to_come_back()
     starting.state = ViewState::WithoutX509;
     starting.x509.clear();
     rig.publish(starting.clone());
-    assert_eq!(
-        client.fetch_x509().await.unwrap_err().code(),
-        Some(Code::Unavailable)
+    let refused = client.fetch_x509().await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Unavailable));
+    assert!(
+        refused.to_string().ends_with("no X509-SVID can be had now"),
+        "{refused}"
     );
     client.fetch_jwt(&audience, None).await.unwrap();
     client.jwt_bundles().await.unwrap().next().await.unwrap().unwrap();
@@ -188,6 +190,12 @@ async fn jwt_svids_are_for_one_or_for_all_identities() {
             Some(Code::InvalidArgument)
         );
     }
+    let refused = client
+        .fetch_jwt(&vec!["a".to_owned(); 33], None)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Some(Code::InvalidArgument));
+    assert!(refused.to_string().contains("at most 32 audiences"), "{refused}");
     let errors = [
         (SourceError::NoIdentity, Code::PermissionDenied),
         (SourceError::Unavailable("secret".to_owned()), Code::Unavailable),

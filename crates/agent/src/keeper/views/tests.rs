@@ -159,6 +159,39 @@ fn an_svid_is_gone_from_the_view_when_it_expires() {
 }
 
 #[test]
+fn the_default_svid_comes_back_to_its_place_after_it_ran_out() {
+    let mut world = World::new();
+    let (a, b) = (
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+    );
+    let list = [a, b];
+    world.sync(&list);
+    let issued = |world: &World, entry: &Entry, from, to| Issued {
+        entry_id: Arc::clone(&entry.id),
+        revision: entry.revision,
+        outcome: Ok(world.ca.svid(&entry.spiffe_id, from, to)),
+    };
+    let batch = vec![
+        issued(&world, &list[0], NOON, at(600)),
+        issued(&world, &list[1], NOON, at(3600)),
+    ];
+    world.step(Event::Issued(batch));
+    world.step(Event::RoundOver);
+    let view = world.watch(&["unix:uid:1"]);
+    assert_eq!(ids(&view), ["a", "b"]);
+    world.now = at(600);
+    world.step(Event::Tick);
+    assert_eq!(
+        (view.borrow().state, ids(&view)),
+        (ViewState::Ready, vec!["b".to_owned()])
+    );
+    let renewed = issued(&world, &list[0], at(600), at(1200));
+    world.step(Event::Issued(vec![renewed]));
+    assert_eq!(ids(&view), ["a", "b"]);
+}
+
+#[test]
 fn a_view_that_ran_out_before_the_keeper_woke_is_not_handed_out() {
     let mut world = World::new();
     let list = [entry("a", "/a", &["unix:uid:1"])];

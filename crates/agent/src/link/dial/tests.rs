@@ -46,10 +46,25 @@ fn what_is_no_address_is_refused() {
 fn a_proxy_is_an_http_url_and_its_password_is_not_shown() {
     let proxy: Proxy = "http://user:secret@proxy.example:3128/".parse().unwrap();
     assert_eq!(proxy.address.to_string(), "proxy.example:3128");
-    assert_eq!(proxy.credentials.as_deref(), Some("user:secret"));
+    assert_eq!(proxy.credentials.as_deref(), Some(&b"user:secret"[..]));
     assert!(!format!("{proxy:?}").contains("secret"));
     for bad in ["proxy:3128", "https://proxy:3128", "http://proxy", "socks5://p:1"] {
         assert!(bad.parse::<Proxy>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn credentials_of_a_proxy_are_decoded() {
+    for (text, decoded) in [
+        ("u%40x.example:p%3a%2F%25%c3%a9", "u@x.example:p:/%é"),
+        ("user", "user:"),
+        ("u:p:q", "u:p:q"),
+    ] {
+        let proxy: Proxy = format!("http://{text}@h:1").parse().unwrap();
+        assert_eq!(proxy.credentials.as_deref(), Some(decoded.as_bytes()), "{text}");
+    }
+    for bad in ["u:%", "u:%4", "u:%4x", "%zz:p", "u:%+1", "a%3Ab:p"] {
+        assert!(format!("http://{bad}@h:1").parse::<Proxy>().is_err(), "{bad}");
     }
 }
 
@@ -113,6 +128,8 @@ async fn a_proxy_is_asked_for_the_name_and_what_follows_its_head_is_left_for_tls
         "{asked}"
     );
     assert_eq!(got.unwrap(), b"TLS");
+    let (_, got) = through_proxy(b"HTTP/1.1 299 As you like\r\n\r\nTLS").await;
+    assert_eq!(got.unwrap(), b"TLS", "any 2xx");
 }
 
 #[tokio::test]
@@ -123,6 +140,14 @@ async fn a_refusal_of_the_proxy_is_told_in_its_words() {
             .to_string()
             .contains("407 Proxy Authentication Required")
     );
+    for other in [
+        &b"HTTP/1.1 2 OK\r\n\r\n"[..],
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 302 x\r\n\r\n",
+    ] {
+        let (_, got) = through_proxy(other).await;
+        assert!(matches!(got, Err(AttemptError::Proxy(_))));
+    }
     let (_, got) = through_proxy(b"SSH-2.0-x\r\n\r\n").await;
     assert!(matches!(got, Err(AttemptError::Proxy(_))));
     let (_, got) = through_proxy(b"HTTP/1.1 200").await;
