@@ -52,6 +52,7 @@ async fn serve(config: AgentConfig) -> ExitCode {
         Err(error) => return fail(&error, "mend it and start again; what was there is as it was"),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %handle.socket().display(), "agent started");
+    let asked_to_stop = landfast_daemon::shutdown_signal();
     notify::ready();
     let handle = tree.handle();
     let stop = handle.token();
@@ -62,7 +63,7 @@ async fn serve(config: AgentConfig) -> ExitCode {
         }
     });
     let signal = async {
-        landfast_daemon::shutdown_signal().await;
+        asked_to_stop.await;
         notify::stopping();
     };
     let ended = tree.run(signal, DRAIN).await;

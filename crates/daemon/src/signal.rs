@@ -2,41 +2,58 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ends at the first SIGTERM or SIGINT after it was first polled. From then on neither kills the process by itself.
-pub async fn shutdown_signal() {
-    tokio::select! {
-        name = arrival(SignalKind::terminate(), "SIGTERM") => tracing::info!(signal = name, "stopping"),
-        name = arrival(SignalKind::interrupt(), "SIGINT") => tracing::info!(signal = name, "stopping"),
-    }
+/// Ends at the first SIGTERM or SIGINT after this call: from then on neither kills the process by itself. Say that the process is ready
+/// only afterwards, or a stop that follows at once is not a gentle one.
+pub fn shutdown_signal() -> impl Future<Output = ()> {
+    either(
+        Listener::new(SignalKind::terminate(), "SIGTERM"),
+        Listener::new(SignalKind::interrupt(), "SIGINT"),
+    )
 }
 
 /// Ends when the terminal has gone (SIGHUP) or somebody quits (SIGQUIT): for programs that a person runs at a terminal.
-pub async fn terminal_signal() {
+pub fn terminal_signal() -> impl Future<Output = ()> {
+    either(
+        Listener::new(SignalKind::hangup(), "SIGHUP"),
+        Listener::new(SignalKind::quit(), "SIGQUIT"),
+    )
+}
+
+async fn either(mut one: Listener, mut other: Listener) {
     tokio::select! {
-        name = arrival(SignalKind::hangup(), "SIGHUP") => tracing::info!(signal = name, "stopping"),
-        name = arrival(SignalKind::quit(), "SIGQUIT") => tracing::info!(signal = name, "stopping"),
+        () = one.arrival() => {}
+        () = other.arrival() => {}
     }
 }
 
-async fn arrival(kind: SignalKind, name: &'static str) -> &'static str {
-    match signal(kind).as_mut().map(Signal::recv) {
-        Ok(received) => {
-            if received.await.is_none() {
-                std::future::pending::<()>().await;
-            }
-        }
-        Err(error) => {
-            // The default action stays: the signal still ends the process, only not gently.
-            tracing::warn!(signal = name, error = %error, "cannot listen for the signal");
+struct Listener {
+    name: &'static str,
+    /// Without it the default action stays: the signal still ends the process, only not gently.
+    signal: Option<Signal>,
+}
+
+impl Listener {
+    fn new(kind: SignalKind, name: &'static str) -> Self {
+        let signal = signal(kind)
+            .inspect_err(|error| tracing::warn!(signal = name, %error, "cannot listen for the signal"))
+            .ok();
+        Self { name, signal }
+    }
+
+    async fn arrival(&mut self) {
+        let received = match &mut self.signal {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if received.is_none() {
             std::future::pending::<()>().await;
         }
+        tracing::info!(signal = self.name, "stopping");
     }
-    name
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
     use rustix::process::{Signal as Number, getpid, kill_process};
 
     use super::*;
@@ -44,9 +61,8 @@ mod tests {
     #[tokio::test]
     async fn either_signal_ends_the_wait() {
         for number in [Number::TERM, Number::INT] {
-            let mut waiting = std::pin::pin!(shutdown_signal());
-            // Polled once, so that the signal meets a listener and not the default action.
-            assert!((&mut waiting).now_or_never().is_none());
+            let waiting = shutdown_signal();
+            // Never polled yet, and the signal does not meet the default action.
             kill_process(getpid(), number).unwrap();
             waiting.await;
         }

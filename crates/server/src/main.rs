@@ -46,6 +46,7 @@ async fn serve(config: ServerConfig) -> ExitCode {
         Err(error) => return fail(&error, "mend it and start again; what was there is as it was"),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), admin_socket = %handle.admin_socket().display(), "server started");
+    let asked_to_stop = landfast_daemon::shutdown_signal();
     notify::ready();
     let handle = tree.handle();
     let stop = handle.token();
@@ -56,7 +57,7 @@ async fn serve(config: ServerConfig) -> ExitCode {
         }
     });
     let signal = async {
-        landfast_daemon::shutdown_signal().await;
+        asked_to_stop.await;
         notify::stopping();
     };
     let ended = tree.run(signal, DRAIN).await;
