@@ -104,6 +104,9 @@ pub(crate) enum Command {
     /// The server's configuration.
     #[command(subcommand)]
     Server(crate::server::ServerCommand),
+    /// Coming from SPIRE: its configuration becomes ours [speaks to neither server nor agent].
+    #[command(subcommand)]
+    Migrate(crate::migrate::MigrateCommand),
     /// A server and an agent in one process, for CI and laptops [speaks to neither: it is both].
     Dev(crate::dev::DevArgs),
     /// A completion script for your shell, on standard output [speaks to neither server nor agent].

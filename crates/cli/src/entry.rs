@@ -16,6 +16,7 @@ use crate::{connect, output, wire};
 
 pub(crate) mod doubts;
 mod fields;
+mod import;
 
 use fields::{CreateArgs, UpdateArgs};
 
@@ -32,6 +33,8 @@ pub(crate) enum EntryCommand {
     },
     /// Change what is given, leave the rest [server].
     Update(Box<UpdateArgs>),
+    /// Create entries from SPIRE's JSON: what spire-server entry show printed, or entry create would read [server].
+    Import(import::ImportArgs),
     /// Delete entries; SVIDs already handed out live until they expire [server].
     Delete {
         /// The entries' IDs.
@@ -71,6 +74,7 @@ pub(crate) async fn run(command: EntryCommand, globals: &Globals) -> Result<(), 
             )
         }
         EntryCommand::Update(args) => update(&args, globals).await,
+        EntryCommand::Import(args) => import::run(&args, globals).await,
         EntryCommand::Delete { ids } => delete(ids, globals).await,
     }
 }
@@ -103,7 +107,8 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
     )?;
     // The entry is made: that the parent cannot be looked up is no failure of that.
     if let Some(parent) = parent
-        && let Ok(false) = is_known(&parent, globals).await
+        && let Ok(channel) = connect::server(globals).await
+        && let Ok(false) = is_known(&parent, channel).await
     {
         output::complain(&format!(
             "warning: no node and no alias is {}: nobody gets this identity until one is\n\
@@ -115,11 +120,10 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
 }
 
 /// Whether something can be below this parent: it is the server (then the entry is an alias itself), a node, or has an entry.
-async fn is_known(parent: &types::Spiffeid, globals: &Globals) -> Result<bool, Failure> {
+async fn is_known(parent: &types::Spiffeid, channel: Channel) -> Result<bool, Failure> {
     if parent.path == "/spire/server" {
         return Ok(true);
     }
-    let channel = connect::server(globals).await?;
     let request = GetAgentRequest {
         id: Some(parent.clone()),
         output_mask: None,

@@ -15,9 +15,11 @@ mod connect;
 mod dev;
 mod entry;
 mod failure;
+mod hcl;
 mod inspect;
 mod jwt;
 mod manual;
+mod migrate;
 mod mint;
 mod output;
 mod server;
@@ -72,6 +74,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),
         Command::Why(args) => why::run(&args, &globals).await.map(|()| 0),
         Command::Server(command) => server::run(command, &globals).map(|()| 0),
+        Command::Migrate(command) => migrate::run(command, &globals).map(|()| 0),
         Command::Dev(args) => dev::run(args, &globals).await,
         Command::Completion(args) => manual::completion(&args).map(|()| 0),
         Command::Man(args) => manual::man(&args).map(|()| 0),

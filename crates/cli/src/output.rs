@@ -1,7 +1,7 @@
 //! The one place that writes to the terminal, and how things look there.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use comfy_table::{Table, presets};
 use landfast_identity::UnixTime;
@@ -46,6 +46,14 @@ pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
 pub(crate) fn complain(text: &str) {
     // Nowhere is left to report that standard error is closed.
     drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+/// One line that the next one replaces, for whoever waits at a terminal; nothing when nobody does. Empty: it goes.
+pub(crate) fn progress(text: &str) {
+    let mut err = std::io::stderr().lock();
+    if err.is_terminal() {
+        drop(write!(err, "\r\u{1b}[K{text}").and_then(|()| err.flush()));
+    }
 }
 
 /// A table with the given columns; rows of any length of cells.
