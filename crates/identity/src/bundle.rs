@@ -1,7 +1,8 @@
-//! Trust bundles. Invariant: one trust domain each; at most 256 keys; JWT key IDs are unique and not empty.
+//! Trust bundles. Invariant: one trust domain each; at most 256 keys; the key IDs of JWT and WIT keys are not empty, and unique among them all.
 
 mod jwks;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::certificate::{self, Certificate};
@@ -33,12 +34,26 @@ pub struct JwtAuthority {
     pub tainted: bool,
 }
 
+/// A key that signs WIT-SVIDs (incubating). Never the same type as [`JwtAuthority`]: neither may verify the other's tokens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WitAuthority {
+    /// The `kid` of its tokens.
+    pub key_id: String,
+    /// The key.
+    pub public_key: PublicKey,
+    /// After this it verifies nothing; JWKS documents do not say it.
+    pub expires_at: Option<UnixTime>,
+    /// Whether what it signed is to be replaced; it verifies until it is removed.
+    pub tainted: bool,
+}
+
 /// The authorities of one trust domain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bundle {
     trust_domain: TrustDomain,
     x509: Vec<X509Authority>,
     jwt: Vec<JwtAuthority>,
+    wit: Vec<WitAuthority>,
     sequence: u64,
     refresh_hint: Option<Duration>,
 }
@@ -50,6 +65,7 @@ impl Bundle {
             trust_domain,
             x509: Vec::new(),
             jwt: Vec::new(),
+            wit: Vec::new(),
             sequence: 0,
             refresh_hint: None,
         }
@@ -69,18 +85,33 @@ impl Bundle {
     /// # Errors
     /// When a key ID is empty or stands twice, or the bundle would hold more than 256 keys.
     pub fn with_jwt_authorities(mut self, authorities: Vec<JwtAuthority>) -> Result<Self, BundleError> {
-        for (at, authority) in authorities.iter().enumerate() {
-            if authority.key_id.is_empty() {
-                return Err(BundleError::NoKeyId { index: at });
+        self.jwt = authorities;
+        self.distinct()?.within_limit()
+    }
+
+    /// The same with these WIT authorities (WIT-SVID §6.1: key IDs are unique across the whole bundle).
+    ///
+    /// # Errors
+    /// When a key ID is empty or stands twice, or the bundle would hold more than 256 keys.
+    pub fn with_wit_authorities(mut self, authorities: Vec<WitAuthority>) -> Result<Self, BundleError> {
+        self.wit = authorities;
+        self.distinct()?.within_limit()
+    }
+
+    fn distinct(self) -> Result<Self, BundleError> {
+        let jwt = self.jwt.iter().map(|a| &a.key_id);
+        let mut seen = HashSet::new();
+        for (index, key_id) in jwt.chain(self.wit.iter().map(|a| &a.key_id)).enumerate() {
+            if key_id.is_empty() {
+                return Err(BundleError::NoKeyId { index });
             }
-            if authorities[..at].iter().any(|a| a.key_id == authority.key_id) {
+            if !seen.insert(key_id) {
                 return Err(BundleError::KeyIdTwice {
-                    key_id: authority.key_id.clone(),
+                    key_id: key_id.clone(),
                 });
             }
         }
-        self.jwt = authorities;
-        self.within_limit()
+        Ok(self)
     }
 
     /// The same with this sequence number.
@@ -98,7 +129,7 @@ impl Bundle {
     }
 
     fn within_limit(self) -> Result<Self, BundleError> {
-        match self.x509.len() + self.jwt.len() {
+        match self.x509.len() + self.jwt.len() + self.wit.len() {
             0..=MAX_KEYS => Ok(self),
             count => Err(BundleError::TooManyKeys { count }),
         }
@@ -142,6 +173,16 @@ impl Bundle {
         self.jwt.iter().find(|a| a.key_id == key_id)
     }
 
+    /// The WIT authorities.
+    pub fn wit_authorities(&self) -> &[WitAuthority] {
+        &self.wit
+    }
+
+    /// The WIT authority of this key ID.
+    pub fn wit_authority(&self, key_id: &str) -> Option<&WitAuthority> {
+        self.wit.iter().find(|a| a.key_id == key_id)
+    }
+
     /// Grows with every change of content.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -168,7 +209,10 @@ impl Bundle {
 
     /// Whether both trust the same keys in the same order, whatever sequence and hint say.
     pub fn content_eq(&self, other: &Self) -> bool {
-        self.trust_domain == other.trust_domain && self.x509 == other.x509 && self.jwt == other.jwt
+        self.trust_domain == other.trust_domain
+            && self.x509 == other.x509
+            && self.jwt == other.jwt
+            && self.wit == other.wit
     }
 }
 
@@ -210,19 +254,19 @@ pub enum BundleError {
         /// Which.
         member: &'static str,
     },
-    /// A JWT key without `kid` (JWT-SVID §6.1).
-    #[error("JWT key {index} of the bundle has no key ID")]
+    /// A JWT or WIT key without `kid` (JWT-SVID §6.1, WIT-SVID §6.1).
+    #[error("token key {index} of the bundle has no key ID")]
     NoKeyId {
         /// Its place among the keys.
         index: usize,
     },
-    /// Two JWT keys with one `kid`.
+    /// Two JWT or WIT keys with one `kid`.
     #[error("key ID {key_id:?} stands twice in the bundle")]
     KeyIdTwice {
         /// Which.
         key_id: String,
     },
-    /// A broken or weak JWT key.
+    /// A broken or weak JWT or WIT key.
     #[error("key {index} of the bundle is refused")]
     Key {
         /// Its place among the keys.

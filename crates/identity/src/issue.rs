@@ -42,20 +42,53 @@ pub fn self_signed_authority(
     signer: &dyn Signer,
 ) -> Result<Certificate, IssueError> {
     let key = signer.public_key();
-    let mut params = base(p.not_before, p.not_after, &key)?;
+    let mut params = authority(p.trust_domain, &key, p.not_before, p.not_after)?;
     params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
-    params.distinguished_name = subject("SPIFFE")?;
     params.distinguished_name.push(
         DnType::CustomDnType(SERIAL_NUMBER.to_vec()),
         printable(p.authority_id)?,
     );
-    params.subject_alt_names = vec![SanType::URI(ia5(&p.trust_domain.id_string())?)];
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.use_authority_key_identifier_extension = true;
     let adapter = Adapter::new(signer)?;
     let built = params.self_signed(&adapter);
     adapter.finish(built)
+}
+
+/// What a subordinate authority's certificate says: that of a server below this one.
+#[derive(Debug)]
+pub struct SubordinateParams<'a> {
+    /// Whose authority it is.
+    pub trust_domain: &'a TrustDomain,
+    /// Its key.
+    pub public_key: &'a PublicKey,
+    /// 16 random bytes, as from [`random_serial`].
+    pub serial: [u8; 16],
+    /// From when it is valid.
+    pub not_before: UnixTime,
+    /// Until when it is valid.
+    pub not_after: UnixTime,
+}
+
+/// Builds the certificate of an authority below `issuer` (X509-SVID §3.2, §4.1-4.3). It can sign any identity of the trust domain, also
+/// authorities below itself.
+///
+/// # Errors
+/// When the validity is empty or outlives the issuer's, `signer` is not the issuer's key, or signing fails.
+pub fn subordinate_authority(
+    p: &SubordinateParams<'_>,
+    issuer: &Certificate,
+    signer: &dyn Signer,
+) -> Result<Certificate, IssueError> {
+    within(p.not_after, p.serial, issuer, signer)?;
+    let mut params = authority(p.trust_domain, p.public_key, p.not_before, p.not_after)?;
+    params.serial_number = Some(SerialNumber::from_slice(&p.serial));
+    params
+        .distinguished_name
+        .push(DnType::OrganizationalUnitName, "DOWNSTREAM");
+    let hex: String = p.public_key.key_id().iter().map(|b| format!("{b:02x}")).collect();
+    params
+        .distinguished_name
+        .push(DnType::CustomDnType(SERIAL_NUMBER.to_vec()), printable(&hex)?);
+    signed_by(&params, p.public_key, issuer, signer)
 }
 
 /// What a leaf is built from. Nothing of a request is here but its key.
@@ -89,17 +122,7 @@ pub fn leaf(
     if p.id.path().is_empty() {
         return Err(IssueError::NoPath);
     }
-    if p.not_after > issuer.not_after() {
-        return Err(IssueError::OutlivesIssuer {
-            issuer_not_after: issuer.not_after(),
-        });
-    }
-    if p.serial == [0; 16] {
-        return Err(IssueError::ZeroSerial);
-    }
-    if *issuer.public_key() != signer.public_key() {
-        return Err(IssueError::WrongSigner);
-    }
+    within(p.not_after, p.serial, issuer, signer)?;
     let mut params = base(p.not_before, p.not_after, p.public_key)?;
     params.serial_number = Some(SerialNumber::from_slice(&p.serial));
     params.distinguished_name = subject("SPIRE")?;
@@ -118,17 +141,62 @@ pub fn leaf(
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
     params.use_authority_key_identifier_extension = true;
+    signed_by(&params, p.public_key, issuer, signer)
+}
+
+/// What any authority's certificate says, whoever signs it.
+fn authority(
+    trust_domain: &TrustDomain,
+    key: &PublicKey,
+    not_before: UnixTime,
+    not_after: UnixTime,
+) -> Result<CertificateParams, IssueError> {
+    let mut params = base(not_before, not_after, key)?;
+    params.distinguished_name = subject("SPIFFE")?;
+    params.subject_alt_names = vec![SanType::URI(ia5(&trust_domain.id_string())?)];
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn within(
+    not_after: UnixTime,
+    serial: [u8; 16],
+    issuer: &Certificate,
+    signer: &dyn Signer,
+) -> Result<(), IssueError> {
+    if not_after > issuer.not_after() {
+        return Err(IssueError::OutlivesIssuer {
+            issuer_not_after: issuer.not_after(),
+        });
+    }
+    if serial == [0; 16] {
+        return Err(IssueError::ZeroSerial);
+    }
+    if *issuer.public_key() != signer.public_key() {
+        return Err(IssueError::WrongSigner);
+    }
+    Ok(())
+}
+
+fn signed_by(
+    params: &CertificateParams,
+    key: &PublicKey,
+    issuer: &Certificate,
+    signer: &dyn Signer,
+) -> Result<Certificate, IssueError> {
     let adapter = Adapter::new(signer)?;
     let rcgen_issuer = Issuer::from_ca_cert_der(&CertificateDer::from(issuer.as_der()), &adapter)
         .map_err(|source| IssueError::Build { source })?;
-    let built = params.signed_by(&SubjectKey(p.public_key), &rcgen_issuer);
+    let built = params.signed_by(&SubjectKey(key), &rcgen_issuer);
     drop(rcgen_issuer);
-    let leaf = adapter.finish(built)?;
+    let made = adapter.finish(built)?;
     // An upstream subject that our encoder spells differently would make a chain that nobody can follow.
-    if leaf.issuer_raw() != issuer.subject_raw() {
+    if made.issuer_raw() != issuer.subject_raw() {
         return Err(IssueError::IssuerName);
     }
-    Ok(leaf)
+    Ok(made)
 }
 
 pub(crate) fn request(

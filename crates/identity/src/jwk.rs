@@ -35,11 +35,7 @@ pub(crate) fn parse(jwk: &Map<String, Value>) -> Result<PublicKey, KeyError> {
 /// # Errors
 /// The name of the member that is of the wrong kind.
 pub(crate) fn is_for_us(jwk: &Map<String, Value>, key: &PublicKey) -> Result<bool, &'static str> {
-    let ours = match key.algorithm() {
-        KeyAlgorithm::EcP256 => "ES256",
-        KeyAlgorithm::EcP384 => "ES384",
-        KeyAlgorithm::Rsa => "RS256",
-    };
+    let ours = own_algorithm(key);
     let algorithm = match jwk.get("alg") {
         None => true,
         Some(alg) => alg.as_str().ok_or("alg")? == ours,
@@ -52,6 +48,15 @@ pub(crate) fn is_for_us(jwk: &Map<String, Value>, key: &PublicKey) -> Result<boo
         }
     };
     Ok(algorithm && operation)
+}
+
+/// The algorithm that we sign and verify tokens with by such a key.
+pub(crate) fn own_algorithm(key: &PublicKey) -> &'static str {
+    match key.algorithm() {
+        KeyAlgorithm::EcP256 => "ES256",
+        KeyAlgorithm::EcP384 => "ES384",
+        KeyAlgorithm::Rsa => "RS256",
+    }
 }
 
 /// `kty` and the members that belong to it.

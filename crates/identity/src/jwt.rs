@@ -1,8 +1,8 @@
 //! JWT-SVIDs. Invariant: a [`JwtSvid`] from [`verify`] was signed by a JWT key of its subject's own trust domain, for
 //! this audience, and had not expired.
 
-mod jws;
-mod parse;
+pub(crate) mod jws;
+pub(crate) mod parse;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,6 +52,27 @@ pub fn sign(p: &JwtParams<'_>, key_id: &str, signer: &dyn Signer) -> Result<Stri
     if p.iat.as_secs() < 0 || p.exp <= p.iat {
         return Err(JwtError::Claim { claim: "exp" });
     }
+    let mut claims =
+        json!({"sub": p.sub.as_str(), "aud": p.aud, "exp": p.exp.as_secs(), "iat": p.iat.as_secs()});
+    if let Some(iss) = p.iss {
+        claims["iss"] = iss.into();
+    }
+    if let Some(jti) = p.jti {
+        claims["jti"] = jti.into();
+    }
+    compact("JWT", key_id, &claims, signer)
+}
+
+/// Signs claims into a JWS in compact form, with `alg`, `kid` and `typ` as its header.
+pub(crate) fn compact(
+    typ: &str,
+    key_id: &str,
+    claims: &Value,
+    signer: &dyn Signer,
+) -> Result<String, JwtError> {
+    if key_id.is_empty() {
+        return Err(JwtError::NoKeyId);
+    }
     let (algorithm, scalar) = match signer.public_key().algorithm() {
         KeyAlgorithm::EcP256 => ("ES256", 32),
         KeyAlgorithm::EcP384 => ("ES384", 48),
@@ -61,17 +82,9 @@ pub fn sign(p: &JwtParams<'_>, key_id: &str, signer: &dyn Signer) -> Result<Stri
             });
         }
     };
-    let header = json!({"alg": algorithm, "kid": key_id, "typ": "JWT"});
-    let mut claims =
-        json!({"sub": p.sub.as_str(), "aud": p.aud, "exp": p.exp.as_secs(), "iat": p.iat.as_secs()});
-    if let Some(iss) = p.iss {
-        claims["iss"] = iss.into();
-    }
-    if let Some(jti) = p.jti {
-        claims["jti"] = jti.into();
-    }
-    let b64 = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let mut token = format!("{}.{}", b64(header), b64(claims));
+    let header = json!({"alg": algorithm, "kid": key_id, "typ": typ});
+    let b64 = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let mut token = format!("{}.{}", b64(&header), b64(claims));
     let signature = signer
         .sign(token.as_bytes())
         .map_err(|source| JwtError::Signing { source })?;
@@ -265,7 +278,7 @@ pub enum JwtError {
     #[error("the token is signed with an algorithm that is not accepted")]
     Algorithm,
     /// `typ` is neither JWT nor JOSE.
-    #[error("the type of the token is neither JWT nor JOSE")]
+    #[error("the type of the token is not the one its kind has")]
     Type,
     /// `kid` is missing, empty or no string.
     #[error("the token names no key")]

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
     KeyPair,
 };
+use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::pem;
 use crate::public_key::PublicKey;
+use crate::{der, jwk, pem};
 
 /// What signs: a private key in memory, or the server's key manager in front of one.
 pub trait Signer: Send + Sync {
@@ -162,6 +165,36 @@ impl PrivateKey {
             .sign(&SystemRandom::new(), message)
             .map_err(|_unspecified| KeyError::Random)?;
         Ok(signature.as_ref().to_vec())
+    }
+
+    /// The key as a private JWK with its `alg` (RFC 7518 §6.2.2), as the WIT profile hands keys out.
+    ///
+    /// # Errors
+    /// When the PKCS#8 encoding is not the usual one.
+    pub fn to_private_jwk(&self) -> Result<Zeroizing<String>, KeyError> {
+        let scalar = self.scalar().ok_or(KeyError::Malformed)?;
+        let mut members = jwk::members(&self.public);
+        members.insert("alg".to_owned(), jwk::own_algorithm(&self.public).into());
+        let d = Zeroizing::new(URL_SAFE_NO_PAD.encode(scalar));
+        let public = Value::Object(members).to_string();
+        let body = public.strip_suffix('}').ok_or(KeyError::Malformed)?;
+        Ok(Zeroizing::new(format!("{body},\"d\":\"{}\"}}", *d)))
+    }
+
+    /// The private scalar, from PKCS#8 (RFC 5958 §2) and the ECPrivateKey in it (RFC 5915 §3); it has the curve's length.
+    fn scalar(&self) -> Option<&[u8]> {
+        let (pkcs8, _) = der::read(&self.pkcs8, der::SEQUENCE)?;
+        let (_version, rest) = der::read_unsigned(pkcs8)?;
+        let (_algorithm, rest) = der::read(rest, der::SEQUENCE)?;
+        let (wrapped, _) = der::read(rest, der::OCTET_STRING)?;
+        let (key, _) = der::read(wrapped, der::SEQUENCE)?;
+        let (_version, rest) = der::read_unsigned(key)?;
+        let (scalar, _) = der::read(rest, der::OCTET_STRING)?;
+        let length = match self.key_type {
+            KeyType::EcP256 => 32,
+            KeyType::EcP384 => 48,
+        };
+        (scalar.len() == length).then_some(scalar)
     }
 
     /// The key as a `PRIVATE KEY` block.

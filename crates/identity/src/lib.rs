@@ -24,9 +24,10 @@ mod svid;
 mod trust_domain;
 mod unix_time;
 mod verify;
+pub mod wit;
 mod x509_error;
 
-pub use bundle::{Bundle, BundleError, JwtAuthority, X509Authority};
+pub use bundle::{Bundle, BundleError, JwtAuthority, WitAuthority, X509Authority};
 pub use bundle_set::BundleSet;
 pub use certificate::{Certificate, chain_to_pem, parse_chain_der, parse_chain_pem};
 pub use csr::{Csr, CsrError, build_csr};
@@ -42,6 +43,7 @@ pub use svid::X509Svid;
 pub use trust_domain::TrustDomain;
 pub use unix_time::UnixTime;
 pub use verify::{VerifiedPeer, verify_external_chain, verify_x509_svid};
+pub use wit::WitSvid;
 pub use x509_error::{ChainRole, X509Error};
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::{Bundle, BundleError, JwtAuthority, MAX_KEYS, X509Authority};
+use super::{Bundle, BundleError, JwtAuthority, MAX_KEYS, WitAuthority, X509Authority};
 use crate::certificate::Certificate;
 use crate::key::KeyError;
+use crate::public_key::PublicKey;
 use crate::trust_domain::TrustDomain;
 use crate::x509_error::X509Error;
 use crate::{json, jwk};
@@ -37,15 +38,25 @@ impl Bundle {
         if keys.len() > MAX_KEYS {
             return Err(BundleError::TooManyKeys { count: keys.len() });
         }
-        let (mut x509, mut jwt) = (Vec::new(), Vec::new());
+        let (mut x509, mut jwt, mut wit) = (Vec::new(), Vec::new(), Vec::new());
         for (index, key) in keys.iter().enumerate() {
             let key = key.as_object().ok_or(BundleError::Member { member: "keys" })?;
             match key.get("use").and_then(Value::as_str) {
                 Some(X509_USE) => x509.extend(x509_key(index, key)?),
-                Some(JWT_USE) => jwt.extend(jwt_key(index, key)?),
+                Some(JWT_USE) => {
+                    jwt.extend(token_key(index, key)?.map(|(key_id, public_key)| JwtAuthority {
+                        key_id,
+                        public_key,
+                        expires_at: None,
+                        tainted: false,
+                    }));
+                }
+                // Incubating: a key that is no good costs itself, never the bundle.
+                Some(WIT_USE) => wit.extend(token_key(index, key).ok().flatten()),
                 _ => {}
             }
         }
+        let wit = unambiguous(wit, &jwt);
         let whole = |member: &'static str| match document.get(member) {
             None => Ok(None),
             Some(value) => value.as_u64().map(Some).ok_or(BundleError::Member { member }),
@@ -55,6 +66,7 @@ impl Bundle {
         Ok(Self::new(trust_domain)
             .with_x509_authorities(x509)?
             .with_jwt_authorities(jwt)?
+            .with_wit_authorities(wit)?
             .with_sequence(sequence)
             .with_refresh_hint(hint))
     }
@@ -64,6 +76,7 @@ impl Bundle {
         let x509 = self.x509_authorities().iter().map(x509_member);
         let keys: Vec<Value> = x509
             .chain(self.jwt_authorities().iter().map(jwt_member))
+            .chain(self.wit_authorities().iter().map(wit_member))
             .collect();
         let mut document = json!({ "keys": keys, SEQUENCE: self.sequence() });
         if let Some(hint) = self.refresh_hint() {
@@ -75,6 +88,12 @@ impl Bundle {
     /// Only the keys for JWT-SVIDs: what the Workload API's JWT profile may hand out (Workload API §6.2.2).
     pub fn jwt_jwks(&self) -> String {
         let keys: Vec<Value> = self.jwt_authorities().iter().map(jwt_member).collect();
+        json!({ "keys": keys }).to_string()
+    }
+
+    /// Only the keys for WIT-SVIDs: what the Workload API's WIT profile may hand out (Workload API §7.2.2).
+    pub fn wit_jwks(&self) -> String {
+        let keys: Vec<Value> = self.wit_authorities().iter().map(wit_member).collect();
         json!({ "keys": keys }).to_string()
     }
 }
@@ -103,7 +122,23 @@ fn x509_key(index: usize, key: &Map<String, Value>) -> Result<Option<X509Authori
     }
 }
 
-fn jwt_key(index: usize, key: &Map<String, Value>) -> Result<Option<JwtAuthority>, BundleError> {
+/// The WIT keys whose ID no other key of the bundle has (WIT-SVID §6.1).
+fn unambiguous(keys: Vec<(String, PublicKey)>, jwt: &[JwtAuthority]) -> Vec<WitAuthority> {
+    let times = |id: &String| keys.iter().filter(|(other, _)| other == id).count();
+    let alone = |id: &String| times(id) == 1 && jwt.iter().all(|a| a.key_id != *id);
+    keys.iter()
+        .filter(|(key_id, _)| alone(key_id))
+        .map(|(key_id, public_key)| WitAuthority {
+            key_id: key_id.clone(),
+            public_key: public_key.clone(),
+            expires_at: None,
+            tainted: false,
+        })
+        .collect()
+}
+
+/// The key ID and key of a JWK for tokens; `None` for a key that we cannot use.
+fn token_key(index: usize, key: &Map<String, Value>) -> Result<Option<(String, PublicKey)>, BundleError> {
     let public_key = match jwk::parse(key) {
         Ok(public_key) => public_key,
         Err(KeyError::Unsupported) => return Ok(None),
@@ -117,12 +152,7 @@ fn jwt_key(index: usize, key: &Map<String, Value>) -> Result<Option<JwtAuthority
         .and_then(Value::as_str)
         .filter(|kid| !kid.is_empty());
     let key_id = key_id.ok_or(BundleError::NoKeyId { index })?.to_owned();
-    Ok(Some(JwtAuthority {
-        key_id,
-        public_key,
-        expires_at: None,
-        tainted: false,
-    }))
+    Ok(Some((key_id, public_key)))
 }
 
 fn x509_member(authority: &X509Authority) -> Value {
@@ -136,14 +166,23 @@ fn x509_member(authority: &X509Authority) -> Value {
 }
 
 fn jwt_member(authority: &JwtAuthority) -> Value {
-    let mut members = jwk::members(&authority.public_key);
-    members.insert("use".to_owned(), JWT_USE.into());
-    members.insert("kid".to_owned(), authority.key_id.clone().into());
+    token_member(JWT_USE, &authority.key_id, &authority.public_key)
+}
+
+fn wit_member(authority: &WitAuthority) -> Value {
+    token_member(WIT_USE, &authority.key_id, &authority.public_key)
+}
+
+fn token_member(purpose: &str, key_id: &str, key: &PublicKey) -> Value {
+    let mut members = jwk::members(key);
+    members.insert("use".to_owned(), purpose.into());
+    members.insert("kid".to_owned(), key_id.into());
     Value::Object(members)
 }
 
 const X509_USE: &str = "x509-svid";
 const JWT_USE: &str = "jwt-svid";
+const WIT_USE: &str = "wit-svid";
 const SEQUENCE: &str = "spiffe_sequence";
 const REFRESH_HINT: &str = "spiffe_refresh_hint";
 const MAX_DOCUMENT: usize = 1024 * 1024;

@@ -19,6 +19,18 @@ fn jwt(key_id: &str) -> JwtAuthority {
     }
 }
 
+fn wit(key_id: &str) -> WitAuthority {
+    let JwtAuthority {
+        key_id, public_key, ..
+    } = jwt(key_id);
+    WitAuthority {
+        key_id,
+        public_key,
+        expires_at: None,
+        tainted: false,
+    }
+}
+
 fn certificate() -> Certificate {
     let key = PrivateKey::generate().unwrap();
     let (not_before, not_after) = (
@@ -43,6 +55,8 @@ fn full() -> Bundle {
         .with_x509_authorities(x509)
         .unwrap()
         .with_jwt_authorities(vec![jwt("a"), jwt("b")])
+        .unwrap()
+        .with_wit_authorities(vec![wit("c")])
         .unwrap();
     bundle
         .with_sequence(7)
@@ -73,6 +87,56 @@ fn the_jwt_document_holds_only_jwt_keys() {
     let keys = document["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 2);
     assert!(keys.iter().all(|k| k["use"] == "jwt-svid"));
+}
+
+#[test]
+fn the_wit_document_holds_only_wit_keys_and_neither_verifies_for_the_other() {
+    let bundle = full();
+    let document: Value = serde_json::from_str(&bundle.wit_jwks()).unwrap();
+    let keys = document["keys"].as_array().unwrap();
+    assert_eq!(
+        (keys.len(), &keys[0]["use"], &keys[0]["kid"]),
+        (1, &"wit-svid".into(), &"c".into())
+    );
+    assert!(bundle.jwt_authority("c").is_none() && bundle.wit_authority("a").is_none());
+}
+
+#[test]
+fn a_key_id_stands_once_in_a_bundle_whatever_its_use() {
+    let bundle = Bundle::new(td()).with_jwt_authorities(vec![jwt("a")]).unwrap();
+    for twice in [vec![wit("a")], vec![wit("b"), wit("b")]] {
+        let refused = bundle.clone().with_wit_authorities(twice).unwrap_err();
+        assert!(matches!(refused, BundleError::KeyIdTwice { .. }), "{refused:?}");
+    }
+    let refused = bundle.with_wit_authorities(vec![wit("")]).unwrap_err();
+    assert!(matches!(refused, BundleError::NoKeyId { .. }), "{refused:?}");
+    let wits = Bundle::new(td()).with_wit_authorities(vec![wit("a")]).unwrap();
+    assert!(wits.with_jwt_authorities(vec![jwt("a")]).is_err());
+}
+
+#[test]
+fn a_wit_key_that_is_no_good_costs_itself_and_not_the_bundle() {
+    let document = full().to_jwks();
+    let mut document: Value = serde_json::from_str(&document).unwrap();
+    let keys = document["keys"].as_array_mut().unwrap();
+    let good = keys.last().unwrap().clone();
+    let changed = |member: &str, value: Value| {
+        let mut key = good.clone();
+        key[member] = value;
+        key
+    };
+    keys.extend([
+        changed("kid", "a".into()),
+        changed("kid", "".into()),
+        changed("x", "AA".into()),
+        changed("kid", "twice".into()),
+        changed("kid", "twice".into()),
+    ]);
+    let read = Bundle::from_jwks(td(), document.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        (read.jwt_authorities().len(), read.wit_authorities().len()),
+        (2, 1)
+    );
 }
 
 #[test]

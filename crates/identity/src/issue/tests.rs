@@ -227,3 +227,69 @@ fn the_signers_own_error_is_kept() {
         matches!(error, IssueError::Signing { source: KeyError::Signer { reason } } if reason == "out of paper")
     );
 }
+
+#[test]
+fn what_a_subordinate_authority_signs_verifies_under_the_one_above_it() {
+    let (root, middle, lower) = (
+        PrivateKey::generate().unwrap(),
+        PrivateKey::generate_as(KeyType::EcP384).unwrap(),
+        PrivateKey::generate().unwrap(),
+    );
+    let top = authority(&root).unwrap();
+    let below = |key: &PrivateKey, issuer: &Certificate, signer: &PrivateKey| {
+        let params = SubordinateParams {
+            trust_domain: &td(),
+            public_key: &key.public_key(),
+            serial: random_serial().unwrap(),
+            not_before: NOW,
+            not_after: issuer.not_after(),
+        };
+        subordinate_authority(&params, issuer, signer).unwrap()
+    };
+    let first = below(&middle, &top, &root);
+    let second = below(&lower, &first, &middle);
+    assert!(first.subject().contains("DOWNSTREAM") && first.subject() != second.subject());
+    assert_eq!(first.authority_key_id(), top.subject_key_id());
+    let id = SpiffeId::parse("spiffe://td.test/w").unwrap();
+    let key = PrivateKey::generate().unwrap().public_key();
+    let p = LeafParams {
+        id: &id,
+        public_key: &key,
+        dns_names: &[],
+        serial: [1; 16],
+        not_before: NOW,
+        not_after: NOW.saturating_add(Duration::from_secs(60)),
+    };
+    let svid = leaf(&p, &second, &lower).unwrap();
+    let trusted = X509Authority {
+        certificate: top,
+        tainted: false,
+    };
+    let bundle = Bundle::new(td()).with_x509_authorities(vec![trusted]).unwrap();
+    let bundles = BundleSet::from_iter([bundle]);
+    let chain = [svid.as_der(), second.as_der(), first.as_der()];
+    assert_eq!(verify_x509_svid(&chain, &bundles, NOW).unwrap().id, id);
+    verify_x509_svid(&chain[..2], &bundles, NOW).expect_err("an intermediate is missing");
+    // A signing certificate is nobody's SVID (X509-SVID §3.2).
+    verify_x509_svid(&chain[1..], &bundles, NOW).expect_err("an authority was taken for a workload");
+}
+
+#[test]
+fn a_subordinate_authority_ends_with_its_issuer_and_is_signed_by_its_key() {
+    let (root, other) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let top = authority(&root).unwrap();
+    let params = |days: u64| SubordinateParams {
+        trust_domain: Box::leak(Box::new(td())),
+        public_key: Box::leak(Box::new(other.public_key())),
+        serial: [1; 16],
+        not_before: NOW,
+        not_after: NOW.saturating_add(Duration::from_secs(86_400 * days)),
+    };
+    let refused = subordinate_authority(&params(2), &top, &root).unwrap_err();
+    assert!(
+        matches!(refused, IssueError::OutlivesIssuer { .. }),
+        "{refused:?}"
+    );
+    let refused = subordinate_authority(&params(1), &top, &other).unwrap_err();
+    assert!(matches!(refused, IssueError::WrongSigner), "{refused:?}");
+}

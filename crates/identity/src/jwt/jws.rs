@@ -1,4 +1,4 @@
-//! The envelope of a JWT-SVID: a JWS in compact form (RFC 7515 §7.1), strictly. Invariant: one spelling only; a [`Jws`] says
+//! The envelope of a JWT-SVID or WIT-SVID: a JWS in compact form (RFC 7515 §7.1), strictly. Invariant: one spelling only; a [`Jws`] says
 //! nothing about who is speaking, only which key must have signed which bytes.
 
 use base64::Engine;
@@ -29,6 +29,11 @@ impl<'a> Jws<'a> {
     /// # Errors
     /// The first rule that is broken.
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
+        Self::parse_as(Kind::Jwt, token)
+    }
+
+    /// The same for either kind of token.
+    pub(crate) fn parse_as(kind: Kind, token: &'a str) -> Result<Self, JwtError> {
         if token.len() > MAX_TOKEN {
             return Err(JwtError::TooLarge { bytes: token.len() });
         }
@@ -41,7 +46,7 @@ impl<'a> Jws<'a> {
         let part = "header";
         let header =
             json::object(&decode(header, part)?).map_err(|source| JwtError::Json { part, source })?;
-        let (scheme, key_id) = read_header(&header)?;
+        let (scheme, key_id) = read_header(kind, &header)?;
         Ok(Self {
             scheme,
             key_id,
@@ -77,23 +82,35 @@ fn decode(text: &str, part: &'static str) -> Result<Vec<u8>, JwtError> {
         .map_err(|_position| JwtError::Base64 { part })
 }
 
-fn read_header(header: &Map<String, Value>) -> Result<(SignatureScheme, String), JwtError> {
+/// Which standard a token claims to meet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// JWT-SVID §2: no header but these three; `typ` may be absent.
+    Jwt,
+    /// WIT-SVID §2: `typ` is `wit+jwt`; other headers are ignored unless `crit` stands there.
+    Wit,
+}
+
+fn read_header(kind: Kind, header: &Map<String, Value>) -> Result<(SignatureScheme, String), JwtError> {
     let scheme = match header.get("alg").and_then(Value::as_str) {
         Some("ES256") => SignatureScheme::EcdsaP256Sha256Fixed,
         Some("ES384") => SignatureScheme::EcdsaP384Sha384Fixed,
         Some("RS256") => SignatureScheme::RsaPkcs1Sha256,
         _ => return Err(JwtError::Algorithm),
     };
-    if let Some(name) = header
-        .keys()
-        .find(|name| !matches!(name.as_str(), "alg" | "kid" | "typ"))
-    {
+    let refused = |name: &str| match kind {
+        Kind::Jwt => !matches!(name, "alg" | "kid" | "typ"),
+        Kind::Wit => name == "crit",
+    };
+    if let Some(name) = header.keys().find(|name| refused(name)) {
         return Err(JwtError::Header { name: name.clone() });
     }
-    if header
-        .get("typ")
-        .is_some_and(|typ| !matches!(typ.as_str(), Some("JWT" | "JOSE")))
-    {
+    let typ = header.get("typ");
+    let fits = match kind {
+        Kind::Jwt => typ.is_none_or(|typ| matches!(typ.as_str(), Some("JWT" | "JOSE"))),
+        Kind::Wit => typ.is_some_and(|typ| typ.as_str() == Some("wit+jwt")),
+    };
+    if !fits {
         return Err(JwtError::Type);
     }
     match header.get("kid").and_then(Value::as_str) {

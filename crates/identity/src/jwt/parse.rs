@@ -12,16 +12,8 @@ use crate::unix_time::UnixTime;
 pub(super) fn claims(jws: &Jws<'_>, token: &str) -> Result<JwtSvid, JwtError> {
     let part = "payload";
     let claims = json::object(jws.payload()).map_err(|source| JwtError::Json { part, source })?;
-    let sub = claims
-        .get("sub")
-        .and_then(Value::as_str)
-        .ok_or(JwtError::Claim { claim: "sub" })?;
-    let id = SpiffeId::parse(sub).map_err(|source| JwtError::Subject { source })?;
-    if id.path().is_empty() {
-        return Err(JwtError::NoPath);
-    }
     Ok(JwtSvid {
-        id,
+        id: subject(&claims)?,
         audience: audience(claims.get("aud")).ok_or(JwtError::Claim { claim: "aud" })?,
         expires_at: moment(&claims, "exp")?.ok_or(JwtError::Claim { claim: "exp" })?,
         issued_at: moment(&claims, "iat")?,
@@ -30,6 +22,19 @@ pub(super) fn claims(jws: &Jws<'_>, token: &str) -> Result<JwtSvid, JwtError> {
         claims,
         token: token.to_owned(),
     })
+}
+
+/// The SPIFFE ID, which has a path, of `sub`.
+pub(crate) fn subject(claims: &Map<String, Value>) -> Result<SpiffeId, JwtError> {
+    let sub = claims
+        .get("sub")
+        .and_then(Value::as_str)
+        .ok_or(JwtError::Claim { claim: "sub" })?;
+    let id = SpiffeId::parse(sub).map_err(|source| JwtError::Subject { source })?;
+    match id.path().is_empty() {
+        true => Err(JwtError::NoPath),
+        false => Ok(id),
+    }
 }
 
 /// One string or a list of strings, none empty.
@@ -47,7 +52,7 @@ fn audience(aud: Option<&Value>) -> Option<Vec<String>> {
 
 /// RFC 7519 allows fractions and exponents; we accept plain digits only, so that there is nothing to round and a token
 /// means the same second everywhere.
-fn moment(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<UnixTime>, JwtError> {
+pub(crate) fn moment(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<UnixTime>, JwtError> {
     let Some(value) = claims.get(claim) else {
         return Ok(None);
     };
