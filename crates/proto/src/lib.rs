@@ -51,6 +51,27 @@ pub mod spire {
                     include!("generated/spire.api.server.svid.v1.rs");
                 }
             }
+            /// `spire.api.server.debug.*`
+            pub mod debug {
+                /// What the server is.
+                pub mod v1 {
+                    include!("generated/spire.api.server.debug.v1.rs");
+                }
+            }
+            /// `spire.api.server.localauthority.*`
+            pub mod localauthority {
+                /// The keys that sign.
+                pub mod v1 {
+                    include!("generated/spire.api.server.localauthority.v1.rs");
+                }
+            }
+            /// `spire.api.server.logger.*`
+            pub mod logger {
+                /// How much the server logs.
+                pub mod v1 {
+                    include!("generated/spire.api.server.logger.v1.rs");
+                }
+            }
         }
     }
 }
