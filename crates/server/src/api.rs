@@ -3,9 +3,12 @@
 pub(crate) mod agent;
 pub(crate) mod bundle;
 pub(crate) mod convert;
+pub(crate) mod debug;
 pub(crate) mod entry;
 pub(crate) mod filter;
 pub(crate) mod limit;
+pub(crate) mod local_authority;
+pub(crate) mod logger;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 
 use landfast_identity::TrustDomain;
 use landfast_lifecycle::SharedClock;
+use landfast_tls::IdentityStore;
 
 use crate::attestation::Attestors;
 use crate::authority::Authorities;
@@ -28,6 +32,9 @@ pub(crate) struct Shared {
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) attestors: Attestors,
+    /// The server's own SVID.
+    pub(crate) own: IdentityStore,
+    pub(crate) started: tokio::time::Instant,
     pub(crate) clock: SharedClock,
     /// Attestations an address may begin.
     pub(crate) attest_limit: RateLimit,

@@ -6,6 +6,7 @@ mod error;
 mod journal;
 mod keys;
 mod making;
+mod orders;
 mod plan;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,7 @@ pub use error::AuthorityError;
 pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 
 pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
+pub(crate) use orders::{Order, OrderError, Standing};
 pub(crate) use plan::Trust;
 
 use crate::datastore::Datastore;
@@ -153,18 +155,12 @@ impl Authorities {
                 break;
             };
             let rows = self.carry_out(&step, journal.rows.clone(), now).await?;
-            let Some(saved) = self.datastore.save_journal(journal.version, rows).await? else {
+            let Some(saved) = self.commit(&journal, rows).await? else {
                 // Somebody else was faster, and what was due may be so no longer: look again.
                 journal = self.datastore.journal().await?;
                 continue;
             };
             tracing::info!(step = %step, sequence = saved.sequence, "authorities changed");
-            self.adopt(&saved).await?;
-            if let Step::Forget(id) = &step {
-                for row in journal.rows.iter().filter(|row| row.id == *id) {
-                    self.remove_key(row.key_name.clone()).await;
-                }
-            }
             journal = saved;
         }
         self.adopt(&journal).await?;
@@ -172,6 +168,24 @@ impl Authorities {
             self.sweep(&journal).await;
         }
         Ok(())
+    }
+
+    /// Makes these rows the journal that follows `before`, and removes the keys of those that are no longer in it. `None` when somebody
+    /// else has changed it meanwhile: then nothing has happened.
+    async fn commit(
+        &self,
+        before: &Journal,
+        rows: Vec<AuthorityRow>,
+    ) -> Result<Option<Journal>, AuthorityError> {
+        let Some(saved) = self.datastore.save_journal(before.version, rows).await? else {
+            return Ok(None);
+        };
+        self.adopt(&saved).await?;
+        let stays = |row: &&AuthorityRow| saved.rows.iter().any(|other| other.id == row.id);
+        for gone in before.rows.iter().filter(|row| !stays(row)) {
+            self.remove_key(gone.key_name.clone()).await;
+        }
+        Ok(Some(saved))
     }
 
     async fn carry_out(
@@ -213,9 +227,10 @@ impl Authorities {
             .clone()
     }
 
-    /// Takes over a committed journal: finds the signers of the active authorities, then publishes.
+    /// Takes over a committed journal: finds the signers of the active authorities, then publishes. One that is older than what is in use
+    /// changes nothing.
     async fn adopt(&self, journal: &Journal) -> Result<(), AuthorityError> {
-        if self.active.read().unwrap_or_else(PoisonError::into_inner).version == journal.version {
+        if self.active.read().unwrap_or_else(PoisonError::into_inner).version >= journal.version {
             return Ok(());
         }
         let active = |kind| {
@@ -242,11 +257,16 @@ impl Authorities {
             None => None,
         };
         let bundle = Arc::new(journal.bundle(&self.params.trust_domain)?);
-        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Active {
+        let mut present = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        if present.version >= journal.version {
+            return Ok(()); // a later one came while the signers were looked for
+        }
+        *present = Active {
             version: journal.version,
             x509,
             jwt,
         };
+        // Still under the lock: whoever sees the new signer sees the bundle it stands in.
         self.bundle.send_if_modified(|present| {
             let changed = present.sequence() != bundle.sequence();
             *present = bundle;

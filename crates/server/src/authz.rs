@@ -102,6 +102,7 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         "/spire.api.server.bundle.v1.Bundle/PublishWITAuthority",
         &[Downstream],
     ),
+    ("/spire.api.server.debug.v1.Debug/GetInfo", &[Local]),
     (
         "/spire.api.server.entry.v1.Entry/BatchCreateEntry",
         &[Local, Admin],
@@ -119,6 +120,77 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
     ("/spire.api.server.entry.v1.Entry/GetEntry", &[Local, Admin]),
     ("/spire.api.server.entry.v1.Entry/ListEntries", &[Local, Admin]),
     ("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", &[Agent]),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/ActivateJWTAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/ActivateWITAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/ActivateX509Authority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/GetJWTAuthorityState",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/GetWITAuthorityState",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/GetX509AuthorityState",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/PrepareJWTAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/PrepareWITAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/PrepareX509Authority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/RevokeJWTAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/RevokeWITAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/RevokeX509Authority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/RevokeX509UpstreamAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/TaintJWTAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/TaintWITAuthority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/TaintX509Authority",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.localauthority.v1.LocalAuthority/TaintX509UpstreamAuthority",
+        &[Local, Admin],
+    ),
+    ("/spire.api.server.logger.v1.Logger/GetLogger", &[Local]),
+    ("/spire.api.server.logger.v1.Logger/ResetLogLevel", &[Local]),
+    ("/spire.api.server.logger.v1.Logger/SetLogLevel", &[Local]),
     ("/spire.api.server.svid.v1.SVID/BatchNewWITSVID", &[Agent]),
     ("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", &[Agent]),
     ("/spire.api.server.svid.v1.SVID/MintJWTSVID", &[Local, Admin]),
@@ -211,6 +283,9 @@ impl Authorizer {
                 }),
                 false => Err(permission_denied(method, None)),
             };
+        }
+        if row == [Local] {
+            return Err(Status::unimplemented("no such method")); // here it is not served, and whoever asks learns no more
         }
         let peer = extensions.get::<TlsPeer>().and_then(TlsPeer::verified);
         if row.contains(&Any) {

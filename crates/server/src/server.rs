@@ -13,9 +13,12 @@ use landfast_identity::{Bundle, BundleSet};
 use landfast_lifecycle::{SharedClock, SystemClock};
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
+use landfast_proto::spire::api::server::debug::v1::debug_server::DebugServer;
 use landfast_proto::spire::api::server::entry::v1::entry_server::EntryServer;
+use landfast_proto::spire::api::server::localauthority::v1::local_authority_server::LocalAuthorityServer;
+use landfast_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use landfast_proto::spire::api::server::svid::v1::svid_server::SvidServer;
-use landfast_tls::{BundleStore, ClientAuth, server_config};
+use landfast_tls::{BundleStore, ClientAuth, IdentityStore, server_config};
 use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -109,6 +112,7 @@ impl Server {
         .await?;
         let own = OwnSvid::issue(
             Arc::clone(&core.issuer),
+            Arc::clone(&core.authorities),
             Arc::clone(&parts.clock),
             config.keys.x509,
         )
@@ -171,7 +175,7 @@ impl Server {
             }
         };
 
-        let api = api(&config, &core, &parts);
+        let api = api(&config, &core, &parts, own.store.clone());
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
@@ -223,7 +227,7 @@ impl Server {
     }
 }
 
-fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
+fn api(config: &ServerConfig, core: &Core, parts: &ServerParts, own: IdentityStore) -> Api {
     let x509pop = config
         .x509pop
         .as_ref()
@@ -243,6 +247,8 @@ fn api(config: &ServerConfig, core: &Core, parts: &ServerParts) -> Api {
             join_token: config.join_token,
             x509pop,
         },
+        own,
+        started: tokio::time::Instant::now(),
         clock: Arc::clone(&parts.clock),
         attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
@@ -279,6 +285,9 @@ where
         .add_service(AgentServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(BundleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(EntryServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(LocalAuthorityServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(LoggerServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(DebugServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
 }

@@ -6,6 +6,7 @@ use landfast_proto::spire::api::types;
 use prost::Message;
 use tonic::{Code, Status};
 
+use crate::authority::AuthorityError;
 use crate::issuance::IssueError;
 use crate::registry::{RegistryError, TokenError};
 
@@ -104,6 +105,15 @@ fn full() -> Status {
     Status::resource_exhausted(
         "the disk of the server is full: nothing can be recorded, so nothing is changed or issued; make room there",
     )
+}
+
+/// The authorities cannot be read or changed.
+pub(crate) fn authority(error: &AuthorityError) -> Status {
+    match error {
+        AuthorityError::Storage { source } => storage(source),
+        AuthorityError::NoClock => Status::unavailable(error.to_string()),
+        other => internal(&error_chain(other)),
+    }
 }
 
 /// Nothing was issued.

@@ -33,6 +33,8 @@ pub(crate) struct AuthorityRow {
     pub(crate) not_after: UnixTime,
     /// End of the longest SVID it has signed. Written with each record, never by the journal.
     pub(crate) last_svid_ends: Option<UnixTime>,
+    /// Whether what it signed is to be replaced; such a one never signs again.
+    pub(crate) tainted: bool,
 }
 
 /// What an authority signs.
@@ -75,7 +77,12 @@ impl Slot {
 impl Journal {
     /// The bundle of all authorities.
     pub(crate) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Bundle, BundleError> {
-        let x509 = self.rows.iter().filter_map(|row| row.certificate.clone());
+        let x509 = self.rows.iter().filter_map(|row| {
+            Some(X509Authority {
+                certificate: row.certificate.clone()?,
+                tainted: row.tainted,
+            })
+        });
         let jwt = self
             .rows
             .iter()
@@ -84,16 +91,10 @@ impl Journal {
                 key_id: row.id.clone(),
                 public_key: row.public_key.clone(),
                 expires_at: Some(row.not_after),
-                tainted: false,
+                tainted: row.tainted,
             });
         Ok(Bundle::new(trust_domain.clone())
-            .with_x509_authorities(
-                x509.map(|certificate| X509Authority {
-                    certificate,
-                    tainted: false,
-                })
-                .collect(),
-            )?
+            .with_x509_authorities(x509.collect())?
             .with_jwt_authorities(jwt.collect())?
             .with_sequence(self.sequence)
             .with_refresh_hint(Some(REFRESH_HINT)))

@@ -76,6 +76,7 @@ impl Authorities {
             not_before,
             not_after,
             last_svid_ends: None,
+            tainted: false,
         })
     }
 

@@ -80,7 +80,7 @@ fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> O
 /// Who signs when the active one cannot: one that is in its time, best one that has signed before, for everybody knows it.
 fn substitute(rows: &[AuthorityRow], kind: Kind, now: UnixTime) -> Option<Step> {
     rows.iter()
-        .filter(|row| row.kind == kind && row.slot != Slot::Active)
+        .filter(|row| row.kind == kind && row.slot != Slot::Active && !row.tainted)
         .filter(|row| row.not_before <= now && now < row.not_after)
         .max_by_key(|row| (row.activated_at.is_some(), row.not_after))
         .map(|row| match row.slot {

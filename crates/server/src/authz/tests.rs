@@ -119,7 +119,6 @@ async fn every_method_is_open_to_exactly_the_classes_of_its_row() {
 
     for (method, row) in TABLE {
         let open_to = |class: Class| row.contains(&class) || row.contains(&Any);
-        // Health is not on TCP for anybody, whatever a row says.
         let callers = [
             ("local", &local, row.contains(&Local) || row.contains(&Any)),
             ("nobody", &nobody, row.contains(&Any)),
@@ -137,11 +136,14 @@ async fn every_method_is_open_to_exactly_the_classes_of_its_row() {
                 "{who} calls {method}: {outcome:?}"
             );
             if !expected {
-                assert_eq!(
-                    outcome.unwrap_err().code(),
-                    Code::PermissionDenied,
-                    "{who} calls {method}"
-                );
+                // What only the admin socket serves does not exist elsewhere (SPIRE's own suite asks it of Debug).
+                let hidden = *row == [Local];
+                let code = if hidden {
+                    Code::Unimplemented
+                } else {
+                    Code::PermissionDenied
+                };
+                assert_eq!(outcome.unwrap_err().code(), code, "{who} calls {method}");
             }
         }
     }
@@ -198,8 +200,8 @@ async fn a_path_that_is_not_in_the_table_to_the_letter_reaches_nothing() {
             "/spire.api.server.bundle.v1.Bundle/getbundle",
             "/spire.api.server.bundle.v1.Bundle/%47etBundle",
             "/spire.api.server.agent.v1.Agent/ListAgents?x=1",
-            "/spire.api.server.debug.v1.Debug/GetInfo",
-            "/spire.api.server.logger.v1.Logger/GetLogger",
+            "/spire.api.server.debug.v2.Debug/GetInfo",
+            "/spire.api.server.trustdomain.v1.TrustDomain/ListFederationRelationships",
             "/",
         ] {
             let status = call(channel, path).await.unwrap_err();

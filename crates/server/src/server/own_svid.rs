@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::{KeyType, PrivateKey, UnixTime, X509Svid};
+use landfast_identity::{Bundle, KeyType, PrivateKey, UnixTime, X509Svid};
 use landfast_lifecycle::{Action, RenewalPlan, SharedClock};
 use landfast_tls::IdentityStore;
 
 use super::ServerError;
+use crate::authority::Authorities;
 use crate::issuance::Issuer;
 
 /// The server's own SVID, with its key in memory only.
 pub(super) struct OwnSvid {
     issuer: Arc<Issuer>,
+    authorities: Arc<Authorities>,
     clock: SharedClock,
     key_type: KeyType,
     pub(super) store: IdentityStore,
@@ -22,11 +24,13 @@ pub(super) struct OwnSvid {
 impl OwnSvid {
     pub(super) async fn issue(
         issuer: Arc<Issuer>,
+        authorities: Arc<Authorities>,
         clock: SharedClock,
         key_type: KeyType,
     ) -> Result<Self, ServerError> {
         let own = Self {
             issuer,
+            authorities,
             clock,
             key_type,
             store: IdentityStore::new(),
@@ -51,7 +55,7 @@ impl OwnSvid {
             let Some(svid) = self.store.current() else {
                 continue;
             };
-            if !due(&svid, self.clock.now()) {
+            if !due(&svid, self.clock.now()) && !doubtful(&svid, &self.authorities.bundle()) {
                 hold_back = false;
                 continue;
             }
@@ -79,6 +83,14 @@ fn due(svid: &X509Svid, now: Option<UnixTime>) -> bool {
     let serial = svid.serial_hex();
     let plan = RenewalPlan::new(svid.not_before(), svid.not_after(), serial.as_bytes());
     !matches!(plan.decide(now, Duration::ZERO), Action::Retain { .. })
+}
+
+/// Whether what signed it is tainted or revoked: clients are about to refuse it.
+fn doubtful(svid: &X509Svid, bundle: &Bundle) -> bool {
+    let signed_by = svid.leaf().authority_key_id();
+    let mut signers = bundle.x509_authorities().iter();
+    let signer = signers.find(|authority| authority.certificate.subject_key_id() == signed_by);
+    signer.is_none_or(|authority| authority.tainted)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ fn made(kind: Kind, now: UnixTime, life: Duration, name: usize) -> AuthorityRow 
         not_before: now,
         not_after: now.saturating_add(life),
         last_svid_ends: None,
+        tainted: false,
     }
 }
 

@@ -54,7 +54,12 @@ pub(super) fn save(
     for (place, row) in placed {
         put(tx, place, row)?;
     }
-    let step = i64::from(old != new);
+    let seen = |rows: &[AuthorityRow]| {
+        rows.iter()
+            .map(|row| (row.id.clone(), row.tainted))
+            .collect::<BTreeSet<_>>()
+    };
+    let step = i64::from(seen(&before.rows) != seen(rows));
     tx.conn()
         .prepare_cached(
             "UPDATE state SET journal_version = journal_version + 1, bundle_sequence = bundle_sequence + ?1",
@@ -76,6 +81,7 @@ fn put(tx: &Tx<'_>, place: i64, row: &AuthorityRow) -> Result<(), DatastoreError
         ":activated_at": row.activated_at.map(UnixTime::as_secs),
         ":not_before": row.not_before.as_secs(),
         ":not_after": row.not_after.as_secs(),
+        ":tainted": row.tainted,
     })?;
     Ok(())
 }
@@ -108,10 +114,12 @@ fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
         not_before: time(row, "not_before")?,
         not_after: time(row, "not_after")?,
         last_svid_ends: opt_time(row, "last_svid_ends")?,
+        tainted: row.get("tainted")?,
     })
 }
 
 /// `last_svid_ends` is not here: records write it.
 const PUT: &str = "INSERT INTO authorities (id, place, kind, slot, key_name, certificate, public_key, created_at, activated_at, not_before, \
-    not_after) VALUES (:id, :place, :kind, :slot, :key_name, :certificate, :public_key, :created_at, :activated_at, :not_before, \
-    :not_after) ON CONFLICT (id) DO UPDATE SET place = excluded.place, slot = excluded.slot, activated_at = excluded.activated_at";
+    not_after, tainted) VALUES (:id, :place, :kind, :slot, :key_name, :certificate, :public_key, :created_at, :activated_at, :not_before, \
+    :not_after, :tainted) ON CONFLICT (id) DO UPDATE SET place = excluded.place, slot = excluded.slot, activated_at = excluded.activated_at, \
+    tainted = excluded.tainted";

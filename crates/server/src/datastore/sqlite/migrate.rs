@@ -11,7 +11,10 @@ use crate::datastore::OpenError;
 use crate::random::hex;
 
 /// In order, from 1. Never changed once released: append.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_begin.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_begin.sql"),
+    include_str!("../../../migrations/sqlite/0002_taint.sql"),
+];
 
 /// Brings the schema up to date, all or nothing; returns whether there was anything to do.
 pub(super) fn run(conn: &Connection, path: &Path, trust_domain: &TrustDomain) -> Result<bool, OpenError> {

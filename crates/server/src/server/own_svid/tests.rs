@@ -6,6 +6,7 @@ use crate::core::fixture::Rig;
 async fn own(rig: &Rig) -> OwnSvid {
     OwnSvid::issue(
         Arc::clone(&rig.core.issuer),
+        Arc::clone(&rig.core.authorities),
         Arc::new(rig.clock.clone()),
         KeyType::default(),
     )
@@ -54,4 +55,49 @@ async fn an_svid_is_kept_while_the_authority_begins_in_the_future() {
     }
     rig.clock.step(86_400);
     assert!(!due(&before, Some(rig.now())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_svid_of_a_tainted_authority_is_replaced_within_seconds() {
+    use crate::authority::{Kind, Order};
+    let rig = Rig::new().await;
+    let own = own(&rig).await;
+    let (store, before) = (own.store.clone(), own.store.current().unwrap());
+    let authorities = Arc::clone(&rig.core.authorities);
+    let first = authorities.active_x509().unwrap().id.clone();
+    let next = authorities
+        .order(&Order::Prepare(Kind::X509), rig.now())
+        .await
+        .unwrap();
+    authorities
+        .order(&Order::Activate(Kind::X509, next.id), rig.now())
+        .await
+        .unwrap();
+    let replaced = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(
+            store.current().unwrap().serial_hex(),
+            before.serial_hex(),
+            "a rotation replaces nothing"
+        );
+        authorities
+            .order(&Order::Taint(Kind::X509, first), rig.now())
+            .await
+            .unwrap();
+        // The database writes in real time, so paused seconds pass meanwhile.
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if store.current().unwrap().serial_hex() != before.serial_hex() {
+                break;
+            }
+        }
+        store.current().unwrap()
+    };
+    tokio::select! {
+        () = own.keep() => panic!("it ended"),
+        svid = replaced => {
+            assert_ne!(svid.serial_hex(), before.serial_hex());
+            assert!(!doubtful(&svid, &rig.core.authorities.bundle()));
+        }
+    }
 }

@@ -1,0 +1,160 @@
+//! What operators order of authorities: prepare, activate, taint, revoke.
+//!
+//! Invariant: an active authority gives way only to a prepared one; only an old one is tainted, and only a tainted one revoked. An order
+//! that was answered is durable.
+
+use landfast_identity::UnixTime;
+
+use super::journal::{AuthorityRow, Kind, Slot};
+use super::{Authorities, AuthorityError, plan};
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    /// Make the next authority, in place of one that is prepared already.
+    Prepare(Kind),
+    /// Sign with this prepared one from now on.
+    Activate(Kind, String),
+    /// What this old one signed is to be replaced; it still verifies.
+    Taint(Kind, String),
+    /// Nothing that this tainted one signed verifies any more.
+    Revoke(Kind, String),
+}
+
+/// The authorities of a kind, as operators see them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) active: Option<AuthorityRow>,
+    pub(crate) prepared: Option<AuthorityRow>,
+    /// Those that signed before, the latest first.
+    pub(crate) old: Vec<AuthorityRow>,
+}
+
+impl Authorities {
+    /// Carries out an order and returns the authority it was about, as it is now (or last was).
+    ///
+    /// # Errors
+    /// When the authority is not in the state that the order needs, or nothing can be stored; then nothing has changed.
+    pub(crate) async fn order(&self, order: &Order, now: UnixTime) -> Result<AuthorityRow, OrderError> {
+        for _ in 0..MAX_TRIES {
+            let journal = self.datastore.journal().await.map_err(AuthorityError::from)?;
+            self.spares.give_up_used(&journal);
+            let mut rows = journal.rows.clone();
+            let subject = match order {
+                Order::Prepare(kind) => {
+                    rows.retain(|row| (row.kind, row.slot) != (*kind, Slot::Prepared));
+                    rows.push(self.prepare(*kind, now).await?);
+                    rows.last().cloned()
+                }
+                Order::Activate(kind, id) => {
+                    let row = named(&rows, *kind, id)?;
+                    if row.slot != Slot::Prepared {
+                        return Err(OrderError::NotPrepared {
+                            slot: row.slot.as_str(),
+                        });
+                    }
+                    plan::activate(&mut rows, *kind, now);
+                    rows.iter().find(|row| row.id == *id).cloned()
+                }
+                Order::Taint(kind, id) => {
+                    let row = named(&rows, *kind, id)?;
+                    old(row)?;
+                    let row = rows.iter_mut().find(|row| row.id == *id);
+                    row.map(|row| {
+                        row.tainted = true;
+                        row.clone()
+                    })
+                }
+                Order::Revoke(kind, id) => {
+                    let row = named(&rows, *kind, id)?.clone();
+                    old(&row)?;
+                    if !row.tainted {
+                        return Err(OrderError::NotTainted);
+                    }
+                    rows.retain(|other| other.id != *id);
+                    Some(row)
+                }
+            };
+            let subject = subject.ok_or(OrderError::Unknown)?;
+            if self.commit(&journal, rows).await?.is_some() {
+                return Ok(subject);
+            }
+            // The server's own rotation was faster: look again.
+        }
+        Err(OrderError::Busy)
+    }
+
+    /// Those of a kind.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) async fn standing(&self, kind: Kind) -> Result<Standing, AuthorityError> {
+        let mut standing = Standing::default();
+        for row in self
+            .datastore
+            .journal()
+            .await?
+            .rows
+            .into_iter()
+            .filter(|row| row.kind == kind)
+        {
+            match row.slot {
+                Slot::Active => standing.active = Some(row),
+                Slot::Prepared => standing.prepared = Some(row),
+                Slot::Old => standing.old.push(row),
+            }
+        }
+        standing
+            .old
+            .sort_by_key(|row| std::cmp::Reverse(row.activated_at));
+        Ok(standing)
+    }
+}
+
+fn named<'a>(rows: &'a [AuthorityRow], kind: Kind, id: &str) -> Result<&'a AuthorityRow, OrderError> {
+    if id.is_empty() {
+        return Err(OrderError::NoId);
+    }
+    let found = rows.iter().find(|row| row.kind == kind && row.id == id);
+    found.ok_or(OrderError::Unknown)
+}
+
+fn old(row: &AuthorityRow) -> Result<(), OrderError> {
+    match row.slot {
+        Slot::Old => Ok(()),
+        Slot::Active => Err(OrderError::Active),
+        Slot::Prepared => Err(OrderError::NotOld),
+    }
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    #[error("no authority ID provided")]
+    NoId,
+    #[error("unexpected authority ID")]
+    Unknown,
+    #[error("only prepared authorities can be activated, and this one is {slot}")]
+    NotPrepared { slot: &'static str },
+    #[error("the authority is active: prepare and activate another first")]
+    Active,
+    #[error("the authority is prepared: only old ones, which have signed, are tainted and revoked")]
+    NotOld,
+    #[error(
+        "it is not possible to revoke an untainted authority: taint it first, and wait until nothing it signed is in use"
+    )]
+    NotTainted,
+    #[error("the authorities keep changing: try again")]
+    Busy,
+    #[error("the order cannot be carried out")]
+    Failed {
+        #[from]
+        source: AuthorityError,
+    },
+}
+
+/// The server's own rotation can be in the way once or twice, not for ever.
+const MAX_TRIES: usize = 8;
+
+#[cfg(test)]
+mod tests;
