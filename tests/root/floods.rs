@@ -118,9 +118,9 @@ impl Flood {
 #[test]
 fn t22_ten_thousand_streams_of_one_connection() {
     let flood = Flood {
+        // HTTP/2 itself holds one connection to the streams of a process; over several the limit is reached below.
         kind: "streams",
         done: &[("opened", 20), ("streams", 10_000)],
-        logged: &["streams_per_process"],
         ..PLAIN
     };
     flood.run();

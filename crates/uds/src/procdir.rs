@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 use crate::PinError;
 
@@ -115,8 +115,10 @@ impl ProcDir {
     /// # Errors
     /// As [`Self::open_exe`].
     pub fn exe_id(&self) -> io::Result<(u64, u64)> {
-        let stat = rustix::fs::statat(&self.dir, "exe", AtFlags::empty())?;
-        Ok((stat.st_dev, stat.st_ino))
+        // It runs where others are served: a file system that does not answer (NFS, FUSE) must not be asked, and neither number changes.
+        let stat = rustix::fs::statx(&self.dir, "exe", AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
+        let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        Ok((device, stat.stx_ino))
     }
 
     /// User, group and supplementary groups.
