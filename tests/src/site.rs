@@ -235,15 +235,17 @@ impl Site {
         self.operator(&["entry", "update", entry, "--hint", &format!("round-{round}")]);
     }
 
-    /// Waits until the agent has nothing new for half a second: more than two of its synchronisations.
+    /// Waits until the agent holds what the server has now. Its rounds follow one another, and its status names the second in which the last
+    /// one synchronised: that which is seen to end first may have begun before the last change, the next one has not, and when a third
+    /// one ends the SVIDs of the second are there.
     pub fn settle(&self) {
-        let mut last = (Instant::now(), self.status()["identities"].clone());
+        let mut seen = vec![self.status()["last_sync"].clone()];
         until("an agent at rest", || {
-            let now = self.status()["identities"].clone();
-            if now != last.1 {
-                last = (Instant::now(), now);
+            let now = self.status()["last_sync"].clone();
+            if seen.last() != Some(&now) {
+                seen.push(now);
             }
-            last.0.elapsed() > Duration::from_millis(500)
+            seen.len() > 3
         });
     }
 
