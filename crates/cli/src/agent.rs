@@ -1,9 +1,11 @@
 //! `landfast agent`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use landfast_identity::SpiffeId;
+use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_proto::landfast::agent::v1::{
     GetStatusRequest, GetStatusResponse, agent_admin_client::AgentAdminClient,
 };
@@ -20,6 +22,17 @@ use crate::{check, connect, output, wire};
 pub(crate) enum AgentCommand {
     /// All nodes [server].
     List,
+    /// How many nodes there are [server].
+    Count,
+    /// Forget nodes that have been away for long and can attest again by themselves; banned ones stay banned [server].
+    Purge {
+        /// How long their SVID must have been over.
+        #[arg(long, default_value = "30d", value_parser = wire::duration, value_name = "DURATION")]
+        expired_for: Duration,
+        /// Say which, and forget none.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// One node [server].
     Show {
         /// The node's SPIFFE ID.
@@ -49,6 +62,12 @@ pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), 
         AgentCommand::Status => status(globals).await,
         AgentCommand::Check { file } => check::agent(&file, globals),
         AgentCommand::List => list(globals).await,
+        AgentCommand::Count => {
+            let request = api::CountAgentsRequest { filter: None };
+            let answer = connect::call(SERVER, client(globals).await?.count_agents(request)).await?;
+            output::print_count(answer.count, globals.json())
+        }
+        AgentCommand::Purge { expired_for, dry_run } => purge(expired_for, dry_run, globals).await,
         AgentCommand::Show { id } => {
             let request = api::GetAgentRequest {
                 id: Some(wire::id(&id)),
@@ -91,23 +110,51 @@ fn done(globals: &Globals, what: &str, id: &SpiffeId) -> Result<(), Failure> {
     output::print(&format!("{what}: {id}"))
 }
 
-async fn list(globals: &Globals) -> Result<(), Failure> {
+async fn purge(expired_for: Duration, dry_run: bool, globals: &Globals) -> Result<(), Failure> {
+    let now = SystemClock.now().ok_or_else(|| {
+        Failure::failed(
+            "the clock of this machine shows no time",
+            "set it; nothing was forgotten",
+        )
+    })?;
+    let over = now.saturating_sub(expired_for).as_secs();
     let mut client = client(globals).await?;
-    let (mut agents, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = api::ListAgentsRequest {
-            filter: None,
-            output_mask: None,
-            page_size: PAGE,
-            page_token,
-        };
-        let answer = connect::call(SERVER, client.list_agents(request)).await?;
-        agents.extend(answer.agents);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            break;
+    let (mut gone, mut failures) = (Vec::new(), Vec::new());
+    for agent in all(&mut client).await? {
+        if !agent.can_reattest || agent.banned || agent.x509svid_expires_at >= over {
+            continue;
+        }
+        let id = wire::id_text(agent.id.as_ref());
+        let request = api::DeleteAgentRequest { id: agent.id };
+        match dry_run {
+            true => gone.push(id),
+            false => match connect::answer(client.delete_agent(request)).await {
+                Ok(_) => gone.push(id),
+                Err(status) => failures.push(format!("{id}: {}", status.message())),
+            },
         }
     }
+    if globals.json() {
+        output::print_json(&json!({"purged": gone, "dry_run": dry_run, "failed": failures}))?;
+    } else {
+        let word = if dry_run {
+            "would be forgotten"
+        } else {
+            "forgotten"
+        };
+        output::print(&format!("{word}: {}", output::lines(&gone, "none")))?;
+    }
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::failed(
+            failures.join("; "),
+            "those are as they were; try again",
+        )),
+    }
+}
+
+async fn list(globals: &Globals) -> Result<(), Failure> {
+    let agents = all(&mut client(globals).await?).await?;
     if globals.json() {
         return output::print_json(&Value::Array(agents.iter().map(to_json).collect()));
     }
@@ -124,6 +171,26 @@ async fn list(globals: &Globals) -> Result<(), Failure> {
         &["NODE", "ATTESTED BY", "STANDING", "SVID UNTIL", "VERSION"],
         rows,
     ))
+}
+
+/// Page by page.
+async fn all(client: &mut Client) -> Result<Vec<types::Agent>, Failure> {
+    let (mut agents, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = api::ListAgentsRequest {
+            filter: None,
+            output_mask: None,
+            page_size: PAGE,
+            page_token,
+        };
+        let answer = connect::call(SERVER, client.list_agents(request)).await?;
+        agents.extend(answer.agents);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    Ok(agents)
 }
 
 fn standing(agent: &types::Agent) -> &'static str {

@@ -90,6 +90,15 @@ pub(crate) enum Command {
     /// Trust bundles, our own and federated ones [speaks to the server].
     #[command(subcommand)]
     Bundle(crate::bundle::BundleCommand),
+    /// The keys that sign: show, prepare, activate, taint, revoke [speaks to the server].
+    #[command(subcommand)]
+    Authority(crate::authority::AuthorityCommand),
+    /// How much the server logs [speaks to the server's admin socket].
+    #[command(subcommand)]
+    Log(crate::log::LogCommand),
+    /// What the server is and how much it holds [speaks to the server's admin socket].
+    #[command(subcommand)]
+    Debug(crate::debug::DebugCommand),
     /// SVIDs of the calling process [speaks to the local agent]; inspect files.
     #[command(subcommand)]
     Svid(crate::svid::SvidCommand),

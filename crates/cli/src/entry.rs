@@ -26,6 +26,8 @@ pub(crate) enum EntryCommand {
     Create(Box<CreateArgs>),
     /// Entries, all or some [server].
     List(ListArgs),
+    /// How many entries there are, all or some [server].
+    Count(ListArgs),
     /// One entry [server].
     Show {
         /// The entry's ID.
@@ -63,6 +65,7 @@ pub(crate) async fn run(command: EntryCommand, globals: &Globals) -> Result<(), 
     match command {
         EntryCommand::Create(args) => create(&args, globals).await,
         EntryCommand::List(args) => list(args, globals).await,
+        EntryCommand::Count(args) => count(args, globals).await,
         EntryCommand::Show { id } => {
             let request = api::GetEntryRequest {
                 id,
@@ -202,15 +205,33 @@ fn none_failed(failed: Vec<(String, Failure)>) -> Result<(), Failure> {
     }
 }
 
+async fn count(args: ListArgs, globals: &Globals) -> Result<(), Failure> {
+    let filter = api::count_entries_request::Filter {
+        by_spiffe_id: args.spiffe_id.as_ref().map(wire::id),
+        by_parent_id: args.parent_id.as_ref().map(wire::id),
+        by_selectors: all_of(&args.selector),
+        by_hint: args.hint,
+        ..Default::default()
+    };
+    let request = api::CountEntriesRequest { filter: Some(filter) };
+    let answer = connect::call(SERVER, client(globals).await?.count_entries(request)).await?;
+    output::print_count(answer.count, globals.json())
+}
+
+/// Entries with all of these, and perhaps more.
+fn all_of(selectors: &[Selector]) -> Option<types::SelectorMatch> {
+    (!selectors.is_empty()).then(|| types::SelectorMatch {
+        selectors: selectors.iter().map(wire::selector).collect(),
+        r#match: types::selector_match::MatchBehavior::MatchSuperset.into(),
+    })
+}
+
 async fn list(args: ListArgs, globals: &Globals) -> Result<(), Failure> {
     let mut client = client(globals).await?;
     let filter = api::list_entries_request::Filter {
         by_spiffe_id: args.spiffe_id.as_ref().map(wire::id),
         by_parent_id: args.parent_id.as_ref().map(wire::id),
-        by_selectors: (!args.selector.is_empty()).then(|| types::SelectorMatch {
-            selectors: args.selector.iter().map(wire::selector).collect(),
-            r#match: types::selector_match::MatchBehavior::MatchSuperset.into(),
-        }),
+        by_selectors: all_of(&args.selector),
         by_federates_with: None,
         by_hint: args.hint,
         by_downstream: None,

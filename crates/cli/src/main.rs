@@ -8,16 +8,19 @@
 )]
 
 mod agent;
+mod authority;
 mod bundle;
 mod check;
 mod cli;
 mod connect;
+mod debug;
 mod dev;
 mod entry;
 mod failure;
 mod hcl;
 mod inspect;
 mod jwt;
+mod log;
 mod manual;
 mod migrate;
 mod mint;
@@ -69,6 +72,9 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Agent(command) => agent::run(command, &globals).await.map(|()| 0),
         Command::Token(command) => token::run(command, &globals).await.map(|()| 0),
         Command::Bundle(command) => bundle::run(command, &globals).await.map(|()| 0),
+        Command::Authority(command) => authority::run(command, &globals).await.map(|()| 0),
+        Command::Log(command) => log::run(command, &globals).await.map(|()| 0),
+        Command::Debug(command) => debug::run(command, &globals).await.map(|()| 0),
         Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),

@@ -42,6 +42,14 @@ pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}"))
 }
 
+/// A number alone, so that scripts need not parse.
+pub(crate) fn print_count(count: i32, json: bool) -> Result<(), Failure> {
+    match json {
+        true => print_json(&serde_json::json!({ "count": count })),
+        false => print(&count.to_string()),
+    }
+}
+
 /// Writes to standard error.
 pub(crate) fn complain(text: &str) {
     // Nowhere is left to report that standard error is closed.

@@ -471,6 +471,24 @@ fn the_operators_commands_work_against_dev() {
         grep -q warning "$run/known" && exit 14
         lf entry create --spiffe-id spiffe://dev.test/y --parent-id spiffe://dev.test/typo --selector unix:uid:7 2>"$run/orphan" >&2
         grep -q 'warning: no node and no alias is spiffe://dev.test/typo' "$run/orphan"
+        test "$(lf agent count)" = 1
+        test "$(lf entry count --spiffe-id spiffe://dev.test/y)" = 2
+        lf agent purge --dry-run | grep -q 'would be forgotten: none'
+        lf debug info | grep -q spiffe://dev.test/spire/server
+        lf debug info --output json | grep -q '"agents": 1'
+        lf log level | grep -q 'at its start'
+        lf log level warn --output json | grep -q '"level": "warn"'
+        lf log level reset >&2
+        first=$(lf authority show | sed -n 's/^x509 *active *\([0-9a-f]*\) .*/\1/p')
+        lf authority taint x509 "$first" 2>"$run/active" && exit 16
+        grep -q 'the authority is active' "$run/active"
+        next=$(lf authority prepare x509 --output json | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
+        lf authority activate x509 "$next"
+        lf authority revoke x509 "$first" 2>"$run/untainted" && exit 17
+        grep -q 'untainted' "$run/untainted"
+        lf authority taint x509 "$first" 2>&1 | grep -q "landfast authority revoke x509 $first"
+        lf authority show | grep "$first" | grep -q 'old, tainted'
+        lf authority prepare jwt --output json | grep -q '"done": "prepared"'
         lf agent evict "$node"
     "#;
     let (code, out, err) = under_dev(parent.path(), &[], script);

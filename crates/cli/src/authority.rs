@@ -1,0 +1,285 @@
+//! `landfast authority`: the keys that the server signs with, and the rotation of one that may have been stolen.
+
+use clap::{Subcommand, ValueEnum};
+use landfast_identity::Certificate;
+use landfast_proto::spire::api::server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient};
+use landfast_proto::spire::api::server::localauthority::v1 as api;
+use landfast_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
+use landfast_proto::spire::api::types;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::cli::Globals;
+use crate::failure::{Failure, SERVER};
+use crate::{connect, output};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AuthorityCommand {
+    /// The authorities: which sign, which are next, which signed before [server].
+    Show,
+    /// Make the next authority, in place of one that is prepared already [server].
+    Prepare {
+        /// Of X509-SVIDs or of JWT-SVIDs.
+        kind: Kind,
+    },
+    /// Sign with a prepared authority from now on [server].
+    Activate(Which),
+    /// Mark an old authority: agents replace what it signed; it still verifies [server].
+    Taint(Which),
+    /// Refuse from now on whatever a tainted authority signed [server].
+    Revoke(Which),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Which {
+    /// Of X509-SVIDs or of JWT-SVIDs.
+    kind: Kind,
+    /// The authority's ID, as `landfast authority show` prints it.
+    id: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Kind {
+    /// X509-SVIDs.
+    X509,
+    /// JWT-SVIDs.
+    Jwt,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::X509 => "x509",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
+pub(crate) async fn run(command: AuthorityCommand, globals: &Globals) -> Result<(), Failure> {
+    let channel = connect::server(globals).await?;
+    let mut client = LocalAuthorityClient::new(channel.clone());
+    let (kind, verb, done, next) = match command {
+        AuthorityCommand::Show => return show(channel, globals).await,
+        AuthorityCommand::Prepare { kind } => {
+            let done = prepare(&mut client, kind).await?;
+            let then = "when every node has synchronised (seconds, while it is connected): landfast authority activate";
+            (kind, "prepared", done, then)
+        }
+        AuthorityCommand::Activate(Which { kind, id }) => {
+            let done = activate(&mut client, kind, id).await?;
+            (kind, "activated", done, "")
+        }
+        AuthorityCommand::Taint(Which { kind, id }) => {
+            let done = taint(&mut client, kind, id).await?;
+            let then = "when nodes have replaced what it signed (agents begin at their next synchronisation): landfast authority revoke";
+            (kind, "tainted", done, then)
+        }
+        AuthorityCommand::Revoke(Which { kind, id }) => {
+            let done = revoke(&mut client, kind, id).await?;
+            (kind, "revoked", done, "")
+        }
+    };
+    let state = done.unwrap_or_default();
+    if globals.json() {
+        let mut shown = to_json(kind, verb, &state, verb == "tainted" || verb == "revoked");
+        shown["done"] = verb.into();
+        return output::print_json(&shown);
+    }
+    output::print(&format!(
+        "{verb}: {} authority {}",
+        kind.word(),
+        state.authority_id
+    ))?;
+    if !next.is_empty() {
+        output::complain(&format!("next: {next} {} {}", kind.word(), state.authority_id));
+    }
+    Ok(())
+}
+
+type Client = LocalAuthorityClient<Channel>;
+type Done = Result<Option<api::AuthorityState>, Failure>;
+
+async fn prepare(client: &mut Client, kind: Kind) -> Done {
+    Ok(match kind {
+        Kind::X509 => {
+            let rpc = client.prepare_x509_authority(api::PrepareX509AuthorityRequest {});
+            connect::call(SERVER, rpc).await?.prepared_authority
+        }
+        Kind::Jwt => {
+            let rpc = client.prepare_jwt_authority(api::PrepareJwtAuthorityRequest {});
+            connect::call(SERVER, rpc).await?.prepared_authority
+        }
+    })
+}
+
+async fn activate(client: &mut Client, kind: Kind, authority_id: String) -> Done {
+    Ok(match kind {
+        Kind::X509 => {
+            let rpc = client.activate_x509_authority(api::ActivateX509AuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.activated_authority
+        }
+        Kind::Jwt => {
+            let rpc = client.activate_jwt_authority(api::ActivateJwtAuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.activated_authority
+        }
+    })
+}
+
+async fn taint(client: &mut Client, kind: Kind, authority_id: String) -> Done {
+    Ok(match kind {
+        Kind::X509 => {
+            let rpc = client.taint_x509_authority(api::TaintX509AuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.tainted_authority
+        }
+        Kind::Jwt => {
+            let rpc = client.taint_jwt_authority(api::TaintJwtAuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.tainted_authority
+        }
+    })
+}
+
+async fn revoke(client: &mut Client, kind: Kind, authority_id: String) -> Done {
+    Ok(match kind {
+        Kind::X509 => {
+            let rpc = client.revoke_x509_authority(api::RevokeX509AuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.revoked_authority
+        }
+        Kind::Jwt => {
+            let rpc = client.revoke_jwt_authority(api::RevokeJwtAuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.revoked_authority
+        }
+    })
+}
+
+/// One authority as shown.
+struct Row {
+    kind: Kind,
+    slot: &'static str,
+    state: api::AuthorityState,
+    tainted: bool,
+}
+
+async fn show(channel: Channel, globals: &Globals) -> Result<(), Failure> {
+    let mut client = LocalAuthorityClient::new(channel.clone());
+    let x509 = client.get_x509_authority_state(api::GetX509AuthorityStateRequest {});
+    let x509 = connect::call(SERVER, x509).await?;
+    let jwt = client.get_jwt_authority_state(api::GetJwtAuthorityStateRequest {});
+    let jwt = connect::call(SERVER, jwt).await?;
+    let request = GetBundleRequest { output_mask: None };
+    let bundle = connect::call(SERVER, BundleClient::new(channel).get_bundle(request)).await?;
+    let mut rows = of_kind(
+        Kind::X509,
+        [x509.active, x509.prepared, x509.old],
+        in_bundle_x509(&bundle)?,
+    );
+    rows.extend(of_kind(
+        Kind::Jwt,
+        [jwt.active, jwt.prepared, jwt.old],
+        in_bundle_jwt(&bundle),
+    ));
+    if globals.json() {
+        let shown = rows
+            .iter()
+            .map(|row| to_json(row.kind, row.slot, &row.state, row.tainted));
+        return output::print_json(&Value::Array(shown.collect()));
+    }
+    let rows = rows.iter().map(|row| {
+        let slot = if row.tainted {
+            format!("{}, tainted", row.slot)
+        } else {
+            row.slot.to_owned()
+        };
+        vec![
+            row.kind.word().to_owned(),
+            slot,
+            row.state.authority_id.clone(),
+            output::when(row.state.expires_at, "-"),
+        ]
+    });
+    output::print(&output::table(&["KIND", "STANDING", "AUTHORITY", "UNTIL"], rows))
+}
+
+/// What the server says of its slots, and then the other old ones that still verify.
+fn of_kind(
+    kind: Kind,
+    slots: [Option<api::AuthorityState>; 3],
+    verifying: Vec<(api::AuthorityState, bool)>,
+) -> Vec<Row> {
+    let mut rows: Vec<Row> = slots
+        .into_iter()
+        .zip(["active", "prepared", "old"])
+        .filter_map(|(state, slot)| {
+            let state = state?;
+            let tainted = verifying
+                .iter()
+                .any(|(known, tainted)| *tainted && known.authority_id == state.authority_id);
+            Some(Row {
+                kind,
+                slot,
+                state,
+                tainted,
+            })
+        })
+        .collect();
+    for (state, tainted) in verifying {
+        if rows
+            .iter()
+            .all(|row| row.state.authority_id != state.authority_id)
+        {
+            rows.push(Row {
+                kind,
+                slot: "old",
+                state,
+                tainted,
+            });
+        }
+    }
+    rows
+}
+
+fn in_bundle_x509(bundle: &types::Bundle) -> Result<Vec<(api::AuthorityState, bool)>, Failure> {
+    let mut found = Vec::with_capacity(bundle.x509_authorities.len());
+    for authority in &bundle.x509_authorities {
+        let certificate = Certificate::from_der(&authority.asn1).map_err(|error| {
+            Failure::failed(
+                format!(
+                    "the server's bundle cannot be used: {}",
+                    landfast_daemon::error_chain(&error)
+                ),
+                "the server's version may not fit this one",
+            )
+        })?;
+        let id = certificate.subject_key_id().unwrap_or_default();
+        let state = api::AuthorityState {
+            authority_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            expires_at: certificate.not_after().as_secs(),
+            upstream_authority_subject_key_id: String::new(),
+        };
+        found.push((state, authority.tainted));
+    }
+    Ok(found)
+}
+
+fn in_bundle_jwt(bundle: &types::Bundle) -> Vec<(api::AuthorityState, bool)> {
+    let state = |key: &types::JwtKey| api::AuthorityState {
+        authority_id: key.key_id.clone(),
+        expires_at: key.expires_at,
+        upstream_authority_subject_key_id: String::new(),
+    };
+    bundle
+        .jwt_authorities
+        .iter()
+        .map(|key| (state(key), key.tainted))
+        .collect()
+}
+
+fn to_json(kind: Kind, standing: &str, state: &api::AuthorityState, tainted: bool) -> Value {
+    json!({
+        "kind": kind.word(),
+        "standing": standing,
+        "id": state.authority_id,
+        "expires_at": output::time_json(state.expires_at),
+        "upstream": state.upstream_authority_subject_key_id,
+        "tainted": tainted,
+    })
+}
