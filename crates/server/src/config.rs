@@ -1,5 +1,6 @@
 //! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
 
+mod publish;
 mod raw;
 
 use std::io::Read as _;
@@ -13,6 +14,7 @@ use landfast_identity::{Certificate, KeyType, SpiffeId, TrustDomain, parse_chain
 
 use crate::authority::KeyTypes;
 use crate::issuance::Ttls;
+use crate::publish::PublishConfig;
 use raw::{RawConfig, RawX509Pop};
 
 /// Everything a server is told.
@@ -44,6 +46,8 @@ pub struct ServerConfig {
     pub join_token: bool,
     /// Whose device certificates attest a node, when that is on.
     pub x509pop: Option<X509PopConfig>,
+    /// Where the trust domain is made visible to others, when given.
+    pub publish: Option<PublishConfig>,
     /// What clients may take.
     pub limits: ServerLimits,
     /// How much is logged.
@@ -99,7 +103,8 @@ impl ServerConfig {
     /// How many descriptors the server may need.
     #[must_use]
     pub fn descriptors_wanted(&self) -> u64 {
-        u64::try_from(self.limits.connections).unwrap_or(u64::MAX) + OWN_DESCRIPTORS
+        let published = self.publish.as_ref().map_or(0, PublishConfig::connections);
+        u64::try_from(self.limits.connections + published).unwrap_or(u64::MAX) + OWN_DESCRIPTORS
     }
 
     /// A server that keeps everything in memory, listens on a free port of the loopback and signs for a day at most: for `landfast dev`
@@ -124,6 +129,7 @@ impl ServerConfig {
             records_keep: day,
             join_token: true,
             x509pop: None,
+            publish: None,
             limits: ServerLimits::default(),
             log_level: LogLevel::Warn,
             log_format: LogFormat::Text,
@@ -144,15 +150,6 @@ impl Checker<'_> {
                 "a trust domain name such as plant.example",
             )
         })?;
-        let address = |key: &str, text: &String| {
-            text.parse::<SocketAddr>().map_err(|_cause| {
-                self.invalid(
-                    key,
-                    text,
-                    "an IP address and a port, such as \"0.0.0.0:8081\" or \"[::]:8081\"",
-                )
-            })
-        };
         let listen = raw.listen.unwrap_or_else(|| vec![LISTEN.to_owned()]);
         if listen.is_empty() || listen.len() > MAX_LISTEN {
             return Err(self.invalid(
@@ -163,12 +160,12 @@ impl Checker<'_> {
         }
         let listen = listen
             .iter()
-            .map(|text| address("listen", text))
+            .map(|text| self.address("listen", text))
             .collect::<Result<_, _>>()?;
         let http_listen = raw
             .http_listen
             .as_ref()
-            .map(|text| address("http_listen", text))
+            .map(|text| self.address("http_listen", text))
             .transpose()?;
         let admin_ids = raw.admin_ids.iter().map(|text| {
             let id = SpiffeId::parse(text)
@@ -237,6 +234,10 @@ impl Checker<'_> {
                 "true, or an [attestation.x509pop]: otherwise no node can join",
             ));
         }
+        let ttls = self.ttls(&raw.ttl)?;
+        let publish = raw
+            .publish
+            .map(|publish| self.publish(publish, raw.jwt_issuer.as_deref(), ttls.ca));
         Ok(ServerConfig {
             data_dir: Some(self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?),
             listen,
@@ -248,7 +249,7 @@ impl Checker<'_> {
             admin_ids,
             http_listen,
             jwt_issuer: raw.jwt_issuer,
-            ttls: self.ttls(&raw.ttl)?,
+            ttls,
             keys: KeyTypes {
                 x509: self.key_type("keys.x509", raw.keys.x509.as_deref())?,
                 jwt: self.key_type("keys.jwt", raw.keys.jwt.as_deref())?,
@@ -256,6 +257,7 @@ impl Checker<'_> {
             records_keep: self.duration("records.keep", raw.records.keep, RECORDS_KEEP, DAY)?,
             join_token,
             x509pop,
+            publish: publish.transpose()?,
             limits,
             log_level: raw.log.level,
             log_format: raw.log.format,
@@ -340,6 +342,13 @@ impl Checker<'_> {
             return Err(self.invalid(key, &format!("{} s", value.as_secs()), &expected));
         }
         Ok(value)
+    }
+
+    fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+        text.parse().map_err(|_cause| {
+            let expected = "an IP address and a port, such as \"0.0.0.0:8081\" or \"[::]:8081\"";
+            self.invalid(key, text, expected)
+        })
     }
 
     fn absolute(&self, key: &str, path: PathBuf) -> Result<PathBuf, ConfigError> {

@@ -26,8 +26,7 @@ use tonic::transport::server::Connected as _;
 
 use connection::Connection;
 pub(crate) use intake::{Allowance, Held, Intake, metered};
-use places::Place;
-pub(crate) use places::{Places, network};
+pub(crate) use places::{Place, Places, network};
 
 /// A connection over TLS.
 pub(crate) type TlsConnection = Connection<TlsStream<TcpStream>, TlsPeer>;
@@ -230,7 +229,7 @@ pub(crate) fn listen_admin(
 }
 
 /// accept(2): an error of the connection that would have come, not of ours; the next one may be fine.
-fn concerns_one(error: &io::Error) -> bool {
+pub(crate) fn concerns_one(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
     };
@@ -250,7 +249,8 @@ const BACKLOG: usize = 16;
 const STRANGERS_LAST: Duration = Duration::from_secs(60);
 /// To TLS, and to the first bytes of HTTP/2.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(100);
+/// After an error of accept(2) that is ours: trying at once would spin.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// On the admin socket at a time; further ones wait.
 const ADMIN_CONNECTIONS: usize = 256;
 const ADMIN_BEGIN: Duration = Duration::from_secs(5);

@@ -10,6 +10,7 @@ mod core;
 pub mod datastore;
 mod endpoints;
 pub mod issuance;
+mod publish;
 mod random;
 pub mod registry;
 mod server;
@@ -17,4 +18,7 @@ mod server;
 pub use command_line::{CommandLine, Verb};
 pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};
+pub use publish::{
+    CertificateError, CertificateFiles, Issuer, PublishAddresses, PublishConfig, PublishError, WebConfig,
+};
 pub use server::{Server, ServerError, ServerHandle, ServerParts};

@@ -1,5 +1,6 @@
 //! A whole server: core, API, listeners, and the upkeep of its own SVID. Invariant: it listens only when it can serve.
 
+mod error;
 mod health;
 mod own_svid;
 
@@ -31,9 +32,10 @@ use crate::attestation::x509pop::X509Pop;
 use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
 use crate::config::{ServerConfig, ServerLimits};
-use crate::core::{Core, CoreError, CoreParams};
+use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
-use crate::issuance::IssueError;
+use crate::publish::{PublishAddresses, Publishing};
+pub use error::ServerError;
 use health::Judge;
 use own_svid::OwnSvid;
 
@@ -64,6 +66,7 @@ pub struct Server;
 pub struct ServerHandle {
     addresses: Vec<SocketAddr>,
     http_address: Option<SocketAddr>,
+    published: PublishAddresses,
     admin_socket: PathBuf,
     authorities: Arc<Authorities>,
 }
@@ -77,6 +80,11 @@ impl ServerHandle {
     /// Where metrics are.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http_address
+    }
+
+    /// Where others see the trust domain.
+    pub fn published(&self) -> &PublishAddresses {
+        &self.published
     }
 
     /// Where local operators connect.
@@ -174,6 +182,8 @@ impl Server {
                 })?)
             }
         };
+        let (updates, own_store) = (core.authorities.bundle_updates(), own.store.clone());
+        let publishing = Publishing::bind(config.publish.as_ref(), updates, own_store, &parts.clock).await?;
 
         let api = api(&config, &core, &parts, own.store.clone());
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -194,6 +204,7 @@ impl Server {
             router.serve_with_incoming_shutdown(connections, stop).await
         });
 
+        let published = publishing.serve(tasks);
         let http_address = http.as_ref().map(|(address, _)| *address);
         let (ready, standing) = watch::channel(Health::ready());
         if let (Some((_, listener)), Some(metrics)) = (http, parts.metrics) {
@@ -221,6 +232,7 @@ impl Server {
         Ok(ServerHandle {
             addresses,
             http_address,
+            published,
             admin_socket: config.admin_socket,
             authorities: core.authorities,
         })
@@ -317,60 +329,6 @@ fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, tasks: &TaskHandle) {
         };
         stop.run_until_cancelled(follow).await.unwrap_or_default();
     });
-}
-
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServerError {
-    /// Datastore, keys or authorities.
-    #[error("the server cannot be opened")]
-    Core {
-        /// Why.
-        #[from]
-        source: CoreError,
-    },
-    /// An address is taken or not ours.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The admin socket.
-    #[error("cannot open the admin socket")]
-    AdminSocket {
-        /// Why.
-        #[from]
-        source: landfast_uds::UdsError,
-    },
-    /// The own SVID was not issued.
-    #[error("the server cannot issue its own SVID")]
-    OwnIssue {
-        /// Why.
-        #[from]
-        source: IssueError,
-    },
-    /// No key could be made.
-    #[error("the server cannot make a key")]
-    OwnKey {
-        /// Why.
-        source: landfast_identity::KeyError,
-    },
-    /// The own SVID is not one.
-    #[error("the server's own SVID cannot be used")]
-    OwnSvid {
-        /// Why.
-        source: landfast_identity::X509Error,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
-    Tls {
-        /// Why.
-        #[from]
-        source: landfast_tls::TlsError,
-    },
 }
 
 /// Then a client connects anew, with the certificate it has by then.

@@ -1,4 +1,4 @@
-//! The two rustls configurations: TLS 1.3 and 1.2, HTTP/2 only, nothing to resume.
+//! The rustls configurations: TLS 1.3 and 1.2, nothing to resume. Ours among us speak HTTP/2; what we publish goes over HTTP/1.1.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use landfast_identity::UnixTime;
 use landfast_lifecycle::SharedClock;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
@@ -71,12 +71,33 @@ pub fn server_config(
             }))
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(identity));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    let config = builder.with_cert_resolver(Arc::new(identity));
+    Ok(nothing_to_resume(config, ALPN))
+}
+
+/// For a server that publishes to anybody over HTTP/1.1: it asks no client who it is (Federation §5.2), and shows what `certificates` has at
+/// the moment of each handshake.
+///
+/// # Errors
+/// The cryptographic provider lacks what TLS needs.
+pub fn https_config(
+    certificates: Arc<dyn ResolvesServerCert>,
+    clock: SharedClock,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
+        .with_protocol_versions(VERSIONS)
+        .map_err(TlsError)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    Ok(nothing_to_resume(config, HTTP1))
+}
+
+fn nothing_to_resume(mut config: ServerConfig, protocol: &[u8]) -> Arc<ServerConfig> {
+    config.alpn_protocols = vec![protocol.to_vec()];
     // A resumed session would skip the verifier: a ban or a removed authority would not be seen.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 pub(crate) fn client_of(
@@ -128,3 +149,4 @@ impl TimeProvider for Time {
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 const ALPN: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";

@@ -11,7 +11,7 @@ mod peer;
 mod verifier;
 
 pub use bundle_store::BundleStore;
-pub use config::{ClientAuth, TlsError, client_config, server_config};
+pub use config::{ClientAuth, TlsError, client_config, https_config, server_config};
 pub use expect::Expect;
 pub use identity_store::IdentityStore;
 pub use peer::{PeerError, peer, refusal};

@@ -624,6 +624,25 @@ async fn a_client_that_wants_to_resume_gets_nothing_to_resume_with() {
     }
 }
 
+/// Federation §5.2: a publisher must not ask.
+#[tokio::test(start_paused = true)]
+async fn a_publisher_asks_nobody_who_he_is_and_resumes_nothing() {
+    for version in BOTH {
+        let pair = Pair::new(version);
+        let mut client = pair.client_config();
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let publisher = || https_config(Arc::new(pair.server.clone()), pair.shared_clock()).unwrap();
+        let (_client, server) = handshake(client.clone(), publisher()).await;
+        let server = server.unwrap();
+        assert_eq!(server.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert!(
+            server.get_ref().1.peer_certificates().is_none(),
+            "the client has one"
+        );
+        assert_eq!(try_to_resume(client, publisher()).await, (0, true), "{version:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_resumption_test_can_tell_the_difference() {
     for version in BOTH {

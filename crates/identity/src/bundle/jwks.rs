@@ -1,5 +1,6 @@
 //! SPIFFE bundle documents (Trust Domain and Bundle §4). Invariant: every key is written with its use and read only by its use.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine;
@@ -95,6 +96,24 @@ impl Bundle {
     pub fn wit_jwks(&self) -> String {
         let keys: Vec<Value> = self.wit_authorities().iter().map(wit_member).collect();
         json!({ "keys": keys }).to_string()
+    }
+
+    /// The keys for JWT-SVIDs as those who know nothing of SPIFFE expect them (RFC 7517 §4.2, §4.4): `use` is `sig`, and `alg` says which
+    /// algorithm signs. What the `jwks_uri` of OIDC discovery leads to; not a SPIFFE bundle.
+    pub fn oidc_jwks(&self) -> String {
+        let keys = self.jwt_authorities().iter().map(|authority| {
+            let mut key = token_member("sig", &authority.key_id, &authority.public_key);
+            key["alg"] = jwk::own_algorithm(&authority.public_key).into();
+            key
+        });
+        json!({ "keys": keys.collect::<Vec<_>>() }).to_string()
+    }
+
+    /// The algorithms that JWT-SVIDs of this bundle are signed with, each once.
+    pub fn jwt_algorithms(&self) -> Vec<&'static str> {
+        let all = self.jwt_authorities().iter();
+        let all: BTreeSet<_> = all.map(|a| jwk::own_algorithm(&a.public_key)).collect();
+        all.into_iter().collect()
     }
 }
 

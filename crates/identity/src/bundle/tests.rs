@@ -187,3 +187,36 @@ proptest::proptest! {
         let _result = Bundle::from_jwks(td(), &bytes);
     }
 }
+
+#[test]
+fn oidc_keys_say_what_they_sign_with_and_only_those_for_jwts_are_there() {
+    let rsa =
+        crate::DeviceKey::from_pem(include_str!("../../../../tests/vectors/keys/rsa-2048.pem")).unwrap();
+    let p384 = PrivateKey::generate_as(crate::KeyType::EcP384).unwrap();
+    let of = |key_id: &str, public_key| JwtAuthority {
+        public_key,
+        ..jwt(key_id)
+    };
+    let keys = vec![
+        jwt("a"),
+        of("b", rsa.public_key()),
+        of("p", p384.public_key()),
+        jwt("d"),
+    ];
+    let bundle = full().with_jwt_authorities(keys).unwrap();
+    assert_eq!(bundle.jwt_algorithms(), ["ES256", "ES384", "RS256"]);
+    let document: Value = serde_json::from_str(&bundle.oidc_jwks()).unwrap();
+    let said: Vec<_> = document["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| {
+            assert_eq!(key["use"], "sig");
+            (key["kid"].as_str().unwrap(), key["alg"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [("a", "ES256"), ("b", "RS256"), ("p", "ES384"), ("d", "ES256")]
+    );
+}

@@ -26,6 +26,7 @@ pub(super) struct RawConfig {
     pub(super) attestation: RawAttestation,
     #[serde(default)]
     pub(super) records: RawRecords,
+    pub(super) publish: Option<RawPublish>,
     #[serde(default)]
     pub(super) limits: RawLimits,
     #[serde(default)]
@@ -73,6 +74,20 @@ pub(super) struct RawX509Pop {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRecords {
     pub(super) keep: Option<HumanDuration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPublish {
+    #[serde(default)]
+    pub(super) listen: Vec<String>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) spiffe_listen: Vec<String>,
+    pub(super) path: Option<String>,
+    pub(super) oidc: Option<bool>,
+    pub(super) refresh_hint: Option<HumanDuration>,
 }
 
 #[derive(Deserialize, Default)]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn load(text: &str) -> Result<ServerConfig, String> {
+pub(super) fn load(text: &str) -> Result<ServerConfig, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("server.toml");
     std::fs::File::create(&path).unwrap();

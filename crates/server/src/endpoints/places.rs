@@ -59,7 +59,7 @@ impl Places {
         self.enter(Who::Arriving(network(address)), ARRIVING)
     }
 
-    pub(super) fn stranger(&self, address: IpAddr) -> Option<Place> {
+    pub(crate) fn stranger(&self, address: IpAddr) -> Option<Place> {
         self.enter(Who::Stranger(network(address)), STRANGERS)
     }
 

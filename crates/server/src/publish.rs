@@ -1,0 +1,182 @@
+//! The trust domain made visible to others: its bundle over HTTPS in both profiles (SPIFFE Federation §5), and OIDC discovery.
+//!
+//! Invariant: what is published is what this server's own clients are verified with, at every moment; nobody is asked who he is, and nothing
+//! can be changed here.
+
+mod answer;
+mod certificate;
+mod documents;
+mod front;
+mod issuer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_daemon::TaskHandle;
+use landfast_identity::Bundle;
+use landfast_lifecycle::SharedClock;
+use landfast_tls::{IdentityStore, TlsError, https_config};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use certificate::{CertificateError, CertificateFiles};
+pub use issuer::Issuer;
+
+use certificate::Certificates;
+use documents::{Plan, Site};
+use front::Front;
+pub(crate) use issuer::is_plain_path;
+
+/// What is published, and where.
+#[derive(Clone, Debug)]
+pub struct PublishConfig {
+    /// Over HTTPS with the operator's certificate (`https_web`), when given.
+    pub web: Option<WebConfig>,
+    /// Over HTTPS with the server's own SVID (`https_spiffe`).
+    pub spiffe_listen: Vec<SocketAddr>,
+    /// Where the bundle is, under both.
+    pub path: String,
+    /// How often others shall ask.
+    pub refresh_hint: Duration,
+}
+
+/// See [`PublishConfig::web`].
+#[derive(Clone, Debug)]
+pub struct WebConfig {
+    /// Where. Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// What is shown to clients.
+    pub certificate: CertificateFiles,
+    /// Whose OIDC discovery is served as well.
+    pub issuer: Option<Issuer>,
+}
+
+/// Where a server publishes, with real ports.
+#[derive(Clone, Debug, Default)]
+pub struct PublishAddresses {
+    /// With the operator's certificate.
+    pub web: Vec<SocketAddr>,
+    /// With the server's own SVID.
+    pub spiffe: Vec<SocketAddr>,
+}
+
+/// Bound, and not yet serving. By default nothing.
+#[derive(Default)]
+pub(crate) struct Publishing {
+    bound: Vec<(Front, TcpListener)>,
+    certificates: Option<Arc<Certificates>>,
+    addresses: PublishAddresses,
+}
+
+impl Publishing {
+    pub(crate) async fn bind(
+        config: Option<&PublishConfig>,
+        bundle: watch::Receiver<Arc<Bundle>>,
+        own: IdentityStore,
+        clock: &SharedClock,
+    ) -> Result<Self, PublishError> {
+        let mut publishing = Self::default();
+        let Some(config) = config else {
+            return Ok(publishing);
+        };
+        let plan = |issuer| Plan {
+            path: config.path.clone(),
+            issuer,
+            refresh_hint: config.refresh_hint,
+        };
+        if let Some(web) = &config.web {
+            let host = web.issuer.as_ref().map(|issuer| issuer.host().to_owned());
+            let certificates = Arc::new(Certificates::open(web.certificate.clone(), host)?);
+            let tls = https_config(Arc::clone(&certificates) as _, Arc::clone(clock))?;
+            let site = Site::new(plan(web.issuer.clone()), bundle.clone());
+            let front = Front::new(tls, Arc::new(site), "https_web");
+            publishing.addresses.web = publishing.listen(&front, &web.listen).await?;
+            publishing.certificates = Some(certificates);
+        }
+        if !config.spiffe_listen.is_empty() {
+            let tls = https_config(Arc::new(own), Arc::clone(clock))?;
+            let front = Front::new(tls, Arc::new(Site::new(plan(None), bundle)), "https_spiffe");
+            publishing.addresses.spiffe = publishing.listen(&front, &config.spiffe_listen).await?;
+        }
+        Ok(publishing)
+    }
+
+    async fn listen(
+        &mut self,
+        front: &Front,
+        wanted: &[SocketAddr],
+    ) -> Result<Vec<SocketAddr>, PublishError> {
+        let mut addresses = Vec::with_capacity(wanted.len());
+        for address in wanted {
+            let bound = TcpListener::bind(address).await;
+            let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+            let (real, listener) = bound.map_err(|source| PublishError::Listen {
+                address: *address,
+                source,
+            })?;
+            addresses.push(real);
+            self.bound.push((front.clone(), listener));
+        }
+        Ok(addresses)
+    }
+
+    /// From now on others can see.
+    pub(crate) fn serve(self, tasks: &TaskHandle) -> PublishAddresses {
+        let PublishAddresses { web, spiffe } = &self.addresses;
+        if !self.bound.is_empty() {
+            tracing::info!(https_web = ?web, https_spiffe = ?spiffe, "publishing the trust domain's bundle");
+        }
+        for (front, listener) in self.bound {
+            front.listen(listener, tasks);
+        }
+        if let Some(certificates) = self.certificates {
+            let stop = tasks.token();
+            tasks.spawn("https-certificate", async move {
+                stop.run_until_cancelled(certificates.keep())
+                    .await
+                    .unwrap_or_default();
+            });
+        }
+        self.addresses
+    }
+}
+
+impl PublishConfig {
+    /// How many connections there may be.
+    pub(crate) fn connections(&self) -> usize {
+        let profiles = usize::from(self.web.is_some()) + usize::from(!self.spiffe_listen.is_empty());
+        profiles * front::CONNECTIONS
+    }
+}
+
+/// Why nothing can be published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operator's certificate.
+    #[error("the HTTPS certificate cannot be used")]
+    Certificate {
+        /// Why.
+        #[from]
+        source: CertificateError,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls {
+        /// Why.
+        #[from]
+        source: TlsError,
+    },
+}
+
+#[cfg(test)]
+mod tests;
