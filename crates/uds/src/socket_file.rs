@@ -231,4 +231,4 @@ fn temporary_name(name: &std::ffi::OsStr) -> std::ffi::OsString {
 
 /// `sun_path` less its final zero (unix(7)).
 const LONGEST_PATH: usize = 107;
-const BACKLOG: i32 = 4096;
+const BACKLOG: i32 = 1024;
