@@ -1,5 +1,6 @@
 //! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
 
+mod federation;
 mod raw;
 
 use std::io::Read as _;
@@ -12,6 +13,7 @@ use landfast_daemon::log::{LogFormat, LogLevel};
 use landfast_identity::{Certificate, KeyType, SpiffeId, TrustDomain, parse_chain_pem};
 
 use crate::authority::KeyTypes;
+use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
 use raw::{RawConfig, RawX509Pop};
 
@@ -44,6 +46,8 @@ pub struct ServerConfig {
     pub join_token: bool,
     /// Whose device certificates attest a node, when that is on.
     pub x509pop: Option<X509PopConfig>,
+    /// Whom it federates with by this file.
+    pub federation: FederationConfig,
     /// What clients may take.
     pub limits: ServerLimits,
     /// How much is logged.
@@ -124,6 +128,7 @@ impl ServerConfig {
             records_keep: day,
             join_token: true,
             x509pop: None,
+            federation: FederationConfig::default(),
             limits: ServerLimits::default(),
             log_level: LogLevel::Warn,
             log_format: LogFormat::Text,
@@ -237,7 +242,9 @@ impl Checker<'_> {
                 "true, or an [attestation.x509pop]: otherwise no node can join",
             ));
         }
+        let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         Ok(ServerConfig {
+            federation,
             data_dir: Some(self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?),
             listen,
             admin_socket: self.absolute(

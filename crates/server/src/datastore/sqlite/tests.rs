@@ -409,16 +409,12 @@ async fn databases_of_others_are_refused_untouched() {
 #[tokio::test]
 async fn a_newer_schema_and_a_changed_migration_are_refused() {
     let place = Place::filled().await;
-    place.sql("INSERT INTO schema_migrations VALUES (2, 'x')");
+    place.sql("INSERT INTO schema_migrations VALUES (99, 'x')");
     let refused = open(&place.file, true).err().unwrap();
     assert!(
         matches!(
             refused,
-            OpenError::NewerSchema {
-                found: 2,
-                known: 1,
-                ..
-            }
+            OpenError::NewerSchema { found: 99, known, .. } if known < 99
         ),
         "{refused:?}"
     );
