@@ -90,6 +90,9 @@ pub(crate) enum Command {
     /// Trust bundles, our own and federated ones [speaks to the server].
     #[command(subcommand)]
     Bundle(crate::bundle::BundleCommand),
+    /// Other trust domains whose bundles are fetched [speaks to the server].
+    #[command(subcommand)]
+    Federation(crate::federation::FederationCommand),
     /// SVIDs of the calling process [speaks to the local agent]; inspect files.
     #[command(subcommand)]
     Svid(crate::svid::SvidCommand),

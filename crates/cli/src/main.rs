@@ -15,6 +15,7 @@ mod connect;
 mod dev;
 mod entry;
 mod failure;
+mod federation;
 mod hcl;
 mod inspect;
 mod jwt;
@@ -69,6 +70,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Agent(command) => agent::run(command, &globals).await.map(|()| 0),
         Command::Token(command) => token::run(command, &globals).await.map(|()| 0),
         Command::Bundle(command) => bundle::run(command, &globals).await.map(|()| 0),
+        Command::Federation(command) => federation::run(command, &globals).await.map(|()| 0),
         Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),
