@@ -99,6 +99,9 @@ pub(crate) enum Command {
     /// What the server is and how much it holds [speaks to the server's admin socket].
     #[command(subcommand)]
     Debug(crate::debug::DebugCommand),
+    /// Other trust domains whose bundles are fetched [speaks to the server].
+    #[command(subcommand)]
+    Federation(crate::federation::FederationCommand),
     /// SVIDs of the calling process [speaks to the local agent]; inspect files.
     #[command(subcommand)]
     Svid(crate::svid::SvidCommand),

@@ -17,6 +17,7 @@ mod debug;
 mod dev;
 mod entry;
 mod failure;
+mod federation;
 mod hcl;
 mod inspect;
 mod jwt;
@@ -75,6 +76,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Authority(command) => authority::run(command, &globals).await.map(|()| 0),
         Command::Log(command) => log::run(command, &globals).await.map(|()| 0),
         Command::Debug(command) => debug::run(command, &globals).await.map(|()| 0),
+        Command::Federation(command) => federation::run(command, &globals).await.map(|()| 0),
         Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),

@@ -455,6 +455,17 @@ fn the_operators_commands_work_against_dev() {
         lf bundle show >"$run/other.pem"
         lf bundle set --trust-domain other.test "$run/other.pem"
         lf bundle list | grep -q other.test
+        lf federation create --trust-domain other.test --url https://127.0.0.1:9/ --profile https-spiffe --endpoint-spiffe-id spiffe://other.test/e --bundle "$run/other.pem" >"$run/created"
+        grep -q 'spiffe://other.test/e' "$run/created"
+        lf federation create --trust-domain other.test --url https://127.0.0.1:9/ --profile https-web 2>/dev/null && exit 16
+        lf federation update other.test --url https://127.0.0.1:10/ --output json | grep -q '"url": "https://127.0.0.1:10/"'
+        lf federation list | grep -q 'other.test.*https_spiffe.*:10/'
+        lf federation show other.test --output json | grep -q '"endpoint_spiffe_id": "spiffe://other.test/e"'
+        lf federation refresh other.test 2>"$run/refused" && exit 17
+        grep -q 'error: .*only addresses that are not asked' "$run/refused"
+        grep -q 'hint: the bundle we had stays' "$run/refused"
+        lf federation delete other.test
+        lf federation show other.test 2>/dev/null && exit 18
         lf bundle delete other.test
         lf mint x509 --spiffe-id spiffe://dev.test/minted --ttl 60s --write "$run/minted"
         lf svid inspect "$run/minted/svid.pem" | grep -q spiffe://dev.test/minted

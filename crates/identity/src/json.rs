@@ -1,5 +1,6 @@
-//! Strict JSON for signed and fetched documents. Invariant: no member twice, no deep nesting, nothing after the value.
+//! Strict JSON for signed and fetched documents. Invariant: no member twice, no deep nesting, not many values, nothing after the value.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -8,7 +9,12 @@ use serde_json::{Map, Number, Value};
 /// Reads one JSON object.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: MAX_DEPTH }.deserialize(&mut deserializer)?;
+    let left = Cell::new(MAX_VALUES);
+    let strict = Strict {
+        depth: MAX_DEPTH,
+        left: &left,
+    };
+    let value = strict.deserialize(&mut deserializer)?;
     deserializer.end()?;
     match value {
         Value::Object(members) => Ok(members),
@@ -17,28 +23,33 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Err
 }
 
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'c> {
     depth: usize,
+    /// Values still to come, at most: each takes many times the room of its text.
+    left: &'c Cell<usize>,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn deeper<E: Error>(self) -> Result<Self, E> {
         self.depth
             .checked_sub(1)
-            .map(|depth| Self { depth })
+            .map(|depth| Self { depth, ..self })
             .ok_or_else(|| E::custom("nested too deeply"))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        self.left
+            .set(left.ok_or_else(|| D::Error::custom("too many values"))?);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +106,8 @@ impl<'de> Visitor<'de> for Strict {
 
 /// Enough for any claim set or key set; far below what could exhaust a stack.
 const MAX_DEPTH: usize = 16;
+/// 256 keys with 64 members each, twice.
+const MAX_VALUES: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +128,13 @@ mod tests {
         assert!(object(nested(15).as_bytes()).is_ok());
         assert!(object(nested(16).as_bytes()).is_err());
         assert!(object(nested(10_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_value_too_many_is_refused() {
+        let with = |n: usize| format!("{{\"a\":[{}0]}}", "0,".repeat(n));
+        assert!(object(with(MAX_VALUES - 3).as_bytes()).is_ok());
+        assert!(object(with(MAX_VALUES - 2).as_bytes()).is_err());
     }
 
     #[test]

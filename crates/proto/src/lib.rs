@@ -72,6 +72,13 @@ pub mod spire {
                     include!("generated/spire.api.server.logger.v1.rs");
                 }
             }
+            /// `spire.api.server.trustdomain.*`
+            pub mod trustdomain {
+                /// Whom we federate with.
+                pub mod v1 {
+                    include!("generated/spire.api.server.trustdomain.v1.rs");
+                }
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod logger;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
+pub(crate) mod trust_domain;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use landfast_tls::IdentityStore;
 
 use crate::attestation::Attestors;
 use crate::authority::Authorities;
+use crate::federation::Federation;
 use crate::issuance::Issuer;
 use crate::registry::Registry;
 use limit::RateLimit;
@@ -32,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) attestors: Attestors,
+    pub(crate) federation: Federation,
     /// The server's own SVID.
     pub(crate) own: IdentityStore,
     pub(crate) started: tokio::time::Instant,

@@ -201,6 +201,30 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         &[Downstream],
     ),
     ("/spire.api.server.svid.v1.SVID/NewJWTSVID", &[Agent]),
+    (
+        "/spire.api.server.trustdomain.v1.TrustDomain/BatchCreateFederationRelationship",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.trustdomain.v1.TrustDomain/BatchDeleteFederationRelationship",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.trustdomain.v1.TrustDomain/BatchUpdateFederationRelationship",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.trustdomain.v1.TrustDomain/GetFederationRelationship",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.trustdomain.v1.TrustDomain/ListFederationRelationships",
+        &[Local, Admin],
+    ),
+    (
+        "/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle",
+        &[Local, Admin],
+    ),
 ];
 
 /// Who a request came from, and what that lets it do. In the extensions of every request that reaches a handler.

@@ -1,5 +1,6 @@
 //! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
 
+mod federation;
 mod publish;
 mod raw;
 
@@ -13,6 +14,7 @@ use landfast_daemon::log::{LogFormat, LogLevel};
 use landfast_identity::{Certificate, KeyType, SpiffeId, TrustDomain, parse_chain_pem};
 
 use crate::authority::KeyTypes;
+use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
 use raw::{RawConfig, RawX509Pop};
@@ -48,6 +50,8 @@ pub struct ServerConfig {
     pub x509pop: Option<X509PopConfig>,
     /// Where the trust domain is made visible to others, when given.
     pub publish: Option<PublishConfig>,
+    /// Whom it federates with by this file.
+    pub federation: FederationConfig,
     /// What clients may take.
     pub limits: ServerLimits,
     /// How much is logged.
@@ -130,6 +134,7 @@ impl ServerConfig {
             join_token: true,
             x509pop: None,
             publish: None,
+            federation: FederationConfig::default(),
             limits: ServerLimits::default(),
             log_level: LogLevel::Warn,
             log_format: LogFormat::Text,
@@ -238,7 +243,9 @@ impl Checker<'_> {
         let publish = raw
             .publish
             .map(|publish| self.publish(publish, raw.jwt_issuer.as_deref(), ttls.ca));
+        let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         Ok(ServerConfig {
+            federation,
             data_dir: Some(self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?),
             listen,
             admin_socket: self.absolute(

@@ -17,7 +17,7 @@ use crate::authority::{AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    TokenError,
+    Relationship, RelationshipPatch, TokenError,
 };
 
 /// One store of everything but keys. Used by registry, authority and issuance only.
@@ -52,6 +52,21 @@ pub(crate) trait Datastore: Send + Sync {
         mode: DeleteMode,
         now: UnixTime,
     ) -> Result<bool, RegistryError>;
+
+    /// Stores what was published if it is newer than what is stored; `false` when it is stored already.
+    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError>;
+
+    async fn create_relationship(
+        &self,
+        relationship: Arc<Relationship>,
+        bundle: Option<Arc<Bundle>>,
+    ) -> Result<(), RegistryError>;
+    async fn update_relationship(
+        &self,
+        td: TrustDomain,
+        patch: RelationshipPatch,
+    ) -> Result<Arc<Relationship>, RegistryError>;
+    async fn delete_relationship(&self, td: TrustDomain, now: UnixTime) -> Result<bool, RegistryError>;
 
     /// Writes all that may be written, in one commit; the answers are in the order of the records.
     async fn record(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, DatastoreError>;
@@ -96,6 +111,8 @@ pub(crate) enum Change {
     RemoveAgent(SpiffeId),
     PutBundle(Arc<Bundle>),
     RemoveBundle(TrustDomain),
+    PutRelationship(Arc<Relationship>),
+    RemoveRelationship(TrustDomain),
 }
 
 /// What the index starts from.
@@ -105,6 +122,7 @@ pub(crate) struct Snapshot {
     pub(crate) entries: Vec<Entry>,
     pub(crate) agents: Vec<AgentRecord>,
     pub(crate) bundles: Vec<Bundle>,
+    pub(crate) relationships: Vec<Relationship>,
 }
 
 /// A change of one agent.

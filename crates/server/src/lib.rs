@@ -9,6 +9,7 @@ mod config;
 mod core;
 pub mod datastore;
 mod endpoints;
+mod federation;
 pub mod issuance;
 mod publish;
 mod random;
@@ -21,4 +22,5 @@ pub use core::{Core, CoreError, CoreParams};
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, PublishAddresses, PublishConfig, PublishError, WebConfig,
 };
+pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use server::{Server, ServerError, ServerHandle, ServerParts};

@@ -5,10 +5,12 @@
 mod agent;
 mod agents;
 mod bundles;
+mod endpoint_url;
 mod entry;
 mod error;
 mod filter;
 mod index;
+mod relationships;
 mod token;
 mod validate;
 
@@ -16,20 +18,24 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
 use landfast_lifecycle::SharedClock;
+use tokio::sync::watch;
 
 pub use agent::{AgentFilter, AgentRecord, AgentStanding};
 pub use bundles::{BundleWrite, DeleteMode};
+pub use endpoint_url::{EndpointUrl, UrlError};
 pub use entry::{Entry, EntryDraft, EntryPatch};
 pub use error::{RegistryError, TokenError};
 pub use filter::{EntryFilter, MatchKind};
+pub use relationships::{Profile, Relationship, RelationshipPatch};
 pub use token::{JoinToken, Redeemed};
 pub use validate::EntryError;
 
 pub(crate) use bundles::check_mode;
+pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
 pub(crate) use token::{alias_draft, alias_selector};
 pub(crate) use validate::{check_dns_name, check_subject};
 
-use crate::datastore::{CommitListener, Committed, Datastore, DatastoreError};
+use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError};
 use crate::issuance::Requester;
 use crate::random;
 use index::Index;
@@ -59,7 +65,10 @@ impl Registry {
     ) -> Result<Self, DatastoreError> {
         let snapshot = datastore.load().await?;
         let server = SpiffeId::server(&trust_domain);
-        let index = Arc::new(Shared(RwLock::new(Index::build(server, snapshot))));
+        let index = Arc::new(Shared {
+            index: RwLock::new(Index::build(server, snapshot)),
+            relationships: watch::Sender::new(()),
+        });
         datastore.follow(Arc::clone(&index) as Arc<dyn CommitListener>);
         Ok(Self {
             trust_domain,
@@ -153,7 +162,7 @@ impl Registry {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,14 +173,24 @@ impl std::fmt::Debug for Registry {
 }
 
 /// The index, as the datastore's listener: held for moments only, never across an await.
-struct Shared(RwLock<Index>);
+struct Shared {
+    index: RwLock<Index>,
+    /// Sent after a change of relationships.
+    relationships: watch::Sender<()>,
+}
 
 impl CommitListener for Shared {
     fn committed(&self, commit: &Committed) {
-        self.0
+        self.index
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .apply(commit);
+        if matches!(
+            commit.change,
+            Change::PutRelationship(_) | Change::RemoveRelationship(_)
+        ) {
+            self.relationships.send_replace(());
+        }
     }
 }
 

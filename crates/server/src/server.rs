@@ -19,6 +19,7 @@ use landfast_proto::spire::api::server::entry::v1::entry_server::EntryServer;
 use landfast_proto::spire::api::server::localauthority::v1::local_authority_server::LocalAuthorityServer;
 use landfast_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use landfast_proto::spire::api::server::svid::v1::svid_server::SvidServer;
+use landfast_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
 use landfast_tls::{BundleStore, ClientAuth, IdentityStore, server_config};
 use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
@@ -34,6 +35,7 @@ use crate::authz::{AuthLayer, Authorizer};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
+use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
 pub use error::ServerError;
 use health::Judge;
@@ -185,7 +187,8 @@ impl Server {
         let (updates, own_store) = (core.authorities.bundle_updates(), own.store.clone());
         let publishing = Publishing::bind(config.publish.as_ref(), updates, own_store, &parts.clock).await?;
 
-        let api = api(&config, &core, &parts, own.store.clone());
+        let federation = Federation::open(&config.federation, &core, Arc::clone(&parts.clock)).await?;
+        let api = api(&config, &core, &parts, own.store.clone(), federation.clone());
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
@@ -225,7 +228,7 @@ impl Server {
                 .await
                 .unwrap_or_default();
         });
-        keep(&core, own, bundles, tasks);
+        keep(&core, own, bundles, federation, tasks);
         for address in &addresses {
             tracing::info!(%address, trust_domain = %config.trust_domain, "listening");
         }
@@ -239,7 +242,13 @@ impl Server {
     }
 }
 
-fn api(config: &ServerConfig, core: &Core, parts: &ServerParts, own: IdentityStore) -> Api {
+fn api(
+    config: &ServerConfig,
+    core: &Core,
+    parts: &ServerParts,
+    own: IdentityStore,
+    federation: Federation,
+) -> Api {
     let x509pop = config
         .x509pop
         .as_ref()
@@ -259,6 +268,7 @@ fn api(config: &ServerConfig, core: &Core, parts: &ServerParts, own: IdentitySto
             join_token: config.join_token,
             x509pop,
         },
+        federation,
         own,
         started: tokio::time::Instant::now(),
         clock: Arc::clone(&parts.clock),
@@ -301,15 +311,20 @@ where
         .add_service(LoggerServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(DebugServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(TrustDomainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
 }
 
-/// The tasks that have no end: maintenance, the own SVID, the bundle that clients are verified with.
-fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, tasks: &TaskHandle) {
+/// The tasks that have no end: maintenance, federation, the own SVID, the bundle that clients are verified with.
+fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, federation: Federation, tasks: &TaskHandle) {
     let stop = tasks.token();
     let maintenance = core.maintenance();
     tasks.spawn("maintenance", async move {
         stop.run_until_cancelled(maintenance).await.unwrap_or_default()
+    });
+    let (stop, peers) = (tasks.token(), federation.keep(tasks.clone()));
+    tasks.spawn("federation", async move {
+        stop.run_until_cancelled(peers).await.unwrap_or_default()
     });
     let stop = tasks.token();
     tasks.spawn("own-svid", async move {

@@ -9,7 +9,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedProtocolVersion, WantsVerifier};
 
 use crate::verifier::Verifier;
 use crate::{BundleStore, Expect, IdentityStore};
@@ -120,13 +120,27 @@ pub(crate) fn client_of(
                 expect: Some(expect),
                 mandatory: false,
             }));
-    let mut config = match identity {
+    let config = match identity {
         Some(identity) => builder.with_client_cert_resolver(Arc::new(identity)),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(finished(config, ALPN))
+}
+
+/// For a client whose verifier is still to be chosen.
+pub(crate) fn client_builder(
+    clock: SharedClock,
+) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
+    ClientConfig::builder_with_details(provider(), Arc::new(Time(clock)))
+        .with_protocol_versions(VERSIONS)
+        .map_err(TlsError)
+}
+
+/// What holds for every client: one protocol, nothing to resume.
+pub(crate) fn finished(mut config: ClientConfig, protocol: &[u8]) -> ClientConfig {
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
-    Ok(config)
+    config
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -147,6 +161,6 @@ impl TimeProvider for Time {
     }
 }
 
-const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+pub(crate) const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 const ALPN: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";

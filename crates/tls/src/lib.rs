@@ -9,12 +9,14 @@ mod expect;
 mod identity_store;
 mod peer;
 mod verifier;
+mod web;
 
 pub use bundle_store::BundleStore;
 pub use config::{ClientAuth, TlsError, client_config, https_config, server_config};
 pub use expect::Expect;
 pub use identity_store::IdentityStore;
 pub use peer::{PeerError, peer, refusal};
+pub use web::{WebRoots, WebRootsError, spiffe_https_config, web_https_config};
 
 #[cfg(test)]
 mod tests;

@@ -79,7 +79,7 @@ static TABLE: &[Advice] = &[
     ),
     block(
         &["server", "federation", "federates_with", "*"],
-        "not in server.toml: landfast bundle set --trust-domain NAME FILE, before entries are imported that federate with it",
+        "a [[federation]] table of its own, or landfast federation create: with the bundle to begin with, before entries are imported that federate with it",
     ),
     each(&["server", "experimental"], NOT_OFFERED),
     block(

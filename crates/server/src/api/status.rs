@@ -69,15 +69,20 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         RegistryError::Invalid { source } => Status::invalid_argument(source.to_string()),
         RegistryError::NoSuchEntry { .. }
         | RegistryError::NoSuchBundle { .. }
+        | RegistryError::NoSuchRelationship { .. }
         | RegistryError::NoSuchAgent { .. } => Status::not_found(text),
         RegistryError::EntryIdTaken { .. }
         | RegistryError::Similar { .. }
         | RegistryError::BundleExists { .. }
+        | RegistryError::RelationshipExists { .. }
         | RegistryError::TokenExists => Status::already_exists(text),
         RegistryError::NoFederatedBundle { .. }
         | RegistryError::OwnTrustDomain { .. }
         | RegistryError::BadToken { .. } => Status::invalid_argument(text),
-        RegistryError::BundleInUse { .. } => Status::failed_precondition(text),
+        RegistryError::BundleInUse { .. }
+        | RegistryError::OlderBundle { .. }
+        | RegistryError::OtherBundle { .. } => Status::failed_precondition(text),
+        RegistryError::TooManyRelationships => Status::resource_exhausted(text),
         RegistryError::Banned => with_reason(
             "failed to attest: agent is banned".to_owned(),
             types::permission_denied_details::Reason::AgentBanned,

@@ -201,7 +201,7 @@ async fn a_path_that_is_not_in_the_table_to_the_letter_reaches_nothing() {
             "/spire.api.server.bundle.v1.Bundle/%47etBundle",
             "/spire.api.server.agent.v1.Agent/ListAgents?x=1",
             "/spire.api.server.debug.v2.Debug/GetInfo",
-            "/spire.api.server.trustdomain.v1.TrustDomain/ListFederationRelationships",
+            "/spire.api.server.trustdomain.v2.TrustDomain/ListFederationRelationships",
             "/",
         ] {
             let status = call(channel, path).await.unwrap_err();

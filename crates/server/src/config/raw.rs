@@ -19,6 +19,10 @@ pub(super) struct RawConfig {
     pub(super) http_listen: Option<String>,
     pub(super) jwt_issuer: Option<String>,
     #[serde(default)]
+    pub(super) federation_danger_networks: Vec<String>,
+    #[serde(default)]
+    pub(super) federation: Vec<RawFederation>,
+    #[serde(default)]
     pub(super) ttl: RawTtl,
     #[serde(default)]
     pub(super) keys: RawKeys,
@@ -68,6 +72,17 @@ pub(super) struct RawJoinToken {
 pub(super) struct RawX509Pop {
     pub(super) ca_bundle: PathBuf,
     pub(super) max_intermediates: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFederation {
+    pub(super) trust_domain: String,
+    pub(super) url: String,
+    pub(super) profile: String,
+    pub(super) endpoint_spiffe_id: Option<String>,
+    pub(super) bundle: Option<PathBuf>,
+    pub(super) web_roots: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

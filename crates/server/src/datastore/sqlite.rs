@@ -9,6 +9,7 @@ mod migrate;
 mod open;
 mod probe;
 mod records;
+mod relationships;
 mod tokens;
 mod tombstones;
 mod writer;
@@ -28,7 +29,7 @@ use crate::authority::{AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    TokenError,
+    Relationship, RelationshipPatch, TokenError,
 };
 use writer::Writer;
 
@@ -97,6 +98,7 @@ impl Datastore for SqliteDatastore {
                     entries: entries::all(tx)?,
                     agents: agents::all(tx)?,
                     bundles: bundles::all(tx)?,
+                    relationships: relationships::all(tx)?,
                 })
             })
             .await
@@ -158,6 +160,36 @@ impl Datastore for SqliteDatastore {
     ) -> Result<bool, RegistryError> {
         self.writer
             .write(move |tx| bundles::delete(tx, &td, mode, now))
+            .await
+    }
+
+    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError> {
+        self.writer.write(move |tx| bundles::adopt(tx, bundle)).await
+    }
+
+    async fn create_relationship(
+        &self,
+        relationship: Arc<Relationship>,
+        bundle: Option<Arc<Bundle>>,
+    ) -> Result<(), RegistryError> {
+        self.writer
+            .write(move |tx| relationships::create(tx, relationship, bundle))
+            .await
+    }
+
+    async fn update_relationship(
+        &self,
+        td: TrustDomain,
+        patch: RelationshipPatch,
+    ) -> Result<Arc<Relationship>, RegistryError> {
+        self.writer
+            .write(move |tx| relationships::update(tx, &td, &patch))
+            .await
+    }
+
+    async fn delete_relationship(&self, td: TrustDomain, now: UnixTime) -> Result<bool, RegistryError> {
+        self.writer
+            .write(move |tx| relationships::delete(tx, &td, now))
             .await
     }
 

@@ -81,7 +81,7 @@ impl Registry {
             .await
     }
 
-    fn foreign(&self, trust_domain: &TrustDomain) -> Result<(), RegistryError> {
+    pub(super) fn foreign(&self, trust_domain: &TrustDomain) -> Result<(), RegistryError> {
         if *trust_domain == self.trust_domain {
             return Err(RegistryError::OwnTrustDomain {
                 trust_domain: trust_domain.clone(),

@@ -61,6 +61,46 @@ pub enum RegistryError {
         /// Ours.
         trust_domain: TrustDomain,
     },
+    /// No such relationship.
+    #[error("federation relationship does not exist")]
+    NoSuchRelationship {
+        /// With whom.
+        trust_domain: TrustDomain,
+    },
+    /// There is a relationship already.
+    #[error("a federation relationship with {trust_domain} exists already")]
+    RelationshipExists {
+        /// With whom.
+        trust_domain: TrustDomain,
+    },
+    /// There are as many relationships as may be.
+    #[error(
+        "there are {} federation relationships already, more are not accepted",
+        super::MAX_RELATIONSHIPS
+    )]
+    TooManyRelationships,
+    /// What was published is older than what is stored.
+    #[error(
+        "the published bundle of {trust_domain} has sequence {published}, older than {stored}, which is stored"
+    )]
+    OlderBundle {
+        /// Whose.
+        trust_domain: TrustDomain,
+        /// Ours.
+        stored: u64,
+        /// Theirs; 0 also when the document has none.
+        published: u64,
+    },
+    /// What was published has the number of what is stored, and other keys.
+    #[error(
+        "the published bundle of {trust_domain} has sequence {sequence} as the stored one, and other keys"
+    )]
+    OtherBundle {
+        /// Whose.
+        trust_domain: TrustDomain,
+        /// The number of both.
+        sequence: u64,
+    },
     /// Entries still federate with it.
     #[error("cannot delete bundle; federated with {entries} registration entries")]
     BundleInUse {

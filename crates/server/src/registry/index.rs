@@ -9,6 +9,7 @@ use landfast_identity::{Bundle, Selector, SelectorSet, SpiffeId, TrustDomain, Un
 use super::agent::{AgentFilter, AgentRecord};
 use super::entry::Entry;
 use super::filter::EntryFilter;
+use super::relationships::Relationship;
 use crate::datastore::{Change, Committed, Snapshot};
 
 /// Entries in the order of their IDs.
@@ -26,6 +27,7 @@ pub(super) struct Index {
     alias_at: HashMap<String, Selector>,
     agents: BTreeMap<String, Arc<AgentRecord>>,
     bundles: BTreeMap<String, Arc<Bundle>>,
+    relationships: BTreeMap<String, Arc<Relationship>>,
 }
 
 impl Index {
@@ -40,6 +42,7 @@ impl Index {
             alias_at: HashMap::new(),
             agents: BTreeMap::new(),
             bundles: BTreeMap::new(),
+            relationships: BTreeMap::new(),
         };
         for entry in snapshot.entries {
             index.put(Arc::new(entry));
@@ -53,6 +56,11 @@ impl Index {
             .bundles
             .into_iter()
             .map(|b| (b.trust_domain().to_string(), Arc::new(b)))
+            .collect();
+        index.relationships = snapshot
+            .relationships
+            .into_iter()
+            .map(|r| (r.trust_domain.to_string(), Arc::new(r)))
             .collect();
         index
     }
@@ -73,6 +81,13 @@ impl Index {
             }
             Change::RemoveBundle(td) => {
                 self.bundles.remove(td.as_str());
+            }
+            Change::PutRelationship(relationship) => {
+                self.relationships
+                    .insert(relationship.trust_domain.to_string(), Arc::clone(relationship));
+            }
+            Change::RemoveRelationship(td) => {
+                self.relationships.remove(td.as_str());
             }
         }
         self.revision = commit.revision;
@@ -211,6 +226,14 @@ impl Index {
 
     pub(super) fn bundles(&self, after: Option<&str>) -> impl Iterator<Item = Arc<Bundle>> {
         range(&self.bundles, after).cloned()
+    }
+
+    pub(super) fn relationship(&self, trust_domain: &TrustDomain) -> Option<Arc<Relationship>> {
+        self.relationships.get(trust_domain.as_str()).cloned()
+    }
+
+    pub(super) fn relationships(&self, after: Option<&str>) -> impl Iterator<Item = Arc<Relationship>> {
+        range(&self.relationships, after).cloned()
     }
 }
 

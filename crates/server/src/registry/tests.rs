@@ -4,4 +4,5 @@ mod agents;
 mod bundles;
 mod entries;
 mod index;
+mod relationships;
 mod tokens;

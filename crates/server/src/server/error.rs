@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::core::CoreError;
 use crate::issuance::IssueError;
 use crate::publish::PublishError;
+use crate::registry::RegistryError;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,13 @@ pub enum ServerError {
         /// Why.
         #[from]
         source: CoreError,
+    },
+    /// The bundle of a federated trust domain.
+    #[error("a federated bundle of the configuration cannot be stored")]
+    Federation {
+        /// Why.
+        #[from]
+        source: RegistryError,
     },
     /// An address is taken or not ours.
     #[error("cannot listen on {address}")]

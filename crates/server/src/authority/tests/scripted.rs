@@ -13,7 +13,7 @@ use crate::datastore::{
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    TokenError,
+    Relationship, RelationshipPatch, TokenError,
 };
 
 /// What becomes of one attempt to save the journal.
@@ -154,6 +154,30 @@ impl Datastore for Scripted {
         now: UnixTime,
     ) -> Result<bool, RegistryError> {
         self.db.delete_bundle(td, mode, now).await
+    }
+
+    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError> {
+        self.db.adopt_bundle(bundle).await
+    }
+
+    async fn create_relationship(
+        &self,
+        relationship: Arc<Relationship>,
+        bundle: Option<Arc<Bundle>>,
+    ) -> Result<(), RegistryError> {
+        self.db.create_relationship(relationship, bundle).await
+    }
+
+    async fn update_relationship(
+        &self,
+        td: TrustDomain,
+        patch: RelationshipPatch,
+    ) -> Result<Arc<Relationship>, RegistryError> {
+        self.db.update_relationship(td, patch).await
+    }
+
+    async fn delete_relationship(&self, td: TrustDomain, now: UnixTime) -> Result<bool, RegistryError> {
+        self.db.delete_relationship(td, now).await
     }
 
     async fn record(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, DatastoreError> {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use landfast_identity::{Bundle, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, X509Authority};
-use rusqlite::params;
+use landfast_identity::{
+    Bundle, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, WitAuthority, X509Authority,
+};
+use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::convert::{damage, domain};
@@ -14,7 +16,7 @@ use super::entries;
 use super::tombstones::bury;
 use super::writer::Tx;
 use crate::datastore::{Change, DatastoreError};
-use crate::registry::{BundleWrite, DeleteMode, RegistryError, check_mode};
+use crate::registry::{BundleWrite, DeleteMode, RegistryError, check_mode, check_newer};
 
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Bundle>, DatastoreError> {
     let mut rows = tx
@@ -42,6 +44,27 @@ pub(super) fn set(tx: &mut Tx<'_>, bundle: Arc<Bundle>, mode: BundleWrite) -> Re
         .execute(params![td.as_str(), body, revision])?;
     tx.changed(revision, Change::PutBundle(bundle));
     Ok(())
+}
+
+/// Compared and written in one transaction, so that what an operator sets meanwhile counts.
+pub(super) fn adopt(tx: &mut Tx<'_>, published: Arc<Bundle>) -> Result<bool, RegistryError> {
+    let td = published.trust_domain();
+    let newer = match find(tx, td)? {
+        Some(stored) => check_newer(&stored, &published)?,
+        None => true,
+    };
+    if newer {
+        set(tx, published, BundleWrite::Set)?;
+    }
+    Ok(newer)
+}
+
+fn find(tx: &Tx<'_>, td: &TrustDomain) -> Result<Option<Bundle>, DatastoreError> {
+    let mut row = tx
+        .conn()
+        .prepare_cached("SELECT body FROM federated_bundles WHERE trust_domain = ?1")?;
+    let body: Option<String> = row.query_row(params![td.as_str()], |row| row.get(0)).optional()?;
+    Ok(body.map(|body| decode(td.clone(), &body)).transpose()?)
 }
 
 pub(super) fn delete(
@@ -87,7 +110,9 @@ fn exists(tx: &Tx<'_>, td: &TrustDomain) -> Result<bool, DatastoreError> {
 #[derive(Serialize, Deserialize)]
 struct Body {
     x509: Vec<X509>,
-    jwt: Vec<Jwt>,
+    jwt: Vec<TokenKey>,
+    #[serde(default)]
+    wit: Vec<TokenKey>,
     sequence: u64,
     refresh_hint: Option<u64>,
 }
@@ -99,7 +124,7 @@ struct X509 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Jwt {
+struct TokenKey {
     kid: String,
     spki: String,
     expires_at: Option<i64>,
@@ -118,7 +143,17 @@ fn encode(bundle: &Bundle) -> Result<String, DatastoreError> {
     let jwt = bundle
         .jwt_authorities()
         .iter()
-        .map(|a| Jwt {
+        .map(|a| TokenKey {
+            kid: a.key_id.clone(),
+            spki: BASE64.encode(a.public_key.spki_der()),
+            expires_at: a.expires_at.map(UnixTime::as_secs),
+            tainted: a.tainted,
+        })
+        .collect();
+    let wit = bundle
+        .wit_authorities()
+        .iter()
+        .map(|a| TokenKey {
             kid: a.key_id.clone(),
             spki: BASE64.encode(a.public_key.spki_der()),
             expires_at: a.expires_at.map(UnixTime::as_secs),
@@ -129,6 +164,7 @@ fn encode(bundle: &Bundle) -> Result<String, DatastoreError> {
     let body = Body {
         x509,
         jwt,
+        wit,
         sequence: bundle.sequence(),
         refresh_hint,
     };
@@ -155,11 +191,21 @@ fn decode(td: TrustDomain, text: &str) -> Result<Bundle, rusqlite::Error> {
             tainted: a.tainted,
         })
     });
+    let wit = body.wit.iter().map(|a| {
+        Ok(WitAuthority {
+            key_id: a.kid.clone(),
+            public_key: PublicKey::from_spki_der(&bytes(&a.spki)?).map_err(|e| damage("body", e))?,
+            expires_at: a.expires_at.map(UnixTime::from_secs),
+            tainted: a.tainted,
+        })
+    });
     let x509 = x509.collect::<Result<Vec<_>, rusqlite::Error>>()?;
     let jwt = jwt.collect::<Result<Vec<_>, rusqlite::Error>>()?;
+    let wit = wit.collect::<Result<Vec<_>, rusqlite::Error>>()?;
     let bundle = Bundle::new(td)
         .with_x509_authorities(x509)
         .and_then(|bundle| bundle.with_jwt_authorities(jwt))
+        .and_then(|bundle| bundle.with_wit_authorities(wit))
         .map_err(|e| damage("body", e))?;
     Ok(bundle
         .with_sequence(body.sequence)

@@ -14,6 +14,7 @@ use crate::random::hex;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_begin.sql"),
     include_str!("../../../migrations/sqlite/0002_taint.sql"),
+    include_str!("../../../migrations/sqlite/0003_federation.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing; returns whether there was anything to do.

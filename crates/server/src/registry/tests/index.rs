@@ -118,7 +118,7 @@ proptest! {
             if revision == cut {
                 // A restart in between: what is read back answers like what was built up.
                 let snapshot =
-                    Snapshot { revision: index.revision, entries: present.clone(), agents: agents.clone(), bundles: vec![] };
+                    Snapshot { revision: index.revision, entries: present.clone(), agents: agents.clone(), bundles: vec![], relationships: vec![] };
                 index = Index::build(id("/spire/server"), snapshot);
             }
             let answer: Vec<_> = index.authorized(&a.id, Some(START)).iter().map(|e| e.id.clone()).collect();

@@ -1,0 +1,74 @@
+//! TLS for HTTP/1.1: to bundle endpoints, known by their host's certificate or by their SPIFFE ID.
+
+use std::sync::Arc;
+
+use landfast_lifecycle::SharedClock;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::{client_builder, client_of, finished};
+use crate::{BundleStore, Expect, TlsError};
+
+/// Authorities of hosts' certificates. Cheap to clone; never empty.
+#[derive(Clone, Debug)]
+pub struct WebRoots(Arc<RootCertStore>);
+
+/// The text holds no authorities.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WebRootsError {
+    /// Not PEM.
+    #[error("it is no PEM")]
+    Pem {
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// No certificate that can be used.
+    #[error("it holds no certificate of an authority")]
+    Empty,
+}
+
+impl WebRoots {
+    /// Reads certificates in PEM. Those of a kind we do not know are left out: system files hold all sorts.
+    ///
+    /// # Errors
+    /// The text is broken, or nothing remains.
+    pub fn from_pem(text: &[u8]) -> Result<Self, WebRootsError> {
+        let certificates = CertificateDer::pem_slice_iter(text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| WebRootsError::Pem { source })?;
+        let mut roots = RootCertStore::empty();
+        let (added, _others) = roots.add_parsable_certificates(certificates);
+        match added {
+            0 => Err(WebRootsError::Empty),
+            _ => Ok(Self(Arc::new(roots))),
+        }
+    }
+}
+
+/// For a client of a server that shows a certificate for the host it is called by, of one of these authorities.
+///
+/// # Errors
+/// The cryptographic provider lacks what TLS needs.
+pub fn web_https_config(roots: &WebRoots, clock: SharedClock) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = client_builder(clock)?
+        .with_root_certificates(Arc::clone(&roots.0))
+        .with_no_client_auth();
+    Ok(Arc::new(finished(config, HTTP1)))
+}
+
+/// For a client of a server that is `expect`, whatever its host is called.
+///
+/// # Errors
+/// The cryptographic provider lacks what TLS needs.
+pub fn spiffe_https_config(
+    expect: Expect,
+    bundles: BundleStore,
+    clock: SharedClock,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = client_of(crate::config::VERSIONS, expect, bundles, None, clock)?;
+    Ok(Arc::new(finished(config, HTTP1)))
+}
+
+const HTTP1: &[u8] = b"http/1.1";
