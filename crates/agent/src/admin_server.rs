@@ -1,4 +1,4 @@
-//! Serves the admin service on its socket.
+//! Serves the admin socket: our own service, SPIRE's beside it, and delegates who may open it.
 //!
 //! Invariant: at most [`MAX_CONNECTIONS`] at a time, each with few streams, each with a time to begin and a time to end; a slow client
 //! costs only its own place, and that for a minute.
@@ -10,6 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use landfast_proto::landfast::agent::v1::agent_admin_server::AgentAdminServer;
+use landfast_proto::spire::agent::debug::v1::debug_server::DebugServer;
+use landfast_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_server::DelegatedIdentityServer;
+use landfast_proto::spire::api::agent::logger::v1::logger_server::LoggerServer;
 use landfast_uds::{PeerInfo, UdsError, UdsListener, UdsStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,12 +20,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
+use crate::access::AdminGate;
 use crate::admin::Admin;
+use crate::delegate::DelegatedIdentity;
+
+/// What is served, and who may ask.
+pub(crate) struct Services {
+    pub(crate) admin: Admin,
+    pub(crate) delegated: DelegatedIdentity,
+    pub(crate) gate: AdminGate,
+}
 
 /// Runs until `stop`. A connection has `handshake` to begin.
 pub(crate) async fn serve(
     listener: UdsListener,
-    service: AgentAdminServer<Admin>,
+    services: Services,
     handshake: Duration,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -31,7 +43,11 @@ pub(crate) async fn serve(
         .max_concurrent_streams(8)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .max_connection_age(MAX_AGE)
-        .add_service(service)
+        .layer(services.gate)
+        .add_service(AgentAdminServer::new(services.admin.clone()))
+        .add_service(DebugServer::new(services.admin.clone()))
+        .add_service(LoggerServer::new(services.admin))
+        .add_service(DelegatedIdentityServer::new(services.delegated))
         .serve_with_incoming_shutdown(accept(listener, handshake), stop.clone().cancelled_owned());
     let overdue = async {
         stop.cancelled().await;
@@ -106,7 +122,7 @@ impl AsyncWrite for Placed {
 
 pub(crate) const MAX_CONNECTIONS: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A command asks once.
+/// A command asks once. Streams that are open then go on: it is new requests that need another connection.
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// Less than the agent as a whole has.
 const DRAIN: Duration = Duration::from_secs(3);

@@ -11,17 +11,22 @@ use std::time::Duration;
 use landfast_daemon::{Health, Metrics, TaskHandle};
 use landfast_identity::{Bundle, BundleSet};
 use landfast_lifecycle::{SharedClock, SystemClock};
-use landfast_proto::landfast::agent::v1::agent_admin_server::AgentAdminServer;
+use landfast_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_server::DelegatedIdentityServer;
 use landfast_tls::BundleStore;
 use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
+use crate::access::{AdminGate, DELEGATED};
 use crate::admin::Admin;
 use crate::attestor::Attestors;
 use crate::attestor::unix::{self, UnixAttestor};
 use crate::bootstrap::Bootstrap;
 use crate::config::AgentConfig;
+use crate::delegate::{DelegatedIdentity, Office};
 use crate::error::AgentError;
 use crate::jwt::JwtCache;
 use crate::keeper::Keeper;
@@ -31,7 +36,7 @@ use crate::persist::{NodeFiles, NodeIdentity};
 use crate::source::AgentSource;
 use crate::telemetry;
 use crate::{admin_server, health};
-use landfast_workload_api::Gauges;
+use landfast_workload_api::{Attestor, Gauges, Surface};
 
 /// What an agent is given from outside.
 pub struct AgentParts {
@@ -58,6 +63,7 @@ pub struct Agent;
 pub struct AgentHandle {
     socket: PathBuf,
     admin_socket: PathBuf,
+    delegate_socket: Option<PathBuf>,
     http_address: Option<SocketAddr>,
     health: watch::Receiver<Health>,
 }
@@ -71,6 +77,11 @@ impl AgentHandle {
     /// Where `landfast agent status` asks.
     pub fn admin_socket(&self) -> &Path {
         &self.admin_socket
+    }
+
+    /// Where delegates ask, if they have a socket of their own.
+    pub fn delegate_socket(&self) -> Option<&Path> {
+        self.delegate_socket.as_deref()
     }
 
     /// Where metrics are, with the real port.
@@ -137,6 +148,10 @@ impl Agent {
         let gauges = Arc::new(Gauges::default());
         let workload = bind(&config.socket, 0o777, config.socket_group.clone())?;
         let workload_pin_mode = workload.mode_name();
+        let delegates = match &config.delegate_socket {
+            Some(path) => Some(bind(path, 0o600, config.delegate_socket_group.clone())?),
+            None => None,
+        };
         let admin_listener = bind(&config.admin_socket, 0o600, config.admin_socket_group.clone())?;
         let http = match config.http_listen {
             Some(address) => {
@@ -154,6 +169,10 @@ impl Agent {
         tasks.spawn("keeper", keeper.run(stop.clone()));
         tasks.spawn("link", link.run(stop.clone()));
         tasks.spawn("tokens", stragglers.run(stop.clone()));
+        tasks.spawn(
+            "token-cache",
+            tokens.clone().keep_clean(views.clone(), stop.clone()),
+        );
         let source = Arc::new(AgentSource {
             views: views.clone(),
             link: link_handle.clone(),
@@ -166,13 +185,26 @@ impl Agent {
             "workload-api",
             landfast_workload_api::serve(
                 workload,
-                source,
-                Arc::clone(&attestors) as Arc<dyn landfast_workload_api::Attestor>,
+                Arc::clone(&source) as Arc<dyn landfast_workload_api::IdentitySource>,
+                Arc::clone(&attestors) as Arc<dyn Attestor>,
                 config.limits.clone(),
                 Arc::clone(&gauges),
                 stop.clone().cancelled_owned(),
             ),
         );
+        let office = Office::new(
+            config.authorized_delegates.clone(),
+            views.clone(),
+            source,
+            Arc::clone(&clock),
+            Arc::clone(&attestors) as Arc<dyn Attestor>,
+        );
+        if let Some(listener) = delegates {
+            let served = serve_delegates(listener, &office, &attestors, &config, stop.clone());
+            tasks.spawn("delegates", served);
+        }
+        let delegated =
+            DelegatedIdentity::on_the_admin_socket(office, Arc::clone(&attestors) as Arc<dyn Attestor>);
         let admin = Admin {
             trust_domain: config.trust_domain.clone(),
             started_at: clock.now(),
@@ -183,14 +215,22 @@ impl Agent {
             missing,
             pin_mode: workload_pin_mode,
             gauges: Arc::clone(&gauges),
-            group_allowed: config.admin_socket_group.is_some(),
             descriptors_wanted: config.descriptors_wanted(),
+            tokens: tokens.clone(),
+            started: Instant::now(),
+        };
+        let services = admin_server::Services {
+            admin,
+            delegated,
+            gate: AdminGate {
+                group_allowed: config.admin_socket_group.is_some(),
+            },
         };
         tasks.spawn(
             "admin",
             admin_server::serve(
                 admin_listener,
-                AgentAdminServer::new(admin),
+                services,
                 config.limits.handshake_timeout,
                 stop.clone(),
             ),
@@ -214,6 +254,7 @@ impl Agent {
         Ok(AgentHandle {
             socket: config.socket,
             admin_socket: config.admin_socket,
+            delegate_socket: config.delegate_socket,
             http_address,
             health,
         })
@@ -252,6 +293,31 @@ impl NodeState {
             bootstrap: bootstrap.digest,
         })
     }
+}
+
+/// The delegates' own socket.
+fn serve_delegates(
+    listener: UdsListener,
+    office: &Arc<Office>,
+    attestors: &Arc<Attestors>,
+    config: &AgentConfig,
+    stop: CancellationToken,
+) -> impl Future<Output = Result<(), landfast_workload_api::ServeError>> + use<> {
+    let limits = config.delegate_limits();
+    let service = DelegatedIdentityServer::new(DelegatedIdentity::on_its_own_socket(Arc::clone(office)))
+        .max_decoding_message_size(limits.max_message);
+    let surface = Surface {
+        routes: Routes::new(service),
+        methods: &DELEGATED,
+    };
+    landfast_workload_api::serve_surface(
+        listener,
+        surface,
+        Arc::clone(attestors) as Arc<dyn Attestor>,
+        limits,
+        Arc::new(Gauges::unpublished()),
+        stop.cancelled_owned(),
+    )
 }
 
 fn bind(path: &Path, mode: u32, group: Option<String>) -> Result<UdsListener, AgentError> {

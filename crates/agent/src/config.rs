@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use landfast_daemon::config::{ConfigError, HumanDuration, HumanSize};
 use landfast_daemon::log::LogFormat;
-use landfast_identity::{KeyType, TrustDomain};
+use landfast_identity::{IdPattern, KeyType, TrustDomain};
 use landfast_workload_api::Limits;
 use zeroize::Zeroizing;
 
 use crate::attestor::digest::HashLimits;
+use crate::delegate::rights::{Delegate, Delegates};
 use crate::link::dial::Dialler;
 use crate::link::evidence::is_token;
-use raw::{RawAttestation, RawConfig, RawLimits, RawWorkload};
+use raw::{RawAttestation, RawConfig, RawDelegate, RawLimits, RawWorkload};
 
 pub use crate::link::dial::{Proxy, ServerAddress};
 pub use crate::link::evidence::{Evidence, EvidenceError, TokenSource};
@@ -44,6 +45,12 @@ pub struct AgentConfig {
     pub admin_socket: PathBuf,
     /// This group may use the admin socket as well, when given.
     pub admin_socket_group: Option<String>,
+    /// The socket of delegates, when given.
+    pub delegate_socket: Option<PathBuf>,
+    /// This group may connect to it as well, when given.
+    pub delegate_socket_group: Option<String>,
+    /// Who may ask for whose identities.
+    pub authorized_delegates: Delegates,
     /// Metrics and health over HTTP, when given.
     pub http_listen: Option<SocketAddr>,
     /// How this node attests.
@@ -81,7 +88,22 @@ impl AgentConfig {
     /// How many descriptors the agent may need: a connection is its socket, and the pidfd of a process of its own.
     #[must_use]
     pub fn descriptors_wanted(&self) -> u64 {
-        2 * u64::from(self.limits.connections_total) + OWN_DESCRIPTORS
+        let delegates = match self.delegate_socket {
+            Some(_) => {
+                2 * u64::from(self.delegate_limits().connections_total)
+                    + u64::from(crate::delegate::MAX_SUBJECTS)
+            }
+            None => 0,
+        };
+        2 * u64::from(self.limits.connections_total) + delegates + OWN_DESCRIPTORS
+    }
+
+    /// As on the Workload API, for the few that delegates are.
+    pub(crate) fn delegate_limits(&self) -> Limits {
+        Limits {
+            connections_total: self.limits.connections_total.min(MAX_DELEGATE_CONNECTIONS),
+            ..self.limits.clone()
+        }
     }
 
     pub(crate) fn dialler(&self) -> Dialler {
@@ -168,6 +190,12 @@ impl Checker<'_> {
             socket_group: raw.socket_group,
             admin_socket: self.socket("admin_socket", raw.admin_socket, ADMIN_SOCKET)?,
             admin_socket_group: raw.admin_socket_group,
+            delegate_socket: raw
+                .delegate_socket
+                .map(|path| self.socket("delegate_socket", Some(path), ""))
+                .transpose()?,
+            delegate_socket_group: raw.delegate_socket_group,
+            authorized_delegates: self.delegates(raw.authorized_delegates)?,
             http_listen: http_listen.transpose()?,
             attestation,
             node_key: self.key_type("keys.node", raw.keys.node.as_deref())?,
@@ -180,6 +208,29 @@ impl Checker<'_> {
             log_level,
             log_format,
         })
+    }
+
+    fn delegates(&self, raw: Vec<RawDelegate>) -> Result<Delegates, ConfigError> {
+        let pattern = |key: &str, text: &str| {
+            let expected = "a SPIFFE ID, or one followed by /* for all below it";
+            IdPattern::parse(text)
+                .map_err(|_cause| self.invalid(&format!("authorized_delegates.{key}"), text, expected))
+        };
+        let each = raw.into_iter().map(|raw| {
+            if raw.may_have.is_empty() {
+                return Err(self.invalid(
+                    "authorized_delegates.may_have",
+                    "[]",
+                    "at least one SPIFFE ID or pattern",
+                ));
+            }
+            let may_have = raw.may_have.iter().map(|text| pattern("may_have", text));
+            Ok(Delegate {
+                delegate: pattern("delegate", &raw.delegate)?,
+                may_have: may_have.collect::<Result<_, _>>()?,
+            })
+        });
+        each.collect::<Result<_, _>>().map(Delegates::new)
     }
 
     fn attestation(&self, raw: RawAttestation) -> Result<Evidence, ConfigError> {
@@ -385,6 +436,7 @@ impl Checker<'_> {
 const SOCKET: &str = "/run/landfast/agent/public/api.sock";
 const ADMIN_SOCKET: &str = "/run/landfast/agent/private/admin.sock";
 const MAX_SERVERS: usize = 16;
+const MAX_DELEGATE_CONNECTIONS: u32 = 256;
 /// Listeners, the admin socket's connections, the way to the server, files that are read.
 const OWN_DESCRIPTORS: u64 = 256;
 /// `sun_path`, less the final zero.

@@ -19,6 +19,8 @@ pub(crate) struct Entry {
     pub(crate) expires_at: Option<UnixTime>,
     pub(crate) revision: i64,
     pub(crate) created_at: i64,
+    /// Its holder may administer the server, or sign below it: never for anybody but the process that it describes.
+    pub(crate) privileged: bool,
 }
 
 /// Why an entry from the server is not used.
@@ -83,6 +85,7 @@ impl Entry {
             expires_at: (wire.expires_at != 0).then(|| UnixTime::from_secs(wire.expires_at)),
             revision: wire.revision_number,
             created_at: wire.created_at,
+            privileged: wire.admin || wire.downstream,
         }))
     }
 

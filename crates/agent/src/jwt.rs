@@ -20,6 +20,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::keeper::state::Snapshot;
+use crate::keeper::views::Views;
+
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
@@ -226,6 +229,44 @@ impl JwtCache {
             && !pending.straggles
         {
             pending.straggles = self.stragglers.try_send(request).is_ok();
+        }
+    }
+
+    /// Looks at what is held whenever the bundle is another, until `stop`.
+    pub(crate) async fn keep_clean(self, views: Views, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut published = views.published();
+        let mut judged: Option<Arc<Snapshot>> = None;
+        loop {
+            let snapshot = views.snapshot();
+            if judged.is_none_or(|last| !last.same_bundle(&snapshot) || last.banned != snapshot.banned) {
+                self.purge(&snapshot);
+            }
+            judged = Some(snapshot);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = published.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    }
+
+    /// Forgets what is not to be handed out any more: tokens of a key that is tainted or gone, and all once the node is banned.
+    fn purge(&self, snapshot: &Snapshot) {
+        let kept = |token: &Token| {
+            !snapshot.banned
+                && snapshot
+                    .bundle
+                    .as_deref()
+                    .is_none_or(|bundle| token.is_signed_by(bundle))
+        };
+        let mut inner = self.lock();
+        let before = inner.tokens.len();
+        inner.tokens.retain(|_, (token, _)| kept(token));
+        let purged = before - inner.tokens.len();
+        if purged > 0 {
+            tracing::info!(
+                tokens = purged,
+                "JWT-SVIDs of a tainted or removed key are forgotten"
+            );
         }
     }
 

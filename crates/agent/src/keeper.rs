@@ -4,6 +4,7 @@
 //! [`state::State::step`], and what follows from them is published before the sender gets its answer.
 
 pub(crate) mod state;
+pub(crate) mod taint;
 pub(crate) mod views;
 
 use std::convert::Infallible;

@@ -4,6 +4,7 @@
 //! Four owners with bounded queues between them: the Workload API accepts, the keeper owns what is held, the link owns the
 //! connection to the server, and everybody else only watches.
 
+mod access;
 mod admin;
 mod admin_server;
 mod agent;
@@ -11,6 +12,7 @@ mod attestor;
 mod bootstrap;
 mod command_line;
 pub mod config;
+mod delegate;
 mod entry;
 mod error;
 mod health;
@@ -28,5 +30,6 @@ mod testing;
 pub use agent::{Agent, AgentHandle, AgentParts};
 pub use command_line::{CommandLine, Verb};
 pub use config::AgentConfig;
+pub use delegate::rights::{Delegate, Delegates};
 pub use error::AgentError;
 pub use persist::PersistError;

@@ -36,6 +36,7 @@ use status::{LinkStatus, Phase};
 
 use crate::keeper::KeeperHandle;
 use crate::keeper::state::Event;
+use crate::keeper::taint::Taints;
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::telemetry;
 
@@ -101,6 +102,9 @@ pub(crate) struct Link {
     must_attest: bool,
     /// No renewal of the node's SVID before this time: the last one failed.
     renew_after: Option<UnixTime>,
+    taints: Taints,
+    /// Since when the node's own SVID is held; of one from before this run, not known.
+    node_since: UnixTime,
     status: watch::Sender<LinkStatus>,
     channel: watch::Sender<Option<Channel>>,
     nudge: Arc<Notify>,
@@ -144,6 +148,8 @@ impl Link {
             rota,
             must_attest: false,
             renew_after: None,
+            taints: Taints::default(),
+            node_since: UnixTime::EPOCH,
             status,
             channel,
             nudge,
@@ -217,6 +223,8 @@ impl Link {
     fn own_renewal(&self) -> Option<UnixTime> {
         let svid = &self.node.as_ref()?.svid;
         let due = renewal_due(svid.not_before(), svid.not_after(), svid.serial_hex().as_bytes());
+        let replace = self.taints.replace_at(svid, self.node_since);
+        let due = replace.map_or(due, |at| due.min(at));
         Some(self.renew_after.map_or(due, |after| due.max(after)))
     }
 
@@ -281,6 +289,7 @@ impl Link {
         let channel = self.channel().await?;
         let synced = self.known.refresh(&channel, &self.settings.trust_domain).await?;
         self.adopt_bundle(&synced.bundle).await?;
+        self.taints.adopt(&synced.bundle, self.now()?);
         let orders = self.keeper.tell(Event::Synced(synced)).await;
         self.status
             .send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));

@@ -36,13 +36,13 @@ impl AgentSource {
     async fn token(
         &self,
         entry: Arc<Entry>,
-        selectors: &SelectorSet,
+        payer: &SelectorSet,
         audience: &[String],
         bundle: Option<&Bundle>,
     ) -> Result<FetchedJwt, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), audience);
         let fetch = || {
-            let within = self.budget.take(selectors);
+            let within = self.budget.take(payer);
             let fetch = fetch(self.link.clone(), Arc::clone(&entry), audience.to_vec());
             async move {
                 match within {
@@ -57,6 +57,40 @@ impl AgentSource {
             token: token.text.to_string(),
             hint: entry.hint.clone(),
         })
+    }
+
+    /// A token for each entry, in their order. New ones are charged to whoever has the selectors `payer`.
+    pub(crate) async fn tokens_of(
+        &self,
+        entries: &[Arc<Entry>],
+        payer: &SelectorSet,
+        audience: &[String],
+        bundle: Option<&Bundle>,
+    ) -> Result<Vec<FetchedJwt>, SourceError> {
+        // Collected first: a stream over a borrowing closure is not `Send` in the compiler's eyes.
+        let fetches: Vec<_> = entries
+            .iter()
+            .map(|entry| self.token(Arc::clone(entry), payer, audience, bundle))
+            .collect();
+        let fetched: Vec<_> = futures_util::stream::iter(fetches)
+            .buffered(PARALLEL)
+            .collect()
+            .await;
+        let mut tokens = Vec::with_capacity(fetched.len());
+        for (entry, fetched) in entries.iter().zip(fetched) {
+            match fetched {
+                Ok(token) => tokens.push(token),
+                Err(Refusal::Invalid(reason)) => {
+                    return Err(SourceError::InvalidArgument(format!(
+                        "the server refuses the request: {reason}"
+                    )));
+                }
+                Err(Refusal::Later(reason)) => {
+                    return Err(SourceError::Unavailable(format!("{}: {reason}", entry.spiffe_id)));
+                }
+            }
+        }
+        Ok(tokens)
     }
 }
 
@@ -91,30 +125,9 @@ impl IdentitySource for AgentSource {
         if entries.is_empty() {
             return Err(SourceError::NoIdentity);
         }
-        let bundle = snapshot.bundle.as_deref();
-        // Collected first: a stream over a borrowing closure is not `Send` in the compiler's eyes.
-        let fetches: Vec<_> = entries
-            .iter()
-            .map(|entry| self.token(Arc::clone(entry), selectors, audience, bundle))
-            .collect();
-        let fetched: Vec<_> = futures_util::stream::iter(fetches)
-            .buffered(PARALLEL)
-            .collect()
-            .await;
-        let mut tokens = Vec::with_capacity(fetched.len());
-        for (entry, fetched) in entries.iter().zip(fetched) {
-            match fetched {
-                Ok(token) => tokens.push(token),
-                Err(Refusal::Invalid(reason)) => {
-                    return Err(SourceError::InvalidArgument(format!(
-                        "the server refuses the request: {reason}"
-                    )));
-                }
-                Err(Refusal::Later(reason)) => {
-                    return Err(SourceError::Unavailable(format!("{}: {reason}", entry.spiffe_id)));
-                }
-            }
-        }
+        let tokens = self
+            .tokens_of(&entries, selectors, audience, snapshot.bundle.as_deref())
+            .await?;
         // A ban or a removal while we waited.
         let after = self.views.snapshot();
         let still = |entry: &Arc<Entry>| {

@@ -46,6 +46,7 @@ pub(crate) fn entry(name: &str, path: &str, list: &[&str]) -> Entry {
         expires_at: None,
         revision: 0,
         created_at: 0,
+        privileged: false,
     }
 }
 

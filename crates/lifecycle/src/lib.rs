@@ -9,4 +9,4 @@ mod renewal;
 pub use backoff::Backoff;
 pub use clock::{Clock, SharedClock, SimClock, SystemClock};
 pub use landfast_identity::UnixTime;
-pub use renewal::{Action, Disposition, RenewalPlan, Validity, renewal_due, validity};
+pub use renewal::{Action, Disposition, RenewalPlan, Validity, renewal_due, spread_within, validity};

@@ -15,6 +15,13 @@ pub fn renewal_due(not_before: UnixTime, not_after: UnixTime, serial_seed: &[u8]
     not_before.saturating_add(Duration::from_secs(u64::try_from(after).unwrap_or(0)))
 }
 
+/// A share of `within`, drawn from the seed (a serial number) as [`renewal_due`] draws: what all nodes have to do at one time, each does at
+/// its own.
+pub fn spread_within(within: Duration, serial_seed: &[u8]) -> Duration {
+    let share = u32::try_from(spread(serial_seed) >> 48).unwrap_or(0);
+    within * share / 65_535
+}
+
 /// FNV-1a with a finishing mix: spreads serials evenly, is no secret and needs none.
 fn spread(seed: &[u8]) -> u64 {
     let hash = seed.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| {

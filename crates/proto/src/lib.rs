@@ -15,11 +15,38 @@ pub mod workload {
 
 /// `spire.*`
 pub mod spire {
+    /// `spire.agent.*`: SPIRE left the `api` out of it.
+    pub mod agent {
+        /// `spire.agent.debug.*`
+        pub mod debug {
+            /// What the agent is.
+            pub mod v1 {
+                include!("generated/spire.agent.debug.v1.rs");
+            }
+        }
+    }
     /// `spire.api.*`
     pub mod api {
         /// `spire.api.types`
         pub mod types {
             include!("generated/spire.api.types.rs");
+        }
+        /// `spire.api.agent.*`
+        pub mod agent {
+            /// `spire.api.agent.delegatedidentity.*`
+            pub mod delegatedidentity {
+                /// Identities for programs that act for others.
+                pub mod v1 {
+                    include!("generated/spire.api.agent.delegatedidentity.v1.rs");
+                }
+            }
+            /// `spire.api.agent.logger.*`
+            pub mod logger {
+                /// How much the agent logs.
+                pub mod v1 {
+                    include!("generated/spire.api.agent.logger.v1.rs");
+                }
+            }
         }
         /// `spire.api.server.*`
         pub mod server {

@@ -88,6 +88,11 @@ impl Connection {
         }
     }
 
+    /// As [`Self::forget`], whatever is held.
+    pub(crate) fn forget_all(&self) {
+        *lock(&self.held) = None;
+    }
+
     fn current(&self) -> Option<Arc<Held>> {
         lock(&self.held).clone().filter(|held| !held.is_over())
     }

@@ -1,6 +1,6 @@
 //! What every request passes before any service sees it.
 //!
-//! Invariant: only the methods of [`METHODS`], by their exact paths, reach a service; those of the Workload API only with the
+//! Invariant: only the methods of the socket's list, by their exact paths, reach a service; those of the Workload API only with the
 //! security header, which is looked at before anything is attested. A request is charged before its message is read.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, Response};
 use tonic::{Status, service::Routes};
 use tower::Service as _;
 
-use crate::{body::ChargedBody, connection::Connection, limits::Limit, punctual::PunctualBody};
+use crate::{Caller, body::ChargedBody, connection::Connection, limits::Limit, punctual::PunctualBody};
 
 pub(crate) type Answer = Result<Response<ChargedBody>, Infallible>;
 
@@ -17,9 +17,10 @@ pub(crate) type Answer = Result<Response<ChargedBody>, Infallible>;
 pub(crate) async fn answer(
     connection: Arc<Connection>,
     mut routes: Routes,
+    methods: &[&str],
     mut request: Request<tonic::body::Body>,
 ) -> Answer {
-    if let Err(status) = admit(request.uri(), request.headers()) {
+    if let Err(status) = admit(methods, request.uri(), request.headers()) {
         return refuse(status);
     }
     if connection.process.change().is_some() {
@@ -41,6 +42,9 @@ pub(crate) async fn answer(
     };
     let patience = connection.limits().request_complete;
     request.extensions_mut().insert(connection.clone());
+    request
+        .extensions_mut()
+        .insert(Caller::connected(connection.clone()));
     let request = request.map(|body| tonic::body::Body::new(PunctualBody::new(body, patience, turn)));
     match tokio::time::timeout(REQUEST_DEADLINE, routes.call(request)).await {
         Ok(Ok(response)) => {
@@ -68,12 +72,13 @@ pub(crate) fn limit_reached(limit: Limit) -> Status {
 }
 
 /// The header rule (Workload Endpoint §3, §6) and the list of methods.
-fn admit(uri: &http::Uri, headers: &HeaderMap) -> Result<(), Status> {
+fn admit(methods: &[&str], uri: &http::Uri, headers: &HeaderMap) -> Result<(), Status> {
     let path = uri.path();
-    if path.starts_with(WORKLOAD_API) && !has_security_header(headers) {
+    let workload_socket = methods.iter().any(|method| method.starts_with(WORKLOAD_API));
+    if workload_socket && path.starts_with(WORKLOAD_API) && !has_security_header(headers) {
         return Err(Status::invalid_argument("security header missing from request"));
     }
-    if uri.query().is_some() || !METHODS.contains(&path) {
+    if uri.query().is_some() || !methods.contains(&path) {
         return Err(Status::unimplemented("no such method"));
     }
     Ok(())
@@ -87,7 +92,8 @@ fn has_security_header(headers: &HeaderMap) -> bool {
 
 pub(crate) const SECURITY_HEADER: &str = "workload.spiffe.io";
 const WORKLOAD_API: &str = "/SpiffeWorkloadAPI/";
-const METHODS: [&str; 9] = [
+/// What [`crate::serve`] serves.
+pub const METHODS: [&str; 9] = [
     "/SpiffeWorkloadAPI/FetchX509SVID",
     "/SpiffeWorkloadAPI/FetchX509Bundles",
     "/SpiffeWorkloadAPI/FetchJWTSVID",

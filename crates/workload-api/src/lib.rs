@@ -3,8 +3,10 @@
 //! Invariant: nothing is handed out but to a pinned process that was attested and has not changed since.
 
 mod body;
+mod caller;
 pub mod client;
 mod connection;
+mod desk;
 mod encode;
 mod gauges;
 mod guard;
@@ -17,9 +19,12 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use caller::Caller;
+pub use desk::Desk;
 pub use gauges::Gauges;
+pub use guard::METHODS;
 pub use limits::Limits;
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, Surface, serve, serve_surface};
 pub use source::{
     AttestError, Attested, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError,
     ViewState, WorkloadView,

@@ -14,7 +14,6 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior},
 };
-use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 use tonic_health::{
     ServingStatus,
@@ -23,7 +22,11 @@ use tonic_health::{
 };
 
 use crate::{
-    Attestor, Gauges, IdentitySource, Limits, connection::Connection, guard, ledger::Ledger, limits::Limit,
+    Attestor, Gauges, IdentitySource, Limits,
+    connection::Connection,
+    desk::Desk,
+    guard::{self, METHODS},
+    limits::Limit,
     service::Service,
 };
 
@@ -44,7 +47,7 @@ pub enum ServeError {
 /// # Errors
 /// The listener fails for good.
 pub async fn serve(
-    mut listener: UdsListener,
+    listener: UdsListener,
     source: Arc<dyn IdentitySource>,
     attestor: Arc<dyn Attestor>,
     limits: Limits,
@@ -57,29 +60,63 @@ pub async fn serve(
         SpiffeWorkloadApiServer::new(Service { source }).max_decoding_message_size(limits.max_message);
     let health_server = HealthServer::new(HealthService::from_health_reporter(health.clone()))
         .max_decoding_message_size(limits.max_message);
-    let server = Server {
-        routes: Routes::new(workload).add_service(health_server).prepare(),
-        ledger: Ledger::new(limits, gauges),
-        attestor,
-        attestations: Arc::new(Semaphore::new(ATTESTATIONS)),
-        refusals: Arc::new(Semaphore::new(REFUSALS)),
-        shutdown: CancellationToken::new(),
+    let surface = Surface {
+        routes: Routes::new(workload).add_service(health_server),
+        methods: &METHODS,
     };
-    let mut connections = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
+    let mut served = std::pin::pin!(serve_surface(
+        listener, surface, attestor, limits, gauges, shutdown
+    ));
     let now = *ready.borrow_and_update();
     report(&health, now).await;
     let mut watching = true;
-    let outcome = loop {
+    loop {
         tokio::select! {
             biased;
-            () = &mut shutdown => break Ok(()),
-            Some(ended) = connections.join_next() => inspect(ended),
             changed = ready.changed(), if watching => {
                 watching = changed.is_ok();
                 let now = *ready.borrow_and_update();
                 report(&health, now).await;
             }
+            outcome = &mut served => return outcome,
+        }
+    }
+}
+
+/// What a socket serves: services, and which of their methods, by their exact paths.
+#[derive(Clone, Debug)]
+pub struct Surface {
+    /// The services. A request has its [`Caller`] among its extensions.
+    pub routes: Routes,
+    /// `/package.Service/Method`.
+    pub methods: &'static [&'static str],
+}
+
+/// Serves other services as [`serve`] serves the Workload API: to pinned processes, within limits.
+///
+/// # Errors
+/// The listener fails for good.
+pub async fn serve_surface(
+    mut listener: UdsListener,
+    surface: Surface,
+    attestor: Arc<dyn Attestor>,
+    limits: Limits,
+    gauges: Arc<Gauges>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let server = Server {
+        routes: surface.routes.prepare(),
+        methods: surface.methods,
+        desk: Desk::new(attestor, limits, gauges),
+        refusals: Arc::new(Semaphore::new(REFUSALS)),
+    };
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break Ok(()),
+            Some(ended) = connections.join_next() => inspect(ended),
             accepted = listener.accept() => match accepted {
                 Ok(stream) => server.open(stream, &mut connections),
                 Err(source) => break Err(ServeError::Accept { source }),
@@ -87,7 +124,7 @@ pub async fn serve(
         }
     };
     drop(listener);
-    server.shutdown.cancel();
+    server.desk.close();
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             inspect(ended);
@@ -124,23 +161,22 @@ fn inspect(ended: Result<(), JoinError>) {
 
 struct Server {
     routes: Routes,
-    ledger: Arc<Ledger>,
-    attestor: Arc<dyn Attestor>,
-    attestations: Arc<Semaphore>,
+    methods: &'static [&'static str],
+    desk: Desk,
     /// How many refused connections get an answer at a time; the rest are closed.
     refusals: Arc<Semaphore>,
-    shutdown: CancellationToken,
 }
 
 impl Server {
     /// Takes a connection in, or turns it away with an answer.
     fn open(&self, mut stream: UdsStream, connections: &mut JoinSet<()>) {
-        let limits = self.ledger.limits();
+        let ledger = self.desk.ledger();
+        let limits = ledger.limits();
         stream.set_handshake_timeout(limits.handshake_timeout);
         let Some(process) = stream.peer().process().cloned() else {
             let peer = stream.peer();
             let reason = peer.unpinned().map(ToString::to_string).unwrap_or_default();
-            if self.ledger.may_log("unpinned") {
+            if ledger.may_log("unpinned") {
                 tracing::warn!(
                     pid = peer.pid,
                     uid = peer.uid,
@@ -154,20 +190,17 @@ impl Server {
                 connections,
             );
         };
-        match self.ledger.connection(&process) {
-            Ok(permit) => {
-                let connection = Connection::new(
-                    process,
-                    permit,
-                    self.ledger.clone(),
-                    self.attestor.clone(),
-                    self.attestations.clone(),
-                    self.shutdown.clone(),
-                );
-                connections.spawn(run(stream, Arc::new(connection), self.routes.clone()));
+        match self.desk.connection(process.clone()) {
+            Ok(connection) => {
+                connections.spawn(run(
+                    stream,
+                    Arc::new(connection),
+                    self.routes.clone(),
+                    self.methods,
+                ));
             }
             Err(limit) => {
-                self.ledger.report(limit, &process);
+                ledger.report(limit, &process);
                 self.turn_away(stream, guard::limit_reached(limit), connections);
             }
         }
@@ -190,13 +223,19 @@ impl Server {
 }
 
 /// Serves one connection to its end.
-async fn run(stream: UdsStream, connection: Arc<Connection>, routes: Routes) {
+async fn run(
+    stream: UdsStream,
+    connection: Arc<Connection>,
+    routes: Routes,
+    methods: &'static [&'static str],
+) {
     let limits = connection.limits().clone();
     let answering = connection.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         Box::pin(guard::answer(
             answering.clone(),
             routes.clone(),
+            methods,
             request.map(tonic::body::Body::new),
         ))
     });
@@ -265,7 +304,6 @@ fn http(streams: u32) -> http2::Builder<TokioExecutor> {
 /// What a client may send us unread.
 const WINDOW: u32 = 64 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-const ATTESTATIONS: usize = 32;
 const REFUSALS: usize = 32;
 const REFUSAL: Duration = Duration::from_secs(2);
 /// For the last status to reach a process that has changed.

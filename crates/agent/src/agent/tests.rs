@@ -6,6 +6,8 @@ use hyper_util::rt::TokioIo;
 use landfast_daemon::TaskTree;
 use landfast_proto::landfast::agent::v1 as api;
 use landfast_proto::landfast::agent::v1::agent_admin_client::AgentAdminClient;
+use landfast_proto::spire::agent::debug::v1 as debug_api;
+use landfast_proto::spire::api::agent::logger::v1 as logger_api;
 use landfast_workload_api::client::WorkloadClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -155,6 +157,43 @@ async fn a_workload_gets_its_identities_and_the_operator_sees_them() {
     assert_eq!(why.matches.len(), 1);
     assert!(why.advice.contains("gets it now"), "{}", why.advice);
     assert_eq!(why.executable, std::env::current_exe().unwrap().to_str().unwrap());
+    let channel = crate::delegate::tests::channel(handle.admin_socket()).await;
+    let mut debug = debug_api::debug_client::DebugClient::new(channel.clone());
+    let info = debug
+        .get_info(debug_api::GetInfoRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    let ids = info
+        .svid_chain
+        .iter()
+        .map(|one| one.id.as_ref().unwrap().path.as_str());
+    assert_eq!(
+        ids.collect::<Vec<_>>(),
+        ["/spire/agent/join_token/node-1", ""],
+        "and what signed it"
+    );
+    assert!(info.svid_chain.iter().all(|one| one.expires_at > 0));
+    assert_eq!(
+        (info.cached_x509_svids_count, info.cached_jwt_svids_count),
+        (2, 1)
+    );
+    assert!(info.last_sync_success >= status.last_sync && info.uptime >= 0);
+    let mut logger = logger_api::logger_client::LoggerClient::new(channel);
+    let here = logger
+        .get_logger(logger_api::GetLoggerRequest {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        here.code(),
+        tonic::Code::FailedPrecondition,
+        "a test logs nothing"
+    );
+    let wrong = logger
+        .set_log_level(logger_api::SetLogLevelRequest { new_level: 0 })
+        .await;
+    assert_eq!(wrong.unwrap_err().code(), tonic::Code::InvalidArgument);
+
     let nobody = admin.why(api::WhyRequest { pid: 0 }).await.unwrap_err();
     assert_eq!(nobody.code(), tonic::Code::InvalidArgument);
     let gone = admin.why(api::WhyRequest { pid: i32::MAX }).await.unwrap_err();

@@ -17,6 +17,10 @@ pub(super) struct RawConfig {
     pub(super) socket_group: Option<String>,
     pub(super) admin_socket: Option<PathBuf>,
     pub(super) admin_socket_group: Option<String>,
+    pub(super) delegate_socket: Option<PathBuf>,
+    pub(super) delegate_socket_group: Option<String>,
+    #[serde(default)]
+    pub(super) authorized_delegates: Vec<RawDelegate>,
     pub(super) http_listen: Option<String>,
     pub(super) attestation: RawAttestation,
     #[serde(default)]
@@ -29,6 +33,13 @@ pub(super) struct RawConfig {
     pub(super) workload: RawWorkload,
     #[serde(default)]
     pub(super) log: RawLog,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDelegate {
+    pub(super) delegate: String,
+    pub(super) may_have: Vec<String>,
 }
 
 #[derive(Deserialize)]

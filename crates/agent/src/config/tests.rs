@@ -228,3 +228,43 @@ fn a_missing_file_is_named() {
         &["/nowhere/agent.toml"],
     );
 }
+
+#[test]
+fn delegates_are_nobody_by_default_and_have_a_list_each() {
+    let none = load(MINIMAL).unwrap();
+    assert_eq!(none.authorized_delegates, Delegates::default());
+    assert_eq!(none.delegate_socket, None);
+    let delegate = |who: &str, what: &str| {
+        and(&format!(
+            "[[authorized_delegates]]\ndelegate = \"{who}\"\nmay_have = [{what}]"
+        ))
+    };
+    let (mesh, line) = ("spiffe://plant.example/mesh", "spiffe://plant.example/line/*");
+    let given = delegate(mesh, &format!("\"{line}\"")).unwrap();
+    let expected = Delegate {
+        delegate: mesh.parse().unwrap(),
+        may_have: vec![line.parse().unwrap()],
+    };
+    assert_eq!(given.authorized_delegates, Delegates::new(vec![expected]));
+    refused(
+        delegate(mesh, ""),
+        &["authorized_delegates.may_have", "at least one"],
+    );
+    refused(
+        delegate("mesh", "\"x\""),
+        &["authorized_delegates.delegate", "mesh", "a SPIFFE ID"],
+    );
+    refused(
+        delegate(mesh, "\"*\""),
+        &["authorized_delegates.may_have", "*", "a SPIFFE ID"],
+    );
+    refused(
+        with("delegate_socket = \"here\""),
+        &["delegate_socket", "an absolute path"],
+    );
+    let socket = with("delegate_socket = \"/run/d.sock\"").unwrap();
+    assert_eq!(
+        socket.descriptors_wanted() - none.descriptors_wanted(),
+        2 * 256 + 1024
+    );
+}

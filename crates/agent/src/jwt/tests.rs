@@ -151,6 +151,34 @@ async fn a_token_of_a_tainted_or_removed_key_is_not_served() {
 }
 
 #[tokio::test]
+async fn a_token_of_a_tainted_key_does_not_stay_in_memory() {
+    let world = World::new();
+    let views = Views::new(&td());
+    let publish = |bundle: Bundle| {
+        let bundle = Some(Arc::new(bundle));
+        let snapshot = Snapshot {
+            bundle,
+            ..Snapshot::default()
+        };
+        views.publish(Arc::new(snapshot), &crate::keeper::state::Reach::All, Some(NOON));
+    };
+    publish(bundle(&world.ca, false));
+    let stop = CancellationToken::new();
+    #[expect(clippy::disallowed_methods, reason = "a test has no task tree")]
+    let task = tokio::spawn(world.cache.clone().keep_clean(views.clone(), stop.clone()));
+    world.get(&["a"], Ok(world.fresh())).await.unwrap();
+    publish(bundle(&world.ca, false));
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.cache.len(), 1, "its key is good");
+    publish(bundle(&world.ca, true));
+    until("it is forgotten", || world.cache.len() == 0).await;
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_token_of_another_id_or_expired_on_arrival_is_refused() {
     let world = World::new();
     let foreign = Token {

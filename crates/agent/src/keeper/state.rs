@@ -10,6 +10,7 @@ use std::time::Duration;
 use landfast_identity::{Bundle, TrustDomain, UnixTime, X509Svid};
 use landfast_lifecycle::renewal_due;
 
+use super::taint::Taints;
 use crate::entry::{Entry, EntryIndex};
 
 /// One workload X.509-SVID and the revision of the entry it was issued for.
@@ -18,8 +19,7 @@ pub(crate) struct Held {
     pub(crate) svid: Arc<X509Svid>,
     pub(crate) revision: i64,
     pub(crate) renew_at: UnixTime,
-    /// The authority that signed it, to notice when that one is tainted.
-    authority: Option<Vec<u8>>,
+    received: UnixTime,
 }
 
 /// What the server said in one complete round of synchronisation.
@@ -118,6 +118,13 @@ impl Snapshot {
         })
     }
 
+    pub(crate) fn same_bundle(&self, other: &Self) -> bool {
+        match (&self.bundle, &other.bundle) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (one, two) => one.is_none() && two.is_none(),
+        }
+    }
+
     /// The next moment at which something in here begins or ceases to be served by itself.
     pub(crate) fn next_change(&self, now: UnixTime) -> Option<UnixTime> {
         let svids = self
@@ -136,6 +143,7 @@ impl Snapshot {
 pub(crate) struct State {
     now: Snapshot,
     failures: HashMap<Arc<str>, Failure>,
+    taints: Taints,
     next_change: Option<UnixTime>,
     last_seen: Option<UnixTime>,
 }
@@ -209,6 +217,7 @@ impl State {
             .as_ref()
             .is_some_and(|bundle| bundle.content_eq(&synced.bundle))
         {
+            self.taints.adopt(&synced.bundle, now);
             state.bundle = Some(synced.bundle);
             changed = true;
         }
@@ -226,7 +235,6 @@ impl State {
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
     fn due(&self, now: UnixTime) -> Vec<Order> {
-        let tainted = self.tainted_authorities();
         let mut due: Vec<(i64, Order)> = Vec::new();
         for entry in self.now.entries.iter().filter(|entry| !entry.is_over(now)) {
             if self
@@ -240,9 +248,7 @@ impl State {
                 None => i64::MIN,
                 Some(held) if held.svid.id() != &entry.spiffe_id => i64::MIN,
                 Some(held) => {
-                    let renew = now >= held.renew_at
-                        || held.revision != entry.revision
-                        || held.authority.as_ref().is_some_and(|key| tainted.contains(key));
+                    let renew = now >= held.due(&self.taints) || held.revision != entry.revision;
                     if !renew {
                         continue;
                     }
@@ -264,7 +270,8 @@ impl State {
     pub(crate) fn next_order(&self, now: UnixTime) -> Option<UnixTime> {
         let entries = self.now.entries.iter().filter(|entry| !entry.is_over(now));
         let each = entries.map(|entry| {
-            let renewal = self.now.held.get(&entry.id).map_or(now, |held| held.renew_at);
+            let held = self.now.held.get(&entry.id);
+            let renewal = held.map_or(now, |held| held.due(&self.taints));
             let retry = self
                 .failures
                 .get(&entry.id)
@@ -272,18 +279,6 @@ impl State {
             renewal.max(retry)
         });
         each.min()
-    }
-
-    fn tainted_authorities(&self) -> Vec<Vec<u8>> {
-        let authorities = self
-            .now
-            .bundle
-            .iter()
-            .flat_map(|bundle| bundle.x509_authorities());
-        authorities
-            .filter(|authority| authority.tainted)
-            .filter_map(|authority| authority.certificate.subject_key_id())
-            .collect()
     }
 
     /// The entries whose SVID is another now.
@@ -376,13 +371,18 @@ impl Held {
     pub(crate) fn new(svid: Arc<X509Svid>, revision: i64, received: UnixTime) -> Self {
         let begins = svid.not_before().max(received);
         let renew_at = renewal_due(begins, svid.not_after(), svid.serial_hex().as_bytes());
-        let authority = svid.leaf().authority_key_id();
         Self {
             svid,
             revision,
             renew_at,
-            authority,
+            received,
         }
+    }
+
+    /// When it is to be replaced, by the clock alone.
+    fn due(&self, taints: &Taints) -> UnixTime {
+        let replace = taints.replace_at(&self.svid, self.received);
+        replace.map_or(self.renew_at, |at| self.renew_at.min(at))
     }
 }
 

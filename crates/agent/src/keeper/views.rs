@@ -26,6 +26,8 @@ struct Table {
     outdated: CancellationToken,
     /// Sweep when there are this many.
     high_water: usize,
+    /// How often a snapshot was adopted.
+    published: watch::Sender<u64>,
 }
 
 struct Slot {
@@ -51,11 +53,17 @@ impl Views {
             slots: HashMap::new(),
             outdated: CancellationToken::new(),
             high_water: MIN_SWEEP,
+            published: watch::Sender::new(0),
         })))
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.lock().snapshot)
+    }
+
+    /// Changes after each snapshot that is adopted, for who looks at the snapshots themselves.
+    pub(crate) fn published(&self) -> watch::Receiver<u64> {
+        self.lock().published.subscribe()
     }
 
     /// Cancelled when entries ask for a kind of selector that an attestation begun now need not look for.
@@ -95,6 +103,7 @@ impl Views {
             snapshot,
             fallback,
             slots,
+            published,
             ..
         } = &mut *table;
         for (selectors, slot) in slots {
@@ -106,6 +115,7 @@ impl Views {
                 slot.adopt(compute(snapshot, fallback, selectors, now));
             }
         }
+        published.send_modify(|count| *count += 1);
     }
 
     /// How many distinct sets are watched now.

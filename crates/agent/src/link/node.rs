@@ -117,6 +117,7 @@ impl Link {
         self.node = Some(node);
         self.must_attest = false;
         self.renew_after = None;
+        self.node_since = self.clock.now().unwrap_or(self.node_since);
         // The next connection shows the new SVID.
         self.channel.send_replace(None);
         Ok(())

@@ -1,6 +1,8 @@
 //! What the link says about itself, for `agent status`, health and metrics.
 
-use landfast_identity::{SpiffeId, UnixTime};
+use std::sync::Arc;
+
+use landfast_identity::{SpiffeId, UnixTime, X509Svid};
 
 use crate::persist::NodeIdentity;
 
@@ -42,6 +44,7 @@ pub(crate) struct LinkStatus {
     pub(crate) agent_id: Option<SpiffeId>,
     pub(crate) agent_not_before: Option<UnixTime>,
     pub(crate) agent_not_after: Option<UnixTime>,
+    pub(crate) agent_svid: Option<Arc<X509Svid>>,
 }
 
 impl LinkStatus {
@@ -55,6 +58,7 @@ impl LinkStatus {
             agent_id: None,
             agent_not_before: None,
             agent_not_after: None,
+            agent_svid: None,
         }
     }
 
@@ -62,12 +66,14 @@ impl LinkStatus {
         self.agent_id = Some(node.svid.id().clone());
         self.agent_not_before = Some(node.svid.not_before());
         self.agent_not_after = Some(node.svid.not_after());
+        self.agent_svid = Some(Arc::clone(&node.svid));
     }
 
     /// The ID stays, so that an operator can name the node that was banned.
     pub(crate) fn forget_node(&mut self) {
         self.agent_not_before = None;
         self.agent_not_after = None;
+        self.agent_svid = None;
     }
 
     /// A node that has never synchronised in this run is still starting, whatever failed.

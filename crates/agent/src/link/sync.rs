@@ -235,6 +235,8 @@ fn mask() -> types::EntryMask {
         store_svid: true,
         hint: true,
         created_at: true,
+        admin: true,
+        downstream: true,
         ..Default::default()
     }
 }

@@ -665,6 +665,7 @@ async fn a_tainted_authority_has_its_svids_replaced() {
         server.calls("BatchNewX509SVID") > before
     })
     .await;
+    until("the node's own too", || server.calls("RenewAgent") > 0).await;
     node.stop().await;
 }
 

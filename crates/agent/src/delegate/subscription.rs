@@ -1,0 +1,153 @@
+//! One open stream of a delegate.
+//!
+//! Invariant: every message is the whole state by the newest snapshot, and none is sent once the delegate's right, its process or the process
+//! asked about has ended: then the stream ends too.
+
+use std::sync::Arc;
+
+use landfast_identity::{SelectorSet, UnixTime};
+use landfast_workload_api::Caller;
+use tokio::sync::watch;
+use tonic::{Code, Status};
+
+use super::{Office, granted};
+use crate::entry::Entry;
+use crate::keeper::state::Snapshot;
+
+/// Whom a delegate asks about.
+pub(super) enum Whose {
+    /// Nobody in particular: bundles.
+    Nobody,
+    /// Whoever has these, by the delegate's word: it gets only what its allow-list names.
+    Selectors(SelectorSet),
+    /// A pinned process, attested by us.
+    Process(Caller),
+}
+
+impl Whose {
+    pub(super) async fn selectors(&self) -> Result<SelectorSet, Status> {
+        match self {
+            Self::Nobody => Ok(SelectorSet::default()),
+            Self::Selectors(selectors) => Ok(selectors.clone()),
+            Self::Process(subject) => subject.selectors().await.map_err(|status| self.ended(status)),
+        }
+    }
+
+    pub(super) fn still_the_same(&self) -> Result<(), Status> {
+        match self {
+            Self::Nobody | Self::Selectors(_) => Ok(()),
+            Self::Process(subject) => subject.still_the_same().map_err(|status| self.ended(status)),
+        }
+    }
+
+    async fn over(&self) -> Status {
+        match self {
+            Self::Nobody | Self::Selectors(_) => std::future::pending().await,
+            Self::Process(subject) => self.ended(subject.over().await),
+        }
+    }
+
+    /// What is denied to a process that has changed is, for a delegate, a process that is not there any more.
+    fn ended(&self, status: Status) -> Status {
+        match self {
+            Self::Process(subject) if status.code() == Code::PermissionDenied => Status::not_found(format!(
+                "process {} has ended, or runs another program or as another user than when it was asked for",
+                subject.process().pid()
+            )),
+            _ => status,
+        }
+    }
+}
+
+/// What a message is made of.
+pub(super) struct State<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) entries: &'a [Arc<Entry>],
+    pub(super) now: UnixTime,
+}
+
+/// Makes it; nothing, when it is too early to.
+pub(super) type Build<M> = fn(&State<'_>) -> Option<M>;
+
+pub(super) struct Subscription<M> {
+    office: Arc<Office>,
+    caller: Caller,
+    whose: Whose,
+    published: watch::Receiver<u64>,
+    build: Build<M>,
+    /// Shares its bytes with what was sent.
+    sent: Option<M>,
+    ended: bool,
+}
+
+impl<M: Clone + PartialEq> Subscription<M> {
+    pub(super) fn new(office: Arc<Office>, caller: Caller, whose: Whose, build: Build<M>) -> Self {
+        let mut published = office.views.published();
+        published.mark_changed();
+        Self {
+            office,
+            caller,
+            whose,
+            published,
+            build,
+            sent: None,
+            ended: false,
+        }
+    }
+
+    pub(super) async fn next(mut self) -> Option<(Result<M, Status>, Self)> {
+        if self.ended {
+            return None;
+        }
+        let next = self.wait().await;
+        self.ended = next.is_err();
+        Some((next, self))
+    }
+
+    /// The next message that differs from the last.
+    async fn wait(&mut self) -> Result<M, Status> {
+        loop {
+            tokio::select! {
+                biased;
+                over = self.caller.over() => return Err(over),
+                over = self.whose.over() => return Err(over),
+                changed = self.published.changed() => if changed.is_err() {
+                    return Err(Status::unavailable("the agent is shutting down"));
+                },
+            }
+            let message = tokio::select! {
+                biased;
+                // Attestation may take long.
+                over = self.caller.over() => return Err(over),
+                over = self.whose.over() => return Err(over),
+                message = self.message() => message?,
+            };
+            let Some(message) = message.filter(|message| self.sent.as_ref() != Some(message)) else {
+                continue;
+            };
+            self.caller.still_the_same()?;
+            self.whose.still_the_same()?;
+            self.sent = Some(message.clone());
+            return Ok(message);
+        }
+    }
+
+    async fn message(&self) -> Result<Option<M>, Status> {
+        // Both are at hand, unless there is more to look for than before.
+        let (own, wanted) = (self.caller.selectors().await?, self.whose.selectors().await?);
+        let snapshot = self.office.views.snapshot();
+        let Some(now) = self.office.clock.now() else {
+            return Ok(None);
+        };
+        let right = self
+            .office
+            .right(&own, &snapshot, now)
+            .inspect_err(|_| self.caller.forget())?;
+        let entries = granted(&snapshot, &wanted, &right, now);
+        Ok((self.build)(&State {
+            snapshot: &snapshot,
+            entries: &entries,
+            now,
+        }))
+    }
+}
