@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use landfast_proto::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use landfast_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use landfast_uds::{UdsError, UdsListener, UdsStream};
 use tokio::{
@@ -23,8 +24,8 @@ use tonic_health::{
 };
 
 use crate::{
-    Attestor, Gauges, IdentitySource, Limits, connection::Connection, guard, ledger::Ledger, limits::Limit,
-    service::Service,
+    Attestor, Gauges, IdentitySource, Limits, Sds, connection::Connection, guard, ledger::Ledger,
+    limits::Limit, sds::SecretService, service::Service,
 };
 
 /// Why serving has ended before its time.
@@ -39,7 +40,7 @@ pub enum ServeError {
     },
 }
 
-/// Serves the Workload API and gRPC health on `listener` until `shutdown`, then gives streams three seconds to end.
+/// Serves the Workload API, SDS if it is wanted and gRPC health on `listener` until `shutdown`, then gives streams three seconds to end.
 ///
 /// # Errors
 /// The listener fails for good.
@@ -47,18 +48,27 @@ pub async fn serve(
     mut listener: UdsListener,
     source: Arc<dyn IdentitySource>,
     attestor: Arc<dyn Attestor>,
+    sds: Option<Sds>,
     limits: Limits,
     gauges: Arc<Gauges>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let health = HealthReporter::new();
     let mut ready = source.ready();
+    let secrets = sds.map(|sds| {
+        let service = SecretService::new(source.clone(), sds);
+        SecretDiscoveryServiceServer::new(service).max_decoding_message_size(limits.max_sds_message)
+    });
     let workload =
         SpiffeWorkloadApiServer::new(Service { source }).max_decoding_message_size(limits.max_message);
     let health_server = HealthServer::new(HealthService::from_health_reporter(health.clone()))
         .max_decoding_message_size(limits.max_message);
+    let mut routes = Routes::new(workload).add_service(health_server);
+    if let Some(secrets) = secrets {
+        routes = routes.add_service(secrets);
+    }
     let server = Server {
-        routes: Routes::new(workload).add_service(health_server).prepare(),
+        routes: routes.prepare(),
         ledger: Ledger::new(limits, gauges),
         attestor,
         attestations: Arc::new(Semaphore::new(ATTESTATIONS)),
