@@ -168,6 +168,7 @@ impl Agent {
                 workload,
                 source,
                 Arc::clone(&attestors) as Arc<dyn landfast_workload_api::Attestor>,
+                config.sds.clone(),
                 config.limits.clone(),
                 Arc::clone(&gauges),
                 stop.clone().cancelled_owned(),
