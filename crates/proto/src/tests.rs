@@ -224,6 +224,26 @@ const PATHS: &str = "
     /spire.api.server.svid.v1.SVID/MintWITSVID /spire.api.server.svid.v1.SVID/BatchNewX509SVID
     /spire.api.server.svid.v1.SVID/NewJWTSVID /spire.api.server.svid.v1.SVID/BatchNewWITSVID
     /spire.api.server.svid.v1.SVID/NewDownstreamX509CA
+    /spire.api.server.debug.v1.Debug/GetInfo
+    /spire.api.server.logger.v1.Logger/GetLogger /spire.api.server.logger.v1.Logger/SetLogLevel
+    /spire.api.server.logger.v1.Logger/ResetLogLevel
+    /spire.api.server.localauthority.v1.LocalAuthority/GetJWTAuthorityState
+    /spire.api.server.localauthority.v1.LocalAuthority/PrepareJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/ActivateJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/GetX509AuthorityState
+    /spire.api.server.localauthority.v1.LocalAuthority/PrepareX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/ActivateX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/GetWITAuthorityState
+    /spire.api.server.localauthority.v1.LocalAuthority/PrepareWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/ActivateWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintX509UpstreamAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeX509UpstreamAuthority
     /envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets
     /envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets
     /envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets
