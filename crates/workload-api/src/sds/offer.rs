@@ -33,7 +33,7 @@ pub(super) enum Form {
 
 impl Form {
     pub(super) fn of(node: Option<&Node>, sds: &Sds) -> Self {
-        let own = node.and_then(|node| metadata_switch(node));
+        let own = node.and_then(metadata_switch);
         let disabled = own.unwrap_or(sds.disable_spiffe_cert_validation);
         if disabled || node.is_some_and(lacks_validator) {
             Self::Plain
