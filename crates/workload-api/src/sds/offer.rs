@@ -74,35 +74,42 @@ fn lacks_validator(node: &Node) -> bool {
 pub(super) struct Named {
     pub(super) name: String,
     pub(super) version: Version,
-    secret: Secret,
+    content: Content,
 }
 
 /// A digest of a secret, or of the versions of several: the same whenever the content is the same.
 pub(super) type Version = String;
 
+enum Content {
+    /// Written out only when it is sent: what a key is copied to is not wiped.
+    Certificate(Arc<X509Svid>),
+    Validation(CertificateValidationContext),
+}
+
 impl Named {
-    fn new(name: &str, content: Type) -> Self {
-        let secret = Secret {
-            name: name.to_owned(),
-            r#type: Some(content),
-        };
-        let version = match &secret.r#type {
+    fn new(name: &str, content: Content) -> Self {
+        let bytes = match &content {
             // A chain tells its key: a digest of the key itself need not go into the logs of Envoys.
-            Some(Type::TlsCertificate(certificate)) => {
-                digest([name.as_bytes(), inline(certificate.certificate_chain.as_ref())])
-            }
-            _ => digest([&[], secret.encode_to_vec().as_slice()]),
+            Content::Certificate(svid) => svid.chain_der_concat(),
+            Content::Validation(context) => context.encode_to_vec(),
         };
-        let name = secret.name.clone();
         Self {
-            name,
-            version,
-            secret,
+            name: name.to_owned(),
+            version: digest([name.as_bytes(), &bytes]),
+            content,
         }
     }
 
     pub(super) fn into_any(self) -> Any {
-        any(TYPE_URL, &self.secret)
+        let content = match self.content {
+            Content::Certificate(svid) => Type::TlsCertificate(certificate(&svid)),
+            Content::Validation(context) => Type::ValidationContext(context),
+        };
+        let secret = Secret {
+            name: self.name,
+            r#type: Some(content),
+        };
+        any(TYPE_URL, &secret)
     }
 }
 
@@ -175,18 +182,18 @@ impl<'a> Offer<'a> {
 
     fn svid(&self, name: &str, fits: impl Fn(&str) -> bool) -> Found {
         let view = self.view;
-        let served = view
-            .x509
-            .iter()
-            .find(|served| fits(&served.svid.id().to_string()));
+        let served = view.x509.iter().find(|served| fits(served.svid.id().as_str()));
         // Until the first round is over a part of the SVIDs would make a later one the default.
         let complete = view.state.is_served(crate::source::Wanted::X509Svids);
         match served.filter(|_| complete) {
-            Some(served) => Found::Secret(Box::new(Named::new(name, certificate(&served.svid)))),
+            Some(served) => Found::Secret(Box::new(Named::new(
+                name,
+                Content::Certificate(served.svid.clone()),
+            ))),
             None if view
                 .jwt_identities
                 .iter()
-                .any(|identity| fits(&identity.id.to_string())) =>
+                .any(|identity| fits(identity.id.as_str())) =>
             {
                 Found::Later
             }
@@ -225,7 +232,7 @@ impl<'a> Offer<'a> {
                 custom_validator_config: None,
             },
         };
-        Found::Secret(Box::new(Named::new(name, Type::ValidationContext(context))))
+        Found::Secret(Box::new(Named::new(name, Content::Validation(context))))
     }
 }
 
@@ -242,23 +249,16 @@ pub(super) fn are_bundles(names: &[String], sds: &Sds) -> bool {
     names.peek().is_some() && names.all(bundle)
 }
 
-fn certificate(svid: &X509Svid) -> Type {
-    Type::TlsCertificate(TlsCertificate {
+fn certificate(svid: &X509Svid) -> TlsCertificate {
+    TlsCertificate {
         certificate_chain: Some(data(chain_to_pem(svid.chain()).into_bytes())),
         private_key: Some(data(svid.key().to_pem().as_bytes().to_vec())),
-    })
+    }
 }
 
 fn data(bytes: Vec<u8>) -> DataSource {
     DataSource {
         specifier: Some(Specifier::InlineBytes(bytes.into())),
-    }
-}
-
-fn inline(source: Option<&DataSource>) -> &[u8] {
-    match source.and_then(|source| source.specifier.as_ref()) {
-        Some(Specifier::InlineBytes(bytes)) => bytes,
-        _ => &[],
     }
 }
 
