@@ -187,6 +187,7 @@ impl Agent {
                 workload,
                 Arc::clone(&source) as Arc<dyn landfast_workload_api::IdentitySource>,
                 Arc::clone(&attestors) as Arc<dyn Attestor>,
+                config.sds.clone(),
                 config.limits.clone(),
                 Arc::clone(&gauges),
                 stop.clone().cancelled_owned(),

@@ -3,6 +3,7 @@
 //! Invariant: an [`AgentConfig`] that exists was checked whole; no later code asks whether a value makes sense.
 
 mod raw;
+mod sds;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use landfast_daemon::config::{ConfigError, HumanDuration, HumanSize};
 use landfast_daemon::log::LogFormat;
 use landfast_identity::{IdPattern, KeyType, TrustDomain};
-use landfast_workload_api::Limits;
+use landfast_workload_api::{Limits, Sds};
 use zeroize::Zeroizing;
 
 use crate::attestor::digest::HashLimits;
@@ -63,6 +64,8 @@ pub struct AgentConfig {
     pub sync_interval: Duration,
     /// Longest pause between attempts to reach the server.
     pub retry_max: Duration,
+    /// How Envoys are served, if at all.
+    pub sds: Option<Sds>,
     /// What one caller of the Workload API may take.
     pub limits: Limits,
     /// Largest program that is hashed, in bytes.
@@ -202,6 +205,7 @@ impl Checker<'_> {
             workload_key: self.key_type("keys.workload", raw.keys.workload.as_deref())?,
             sync_interval,
             retry_max,
+            sds: self.sds(raw.sds)?,
             limits: self.limits(&raw.limits)?,
             max_hash_size,
             hash_rate,

@@ -1,5 +1,5 @@
-//! Generated gRPC code, checked in: the SPIFFE Workload API, the parts of SPIRE's server API we serve and call, and our own
-//! admin services.
+//! Generated gRPC code, checked in: the SPIFFE Workload API, the parts of SPIRE's server API we serve and call, Envoy's secret
+//! discovery, and our own admin services.
 //!
 //! Invariant: `generated/` is exactly what `make proto` makes of `proto/`; a test compares byte for byte. Method paths are those
 //! of the published definitions. Bytes are [`prost::bytes::Bytes`], so that many streams share one buffer.
@@ -118,6 +118,65 @@ pub mod landfast {
         pub mod v1 {
             include!("generated/landfast.agent.v1.rs");
         }
+    }
+}
+
+/// `envoy.*`: the Secret Discovery Service and what it is made of, trimmed to what is asked and answered.
+pub mod envoy {
+    /// `envoy.config.*`
+    pub mod config {
+        /// `envoy.config.core.*`
+        pub mod core {
+            /// Nodes, data, extensions.
+            pub mod v3 {
+                include!("generated/envoy.config.core.v3.rs");
+            }
+        }
+    }
+    /// `envoy.extensions.*`
+    pub mod extensions {
+        /// `envoy.extensions.transport_sockets.*`
+        pub mod transport_sockets {
+            /// `envoy.extensions.transport_sockets.tls.*`
+            pub mod tls {
+                /// Secrets.
+                pub mod v3 {
+                    include!("generated/envoy.extensions.transport_sockets.tls.v3.rs");
+                }
+            }
+        }
+    }
+    /// `envoy.service.*`
+    pub mod service {
+        /// `envoy.service.discovery.*`
+        pub mod discovery {
+            /// xDS.
+            pub mod v3 {
+                include!("generated/envoy.service.discovery.v3.rs");
+            }
+        }
+        /// `envoy.service.secret.*`
+        pub mod secret {
+            /// SDS.
+            pub mod v3 {
+                include!("generated/envoy.service.secret.v3.rs");
+            }
+        }
+    }
+    /// `envoy.type.*`
+    pub mod r#type {
+        /// Versions.
+        pub mod v3 {
+            include!("generated/envoy.r#type.v3.rs");
+        }
+    }
+}
+
+/// `google.*`
+pub mod google {
+    /// `google.rpc`
+    pub mod rpc {
+        include!("generated/google.rpc.rs");
     }
 }
 

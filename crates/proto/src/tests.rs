@@ -127,6 +127,71 @@ const FIELDS: &[(&str, &[Field])] = &[
         &[(1, "reason", Type::Enum)],
     ),
     (
+        "envoy.service.discovery.v3.DiscoveryRequest",
+        &[
+            (1, "version_info", Type::String),
+            (2, "node", Type::Message),
+            (3, "resource_names", Type::String),
+            (4, "type_url", Type::String),
+            (5, "response_nonce", Type::String),
+            (6, "error_detail", Type::Message),
+        ],
+    ),
+    (
+        "envoy.service.discovery.v3.DiscoveryResponse",
+        &[
+            (1, "version_info", Type::String),
+            (2, "resources", Type::Message),
+            (4, "type_url", Type::String),
+            (5, "nonce", Type::String),
+        ],
+    ),
+    (
+        "envoy.service.discovery.v3.DeltaDiscoveryRequest",
+        &[
+            (1, "node", Type::Message),
+            (2, "type_url", Type::String),
+            (3, "resource_names_subscribe", Type::String),
+            (4, "resource_names_unsubscribe", Type::String),
+            (5, "initial_resource_versions", Type::Message),
+            (6, "response_nonce", Type::String),
+            (7, "error_detail", Type::Message),
+        ],
+    ),
+    (
+        "envoy.service.discovery.v3.DeltaDiscoveryResponse",
+        &[
+            (1, "system_version_info", Type::String),
+            (2, "resources", Type::Message),
+            (4, "type_url", Type::String),
+            (5, "nonce", Type::String),
+            (6, "removed_resources", Type::String),
+        ],
+    ),
+    (
+        "envoy.service.discovery.v3.Resource",
+        &[
+            (1, "version", Type::String),
+            (2, "resource", Type::Message),
+            (3, "name", Type::String),
+        ],
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.Secret",
+        &[
+            (1, "name", Type::String),
+            (2, "tls_certificate", Type::Message),
+            (4, "validation_context", Type::Message),
+        ],
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext",
+        &[
+            (1, "trusted_ca", Type::Message),
+            (12, "custom_validator_config", Type::Message),
+        ],
+    ),
+    (
         "spire.api.server.entry.v1.SyncAuthorizedEntriesResponse",
         &[
             (1, "entry_revisions", Type::Message),
@@ -159,5 +224,28 @@ const PATHS: &str = "
     /spire.api.server.svid.v1.SVID/MintWITSVID /spire.api.server.svid.v1.SVID/BatchNewX509SVID
     /spire.api.server.svid.v1.SVID/NewJWTSVID /spire.api.server.svid.v1.SVID/BatchNewWITSVID
     /spire.api.server.svid.v1.SVID/NewDownstreamX509CA
+    /spire.api.server.debug.v1.Debug/GetInfo
+    /spire.api.server.logger.v1.Logger/GetLogger /spire.api.server.logger.v1.Logger/SetLogLevel
+    /spire.api.server.logger.v1.Logger/ResetLogLevel
+    /spire.api.server.localauthority.v1.LocalAuthority/GetJWTAuthorityState
+    /spire.api.server.localauthority.v1.LocalAuthority/PrepareJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/ActivateJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeJWTAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/GetX509AuthorityState
+    /spire.api.server.localauthority.v1.LocalAuthority/PrepareX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/ActivateX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeX509Authority
+    /spire.api.server.localauthority.v1.LocalAuthority/GetWITAuthorityState
+    /spire.api.server.localauthority.v1.LocalAuthority/PrepareWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/ActivateWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeWITAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/TaintX509UpstreamAuthority
+    /spire.api.server.localauthority.v1.LocalAuthority/RevokeX509UpstreamAuthority
+    /envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets
+    /envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets
+    /envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets
     /landfast.agent.v1.AgentAdmin/GetStatus /landfast.agent.v1.AgentAdmin/Why
 ";

@@ -19,8 +19,8 @@ mod server;
 pub use command_line::{CommandLine, Verb};
 pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};
+pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, PublishAddresses, PublishConfig, PublishError, WebConfig,
 };
-pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use server::{Server, ServerError, ServerHandle, ServerParts};

@@ -1,7 +1,7 @@
 //! What every request passes before any service sees it.
 //!
 //! Invariant: only the methods of the socket's list, by their exact paths, reach a service; those of the Workload API only with the
-//! security header, which is looked at before anything is attested. A request is charged before its message is read.
+//! security header, which is looked at before anything is attested (Envoy cannot send it). A request is charged before its message is read.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -35,17 +35,24 @@ pub(crate) async fn answer(
     };
     let probe = connection.probe();
     probe.taken();
-    let Ok(turn) = connection.permit.arriving().try_acquire_owned() else {
+    let limits = connection.limits();
+    let (arriving, patience) = (connection.permit.arriving(), limits.request_complete);
+    let body = std::mem::take(request.body_mut());
+    let body = match request.uri().path() {
+        path if STREAMED.contains(&path) => PunctualBody::many(body, patience, arriving, limits.sds_turns()),
+        path if path.starts_with(SDS) => PunctualBody::one(body, patience, arriving, limits.sds_turns()),
+        _ => PunctualBody::one(body, patience, arriving, 1),
+    };
+    let Some(body) = body else {
         let limit = Limit::IncompletePerUid;
         connection.ledger.report(limit, &connection.process);
         return refuse(limit_reached(limit));
     };
-    let patience = connection.limits().request_complete;
     request.extensions_mut().insert(connection.clone());
     request
         .extensions_mut()
         .insert(Caller::connected(connection.clone()));
-    let request = request.map(|body| tonic::body::Body::new(PunctualBody::new(body, patience, turn)));
+    let request = request.map(|_taken| tonic::body::Body::new(body));
     match tokio::time::timeout(REQUEST_DEADLINE, routes.call(request)).await {
         Ok(Ok(response)) => {
             // No service of ours answers so: it is the decoder, of a message that is too large.
@@ -92,8 +99,14 @@ fn has_security_header(headers: &HeaderMap) -> bool {
 
 pub(crate) const SECURITY_HEADER: &str = "workload.spiffe.io";
 const WORKLOAD_API: &str = "/SpiffeWorkloadAPI/";
+const SDS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/";
+/// Those whose client sends message after message.
+const STREAMED: [&str; 2] = [
+    "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+    "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
+];
 /// What [`crate::serve`] serves.
-pub const METHODS: [&str; 9] = [
+pub const METHODS: [&str; 12] = [
     "/SpiffeWorkloadAPI/FetchX509SVID",
     "/SpiffeWorkloadAPI/FetchX509Bundles",
     "/SpiffeWorkloadAPI/FetchJWTSVID",
@@ -101,6 +114,9 @@ pub const METHODS: [&str; 9] = [
     "/SpiffeWorkloadAPI/ValidateJWTSVID",
     "/SpiffeWorkloadAPI/FetchWITSVID",
     "/SpiffeWorkloadAPI/FetchWITBundles",
+    "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+    "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
+    "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 ];

@@ -1,4 +1,4 @@
-//! The SPIFFE Workload API: server over any source, limits, client.
+//! The SPIFFE Workload API and Envoy's SDS: server over any source, limits; a client of the former.
 //!
 //! Invariant: nothing is handed out but to a pinned process that was attested and has not changed since.
 
@@ -8,11 +8,13 @@ pub mod client;
 mod connection;
 mod desk;
 mod encode;
+mod entitled;
 mod gauges;
 mod guard;
 mod ledger;
 mod limits;
 mod punctual;
+mod sds;
 mod serve;
 mod service;
 mod source;
@@ -24,6 +26,7 @@ pub use desk::Desk;
 pub use gauges::Gauges;
 pub use guard::METHODS;
 pub use limits::Limits;
+pub use sds::Sds;
 pub use serve::{ServeError, Surface, serve, serve_surface};
 pub use source::{
     AttestError, Attested, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError,

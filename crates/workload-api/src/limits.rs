@@ -22,6 +22,8 @@ pub struct Limits {
     /// The largest request message, in bytes. Requests of one uid that are not complete hold this, times [`Self::connections_per_uid`],
     /// at most: there may be as many of them.
     pub max_message: usize,
+    /// As [`Self::max_message`], for SDS: an Envoy lists all its extensions in each request, 60 KiB of them.
+    pub max_sds_message: usize,
     /// How long a client has for a request, from its headers to its last byte. For no longer does a part of one cost memory.
     pub request_complete: Duration,
     /// How long a client may leave an answer unread before its connection ends.
@@ -43,11 +45,22 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(5),
             // A token of the largest size that is verified (16 KiB), its audience, and some room.
             max_message: 20 * 1024,
+            max_sds_message: 256 * 1024,
             request_complete: Duration::from_secs(5),
             stalled_reader: Duration::from_secs(20),
             first_answer: Duration::from_secs(5),
             attestation: Duration::from_secs(20),
         }
+    }
+}
+
+impl Limits {
+    /// How many turns an incomplete request of SDS takes: as many as others could hold its memory.
+    pub(crate) fn sds_turns(&self) -> u32 {
+        let turns = self.max_sds_message.div_ceil(self.max_message.max(1));
+        u32::try_from(turns)
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.connections_per_uid.max(1))
     }
 }
 

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use landfast_proto::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use landfast_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use landfast_uds::{UdsError, UdsListener, UdsStream};
 use tokio::{
@@ -22,11 +23,12 @@ use tonic_health::{
 };
 
 use crate::{
-    Attestor, Gauges, IdentitySource, Limits,
+    Attestor, Gauges, IdentitySource, Limits, Sds,
     connection::Connection,
     desk::Desk,
     guard::{self, METHODS},
     limits::Limit,
+    sds::SecretService,
     service::Service,
 };
 
@@ -42,7 +44,7 @@ pub enum ServeError {
     },
 }
 
-/// Serves the Workload API and gRPC health on `listener` until `shutdown`, then gives streams three seconds to end.
+/// Serves the Workload API, SDS if it is wanted and gRPC health on `listener` until `shutdown`, then gives streams three seconds to end.
 ///
 /// # Errors
 /// The listener fails for good.
@@ -50,18 +52,27 @@ pub async fn serve(
     listener: UdsListener,
     source: Arc<dyn IdentitySource>,
     attestor: Arc<dyn Attestor>,
+    sds: Option<Sds>,
     limits: Limits,
     gauges: Arc<Gauges>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let health = HealthReporter::new();
     let mut ready = source.ready();
+    let secrets = sds.map(|sds| {
+        let service = SecretService::new(source.clone(), sds);
+        SecretDiscoveryServiceServer::new(service).max_decoding_message_size(limits.max_sds_message)
+    });
     let workload =
         SpiffeWorkloadApiServer::new(Service { source }).max_decoding_message_size(limits.max_message);
     let health_server = HealthServer::new(HealthService::from_health_reporter(health.clone()))
         .max_decoding_message_size(limits.max_message);
+    let mut routes = Routes::new(workload).add_service(health_server);
+    if let Some(secrets) = secrets {
+        routes = routes.add_service(secrets);
+    }
     let surface = Surface {
-        routes: Routes::new(workload).add_service(health_server),
+        routes,
         methods: &METHODS,
     };
     let mut served = std::pin::pin!(serve_surface(

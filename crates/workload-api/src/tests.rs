@@ -4,4 +4,5 @@ mod attestation;
 mod limits;
 mod protocol;
 mod rig;
+mod sds;
 mod streams;

@@ -28,6 +28,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) sync: RawSync,
     #[serde(default)]
+    pub(super) sds: RawSds,
+    #[serde(default)]
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) workload: RawWorkload,
@@ -64,6 +66,16 @@ pub(super) struct RawKeys {
 pub(super) struct RawSync {
     pub(super) interval: Option<HumanDuration>,
     pub(super) retry_max: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSds {
+    pub(super) enabled: Option<bool>,
+    pub(super) default_svid_name: Option<String>,
+    pub(super) default_bundle_name: Option<String>,
+    pub(super) default_all_bundles_name: Option<String>,
+    pub(super) disable_spiffe_cert_validation: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]

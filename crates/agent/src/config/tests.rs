@@ -78,6 +78,9 @@ fn the_example_is_valid_and_its_comments_show_the_defaults() {
         "streams_",
         "handshake_timeout",
         "max_message",
+        "enabled",
+        "default_",
+        "disable_spiffe",
         "max_hash_size",
         "hash_rate",
         "level",
@@ -148,6 +151,19 @@ fn a_wrong_value_is_told_with_key_value_and_what_was_expected() {
         &["limits.handshake_timeout"],
     );
     refused(and("[limits]\nmax_message = \"1GiB\""), &["limits.max_message"]);
+    refused(and("[sds]\ndefault_svid_name = \"\""), &["sds.default_svid_name"]);
+    refused(
+        and("[sds]\ndefault_bundle_name = \"*\""),
+        &["sds.default_bundle_name"],
+    );
+    refused(
+        and("[sds]\ndefault_bundle_name = \"spiffe://plant.test\""),
+        &["sds.default_bundle_name", "not an ID"],
+    );
+    refused(
+        and("[sds]\ndefault_all_bundles_name = \"default\""),
+        &["sds.default_all_bundles_name", "different"],
+    );
     refused(and("[workload]\nhash_rate = \"1\""), &["workload.hash_rate"]);
     refused(
         and("[log]\nlevel = \"loud\""),
@@ -208,6 +224,19 @@ fn each_method_of_attestation_has_its_own_keys() {
         attest(&format!("{pop}\ntoken=\"a\"")),
         &["attestation.token", "x509pop"],
     );
+}
+
+#[test]
+fn sds_is_on_by_default_and_its_names_can_be_chosen() {
+    assert_eq!(load(MINIMAL).unwrap().sds, Some(Sds::default()));
+    assert_eq!(and("[sds]\nenabled = false").unwrap().sds, None);
+    let chosen = and("[sds]\ndefault_svid_name = \"mine\"\ndisable_spiffe_cert_validation = true").unwrap();
+    let expected = Sds {
+        default_svid_name: "mine".to_owned(),
+        disable_spiffe_cert_validation: true,
+        ..Sds::default()
+    };
+    assert_eq!(chosen.sds, Some(expected));
 }
 
 #[test]

@@ -349,6 +349,6 @@ const CACHE: &str = "nothing to do: entries are in memory and follow every chang
 const WINDOWS: &str = "Windows is not supported: use the socket";
 const REBOOTSTRAP: &str = "put the new bundle in the file that trust_bundle names: once it changes it is used, before what was stored";
 const FETCH_BUNDLE: &str = "bring the bundle into the file that trust_bundle names by a way you trust";
-const SDS: &str = "agent.toml has no settings for Envoy's SDS";
+const SDS: &str = "not carried over: the keys of [sds] in agent.toml have the same names (enabled = false instead of disable_sds_api)";
 const LABELS: &str = "names and labels of metrics are fixed: change them in the collector";
 const DATA_FILE: &str = "put the data of that file here as plugin_data, and migrate again";

@@ -19,7 +19,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity,
+    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, Sds, ServedJwtIdentity,
     ServedX509, SourceError, ViewState, WorkloadView, client::WorkloadClient,
 };
 
@@ -221,6 +221,10 @@ impl Rig {
     }
 
     pub(super) fn with(limits: Limits) -> Self {
+        Self::offering(Some(Sds::default()), limits)
+    }
+
+    pub(super) fn offering(sds: Option<Sds>, limits: Limits) -> Self {
         let (own, foreign) = (Domain::new("own.test"), Domain::new("foreign.test"));
         let script = Arc::new(Script {
             views: watch::channel(Arc::new(own.view(1, &[&foreign]))).0,
@@ -249,6 +253,7 @@ impl Rig {
             listener,
             script.clone(),
             script.clone(),
+            sds,
             limits,
             gauges.clone(),
             stop.clone().cancelled_owned(),

@@ -410,9 +410,14 @@ async fn databases_of_others_are_refused_untouched() {
 async fn a_newer_schema_and_a_changed_migration_are_refused() {
     let place = Place::filled().await;
     let known = i64::try_from(migrate::MIGRATIONS.len()).unwrap();
-    place.sql(&format!("INSERT INTO schema_migrations VALUES ({}, 'x')", known + 1));
+    place.sql(&format!(
+        "INSERT INTO schema_migrations VALUES ({}, 'x')",
+        known + 1
+    ));
     match open(&place.file, true).err().unwrap() {
-        OpenError::NewerSchema { found, known: ours, .. } => assert_eq!((found, ours), (known + 1, known)),
+        OpenError::NewerSchema {
+            found, known: ours, ..
+        } => assert_eq!((found, ours), (known + 1, known)),
         other => panic!("{other:?}"),
     }
     let place = Place::filled().await;

@@ -1,0 +1,7 @@
+//! SDS as an Envoy speaks it: names, forms, acknowledgements, refusals, removals, and who may ask.
+
+mod client;
+mod delta;
+mod forms;
+mod guarded;
+mod whole;
