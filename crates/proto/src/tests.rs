@@ -248,4 +248,18 @@ const PATHS: &str = "
     /envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets
     /envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets
     /landfast.agent.v1.AgentAdmin/GetStatus /landfast.agent.v1.AgentAdmin/Why
+    /spire.agent.debug.v1.Debug/GetInfo
+    /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs
+    /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToJWTBundles
+    /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509Bundles
+    /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509SVIDs
+    /spire.api.agent.logger.v1.Logger/GetLogger
+    /spire.api.agent.logger.v1.Logger/ResetLogLevel
+    /spire.api.agent.logger.v1.Logger/SetLogLevel
+    /spire.api.server.trustdomain.v1.TrustDomain/BatchCreateFederationRelationship
+    /spire.api.server.trustdomain.v1.TrustDomain/BatchDeleteFederationRelationship
+    /spire.api.server.trustdomain.v1.TrustDomain/BatchUpdateFederationRelationship
+    /spire.api.server.trustdomain.v1.TrustDomain/GetFederationRelationship
+    /spire.api.server.trustdomain.v1.TrustDomain/ListFederationRelationships
+    /spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle
 ";
