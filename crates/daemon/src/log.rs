@@ -73,6 +73,9 @@ pub struct LogConfig {
 /// Starts logging for the whole process. `LANDFAST_LOG` (directives such as `info,landfast_agent=debug`) overrides `level`.
 /// A second call changes nothing, so that one process can hold both daemons.
 pub fn init(level: &str, format: LogFormat) {
+    if RUNNING.get().is_some() {
+        return; // a second subscriber, even one that is refused, would raise the level that all of the process looks at first
+    }
     let wanted = std::env::var_os(FILTER).map(|value| value.to_string_lossy().into_owned());
     let (filter, refused) = filter(level, wanted.as_deref());
     let launch = filter.to_string();
