@@ -14,8 +14,8 @@ use landfast_identity::{
 };
 use landfast_uds::{PinnedProcess, SocketMode, UdsListener};
 use landfast_workload_api::{
-    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity, ServedX509,
-    SourceError, ViewState, WorkloadView, serve,
+    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity,
+    ServedX509, SourceError, ViewState, WorkloadView, serve,
 };
 use tempfile::TempDir;
 use tokio::net::UnixStream;
