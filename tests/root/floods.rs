@@ -171,7 +171,6 @@ fn t22_connections_that_never_speak() {
         seconds: 8,
         done: &[("opened", 2_000), ("closed", 1_000), ("expired", 500)],
         logged: &["handshake_timeout"],
-        ..PLAIN
     };
     flood.run();
 }

@@ -105,7 +105,7 @@ const STREAMED: [&str; 2] = [
     "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
     "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
 ];
-/// What [`crate::serve`] serves.
+/// What [`crate::serve()`] serves.
 pub const METHODS: [&str; 12] = [
     "/SpiffeWorkloadAPI/FetchX509SVID",
     "/SpiffeWorkloadAPI/FetchX509Bundles",

@@ -97,7 +97,7 @@ pub async fn serve(
 /// What a socket serves: services, and which of their methods, by their exact paths.
 #[derive(Clone, Debug)]
 pub struct Surface {
-    /// The services. A request has its [`Caller`] among its extensions.
+    /// The services. A request has its [`Caller`](crate::Caller) among its extensions.
     pub routes: Routes,
     /// `/package.Service/Method`.
     pub methods: &'static [&'static str],

@@ -14,7 +14,7 @@ use landfast_identity::{
 };
 use landfast_uds::{PinnedProcess, SocketMode, UdsListener};
 use landfast_workload_api::{
-    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, ServedJwtIdentity,
+    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, Sds, ServedJwtIdentity,
     ServedX509, SourceError, ViewState, WorkloadView, serve,
 };
 use tempfile::TempDir;
@@ -88,6 +88,7 @@ async fn listen(folder: &Path, who: &'static str, source: &Arc<Source>) -> Chann
         listener,
         Arc::clone(source) as Arc<dyn IdentitySource>,
         Arc::new(Finds(who)),
+        Some(Sds::default()),
         Limits::default(),
         Arc::new(Gauges::default()),
         std::future::pending(),
