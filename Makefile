@@ -37,7 +37,7 @@ audit: ## known advisories, of the clone of RustSec's advisory-db in DB=… (nee
 test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (four minutes)
 	@tests/root/run
 
-planted: ## plant known bugs and see each one found (root, Python 3.11; ten minutes)
+planted: ## plant known bugs and see each one found (root, Python 3.11; fifteen minutes)
 	@tests/planted/run
 
 torture: ## the same attacks, a hundred thousand pids and ten times as long floods (half an hour, as root)
