@@ -42,11 +42,14 @@ pub(crate) async fn measure(bin: &Path, report: &mut Report) -> Result<(), BoxEr
                 &place(&site, "fetch")?,
                 &["--run", socket, &request, "4000"],
             )?],
-            _ => vec![
-                as_user(ATTACKER, &[kind, socket, "7"])
-                    .stdout(Stdio::null())
-                    .spawn()?,
-            ],
+            _ => {
+                let (flood, processes) = kind.split_once(" x").unwrap_or((kind, "1"));
+                vec![
+                    as_user(ATTACKER, &[flood, socket, "7", processes])
+                        .stdout(Stdio::null())
+                        .spawn()?,
+                ]
+            }
         };
         tokio::time::sleep(Duration::from_secs(1)).await;
         let out = as_user(VICTIM, &["victim", socket, "5", "spiffe://site.test/victim"]).output()?;
@@ -133,7 +136,8 @@ fn hashing(site: &Site) -> Result<Vec<Child>, BoxError> {
     each.map(|program| attack(program, &args)).collect()
 }
 
-const KINDS: [&str; 14] = [
+/// A number behind: from so many processes of the attacker's, so that the limits of a user are reached and not those of a process.
+const KINDS: [&str; 18] = [
     "nobody",
     "streams",
     "connections",
@@ -146,6 +150,10 @@ const KINDS: [&str; 14] = [
     "empty-data",
     "large-message",
     "ping",
+    "connections x20",
+    "stop-reading x20",
+    "slow-message x20",
+    "full x20",
     "leavers",
     "hashing",
 ];
