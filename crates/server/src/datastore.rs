@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 
-use crate::authority::{AuthorityRow, Journal};
+use crate::authority::{AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
@@ -82,6 +82,13 @@ pub(crate) trait Datastore: Send + Sync {
     ) -> Result<Option<Journal>, DatastoreError>;
 
     /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
+    /// Replaces the appended authorities when the journal is still of this version; returns the new one, else `None`.
+    async fn save_appended(
+        &self,
+        expected: u64,
+        rows: Vec<AppendedRow>,
+    ) -> Result<Option<Journal>, DatastoreError>;
+
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;
 
     /// Takes room for a few records, gives it back, and commits. `Ok` means that a write of now succeeds.

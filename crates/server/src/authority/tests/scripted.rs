@@ -93,6 +93,14 @@ impl Datastore for Scripted {
         self.db.save_journal(expected, rows).await
     }
 
+    async fn save_appended(
+        &self,
+        expected: u64,
+        rows: Vec<AppendedRow>,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.db.save_appended(expected, rows).await
+    }
+
     async fn journal(&self) -> Result<Journal, DatastoreError> {
         self.db.journal().await
     }
