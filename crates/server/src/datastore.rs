@@ -45,7 +45,8 @@ pub(crate) trait Datastore: Send + Sync {
     async fn create_token(&self, token: NewToken) -> Result<(), RegistryError>;
     async fn redeem_token(&self, redemption: Redemption) -> Result<Redeemed, TokenError>;
 
-    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError>;
+    /// Returns what is stored then.
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<Arc<Bundle>, RegistryError>;
     async fn delete_bundle(
         &self,
         td: TrustDomain,
@@ -81,7 +82,6 @@ pub(crate) trait Datastore: Send + Sync {
         rows: Vec<AuthorityRow>,
     ) -> Result<Option<Journal>, DatastoreError>;
 
-    /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
     /// Replaces the appended authorities when the journal is still of this version; returns the new one, else `None`.
     async fn save_appended(
         &self,
@@ -89,6 +89,7 @@ pub(crate) trait Datastore: Send + Sync {
         rows: Vec<AppendedRow>,
     ) -> Result<Option<Journal>, DatastoreError>;
 
+    /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;
 
     /// Takes room for a few records, gives it back, and commits. `Ok` means that a write of now succeeds.

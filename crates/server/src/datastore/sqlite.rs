@@ -149,7 +149,7 @@ impl Datastore for SqliteDatastore {
         self.writer.write(move |tx| tokens::redeem(tx, redemption)).await
     }
 
-    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError> {
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<Arc<Bundle>, RegistryError> {
         self.writer.write(move |tx| bundles::set(tx, bundle, mode)).await
     }
 

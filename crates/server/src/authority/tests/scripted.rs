@@ -151,7 +151,7 @@ impl Datastore for Scripted {
         self.db.redeem_token(redemption).await
     }
 
-    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError> {
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<Arc<Bundle>, RegistryError> {
         self.db.set_bundle(bundle, mode).await
     }
 
