@@ -167,6 +167,12 @@ impl Certificate {
         self.extensions().authority_key_id.clone()
     }
 
+    /// Whether this names that one as its issuer: by name, and by key identifier where both say one. No signature is looked at.
+    pub fn names_as_issuer(&self, issuer: &Self) -> bool {
+        let ids = (self.authority_key_id(), issuer.subject_key_id());
+        self.issuer_raw() == issuer.subject_raw() && !matches!(ids, (Some(a), Some(b)) if a != b)
+    }
+
     /// The subject for humans, `C=US, O=…`.
     pub fn subject(&self) -> String {
         self.0.subject.clone()

@@ -199,6 +199,14 @@ fn signed_by(
     Ok(made)
 }
 
+/// A request for a certificate of this authority, as a server sends it to the one above: URI SAN `spiffe://td`.
+///
+/// # Errors
+/// When signing fails.
+pub fn authority_request(trust_domain: &TrustDomain, signer: &dyn Signer) -> Result<Vec<u8>, IssueError> {
+    request(signer, Some(&trust_domain.id()), &[])
+}
+
 pub(crate) fn request(
     signer: &dyn Signer,
     id: Option<&SpiffeId>,
@@ -303,15 +311,9 @@ struct Adapter<'a> {
 
 impl<'a> Adapter<'a> {
     fn new(signer: &'a dyn Signer) -> Result<Self, IssueError> {
-        let public = signer.public_key();
-        if public.algorithm() == KeyAlgorithm::Rsa {
-            return Err(IssueError::Signing {
-                source: KeyError::WrongScheme,
-            });
-        }
         Ok(Self {
             signer,
-            public,
+            public: signer.public_key(),
             failed: RefCell::new(None),
         })
     }

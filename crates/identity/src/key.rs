@@ -18,10 +18,10 @@ use crate::{der, jwk, pem};
 
 /// What signs: a private key in memory, or the server's key manager in front of one.
 pub trait Signer: Send + Sync {
-    /// The public half; EC P-256 or P-384.
+    /// The public half; EC P-256 or P-384, or RSA when it is an operator's.
     fn public_key(&self) -> PublicKey;
 
-    /// Signs with ECDSA, ASN.1 DER: SHA-256 for P-256, SHA-384 for P-384.
+    /// Signs with ECDSA, ASN.1 DER: SHA-256 for P-256, SHA-384 for P-384. With RSA: PKCS#1 1.5, SHA-256.
     ///
     /// # Errors
     /// When the key cannot be used now.
