@@ -48,6 +48,17 @@ async fn the_pages_say_how_the_process_stands() {
         answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: waiting for the server\n"),
         "{answer}"
     );
+    let but = Health::ready_but("the parent is away");
+    let answer = exchange(&get("/ready"), but.clone()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nready, but: the parent is away\n"),
+        "{answer}"
+    );
+    let answer = exchange(&get("/ready?format=json"), but).await;
+    assert!(
+        answer.ends_with("{\"ready\":true,\"reason\":\"the parent is away\"}\n"),
+        "{answer}"
+    );
     assert!(exchange(&get("/"), ready).await.starts_with("HTTP/1.1 404 "));
 }
 
