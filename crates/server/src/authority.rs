@@ -2,13 +2,18 @@
 //!
 //! Invariant: only the signer of an active authority is in memory and only issuance can have it; the bundle in use is the committed one.
 
+mod above;
 mod appended;
+mod descent;
 mod error;
+mod following;
 mod journal;
 mod keys;
 mod making;
 mod orders;
 mod plan;
+mod upstream;
+mod upstream_orders;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,15 +23,20 @@ use landfast_identity::{Bundle, Certificate, KeyType, Signer, TrustDomain, UnixT
 use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 
-pub use error::AuthorityError;
+pub use error::{AuthorityError, UpstreamFailure};
 pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 
+pub(crate) use above::{Above, Neighbour, Root, RootTrust};
 pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
+pub(crate) use descent::{Descent, DescentError, judge};
 pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
 pub(crate) use orders::{Order, OrderError, Standing};
 pub(crate) use plan::Trust;
+pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
+pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
 use crate::datastore::Datastore;
+use following::Reach;
 use making::Spares;
 use plan::Step;
 
@@ -58,6 +68,9 @@ pub struct Authorities {
     datastore: Arc<dyn Datastore>,
     keys: Arc<dyn KeyManager>,
     clock: SharedClock,
+    /// Who signs our X.509 authorities; they sign themselves without.
+    upstream: Option<Arc<dyn Upstream>>,
+    reach: Reach,
     active: RwLock<Active>,
     bundle: watch::Sender<Arc<Bundle>>,
     spares: Spares,
@@ -76,6 +89,10 @@ struct Active {
 pub(crate) struct ActiveX509 {
     pub(crate) id: String,
     pub(crate) certificate: Certificate,
+    /// What follows an SVID of its: itself and what is between it and the root, or nothing when it is a root.
+    pub(crate) chain: Vec<Certificate>,
+    /// When it, or something above it, ends.
+    pub(crate) not_after: UnixTime,
     pub(crate) signer: Arc<dyn Signer>,
 }
 
@@ -91,13 +108,15 @@ impl Authorities {
     /// Reads the journal, finds the keys, and makes the first authorities if there are none.
     ///
     /// # Errors
-    /// The key of an active or prepared authority is missing or not its own, the clock shows no time when authorities have to be made, or
-    /// the datastore fails.
+    /// The key of an active or prepared authority is missing or not its own, the clock shows no time when authorities have to be made,
+    /// files of the upstream authority are no good and there is nothing to sign with, or the datastore fails. A parent server that is of no
+    /// use is waited for.
     pub(crate) async fn open(
         params: AuthorityParams,
         datastore: Arc<dyn Datastore>,
         keys: Arc<dyn KeyManager>,
         clock: SharedClock,
+        upstream: Option<Arc<dyn Upstream>>,
     ) -> Result<Self, AuthorityError> {
         let (bundle, _) = watch::channel(Arc::new(Bundle::new(params.trust_domain.clone())));
         let authorities = Self {
@@ -105,6 +124,8 @@ impl Authorities {
             datastore,
             keys,
             clock,
+            upstream,
+            reach: Reach::default(),
             active: RwLock::new(Active::default()),
             bundle,
             spares: Spares::default(),
@@ -117,7 +138,7 @@ impl Authorities {
         }
         authorities.adopt(&journal).await?;
         match authorities.clock.now() {
-            Some(now) => authorities.tick(now, Trust::Doubtful).await?,
+            Some(now) => authorities.first_tick(now).await?,
             None if journal.rows.is_empty() => return Err(AuthorityError::NoClock),
             None => {}
         }
@@ -136,28 +157,37 @@ impl Authorities {
 
     /// When the active X.509 authority ends; `None` when there is none.
     pub fn active_x509_expires_at(&self) -> Option<UnixTime> {
-        self.active_x509().map(|active| active.certificate.not_after())
+        self.active_x509().map(|active| active.not_after)
     }
 
     /// Rotates by `now`: prepares at half of the active authority's life, activates at its last sixth, forgets old ones a day after
     /// the last SVID of theirs has expired. Each step is committed before it is adopted; a step that fails leaves what was.
     ///
     /// # Errors
-    /// The first step that failed; the next tick tries again.
+    /// The first step that failed; the next tick tries again. An upstream authority that does not sign is no reason to leave the rest undone.
     pub(crate) async fn tick(&self, now: UnixTime, trust: Trust) -> Result<(), AuthorityError> {
         if self.ticking.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let _reset = ResetOnDrop(&self.ticking);
         let mut journal = self.datastore.journal().await?;
+        let mut unsigned = None;
         // Each step leads towards rest; more than this at once would be a bug, and the next tick goes on.
         for _ in 0..MAX_STEPS {
             self.spares.give_up_used(&journal);
-            let Some(step) = plan::next(&journal.rows, now, trust) else {
-                break;
+            let step = match unsigned {
+                None => plan::next(&journal.rows, now, trust),
+                Some(_) => plan::next_without_x509(&journal.rows, now, trust),
             };
-            let rows = self.carry_out(&step, journal.rows.clone(), now).await?;
-            let Some(saved) = self.commit(&journal, rows).await? else {
+            let Some(step) = step else { break };
+            let (rows, above) = match self.carry_out(&step, &journal, now).await {
+                Err(error @ AuthorityError::Upstream(_)) => {
+                    unsigned = Some(error);
+                    continue;
+                }
+                done => done?,
+            };
+            let Some(saved) = self.commit(&journal, rows, above).await? else {
                 // Somebody else was faster, and what was due may be so no longer: look again.
                 journal = self.datastore.journal().await?;
                 continue;
@@ -172,7 +202,7 @@ impl Authorities {
         if trust == Trust::Steady && !self.swept.swap(true, Ordering::AcqRel) {
             self.sweep(&journal).await;
         }
-        Ok(())
+        unsigned.filter(|_| !self.reach.is_quiet()).map_or(Ok(()), Err)
     }
 
     /// Makes these rows the journal that follows `before`, and removes the keys of those that are no longer in it. `None` when somebody
@@ -181,8 +211,13 @@ impl Authorities {
         &self,
         before: &Journal,
         rows: Vec<AuthorityRow>,
+        above: Option<Above>,
     ) -> Result<Option<Journal>, AuthorityError> {
-        let Some(saved) = self.datastore.save_journal(before.version, rows).await? else {
+        let saved = match above {
+            None => self.datastore.save_journal(before.version, rows).await?,
+            Some(above) => self.datastore.save_below(before.version, rows, above).await?,
+        };
+        let Some(saved) = saved else {
             return Ok(None);
         };
         self.adopt(&saved).await?;
@@ -196,17 +231,22 @@ impl Authorities {
     async fn carry_out(
         &self,
         step: &Step,
-        mut rows: Vec<AuthorityRow>,
+        journal: &Journal,
         now: UnixTime,
-    ) -> Result<Vec<AuthorityRow>, AuthorityError> {
+    ) -> Result<(Vec<AuthorityRow>, Option<Above>), AuthorityError> {
+        let (mut rows, mut above) = (journal.rows.clone(), None);
         match step {
-            Step::Prepare(kind) => rows.push(self.prepare(*kind, now).await?),
+            Step::Prepare(kind) => {
+                let made = self.prepare_in_turn(*kind, journal, now).await?;
+                above = made.above;
+                rows.push(made.row);
+            }
             Step::Activate(kind) => plan::activate(&mut rows, *kind, now),
             Step::Resume(id) => plan::resume(&mut rows, id, now),
             Step::Retire(id) => plan::retire(&mut rows, id),
             Step::Forget(id) => rows.retain(|row| row.id != *id),
         }
-        Ok(rows)
+        Ok((rows, above))
     }
 
     /// Takes over what a test has written into the journal.
@@ -245,11 +285,17 @@ impl Authorities {
                 .find(|row| row.kind == kind && row.slot == Slot::Active)
         };
         let x509 = match active(Kind::X509) {
-            Some(row) => Some(Arc::new(ActiveX509 {
-                id: row.id.clone(),
-                certificate: row.certificate.clone().ok_or(AuthorityError::NoCertificate)?,
-                signer: self.signer_of(row).await?,
-            })),
+            Some(row) => {
+                let certificate = row.certificate.clone().ok_or(AuthorityError::NoCertificate)?;
+                let above = row.descent.as_ref().map(|descent| descent.chain.clone());
+                Some(Arc::new(ActiveX509 {
+                    id: row.id.clone(),
+                    chain: above.map_or_else(Vec::new, |above| [vec![certificate.clone()], above].concat()),
+                    certificate,
+                    not_after: row.not_after,
+                    signer: self.signer_of(row).await?,
+                }))
+            }
             None => None,
         };
         let jwt = match active(Kind::Jwt) {

@@ -3,6 +3,7 @@
 mod federation;
 mod publish;
 mod raw;
+mod upstream;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::authority::KeyTypes;
 use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
+use crate::upstream::UpstreamConfig;
 use raw::{RawConfig, RawX509Pop};
 
 /// Everything a server is told.
@@ -42,6 +44,8 @@ pub struct ServerConfig {
     pub ttls: Ttls,
     /// Kinds of keys of the authorities.
     pub keys: KeyTypes,
+    /// Who signs our X.509 authorities; they sign themselves when nobody does.
+    pub upstream: Option<UpstreamConfig>,
     /// For how long records are kept after what they record has expired.
     pub records_keep: Duration,
     /// Whether nodes may attest by join token.
@@ -130,6 +134,7 @@ impl ServerConfig {
                 ..Ttls::default()
             },
             keys: KeyTypes::default(),
+            upstream: None,
             records_keep: day,
             join_token: true,
             x509pop: None,
@@ -244,7 +249,9 @@ impl Checker<'_> {
             .publish
             .map(|publish| self.publish(publish, raw.jwt_issuer.as_deref(), ttls.ca));
         let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
+        let upstream = self.upstream(raw.upstream, &trust_domain)?;
         Ok(ServerConfig {
+            upstream,
             federation,
             data_dir: Some(self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?),
             listen,

@@ -13,12 +13,13 @@ use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
 
 use crate::authority::{
-    Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys,
+    Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Upstream,
 };
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
 use crate::registry::Registry;
+use crate::upstream::UpstreamConfig;
 
 /// What the core is opened with.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct CoreParams {
     pub jwt_issuer: Option<String>,
     /// Kinds of keys of the authorities.
     pub keys: KeyTypes,
+    /// Who signs our X.509 authorities; they sign themselves when nobody does.
+    pub upstream: Option<UpstreamConfig>,
 }
 
 impl CoreParams {
@@ -50,6 +53,7 @@ impl CoreParams {
             clock,
             jwt_issuer: None,
             keys: KeyTypes::default(),
+            upstream: None,
         }
     }
 }
@@ -84,6 +88,18 @@ impl Core {
         datastore: Arc<dyn Datastore>,
         keys: Arc<dyn KeyManager>,
     ) -> Result<Self, CoreError> {
+        let upstream = params.upstream.as_ref();
+        let upstream = upstream.map(|upstream| upstream.open(&params.trust_domain, &params.clock));
+        Self::assemble_below(params, datastore, keys, upstream).await
+    }
+
+    /// With whatever above.
+    pub(crate) async fn assemble_below(
+        params: CoreParams,
+        datastore: Arc<dyn Datastore>,
+        keys: Arc<dyn KeyManager>,
+        upstream: Option<Arc<dyn Upstream>>,
+    ) -> Result<Self, CoreError> {
         let path = params
             .data_dir
             .as_deref()
@@ -107,8 +123,14 @@ impl Core {
             backdate: params.ttls.backdate,
             keys: params.keys,
         };
-        let opened =
-            Authorities::open(authority_params, Arc::clone(&datastore), keys, Arc::clone(&clock)).await;
+        let opened = Authorities::open(
+            authority_params,
+            Arc::clone(&datastore),
+            keys,
+            Arc::clone(&clock),
+            upstream,
+        )
+        .await;
         let authorities = Arc::new(opened.map_err(|error| match error {
             AuthorityError::Storage { source } => unreadable(source),
             other => other.into(),

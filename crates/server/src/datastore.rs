@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 
-use crate::authority::{AppendedRow, AuthorityRow, Journal};
+use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
@@ -80,6 +80,13 @@ pub(crate) trait Datastore: Send + Sync {
         &self,
         expected: u64,
         rows: Vec<AuthorityRow>,
+    ) -> Result<Option<Journal>, DatastoreError>;
+    /// The same, and what the upstream authority believes with it.
+    async fn save_below(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+        above: Above,
     ) -> Result<Option<Journal>, DatastoreError>;
 
     /// Replaces the appended authorities when the journal is still of this version; returns the new one, else `None`.

@@ -15,6 +15,7 @@ mod publish;
 mod random;
 pub mod registry;
 mod server;
+mod upstream;
 
 pub use command_line::{CommandLine, Verb};
 pub use config::{ServerConfig, ServerLimits, X509PopConfig};
@@ -24,3 +25,4 @@ pub use publish::{
     CertificateError, CertificateFiles, Issuer, PublishAddresses, PublishConfig, PublishError, WebConfig,
 };
 pub use server::{Server, ServerError, ServerHandle, ServerParts};
+pub use upstream::{DiskConfig, ParentConfig, UpstreamCheckError, UpstreamConfig};

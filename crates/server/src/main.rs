@@ -12,10 +12,13 @@ fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Run { config } => run(&config),
         Verb::Check { file } => match ServerConfig::load(&file) {
-            Ok(_) => {
-                say(&format!("{}: fine", file.display()));
-                ExitCode::SUCCESS
-            }
+            Ok(config) => match config.check_upstream() {
+                Ok(()) => {
+                    say(&format!("{}: fine", file.display()));
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error, "docs/nested.md says how these files are made"),
+            },
             Err(error) => fail(&error, "examples/server.toml shows every key"),
         },
     }

@@ -94,6 +94,11 @@ impl ServerHandle {
         &self.admin_socket
     }
 
+    /// What is wrong with the authority above ours, as `/ready` says it; `None` when all is well.
+    pub fn upstream_trouble(&self) -> Option<String> {
+        self.authorities.upstream_trouble()
+    }
+
     /// What verifies this server, as of now.
     pub fn bundle(&self) -> Arc<Bundle> {
         self.authorities.bundle()
@@ -118,6 +123,7 @@ impl Server {
             clock: Arc::clone(&parts.clock),
             jwt_issuer: config.jwt_issuer.clone(),
             keys: config.keys,
+            upstream: config.upstream.clone(),
         })
         .await?;
         let own = OwnSvid::issue(
@@ -326,6 +332,10 @@ fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, federation: Federation,
     let (stop, peers) = (tasks.token(), federation.keep(tasks.clone()));
     tasks.spawn("federation", async move {
         stop.run_until_cancelled(peers).await.unwrap_or_default()
+    });
+    let (stop, upstream) = (tasks.token(), Arc::clone(&core.authorities).keep_to_upstream());
+    tasks.spawn("upstream", async move {
+        stop.run_until_cancelled(upstream).await.unwrap_or_default()
     });
     let stop = tasks.token();
     tasks.spawn("own-svid", async move {

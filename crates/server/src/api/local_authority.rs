@@ -1,15 +1,16 @@
 //! `spire.api.server.localauthority.v1.LocalAuthority`: decode, order, encode. The rules are the authorities' own.
 
-use landfast_identity::{Certificate, UnixTime};
+use landfast_identity::UnixTime;
 use landfast_proto::spire::api::server::localauthority::v1::{
     self as pb, AuthorityState, local_authority_server::LocalAuthority,
 };
 use tonic::{Request, Response, Status};
 
 use super::{Api, status};
-use crate::authority::{AuthorityRow, Kind, Order, OrderError, Ordered, Standing};
+use crate::authority::{
+    AuthorityRow, Kind, Order, OrderError, Ordered, Standing, UpstreamOrder, UpstreamOrderError,
+};
 use crate::authz::Caller;
-use crate::random;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -125,19 +126,26 @@ impl LocalAuthority for Api {
         }))
     }
 
-    // As SPIRE answers without an upstream authority.
     async fn taint_x509_upstream_authority(
         &self,
-        _: Request<pb::TaintX509UpstreamAuthorityRequest>,
+        request: Request<pb::TaintX509UpstreamAuthorityRequest>,
     ) -> Answer<pb::TaintX509UpstreamAuthorityResponse> {
-        Err(Status::failed_precondition(NO_UPSTREAM))
+        let key_id = request.get_ref().subject_key_id.to_lowercase();
+        self.order_above(&request, UpstreamOrder::Taint, &key_id).await?;
+        Ok(Response::new(pb::TaintX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: key_id,
+        }))
     }
 
     async fn revoke_x509_upstream_authority(
         &self,
-        _: Request<pb::RevokeX509UpstreamAuthorityRequest>,
+        request: Request<pb::RevokeX509UpstreamAuthorityRequest>,
     ) -> Answer<pb::RevokeX509UpstreamAuthorityResponse> {
-        Err(Status::failed_precondition(NO_UPSTREAM))
+        let key_id = request.get_ref().subject_key_id.to_lowercase();
+        self.order_above(&request, UpstreamOrder::Revoke, &key_id).await?;
+        Ok(Response::new(pb::RevokeX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: key_id,
+        }))
     }
 
     // As SPIRE answers the five of the incubating profile.
@@ -208,17 +216,35 @@ impl Api {
         tracing::warn!(?order, authority = done.authority_id, %by, "an operator's order for the authorities was carried out");
         Ok(done)
     }
+
+    async fn order_above<T>(
+        &self,
+        request: &Request<T>,
+        order: UpstreamOrder,
+        key_id: &str,
+    ) -> Result<(), Status> {
+        let by = Caller::of(request)?.requester.clone();
+        let about = match order {
+            UpstreamOrder::Taint => "provided subject key id is not valid",
+            UpstreamOrder::Revoke => "invalid subject key ID",
+        };
+        let done = self.authorities.order_above(order, key_id).await;
+        done.map_err(|error| refused_above(error, about, order))?;
+        tracing::warn!(?order, key_id, %by, "an operator's order for an upstream authority was carried out");
+        Ok(())
+    }
 }
 
 fn state(row: &AuthorityRow) -> AuthorityState {
-    let above = row.certificate.as_ref().and_then(Certificate::authority_key_id);
     AuthorityState {
         authority_id: row.id.clone(),
         expires_at: row.not_after.as_secs(),
-        // Empty for one that signs itself.
-        upstream_authority_subject_key_id: above
-            .map(|id| random::hex(&id))
-            .filter(|id| *id != row.id)
+        // The root's, for that is what is tainted; SPIRE says the signer's, which is the same unless something is between. Empty for one that
+        // signs itself.
+        upstream_authority_subject_key_id: row
+            .descent
+            .as_ref()
+            .map(|descent| descent.root.clone())
             .unwrap_or_default(),
     }
 }
@@ -240,14 +266,31 @@ fn refused(error: OrderError, about: &str) -> Status {
         OrderError::NoId | OrderError::Unknown | OrderError::Active | OrderError::NotOld => {
             Status::invalid_argument(text)
         }
+        OrderError::Upstream { .. } => Status::failed_precondition(error.to_string()),
         OrderError::NotPrepared { .. } | OrderError::NotTainted => Status::failed_precondition(text),
         OrderError::Busy => Status::aborted(text),
         OrderError::Failed { source } => status::authority(&source),
     }
 }
 
+/// As SPIRE, whose datastore says of an order that the API let through why it is not carried out.
+fn refused_above(error: UpstreamOrderError, about: &str, order: UpstreamOrder) -> Status {
+    use UpstreamOrderError as E;
+    let failed = match order {
+        UpstreamOrder::Taint => "failed to taint upstream authority",
+        UpstreamOrder::Revoke => "failed to revoke X.509 upstream authority",
+    };
+    match error {
+        E::NoUpstream => Status::failed_precondition(error.to_string()),
+        E::NoId | E::Signs | E::Prepared | E::NotOld => Status::invalid_argument(format!("{about}: {error}")),
+        E::Unknown => Status::not_found(format!("{failed}: {error}")),
+        E::AlreadyTainted | E::NotTainted => Status::failed_precondition(format!("{failed}: {error}")),
+        E::Busy => Status::aborted(error.to_string()),
+        E::Failed { source } => status::authority(&source),
+    }
+}
+
 const REVOKE_X509: &str = "failed to revoke X.509 authority";
 const REVOKE_JWT: &str = "failed to revoke JWT authority";
 const TAINT: &str = "unable to taint local authority";
-const NO_UPSTREAM: &str = "upstream authority is not configured";
 const NO_WIT: &str = "WIT-SVID functionality is not yet implemented";

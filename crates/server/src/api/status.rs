@@ -118,6 +118,11 @@ pub(crate) fn authority(error: &AuthorityError) -> Status {
     match error {
         AuthorityError::Storage { source } => storage(source),
         AuthorityError::NoClock => Status::unavailable(error.to_string()),
+        AuthorityError::Upstream(_) => {
+            let error = error_chain(error);
+            tracing::error!(error, "no X.509 authority can be had");
+            Status::unavailable(error)
+        }
         other => internal(&error_chain(other)),
     }
 }

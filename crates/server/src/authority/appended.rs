@@ -214,9 +214,21 @@ fn own(journal: &Journal, key: &AppendedKey) -> Result<bool, AppendError> {
             match own.find(|row| row.id == jwt.key_id) {
                 Some(row) if row.public_key == jwt.public_key => Ok(true),
                 Some(_) => Err(taken(jwt)),
-                None => Ok(false),
+                None => beside(journal, jwt),
             }
         }
+    }
+}
+
+/// One of another server of the trust domain, known from above. Never one that is ours to sign with.
+fn beside(journal: &Journal, jwt: &JwtAuthority) -> Result<bool, AppendError> {
+    let mut known = journal.above.jwt.iter();
+    match known.any(|known| {
+        known.authority.key_id == jwt.key_id
+            && (known.revoked || known.authority.public_key != jwt.public_key)
+    }) {
+        true => Err(taken(jwt)),
+        false => Ok(false),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Why authorities cannot be had.
 
+use std::sync::Arc;
+
 use landfast_identity::{IssueError as BuildError, X509Error};
 
 use super::keys::KeyManagerError;
+use super::upstream::UpstreamError;
 use crate::datastore::DatastoreError;
 
 /// Why authorities cannot be had.
@@ -51,6 +54,9 @@ pub enum AuthorityError {
     /// The first authorities need to know the time.
     #[error("the clock of this server shows no time, and without it no authority can be made")]
     NoClock,
+    /// The authority above ours does not sign, or not well.
+    #[error("the upstream authority has signed no authority for us; what we have is used until it ends")]
+    Upstream(#[source] UpstreamFailure),
     /// The random source failed.
     #[error("the random source failed")]
     Random,
@@ -65,3 +71,8 @@ pub enum AuthorityError {
     #[error("the server is stopping")]
     Stopped,
 }
+
+/// Why the authority above ours is of no use.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct UpstreamFailure(pub(super) Arc<UpstreamError>);

@@ -6,7 +6,9 @@ use landfast_identity::{
     Bundle, BundleError, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, X509Authority,
 };
 
+use super::above::Above;
 use super::appended::{AppendedKey, AppendedRow};
+use super::descent::Descent;
 
 /// All authorities, in the order they were made, and the two counters that go with them.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,8 @@ pub(crate) struct Journal {
     pub(crate) rows: Vec<AuthorityRow>,
     /// In the bundle as well, but not ours to sign with.
     pub(crate) appended: Vec<AppendedRow>,
+    /// What the upstream authority has in its bundle.
+    pub(crate) above: Above,
 }
 
 /// One authority.
@@ -30,6 +34,8 @@ pub(crate) struct AuthorityRow {
     pub(crate) key_name: String,
     /// X.509 only.
     pub(crate) certificate: Option<Certificate>,
+    /// `None` for one that signs itself, which is a root of its own.
+    pub(crate) descent: Option<Descent>,
     pub(crate) public_key: PublicKey,
     pub(crate) created_at: UnixTime,
     pub(crate) activated_at: Option<UnixTime>,
@@ -79,9 +85,9 @@ impl Slot {
 }
 
 impl Journal {
-    /// The bundle of all authorities, our own first.
+    /// The bundle of all authorities, our own first. Of X.509 those that sign themselves; the others stand under a root that is here too.
     pub(crate) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Bundle, BundleError> {
-        let mut x509: Vec<_> = self.rows.iter().filter_map(own_x509).collect();
+        let mut x509: Vec<_> = self.rows.iter().filter_map(own_root).collect();
         let mut jwt: Vec<_> = self
             .rows
             .iter()
@@ -100,22 +106,43 @@ impl Journal {
                 AppendedKey::X509(_) | AppendedKey::Jwt(_) => {}
             }
         }
+        for more in self.above.x509() {
+            let revoked = self.was_revoked(&AppendedKey::X509(more.clone()));
+            if !revoked && x509.iter().all(|known| known.certificate != more.certificate) {
+                x509.push(more);
+            }
+        }
+        for more in &self.above.jwt {
+            // Ours, and those below, come back from above: what we say of them counts.
+            let key = AppendedKey::Jwt(more.authority.clone());
+            let revoked = more.revoked || self.was_revoked(&key);
+            if !revoked && jwt.iter().all(|known| known.key_id != more.authority.key_id) {
+                jwt.push(more.authority.clone());
+            }
+        }
         Ok(Bundle::new(trust_domain.clone())
             .with_x509_authorities(x509)?
             .with_jwt_authorities(jwt)?
             .with_sequence(self.sequence)
             .with_refresh_hint(Some(REFRESH_HINT)))
     }
+
+    /// Whether an operator has taken this one, which signs elsewhere, out of the bundle.
+    fn was_revoked(&self, key: &AppendedKey) -> bool {
+        let mut revoked = self.appended.iter().filter(|row| row.revoked);
+        revoked.any(|row| row.key.kind() == key.kind() && row.key.id() == key.id())
+    }
 }
 
-fn own_x509(row: &AuthorityRow) -> Option<X509Authority> {
+fn own_root(row: &AuthorityRow) -> Option<X509Authority> {
+    let certificate = row.certificate.clone().filter(|_| row.descent.is_none())?;
     Some(X509Authority {
-        certificate: row.certificate.clone()?,
+        certificate,
         tainted: row.tainted,
     })
 }
 
-fn own_jwt(row: &AuthorityRow) -> JwtAuthority {
+pub(super) fn own_jwt(row: &AuthorityRow) -> JwtAuthority {
     JwtAuthority {
         key_id: row.id.clone(),
         public_key: row.public_key.clone(),

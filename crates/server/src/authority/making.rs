@@ -6,12 +6,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use landfast_identity::issue::{AuthorityParams as CertificateParams, self_signed_authority};
 use landfast_identity::{Signer, UnixTime};
 
+use super::above::Above;
 use super::{Authorities, AuthorityError, AuthorityRow, Journal, KeyManager, KeyManagerError, Kind, Slot};
 use crate::random;
 
 /// Keys that are durable, but in no journal that we have seen. One of a kind at most.
 #[derive(Default)]
 pub(super) struct Spares(Mutex<Vec<Spare>>);
+
+/// What was prepared, and what is known of the upstream authority with it.
+pub(super) struct Made {
+    pub(super) row: AuthorityRow,
+    pub(super) above: Option<Above>,
+}
+
+/// When a new authority shall be valid.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    pub(super) now: UnixTime,
+    pub(super) not_before: UnixTime,
+    pub(super) not_after: UnixTime,
+}
 
 #[derive(Clone)]
 struct Spare {
@@ -41,42 +56,61 @@ impl Spares {
 }
 
 impl Authorities {
-    /// The row of a new authority, its key durable.
-    pub(super) async fn prepare(&self, kind: Kind, now: UnixTime) -> Result<AuthorityRow, AuthorityError> {
+    /// A new authority, its key durable.
+    pub(super) async fn prepare(
+        &self,
+        kind: Kind,
+        journal: &Journal,
+        now: UnixTime,
+    ) -> Result<Made, AuthorityError> {
         let Spare { key_name, signer, .. } = match self.spares.of(kind) {
             Some(spare) => spare,
             None => self.generate(kind).await?,
         };
         let public_key = signer.public_key();
-        let not_before = now.saturating_sub(self.params.backdate);
-        let not_after = now.saturating_add(self.params.ca_ttl);
-        let (id, certificate) = match kind {
-            Kind::X509 => {
-                let id = random::hex(&public_key.key_id());
-                let params = CertificateParams {
-                    trust_domain: &self.params.trust_domain,
-                    authority_id: &id,
-                    not_before,
-                    not_after,
-                };
-                let certificate = self_signed_authority(&params, &*signer)?;
-                (id, Some(certificate))
-            }
-            Kind::Jwt => (random::key_id().ok_or(AuthorityError::Random)?, None),
+        let life = Life {
+            now,
+            not_before: now.saturating_sub(self.params.backdate),
+            not_after: now.saturating_add(self.params.ca_ttl),
         };
-        Ok(AuthorityRow {
-            id,
+        let mut row = AuthorityRow {
+            id: String::new(),
             kind,
             slot: Slot::Prepared,
             key_name,
-            certificate,
+            certificate: None,
+            descent: None,
             public_key,
             created_at: now,
             activated_at: None,
-            not_before,
-            not_after,
+            not_before: life.not_before,
+            not_after: life.not_after,
             last_svid_ends: None,
             tainted: false,
+        };
+        if kind == Kind::Jwt {
+            row.id = random::key_id().ok_or(AuthorityError::Random)?;
+            return Ok(Made { row, above: None });
+        }
+        row.id = random::hex(&row.public_key.key_id());
+        let Some(upstream) = &self.upstream else {
+            let params = CertificateParams {
+                trust_domain: &self.params.trust_domain,
+                authority_id: &row.id,
+                not_before: life.not_before,
+                not_after: life.not_after,
+            };
+            row.certificate = Some(self_signed_authority(&params, &*signer)?);
+            return Ok(Made { row, above: None });
+        };
+        let (judged, above) = self.signed_above(upstream, &signer, &journal.above, life).await?;
+        row.not_before = judged.certificate.not_before();
+        row.not_after = judged.ends;
+        row.certificate = Some(judged.certificate);
+        row.descent = Some(judged.descent);
+        Ok(Made {
+            row,
+            above: Some(above),
         })
     }
 

@@ -39,11 +39,13 @@ impl Authorities {
         for _ in 0..MAX_TRIES {
             let journal = self.datastore.journal().await.map_err(AuthorityError::from)?;
             self.spares.give_up_used(&journal);
-            let mut rows = journal.rows.clone();
+            let (mut rows, mut above) = (journal.rows.clone(), None);
             let subject = match order {
                 Order::Prepare(kind) => {
                     rows.retain(|row| (row.kind, row.slot) != (*kind, Slot::Prepared));
-                    rows.push(self.prepare(*kind, now).await?);
+                    let made = self.prepare(*kind, &journal, now).await?;
+                    above = made.above;
+                    rows.push(made.row);
                     rows.last().cloned()
                 }
                 Order::Activate(kind, id) => {
@@ -58,6 +60,7 @@ impl Authorities {
                 }
                 Order::Taint(kind, id) => {
                     let row = named(&rows, *kind, id)?;
+                    own(row, "tainted")?;
                     old(row)?;
                     let row = rows.iter_mut().find(|row| row.id == *id);
                     row.map(|row| {
@@ -67,16 +70,22 @@ impl Authorities {
                 }
                 Order::Revoke(kind, id) => {
                     let row = named(&rows, *kind, id)?.clone();
+                    own(&row, "revoked")?;
                     old(&row)?;
                     if !row.tainted {
                         return Err(OrderError::NotTainted);
                     }
                     rows.retain(|other| other.id != *id);
+                    if *kind == Kind::Jwt && self.upstream.is_some() {
+                        above
+                            .get_or_insert_with(|| journal.above.clone())
+                            .revoke_jwt(&row);
+                    }
                     Some(row)
                 }
             };
             let subject = subject.ok_or(OrderError::Unknown)?;
-            if self.commit(&journal, rows).await?.is_some() {
+            if self.commit(&journal, rows, above).await?.is_some() {
                 return Ok(subject);
             }
             // The server's own rotation was faster: look again.
@@ -119,6 +128,14 @@ fn named<'a>(rows: &'a [AuthorityRow], kind: Kind, id: &str) -> Result<&'a Autho
     found.ok_or(OrderError::Unknown)
 }
 
+/// Of one that another signed, nobody has the certificate in a bundle: its root is what counts.
+fn own(row: &AuthorityRow, verb: &'static str) -> Result<(), OrderError> {
+    match row.descent {
+        None => Ok(()),
+        Some(_) => Err(OrderError::Upstream { verb }),
+    }
+}
+
 fn old(row: &AuthorityRow) -> Result<(), OrderError> {
     match row.slot {
         Slot::Old => Ok(()),
@@ -144,6 +161,8 @@ pub(crate) enum OrderError {
         "it is not possible to revoke an untainted authority: taint it first, and wait until nothing it signed is in use"
     )]
     NotTainted,
+    #[error("local authority can't be {verb} if there is an upstream authority")]
+    Upstream { verb: &'static str },
     #[error("the authorities keep changing: try again")]
     Busy,
     #[error("the order cannot be carried out")]

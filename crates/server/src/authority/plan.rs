@@ -17,7 +17,7 @@ pub(super) enum Step {
     Activate(Kind),
     /// This old one signs again: the active one is not in its time, and this one is.
     Resume(String),
-    /// This prepared one is old without having signed: it has expired, or was made by a clock that was ahead.
+    /// This prepared one is old without having signed: it has expired, is under a tainted root, or was made by a clock that was ahead.
     Retire(String),
     /// Nothing that this one signed is valid any more.
     Forget(String),
@@ -34,9 +34,18 @@ pub(crate) enum Trust {
 
 /// What is due at `now`; `None` is rest.
 pub(super) fn next(rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
-    [Kind::X509, Kind::Jwt]
-        .into_iter()
-        .find_map(|kind| rotation(rows, kind, now, trust))
+    next_of(&[Kind::X509, Kind::Jwt], rows, now, trust)
+}
+
+/// The same, when no X.509 authority can be made now: nothing else waits for it.
+pub(super) fn next_without_x509(rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
+    next_of(&[Kind::Jwt], rows, now, trust)
+}
+
+fn next_of(kinds: &[Kind], rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
+    kinds
+        .iter()
+        .find_map(|kind| rotation(rows, *kind, now, trust))
         .or_else(|| {
             let over = |row: &&AuthorityRow| {
                 trust == Trust::Steady && row.slot == Slot::Old && now > forget_after(row)
@@ -48,7 +57,7 @@ pub(super) fn next(rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option
 fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> Option<Step> {
     let slot = |slot| rows.iter().find(|row| row.kind == kind && row.slot == slot);
     let prepared = slot(Slot::Prepared);
-    if let Some(stale) = prepared.filter(|row| now >= row.not_after) {
+    if let Some(stale) = prepared.filter(|row| now >= row.not_after || row.tainted) {
         return Some(Step::Retire(stale.id.clone()));
     }
     let Some(active) = slot(Slot::Active).filter(|row| now < row.not_after) else {
@@ -60,6 +69,13 @@ fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> O
     if now < active.not_before {
         // The clock was ahead when it was made, and who signed before is still good; or the clock is behind now, and nobody can sign.
         return substitute(rows, kind, now);
+    }
+    if active.tainted {
+        // What is above it is about to go. The next one stands under what is known already, so nobody has to be waited for.
+        return match prepared {
+            None => Some(Step::Prepare(kind)),
+            Some(ahead) => (now >= ahead.not_before).then_some(Step::Activate(kind)),
+        };
     }
     let (left, life) = (
         active.not_after.since(now),

@@ -8,6 +8,7 @@ use landfast_lifecycle::{Clock as _, SimClock};
 use landfast_store::Store;
 use landfast_store::faulty::{FaultyFiles, Script, Verb};
 
+mod below;
 mod scripted;
 
 use super::*;

@@ -27,6 +27,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) keys: RawKeys,
     #[serde(default)]
+    pub(super) upstream: RawUpstream,
+    #[serde(default)]
     pub(super) attestation: RawAttestation,
     #[serde(default)]
     pub(super) records: RawRecords,
@@ -52,6 +54,29 @@ pub(super) struct RawTtl {
 pub(super) struct RawKeys {
     pub(super) x509: Option<String>,
     pub(super) jwt: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpstream {
+    pub(super) disk: Option<RawDisk>,
+    pub(super) spire: Option<RawParent>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDisk {
+    pub(super) cert_file: PathBuf,
+    pub(super) key_file: PathBuf,
+    pub(super) bundle_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawParent {
+    pub(super) server: String,
+    pub(super) workload_api: String,
+    pub(super) spiffe_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,5 +1,6 @@
 //! SQLite behind the datastore. Invariant: one thread writes, and what it has answered is on the disk (WAL, synchronous=FULL).
 
+mod above;
 mod agents;
 mod appended;
 mod authorities;
@@ -26,7 +27,7 @@ use super::{
     AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
     Snapshot,
 };
-use crate::authority::{AppendedRow, AuthorityRow, Journal};
+use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
@@ -212,7 +213,18 @@ impl Datastore for SqliteDatastore {
         rows: Vec<AuthorityRow>,
     ) -> Result<Option<Journal>, DatastoreError> {
         self.writer
-            .write(move |tx| authorities::save(tx, expected, &rows))
+            .write(move |tx| authorities::save(tx, expected, &rows, None))
+            .await
+    }
+
+    async fn save_below(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+        above: Above,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.writer
+            .write(move |tx| authorities::save(tx, expected, &rows, Some(&above)))
             .await
     }
 

@@ -1,6 +1,6 @@
 //! What may be signed. Invariant: judged here once more, whatever the registry judged before: this is the last place that can refuse.
 
-use landfast_identity::{Bundle, PublicKey, SpiffeId, TrustDomain, UnixTime};
+use landfast_identity::{Bundle, Certificate, PublicKey, SpiffeId, TrustDomain, UnixTime};
 
 use super::IssueError;
 use crate::registry::{self, Entry};
@@ -58,4 +58,12 @@ pub(super) fn not_an_authoritys(key: &PublicKey, bundle: &Bundle) -> Result<(), 
         return Err(IssueError::Policy("the key is one of an authority".to_owned()));
     }
     Ok(())
+}
+
+/// The same for those between us and the root, which are in no bundle.
+pub(super) fn not_above(key: &PublicKey, chain: &[Certificate]) -> Result<(), IssueError> {
+    match chain.iter().any(|link| link.public_key() == key) {
+        true => Err(IssueError::Policy("the key is one of an authority".to_owned())),
+        false => Ok(()),
+    }
 }

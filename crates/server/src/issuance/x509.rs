@@ -87,6 +87,7 @@ impl Issuer {
         let now = self.now()?;
         let authority = self.authorities.active_x509().ok_or(IssueError::NoAuthority)?;
         policy::not_an_authoritys(&order.key, &self.authorities.bundle())?;
+        policy::not_above(&order.key, &authority.chain)?;
         let (not_before, not_after) = self.validity(order, &authority, now)?;
         let (public_key, serial) = (&order.key, random_serial()?);
         let (issuer, signer) = (&authority.certificate, &*authority.signer);
@@ -116,7 +117,7 @@ impl Issuer {
         let record = record(who, order, &made, &authority, now);
         Ok((
             IssuedX509 {
-                chain: vec![made],
+                chain: [vec![made], authority.chain.clone()].concat(),
                 id: order.id.clone(),
                 not_after,
             },
@@ -137,15 +138,17 @@ impl Issuer {
                 authority_not_before: ca.not_before(),
             });
         }
-        if now >= ca.not_after() {
+        if now >= authority.not_after {
             return Err(IssueError::NoAuthority);
         }
         if order.ttl.is_zero() {
             return Err(IssueError::Policy("the TTL is zero".to_owned()));
         }
         let wanted = now.saturating_add(order.ttl);
-        let not_after = wanted.min(ca.not_after()).min(order.ends_by.unwrap_or(wanted));
-        if ca.not_after() < wanted {
+        let not_after = wanted
+            .min(authority.not_after)
+            .min(order.ends_by.unwrap_or(wanted));
+        if authority.not_after < wanted {
             tracing::debug!(id = %order.id, %not_after, "an SVID is cut short: its authority ends first");
         }
         Ok((

@@ -31,7 +31,7 @@ impl Judge {
         if now < x509.certificate.not_before().max(jwt.not_before) {
             return Some("the clock shows a time before the active authority begins: set the clock");
         }
-        (now >= x509.certificate.not_after().min(jwt.not_after)).then_some("the active authority has expired")
+        (now >= x509.not_after.min(jwt.not_after)).then_some("the active authority has expired")
     }
 
     /// Why no record can be written, and so no certificate leaves; `None` when one can.
@@ -58,9 +58,13 @@ impl Judge {
                 probed = Instant::now();
             }
             let obstacle = self.no_signature().map(str::to_owned);
-            let health = obstacle
-                .or_else(|| no_record.clone())
-                .map_or_else(Health::ready, Health::not_ready);
+            let health = match obstacle.or_else(|| no_record.clone()) {
+                Some(reason) => Health::not_ready(reason),
+                None => match self.authorities.upstream_trouble() {
+                    None => Health::ready(),
+                    Some(trouble) => Health::ready_but(trouble),
+                },
+            };
             let status = match health.ready {
                 true => tonic_health::ServingStatus::Serving,
                 false => tonic_health::ServingStatus::NotServing,

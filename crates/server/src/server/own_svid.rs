@@ -85,12 +85,14 @@ fn due(svid: &X509Svid, now: Option<UnixTime>) -> bool {
     !matches!(plan.decide(now, Duration::ZERO), Action::Retain { .. })
 }
 
-/// Whether what signed it is tainted or revoked: clients are about to refuse it.
+/// Whether the root it stands under is tainted or revoked: clients are about to refuse it.
 fn doubtful(svid: &X509Svid, bundle: &Bundle) -> bool {
-    let signed_by = svid.leaf().authority_key_id();
-    let mut signers = bundle.x509_authorities().iter();
-    let signer = signers.find(|authority| authority.certificate.subject_key_id() == signed_by);
-    signer.is_none_or(|authority| authority.tainted)
+    let Some(top) = svid.chain().last() else {
+        return true;
+    };
+    let roots = bundle.x509_authorities().iter();
+    let mut roots = roots.filter(|root| top.names_as_issuer(&root.certificate));
+    roots.all(|root| root.tainted)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ fn made(kind: Kind, now: UnixTime, life: Duration, name: usize) -> AuthorityRow 
         slot: Slot::Prepared,
         key_name: String::new(),
         certificate: None,
+        descent: None,
         public_key: PrivateKey::generate().unwrap().public_key(),
         created_at: now,
         activated_at: None,

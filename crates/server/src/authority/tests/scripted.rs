@@ -60,7 +60,7 @@ impl Scripted {
             keys: KeyTypes::default(),
         };
         let (datastore, keys) = (Arc::clone(self), Arc::clone(&self.keys));
-        Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()))
+        Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()), None)
             .await
             .unwrap()
     }
@@ -91,6 +91,15 @@ impl Datastore for Scripted {
             }
         }
         self.db.save_journal(expected, rows).await
+    }
+
+    async fn save_below(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+        above: Above,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.db.save_below(expected, rows, above).await
     }
 
     async fn save_appended(

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use landfast_identity::{Certificate, PublicKey, UnixTime};
+use landfast_identity::{Certificate, PublicKey, UnixTime, parse_chain_der};
 use rusqlite::{Row, named_params, params};
 
+use super::above;
 use super::appended;
 use super::convert::{damage, opt_time, time};
 use super::writer::Tx;
-use crate::authority::{AuthorityRow, Journal, Kind, Slot};
+use crate::authority::{Above, AuthorityRow, Descent, Journal, Kind, Slot};
 use crate::datastore::DatastoreError;
 
 pub(super) fn journal(tx: &Tx<'_>) -> Result<Journal, DatastoreError> {
@@ -25,6 +26,7 @@ pub(super) fn journal(tx: &Tx<'_>) -> Result<Journal, DatastoreError> {
         sequence: sequence.unsigned_abs(),
         rows,
         appended: appended::all(tx)?,
+        above: above::all(tx)?,
     })
 }
 
@@ -33,6 +35,7 @@ pub(super) fn save(
     tx: &Tx<'_>,
     expected: u64,
     rows: &[AuthorityRow],
+    above: Option<&Above>,
 ) -> Result<Option<Journal>, DatastoreError> {
     let before = journal(tx)?;
     if before.version != expected {
@@ -56,12 +59,21 @@ pub(super) fn save(
     for (place, row) in placed {
         put(tx, place, row)?;
     }
+    // Those that are in the bundle themselves.
     let seen = |rows: &[AuthorityRow]| {
         rows.iter()
+            .filter(|row| row.descent.is_none())
             .map(|row| (row.id.clone(), row.tainted))
             .collect::<BTreeSet<_>>()
     };
-    next_version(tx, seen(&before.rows) != seen(rows))?;
+    let above_changed = match above {
+        Some(above) if *above != before.above => {
+            above::replace(tx, above)?;
+            true
+        }
+        _ => false,
+    };
+    next_version(tx, above_changed || seen(&before.rows) != seen(rows))?;
     journal(tx).map(Some)
 }
 
@@ -89,8 +101,25 @@ fn put(tx: &Tx<'_>, place: i64, row: &AuthorityRow) -> Result<(), DatastoreError
         ":not_before": row.not_before.as_secs(),
         ":not_after": row.not_after.as_secs(),
         ":tainted": row.tainted,
+        ":chain": row.descent.as_ref().map(chain_der),
+        ":root": row.descent.as_ref().map(|descent| &descent.root),
     })?;
     Ok(())
+}
+
+fn chain_der(descent: &Descent) -> Vec<u8> {
+    let ders = descent.chain.iter().flat_map(|link| link.as_der());
+    ders.copied().collect()
+}
+
+fn descent(row: &Row<'_>) -> Result<Option<Descent>, rusqlite::Error> {
+    let (chain, root): (Option<Vec<u8>>, Option<String>) = (row.get("chain")?, row.get("root")?);
+    let Some(root) = root else { return Ok(None) };
+    let chain = match chain.filter(|der| !der.is_empty()) {
+        Some(der) => parse_chain_der(&der).map_err(|e| damage("chain", e))?,
+        None => Vec::new(),
+    };
+    Ok(Some(Descent { chain, root }))
 }
 
 fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
@@ -115,6 +144,7 @@ fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
         certificate: certificate
             .map(|der| Certificate::from_der(&der).map_err(|e| damage("certificate", e)))
             .transpose()?,
+        descent: descent(row)?,
         public_key: PublicKey::from_spki_der(&public_key).map_err(|e| damage("public_key", e))?,
         created_at: time(row, "created_at")?,
         activated_at: opt_time(row, "activated_at")?,
@@ -127,6 +157,6 @@ fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
 
 /// `last_svid_ends` is not here: records write it.
 const PUT: &str = "INSERT INTO authorities (id, place, kind, slot, key_name, certificate, public_key, created_at, activated_at, not_before, \
-    not_after, tainted) VALUES (:id, :place, :kind, :slot, :key_name, :certificate, :public_key, :created_at, :activated_at, :not_before, \
-    :not_after, :tainted) ON CONFLICT (id) DO UPDATE SET place = excluded.place, slot = excluded.slot, activated_at = excluded.activated_at, \
+    not_after, tainted, chain, root) VALUES (:id, :place, :kind, :slot, :key_name, :certificate, :public_key, :created_at, :activated_at, :not_before, \
+    :not_after, :tainted, :chain, :root) ON CONFLICT (id) DO UPDATE SET place = excluded.place, slot = excluded.slot, activated_at = excluded.activated_at, \
     tainted = excluded.tainted";

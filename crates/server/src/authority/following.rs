@@ -1,0 +1,392 @@
+//! How the authorities keep to the one above them: what it signs, what it believes, what it is to know.
+//!
+//! Invariant: whatever it does or fails to do, what signs now goes on until it ends; who fails is asked again, later each time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use landfast_daemon::error_chain;
+use landfast_identity::{Signer, UnixTime};
+use landfast_lifecycle::Backoff;
+use tokio::time::Instant;
+
+use super::above::{Above, follow};
+use super::appended::AppendedKey;
+use super::descent::{Judged, judge};
+use super::error::UpstreamFailure;
+use super::journal::{AuthorityRow, Journal, Kind, Slot, own_jwt};
+use super::making::{Life, Made};
+use super::upstream::{Upstream, UpstreamError, Wish};
+use super::{Authorities, AuthorityError, Trust};
+
+/// How the upstream authority fares.
+#[derive(Default)]
+pub(super) struct Reach(Mutex<Fare>);
+
+#[derive(Default)]
+struct Fare {
+    /// Since it last did not sign.
+    refused: Option<Refused>,
+    /// Why its bundle is not known now.
+    unseen: Option<String>,
+}
+
+struct Refused {
+    why: UpstreamFailure,
+    backoff: Backoff,
+    not_before: Instant,
+    /// There is time enough: nobody has to look after it yet.
+    quiet: bool,
+}
+
+impl Reach {
+    fn lock(&self) -> MutexGuard<'_, Fare> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why it is not asked to sign yet.
+    fn held(&self) -> Option<UpstreamFailure> {
+        let fare = self.lock();
+        let refused = fare.refused.as_ref()?;
+        (Instant::now() < refused.not_before).then(|| refused.why.clone())
+    }
+
+    fn signed(&self) {
+        self.lock().refused = None;
+    }
+
+    fn refused(&self, why: UpstreamFailure) {
+        let mut fare = self.lock();
+        let before = fare.refused.take();
+        let mut backoff = before.map_or_else(|| Backoff::new(LEAST_WAIT, MOST_WAIT), |before| before.backoff);
+        let not_before = Instant::now() + backoff.next();
+        fare.refused = Some(Refused {
+            why,
+            backoff,
+            not_before,
+            quiet: false,
+        });
+    }
+
+    /// It would sign, but nothing that lasts longer than what signs now.
+    fn no_gain(&self, why: UpstreamFailure, left: Duration, quiet: bool) {
+        let wait = (left / 24).clamp(LEAST_PAUSE, MOST_PAUSE);
+        self.lock().refused = Some(Refused {
+            why,
+            backoff: Backoff::new(LEAST_WAIT, MOST_WAIT),
+            not_before: Instant::now() + wait,
+            quiet,
+        });
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lock().refused.as_ref().is_some_and(|refused| refused.quiet)
+    }
+
+    /// Something has changed above: what failed may do now.
+    fn ask_again(&self) {
+        if let Some(refused) = &mut self.lock().refused {
+            refused.not_before = Instant::now();
+        }
+    }
+}
+
+impl Authorities {
+    /// What is wrong with the upstream authority, for operators; nothing is while it does what it is for.
+    pub(crate) fn upstream_trouble(&self) -> Option<String> {
+        let fare = self.reach.lock();
+        let refused = fare.refused.as_ref().filter(|refused| !refused.quiet);
+        let refused = refused.map(|refused| error_chain(&refused.why));
+        refused.or_else(|| fare.unseen.clone())
+    }
+
+    /// Whether another signs our X.509 authorities.
+    pub(crate) fn has_upstream(&self) -> bool {
+        self.upstream.is_some()
+    }
+
+    /// The first rotation of this process. With something to sign with, an upstream authority that fails is no obstacle; without, it is
+    /// waited for.
+    pub(super) async fn first_tick(&self, now: UnixTime) -> Result<(), AuthorityError> {
+        let mut now = now;
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        loop {
+            let failure = match self.tick(now, Trust::Doubtful).await {
+                Err(AuthorityError::Upstream(failure)) => failure,
+                done => return done,
+            };
+            let (error, name) = (error_chain(&failure), self.upstream_name());
+            if self
+                .active_x509()
+                .is_some_and(|active| now < active.not_after && now >= active.certificate.not_before())
+            {
+                tracing::warn!(
+                    error,
+                    upstream = name,
+                    "starting with the authority of before: no new one can be had now"
+                );
+                return Ok(());
+            }
+            if !failure.0.may_pass() {
+                return Err(AuthorityError::Upstream(failure));
+            }
+            let wait = backoff.next();
+            tracing::error!(
+                error,
+                upstream = name,
+                again_in_s = wait.as_secs(),
+                "waiting for the upstream authority: without it there is nothing to sign with"
+            );
+            tokio::time::sleep(wait).await;
+            self.reach.ask_again();
+            now = self.clock.now().unwrap_or(now);
+        }
+    }
+
+    /// As [`Self::prepare`], but not while the upstream authority rests after a failure, nor for one that would end no later than the
+    /// one that signs.
+    pub(super) async fn prepare_in_turn(
+        &self,
+        kind: Kind,
+        journal: &Journal,
+        now: UnixTime,
+    ) -> Result<Made, AuthorityError> {
+        if kind == Kind::Jwt || self.upstream.is_none() {
+            return self.prepare(kind, journal, now).await;
+        }
+        if let Some(failure) = self.reach.held() {
+            return Err(AuthorityError::Upstream(failure));
+        }
+        let made = self.prepare(kind, journal, now).await?;
+        let signs = |row: &&AuthorityRow| row.kind == kind && row.slot == Slot::Active && !row.tainted;
+        let active = journal.rows.iter().find(signs);
+        let useless =
+            |active: &&AuthorityRow| now < active.not_after && made.row.not_after <= active.not_after;
+        let Some(active) = active.filter(useless) else {
+            return Ok(made);
+        };
+        // Regular where a parent's own authority is about to be followed by its next: then the next but one attempt is better.
+        let life = active.not_after.since(active.created_at);
+        let left = active.not_after.since(now);
+        let ends = made.row.not_after;
+        let failure = UpstreamFailure(Arc::new(UpstreamError::NoGain { ends }));
+        self.reach.no_gain(failure.clone(), left, left > life / 6);
+        Err(AuthorityError::Upstream(failure))
+    }
+
+    /// A good certificate for this key, and what is known above with it.
+    pub(super) async fn signed_above(
+        &self,
+        upstream: &Arc<dyn Upstream>,
+        signer: &Arc<dyn Signer>,
+        known: &Above,
+        life: Life,
+    ) -> Result<(Judged, Above), AuthorityError> {
+        let trust_domain = &self.params.trust_domain;
+        let wish = Wish {
+            trust_domain,
+            signer,
+            now: life.now,
+            not_before: life.not_before,
+            not_after: life.not_after,
+        };
+        let signed = upstream.sign(&wish).await.map_err(|error| self.failed(error))?;
+        let above = known.clone().with(&signed.roots);
+        let judged = judge(signed, &**signer, trust_domain, known, life.now);
+        let judged = judged.map_err(|source| self.failed(source.into()))?;
+        self.reach.signed();
+        if judged.ends < life.not_after {
+            tracing::warn!(
+                ends = %judged.ends,
+                upstream = upstream.name(),
+                "the new authority ends before ttl.ca is over: what is above it ends then, or allows no more"
+            );
+        }
+        Ok((judged, above))
+    }
+
+    fn failed(&self, error: UpstreamError) -> AuthorityError {
+        metrics::counter!("landfast_server_upstream_failures_total").increment(1);
+        let failure = UpstreamFailure(Arc::new(error));
+        self.reach.refused(failure.clone());
+        AuthorityError::Upstream(failure)
+    }
+
+    /// Follows what the upstream authority believes, for ever.
+    pub(crate) async fn keep_to_upstream(self: Arc<Self>) {
+        let Some(upstream) = self.upstream.clone() else {
+            return std::future::pending().await;
+        };
+        let every = if upstream.is_complete() { POLL } else { LOOK };
+        let mut backoff = Backoff::new(every, MOST_BETWEEN_LOOKS);
+        loop {
+            let outcome = self.look_above(&*upstream).await;
+            self.heed(&*upstream, &outcome);
+            let wait = match outcome {
+                Ok(news) => {
+                    backoff.reset();
+                    if news {
+                        self.rotate_at_once().await;
+                    }
+                    // What has changed may allow the next change: a taint that waits for a rotation.
+                    if news { SOON } else { every }
+                }
+                // Files are looked at as often as before: whoever mends them waits for it.
+                Err(_heeded) if !upstream.is_complete() => every,
+                Err(_heeded) => backoff.next().max(every),
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One look, as [`Self::keep_to_upstream`] looks.
+    #[cfg(test)]
+    pub(crate) async fn look_as_kept(&self) -> Result<bool, AuthorityError> {
+        let upstream = self.upstream.clone().unwrap();
+        let outcome = self.look_above(&*upstream).await;
+        self.heed(&*upstream, &outcome);
+        outcome
+    }
+
+    /// What signs may be doomed. If this fails, maintenance tries again, and says so.
+    async fn rotate_at_once(&self) {
+        let Some(now) = self.clock.now() else { return };
+        if let Err(error) = self.tick(now, Trust::Doubtful).await {
+            let error = error_chain(&error);
+            tracing::debug!(error, "no rotation after news from above");
+        }
+    }
+
+    fn heed(&self, upstream: &dyn Upstream, outcome: &Result<bool, AuthorityError>) {
+        let text = outcome.as_ref().err().map(|error| match error {
+            AuthorityError::Upstream(failure) => error_chain(failure),
+            other => error_chain(other),
+        });
+        metrics::gauge!("landfast_server_upstream_up").set(f64::from(u8::from(text.is_none())));
+        let before = std::mem::replace(&mut self.reach.lock().unseen, text.clone());
+        match (before, &text) {
+            (Some(_), None) => {
+                tracing::info!(
+                    upstream = upstream.name(),
+                    "the upstream authority is of use again"
+                );
+                self.reach.ask_again();
+            }
+            (before, Some(error)) if before.as_ref() != Some(error) => {
+                metrics::counter!("landfast_server_upstream_failures_total").increment(1);
+                tracing::error!(
+                    error,
+                    upstream = upstream.name(),
+                    "the upstream authority is of no use: what we have is kept until it ends; trying again"
+                );
+            }
+            _ => {}
+        }
+        if matches!(outcome, Ok(true)) {
+            self.reach.ask_again();
+        }
+    }
+
+    /// Looks once, and lets everybody above know our JWT keys; `true` when something was new.
+    async fn look_above(&self, upstream: &dyn Upstream) -> Result<bool, AuthorityError> {
+        let Some(now) = self.clock.now() else {
+            return Ok(false);
+        };
+        let above = |error| AuthorityError::Upstream(UpstreamFailure(Arc::new(error)));
+        let seen = upstream.look(now).await.map_err(above)?;
+        if seen.roots.is_empty() {
+            return Err(above(UpstreamError::Empty));
+        }
+        if seen.fresh {
+            self.reach.ask_again();
+        }
+        let complete = upstream.is_complete();
+        let mut news = false;
+        for _ in 0..MAX_TRIES {
+            let journal = self.datastore.journal().await?;
+            let (rows, known) = follow(&journal, &seen, complete, now);
+            let doomed = |rows: &[AuthorityRow]| rows.iter().filter(|row| row.tainted).count();
+            if known == journal.above && doomed(&rows) == doomed(&journal.rows) {
+                break;
+            }
+            // A bundle that cannot be built is not stored.
+            let next = Journal {
+                above: known.clone(),
+                ..journal.clone()
+            };
+            next.bundle(&self.params.trust_domain)?;
+            if let Some(saved) = self.commit(&journal, rows, Some(known)).await? {
+                tracing::info!(
+                    sequence = saved.sequence,
+                    upstream = upstream.name(),
+                    "took over what the upstream authority believes"
+                );
+                news = true;
+                break;
+            }
+        }
+        let mut refused = None;
+        for key in self.unpublished(now).await? {
+            // One that is refused, because it was revoked there, is not in the way of the others.
+            match upstream.publish(&key).await {
+                Ok(()) => tracing::info!(key_id = key.key_id, "published a JWT authority above"),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(above(error));
+        }
+        Ok(news)
+    }
+
+    /// JWT keys that sign, here or below, and that the upstream authority has not named yet.
+    async fn unpublished(
+        &self,
+        now: UnixTime,
+    ) -> Result<Vec<landfast_identity::JwtAuthority>, AuthorityError> {
+        if !self
+            .upstream
+            .as_ref()
+            .is_some_and(|upstream| upstream.is_complete())
+        {
+            return Ok(Vec::new());
+        }
+        let journal = self.datastore.journal().await?;
+        let mut keys: Vec<_> = journal
+            .rows
+            .iter()
+            .filter(|row| row.kind == Kind::Jwt)
+            .map(own_jwt)
+            .collect();
+        keys.extend(journal.appended.iter().filter_map(|row| match &row.key {
+            AppendedKey::Jwt(below) if !row.revoked => Some(below.clone()),
+            AppendedKey::Jwt(_) | AppendedKey::X509(_) => None,
+        }));
+        keys.retain(|key| {
+            let named = |known: &super::Neighbour| known.authority.key_id == key.key_id;
+            !key.tainted && key.expires_at.is_none_or(|end| now < end) && !journal.above.jwt.iter().any(named)
+        });
+        Ok(keys)
+    }
+
+    fn upstream_name(&self) -> String {
+        self.upstream
+            .as_ref()
+            .map(|upstream| upstream.name())
+            .unwrap_or_default()
+    }
+}
+
+/// As SPIRE asks its parent.
+const POLL: Duration = Duration::from_secs(5);
+/// At files.
+const LOOK: Duration = Duration::from_secs(10);
+const MOST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(1);
+const LEAST_WAIT: Duration = Duration::from_secs(5);
+const MOST_WAIT: Duration = Duration::from_secs(300);
+/// Between attempts to have something that lasts longer: each is a certificate that the parent records.
+const LEAST_PAUSE: Duration = Duration::from_secs(60);
+const MOST_PAUSE: Duration = Duration::from_secs(6 * 3600);
+/// The server's own rotation can be in the way once or twice, not for ever.
+const MAX_TRIES: usize = 8;

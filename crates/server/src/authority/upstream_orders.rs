@@ -1,0 +1,123 @@
+//! What operators order of the authorities above ours: taint, revoke.
+//!
+//! Invariant: as with our own, only one that has signed before and does not sign now is tainted, and only a tainted one revoked.
+
+use super::above::RootTrust;
+use super::journal::{AuthorityRow, Kind, Slot};
+use super::{Authorities, AuthorityError};
+
+/// What is to be done with the root of this key identifier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum UpstreamOrder {
+    /// What is below it is to be replaced; it still verifies.
+    Taint,
+    /// Nothing below it verifies any more, whatever the upstream authority says.
+    Revoke,
+}
+
+impl Authorities {
+    /// Carries out an order.
+    ///
+    /// # Errors
+    /// When there is no upstream authority, the root is not in the state that the order needs, or nothing can be stored; then nothing has
+    /// changed.
+    pub(crate) async fn order_above(
+        &self,
+        order: UpstreamOrder,
+        key_id: &str,
+    ) -> Result<(), UpstreamOrderError> {
+        if !self.has_upstream() {
+            return Err(UpstreamOrderError::NoUpstream);
+        }
+        for _ in 0..MAX_TRIES {
+            let journal = self.datastore.journal().await.map_err(AuthorityError::from)?;
+            signed_an_old_one(&journal.rows, key_id)?;
+            let (mut rows, mut above) = (journal.rows.clone(), journal.above.clone());
+            let mut named: Vec<_> = above
+                .roots
+                .iter_mut()
+                .filter(|root| root.id() == key_id)
+                .collect();
+            let held = |trust| named.iter().all(|root| root.trust == trust);
+            match order {
+                _ if held(RootTrust::Revoked) => return Err(UpstreamOrderError::Unknown),
+                UpstreamOrder::Taint if held(RootTrust::Tainted) => {
+                    return Err(UpstreamOrderError::AlreadyTainted);
+                }
+                UpstreamOrder::Revoke if !held(RootTrust::Tainted) => {
+                    return Err(UpstreamOrderError::NotTainted);
+                }
+                UpstreamOrder::Taint | UpstreamOrder::Revoke => {}
+            }
+            for root in &mut named {
+                root.trust = match order {
+                    UpstreamOrder::Taint => RootTrust::Tainted,
+                    UpstreamOrder::Revoke => RootTrust::Revoked,
+                };
+            }
+            for row in rows.iter_mut().filter(|row| stands_under(row, key_id)) {
+                row.tainted = true;
+            }
+            if self.commit(&journal, rows, Some(above)).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(UpstreamOrderError::Busy)
+    }
+}
+
+fn signed_an_old_one(rows: &[AuthorityRow], key_id: &str) -> Result<(), UpstreamOrderError> {
+    if key_id.is_empty() {
+        return Err(UpstreamOrderError::NoId);
+    }
+    let under = |slot| {
+        rows.iter()
+            .any(|row| row.kind == Kind::X509 && row.slot == slot && stands_under(row, key_id))
+    };
+    if under(Slot::Active) {
+        return Err(UpstreamOrderError::Signs);
+    }
+    if under(Slot::Prepared) {
+        return Err(UpstreamOrderError::Prepared);
+    }
+    match under(Slot::Old) {
+        true => Ok(()),
+        false => Err(UpstreamOrderError::NotOld),
+    }
+}
+
+fn stands_under(row: &AuthorityRow, key_id: &str) -> bool {
+    row.descent.as_ref().is_some_and(|descent| descent.root == key_id)
+}
+
+/// Why an order was not carried out, in the words that SPIRE's clients know.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamOrderError {
+    #[error("upstream authority is not configured")]
+    NoUpstream,
+    #[error("no subject key ID provided")]
+    NoId,
+    #[error(
+        "unable to use upstream authority singing current authority: prepare and activate one under another first"
+    )]
+    Signs,
+    #[error("only upstream authorities signing an old authority can be used")]
+    Prepared,
+    #[error("upstream authority didn't sign the old local authority")]
+    NotOld,
+    #[error("no ca found with provided subject key ID")]
+    Unknown,
+    #[error("root CA is already tainted")]
+    AlreadyTainted,
+    #[error("it is not possible to revoke an untainted root CA")]
+    NotTainted,
+    #[error("the authorities keep changing: try again")]
+    Busy,
+    #[error("the order cannot be carried out")]
+    Failed {
+        #[from]
+        source: AuthorityError,
+    },
+}
+
+const MAX_TRIES: usize = 8;
