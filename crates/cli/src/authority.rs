@@ -25,9 +25,18 @@ pub(crate) enum AuthorityCommand {
     /// Sign with a prepared authority from now on [server].
     Activate(Which),
     /// Mark an old authority: agents replace what it signed; it still verifies [server].
-    Taint(Which),
+    Taint(Whose),
     /// Refuse from now on whatever a tainted authority signed [server].
-    Revoke(Which),
+    Revoke(Whose),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Whose {
+    #[command(flatten)]
+    which: Which,
+    /// It is a root above this server's authorities (x509 only): its ID stands under UPSTREAM in `landfast authority show`.
+    #[arg(long)]
+    upstream: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -69,12 +78,30 @@ pub(crate) async fn run(command: AuthorityCommand, globals: &Globals) -> Result<
             let done = activate(&mut client, kind, id).await?;
             (kind, "activated", done, "")
         }
-        AuthorityCommand::Taint(Which { kind, id }) => {
+        AuthorityCommand::Taint(Whose {
+            which,
+            upstream: true,
+        }) => {
+            return above(&mut client, "tainted", which, globals).await;
+        }
+        AuthorityCommand::Revoke(Whose {
+            which,
+            upstream: true,
+        }) => {
+            return above(&mut client, "revoked", which, globals).await;
+        }
+        AuthorityCommand::Taint(Whose {
+            which: Which { kind, id },
+            ..
+        }) => {
             let done = taint(&mut client, kind, id).await?;
             let then = "when nodes have replaced what it signed (agents begin at their next synchronisation): landfast authority revoke";
             (kind, "tainted", done, then)
         }
-        AuthorityCommand::Revoke(Which { kind, id }) => {
+        AuthorityCommand::Revoke(Whose {
+            which: Which { kind, id },
+            ..
+        }) => {
             let done = revoke(&mut client, kind, id).await?;
             (kind, "revoked", done, "")
         }
@@ -151,6 +178,43 @@ async fn revoke(client: &mut Client, kind: Kind, authority_id: String) -> Done {
     })
 }
 
+/// Of a root above this server's authorities.
+async fn above(client: &mut Client, verb: &str, which: Which, globals: &Globals) -> Result<(), Failure> {
+    if which.kind == Kind::Jwt {
+        return Err(Failure::usage(
+            "--upstream goes with x509: JWT authorities stand under nothing",
+            "landfast authority taint x509 ID --upstream",
+        ));
+    }
+    let subject_key_id = which.id;
+    let done = match verb {
+        "tainted" => {
+            let rpc = client
+                .taint_x509_upstream_authority(api::TaintX509UpstreamAuthorityRequest { subject_key_id });
+            connect::call(SERVER, rpc)
+                .await?
+                .upstream_authority_subject_key_id
+        }
+        _ => {
+            let rpc = client
+                .revoke_x509_upstream_authority(api::RevokeX509UpstreamAuthorityRequest { subject_key_id });
+            connect::call(SERVER, rpc)
+                .await?
+                .upstream_authority_subject_key_id
+        }
+    };
+    if globals.json() {
+        return output::print_json(&json!({"kind": "x509", "upstream": done, "done": verb}));
+    }
+    output::print(&format!("{verb}: upstream authority {done}"))?;
+    if verb == "tainted" {
+        output::complain(&format!(
+            "next: when nodes have replaced what stands under it: landfast authority revoke x509 {done} --upstream"
+        ));
+    }
+    Ok(())
+}
+
 /// One authority as shown.
 struct Row {
     kind: Kind,
@@ -194,9 +258,16 @@ async fn show(channel: Channel, globals: &Globals) -> Result<(), Failure> {
             slot,
             row.state.authority_id.clone(),
             output::when(row.state.expires_at, "-"),
+            match row.state.upstream_authority_subject_key_id.as_str() {
+                "" => "-".to_owned(),
+                id => id.to_owned(),
+            },
         ]
     });
-    output::print(&output::table(&["KIND", "STANDING", "AUTHORITY", "UNTIL"], rows))
+    output::print(&output::table(
+        &["KIND", "STANDING", "AUTHORITY", "UNTIL", "UPSTREAM"],
+        rows,
+    ))
 }
 
 /// What the server says of its slots, and then the other old ones that still verify.
@@ -221,6 +292,9 @@ fn of_kind(
             })
         })
         .collect();
+    // Below another authority its roots are what verifies, beside what this server signed itself before.
+    let below = |row: &Row| !row.state.upstream_authority_subject_key_id.is_empty();
+    let slot = if rows.iter().any(below) { "root" } else { "old" };
     for (state, tainted) in verifying {
         if rows
             .iter()
@@ -228,7 +302,7 @@ fn of_kind(
         {
             rows.push(Row {
                 kind,
-                slot: "old",
+                slot,
                 state,
                 tainted,
             });

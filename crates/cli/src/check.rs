@@ -22,11 +22,12 @@ pub(crate) fn agent(file: &Path, globals: &Globals) -> Result<(), Failure> {
 }
 
 pub(crate) fn server(file: &Path, globals: &Globals) -> Result<(), Failure> {
-    let checked = ServerConfig::load(file);
+    let checked = ServerConfig::load(file).map_err(|error| error_chain(&error));
+    let checked = checked.and_then(|config| config.check_upstream().map_err(|error| error_chain(&error)));
     report(
         file,
         globals,
-        checked.err().map(|error| error_chain(&error)),
+        checked.err(),
         "examples/server.toml shows every key",
     )
 }

@@ -25,6 +25,7 @@ mod report;
 mod server;
 mod settings;
 mod toml;
+mod upstream;
 mod values;
 
 use mapping::Mapping;

@@ -229,7 +229,7 @@ static TABLE: &[Advice] = &[
     ),
     block(
         &["plugins", "UpstreamAuthority", "*"],
-        "the server makes and rotates its own root: landfast bundle show prints what agents and peers must trust",
+        "above a server stand files of an offline root or a parent server (docs/nested.md), and nothing else; without, it makes and rotates its own root: landfast bundle show prints what agents and peers must trust",
     ),
     block(
         &["plugins", "BundlePublisher", "*"],

@@ -8,6 +8,7 @@ use super::both;
 use super::mapping::Mapping;
 use super::settings::Setting;
 use super::toml::{list, quoted};
+use super::upstream;
 use super::values::{duration, human, is_absolute, socket_address};
 use crate::failure::Failure;
 
@@ -23,6 +24,7 @@ pub(super) fn map(mapping: &mut Mapping) -> Result<(), Failure> {
     }
     ttls(mapping);
     keys(mapping);
+    upstream::map(mapping);
     attestation(mapping);
     both::log(mapping, "server");
     if mapping.settings.has_below(&["server", "ratelimit"]) {

@@ -274,6 +274,34 @@ fn the_way_of_attestation_is_kept() {
 }
 
 #[test]
+fn the_authority_above_is_kept() {
+    use landfast_server::UpstreamConfig;
+    let above =
+        |plugin: &str| server(&with(SERVER_CONF, "", &format!("UpstreamAuthority {plugin}"))).upstream;
+    let disk = above(r#""disk" { plugin_data { cert_file_path = "/c" key_file_path = "k" } }"#);
+    let Some(UpstreamConfig::Disk(files)) = disk else {
+        panic!("{disk:?}")
+    };
+    assert_eq!(files.cert, Path::new("/c"));
+    assert_eq!(files.key, Path::new("/etc/landfast/upstream.key"));
+    assert_eq!(files.bundle, None);
+    let spire = above(
+        r#""spire" { plugin_data { server_address = "parent" server_port = 8081 workload_api_socket = "/a.sock" } }"#,
+    );
+    let Some(UpstreamConfig::Spire(parent)) = spire else {
+        panic!("{spire:?}")
+    };
+    assert_eq!((parent.host.as_str(), parent.port), ("parent", 8081));
+    assert_eq!(parent.workload_api, "unix:///a.sock");
+    let odd = above(r#""spire" { plugin_data { server_address = "a b" server_port = "x" } }"#);
+    assert!(matches!(odd, Some(UpstreamConfig::Spire(parent)) if parent.host == "parent.invalid"));
+    assert_eq!(
+        above(r#""vault" { plugin_data { vault_addr = "https://v" } }"#),
+        None
+    );
+}
+
+#[test]
 fn metrics_and_health_share_a_listener() {
     for (blocks, expected) in [
         ("telemetry { Prometheus { port = 9 } }", Some("127.0.0.1:9")),
