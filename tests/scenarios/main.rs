@@ -4,4 +4,5 @@
 
 mod bad_input;
 mod main_job;
+mod nested;
 mod outages;

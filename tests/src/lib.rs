@@ -16,7 +16,7 @@ use landfast_daemon::{TaskTree, error_chain};
 use landfast_proto::spire::api::server::agent::v1::{self as agent_api, agent_client::AgentClient};
 use landfast_proto::spire::api::server::entry::v1::{self as entry_api, entry_client::EntryClient};
 use landfast_proto::spire::api::types;
-use landfast_server::{Server, ServerConfig, ServerParts};
+use landfast_server::{Server, ServerConfig, ServerHandle, ServerParts};
 use landfast_workload_api::client::WorkloadClient;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
@@ -33,6 +33,7 @@ pub struct Plant {
     dir: TempDir,
     port: u16,
     server: Option<TaskTree>,
+    handle: Option<ServerHandle>,
 }
 
 /// One node's agent.
@@ -53,6 +54,7 @@ impl Plant {
             dir,
             port: 0,
             server: None,
+            handle: None,
         };
         let text = format!(
             "trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"{0}/server\"\nlisten = [\"127.0.0.1:0\"]\nadmin_socket = \"{0}/admin.sock\"\n{server_toml}\n",
@@ -100,6 +102,7 @@ impl Plant {
                 self.port = handle.addresses()[0].port();
                 put(&self.path().join("bundle.pem"), &handle.bundle().to_pem());
                 self.server = Some(tree);
+                self.handle = Some(handle);
                 Ok(())
             }
             Err(error) => {
@@ -111,8 +114,15 @@ impl Plant {
         }
     }
 
+    /// The server, as it was started last.
+    pub fn handle(&self) -> &ServerHandle {
+        self.handle.as_ref().expect("a server that was started")
+    }
+
     /// Stops the server and joins its tasks.
     pub async fn stop_server(&mut self) {
+        // It holds the data directory.
+        self.handle = None;
         if let Some(tree) = self.server.take() {
             tree.join_with_deadline(DRAIN)
                 .await
@@ -192,6 +202,17 @@ impl Plant {
 
     /// An entry for this test process on a node.
     pub async fn entry(&self, agent: &NodeAgent, path: &str, x509_ttl: i32) -> String {
+        self.entry_with(agent, path, |entry| entry.x509_svid_ttl = x509_ttl)
+            .await
+    }
+
+    /// The same, with something about it changed.
+    pub async fn entry_with(
+        &self,
+        agent: &NodeAgent,
+        path: &str,
+        change: impl FnOnce(&mut types::Entry),
+    ) -> String {
         let id = |path: &str| {
             Some(types::Spiffeid {
                 trust_domain: TRUST_DOMAIN.to_owned(),
@@ -203,16 +224,16 @@ impl Plant {
             .strip_prefix("spiffe://")
             .and_then(|id| id.strip_prefix(TRUST_DOMAIN));
         let uid = nix::unistd::geteuid();
-        let entry = types::Entry {
+        let mut entry = types::Entry {
             spiffe_id: id(path),
             parent_id: id(parent.expect("an agent of this trust domain")),
             selectors: vec![types::Selector {
                 r#type: "unix".to_owned(),
                 value: format!("uid:{uid}"),
             }],
-            x509_svid_ttl: x509_ttl,
             ..Default::default()
         };
+        change(&mut entry);
         let request = entry_api::BatchCreateEntryRequest {
             entries: vec![entry],
             output_mask: None,
