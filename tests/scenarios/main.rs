@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod authorities;
 mod bad_input;
 mod main_job;
 mod outages;
