@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) sign_limit: RateLimit,
     /// JWT-SVIDs an agent may ask for: apart, so that a flood of these never delays a renewal.
     pub(crate) jwt_limit: RateLimit,
+    /// Keys a server below this one may publish.
+    pub(crate) publish_limit: RateLimit,
     /// Reports of an agent that are stored.
     pub(crate) status_limit: RateLimit,
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: only the signer of an active authority is in memory and only issuance can have it; the bundle in use is the committed one.
 
+mod appended;
 mod error;
 mod journal;
 mod keys;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 pub use error::AuthorityError;
 pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 
+pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED};
 pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
 pub(crate) use orders::{Order, OrderError, Standing};
 pub(crate) use plan::Trust;
@@ -162,6 +164,9 @@ impl Authorities {
             };
             tracing::info!(step = %step, sequence = saved.sequence, "authorities changed");
             journal = saved;
+        }
+        if trust == Trust::Steady {
+            journal = self.forget_appended(journal, now).await?;
         }
         self.adopt(&journal).await?;
         if trust == Trust::Steady && !self.swept.swap(true, Ordering::AcqRel) {

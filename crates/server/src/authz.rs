@@ -17,7 +17,7 @@ use tonic::body::Body;
 use crate::api::status::{internal, permission_denied};
 use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
-use crate::registry::{AgentRecord, AgentStanding, Registry};
+use crate::registry::{AgentRecord, AgentStanding, Entry, Registry};
 
 /// Who may call a method.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -234,6 +234,8 @@ pub(crate) struct Caller {
     pub(crate) requester: Requester,
     /// The agent, when it called as one.
     pub(crate) agent: Option<Arc<AgentRecord>>,
+    /// The entry by which a server below this one called: the one that gives it this right for longest.
+    pub(crate) downstream: Option<Arc<Entry>>,
     /// As what it was let in.
     class: Class,
 }
@@ -257,6 +259,15 @@ impl Caller {
     pub(crate) fn agent<T>(request: &tonic::Request<T>) -> Result<Arc<AgentRecord>, Status> {
         let agent = Self::of(request)?.agent.clone();
         agent.ok_or_else(|| internal("a request without an agent"))
+    }
+
+    /// The entry of the calling server.
+    ///
+    /// # Errors
+    /// Internal, when the caller is not one below this: a fault of ours.
+    pub(crate) fn downstream<T>(request: &tonic::Request<T>) -> Result<Arc<Entry>, Status> {
+        let entry = Self::of(request)?.downstream.clone();
+        entry.ok_or_else(|| internal("caller is not a downstream workload"))
     }
 }
 
@@ -303,6 +314,7 @@ impl Authorizer {
                 true => Ok(Caller {
                     requester,
                     agent: None,
+                    downstream: None,
                     class: Local,
                 }),
                 false => Err(permission_denied(method, None)),
@@ -320,6 +332,7 @@ impl Authorizer {
             return Ok(Caller {
                 requester,
                 agent: None,
+                downstream: None,
                 class: Any,
             });
         }
@@ -340,12 +353,19 @@ impl Authorizer {
         if row.contains(&Admin) || row.contains(&Downstream) {
             let rights = self.0.registry.entries_of_id(&peer.id);
             let admin = self.0.admin_ids.contains(&peer.id) || rights.iter().any(|entry| entry.admin);
-            let downstream = rights.iter().any(|entry| entry.downstream);
-            if (row.contains(&Admin) && admin) || (row.contains(&Downstream) && downstream) {
-                let requester = Requester::admin(peer.id.clone());
+            let below = rights.into_iter().filter(|entry| entry.downstream);
+            let below = below
+                .filter(|_| row.contains(&Downstream))
+                .max_by_key(|entry| entry.expires_at.map_or((true, 0), |end| (false, end.as_secs())));
+            if (row.contains(&Admin) && admin) || below.is_some() {
+                let requester = match &below {
+                    Some(_) => Requester::downstream(peer.id.clone()),
+                    None => Requester::admin(peer.id.clone()),
+                };
                 return Ok(Caller {
                     requester,
                     agent: None,
+                    downstream: below,
                     class: if admin { Admin } else { Downstream },
                 });
             }
@@ -362,6 +382,7 @@ impl Authorizer {
                 return Ok(Caller {
                     requester,
                     agent: Some(agent),
+                    downstream: None,
                     class: Agent,
                 });
             }

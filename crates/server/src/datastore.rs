@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 
-use crate::authority::{AuthorityRow, Journal};
+use crate::authority::{AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
@@ -45,7 +45,8 @@ pub(crate) trait Datastore: Send + Sync {
     async fn create_token(&self, token: NewToken) -> Result<(), RegistryError>;
     async fn redeem_token(&self, redemption: Redemption) -> Result<Redeemed, TokenError>;
 
-    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError>;
+    /// Returns what is stored then.
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<Arc<Bundle>, RegistryError>;
     async fn delete_bundle(
         &self,
         td: TrustDomain,
@@ -79,6 +80,13 @@ pub(crate) trait Datastore: Send + Sync {
         &self,
         expected: u64,
         rows: Vec<AuthorityRow>,
+    ) -> Result<Option<Journal>, DatastoreError>;
+
+    /// Replaces the appended authorities when the journal is still of this version; returns the new one, else `None`.
+    async fn save_appended(
+        &self,
+        expected: u64,
+        rows: Vec<AppendedRow>,
     ) -> Result<Option<Journal>, DatastoreError>;
 
     /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.

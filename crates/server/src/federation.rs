@@ -101,7 +101,7 @@ impl Federation {
                     .write_federated_bundle(bundle.clone(), BundleWrite::Create)
                     .await;
                 match begun {
-                    Ok(()) | Err(RegistryError::BundleExists { .. }) => {}
+                    Ok(_) | Err(RegistryError::BundleExists { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }

@@ -23,7 +23,7 @@ pub use requester::{Requester, RequesterKind};
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
 use crate::registry::Entry;
-use x509::X509Order;
+use x509::{Profile, X509Order};
 
 /// How long things live when nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +214,29 @@ impl Issuer {
     ) -> Result<IssuedX509, IssueError> {
         let checked = policy::agent(agent_id, &self.trust_domain);
         let order = checked.map(|()| X509Order::new(agent_id.clone(), key.clone(), self.ttls.agent));
+        only(self.sign_x509(who, vec![order]).await)
+    }
+
+    /// The certificate of an authority below ours, for a server that holds this entry: it can sign any identity of the trust domain. It ends
+    /// with our authority and with the entry; of the request only the key is in it. Recorded under the ID of the trust domain.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn subordinate_authority(
+        &self,
+        who: &Requester,
+        entry: &Entry,
+        key: &PublicKey,
+        ttl: Option<Duration>,
+    ) -> Result<IssuedX509, IssueError> {
+        let now = self.now()?;
+        let checked = policy::downstream(entry, &self.trust_domain).and_then(|()| policy::live(entry, now));
+        let order = checked.map(|()| X509Order {
+            ends_by: entry.expires_at,
+            entry_id: Some(entry.id.clone()),
+            profile: Profile::Authority,
+            ..X509Order::new(self.trust_domain.id(), key.clone(), ttl.unwrap_or(self.ttls.ca))
+        });
         only(self.sign_x509(who, vec![order]).await)
     }
 

@@ -21,7 +21,7 @@ use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 
 pub use agent::{AgentFilter, AgentRecord, AgentStanding};
-pub use bundles::{BundleWrite, DeleteMode};
+pub use bundles::{BundleParts, BundleWrite, DeleteMode};
 pub use endpoint_url::{EndpointUrl, UrlError};
 pub use entry::{Entry, EntryDraft, EntryPatch};
 pub use error::{RegistryError, TokenError};

@@ -275,6 +275,7 @@ fn api(
         attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
+        publish_limit: RateLimit::new(10, 500, "published keys"),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }

@@ -1,16 +1,21 @@
 //! `spire.api.server.bundle.v1.Bundle`.
 
+mod authorities;
+
+use std::sync::Arc;
+
+use landfast_identity::TrustDomain;
 use landfast_proto::spire::api::server::bundle::v1::{
     self as pb, batch_delete_federated_bundle_request::Mode, bundle_server::Bundle,
 };
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
-use super::convert::{bundle_in, bundle_out, domain_in};
+use super::convert::{bundle_in, bundle_out};
 use super::{Api, filter, status};
 use crate::authz::Caller;
 use crate::issuance::Requester;
-use crate::registry::{BundleWrite, DeleteMode};
+use crate::registry::{BundleParts, BundleWrite, DeleteMode, RegistryError};
 
 #[tonic::async_trait]
 impl Bundle for Api {
@@ -38,16 +43,16 @@ impl Bundle for Api {
 
     async fn append_bundle(
         &self,
-        _: Request<pb::AppendBundleRequest>,
+        request: Request<pb::AppendBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
-        Err(Status::unimplemented("authorities are not appended by hand"))
+        self.append(request).await
     }
 
     async fn publish_jwt_authority(
         &self,
-        _: Request<pb::PublishJwtAuthorityRequest>,
+        request: Request<pb::PublishJwtAuthorityRequest>,
     ) -> Result<Response<pb::PublishJwtAuthorityResponse>, Status> {
-        Err(Status::unimplemented("downstream servers are not supported"))
+        self.publish(request).await
     }
 
     async fn publish_wit_authority(
@@ -79,7 +84,7 @@ impl Bundle for Api {
         request: Request<pb::GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
         let request = request.into_inner();
-        let trust_domain = domain_in(&request.trust_domain)?;
+        let trust_domain = name_in(&request.trust_domain)?;
         if trust_domain == self.trust_domain {
             return Err(Status::invalid_argument(
                 "getting a federated bundle for the server's own trust domain is not allowed",
@@ -88,7 +93,7 @@ impl Bundle for Api {
         let bundle = self
             .registry
             .federated_bundle(&trust_domain)
-            .ok_or_else(|| Status::not_found("bundle not found"))?;
+            .ok_or_else(|| Status::not_found(NOT_FOUND))?;
         Ok(Response::new(bundle_out(&bundle, request.output_mask.as_ref())))
     }
 
@@ -114,15 +119,22 @@ impl Bundle for Api {
     ) -> Result<Response<pb::BatchUpdateFederatedBundleResponse>, Status> {
         let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
-        if request.input_mask.is_some() {
-            return Err(Status::unimplemented(
-                "an update with an input mask is not supported; leave it out",
-            ));
-        }
+        let parts = request.input_mask.map_or(BundleParts::ALL, |mask| BundleParts {
+            x509: mask.x509_authorities,
+            jwt: mask.jwt_authorities,
+            wit: mask.wit_authorities,
+            sequence: mask.sequence_number,
+            refresh_hint: mask.refresh_hint,
+        });
         let mut results = Vec::with_capacity(request.bundle.len());
         for bundle in &request.bundle {
             let (status, bundle) = self
-                .write(&by, bundle, BundleWrite::Update, request.output_mask.as_ref())
+                .write(
+                    &by,
+                    bundle,
+                    BundleWrite::Update(parts),
+                    request.output_mask.as_ref(),
+                )
                 .await;
             results.push(pb::batch_update_federated_bundle_response::Result { status, bundle });
         }
@@ -157,24 +169,14 @@ impl Bundle for Api {
             Ok(Mode::Dissociate) => DeleteMode::Dissociate,
             Err(_unknown) => {
                 return Err(Status::invalid_argument(format!(
-                    "unhandled delete mode {}",
+                    "failed to parse deletion mode: unhandled delete mode \"{}\"",
                     request.mode
                 )));
             }
         };
         let mut results = Vec::with_capacity(request.trust_domains.len());
         for name in request.trust_domains {
-            let deleted = match domain_in(&name) {
-                Ok(trust_domain) => match self.registry.delete_federated_bundle(&trust_domain, mode).await {
-                    Ok(true) => {
-                        tracing::info!(%trust_domain, ?mode, %by, "deleted a federated bundle");
-                        Ok(())
-                    }
-                    Ok(false) => Err(Status::not_found("bundle not found")),
-                    Err(error) => Err(status::registry(&error)),
-                },
-                Err(refused) => Err(refused),
-            };
+            let deleted = self.delete(&by, &name, mode).await;
             results.push(pb::batch_delete_federated_bundle_response::Result {
                 status: status::item(deleted.as_ref().copied()),
                 trust_domain: name,
@@ -192,18 +194,73 @@ impl Api {
         mode: BundleWrite,
         mask: Option<&types::BundleMask>,
     ) -> (Option<types::Status>, Option<types::Bundle>) {
-        let written = match bundle_in(bundle) {
-            Ok(bundle) => {
-                let out = bundle_out(&bundle, mask);
-                let trust_domain = bundle.trust_domain().clone();
-                let written = self.registry.write_federated_bundle(bundle, mode).await;
-                if written.is_ok() {
-                    tracing::info!(%trust_domain, %by, "stored a federated bundle");
-                }
-                written.map(|()| out).map_err(|error| status::registry(&error))
-            }
-            Err(refused) => Err(refused),
-        };
+        let written = self.try_write(by, bundle, mode).await;
+        let written = written.map(|stored| bundle_out(&stored, mask));
         (status::item(written.as_ref().map(|_| ())), written.ok())
     }
+
+    async fn try_write(
+        &self,
+        by: &Requester,
+        bundle: &types::Bundle,
+        mode: BundleWrite,
+    ) -> Result<Arc<landfast_identity::Bundle>, Status> {
+        let (doing, failed) = match mode {
+            BundleWrite::Create => ("creating", "unable to create bundle"),
+            BundleWrite::Update(_) => ("updating", "failed to update bundle"),
+            BundleWrite::Set => ("setting", "failed to set bundle"),
+        };
+        let trust_domain = name_in(&bundle.trust_domain)?;
+        if trust_domain == self.trust_domain {
+            return Err(Status::invalid_argument(format!(
+                "{doing} a federated bundle for the server's own trust domain is not allowed"
+            )));
+        }
+        let bundle = bundle_in(bundle).map_err(|refused| about("failed to convert bundle", &refused))?;
+        let stored = self.registry.write_federated_bundle(bundle, mode).await;
+        let stored = stored.map_err(|error| refused(&error, failed))?;
+        tracing::info!(%trust_domain, %by, "stored a federated bundle");
+        Ok(stored)
+    }
+
+    async fn delete(&self, by: &Requester, name: &str, mode: DeleteMode) -> Result<(), Status> {
+        let trust_domain = name_in(name)?;
+        if trust_domain == self.trust_domain {
+            return Err(Status::invalid_argument(
+                "removing the bundle for the server trust domain is not allowed",
+            ));
+        }
+        let deleted = self.registry.delete_federated_bundle(&trust_domain, mode).await;
+        match deleted.map_err(|error| refused(&error, "failed to delete federated bundle"))? {
+            true => {
+                tracing::info!(%trust_domain, ?mode, %by, "deleted a federated bundle");
+                Ok(())
+            }
+            false => Err(Status::not_found(NOT_FOUND)),
+        }
+    }
 }
+
+fn name_in(name: &str) -> Result<TrustDomain, Status> {
+    TrustDomain::parse(name)
+        .map_err(|error| Status::invalid_argument(format!("trust domain argument is not valid: {error}")))
+}
+
+/// In the words that SPIRE's clients know; a fault of the datastore has its own.
+fn refused(error: &RegistryError, what: &str) -> Status {
+    match error {
+        RegistryError::BundleExists { .. } => Status::already_exists("bundle already exists"),
+        RegistryError::NoSuchBundle { .. } => Status::not_found(NOT_FOUND),
+        RegistryError::Storage { .. } => status::registry(error),
+        other => about(what, &status::registry(other)),
+    }
+}
+
+fn about(what: &str, refused: &Status) -> Status {
+    Status::new(refused.code(), format!("{what}: {}", refused.message()))
+}
+
+const NOT_FOUND: &str = "bundle not found";
+
+#[cfg(test)]
+mod tests;

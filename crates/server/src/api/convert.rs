@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use landfast_daemon::error_chain;
 use landfast_identity::{
     Bundle, Certificate, JwtAuthority, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
     X509Authority,
@@ -225,13 +226,7 @@ pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> t
         out.x509_authorities = bundle.x509_authorities().iter().map(der).collect();
     }
     if mask.jwt_authorities {
-        let key = |a: &JwtAuthority| types::JwtKey {
-            public_key: Bytes::copy_from_slice(a.public_key.spki_der()),
-            key_id: a.key_id.clone(),
-            expires_at: a.expires_at.map_or(0, UnixTime::as_secs),
-            tainted: a.tainted,
-        };
-        out.jwt_authorities = bundle.jwt_authorities().iter().map(key).collect();
+        out.jwt_authorities = bundle.jwt_authorities().iter().map(jwt_authority_out).collect();
     }
     if mask.refresh_hint {
         out.refresh_hint = bundle
@@ -244,37 +239,24 @@ pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> t
     out
 }
 
+/// A bundle of whatever trust domain. What is wrong is said in the words that SPIRE's clients know; the caller says of what.
 pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
-    let bad = |what: &str, error: &dyn std::error::Error| {
-        Status::invalid_argument(format!("invalid {what}: {error}"))
-    };
     let trust_domain = domain_in(&bundle.trust_domain)?;
     if bundle.x509_authorities.len() + bundle.jwt_authorities.len() > MAX_AUTHORITIES {
         return Err(Status::invalid_argument(format!(
             "too many authorities: at most {MAX_AUTHORITIES}"
         )));
     }
-    let mut x509 = Vec::with_capacity(bundle.x509_authorities.len());
-    for authority in &bundle.x509_authorities {
-        let certificate = Certificate::from_der(&authority.asn1).map_err(|e| bad("X.509 authority", &e))?;
-        x509.push(X509Authority {
-            certificate,
-            tainted: authority.tainted,
-        });
-    }
-    let mut jwt = Vec::with_capacity(bundle.jwt_authorities.len());
-    for authority in &bundle.jwt_authorities {
-        let public_key =
-            PublicKey::from_spki_der(&authority.public_key).map_err(|e| bad("JWT authority", &e))?;
-        jwt.push(JwtAuthority {
-            key_id: authority.key_id.clone(),
-            public_key,
-            expires_at: Some(authority.expires_at)
-                .filter(|at| *at != 0)
-                .map(UnixTime::from_secs),
-            tainted: authority.tainted,
-        });
-    }
+    let bad =
+        |what: &str, error: String| Status::invalid_argument(format!("unable to parse {what}: {error}"));
+    let x509 = bundle.x509_authorities.iter().map(x509_authority_in);
+    let x509 = x509
+        .collect::<Result<_, _>>()
+        .map_err(|e| bad("X.509 authority", e))?;
+    let jwt = bundle.jwt_authorities.iter().map(jwt_authority_in);
+    let jwt = jwt
+        .collect::<Result<_, _>>()
+        .map_err(|e| bad("JWT authority", e))?;
     let hint = u64::try_from(bundle.refresh_hint)
         .ok()
         .filter(|hint| *hint > 0)
@@ -283,7 +265,41 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
         .with_x509_authorities(x509)
         .and_then(|bundle| bundle.with_jwt_authorities(jwt))
         .map(|made| made.with_sequence(bundle.sequence_number).with_refresh_hint(hint))
-        .map_err(|e| bad("bundle", &e))
+        .map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// One certificate of an authority; the error is for the caller to complete.
+pub(super) fn x509_authority_in(authority: &types::X509Certificate) -> Result<X509Authority, String> {
+    let certificate = Certificate::from_der(&authority.asn1).map_err(|error| error_chain(&error))?;
+    Ok(X509Authority {
+        certificate,
+        tainted: authority.tainted,
+    })
+}
+
+/// One key that signs tokens; the error is for the caller to complete.
+pub(super) fn jwt_authority_in(authority: &types::JwtKey) -> Result<JwtAuthority, String> {
+    let public_key = PublicKey::from_spki_der(&authority.public_key).map_err(|error| error_chain(&error))?;
+    if authority.key_id.is_empty() {
+        return Err("missing key ID".to_owned());
+    }
+    Ok(JwtAuthority {
+        key_id: authority.key_id.clone(),
+        public_key,
+        expires_at: Some(authority.expires_at)
+            .filter(|at| *at != 0)
+            .map(UnixTime::from_secs),
+        tainted: authority.tainted,
+    })
+}
+
+pub(super) fn jwt_authority_out(authority: &JwtAuthority) -> types::JwtKey {
+    types::JwtKey {
+        public_key: Bytes::copy_from_slice(authority.public_key.spki_der()),
+        key_id: authority.key_id.clone(),
+        expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),
+        tainted: authority.tainted,
+    }
 }
 
 pub(crate) fn x509_out(issued: &IssuedX509, hint: &str) -> types::X509svid {

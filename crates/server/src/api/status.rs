@@ -6,7 +6,7 @@ use landfast_proto::spire::api::types;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::authority::AuthorityError;
+use crate::authority::{AppendError, AuthorityError};
 use crate::issuance::IssueError;
 use crate::registry::{RegistryError, TokenError};
 
@@ -67,6 +67,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
     let text = error.to_string();
     match error {
         RegistryError::Invalid { source } => Status::invalid_argument(source.to_string()),
+        RegistryError::BadBundle { source } => Status::invalid_argument(source.to_string()),
         RegistryError::NoSuchEntry { .. }
         | RegistryError::NoSuchBundle { .. }
         | RegistryError::NoSuchRelationship { .. }
@@ -118,6 +119,17 @@ pub(crate) fn authority(error: &AuthorityError) -> Status {
         AuthorityError::Storage { source } => storage(source),
         AuthorityError::NoClock => Status::unavailable(error.to_string()),
         other => internal(&error_chain(other)),
+    }
+}
+
+/// Nothing was appended.
+pub(crate) fn append(error: &AppendError, what: &str) -> Status {
+    let text = format!("{what}: {error}");
+    match error {
+        AppendError::KeyIdTaken { .. } => Status::already_exists(text),
+        AppendError::Full | AppendError::Share => Status::resource_exhausted(text),
+        AppendError::Busy => Status::aborted(text),
+        AppendError::Failed { source } => authority(source),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use landfast_identity::{Csr, SpiffeId};
+use landfast_identity::{Certificate, Csr, SpiffeId};
 use landfast_proto::spire::api::server::svid::v1::{self as pb, svid_server::Svid};
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
@@ -158,9 +158,34 @@ impl Svid for Api {
 
     async fn new_downstream_x509ca(
         &self,
-        _: Request<pb::NewDownstreamX509caRequest>,
+        request: Request<pb::NewDownstreamX509caRequest>,
     ) -> Result<Response<pb::NewDownstreamX509caResponse>, Status> {
-        Err(Status::unimplemented("downstream servers are not supported"))
+        let who = Caller::of(&request)?.requester.clone();
+        let entry = Caller::downstream(&request)?;
+        self.sign_limit.charge(&request, 1)?;
+        let request = request.into_inner();
+        let csr = csr_in(&request.csr)?;
+        let ours = self.trust_domain.id_string();
+        // Nothing but the key is taken from it, but whoever asks for another name would get what it cannot use.
+        if let Some(other) = csr.uri_sans().iter().find(|uri| **uri != ours) {
+            return Err(Status::invalid_argument(format!(
+                "invalid CSR: a server below this one signs for {ours}, not for {other:?}"
+            )));
+        }
+        let ttl = ttl_in(request.preferred_ttl, "preferred TTL")?;
+        let issued = self
+            .issuer
+            .subordinate_authority(&who, &entry, csr.public_key(), ttl)
+            .await
+            .map_err(|e| status::issue(&e))?;
+        tracing::info!(serial = issued.serial_hex(), until = %issued.not_after, entry = entry.id, %who, "signed the authority of a server below this one");
+        let der = |certificate: &Certificate| bytes::Bytes::copy_from_slice(certificate.as_der());
+        let bundle = self.authorities.bundle();
+        let roots = bundle.x509_authorities().iter();
+        Ok(Response::new(pb::NewDownstreamX509caResponse {
+            ca_cert_chain: issued.chain.iter().map(der).collect(),
+            x509_authorities: roots.map(|root| der(&root.certificate)).collect(),
+        }))
     }
 }
 

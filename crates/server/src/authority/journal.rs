@@ -6,6 +6,8 @@ use landfast_identity::{
     Bundle, BundleError, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, X509Authority,
 };
 
+use super::appended::{AppendedKey, AppendedRow};
+
 /// All authorities, in the order they were made, and the two counters that go with them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
@@ -14,6 +16,8 @@ pub(crate) struct Journal {
     /// Grows with every change of the bundle's content.
     pub(crate) sequence: u64,
     pub(crate) rows: Vec<AuthorityRow>,
+    /// In the bundle as well, but not ours to sign with.
+    pub(crate) appended: Vec<AppendedRow>,
 }
 
 /// One authority.
@@ -75,29 +79,48 @@ impl Slot {
 }
 
 impl Journal {
-    /// The bundle of all authorities.
+    /// The bundle of all authorities, our own first.
     pub(crate) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Bundle, BundleError> {
-        let x509 = self.rows.iter().filter_map(|row| {
-            Some(X509Authority {
-                certificate: row.certificate.clone()?,
-                tainted: row.tainted,
-            })
-        });
-        let jwt = self
+        let mut x509: Vec<_> = self.rows.iter().filter_map(own_x509).collect();
+        let mut jwt: Vec<_> = self
             .rows
             .iter()
             .filter(|row| row.kind == Kind::Jwt)
-            .map(|row| JwtAuthority {
-                key_id: row.id.clone(),
-                public_key: row.public_key.clone(),
-                expires_at: Some(row.not_after),
-                tainted: row.tainted,
-            });
+            .map(own_jwt)
+            .collect();
+        for row in &self.appended {
+            match &row.key {
+                AppendedKey::X509(more) if x509.iter().all(|a| a.certificate != more.certificate) => {
+                    x509.push(more.clone());
+                }
+                AppendedKey::Jwt(more) if jwt.iter().all(|a| a.key_id != more.key_id) => {
+                    jwt.push(more.clone());
+                }
+                // Our own now, by a backup that was restored: it stands there once.
+                AppendedKey::X509(_) | AppendedKey::Jwt(_) => {}
+            }
+        }
         Ok(Bundle::new(trust_domain.clone())
-            .with_x509_authorities(x509.collect())?
-            .with_jwt_authorities(jwt.collect())?
+            .with_x509_authorities(x509)?
+            .with_jwt_authorities(jwt)?
             .with_sequence(self.sequence)
             .with_refresh_hint(Some(REFRESH_HINT)))
+    }
+}
+
+fn own_x509(row: &AuthorityRow) -> Option<X509Authority> {
+    Some(X509Authority {
+        certificate: row.certificate.clone()?,
+        tainted: row.tainted,
+    })
+}
+
+fn own_jwt(row: &AuthorityRow) -> JwtAuthority {
+    JwtAuthority {
+        key_id: row.id.clone(),
+        public_key: row.public_key.clone(),
+        expires_at: Some(row.not_after),
+        tainted: row.tainted,
     }
 }
 

@@ -10,7 +10,7 @@ use landfast_lifecycle::SimClock;
 use tempfile::TempDir;
 
 use super::{Core, CoreError, CoreParams, DATABASE, KEYS};
-use crate::authority::MemoryKeys;
+use crate::authority::{AppendedRow, MemoryKeys};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::issuance::Requester;
 use crate::registry::{AgentRecord, Created, Entry, EntryDraft};
@@ -47,6 +47,10 @@ impl Rig {
 
     pub(crate) async fn entry(&self, draft: EntryDraft) -> Arc<Entry> {
         entry(&self.core, draft).await
+    }
+
+    pub(crate) async fn db_appended(&self) -> Vec<AppendedRow> {
+        self.core.datastore.journal().await.unwrap().appended
     }
 
     /// Gives the database no page more than it has, or all it wants.

@@ -1,6 +1,7 @@
 //! SQLite behind the datastore. Invariant: one thread writes, and what it has answered is on the disk (WAL, synchronous=FULL).
 
 mod agents;
+mod appended;
 mod authorities;
 mod bundles;
 mod convert;
@@ -25,7 +26,7 @@ use super::{
     AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
     Snapshot,
 };
-use crate::authority::{AuthorityRow, Journal};
+use crate::authority::{AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
@@ -148,7 +149,7 @@ impl Datastore for SqliteDatastore {
         self.writer.write(move |tx| tokens::redeem(tx, redemption)).await
     }
 
-    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError> {
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<Arc<Bundle>, RegistryError> {
         self.writer.write(move |tx| bundles::set(tx, bundle, mode)).await
     }
 
@@ -212,6 +213,16 @@ impl Datastore for SqliteDatastore {
     ) -> Result<Option<Journal>, DatastoreError> {
         self.writer
             .write(move |tx| authorities::save(tx, expected, &rows))
+            .await
+    }
+
+    async fn save_appended(
+        &self,
+        expected: u64,
+        rows: Vec<AppendedRow>,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.writer
+            .write(move |tx| appended::save(tx, expected, &rows))
             .await
     }
 

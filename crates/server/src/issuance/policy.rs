@@ -35,6 +35,18 @@ pub(super) fn live(entry: &Entry, now: UnixTime) -> Result<(), IssueError> {
     Err(IssueError::Policy(format!("entry {} has expired", entry.id)))
 }
 
+/// An entry whose holder may sign below us.
+pub(super) fn downstream(entry: &Entry, trust_domain: &TrustDomain) -> Result<(), IssueError> {
+    subject(&entry.spiffe_id, trust_domain)?;
+    if entry.downstream {
+        return Ok(());
+    }
+    Err(IssueError::Policy(format!(
+        "entry {} is not one of a downstream server",
+        entry.id
+    )))
+}
+
 /// A key that is no authority's: its holder could sign as the authority.
 pub(super) fn not_an_authoritys(key: &PublicKey, bundle: &Bundle) -> Result<(), IssueError> {
     let x509 = bundle

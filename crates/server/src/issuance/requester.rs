@@ -27,6 +27,8 @@ pub enum RequesterKind {
     },
     /// An administrator over the network.
     Admin(SpiffeId),
+    /// A server below this one.
+    Downstream(SpiffeId),
     /// A node that is attesting, by this method.
     Attestation(String),
     /// This server itself.
@@ -58,6 +60,14 @@ impl Requester {
         }
     }
 
+    /// A server below this one.
+    pub fn downstream(id: SpiffeId) -> Self {
+        Self {
+            kind: RequesterKind::Downstream(id),
+            attestation: String::new(),
+        }
+    }
+
     /// A node that is attesting.
     pub fn attestation(method: impl Into<String>) -> Self {
         let method = method.into();
@@ -83,6 +93,7 @@ impl fmt::Display for Requester {
             RequesterKind::Local { uid, pid: Some(pid) } => write!(f, "local uid {uid} pid {pid}"),
             RequesterKind::Local { uid, pid: None } => write!(f, "local uid {uid}"),
             RequesterKind::Admin(id) => write!(f, "admin {id}"),
+            RequesterKind::Downstream(id) => write!(f, "downstream {id}"),
             RequesterKind::Attestation(method) => write!(f, "attestation {method}"),
             RequesterKind::Server => f.write_str("server"),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfast_identity::issue::{LeafParams, leaf, random_serial};
+use landfast_identity::issue::{LeafParams, SubordinateParams, leaf, random_serial, subordinate_authority};
 use landfast_identity::{Certificate, PublicKey, SpiffeId, UnixTime};
 
 use super::record::{IssuanceRecord, SvidKind};
@@ -19,6 +19,16 @@ pub(super) struct X509Order {
     /// It ends by then, whatever its TTL.
     pub(super) ends_by: Option<UnixTime>,
     pub(super) entry_id: Option<String>,
+    pub(super) profile: Profile,
+}
+
+/// What the certificate is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Profile {
+    /// To be shown by whoever has the ID.
+    Leaf,
+    /// To sign: the ID is that of the trust domain.
+    Authority,
 }
 
 impl X509Order {
@@ -30,6 +40,7 @@ impl X509Order {
             ttl,
             ends_by: None,
             entry_id: None,
+            profile: Profile::Leaf,
         }
     }
 }
@@ -42,7 +53,7 @@ impl Issuer {
     ) -> Vec<Result<IssuedX509, IssueError>> {
         let mut signed = Vec::with_capacity(orders.len());
         for order in orders {
-            signed.push(order.and_then(|order| self.sign_leaf(who, &order)));
+            signed.push(order.and_then(|order| self.sign_one(who, &order)));
             // A batch of hundreds takes tens of milliseconds of a core: let others have their turn.
             tokio::task::yield_now().await;
         }
@@ -68,7 +79,7 @@ impl Issuer {
             .collect()
     }
 
-    fn sign_leaf(
+    fn sign_one(
         &self,
         who: &Requester,
         order: &X509Order,
@@ -77,19 +88,35 @@ impl Issuer {
         let authority = self.authorities.active_x509().ok_or(IssueError::NoAuthority)?;
         policy::not_an_authoritys(&order.key, &self.authorities.bundle())?;
         let (not_before, not_after) = self.validity(order, &authority, now)?;
-        let params = LeafParams {
-            id: &order.id,
-            public_key: &order.key,
-            dns_names: &order.dns_names,
-            serial: random_serial()?,
-            not_before,
-            not_after,
+        let (public_key, serial) = (&order.key, random_serial()?);
+        let (issuer, signer) = (&authority.certificate, &*authority.signer);
+        let made = match order.profile {
+            Profile::Leaf => {
+                let params = LeafParams {
+                    id: &order.id,
+                    public_key,
+                    dns_names: &order.dns_names,
+                    serial,
+                    not_before,
+                    not_after,
+                };
+                leaf(&params, issuer, signer)?
+            }
+            Profile::Authority => {
+                let params = SubordinateParams {
+                    trust_domain: &self.trust_domain,
+                    public_key,
+                    serial,
+                    not_before,
+                    not_after,
+                };
+                subordinate_authority(&params, issuer, signer)?
+            }
         };
-        let leaf = leaf(&params, &authority.certificate, &*authority.signer)?;
-        let record = record(who, order, &leaf, &authority, now);
+        let record = record(who, order, &made, &authority, now);
         Ok((
             IssuedX509 {
-                chain: vec![leaf],
+                chain: vec![made],
                 id: order.id.clone(),
                 not_after,
             },
@@ -144,21 +171,21 @@ impl Issuer {
 fn record(
     who: &Requester,
     order: &X509Order,
-    leaf: &Certificate,
+    made: &Certificate,
     authority: &ActiveX509,
     now: UnixTime,
 ) -> IssuanceRecord {
     IssuanceRecord {
         kind: SvidKind::X509,
         spiffe_id: order.id.clone(),
-        serial: leaf.serial_hex(),
-        key_hash: Some(leaf.public_key().sha256()),
+        serial: made.serial_hex(),
+        key_hash: Some(made.public_key().sha256()),
         authority_id: authority.id.clone(),
         requester: who.to_string(),
         attestation: who.attestation.clone(),
         entry_id: order.entry_id.clone(),
-        not_before: leaf.not_before(),
-        not_after: leaf.not_after(),
+        not_before: made.not_before(),
+        not_after: made.not_after(),
         issued_at: now,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::{Bundle, TrustDomain};
+use landfast_identity::{Bundle, BundleError, TrustDomain};
 
 use super::{Registry, RegistryError, page};
 
@@ -13,8 +13,45 @@ pub enum BundleWrite {
     Set,
     /// It is not there yet.
     Create,
-    /// It is there.
-    Update,
+    /// It is there; these parts of it are replaced.
+    Update(BundleParts),
+}
+
+/// Parts of a bundle that an update replaces; the others stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BundleParts {
+    /// X.509 authorities.
+    pub x509: bool,
+    /// JWT authorities.
+    pub jwt: bool,
+    /// WIT authorities.
+    pub wit: bool,
+    /// The sequence number.
+    pub sequence: bool,
+    /// The refresh hint.
+    pub refresh_hint: bool,
+}
+
+impl BundleParts {
+    /// The whole bundle.
+    pub const ALL: Self = Self {
+        x509: true,
+        jwt: true,
+        wit: true,
+        sequence: true,
+        refresh_hint: true,
+    };
+
+    /// The stored bundle with these parts of the new one.
+    pub(crate) fn of(self, new: &Bundle, stored: &Bundle) -> Result<Bundle, BundleError> {
+        let from = |part: bool| if part { new } else { stored };
+        Ok(Bundle::new(stored.trust_domain().clone())
+            .with_x509_authorities(from(self.x509).x509_authorities().to_vec())?
+            .with_jwt_authorities(from(self.jwt).jwt_authorities().to_vec())?
+            .with_wit_authorities(from(self.wit).wit_authorities().to_vec())?
+            .with_sequence(from(self.sequence).sequence())
+            .with_refresh_hint(from(self.refresh_hint).refresh_hint()))
+    }
 }
 
 /// What deleting a bundle does to the entries that federate with it.
@@ -50,18 +87,20 @@ impl Registry {
     /// # Errors
     /// It is our own, or the datastore fails.
     pub async fn set_federated_bundle(&self, bundle: Bundle) -> Result<(), RegistryError> {
-        self.write_federated_bundle(bundle, BundleWrite::Set).await
+        self.write_federated_bundle(bundle, BundleWrite::Set).await?;
+        Ok(())
     }
 
-    /// Stores the bundle of a foreign trust domain if `mode` allows it.
+    /// Stores the bundle of a foreign trust domain if `mode` allows it, and returns what is stored then.
     ///
     /// # Errors
-    /// It is our own, [`RegistryError::BundleExists`], [`RegistryError::NoSuchBundle`], or the datastore fails.
+    /// It is our own, [`RegistryError::BundleExists`], [`RegistryError::NoSuchBundle`], what an update makes is no bundle, or the datastore
+    /// fails.
     pub async fn write_federated_bundle(
         &self,
         bundle: Bundle,
         mode: BundleWrite,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Arc<Bundle>, RegistryError> {
         self.foreign(bundle.trust_domain())?;
         self.datastore.set_bundle(Arc::new(bundle), mode).await
     }
@@ -102,9 +141,9 @@ pub(crate) fn check_mode(
         (BundleWrite::Create, true) => Err(RegistryError::BundleExists {
             trust_domain: trust_domain(),
         }),
-        (BundleWrite::Update, false) => Err(RegistryError::NoSuchBundle {
+        (BundleWrite::Update(_), false) => Err(RegistryError::NoSuchBundle {
             trust_domain: trust_domain(),
         }),
-        (BundleWrite::Set, _) | (BundleWrite::Create, false) | (BundleWrite::Update, true) => Ok(()),
+        (BundleWrite::Set, _) | (BundleWrite::Create, false) | (BundleWrite::Update(_), true) => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::{SpiffeId, TrustDomain};
+use landfast_identity::{BundleError, SpiffeId, TrustDomain};
 
 use super::entry::Entry;
 use super::validate::EntryError;
@@ -54,6 +54,12 @@ pub enum RegistryError {
     BundleExists {
         /// Which.
         trust_domain: TrustDomain,
+    },
+    /// What an update would leave is no bundle.
+    #[error("the updated bundle is invalid")]
+    BadBundle {
+        /// Why.
+        source: Arc<BundleError>,
     },
     /// The bundle of our own trust domain is no federated one.
     #[error("{trust_domain} is the trust domain of this server, not a federated one")]

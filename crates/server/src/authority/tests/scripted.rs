@@ -93,6 +93,14 @@ impl Datastore for Scripted {
         self.db.save_journal(expected, rows).await
     }
 
+    async fn save_appended(
+        &self,
+        expected: u64,
+        rows: Vec<AppendedRow>,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.db.save_appended(expected, rows).await
+    }
+
     async fn journal(&self) -> Result<Journal, DatastoreError> {
         self.db.journal().await
     }
@@ -143,7 +151,7 @@ impl Datastore for Scripted {
         self.db.redeem_token(redemption).await
     }
 
-    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError> {
+    async fn set_bundle(&self, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<Arc<Bundle>, RegistryError> {
         self.db.set_bundle(bundle, mode).await
     }
 

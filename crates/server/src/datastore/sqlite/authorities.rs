@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use landfast_identity::{Certificate, PublicKey, UnixTime};
 use rusqlite::{Row, named_params, params};
 
+use super::appended;
 use super::convert::{damage, opt_time, time};
 use super::writer::Tx;
 use crate::authority::{AuthorityRow, Journal, Kind, Slot};
@@ -23,6 +24,7 @@ pub(super) fn journal(tx: &Tx<'_>) -> Result<Journal, DatastoreError> {
         version: version.unsigned_abs(),
         sequence: sequence.unsigned_abs(),
         rows,
+        appended: appended::all(tx)?,
     })
 }
 
@@ -59,13 +61,18 @@ pub(super) fn save(
             .map(|row| (row.id.clone(), row.tainted))
             .collect::<BTreeSet<_>>()
     };
-    let step = i64::from(seen(&before.rows) != seen(rows));
+    next_version(tx, seen(&before.rows) != seen(rows))?;
+    journal(tx).map(Some)
+}
+
+/// The journal has changed, and the bundle with it or not.
+pub(super) fn next_version(tx: &Tx<'_>, bundle_changed: bool) -> Result<(), DatastoreError> {
     tx.conn()
         .prepare_cached(
             "UPDATE state SET journal_version = journal_version + 1, bundle_sequence = bundle_sequence + ?1",
         )?
-        .execute(params![step])?;
-    journal(tx).map(Some)
+        .execute(params![i64::from(bundle_changed)])?;
+    Ok(())
 }
 
 fn put(tx: &Tx<'_>, place: i64, row: &AuthorityRow) -> Result<(), DatastoreError> {

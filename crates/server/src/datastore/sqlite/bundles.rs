@@ -31,9 +31,23 @@ pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Bundle>, DatastoreError> {
         .collect()
 }
 
-pub(super) fn set(tx: &mut Tx<'_>, bundle: Arc<Bundle>, mode: BundleWrite) -> Result<(), RegistryError> {
+pub(super) fn set(
+    tx: &mut Tx<'_>,
+    bundle: Arc<Bundle>,
+    mode: BundleWrite,
+) -> Result<Arc<Bundle>, RegistryError> {
+    let stored = find(tx, bundle.trust_domain())?;
+    check_mode(mode, stored.is_some(), bundle.trust_domain())?;
+    let bundle = match (mode, stored) {
+        (BundleWrite::Update(parts), Some(stored)) => {
+            let updated = parts.of(&bundle, &stored);
+            Arc::new(updated.map_err(|source| RegistryError::BadBundle {
+                source: Arc::new(source),
+            })?)
+        }
+        _ => bundle,
+    };
     let td = bundle.trust_domain();
-    check_mode(mode, exists(tx, td)?, td)?;
     let revision = tx.next_revision()?;
     let body = encode(&bundle)?;
     tx.conn()
@@ -42,8 +56,8 @@ pub(super) fn set(tx: &mut Tx<'_>, bundle: Arc<Bundle>, mode: BundleWrite) -> Re
              ON CONFLICT (trust_domain) DO UPDATE SET body = excluded.body, revision = excluded.revision",
         )?
         .execute(params![td.as_str(), body, revision])?;
-    tx.changed(revision, Change::PutBundle(bundle));
-    Ok(())
+    tx.changed(revision, Change::PutBundle(Arc::clone(&bundle)));
+    Ok(bundle)
 }
 
 /// Compared and written in one transaction, so that what an operator sets meanwhile counts.

@@ -1,7 +1,7 @@
 use landfast_identity::{Bundle, TrustDomain};
 
 use crate::core::fixture::{Rig, draft, foreign, me, td};
-use crate::registry::{BundleWrite, DeleteMode, Entry, EntryPatch, RegistryError};
+use crate::registry::{BundleParts, BundleWrite, DeleteMode, Entry, EntryPatch, RegistryError};
 
 fn b() -> TrustDomain {
     TrustDomain::parse("b.example").unwrap()
@@ -98,7 +98,7 @@ async fn a_bundle_is_written_only_as_the_mode_allows() {
     let bundle = foreign("b.example").await;
     let write = |mode| registry.write_federated_bundle(bundle.clone(), mode);
     assert!(matches!(
-        write(BundleWrite::Update).await,
+        write(BundleWrite::Update(BundleParts::ALL)).await,
         Err(RegistryError::NoSuchBundle { .. })
     ));
     write(BundleWrite::Create).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_bundle_is_written_only_as_the_mode_allows() {
         write(BundleWrite::Create).await,
         Err(RegistryError::BundleExists { .. })
     ));
-    write(BundleWrite::Update).await.unwrap();
+    write(BundleWrite::Update(BundleParts::ALL)).await.unwrap();
     assert_eq!(*registry.federated_bundle(&b()).unwrap(), bundle);
     let own = Bundle::new(td());
     assert!(matches!(
