@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use landfast_identity::{
     Bundle, Certificate, JwtAuthority, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
-    X509Authority,
+    WitAuthority, X509Authority,
 };
 use landfast_proto::spire::api::types;
 use tonic::Status;
@@ -233,6 +233,15 @@ pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> t
         };
         out.jwt_authorities = bundle.jwt_authorities().iter().map(key).collect();
     }
+    if mask.wit_authorities {
+        let key = |a: &WitAuthority| types::WitKey {
+            public_key: Bytes::copy_from_slice(a.public_key.spki_der()),
+            key_id: a.key_id.clone(),
+            expires_at: a.expires_at.map_or(0, UnixTime::as_secs),
+            tainted: a.tainted,
+        };
+        out.wit_authorities = bundle.wit_authorities().iter().map(key).collect();
+    }
     if mask.refresh_hint {
         out.refresh_hint = bundle
             .refresh_hint()
@@ -249,7 +258,8 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
         Status::invalid_argument(format!("invalid {what}: {error}"))
     };
     let trust_domain = domain_in(&bundle.trust_domain)?;
-    if bundle.x509_authorities.len() + bundle.jwt_authorities.len() > MAX_AUTHORITIES {
+    let tokens = bundle.jwt_authorities.len() + bundle.wit_authorities.len();
+    if bundle.x509_authorities.len() + tokens > MAX_AUTHORITIES {
         return Err(Status::invalid_argument(format!(
             "too many authorities: at most {MAX_AUTHORITIES}"
         )));
@@ -275,6 +285,19 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
             tainted: authority.tainted,
         });
     }
+    let mut wit = Vec::with_capacity(bundle.wit_authorities.len());
+    for authority in &bundle.wit_authorities {
+        let public_key =
+            PublicKey::from_spki_der(&authority.public_key).map_err(|e| bad("WIT authority", &e))?;
+        wit.push(WitAuthority {
+            key_id: authority.key_id.clone(),
+            public_key,
+            expires_at: Some(authority.expires_at)
+                .filter(|at| *at != 0)
+                .map(UnixTime::from_secs),
+            tainted: authority.tainted,
+        });
+    }
     let hint = u64::try_from(bundle.refresh_hint)
         .ok()
         .filter(|hint| *hint > 0)
@@ -282,6 +305,7 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     Bundle::new(trust_domain)
         .with_x509_authorities(x509)
         .and_then(|bundle| bundle.with_jwt_authorities(jwt))
+        .and_then(|bundle| bundle.with_wit_authorities(wit))
         .map(|made| made.with_sequence(bundle.sequence_number).with_refresh_hint(hint))
         .map_err(|e| bad("bundle", &e))
 }
