@@ -101,6 +101,12 @@ impl Wits {
         pause.reason = refusal.clone();
     }
 
+    /// As if nobody had been refused.
+    #[cfg(test)]
+    pub(crate) fn forget_pauses(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Pause>> {
         self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,6 +232,3 @@ const MAX_TOKENS: usize = 16_384;
 /// A refused entry is asked for again after these times, doubling, if somebody wants it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! The door: what it refuses, what comes out of it, and that nothing comes out unrecorded.
 
 mod profile;
+mod wit;
 
 use std::sync::Arc;
 use std::time::Duration;
