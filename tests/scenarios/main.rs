@@ -6,3 +6,4 @@ mod authorities;
 mod bad_input;
 mod main_job;
 mod outages;
+mod wit;

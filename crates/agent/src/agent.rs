@@ -35,6 +35,7 @@ use crate::link::{Link, Settings};
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::source::AgentSource;
 use crate::telemetry;
+use crate::wit::Wits;
 use crate::{admin_server, health};
 use landfast_workload_api::{Attestor, Gauges, Surface};
 
@@ -135,6 +136,7 @@ impl Agent {
             state.node,
         );
         let (tokens, stragglers) = JwtCache::new(Arc::clone(&clock));
+        let (wits, wit_stragglers) = Wits::new(Arc::clone(&clock), config.workload_key);
         let missing = unix::missing();
         if !missing.capabilities.is_empty() {
             tracing::warn!(
@@ -173,11 +175,15 @@ impl Agent {
             "token-cache",
             tokens.clone().keep_clean(views.clone(), stop.clone()),
         );
+        tasks.spawn("wit-tokens", wit_stragglers.run(stop.clone()));
+        let held_clean = wits.cache.clone().keep_clean(views.clone(), stop.clone());
+        tasks.spawn("wit-cache", held_clean);
         let source = Arc::new(AgentSource {
             views: views.clone(),
             link: link_handle.clone(),
             tokens: tokens.clone(),
             budget: crate::jwt::budget::Budget::default(),
+            wits,
             clock: Arc::clone(&clock),
             ready: is_ready,
         });

@@ -315,6 +315,7 @@ impl Office {
             .map_err(|error| match error {
                 SourceError::NoIdentity => no_identity(),
                 SourceError::InvalidArgument(reason) => Status::invalid_argument(reason),
+                SourceError::Unsupported => Status::unimplemented("JWT-SVIDs are not supported"),
                 SourceError::Unavailable(reason) => {
                     caller.complain("jwt-unavailable", &reason);
                     Status::unavailable("the JWT-SVID is not available now")

@@ -23,6 +23,7 @@ mod persist;
 mod source;
 mod telemetry;
 mod why;
+mod wit;
 
 #[cfg(test)]
 mod testing;

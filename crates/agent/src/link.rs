@@ -3,6 +3,7 @@
 //! Invariant: whatever goes wrong here, nothing valid is dropped and the process goes on; only the server's word that
 //! the node is banned destroys keys.
 
+mod asking;
 mod attest;
 mod bundle_wire;
 mod connection;

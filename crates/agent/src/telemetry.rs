@@ -33,7 +33,7 @@ pub(crate) fn describe() {
     describe_gauge!(TOKENS, "JWT-SVIDs in the cache.");
     describe_counter!(
         RENEWALS,
-        "SVIDs asked for, by kind (x509, jwt, agent) and result (ok, failed)."
+        "SVIDs asked for, by kind (x509, jwt, wit, agent) and result (ok, failed)."
     );
     describe_counter!(NODE_ATTESTATIONS, "Attestations of this node, by result.");
     describe_counter!(ATTESTATIONS, "Attestations of workloads, by result.");

@@ -21,7 +21,7 @@ pub(crate) enum BundleCommand {
         /// A federated trust domain.
         #[arg(long)]
         trust_domain: Option<TrustDomain>,
-        /// As PEM certificates, or as a SPIFFE bundle document with the JWT keys (also chosen by --output json).
+        /// As PEM certificates, or as a SPIFFE bundle document with the JWT and WIT keys (also chosen by --output json).
         #[arg(long, value_enum, default_value = "pem")]
         format: BundleFormat,
     },

@@ -13,6 +13,7 @@ pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
 pub(crate) mod trust_domain;
+pub(crate) mod wit;
 
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) jwt_limit: RateLimit,
     /// Keys a server below this one may publish.
     pub(crate) publish_limit: RateLimit,
+    /// WIT-SVIDs an agent may ask for, apart likewise.
+    pub(crate) wit_limit: RateLimit,
     /// Reports of an agent that are stored.
     pub(crate) status_limit: RateLimit,
 }

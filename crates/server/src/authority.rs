@@ -1,4 +1,4 @@
-//! The authorities that sign: X.509 and JWT, each prepared, active or old.
+//! The authorities that sign: X.509, JWT and, where switched on, WIT, each prepared, active or old.
 //!
 //! Invariant: only the signer of an active authority is in memory and only issuance can have it; the bundle in use is the committed one.
 
@@ -41,6 +41,8 @@ pub struct AuthorityParams {
     pub backdate: Duration,
     /// Kinds of the keys that are made from now on.
     pub keys: KeyTypes,
+    /// Whether there are WIT authorities (incubating). Without, those that there were are gone.
+    pub wit: bool,
 }
 
 /// See `keys` in the configuration. What signs already is replaced at its time.
@@ -50,6 +52,8 @@ pub struct KeyTypes {
     pub x509: KeyType,
     /// JWT authorities: ES256 or ES384.
     pub jwt: KeyType,
+    /// WIT authorities, likewise.
+    pub wit: KeyType,
 }
 
 /// The authorities of one trust domain.
@@ -69,7 +73,8 @@ pub struct Authorities {
 struct Active {
     version: u64,
     x509: Option<Arc<ActiveX509>>,
-    jwt: Option<Arc<ActiveJwt>>,
+    jwt: Option<Arc<ActiveToken>>,
+    wit: Option<Arc<ActiveToken>>,
 }
 
 /// The X.509 authority that signs now.
@@ -79,8 +84,8 @@ pub(crate) struct ActiveX509 {
     pub(crate) signer: Arc<dyn Signer>,
 }
 
-/// The JWT authority that signs now.
-pub(crate) struct ActiveJwt {
+/// The JWT or WIT authority that signs now.
+pub(crate) struct ActiveToken {
     pub(crate) id: String,
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
@@ -111,7 +116,7 @@ impl Authorities {
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
         };
-        let journal = authorities.datastore.journal().await?;
+        let journal = authorities.wanted_journal().await?;
         for row in journal.rows.iter().filter(|row| row.slot == Slot::Prepared) {
             authorities.signer_of(row).await?;
         }
@@ -122,6 +127,39 @@ impl Authorities {
             None => {}
         }
         Ok(authorities)
+    }
+
+    /// The journal without the authorities that are switched off: with them goes what they signed.
+    async fn wanted_journal(&self) -> Result<Journal, AuthorityError> {
+        loop {
+            let journal = self.datastore.journal().await?;
+            let unwanted = |row: &AuthorityRow| !self.kinds().contains(&row.kind);
+            if !journal.rows.iter().any(unwanted) {
+                return Ok(journal);
+            }
+            let mut rows = journal.rows.clone();
+            rows.retain(|row| !unwanted(row));
+            if let Some(saved) = self.commit(&journal, rows).await? {
+                tracing::warn!(
+                    sequence = saved.sequence,
+                    "WIT-SVIDs are switched off: their authorities are gone, and what they signed verifies no more"
+                );
+                return Ok(saved);
+            }
+        }
+    }
+
+    /// Of which there are authorities.
+    fn kinds(&self) -> &'static [Kind] {
+        match self.params.wit {
+            true => &Kind::ALL,
+            false => &[Kind::X509, Kind::Jwt],
+        }
+    }
+
+    /// Whether WIT-SVIDs are switched on.
+    pub(crate) fn has_wit(&self) -> bool {
+        self.params.wit
     }
 
     /// The bundle of our own trust domain; its sequence grows with every change, also over restarts.
@@ -153,7 +191,7 @@ impl Authorities {
         // Each step leads towards rest; more than this at once would be a bug, and the next tick goes on.
         for _ in 0..MAX_STEPS {
             self.spares.give_up_used(&journal);
-            let Some(step) = plan::next(&journal.rows, now, trust) else {
+            let Some(step) = plan::next(&journal.rows, self.kinds(), now, trust) else {
                 break;
             };
             let rows = self.carry_out(&step, journal.rows.clone(), now).await?;
@@ -224,12 +262,30 @@ impl Authorities {
             .clone()
     }
 
-    pub(crate) fn active_jwt(&self) -> Option<Arc<ActiveJwt>> {
+    pub(crate) fn active_jwt(&self) -> Option<Arc<ActiveToken>> {
         self.active
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .jwt
             .clone()
+    }
+
+    pub(crate) fn active_wit(&self) -> Option<Arc<ActiveToken>> {
+        self.active
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wit
+            .clone()
+    }
+
+    async fn token_signer(&self, row: Option<&AuthorityRow>) -> Result<Option<Arc<ActiveToken>>, AuthorityError> {
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Arc::new(ActiveToken {
+            id: row.id.clone(),
+            not_before: row.not_before,
+            not_after: row.not_after,
+            signer: self.signer_of(row).await?,
+        })))
     }
 
     /// Takes over a committed journal: finds the signers of the active authorities, then publishes. One that is older than what is in use
@@ -252,15 +308,8 @@ impl Authorities {
             })),
             None => None,
         };
-        let jwt = match active(Kind::Jwt) {
-            Some(row) => Some(Arc::new(ActiveJwt {
-                id: row.id.clone(),
-                not_before: row.not_before,
-                not_after: row.not_after,
-                signer: self.signer_of(row).await?,
-            })),
-            None => None,
-        };
+        let jwt = self.token_signer(active(Kind::Jwt)).await?;
+        let wit = self.token_signer(active(Kind::Wit)).await?;
         let bundle = Arc::new(journal.bundle(&self.params.trust_domain)?);
         let mut present = self.active.write().unwrap_or_else(PoisonError::into_inner);
         if present.version >= journal.version {
@@ -270,6 +319,7 @@ impl Authorities {
             version: journal.version,
             x509,
             jwt,
+            wit,
         };
         // Still under the lock: whoever sees the new signer sees the bundle it stands in.
         self.bundle.send_if_modified(|present| {

@@ -42,6 +42,8 @@ pub struct ServerConfig {
     pub ttls: Ttls,
     /// Kinds of keys of the authorities.
     pub keys: KeyTypes,
+    /// Whether WIT-SVIDs are issued (incubating).
+    pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
     pub records_keep: Duration,
     /// Whether nodes may attest by join token.
@@ -130,6 +132,7 @@ impl ServerConfig {
                 ..Ttls::default()
             },
             keys: KeyTypes::default(),
+            wit_svid: false,
             records_keep: day,
             join_token: true,
             x509pop: None,
@@ -260,7 +263,9 @@ impl Checker<'_> {
             keys: KeyTypes {
                 x509: self.key_type("keys.x509", raw.keys.x509.as_deref())?,
                 jwt: self.key_type("keys.jwt", raw.keys.jwt.as_deref())?,
+                wit: self.key_type("keys.wit", raw.keys.wit.as_deref())?,
             },
+            wit_svid: raw.incubating.wit_svid,
             records_keep: self.duration("records.keep", raw.records.keep, RECORDS_KEEP, DAY)?,
             join_token,
             x509pop,
@@ -275,17 +280,20 @@ impl Checker<'_> {
     fn ttls(&self, raw: &raw::RawTtl) -> Result<Ttls, ConfigError> {
         let default = Ttls::default();
         let second = Duration::from_secs(1);
+        let x509 = self.duration("ttl.x509", raw.x509, default.x509, second)?;
         let ttls = Ttls {
             ca: self.duration("ttl.ca", raw.ca, default.ca, Duration::from_secs(60))?,
             agent: self.duration("ttl.agent", raw.agent, default.agent, second)?,
-            x509: self.duration("ttl.x509", raw.x509, default.x509, second)?,
+            x509,
             jwt: self.duration("ttl.jwt", raw.jwt, default.jwt, second)?,
+            wit: self.duration("ttl.wit", raw.wit, x509, second)?,
             backdate: self.duration("ttl.backdate", raw.backdate, default.backdate, Duration::ZERO)?,
         };
         for (key, ttl) in [
             ("ttl.agent", ttls.agent),
             ("ttl.x509", ttls.x509),
             ("ttl.jwt", ttls.jwt),
+            ("ttl.wit", ttls.wit),
         ] {
             if ttl >= ttls.ca {
                 return Err(self.invalid(

@@ -37,6 +37,8 @@ pub struct CoreParams {
     pub jwt_issuer: Option<String>,
     /// Kinds of keys of the authorities.
     pub keys: KeyTypes,
+    /// Whether WIT-SVIDs are issued (incubating).
+    pub wit: bool,
 }
 
 impl CoreParams {
@@ -50,6 +52,7 @@ impl CoreParams {
             clock,
             jwt_issuer: None,
             keys: KeyTypes::default(),
+            wit: false,
         }
     }
 }
@@ -106,6 +109,7 @@ impl Core {
             ca_ttl: params.ttls.ca,
             backdate: params.ttls.backdate,
             keys: params.keys,
+            wit: params.wit,
         };
         let opened =
             Authorities::open(authority_params, Arc::clone(&datastore), keys, Arc::clone(&clock)).await;

@@ -8,6 +8,7 @@ mod jwt;
 mod policy;
 mod record;
 mod requester;
+mod wit;
 mod x509;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use landfast_lifecycle::SharedClock;
 pub use error::IssueError;
 pub use record::{IssuanceRecord, SvidKind};
 pub use requester::{Requester, RequesterKind};
+pub use wit::{IssuedWit, WitRequest};
 
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
@@ -36,6 +38,8 @@ pub struct Ttls {
     pub x509: Duration,
     /// JWT-SVIDs.
     pub jwt: Duration,
+    /// WIT-SVIDs.
+    pub wit: Duration,
     /// How far validity starts in the past, for slow clocks.
     pub backdate: Duration,
 }
@@ -47,6 +51,7 @@ impl Default for Ttls {
             agent: Duration::from_secs(7 * 86_400),
             x509: Duration::from_secs(3600),
             jwt: Duration::from_secs(300),
+            wit: Duration::from_secs(3600),
             backdate: Duration::from_secs(300),
         }
     }
@@ -62,9 +67,11 @@ impl Ttls {
         for (name, ttl, limit) in [
             ("ttl.x509", self.x509, sixth),
             ("ttl.jwt", self.jwt, sixth),
+            ("ttl.wit", self.wit, sixth),
             ("ttl.agent", self.agent, self.ca / 2),
         ] {
-            if ttl > limit {
+            // By default the same as `ttl.x509`, and then said once.
+            if ttl > limit && !(name == "ttl.wit" && ttl == self.x509) {
                 found.push(format!(
                     "{name} is {} s, but with ttl.ca = {} s SVIDs are cut short when they live longer than {} s",
                     ttl.as_secs(),

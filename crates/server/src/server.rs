@@ -118,6 +118,7 @@ impl Server {
             clock: Arc::clone(&parts.clock),
             jwt_issuer: config.jwt_issuer.clone(),
             keys: config.keys,
+            wit: config.wit_svid,
         })
         .await?;
         let own = OwnSvid::issue(
@@ -276,6 +277,7 @@ fn api(
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
         publish_limit: RateLimit::new(10, 500, "published keys"),
+        wit_limit: RateLimit::new(signatures, signatures_burst, "WIT signatures"),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }

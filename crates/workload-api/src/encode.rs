@@ -7,12 +7,13 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use landfast_identity::{Bundle, TrustDomain, X509Svid};
 use landfast_proto::workload::{
-    JwtBundlesResponse, Jwtsvid, JwtsvidResponse, X509BundlesResponse, X509svid, X509svidResponse,
+    JwtBundlesResponse, Jwtsvid, JwtsvidResponse, WitBundlesResponse, Witsvid, WitsvidResponse,
+    X509BundlesResponse, X509svid, X509svidResponse,
 };
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use tonic::Status;
 
-use crate::{FetchedJwt, WorkloadView};
+use crate::{FetchedJwt, FetchedWit, WorkloadView};
 
 pub(crate) fn no_identity() -> Status {
     Status::permission_denied("no identity issued")
@@ -68,6 +69,42 @@ pub(crate) fn jwt_svids(fetched: Vec<FetchedJwt>) -> JwtsvidResponse {
     JwtsvidResponse {
         svids: fetched.into_iter().map(message).collect(),
     }
+}
+
+/// Unimplemented where there are no WIT-SVIDs (Workload API §7).
+pub(crate) fn wit_bundles(view: &WorkloadView) -> Result<WitBundlesResponse, Status> {
+    if view.own_bundle.wit_authorities().is_empty() {
+        return Err(no_wit());
+    }
+    let jwks = |bundle: &Arc<Bundle>| (bundle.trust_domain().id_string(), bundle.wit_jwks());
+    Ok(WitBundlesResponse {
+        bundles: bundles(view).map(jwks).collect(),
+    })
+}
+
+pub(crate) fn wit_svids(fetched: Vec<FetchedWit>) -> Result<WitsvidResponse, Status> {
+    // Workload API §7.2.1: at least one.
+    if fetched.is_empty() {
+        return Err(no_identity());
+    }
+    let mut hints = Hints::default();
+    let mut svids = Vec::with_capacity(fetched.len());
+    for wit in fetched {
+        let key = wit.key.to_private_jwk();
+        let key = key.map_err(|_cause| Status::internal("a key cannot be written as JWK"))?;
+        svids.push(Witsvid {
+            spiffe_id: wit.id.to_string(),
+            wit_svid: wit.token,
+            wit_svid_key: (*key).clone(),
+            hint: hints.unique(&wit.hint),
+        });
+    }
+    Ok(WitsvidResponse { svids })
+}
+
+/// One sentence for whoever asks, entitled or not: it is about the node, not about him.
+pub(crate) fn no_wit() -> Status {
+    Status::unimplemented("the WIT-SVID profile is not supported: the server of this node does not issue WIT-SVIDs")
 }
 
 /// The claims a caller sees: all of its own trust domain's, of a foreign one's only those that SPIFFE defines.

@@ -20,6 +20,7 @@ mod service;
 mod source;
 #[cfg(test)]
 mod tests;
+mod wit;
 
 pub use caller::Caller;
 pub use desk::Desk;
@@ -29,6 +30,6 @@ pub use limits::Limits;
 pub use sds::Sds;
 pub use serve::{ServeError, Surface, serve, serve_surface};
 pub use source::{
-    AttestError, Attested, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError,
-    ViewState, WorkloadView,
+    AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, IdentitySource, ServedJwtIdentity,
+    ServedX509, SourceError, ViewState, WorkloadView,
 };

@@ -555,6 +555,7 @@ async fn new_tokens_are_charged_to_the_delegate_whoever_it_asks_for() {
         link: crate::link::LinkHandle::fixed(status.subscribe(), link.subscribe()),
         tokens: crate::jwt::JwtCache::new(StoppedClock::at(NOON)).0,
         budget: crate::jwt::budget::Budget::default(),
+        wits: crate::wit::Wits::new(StoppedClock::at(NOON), landfast_identity::KeyType::default()).0,
         clock: StoppedClock::at(NOON),
         ready: tokio::sync::watch::channel(true).1,
     });

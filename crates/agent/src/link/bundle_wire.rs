@@ -1,10 +1,14 @@
 //! A bundle as the server sends it, made into ours.
 //!
-//! Invariant: a bundle that is not of the expected trust domain, or holds something that cannot be read, is refused whole.
+//! Invariant: a bundle that is not of the expected trust domain, or holds something that cannot be read, is refused whole; a key of the
+//! incubating WIT profile costs itself alone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use landfast_identity::{Bundle, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, X509Authority};
+use landfast_identity::{
+    Bundle, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, WitAuthority, X509Authority,
+};
 use landfast_proto::spire::api::types;
 
 pub(crate) fn parse(wire: &types::Bundle, expected: &TrustDomain) -> Result<Bundle, String> {
@@ -40,13 +44,34 @@ pub(crate) fn parse(wire: &types::Bundle, expected: &TrustDomain) -> Result<Bund
         x509.collect::<Result<Vec<_>, _>>()?,
         jwt.collect::<Result<Vec<_>, _>>()?,
     );
+    let wit = wit_authorities(wire, &jwt);
     let hint = u64::try_from(wire.refresh_hint)
         .ok()
         .filter(|secs| *secs > 0)
         .map(Duration::from_secs);
     let bundle = Bundle::new(expected.clone())
         .with_x509_authorities(x509)
-        .and_then(|bundle| bundle.with_jwt_authorities(jwt));
+        .and_then(|bundle| bundle.with_jwt_authorities(jwt))
+        .and_then(|bundle| bundle.with_wit_authorities(wit));
     let bundle = bundle.map_err(|error| landfast_daemon::error_chain(&error))?;
     Ok(bundle.with_sequence(wire.sequence_number).with_refresh_hint(hint))
+}
+
+/// Those that can be read and whose ID no other key of the bundle has (WIT-SVID §6.1).
+fn wit_authorities(wire: &types::Bundle, jwt: &[JwtAuthority]) -> Vec<WitAuthority> {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    let known = jwt.iter().map(|a| a.key_id.as_str());
+    for key_id in known.chain(wire.wit_authorities.iter().map(|a| a.key_id.as_str())) {
+        *times.entry(key_id).or_default() += 1;
+    }
+    let read = |authority: &types::WitKey| {
+        let unique = times.get(authority.key_id.as_str()) == Some(&1);
+        Some(WitAuthority {
+            public_key: PublicKey::from_spki_der(&authority.public_key).ok()?,
+            key_id: Some(authority.key_id.clone()).filter(|id| unique && !id.is_empty())?,
+            expires_at: (authority.expires_at != 0).then(|| UnixTime::from_secs(authority.expires_at)),
+            tainted: authority.tainted,
+        })
+    };
+    wire.wit_authorities.iter().filter_map(read).collect()
 }

@@ -2,6 +2,7 @@
 
 mod several_servers;
 mod tokens;
+mod wits;
 
 use std::collections::BTreeMap;
 use std::path::Path;

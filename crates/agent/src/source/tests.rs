@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use landfast_identity::KeyType;
 use tonic::transport::Channel;
 
 use super::*;
@@ -27,6 +28,7 @@ fn world(snapshot: Option<Snapshot>) -> World {
         link: LinkHandle::fixed(status.subscribe(), channel.subscribe()),
         tokens: JwtCache::new(StoppedClock::at(NOON)).0,
         budget: Budget::default(),
+        wits: Wits::new(StoppedClock::at(NOON), KeyType::default()).0,
         clock: StoppedClock::at(NOON),
         ready: watch::channel(true).1,
     };
@@ -95,6 +97,7 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
         id: id("/a"),
         held_since: NOON,
         expires_at: at(300),
+        key: None,
     };
     let key = Key::new("a".into(), &["aud".to_owned()]);
     world
@@ -183,6 +186,7 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
             id: id("/a"),
             held_since: NOON,
             expires_at: at(300),
+            key: None,
         };
         let (key, wanted) = (Key::new("a".into(), &["aud".to_owned()]), id("/a"));
         let slow = || async move {

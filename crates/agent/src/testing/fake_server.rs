@@ -49,6 +49,10 @@ pub(crate) struct Script {
     pub(crate) workload_validity: Option<(i64, i64)>,
     pub(crate) federated: HashMap<String, types::Bundle>,
     pub(crate) tainted: bool,
+    /// The key IDs for WIT-SVIDs in the bundle, and which are tainted; the last one signs.
+    pub(crate) wit: Vec<(&'static str, bool)>,
+    /// How long WIT-SVIDs live; an hour unless set.
+    pub(crate) wit_life: Option<u64>,
     /// How the server misbehaves.
     pub(crate) lie: Option<Lie>,
     /// What happened.
@@ -73,6 +77,8 @@ pub(crate) enum Lie {
     /// Pages without entries, with a promise of more.
     EmptyPage,
     OtherWorkload,
+    /// A WIT-SVID bound to a key that nobody asked for.
+    OtherKey,
 }
 
 /// The server; clones share one script.
@@ -237,6 +243,30 @@ impl FakeServer {
     }
 }
 
+impl FakeServer {
+    fn wit(&self, asked: &svid::NewWitsvidParams) -> types::Witsvid {
+        let script = self.script();
+        let entry = script.entries.iter().find(|entry| entry.id == asked.entry_id).unwrap();
+        let (kid, _) = script.wit.last().unwrap();
+        let lie = script.lie;
+        let honest = super::id(&entry.spiffe_id.as_ref().unwrap().path);
+        let sub = if lie == Some(Lie::OtherWorkload) { super::id("/other") } else { honest };
+        let key = match lie {
+            Some(Lie::OtherKey) => landfast_identity::PrivateKey::generate().unwrap().public_key(),
+            _ => PublicKey::from_spki_der(&asked.public_key).unwrap(),
+        };
+        let now = real_clock().now().unwrap();
+        let exp = now.saturating_add(Duration::from_secs(script.wit_life.unwrap_or(3600)));
+        let token = self.ca.wit(&sub, &key, &asked.signing_algorithm, kid, now, exp);
+        types::Witsvid {
+            token,
+            expires_at: exp.as_secs(),
+            issued_at: now.as_secs(),
+            ..Default::default()
+        }
+    }
+}
+
 /// An entry on the wire.
 pub(crate) fn wire_entry(name: &str, path: &str, selectors: &[&str]) -> types::Entry {
     let selector = |text: &&str| {
@@ -380,6 +410,13 @@ service! {
             self.called("GetBundle", &request, false)?;
             let tainted = self.script().tainted;
             let mut bundle = wire_bundle(&self.ca, tainted);
+            let wit = self.script().wit.clone();
+            bundle.wit_authorities = wit.into_iter().map(|(key_id, tainted)| types::WitKey {
+                public_key: self.ca.public_key().spki_der().to_vec().into(),
+                key_id: key_id.to_owned(),
+                expires_at: 0,
+                tainted,
+            }).collect();
             if self.lies(Lie::EmptyBundle) {
                 bundle.x509_authorities.clear();
             }
@@ -530,12 +567,28 @@ service! {
             };
             Ok(Response::new(svid::NewJwtsvidResponse { svid: Some(svid) }))
         }
+
+        async fn batch_new_witsvid(
+            &self,
+            request: Request<svid::BatchNewWitsvidRequest>,
+        ) -> Result<Response<svid::BatchNewWitsvidResponse>, Status> {
+            self.called("BatchNewWITSVID", &request, true)?;
+            let refused = self.script().refuse_each.clone();
+            let results = request.into_inner().params.into_iter().map(|one| {
+                let status = |status: &Status| types::Status { code: status.code().into(), message: status.message().to_owned() };
+                if let Some(refused) = &refused {
+                    return svid::batch_new_witsvid_response::Result { status: Some(status(refused)), svid: None };
+                }
+                // As SPIRE, which leaves out the status of a success.
+                svid::batch_new_witsvid_response::Result { status: None, svid: Some(self.wit(&one)) }
+            });
+            Ok(Response::new(svid::BatchNewWitsvidResponse { results: results.collect() }))
+        }
     }
     refuses {
         mint_x509svid(svid::MintX509svidRequest) -> svid::MintX509svidResponse;
         mint_jwtsvid(svid::MintJwtsvidRequest) -> svid::MintJwtsvidResponse;
         mint_witsvid(svid::MintWitsvidRequest) -> svid::MintWitsvidResponse;
-        batch_new_witsvid(svid::BatchNewWitsvidRequest) -> svid::BatchNewWitsvidResponse;
         new_downstream_x509ca(svid::NewDownstreamX509caRequest) -> svid::NewDownstreamX509caResponse;
     }
 }

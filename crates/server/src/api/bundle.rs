@@ -59,7 +59,9 @@ impl Bundle for Api {
         &self,
         _: Request<pb::PublishWitAuthorityRequest>,
     ) -> Result<Response<pb::PublishWitAuthorityResponse>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+        Err(Status::unimplemented(
+            "WIT authorities of downstream servers are not supported",
+        ))
     }
 
     async fn list_federated_bundles(

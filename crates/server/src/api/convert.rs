@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfast_daemon::error_chain;
 use landfast_identity::{
     Bundle, Certificate, JwtAuthority, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
-    X509Authority,
+    WitAuthority, X509Authority,
 };
 use landfast_proto::spire::api::types;
 use tonic::Status;
@@ -228,6 +228,9 @@ pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> t
     if mask.jwt_authorities {
         out.jwt_authorities = bundle.jwt_authorities().iter().map(jwt_authority_out).collect();
     }
+    if mask.wit_authorities {
+        out.wit_authorities = bundle.wit_authorities().iter().map(wit_authority_out).collect();
+    }
     if mask.refresh_hint {
         out.refresh_hint = bundle
             .refresh_hint()
@@ -242,7 +245,8 @@ pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> t
 /// A bundle of whatever trust domain. What is wrong is said in the words that SPIRE's clients know; the caller says of what.
 pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     let trust_domain = domain_in(&bundle.trust_domain)?;
-    if bundle.x509_authorities.len() + bundle.jwt_authorities.len() > MAX_AUTHORITIES {
+    let tokens = bundle.jwt_authorities.len() + bundle.wit_authorities.len();
+    if bundle.x509_authorities.len() + tokens > MAX_AUTHORITIES {
         return Err(Status::invalid_argument(format!(
             "too many authorities: at most {MAX_AUTHORITIES}"
         )));
@@ -257,6 +261,10 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     let jwt = jwt
         .collect::<Result<_, _>>()
         .map_err(|e| bad("JWT authority", e))?;
+    let wit = bundle.wit_authorities.iter().map(wit_authority_in);
+    let wit = wit
+        .collect::<Result<_, _>>()
+        .map_err(|e| bad("WIT authority", e))?;
     let hint = u64::try_from(bundle.refresh_hint)
         .ok()
         .filter(|hint| *hint > 0)
@@ -264,6 +272,7 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     Bundle::new(trust_domain)
         .with_x509_authorities(x509)
         .and_then(|bundle| bundle.with_jwt_authorities(jwt))
+        .and_then(|bundle| bundle.with_wit_authorities(wit))
         .map(|made| made.with_sequence(bundle.sequence_number).with_refresh_hint(hint))
         .map_err(|error| Status::invalid_argument(error.to_string()))
 }
@@ -293,8 +302,32 @@ pub(super) fn jwt_authority_in(authority: &types::JwtKey) -> Result<JwtAuthority
     })
 }
 
+fn wit_authority_in(authority: &types::WitKey) -> Result<WitAuthority, String> {
+    let public_key = PublicKey::from_spki_der(&authority.public_key).map_err(|error| error_chain(&error))?;
+    if authority.key_id.is_empty() {
+        return Err("missing key ID".to_owned());
+    }
+    Ok(WitAuthority {
+        key_id: authority.key_id.clone(),
+        public_key,
+        expires_at: Some(authority.expires_at)
+            .filter(|at| *at != 0)
+            .map(UnixTime::from_secs),
+        tainted: authority.tainted,
+    })
+}
+
 pub(super) fn jwt_authority_out(authority: &JwtAuthority) -> types::JwtKey {
     types::JwtKey {
+        public_key: Bytes::copy_from_slice(authority.public_key.spki_der()),
+        key_id: authority.key_id.clone(),
+        expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),
+        tainted: authority.tainted,
+    }
+}
+
+fn wit_authority_out(authority: &WitAuthority) -> types::WitKey {
+    types::WitKey {
         public_key: Bytes::copy_from_slice(authority.public_key.spki_der()),
         key_id: authority.key_id.clone(),
         expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),

@@ -140,40 +140,65 @@ impl LocalAuthority for Api {
         Err(Status::failed_precondition(NO_UPSTREAM))
     }
 
-    // As SPIRE answers the five of the incubating profile.
+    // The five of the incubating profile: SPIRE answers Unimplemented always, we while they are switched off.
     async fn get_wit_authority_state(
         &self,
         _: Request<pb::GetWitAuthorityStateRequest>,
     ) -> Answer<pb::GetWitAuthorityStateResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let standing = self.authority_standing(Kind::Wit).await?;
+        Ok(Response::new(pb::GetWitAuthorityStateResponse {
+            active: standing.active.as_ref().map(state),
+            prepared: standing.prepared.as_ref().map(state),
+            old: standing.old.first().map(state),
+        }))
     }
 
     async fn prepare_wit_authority(
         &self,
-        _: Request<pb::PrepareWitAuthorityRequest>,
+        request: Request<pb::PrepareWitAuthorityRequest>,
     ) -> Answer<pb::PrepareWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let done = self.order(&request, Order::Prepare(Kind::Wit), "").await?;
+        Ok(Response::new(pb::PrepareWitAuthorityResponse {
+            prepared_authority: Some(done),
+        }))
     }
 
     async fn activate_wit_authority(
         &self,
-        _: Request<pb::ActivateWitAuthorityRequest>,
+        request: Request<pb::ActivateWitAuthorityRequest>,
     ) -> Answer<pb::ActivateWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let order = Order::Activate(Kind::Wit, request.get_ref().authority_id.clone());
+        let done = self.order(&request, order, "").await?;
+        Ok(Response::new(pb::ActivateWitAuthorityResponse {
+            activated_authority: Some(done),
+        }))
     }
 
     async fn taint_wit_authority(
         &self,
-        _: Request<pb::TaintWitAuthorityRequest>,
+        request: Request<pb::TaintWitAuthorityRequest>,
     ) -> Answer<pb::TaintWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let order = Order::Taint(Kind::Wit, request.get_ref().authority_id.clone());
+        let done = self.order(&request, order, TAINT).await?;
+        Ok(Response::new(pb::TaintWitAuthorityResponse {
+            tainted_authority: Some(done),
+        }))
     }
 
     async fn revoke_wit_authority(
         &self,
-        _: Request<pb::RevokeWitAuthorityRequest>,
+        request: Request<pb::RevokeWitAuthorityRequest>,
     ) -> Answer<pb::RevokeWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let order = Order::Revoke(Kind::Wit, request.get_ref().authority_id.clone());
+        let done = self.order(&request, order, REVOKE_WIT).await?;
+        Ok(Response::new(pb::RevokeWitAuthorityResponse {
+            revoked_authority: Some(done),
+        }))
     }
 }
 
@@ -236,6 +261,6 @@ fn refused(error: OrderError, about: &str) -> Status {
 
 const REVOKE_X509: &str = "failed to revoke X.509 authority";
 const REVOKE_JWT: &str = "failed to revoke JWT authority";
+const REVOKE_WIT: &str = "failed to revoke WIT authority";
 const TAINT: &str = "unable to taint local authority";
 const NO_UPSTREAM: &str = "upstream authority is not configured";
-const NO_WIT: &str = "WIT-SVID functionality is not yet implemented";

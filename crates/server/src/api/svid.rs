@@ -64,9 +64,9 @@ impl Svid for Api {
 
     async fn mint_witsvid(
         &self,
-        _: Request<pb::MintWitsvidRequest>,
+        request: Request<pb::MintWitsvidRequest>,
     ) -> Result<Response<pb::MintWitsvidResponse>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+        self.mint_wit(request).await
     }
 
     async fn batch_new_x509svid(
@@ -151,9 +151,9 @@ impl Svid for Api {
 
     async fn batch_new_witsvid(
         &self,
-        _: Request<pb::BatchNewWitsvidRequest>,
+        request: Request<pb::BatchNewWitsvidRequest>,
     ) -> Result<Response<pb::BatchNewWitsvidResponse>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+        self.batch_new_wit(request).await
     }
 
     async fn new_downstream_x509ca(
@@ -193,7 +193,7 @@ fn hint(entry: &Entry) -> &str {
     &entry.hint
 }
 
-fn not_authorised() -> Status {
+pub(super) fn not_authorised() -> Status {
     Status::not_found("entry not found or not authorized")
 }
 
@@ -216,6 +216,6 @@ fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
 }
 
 /// As many as SPIRE's agent asks for at once.
-const MAX_BATCH: usize = 500;
+pub(super) const MAX_BATCH: usize = 500;
 /// A millisecond with P-256.
 const CSRS_A_TURN: usize = 8;

@@ -62,7 +62,7 @@ impl Authorities {
                 let certificate = self_signed_authority(&params, &*signer)?;
                 (id, Some(certificate))
             }
-            Kind::Jwt => (random::key_id().ok_or(AuthorityError::Random)?, None),
+            Kind::Jwt | Kind::Wit => (random::key_id().ok_or(AuthorityError::Random)?, None),
         };
         Ok(AuthorityRow {
             id,
@@ -89,6 +89,7 @@ impl Authorities {
         let key_type = match kind {
             Kind::X509 => self.params.keys.x509,
             Kind::Jwt => self.params.keys.jwt,
+            Kind::Wit => self.params.keys.wit,
         };
         let name = key_name.clone();
         let signer = self.blocking(move |keys| keys.generate(&name, key_type)).await?;
@@ -137,7 +138,7 @@ impl Authorities {
             }
         };
         let spare = |name: &String| {
-            [Kind::X509, Kind::Jwt]
+            Kind::ALL
                 .iter()
                 .any(|kind| self.spares.of(*kind).is_some_and(|s| s.key_name == *name))
         };
@@ -163,7 +164,7 @@ impl Authorities {
 /// Whether a key has a name as [`Authorities::generate`] gives them. Others are somebody else's.
 fn is_ours(name: &str) -> bool {
     let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    [Kind::X509, Kind::Jwt].iter().any(|kind| {
+    Kind::ALL.iter().any(|kind| {
         let rest = name
             .strip_prefix(kind.as_str())
             .and_then(|rest| rest.strip_prefix('-'));

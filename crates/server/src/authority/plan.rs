@@ -32,11 +32,11 @@ pub(crate) enum Trust {
     Doubtful,
 }
 
-/// What is due at `now`; `None` is rest.
-pub(super) fn next(rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
-    [Kind::X509, Kind::Jwt]
-        .into_iter()
-        .find_map(|kind| rotation(rows, kind, now, trust))
+/// What is due at `now` for authorities of these kinds; `None` is rest.
+pub(super) fn next(rows: &[AuthorityRow], kinds: &[Kind], now: UnixTime, trust: Trust) -> Option<Step> {
+    kinds
+        .iter()
+        .find_map(|kind| rotation(rows, *kind, now, trust))
         .or_else(|| {
             let over = |row: &&AuthorityRow| {
                 trust == Trust::Steady && row.slot == Slot::Old && now > forget_after(row)

@@ -32,6 +32,8 @@ pub(super) struct RawConfig {
     pub(super) records: RawRecords,
     pub(super) publish: Option<RawPublish>,
     #[serde(default)]
+    pub(super) incubating: RawIncubating,
+    #[serde(default)]
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) log: LogConfig,
@@ -44,6 +46,7 @@ pub(super) struct RawTtl {
     pub(super) agent: Option<HumanDuration>,
     pub(super) x509: Option<HumanDuration>,
     pub(super) jwt: Option<HumanDuration>,
+    pub(super) wit: Option<HumanDuration>,
     pub(super) backdate: Option<HumanDuration>,
 }
 
@@ -52,6 +55,14 @@ pub(super) struct RawTtl {
 pub(super) struct RawKeys {
     pub(super) x509: Option<String>,
     pub(super) jwt: Option<String>,
+    pub(super) wit: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIncubating {
+    #[serde(default)]
+    pub(super) wit_svid: bool,
 }
 
 #[derive(Deserialize, Default)]

@@ -54,7 +54,8 @@ pub(super) fn not_an_authoritys(key: &PublicKey, bundle: &Bundle) -> Result<(), 
         .iter()
         .map(|a| a.certificate.public_key());
     let jwt = bundle.jwt_authorities().iter().map(|a| &a.public_key);
-    if x509.chain(jwt).any(|authority| authority == key) {
+    let wit = bundle.wit_authorities().iter().map(|a| &a.public_key);
+    if x509.chain(jwt).chain(wit).any(|authority| authority == key) {
         return Err(IssueError::Policy("the key is one of an authority".to_owned()));
     }
     Ok(())

@@ -9,9 +9,9 @@ pub struct IssuanceRecord {
     pub kind: SvidKind,
     /// Whose it is.
     pub spiffe_id: SpiffeId,
-    /// X.509: the serial number in hex. JWT: its `jti`, else the SHA-256 of the token in hex.
+    /// X.509: the serial number in hex. JWT: its `jti`, else the SHA-256 of the token in hex. WIT: the latter.
     pub serial: String,
-    /// SHA-256 of the SPKI; X.509 only.
+    /// SHA-256 of the SPKI; X.509 only. Who asks for a WIT-SVID does not prove to hold the key, so the record must not make it its own.
     pub key_hash: Option<[u8; 32]>,
     /// The authority that signed it.
     pub authority_id: String,
@@ -36,4 +36,6 @@ pub enum SvidKind {
     X509,
     /// A JWT-SVID.
     Jwt,
+    /// A WIT-SVID.
+    Wit,
 }

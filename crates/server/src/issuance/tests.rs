@@ -2,6 +2,7 @@
 
 mod profile;
 mod subordinate;
+mod wit;
 
 use std::sync::Arc;
 use std::time::Duration;

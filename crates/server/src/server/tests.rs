@@ -15,6 +15,8 @@ use tonic::{Code, Status};
 
 use super::rig::{Node, Rig, attest_on, attest_with, reason, svid_of, td, wire};
 
+mod wit;
+
 async fn authorised(channel: &Channel) -> Result<Vec<types::Entry>, Status> {
     let request = entry::GetAuthorizedEntriesRequest { output_mask: None };
     Ok(EntryClient::new(channel.clone())

@@ -58,6 +58,7 @@ impl Scripted {
             ca_ttl: 30 * DAY,
             backdate: Duration::from_secs(300),
             keys: KeyTypes::default(),
+            wit: false,
         };
         let (datastore, keys) = (Arc::clone(self), Arc::clone(&self.keys));
         Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()))

@@ -65,6 +65,7 @@ fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, Datastore
         record.not_before.as_secs(),
         record.not_after.as_secs(),
         record.issued_at.as_secs(),
+        record.kind == SvidKind::Wit,
     ])?;
     Ok(Recorded::Yes)
 }
@@ -115,10 +116,11 @@ pub(super) fn prune(tx: &Tx<'_>, expired_before: UnixTime, limit: usize) -> Resu
 fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
     let kind: String = row.get("kind")?;
     Ok(IssuanceRecord {
-        kind: match kind.as_str() {
-            "x509" => SvidKind::X509,
-            "jwt" => SvidKind::Jwt,
-            other => return Err(damage("kind", other)),
+        kind: match (kind.as_str(), row.get("wit")?) {
+            ("x509", false) => SvidKind::X509,
+            ("jwt", false) => SvidKind::Jwt,
+            ("jwt", true) => SvidKind::Wit,
+            (other, _) => return Err(damage("kind", other)),
         },
         spiffe_id: id(row, "spiffe_id")?,
         serial: row.get("serial")?,
@@ -136,9 +138,9 @@ fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
 const fn kind_text(kind: SvidKind) -> &'static str {
     match kind {
         SvidKind::X509 => "x509",
-        SvidKind::Jwt => "jwt",
+        SvidKind::Jwt | SvidKind::Wit => "jwt",
     }
 }
 
 const INSERT: &str = "INSERT INTO issued (kind, spiffe_id, serial, key_hash, authority_id, requester, attestation, entry_id, not_before, \
-    not_after, issued_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    not_after, issued_at, wit) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
