@@ -33,6 +33,8 @@ fn settle(rows: &mut Vec<AuthorityRow>, now: UnixTime, life: Duration) -> Vec<St
 
 fn settle_by(rows: &mut Vec<AuthorityRow>, now: UnixTime, life: Duration, trust: Trust) -> Vec<String> {
     let mut done = Vec::new();
+    // A server that could not trust its clock for long has all the old ones to forget at once.
+    let enough = 12 + rows.len();
     while let Some(step) = next(rows, &KINDS, now, trust) {
         done.push(step.to_string());
         match step {
@@ -50,7 +52,7 @@ fn settle_by(rows: &mut Vec<AuthorityRow>, now: UnixTime, life: Duration, trust:
         for row in rows.iter_mut().filter(|row| row.slot == Slot::Active) {
             row.last_svid_ends = row.last_svid_ends.max(Some(now));
         }
-        assert!(done.len() <= 24, "the plan never rests: {done:?}");
+        assert!(done.len() <= enough, "the plan never rests: {done:?}");
     }
     done
 }
