@@ -145,7 +145,10 @@ async fn without_the_switch_everybody_is_told_so_and_all_else_works() {
     };
     assert_eq!(refused.code(), Some(Code::Unimplemented), "{refused}");
     client.fetch_jwt(&["historian".to_owned()], None).await.unwrap();
-    assert_eq!(client.fetch_x509().await.unwrap().svids[0].id(), context.svids[0].id());
+    assert_eq!(
+        client.fetch_x509().await.unwrap().svids[0].id(),
+        context.svids[0].id()
+    );
     plant.tear_down([agent]).await;
 }
 

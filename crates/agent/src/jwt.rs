@@ -69,8 +69,12 @@ impl Token {
         let kid = key_id(&self.text);
         let Some(kid) = kid else { return false };
         match self.key {
-            Some(_) => bundle.wit_authority(&kid).is_some_and(|authority| !authority.tainted),
-            None => bundle.jwt_authority(&kid).is_some_and(|authority| !authority.tainted),
+            Some(_) => bundle
+                .wit_authority(&kid)
+                .is_some_and(|authority| !authority.tainted),
+            None => bundle
+                .jwt_authority(&kid)
+                .is_some_and(|authority| !authority.tainted),
         }
     }
 }
@@ -310,7 +314,11 @@ impl JwtCache {
         let purged = before - inner.tokens.len();
         if purged > 0 {
             let kind = self.kind;
-            tracing::info!(tokens = purged, kind, "tokens of a tainted or removed key are forgotten");
+            tracing::info!(
+                tokens = purged,
+                kind,
+                "tokens of a tainted or removed key are forgotten"
+            );
         }
     }
 

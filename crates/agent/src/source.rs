@@ -191,7 +191,9 @@ impl IdentitySource for AgentSource {
 /// Asks the server. Does not borrow: it may outlive the first caller for the sake of the second.
 async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
     let (entry, audience) = (&*entry, &audience[..]);
-    let fetched = link.ask("jwt", move |channel| once(channel, entry, audience)).await;
+    let fetched = link
+        .ask("jwt", move |channel| once(channel, entry, audience))
+        .await;
     fetched.map_err(|error| match error {
         LinkError::Refused {
             code: tonic::Code::InvalidArgument,

@@ -63,9 +63,7 @@ impl Wits {
                 fetched
             }
         };
-        self.cache
-            .token(key, &entry.spiffe_id, Some(bundle), fetch)
-            .await
+        self.cache.token(key, &entry.spiffe_id, Some(bundle), fetch).await
     }
 
     /// What the server last said of an entry, while it is not to be asked again.
@@ -135,7 +133,11 @@ impl AgentSource {
         // A ban or a removal while we waited.
         let after = self.views.snapshot();
         let (mut svids, mut again_at, mut missing) = (Vec::new(), None::<UnixTime>, None);
-        for (entry, fetched) in entries.iter().zip(fetched).filter(|(entry, _)| still(&after, entry)) {
+        for (entry, fetched) in entries
+            .iter()
+            .zip(fetched)
+            .filter(|(entry, _)| still(&after, entry))
+        {
             match fetched {
                 Ok(token) => {
                     let due = token.old_from();

@@ -278,7 +278,10 @@ impl Authorities {
             .clone()
     }
 
-    async fn token_signer(&self, row: Option<&AuthorityRow>) -> Result<Option<Arc<ActiveToken>>, AuthorityError> {
+    async fn token_signer(
+        &self,
+        row: Option<&AuthorityRow>,
+    ) -> Result<Option<Arc<ActiveToken>>, AuthorityError> {
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Arc::new(ActiveToken {
             id: row.id.clone(),

@@ -3,6 +3,7 @@
 mod federation;
 mod publish;
 mod raw;
+mod ttl;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -275,42 +276,6 @@ impl Checker<'_> {
             log_format: raw.log.format,
             trust_domain,
         })
-    }
-
-    fn ttls(&self, raw: &raw::RawTtl) -> Result<Ttls, ConfigError> {
-        let default = Ttls::default();
-        let second = Duration::from_secs(1);
-        let x509 = self.duration("ttl.x509", raw.x509, default.x509, second)?;
-        let ttls = Ttls {
-            ca: self.duration("ttl.ca", raw.ca, default.ca, Duration::from_secs(60))?,
-            agent: self.duration("ttl.agent", raw.agent, default.agent, second)?,
-            x509,
-            jwt: self.duration("ttl.jwt", raw.jwt, default.jwt, second)?,
-            wit: self.duration("ttl.wit", raw.wit, x509, second)?,
-            backdate: self.duration("ttl.backdate", raw.backdate, default.backdate, Duration::ZERO)?,
-        };
-        for (key, ttl) in [
-            ("ttl.agent", ttls.agent),
-            ("ttl.x509", ttls.x509),
-            ("ttl.jwt", ttls.jwt),
-            ("ttl.wit", ttls.wit),
-        ] {
-            if ttl >= ttls.ca {
-                return Err(self.invalid(
-                    key,
-                    &format!("{} s", ttl.as_secs()),
-                    &format!("less than ttl.ca, which is {} s", ttls.ca.as_secs()),
-                ));
-            }
-        }
-        if ttls.backdate > Duration::from_secs(3600) {
-            return Err(self.invalid(
-                "ttl.backdate",
-                &format!("{} s", ttls.backdate.as_secs()),
-                "at most 1h",
-            ));
-        }
-        Ok(ttls)
     }
 
     fn key_type(&self, key: &str, given: Option<&str>) -> Result<KeyType, ConfigError> {

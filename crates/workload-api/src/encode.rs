@@ -104,7 +104,9 @@ pub(crate) fn wit_svids(fetched: Vec<FetchedWit>) -> Result<WitsvidResponse, Sta
 
 /// One sentence for whoever asks, entitled or not: it is about the node, not about him.
 pub(crate) fn no_wit() -> Status {
-    Status::unimplemented("the WIT-SVID profile is not supported: the server of this node does not issue WIT-SVIDs")
+    Status::unimplemented(
+        "the WIT-SVID profile is not supported: the server of this node does not issue WIT-SVIDs",
+    )
 }
 
 /// The claims a caller sees: all of its own trust domain's, of a foreign one's only those that SPIFFE defines.

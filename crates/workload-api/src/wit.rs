@@ -9,9 +9,7 @@ use landfast_identity::{SpiffeId, UnixTime};
 use landfast_proto::workload::WitsvidResponse;
 use tonic::Status;
 
-use crate::{
-    FetchedWits, IdentitySource, SourceError, WorkloadView, encode, entitled::Following,
-};
+use crate::{FetchedWits, IdentitySource, SourceError, WorkloadView, encode, entitled::Following};
 
 pub(crate) struct WitStream {
     source: Arc<dyn IdentitySource>,
@@ -111,7 +109,9 @@ fn served(view: Option<Arc<WorkloadView>>) -> Result<(), Status> {
 
 /// Waits for a time of day, by looks at the clock: it may be stepped. Never less than [`SOON`], so that a time in the past is no loop.
 async fn due(source: &dyn IdentitySource, at: Option<UnixTime>) {
-    let Some(at) = at else { return std::future::pending().await };
+    let Some(at) = at else {
+        return std::future::pending().await;
+    };
     let mut nap = SOON;
     loop {
         tokio::time::sleep(nap).await;

@@ -246,11 +246,19 @@ impl FakeServer {
 impl FakeServer {
     fn wit(&self, asked: &svid::NewWitsvidParams) -> types::Witsvid {
         let script = self.script();
-        let entry = script.entries.iter().find(|entry| entry.id == asked.entry_id).unwrap();
+        let entry = script
+            .entries
+            .iter()
+            .find(|entry| entry.id == asked.entry_id)
+            .unwrap();
         let (kid, _) = script.wit.last().unwrap();
         let lie = script.lie;
         let honest = super::id(&entry.spiffe_id.as_ref().unwrap().path);
-        let sub = if lie == Some(Lie::OtherWorkload) { super::id("/other") } else { honest };
+        let sub = if lie == Some(Lie::OtherWorkload) {
+            super::id("/other")
+        } else {
+            honest
+        };
         let key = match lie {
             Some(Lie::OtherKey) => landfast_identity::PrivateKey::generate().unwrap().public_key(),
             _ => PublicKey::from_spki_der(&asked.public_key).unwrap(),

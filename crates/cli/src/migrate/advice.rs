@@ -97,6 +97,14 @@ static TABLE: &[Advice] = &[
     each(&["server", "experimental", "event_timeout"], CACHE),
     each(&["server", "experimental", "sql_transaction_timeout"], CACHE),
     each(&["server", "experimental", "named_pipe_name"], WINDOWS),
+    each(
+        &["server", "experimental", "feature_flags"],
+        "of these wit-svid is `wit_svid = true` under [incubating]; no other is offered",
+    ),
+    each(
+        &["server", "experimental", "wit_key_type"],
+        "set keys.wit to ec-p256 or ec-p384",
+    ),
     // The agent.
     each(
         &["agent", "insecure_bootstrap"],

@@ -34,7 +34,11 @@ impl Api {
         let request = request.into_inner();
         let id = id_in(request.id.as_ref(), "SPIFFE ID")?;
         let ttl = ttl_in(request.ttl, "TTL")?;
-        let key = key_in(&request.public_key, request.signing_algorithm, "invalid public key")?;
+        let key = key_in(
+            &request.public_key,
+            request.signing_algorithm,
+            "invalid public key",
+        )?;
         let issued = self.issuer.mint_wit(&who, &id, ttl, key).await;
         let issued = issued.map_err(|error| status::issue(&error))?;
         tracing::info!(id = %issued.id, by = %who, "minted a WIT-SVID");
@@ -137,5 +141,4 @@ fn wit_out(issued: &IssuedWit, hint: &str) -> types::Witsvid {
 }
 
 /// Begins with SPIRE's words.
-pub(super) const OFF: &str =
-    "WIT functionality is disabled: `wit_svid = true` under [incubating] in the server's configuration switches it on";
+pub(super) const OFF: &str = "WIT functionality is disabled: `wit_svid = true` under [incubating] in the server's configuration switches it on";

@@ -93,6 +93,13 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
             ["keys.x509", "rsa-2048", "ec-p256 or ec-p384"],
         ),
         ("[keys]\njwt = \"\"", ["keys.jwt", "ec-p256", "ec-p384"]),
+        ("[keys]\nwit = \"rsa-2048\"", ["keys.wit", "ec-p256", "ec-p384"]),
+        ("[ttl]\nwit = \"40d\"", ["ttl.wit", "3456000", "less than ttl.ca"]),
+        ("[incubating]\nwit_svid = \"yes\"", ["wit_svid", "yes", "boolean"]),
+        (
+            "[incubating]\nwit_svids = true",
+            ["wit_svids", "unknown", "wit_svid"],
+        ),
         ("[ttl]\nca = \"1s\"", ["ttl.ca", "1 s", "60 s"]),
         (
             "[limits]\nconnections = 0",
@@ -125,6 +132,21 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
     );
     assert!(load("").unwrap_err().contains("trust_domain"));
     assert!(load("not toml").is_err());
+}
+
+#[test]
+fn wit_svids_are_off_and_live_as_long_as_x509_svids_unless_told_otherwise() {
+    let loaded = |lines: &str| load(&format!("{LEAST}{lines}\n")).unwrap();
+    let config = loaded("[ttl]\nca = \"40m\"\nagent = \"30m\"\nx509 = \"20m\"");
+    assert_eq!(
+        (config.wit_svid, config.ttls.wit),
+        (false, Duration::from_secs(1200))
+    );
+    let config = loaded("[ttl]\nwit = \"10m\"\n[incubating]\nwit_svid = true");
+    assert_eq!(
+        (config.wit_svid, config.ttls.wit),
+        (true, Duration::from_secs(600))
+    );
 }
 
 #[test]

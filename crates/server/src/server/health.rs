@@ -1,4 +1,4 @@
-//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an authority of each kind is active and in its time, and
+//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an X.509 and a JWT authority are active and in their time, and
 //! that the last attempt to write a record succeeded; both doors say the same.
 
 use std::sync::Arc;

@@ -19,8 +19,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, Gauges, IdentitySource, Limits, Sds,
-    ServedJwtIdentity, ServedX509, SourceError, ViewState, WorkloadView, client::WorkloadClient,
+    AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, Gauges, IdentitySource, Limits,
+    Sds, ServedJwtIdentity, ServedX509, SourceError, ViewState, WorkloadView, client::WorkloadClient,
 };
 
 pub(super) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -210,11 +210,7 @@ impl IdentitySource for Script {
         self.wits.lock().unwrap().has
     }
 
-    async fn fetch_wit(
-        &self,
-        _: &SelectorSet,
-        id: Option<&SpiffeId>,
-    ) -> Result<FetchedWits, SourceError> {
+    async fn fetch_wit(&self, _: &SelectorSet, id: Option<&SpiffeId>) -> Result<FetchedWits, SourceError> {
         let mut wits = self.wits.lock().unwrap();
         wits.asked += 1;
         if let Some(error) = wits.next.take() {

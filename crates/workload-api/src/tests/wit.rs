@@ -29,17 +29,30 @@ async fn every_identity_comes_with_its_token_and_the_key_in_it() {
     hold(&rig, vec![own.wit("/a", "main"), own.wit("/b", "main")], LATER);
     let mut client = rig.client().await;
     let held = client.fetch_wit(None).await.unwrap();
-    let seen: Vec<_> = held.iter().map(|one| (one.svid.id().path(), one.hint.as_str())).collect();
+    let seen: Vec<_> = held
+        .iter()
+        .map(|one| (one.svid.id().path(), one.hint.as_str()))
+        .collect();
     assert_eq!(seen, [("/a", "main"), ("/b", "")], "a hint stands once");
-    let bundles = next(&mut client.wit_bundles().await.unwrap()).await.unwrap().unwrap();
+    let bundles = next(&mut client.wit_bundles().await.unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(bundles.len(), 2);
     for one in &held {
         landfast_identity::wit::verify(one.svid.token(), &bundles, NOW).unwrap();
         let shown: serde_json::Value = serde_json::from_str(one.private_jwk()).unwrap();
-        assert!(shown["d"].is_string() && shown["alg"] == "ES256", "{:?}", shown["kty"]);
+        assert!(
+            shown["d"].is_string() && shown["alg"] == "ES256",
+            "{:?}",
+            shown["kty"]
+        );
     }
     // Only for this, and with nothing else.
-    let jwt: BundleSet = next(&mut client.jwt_bundles().await.unwrap()).await.unwrap().unwrap();
+    let jwt: BundleSet = next(&mut client.jwt_bundles().await.unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     for (td, wit, jwt) in [(&own.name, &bundles, &jwt)] {
         assert_eq!(wit.get(td).unwrap().jwt_authorities().len(), 0);
         assert_eq!(jwt.get(td).unwrap().wit_authorities().len(), 0);
@@ -61,7 +74,11 @@ async fn renewals_are_pushed_when_they_are_due_and_equal_states_are_not() {
     // Another view, the same tokens: asked for, and not sent. Then another token, at its time.
     rig.publish(own.view(2, &[]));
     until("the source is asked", || asked(&rig) == 2).await;
-    hold(&rig, vec![own.wit("/a", "")], UnixTime::from_secs(LATER.as_secs() + 100));
+    hold(
+        &rig,
+        vec![own.wit("/a", "")],
+        UnixTime::from_secs(LATER.as_secs() + 100),
+    );
     *rig.script.now.lock().unwrap() = Some(LATER);
     rig.publish(own.view(3, &[]));
     let second = next(&mut stream).await.unwrap().unwrap();
@@ -140,7 +157,10 @@ async fn errors_of_the_source_reach_the_caller_without_their_reasons() {
         rig.script.wits.lock().unwrap().next = Some(error);
         let refused = client.fetch_wit(None).await.unwrap_err();
         assert_eq!(refused.code(), Some(code));
-        assert!(!refused.to_string().contains("secret"), "the reason is for the log");
+        assert!(
+            !refused.to_string().contains("secret"),
+            "the reason is for the log"
+        );
     }
     rig.stop().await;
 }
@@ -156,7 +176,10 @@ async fn where_there_are_none_everybody_learns_it_and_open_streams_end() {
     next(&mut stream).await.unwrap().unwrap();
     next(&mut bundles).await.unwrap().unwrap();
     let mut without = own.view(1, &[]);
-    let bundle = (*without.own_bundle).clone().with_wit_authorities(Vec::new()).unwrap();
+    let bundle = (*without.own_bundle)
+        .clone()
+        .with_wit_authorities(Vec::new())
+        .unwrap();
     without.own_bundle = bundle.into();
     rig.publish(without);
     let end = next(&mut stream).await.unwrap().unwrap_err();
@@ -167,6 +190,9 @@ async fn where_there_are_none_everybody_learns_it_and_open_streams_end() {
     let attested = rig.attestations();
     let mut stranger = rig.client().await;
     let refused = stranger.fetch_wit(None).await.unwrap_err();
-    assert_eq!((refused.code(), rig.attestations()), (Some(Code::Unimplemented), attested));
+    assert_eq!(
+        (refused.code(), rig.attestations()),
+        (Some(Code::Unimplemented), attested)
+    );
     rig.stop().await;
 }

@@ -79,23 +79,36 @@ impl World {
 #[tokio::test]
 async fn each_identity_has_one_with_a_key_made_here_and_asked_for_once() {
     let world = World::new(&[("k1", false)]).await;
-    assert_eq!((world.source.has_wit(), world.asked()), (Some(true), 0), "nobody has asked");
+    assert_eq!(
+        (world.source.has_wit(), world.asked()),
+        (Some(true), 0),
+        "nobody has asked"
+    );
     let fetched = world.ask("unix:uid:1").await.unwrap();
     let [one] = <[_; 1]>::try_from(fetched.svids).unwrap();
     let svid = wit::parse_unverified(&one.token).unwrap();
-    assert_eq!((one.id.path(), svid.id().path(), svid.key_id()), ("/a", "/a", "k1"));
+    assert_eq!(
+        (one.id.path(), svid.id().path(), svid.key_id()),
+        ("/a", "/a", "k1")
+    );
     assert_eq!(*svid.confirmation_key(), one.key.public_key());
     let now = world.clock.now().unwrap();
     let half = now.saturating_add(Duration::from_secs(1800));
     assert!(fetched.again_at.since(half).max(half.since(fetched.again_at)) <= Duration::from_secs(361));
     let again = world.ask("unix:uid:1").await.unwrap();
-    assert_eq!((again.svids[0].token.as_str(), world.asked()), (one.token.as_str(), 1));
+    assert_eq!(
+        (again.svids[0].token.as_str(), world.asked()),
+        (one.token.as_str(), 1)
+    );
     let other = world.ask("unix:uid:2").await.unwrap();
     assert_eq!((other.svids[0].id.path(), world.asked()), ("/b", 2));
     assert_ne!(other.svids[0].key.public_key(), one.key.public_key());
     for stranger in [
         world.ask("unix:uid:3").await,
-        world.source.fetch_wit(&selectors(&["unix:uid:1"]), Some(&id("/b"))).await,
+        world
+            .source
+            .fetch_wit(&selectors(&["unix:uid:1"]), Some(&id("/b")))
+            .await,
     ] {
         assert!(matches!(stranger, Err(SourceError::NoIdentity)), "{stranger:?}");
     }
@@ -148,7 +161,10 @@ async fn a_token_of_another_workload_or_for_another_key_is_not_handed_out() {
         world.server.script().lie = Some(lie);
         world.source.wits.forget_pauses();
         let refused = world.ask("unix:uid:1").await;
-        assert!(matches!(refused, Err(SourceError::Unavailable(_))), "{lie:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(SourceError::Unavailable(_))),
+            "{lie:?}: {refused:?}"
+        );
         assert_eq!(world.source.wits.cache.len(), 0, "{lie:?}");
     }
     world.stop().await;
@@ -162,7 +178,11 @@ async fn a_renewal_that_fails_takes_nothing_away_before_the_end() {
     let at = |secs: u64| start.saturating_add(Duration::from_secs(secs));
     let first = world.ask("unix:uid:1").await.unwrap();
     let token = first.svids[0].token.clone();
-    world.server.script().refuse.insert("BatchNewWITSVID", Status::unavailable("away"));
+    world
+        .server
+        .script()
+        .refuse
+        .insert("BatchNewWITSVID", Status::unavailable("away"));
     world.clock.set(at(400));
     let kept = world.ask("unix:uid:1").await.unwrap();
     assert_eq!(kept.svids[0].token, token);
@@ -174,7 +194,10 @@ async fn a_renewal_that_fails_takes_nothing_away_before_the_end() {
     world.source.wits.forget_pauses();
     world.clock.set(start);
     let renewed = world.ask("unix:uid:1").await.unwrap();
-    assert_eq!(renewed.svids[0].token, token, "valid again, by a clock that was set back");
+    assert_eq!(
+        renewed.svids[0].token, token,
+        "valid again, by a clock that was set back"
+    );
     world.stop().await;
 }
 
@@ -189,10 +212,19 @@ async fn what_a_tainted_key_signed_is_replaced_and_what_no_entry_wants_forgotten
     assert_eq!(wit::parse_unverified(&second.token).unwrap().key_id(), "k2");
     assert_ne!(second.key.public_key(), first.key.public_key());
     world.server.script().entries.remove(0);
-    until("the key of the one without an entry is forgotten", || world.source.wits.cache.len() == 0).await;
-    assert!(matches!(world.ask("unix:uid:1").await, Err(SourceError::NoIdentity)));
+    until("the key of the one without an entry is forgotten", || {
+        world.source.wits.cache.len() == 0
+    })
+    .await;
+    assert!(matches!(
+        world.ask("unix:uid:1").await,
+        Err(SourceError::NoIdentity)
+    ));
     world.server.script().wit = Vec::new();
-    until("the server has none any more", || world.source.has_wit() == Some(false)).await;
+    until("the server has none any more", || {
+        world.source.has_wit() == Some(false)
+    })
+    .await;
     let refused = world.ask("unix:uid:2").await;
     assert!(matches!(refused, Err(SourceError::Unsupported)), "{refused:?}");
     world.stop().await;
@@ -220,8 +252,15 @@ async fn odd_keys_in_the_bundle_are_left_out() {
         key("odd", b"no key"),
     ];
     let bundle = super::super::bundle_wire::parse(&wire, &td()).unwrap();
-    let ids: Vec<_> = bundle.wit_authorities().iter().map(|a| a.key_id.as_str()).collect();
+    let ids: Vec<_> = bundle
+        .wit_authorities()
+        .iter()
+        .map(|a| a.key_id.as_str())
+        .collect();
     assert_eq!((ids, bundle.jwt_authorities().len()), (vec!["good"], 1));
     let good = &bundle.wit_authorities()[0];
-    assert_eq!((good.expires_at, good.tainted), (Some(UnixTime::from_secs(7)), true));
+    assert_eq!(
+        (good.expires_at, good.tainted),
+        (Some(UnixTime::from_secs(7)), true)
+    );
 }

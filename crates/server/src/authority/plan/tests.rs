@@ -280,7 +280,10 @@ proptest! {
 #[test]
 fn only_authorities_of_the_kinds_that_are_wanted_are_made_and_all_go_by_the_same_plan() {
     let mut rows = Vec::new();
-    assert_eq!(next(&rows, &KINDS, at(0), Trust::Steady), Some(Step::Prepare(Kind::X509)));
+    assert_eq!(
+        next(&rows, &KINDS, at(0), Trust::Steady),
+        Some(Step::Prepare(Kind::X509))
+    );
     settle(&mut rows, at(0), 30 * DAY);
     assert_eq!(next(&rows, &KINDS, at(0), Trust::Steady), None);
     let wanted = next(&rows, &Kind::ALL, at(0), Trust::Steady);

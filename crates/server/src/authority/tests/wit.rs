@@ -13,11 +13,18 @@ async fn open(disk: &DiskRig, wit: bool) -> Core {
 
 fn wit_keys(core: &Core) -> Vec<String> {
     let bundle = core.authorities.bundle();
-    bundle.wit_authorities().iter().map(|a| a.key_id.clone()).collect()
+    bundle
+        .wit_authorities()
+        .iter()
+        .map(|a| a.key_id.clone())
+        .collect()
 }
 
 fn wit_files(disk: &DiskRig) -> usize {
-    key_files(disk).iter().filter(|name| name.starts_with("wit-")).count()
+    key_files(disk)
+        .iter()
+        .filter(|name| name.starts_with("wit-"))
+        .count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -30,7 +37,10 @@ async fn the_switch_makes_them_and_takes_them_away() {
     drop(core);
     let core = open(&disk, true).await;
     let (first, active) = (wit_keys(&core), core.authorities.active_wit().unwrap());
-    assert_eq!((first.as_slice(), wit_files(&disk)), ([active.id.clone()].as_slice(), 1));
+    assert_eq!(
+        (first.as_slice(), wit_files(&disk)),
+        ([active.id.clone()].as_slice(), 1)
+    );
     assert!(core.authorities.bundle().sequence() > sequence);
     drop(core);
     let core = open(&disk, true).await;
@@ -39,7 +49,10 @@ async fn the_switch_makes_them_and_takes_them_away() {
     drop(core);
     let core = open(&disk, false).await;
     assert!(wit_keys(&core).is_empty() && core.authorities.active_wit().is_none());
-    assert!(core.authorities.bundle().sequence() > sequence, "others see that they are gone");
+    assert!(
+        core.authorities.bundle().sequence() > sequence,
+        "others see that they are gone"
+    );
     assert_eq!(wit_files(&disk), 0);
     assert_eq!(core.authorities.bundle().x509_authorities().len(), 1);
     drop(core);
@@ -63,7 +76,11 @@ async fn they_rotate_as_the_others_do() {
     let first = authorities.active_wit().unwrap().id.clone();
     rig.step(15 * DAY);
     authorities.tick(rig.now(), Trust::Steady).await.unwrap();
-    assert_eq!(authorities.bundle().wit_authorities().len(), 2, "prepared at half of its life");
+    assert_eq!(
+        authorities.bundle().wit_authorities().len(),
+        2,
+        "prepared at half of its life"
+    );
     assert_eq!(authorities.active_wit().unwrap().id, first);
     rig.step(10 * DAY);
     authorities.tick(rig.now(), Trust::Steady).await.unwrap();
@@ -73,7 +90,12 @@ async fn they_rotate_as_the_others_do() {
         key: key(),
         algorithm: "ES256".to_owned(),
     };
-    let issued = rig.core.issuer.mint_wit(&me(), &id("/w"), None, request).await.unwrap();
+    let issued = rig
+        .core
+        .issuer
+        .mint_wit(&me(), &id("/w"), None, request)
+        .await
+        .unwrap();
     let bundles: BundleSet = [authorities.bundle().as_ref().clone()].into_iter().collect();
     let verified = wit::verify(&issued.token, &bundles, rig.now()).unwrap();
     assert_eq!(verified.key_id(), second);
@@ -87,7 +109,12 @@ async fn a_stolen_key_is_replaced_tainted_and_revoked() {
         key: key(),
         algorithm: "ES256".to_owned(),
     };
-    let issued = rig.core.issuer.mint_wit(&me(), &id("/w"), None, request).await.unwrap();
+    let issued = rig
+        .core
+        .issuer
+        .mint_wit(&me(), &id("/w"), None, request)
+        .await
+        .unwrap();
     let verifies = || {
         let bundles: BundleSet = [authorities.bundle().as_ref().clone()].into_iter().collect();
         wit::verify(&issued.token, &bundles, rig.now()).is_ok()
@@ -95,11 +122,22 @@ async fn a_stolen_key_is_replaced_tainted_and_revoked() {
     let stolen = authorities.active_wit().unwrap().id.clone();
     let order = async |order: Order| authorities.order(&order, rig.now()).await;
     let next = order(Order::Prepare(Kind::Wit)).await.unwrap().id;
-    assert!(order(Order::Taint(Kind::Wit, stolen.clone())).await.is_err(), "it signs");
+    assert!(
+        order(Order::Taint(Kind::Wit, stolen.clone())).await.is_err(),
+        "it signs"
+    );
     order(Order::Activate(Kind::Wit, next.clone())).await.unwrap();
-    assert!(order(Order::Taint(Kind::Jwt, stolen.clone())).await.is_err(), "it is no JWT authority");
+    assert!(
+        order(Order::Taint(Kind::Jwt, stolen.clone())).await.is_err(),
+        "it is no JWT authority"
+    );
     order(Order::Taint(Kind::Wit, stolen.clone())).await.unwrap();
-    let marked: Vec<_> = authorities.bundle().wit_authorities().iter().map(|a| a.tainted).collect();
+    let marked: Vec<_> = authorities
+        .bundle()
+        .wit_authorities()
+        .iter()
+        .map(|a| a.tainted)
+        .collect();
     assert_eq!((marked, verifies()), (vec![true, false], true));
     order(Order::Revoke(Kind::Wit, stolen)).await.unwrap();
     assert!(!verifies(), "what the stolen key signed is refused");

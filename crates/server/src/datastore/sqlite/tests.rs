@@ -622,7 +622,9 @@ fn a_database_from_before_the_switch_takes_authorities_of_three_kinds_one_a_slot
     put("id, key_name, kind", "'a', 'a', 'x509'").unwrap();
     put("id, key_name, kind", "'b', 'b', 'jwt'").unwrap();
     apply(&conn, path, &td(), migrate::MIGRATIONS).unwrap();
-    let wit: i64 = conn.query_row("SELECT sum(wit) FROM authorities", [], |row| row.get(0)).unwrap();
+    let wit: i64 = conn
+        .query_row("SELECT sum(wit) FROM authorities", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(wit, 0, "those that were there are none of WIT-SVIDs");
     put("id, key_name, kind, wit", "'c', 'c', 'jwt', 1").unwrap();
     assert!(put("id, key_name, kind, wit", "'d', 'd', 'jwt', 1").is_err());

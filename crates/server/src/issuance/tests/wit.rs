@@ -75,7 +75,9 @@ async fn policy_refuses_before_anything_is_signed() {
     let foreign = SpiffeId::parse("spiffe://other.example/w").unwrap();
     let minted = issuer.mint_wit(&me(), &foreign, None, of(&key)).await;
     refused_by_policy(minted, "plant.example");
-    let minted = issuer.mint_wit(&me(), &id("/w"), Some(Duration::ZERO), of(&key)).await;
+    let minted = issuer
+        .mint_wit(&me(), &id("/w"), Some(Duration::ZERO), of(&key))
+        .await;
     refused_by_policy(minted, "zero");
     assert!(issuer.records(&id("/w")).await.unwrap().is_empty());
 }

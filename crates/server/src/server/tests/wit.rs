@@ -24,7 +24,9 @@ async fn wits(
     params: Vec<svid::NewWitsvidParams>,
 ) -> Result<Vec<svid::batch_new_witsvid_response::Result>, Status> {
     let request = svid::BatchNewWitsvidRequest { params };
-    let answer = SvidClient::new(channel.clone()).batch_new_witsvid(request).await?;
+    let answer = SvidClient::new(channel.clone())
+        .batch_new_witsvid(request)
+        .await?;
     Ok(answer.into_inner().results)
 }
 
@@ -44,7 +46,10 @@ async fn an_agent_gets_them_for_its_entries_and_each_refusal_is_its_own() {
     let hinted = |entry: &mut types::Entry| entry.hint = "main".to_owned();
     let own = rig.entry(&node.id, "/line4/collector", hinted).await;
     let foreign = rig.entry(&other.id, "/line5/collector", |_| ()).await;
-    let keys = [PrivateKey::generate().unwrap(), PrivateKey::generate_as(KeyType::EcP384).unwrap()];
+    let keys = [
+        PrivateKey::generate().unwrap(),
+        PrivateKey::generate_as(KeyType::EcP384).unwrap(),
+    ];
     let with = |change: fn(&mut svid::NewWitsvidParams)| {
         let mut one = params(&own.id, &keys[0], "ES256");
         change(&mut one);
@@ -64,7 +69,13 @@ async fn an_agent_gets_them_for_its_entries_and_each_refusal_is_its_own() {
     let results = wits(&node.channel, asked).await.unwrap();
     let told: Vec<_> = results
         .iter()
-        .map(|result| result.status.clone().map(|status| (status.code, status.message)).unwrap())
+        .map(|result| {
+            result
+                .status
+                .clone()
+                .map(|status| (status.code, status.message))
+                .unwrap()
+        })
         .collect();
     let (invalid, missing) = (Code::InvalidArgument as i32, Code::NotFound as i32);
     let not_found = "entry not found or not authorized";
@@ -79,7 +90,11 @@ async fn an_agent_gets_them_for_its_entries_and_each_refusal_is_its_own() {
         (7, invalid, "invalid signing algorithm or key type"),
         (8, 0, "OK"),
     ] {
-        assert!(told[nth].0 == code && told[nth].1.starts_with(text), "{nth}: {:?}", told[nth]);
+        assert!(
+            told[nth].0 == code && told[nth].1.starts_with(text),
+            "{nth}: {:?}",
+            told[nth]
+        );
         assert_eq!(results[nth].svid.is_some(), code == 0, "{nth}");
     }
     let bundles = BundleSet::from_iter([(*rig.handle.bundle()).clone()]);
@@ -89,7 +104,10 @@ async fn an_agent_gets_them_for_its_entries_and_each_refusal_is_its_own() {
         let verified = wit::verify(&made.token, &bundles, now).unwrap();
         assert_eq!(verified.id().as_str(), "spiffe://plant.test/line4/collector");
         assert_eq!(*verified.confirmation_key(), key.public_key());
-        assert_eq!((made.hint.as_str(), made.expires_at), ("main", verified.expires_at().as_secs()));
+        assert_eq!(
+            (made.hint.as_str(), made.expires_at),
+            ("main", verified.expires_at().as_secs())
+        );
     }
     for (count, code) in [(0, Code::InvalidArgument), (501, Code::InvalidArgument)] {
         let refused = wits(&node.channel, vec![params(&own.id, &keys[0], "ES256"); count]).await;
@@ -114,7 +132,9 @@ async fn one_agent_cannot_have_them_without_end() {
     // Its X.509-SVIDs have a limit of their own.
     let csr: bytes::Bytes = build_csr(&key, None, &[]).unwrap().into();
     let entry_id = "x".to_owned();
-    batch(&node.channel, vec![svid::NewX509svidParams { entry_id, csr }]).await.unwrap();
+    batch(&node.channel, vec![svid::NewX509svidParams { entry_id, csr }])
+        .await
+        .unwrap();
     rig.tear_down().await;
 }
 
@@ -123,9 +143,18 @@ async fn an_operator_mints_them_and_nobody_else() {
     let rig = rig().await;
     let key = PrivateKey::generate().unwrap();
     let mut operator = SvidClient::new(rig.admin().await);
-    let made = operator.mint_witsvid(mint("/guest", &key)).await.unwrap().into_inner().svid.unwrap();
+    let made = operator
+        .mint_witsvid(mint("/guest", &key))
+        .await
+        .unwrap()
+        .into_inner()
+        .svid
+        .unwrap();
     let svid = wit::parse_unverified(&made.token).unwrap();
-    assert_eq!((svid.id().path(), made.expires_at), ("/guest", svid.expires_at().as_secs()));
+    assert_eq!(
+        (svid.id().path(), made.expires_at),
+        ("/guest", svid.expires_at().as_secs())
+    );
     let with = |change: fn(&mut svid::MintWitsvidRequest)| {
         let mut one = mint("/guest", &key);
         change(&mut one);
@@ -134,8 +163,14 @@ async fn an_operator_mints_them_and_nobody_else() {
     for (bad, text) in [
         (with(|one| one.id = None), "missing SPIFFE ID"),
         (mint("/spire/agent/x", &key), "reserved"),
-        (with(|one| one.public_key = b"x".as_slice().into()), "invalid public key"),
-        (with(|one| one.signing_algorithm = "HS256".to_owned()), "invalid signing algorithm"),
+        (
+            with(|one| one.public_key = b"x".as_slice().into()),
+            "invalid public key",
+        ),
+        (
+            with(|one| one.signing_algorithm = "HS256".to_owned()),
+            "invalid signing algorithm",
+        ),
         (with(|one| one.ttl = -1), "TTL"),
     ] {
         let refused = operator.mint_witsvid(bad).await.unwrap_err();
@@ -143,7 +178,9 @@ async fn an_operator_mints_them_and_nobody_else() {
         assert!(refused.message().contains(text), "{refused}");
     }
     let node = rig.node().await;
-    let refused = SvidClient::new(node.channel.clone()).mint_witsvid(mint("/guest", &key)).await;
+    let refused = SvidClient::new(node.channel.clone())
+        .mint_witsvid(mint("/guest", &key))
+        .await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
     rig.tear_down().await;
 }
@@ -163,11 +200,19 @@ async fn their_keys_are_in_the_bundle_and_not_where_oidc_clients_look() {
     assert_eq!((&key.key_id, key.tainted), (&published.key_id, false));
     assert_eq!(key.public_key, published.public_key.spki_der());
     let document = bundle.to_jwks();
-    assert!(document.contains("wit-svid") && document.contains(&key.key_id), "{document}");
+    assert!(
+        document.contains("wit-svid") && document.contains(&key.key_id),
+        "{document}"
+    );
     assert!(!bundle.oidc_jwks().contains(&key.key_id));
     assert!(!bundle.jwt_jwks().contains(&key.key_id));
-    let none = GetBundleRequest { output_mask: Some(types::BundleMask::default()) };
-    let masked = BundleClient::new(rig.admin().await).get_bundle(none).await.unwrap();
+    let none = GetBundleRequest {
+        output_mask: Some(types::BundleMask::default()),
+    };
+    let masked = BundleClient::new(rig.admin().await)
+        .get_bundle(none)
+        .await
+        .unwrap();
     assert!(masked.into_inner().wit_authorities.is_empty());
     rig.tear_down().await;
 }
@@ -180,10 +225,21 @@ async fn without_the_switch_every_method_names_it() {
     let mut orders = LocalAuthorityClient::new(rig.admin().await);
     let id = String::new;
     let answers = [
-        SvidClient::new(rig.admin().await).mint_witsvid(mint("/guest", &key)).await.map(drop),
-        wits(&node.channel, vec![params("x", &key, "ES256")]).await.map(drop),
-        orders.get_wit_authority_state(authority::GetWitAuthorityStateRequest {}).await.map(drop),
-        orders.prepare_wit_authority(authority::PrepareWitAuthorityRequest {}).await.map(drop),
+        SvidClient::new(rig.admin().await)
+            .mint_witsvid(mint("/guest", &key))
+            .await
+            .map(drop),
+        wits(&node.channel, vec![params("x", &key, "ES256")])
+            .await
+            .map(drop),
+        orders
+            .get_wit_authority_state(authority::GetWitAuthorityStateRequest {})
+            .await
+            .map(drop),
+        orders
+            .prepare_wit_authority(authority::PrepareWitAuthorityRequest {})
+            .await
+            .map(drop),
         orders
             .activate_wit_authority(authority::ActivateWitAuthorityRequest { authority_id: id() })
             .await
