@@ -83,7 +83,7 @@ impl Wits {
         if pauses.len() >= MAX_TOKENS {
             pauses.retain(|_, pause| now < pause.until);
         }
-        let pause = pauses.entry(Arc::clone(&entry.id)).or_insert(Pause {
+        let pause = pauses.entry(Arc::clone(&entry.id)).or_insert_with(|| Pause {
             failures: 0,
             until: now,
             reason: refusal.clone(),

@@ -500,9 +500,56 @@ fn the_operators_commands_work_against_dev() {
         lf authority taint x509 "$first" 2>&1 | grep -q "landfast authority revoke x509 $first"
         lf authority show | grep "$first" | grep -q 'old, tainted'
         lf authority prepare jwt --output json | grep -q '"done": "prepared"'
+        lf svid fetch wit 2>"$run/nowit" && exit 20
+        grep -q 'WIT-SVID profile is not supported' "$run/nowit"
+        lf mint wit --spiffe-id spiffe://dev.test/minted 2>"$run/nowit" && exit 21
+        grep -q 'wit_svid = true' "$run/nowit"
+        lf authority show | grep -q '^wit' && exit 22
         lf agent evict "$node"
     "#;
     let (code, out, err) = under_dev(parent.path(), &[], script);
+    assert_eq!(code, 0, "{out}\n{err}");
+}
+
+#[test]
+fn wit_svids_are_minted_fetched_and_shown_where_they_are_switched_on() {
+    let parent = tempfile::tempdir().unwrap();
+    let script = r#"
+        run=$(dirname "${SPIFFE_ENDPOINT_SOCKET#unix://}")
+        lf() { "$LANDFAST" "$@"; }
+        lf svid fetch wit | grep -q spiffe://dev.test/dev
+        lf svid fetch wit --output json >"$run/shown"
+        grep -q '"token": "ey' "$run/shown"
+        grep -q '"d' "$run/shown" && exit 10
+        lf svid fetch wit --id spiffe://dev.test/other 2>/dev/null && exit 11
+        lf svid fetch wit --write "$run/held"
+        test "$(stat -c %a "$run/held/wit.jwk" "$run/held/wit.token" | sort -u)" = 600
+        grep -q '"d":"' "$run/held/wit.jwk"
+        lf svid inspect "$run/held/wit.token" | grep -q 'worth *nothing without'
+        lf svid inspect "$run/held/wit.token" --output json | grep -q '"kind": "wit"'
+        lf bundle show --format jwks >"$run/bundle"
+        grep -q 'wit-svid' "$run/bundle"
+        lf svid inspect "$run/bundle" | grep -q '^WIT *key id '
+        lf mint x509 --spiffe-id spiffe://dev.test/minted --write "$run/minted"
+        lf mint wit --spiffe-id spiffe://dev.test/minted --key "$run/minted/key.pem" --ttl 5m --write "$run/minted"
+        lf svid inspect "$run/minted/key.pem" | sed -n 's/.*SHA-256 //p' >"$run/key"
+        lf svid inspect "$run/minted/wit.token" | grep -q "$(cat "$run/key")"
+        lf mint wit --spiffe-id spiffe://dev.test/minted --key-type ec-p384 --output json >"$run/made"
+        grep -q 'ES384' "$run/made"
+        lf mint wit --spiffe-id spiffe://dev.test/minted | head -1 | lf svid inspect - | grep -q ES256
+        lf mint wit --spiffe-id spiffe://elsewhere.test/x 2>/dev/null && exit 12
+        lf mint wit --spiffe-id spiffe://dev.test/x --key "$run/bundle" 2>"$run/nokey" && exit 13
+        grep -q 'PKCS#8' "$run/nokey"
+        first=$(lf authority show | sed -n 's/^wit *active *\([^ ]*\) .*/\1/p')
+        next=$(lf authority prepare wit --output json | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
+        lf authority activate wit "$next"
+        lf authority taint wit "$first" >&2
+        lf authority show | grep "$first" | grep -q 'old, tainted'
+        lf authority revoke wit "$first"
+        lf authority show | grep -q "$first" && exit 14
+        exit 0
+    "#;
+    let (code, out, err) = under_dev(parent.path(), &["--wit-svid"], script);
     assert_eq!(code, 0, "{out}\n{err}");
 }
 

@@ -283,7 +283,7 @@ async fn shutdown_ends_open_streams() {
 }
 
 /// The test binary, started again as a caller; its standard output is the answers' bytes.
-fn caller(rig: &Rig) -> std::process::Child {
+pub(super) fn caller(rig: &Rig, method: &str) -> std::process::Child {
     std::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -291,27 +291,32 @@ fn caller(rig: &Rig) -> std::process::Child {
             "--nocapture",
         ])
         .env("LANDFAST_TEST_SOCKET", &rig.path)
+        .env("LANDFAST_TEST_METHOD", method)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-#[tokio::test]
-async fn after_exec_nothing_more_is_pushed_and_the_connection_ends() {
-    let rig = Rig::start();
-    let mut child = caller(&rig);
-    until("the stream is open", || rig.gauges.streams() == 1).await;
+/// Has it execute the other program, and returns at once, before the check of each second has seen it.
+pub(super) fn becomes_another_program(child: &mut std::process::Child) {
     let exe = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let before = exe(child.id());
     assert_eq!(before, std::env::current_exe().ok());
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
-    // At once, before the check of each second has seen it.
     let begin = tokio::time::Instant::now();
     while exe(child.id()) == before {
         assert!(begin.elapsed() < Duration::from_secs(20), "it does not execute");
         std::thread::yield_now();
     }
+}
+
+#[tokio::test]
+async fn after_exec_nothing_more_is_pushed_and_the_connection_ends() {
+    let rig = Rig::start();
+    let mut child = caller(&rig, X509);
+    until("the stream is open", || rig.gauges.streams() == 1).await;
+    becomes_another_program(&mut child);
     rig.publish(rig.script.own.view(9, &[]));
     until("the connection has ended", || rig.gauges.connections() == 0).await;
     let mut output = Vec::new();
@@ -341,11 +346,14 @@ fn child_opens_a_stream_and_becomes_another_program() {
         clippy::disallowed_methods,
         reason = "how a test speaks to itself in another process"
     )]
-    let Ok(path) = std::env::var("LANDFAST_TEST_SOCKET") else {
+    let (Ok(path), Ok(method)) = (
+        std::env::var("LANDFAST_TEST_SOCKET"),
+        std::env::var("LANDFAST_TEST_METHOD"),
+    ) else {
         return;
     };
     let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-    let mut socket = super::protocol::RawRequest::new("/SpiffeWorkloadAPI/FetchX509SVID").send(stream);
+    let mut socket = super::protocol::RawRequest::new(&method).send(stream);
     // Up to the end of the first frame of DATA: all of the first answer, and no key is left for `cat` to read.
     loop {
         let mut header = [0; 9];
@@ -367,7 +375,7 @@ fn child_opens_a_stream_and_becomes_another_program() {
 #[tokio::test]
 async fn an_exit_ends_the_connection_even_if_the_socket_lives_on() {
     let rig = Rig::start();
-    let mut child = caller(&rig);
+    let mut child = caller(&rig, X509);
     until("the stream is open", || rig.gauges.streams() == 1).await;
     child.kill().unwrap();
     child.wait().unwrap();
@@ -392,3 +400,5 @@ async fn streams_share_the_bytes_of_a_key() {
     assert_eq!(Arc::strong_count(&view.x509[0].svid), 2);
     rig.stop().await;
 }
+
+const X509: &str = "/SpiffeWorkloadAPI/FetchX509SVID";

@@ -1,9 +1,12 @@
 //! The WIT-SVID profile: who gets what, what is pushed, and what a caller learns where there is none.
 
+use std::io::Read as _;
+
 use landfast_identity::{BundleSet, UnixTime};
 use tonic::Code;
 
 use super::rig::{NOW, Rig, next, until};
+use super::streams::{becomes_another_program, caller};
 use crate::{FetchedWit, FetchedWits, SourceError, ViewState};
 
 const LATER: UnixTime = UnixTime::from_secs(NOW.as_secs() + 100);
@@ -53,10 +56,9 @@ async fn every_identity_comes_with_its_token_and_the_key_in_it() {
         .await
         .unwrap()
         .unwrap();
-    for (td, wit, jwt) in [(&own.name, &bundles, &jwt)] {
-        assert_eq!(wit.get(td).unwrap().jwt_authorities().len(), 0);
-        assert_eq!(jwt.get(td).unwrap().wit_authorities().len(), 0);
-    }
+    let td = &own.name;
+    assert_eq!(bundles.get(td).unwrap().jwt_authorities().len(), 0);
+    assert_eq!(jwt.get(td).unwrap().wit_authorities().len(), 0);
     let named = client.fetch_wit(Some(&own.id("/b"))).await.unwrap();
     assert_eq!((named.len(), named[0].svid.id().path()), (1, "/b"));
     let foreign = client.fetch_wit(Some(&own.id("/other"))).await.unwrap_err();
@@ -193,6 +195,36 @@ async fn where_there_are_none_everybody_learns_it_and_open_streams_end() {
     assert_eq!(
         (refused.code(), rig.attestations()),
         (Some(Code::Unimplemented), attested)
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn after_exec_no_key_is_pushed_and_the_connection_ends() {
+    let rig = rig();
+    let own = &rig.script.own;
+    hold(&rig, vec![own.wit("/a", "")], LATER);
+    let mut child = caller(&rig, "/SpiffeWorkloadAPI/FetchWITSVID");
+    until("the stream is open", || rig.gauges.streams() == 1).await;
+    becomes_another_program(&mut child);
+    let renewed = own.wit("/a", "");
+    let token = renewed.token.clone();
+    hold(&rig, vec![renewed], LATER);
+    rig.publish(own.view(9, &[]));
+    until("the connection has ended", || rig.gauges.connections() == 0).await;
+    let mut output = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
+    child.wait().unwrap();
+    let token = token.as_bytes();
+    assert!(
+        !output.windows(token.len()).any(|window| window == token),
+        "the new program got a token"
+    );
+    // HEADERS with END_STREAM and END_HEADERS on stream 1: the status.
+    let end = [1, 5, 0, 0, 0, 1];
+    assert!(
+        output.windows(6).any(|window| window == end),
+        "the stream has no end"
     );
     rig.stop().await;
 }

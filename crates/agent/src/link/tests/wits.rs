@@ -234,7 +234,7 @@ async fn what_a_tainted_key_signed_is_replaced_and_what_no_entry_wants_forgotten
 #[tokio::test]
 async fn odd_keys_in_the_bundle_are_left_out() {
     let ca = Ca::new("one");
-    let mut wire = crate::testing::fake_server::wire_bundle(&ca, false);
+    let mut wire = wire_bundle(&ca, false);
     let key = |key_id: &str, public_key: &[u8]| landfast_proto::spire::api::types::WitKey {
         public_key: public_key.to_vec().into(),
         key_id: key_id.to_owned(),
@@ -251,7 +251,7 @@ async fn odd_keys_in_the_bundle_are_left_out() {
         key("kid", good),
         key("odd", b"no key"),
     ];
-    let bundle = super::super::bundle_wire::parse(&wire, &td()).unwrap();
+    let bundle = bundle_wire::parse(&wire, &td()).unwrap();
     let ids: Vec<_> = bundle
         .wit_authorities()
         .iter()
