@@ -18,7 +18,7 @@ use crate::authority::{
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
-use crate::registry::Registry;
+use crate::registry::{MargoPaths, Registry};
 
 /// What the core is opened with.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct CoreParams {
     pub jwt_issuer: Option<String>,
     /// Kinds of keys of the authorities.
     pub keys: KeyTypes,
+    /// What IDs below `/margo/` are.
+    pub margo: MargoPaths,
 }
 
 impl CoreParams {
@@ -50,6 +52,7 @@ impl CoreParams {
             clock,
             jwt_issuer: None,
             keys: KeyTypes::default(),
+            margo: MargoPaths::default(),
         }
     }
 }
@@ -96,6 +99,7 @@ impl Core {
         let clock = Arc::clone(&params.clock);
         let registry = Registry::open(
             params.trust_domain.clone(),
+            params.margo,
             Arc::clone(&datastore),
             Arc::clone(&clock),
         )
@@ -117,6 +121,7 @@ impl Core {
             params.trust_domain.clone(),
             params.ttls.clone(),
             params.jwt_issuer.clone(),
+            params.margo,
             Arc::clone(&authorities),
             Arc::clone(&datastore),
             clock,

@@ -22,7 +22,7 @@ pub use requester::{Requester, RequesterKind};
 
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
-use crate::registry::Entry;
+use crate::registry::{Entry, MargoPaths};
 use x509::X509Order;
 
 /// How long things live when nothing else is said.
@@ -82,6 +82,7 @@ pub struct Issuer {
     trust_domain: TrustDomain,
     ttls: Ttls,
     jwt_issuer: Option<String>,
+    margo: MargoPaths,
     authorities: Arc<Authorities>,
     datastore: Arc<dyn Datastore>,
     clock: SharedClock,
@@ -133,6 +134,7 @@ impl Issuer {
         trust_domain: TrustDomain,
         ttls: Ttls,
         jwt_issuer: Option<String>,
+        margo: MargoPaths,
         authorities: Arc<Authorities>,
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
@@ -141,6 +143,7 @@ impl Issuer {
             trust_domain,
             ttls,
             jwt_issuer,
+            margo,
             authorities,
             datastore,
             clock,
@@ -191,6 +194,7 @@ impl Issuer {
         let now = self.now()?;
         policy::subject(&entry.spiffe_id, &self.trust_domain)?;
         policy::live(entry, now)?;
+        policy::margo(entry, self.margo)?;
         let order = jwt::JwtOrder {
             id: &entry.spiffe_id,
             audience,
@@ -284,6 +288,7 @@ impl Issuer {
         policy::subject(&entry.spiffe_id, &self.trust_domain)?;
         policy::dns_names(&entry.dns_names)?;
         policy::live(entry, now)?;
+        policy::margo(entry, self.margo)?;
         Ok(X509Order {
             dns_names: entry.dns_names.clone(),
             ends_by: entry.expires_at,

@@ -118,6 +118,7 @@ impl Server {
             clock: Arc::clone(&parts.clock),
             jwt_issuer: config.jwt_issuer.clone(),
             keys: config.keys,
+            margo: config.margo,
         })
         .await?;
         let own = OwnSvid::issue(

@@ -75,6 +75,7 @@ impl Issuer {
     ) -> Result<(IssuedX509, IssuanceRecord), IssueError> {
         let now = self.now()?;
         let authority = self.authorities.active_x509().ok_or(IssueError::NoAuthority)?;
+        policy::margo_key(&order.id, &order.key, self.margo)?;
         policy::not_an_authoritys(&order.key, &self.authorities.bundle())?;
         let (not_before, not_after) = self.validity(order, &authority, now)?;
         let params = LeafParams {
