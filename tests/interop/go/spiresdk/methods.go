@@ -17,7 +17,7 @@ const (
 const (
 	haveDownstream = false // NewDownstreamX509CA, PublishJWTAuthority
 	haveAppend     = false // AppendBundle
-	haveWIT        = false // MintWITSVID, BatchNewWITSVID, PublishWITAuthority; needs WIT switched on in plants/run
+	haveWIT        = false // MintWITSVID, BatchNewWITSVID and the WIT side of LocalAuthority; plants/run then switches WIT-SVIDs on
 )
 
 // row is one method: who may call it, a call that harms nobody, and the answer to who may. `says` is in the message of a refusal, or in the
@@ -59,7 +59,7 @@ var methods = []row{
 	{method: "spire.api.server.bundle.v1.Bundle/GetFederatedBundle", may: operators | agent, ask: `{"trustDomain":"nobody.test"}`, want: codes.NotFound},
 	{method: "spire.api.server.bundle.v1.Bundle/ListFederatedBundles", may: operators, ask: `{}`},
 	{method: "spire.api.server.bundle.v1.Bundle/PublishJWTAuthority", may: downstream, ask: `{}`, want: codes.InvalidArgument, absent: !haveDownstream},
-	{method: "spire.api.server.bundle.v1.Bundle/PublishWITAuthority", may: downstream, ask: `{}`, want: codes.InvalidArgument, absent: !haveWIT},
+	{method: "spire.api.server.bundle.v1.Bundle/PublishWITAuthority", may: downstream, ask: `{}`, want: codes.Unimplemented},
 
 	{method: "spire.api.server.debug.v1.Debug/GetInfo", may: local, ask: `{}`, says: "/spire/server"},
 
@@ -73,20 +73,20 @@ var methods = []row{
 	{method: "spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", may: agent, ask: `{}`},
 
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/ActivateJWTAuthority", may: operators, ask: `{}`, want: codes.InvalidArgument, says: "no authority ID provided"},
-	{method: "spire.api.server.localauthority.v1.LocalAuthority/ActivateWITAuthority", may: operators, ask: `{}`, want: codes.Unimplemented, says: notYet},
+	{method: "spire.api.server.localauthority.v1.LocalAuthority/ActivateWITAuthority", may: operators, ask: `{}`, want: codes.InvalidArgument, says: "no authority ID provided", absent: !haveWIT},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/ActivateX509Authority", may: operators, ask: `{}`, want: codes.InvalidArgument, says: "no authority ID provided"},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/GetJWTAuthorityState", may: operators, ask: `{}`, says: `"active":`},
-	{method: "spire.api.server.localauthority.v1.LocalAuthority/GetWITAuthorityState", may: operators, ask: `{}`, want: codes.Unimplemented, says: notYet},
+	{method: "spire.api.server.localauthority.v1.LocalAuthority/GetWITAuthorityState", may: operators, ask: `{}`, says: `"active":`, absent: !haveWIT},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/GetX509AuthorityState", may: operators, ask: `{}`, says: `"active":`},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/PrepareJWTAuthority", may: operators, ask: `{}`, says: `"preparedAuthority":`},
-	{method: "spire.api.server.localauthority.v1.LocalAuthority/PrepareWITAuthority", may: operators, ask: `{}`, want: codes.Unimplemented, says: notYet},
+	{method: "spire.api.server.localauthority.v1.LocalAuthority/PrepareWITAuthority", may: operators, ask: `{}`, says: `"preparedAuthority":`, absent: !haveWIT},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/PrepareX509Authority", may: operators, ask: `{}`, says: `"preparedAuthority":`},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/RevokeJWTAuthority", may: operators, ask: `{"authorityId":"nobody"}`, want: codes.InvalidArgument},
-	{method: "spire.api.server.localauthority.v1.LocalAuthority/RevokeWITAuthority", may: operators, ask: `{}`, want: codes.Unimplemented, says: notYet},
+	{method: "spire.api.server.localauthority.v1.LocalAuthority/RevokeWITAuthority", may: operators, ask: `{"authorityId":"nobody"}`, want: codes.InvalidArgument, absent: !haveWIT},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/RevokeX509Authority", may: operators, ask: `{"authorityId":"nobody"}`, want: codes.InvalidArgument},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/RevokeX509UpstreamAuthority", may: operators, ask: `{"subjectKeyId":"00"}`, want: codes.FailedPrecondition, says: "upstream authority is not configured"},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/TaintJWTAuthority", may: operators, ask: `{"authorityId":"nobody"}`, want: codes.InvalidArgument},
-	{method: "spire.api.server.localauthority.v1.LocalAuthority/TaintWITAuthority", may: operators, ask: `{}`, want: codes.Unimplemented, says: notYet},
+	{method: "spire.api.server.localauthority.v1.LocalAuthority/TaintWITAuthority", may: operators, ask: `{"authorityId":"nobody"}`, want: codes.InvalidArgument, absent: !haveWIT},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/TaintX509Authority", may: operators, ask: `{"authorityId":"nobody"}`, want: codes.InvalidArgument},
 	{method: "spire.api.server.localauthority.v1.LocalAuthority/TaintX509UpstreamAuthority", may: operators, ask: `{"subjectKeyId":"00"}`, want: codes.FailedPrecondition, says: "upstream authority is not configured"},
 
@@ -94,7 +94,7 @@ var methods = []row{
 	{method: "spire.api.server.logger.v1.Logger/ResetLogLevel", may: local, ask: `{}`, says: `"currentLevel":`},
 	{method: "spire.api.server.logger.v1.Logger/SetLogLevel", may: local, ask: `{"newLevel":"INFO"}`, says: `"currentLevel":"INFO"`},
 
-	{method: "spire.api.server.svid.v1.SVID/BatchNewWITSVID", may: agent, ask: `{}`, absent: !haveWIT},
+	{method: "spire.api.server.svid.v1.SVID/BatchNewWITSVID", may: agent, ask: `{}`, want: codes.InvalidArgument, absent: !haveWIT},
 	{method: "spire.api.server.svid.v1.SVID/BatchNewX509SVID", may: agent, ask: `{"params":[{"entryId":"nobody","csr":"$CSR"}]}`, says: `"code":5`},
 	{method: "spire.api.server.svid.v1.SVID/MintJWTSVID", may: operators, ask: `{"id":{"trustDomain":"$TD","path":"/minted"},"audience":["a"]}`, says: `"token":`},
 	{method: "spire.api.server.svid.v1.SVID/MintWITSVID", may: operators, ask: `{}`, want: codes.InvalidArgument, absent: !haveWIT},
@@ -110,8 +110,4 @@ var methods = []row{
 	{method: "spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle", may: operators, ask: `{"trustDomain":"nobody.test"}`, want: codes.NotFound},
 }
 
-const (
-	nobodyID = `{"id":{"trustDomain":"$TD","path":"/spire/agent/join_token/nobody"}}`
-	// SPIRE's own answer.
-	notYet = "WIT-SVID functionality is not yet implemented"
-)
+const nobodyID = `{"id":{"trustDomain":"$TD","path":"/spire/agent/join_token/nobody"}}`
