@@ -174,6 +174,10 @@ fn judge(
 }
 
 fn cannot(error: &StoreError) -> Failure {
+    if let StoreError::NotAFile { path } = error {
+        let message = format!("{} is not a regular file", path.display());
+        return Failure::failed(message, "name the file, with its directory; nothing was written");
+    }
     Failure::failed(
         error_chain(error),
         "what is there stays as it is; see that the directory exists, is writable and has room",

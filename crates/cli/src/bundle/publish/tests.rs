@@ -77,6 +77,10 @@ fn a_bundle_that_verifies_nobody_is_not_written() {
     let empty = Bundle::new(TrustDomain::parse("plant.test").unwrap());
     refused(put(&path, &empty, BundleFormat::Jwks, true), "no X.509 authority");
     assert!(!path.exists());
+    refused(
+        put(dir.path(), &bundle(1, 1), BundleFormat::Jwks, false),
+        "is not a regular file",
+    );
     let nowhere = dir.path().join("missing/bundle.json");
     refused(
         put(&nowhere, &bundle(1, 1), BundleFormat::Jwks, false),
