@@ -452,6 +452,14 @@ fn the_operators_commands_work_against_dev() {
         lf token create --ttl 2m --quiet >/dev/null
         lf bundle show | grep -q 'BEGIN CERTIFICATE'
         lf bundle show --format jwks | grep -q 'jwt-svid'
+        lf bundle publish "$run/bundle.json" --refresh-hint 5m --output json | grep -q '"done": "written"'
+        lf bundle publish "$run/bundle.json" --refresh-hint 5m | grep -q '^unchanged: .*bundle.json, dev.test, sequence'
+        grep -q '"spiffe_refresh_hint":300' "$run/bundle.json"
+        echo 'spare me' >"$run/notes"
+        lf bundle publish "$run/notes" 2>"$run/spared" && exit 19
+        grep -q 'is not a bundle document' "$run/spared" && grep -q 'spare me' "$run/notes"
+        "$LANDFAST" bundle publish "$run/bundle.pem" --format pem --watch --interval 1s >"$run/watched" &
+        watcher=$!
         lf bundle show >"$run/other.pem"
         lf bundle set --trust-domain other.test "$run/other.pem"
         lf bundle list | grep -q other.test
@@ -495,6 +503,14 @@ fn the_operators_commands_work_against_dev() {
         grep -q 'the authority is active' "$run/active"
         next=$(lf authority prepare x509 --output json | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
         lf authority activate x509 "$next"
+        for try in $(seq 200); do test "$(grep -c '^written: ' "$run/watched")" -ge 2 && break; sleep 0.1; done
+        kill $watcher
+        test "$(grep -c 'BEGIN CERTIFICATE' "$run/bundle.pem")" = 2
+        lf bundle publish "$run/bundle.json" | grep -q '^written'
+        sed -i 's/"spiffe_sequence":[0-9]*/"spiffe_sequence":9999/' "$run/bundle.json"
+        lf bundle publish "$run/bundle.json" 2>"$run/backwards" && exit 20
+        grep -q 'has sequence 9999, newer than' "$run/backwards"
+        lf bundle publish "$run/bundle.json" --danger-older | grep -q '^written'
         lf authority revoke x509 "$first" 2>"$run/untainted" && exit 17
         grep -q 'untainted' "$run/untainted"
         lf authority taint x509 "$first" 2>&1 | grep -q "landfast authority revoke x509 $first"

@@ -1,6 +1,7 @@
 //! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
 
 mod federation;
+mod margo;
 mod publish;
 mod raw;
 mod ttl;
@@ -18,6 +19,7 @@ use crate::authority::KeyTypes;
 use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
+use crate::registry::MargoPaths;
 use raw::{RawConfig, RawX509Pop};
 
 /// Everything a server is told.
@@ -53,6 +55,8 @@ pub struct ServerConfig {
     pub x509pop: Option<X509PopConfig>,
     /// Where the trust domain is made visible to others, when given.
     pub publish: Option<PublishConfig>,
+    /// What IDs below `/margo/` are.
+    pub margo: MargoPaths,
     /// Whom it federates with by this file.
     pub federation: FederationConfig,
     /// What clients may take.
@@ -138,6 +142,7 @@ impl ServerConfig {
             join_token: true,
             x509pop: None,
             publish: None,
+            margo: MargoPaths::Ordinary,
             federation: FederationConfig::default(),
             limits: ServerLimits::default(),
             log_level: LogLevel::Warn,
@@ -188,7 +193,7 @@ impl Checker<'_> {
                 )
             })
         });
-        let admin_ids = admin_ids.collect::<Result<_, _>>()?;
+        let admin_ids = admin_ids.collect::<Result<Vec<_>, _>>()?;
         if raw
             .jwt_issuer
             .as_ref()
@@ -247,6 +252,8 @@ impl Checker<'_> {
         let publish = raw
             .publish
             .map(|publish| self.publish(publish, raw.jwt_issuer.as_deref(), ttls.ca));
+        let mut publish = publish.transpose()?;
+        let margo = self.margo(raw.margo, publish.as_mut(), &admin_ids)?;
         let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         Ok(ServerConfig {
             federation,
@@ -270,7 +277,8 @@ impl Checker<'_> {
             records_keep: self.duration("records.keep", raw.records.keep, RECORDS_KEEP, DAY)?,
             join_token,
             x509pop,
-            publish: publish.transpose()?,
+            publish,
+            margo,
             limits,
             log_level: raw.log.level,
             log_format: raw.log.format,

@@ -18,7 +18,7 @@ use crate::authority::{
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
-use crate::registry::Registry;
+use crate::registry::{MargoPaths, Registry};
 
 /// What the core is opened with.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct CoreParams {
     pub keys: KeyTypes,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit: bool,
+    /// What IDs below `/margo/` are.
+    pub margo: MargoPaths,
 }
 
 impl CoreParams {
@@ -53,6 +55,7 @@ impl CoreParams {
             jwt_issuer: None,
             keys: KeyTypes::default(),
             wit: false,
+            margo: MargoPaths::default(),
         }
     }
 }
@@ -99,6 +102,7 @@ impl Core {
         let clock = Arc::clone(&params.clock);
         let registry = Registry::open(
             params.trust_domain.clone(),
+            params.margo,
             Arc::clone(&datastore),
             Arc::clone(&clock),
         )
@@ -121,6 +125,7 @@ impl Core {
             params.trust_domain.clone(),
             params.ttls.clone(),
             params.jwt_issuer.clone(),
+            params.margo,
             Arc::clone(&authorities),
             Arc::clone(&datastore),
             clock,

@@ -24,7 +24,7 @@ pub use wit::{IssuedWit, WitRequest};
 
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
-use crate::registry::Entry;
+use crate::registry::{Entry, MargoPaths};
 use x509::{Profile, X509Order};
 
 /// How long things live when nothing else is said.
@@ -89,6 +89,7 @@ pub struct Issuer {
     trust_domain: TrustDomain,
     ttls: Ttls,
     jwt_issuer: Option<String>,
+    margo: MargoPaths,
     authorities: Arc<Authorities>,
     datastore: Arc<dyn Datastore>,
     clock: SharedClock,
@@ -140,6 +141,7 @@ impl Issuer {
         trust_domain: TrustDomain,
         ttls: Ttls,
         jwt_issuer: Option<String>,
+        margo: MargoPaths,
         authorities: Arc<Authorities>,
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
@@ -148,6 +150,7 @@ impl Issuer {
             trust_domain,
             ttls,
             jwt_issuer,
+            margo,
             authorities,
             datastore,
             clock,
@@ -198,6 +201,7 @@ impl Issuer {
         let now = self.now()?;
         policy::subject(&entry.spiffe_id, &self.trust_domain)?;
         policy::live(entry, now)?;
+        policy::margo(entry, self.margo)?;
         let order = jwt::JwtOrder {
             id: &entry.spiffe_id,
             audience,
@@ -314,6 +318,7 @@ impl Issuer {
         policy::subject(&entry.spiffe_id, &self.trust_domain)?;
         policy::dns_names(&entry.dns_names)?;
         policy::live(entry, now)?;
+        policy::margo(entry, self.margo)?;
         Ok(X509Order {
             dns_names: entry.dns_names.clone(),
             ends_by: entry.expires_at,

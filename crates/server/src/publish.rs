@@ -8,6 +8,7 @@ mod certificate;
 mod documents;
 mod front;
 mod issuer;
+mod margo;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use std::time::Duration;
 use landfast_daemon::TaskHandle;
 use landfast_identity::Bundle;
 use landfast_lifecycle::SharedClock;
-use landfast_tls::{IdentityStore, TlsError, https_config};
+use landfast_tls::{IdentityStore, LeastTls, TlsError, https_config};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use certificate::{CertificateError, CertificateFiles};
 pub use issuer::Issuer;
+pub use margo::MargoDiscovery;
 
 use certificate::Certificates;
 use documents::{Plan, Site};
@@ -50,6 +52,10 @@ pub struct WebConfig {
     pub certificate: CertificateFiles,
     /// Whose OIDC discovery is served as well.
     pub issuer: Option<Issuer>,
+    /// Whether Margo clients find the bundle.
+    pub margo: Option<MargoDiscovery>,
+    /// Whether clients may speak TLS 1.2; else 1.3 alone.
+    pub tls12: bool,
 }
 
 /// Where a server publishes, with real ports.
@@ -80,23 +86,24 @@ impl Publishing {
         let Some(config) = config else {
             return Ok(publishing);
         };
-        let plan = |issuer| Plan {
+        let plan = |issuer, margo| Plan {
             path: config.path.clone(),
             issuer,
+            margo,
             refresh_hint: config.refresh_hint,
         };
         if let Some(web) = &config.web {
-            let host = web.issuer.as_ref().map(|issuer| issuer.host().to_owned());
-            let certificates = Arc::new(Certificates::open(web.certificate.clone(), host)?);
-            let tls = https_config(Arc::clone(&certificates) as _, Arc::clone(clock))?;
-            let site = Site::new(plan(web.issuer.clone()), bundle.clone());
+            let certificates = Arc::new(Certificates::open(web.certificate.clone(), web.hosts())?);
+            let least = if web.tls12 { LeastTls::V12 } else { LeastTls::V13 };
+            let tls = https_config(Arc::clone(&certificates) as _, least, Arc::clone(clock))?;
+            let site = Site::new(plan(web.issuer.clone(), web.margo.clone()), bundle.clone());
             let front = Front::new(tls, Arc::new(site), "https_web");
             publishing.addresses.web = publishing.listen(&front, &web.listen).await?;
             publishing.certificates = Some(certificates);
         }
         if !config.spiffe_listen.is_empty() {
-            let tls = https_config(Arc::new(own), Arc::clone(clock))?;
-            let front = Front::new(tls, Arc::new(Site::new(plan(None), bundle)), "https_spiffe");
+            let tls = https_config(Arc::new(own), LeastTls::V12, Arc::clone(clock))?;
+            let front = Front::new(tls, Arc::new(Site::new(plan(None, None), bundle)), "https_spiffe");
             publishing.addresses.spiffe = publishing.listen(&front, &config.spiffe_listen).await?;
         }
         Ok(publishing)
@@ -139,6 +146,19 @@ impl Publishing {
             });
         }
         self.addresses
+    }
+}
+
+impl WebConfig {
+    /// The names that clients look for, as far as we know them, with what names them.
+    fn hosts(&self) -> Vec<(&'static str, String)> {
+        let issuer = self.issuer.as_ref().map(|issuer| ("jwt_issuer", issuer.host()));
+        let margo = self
+            .margo
+            .as_ref()
+            .map(|margo| ("margo.bundle_url", margo.host()));
+        let hosts = [issuer, margo].into_iter().flatten();
+        hosts.map(|(key, host)| (key, host.to_owned())).collect()
     }
 }
 

@@ -119,6 +119,7 @@ impl Server {
             jwt_issuer: config.jwt_issuer.clone(),
             keys: config.keys,
             wit: config.wit_svid,
+            margo: config.margo,
         })
         .await?;
         let own = OwnSvid::issue(

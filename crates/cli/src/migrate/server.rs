@@ -5,6 +5,7 @@ use std::time::Duration;
 use landfast_identity::{SpiffeId, TrustDomain};
 
 use super::both;
+use super::federation;
 use super::mapping::Mapping;
 use super::settings::Setting;
 use super::toml::{list, quoted};
@@ -21,12 +22,13 @@ pub(super) fn map(mapping: &mut Mapping) -> Result<(), Failure> {
         let text = issuer.text().unwrap_or_default();
         mapping.carry(&issuer, "", "jwt_issuer", quoted(&text));
     }
-    ttls(mapping);
+    let ca = ttls(mapping);
+    federation::map(mapping, &trust_domain, ca);
     keys(mapping);
     attestation(mapping);
     both::log(mapping, "server");
     if mapping.settings.has_below(&["server", "ratelimit"]) {
-        let text = "attestations: SPIRE allows one a second and address, Landfast 10 ([limits] attestations_per_second); signatures: 500, as SPIRE";
+        let text = "attestations: SPIRE allows one a second and address, Landfast 10 ([limits] attestations_per_second); signatures: 500 a second and address there, here 10 a second for each identity in the long run and 20,000 at once ([limits] signatures_per_second, signatures_burst)";
         mapping.report.note(None, text);
     }
     Ok(())
@@ -100,8 +102,8 @@ fn admin(mapping: &mut Mapping, trust_domain: &TrustDomain) {
     }
 }
 
-/// Every lifetime must be shorter than that of the authorities, given or not.
-fn ttls(mapping: &mut Mapping) {
+/// Every lifetime must be shorter than that of the authorities, given or not. Returns theirs.
+fn ttls(mapping: &mut Mapping) -> Duration {
     let ca = mapping.take_said(&["server", "ca_ttl"]);
     let ca_ttl = ca.as_ref().and_then(whole_seconds);
     if let Some(setting) = &ca {
@@ -152,6 +154,7 @@ fn ttls(mapping: &mut Mapping) {
             mapping.report.note(None, text);
         }
     }
+    limit
 }
 
 fn carry_ttl(

@@ -66,6 +66,23 @@ impl Settings {
         plugins
     }
 
+    /// Each name that comes next after a path, once.
+    pub(super) fn names_below(&self, path: &[&str]) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for setting in self.all.iter().filter(|setting| setting.is_below(path)) {
+            if let Some(name) = setting.path.get(path.len()).filter(|name| !names.contains(name)) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// What has this very path, left where it is. Of several the last.
+    pub(super) fn text_of(&self, path: &[&str]) -> Option<String> {
+        let same = |setting: &&Setting| setting.path.len() == path.len() && setting.is_below(path);
+        self.all.iter().rfind(same)?.text()
+    }
+
     pub(super) fn any_text(&self, wanted: impl Fn(&str) -> bool) -> bool {
         self.all
             .iter()

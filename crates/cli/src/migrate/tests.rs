@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test's own files")]
 
+mod trust;
+
 use std::collections::BTreeSet;
 
 use landfast_identity::KeyType;

@@ -51,6 +51,8 @@ impl Checker<'_> {
                     listen,
                     certificate,
                     issuer,
+                    margo: None,
+                    tls12: true,
                 })
             }
             (false, ..) => {
@@ -114,4 +116,4 @@ const LEAST_HINT: Duration = Duration::from_secs(10);
 const MOST_HINT: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

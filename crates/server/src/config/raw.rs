@@ -31,6 +31,7 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) records: RawRecords,
     pub(super) publish: Option<RawPublish>,
+    pub(super) margo: Option<RawMargo>,
     #[serde(default)]
     pub(super) incubating: RawIncubating,
     #[serde(default)]
@@ -114,6 +115,14 @@ pub(super) struct RawPublish {
     pub(super) path: Option<String>,
     pub(super) oidc: Option<bool>,
     pub(super) refresh_hint: Option<HumanDuration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMargo {
+    pub(super) bundle_url: Option<String>,
+    pub(super) discovery_path: Option<String>,
+    pub(super) tls12: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]

@@ -29,8 +29,8 @@ use super::{
 use crate::authority::{AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
+    RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 use writer::Writer;
 
@@ -121,8 +121,15 @@ impl Datastore for SqliteDatastore {
             .await
     }
 
-    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
-        self.writer.write(move |tx| entries::update(tx, id, patch)).await
+    async fn update_entry(
+        &self,
+        id: String,
+        patch: EntryPatch,
+        margo: MargoPaths,
+    ) -> Result<Arc<Entry>, RegistryError> {
+        self.writer
+            .write(move |tx| entries::update(tx, id, patch, margo))
+            .await
     }
 
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {

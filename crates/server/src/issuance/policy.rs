@@ -3,7 +3,7 @@
 use landfast_identity::{Bundle, PublicKey, SpiffeId, TrustDomain, UnixTime};
 
 use super::IssueError;
-use crate::registry::{self, Entry};
+use crate::registry::{self, Entry, EntryDraft, MargoPaths};
 
 /// A workload's ID: ours, with a path, not reserved.
 pub(super) fn subject(id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), IssueError> {
@@ -45,6 +45,23 @@ pub(super) fn downstream(entry: &Entry, trust_domain: &TrustDomain) -> Result<()
         "entry {} is not one of a downstream server",
         entry.id
     )))
+}
+
+/// What `[margo]` says of an entry, which may be older than that.
+pub(super) fn margo(entry: &Entry, paths: MargoPaths) -> Result<(), IssueError> {
+    if !paths.concern(&entry.spiffe_id) {
+        return Ok(());
+    }
+    paths
+        .check_entry(&EntryDraft::from_entry(entry.clone()))
+        .map_err(|refused| IssueError::Policy(refused.to_string()))
+}
+
+/// What `[margo]` says of a key.
+pub(super) fn margo_key(id: &SpiffeId, key: &PublicKey, paths: MargoPaths) -> Result<(), IssueError> {
+    paths
+        .check_key(id, key)
+        .map_err(|refused| IssueError::Policy(refused.to_string()))
 }
 
 /// A key that is no authority's: its holder could sign as the authority.

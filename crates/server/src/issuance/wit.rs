@@ -56,6 +56,7 @@ impl Issuer {
         let orders = requests.into_iter().map(|(entry, request)| {
             policy::subject(&entry.spiffe_id, &self.trust_domain)?;
             policy::live(&entry, self.now()?)?;
+            policy::margo(&entry, self.margo)?;
             Ok(WitOrder {
                 id: entry.spiffe_id.clone(),
                 request,
@@ -126,6 +127,7 @@ impl Issuer {
         let authority = self.authorities.active_wit().ok_or(IssueError::NoAuthority)?;
         let WitRequest { key, algorithm } = &order.request;
         policy::not_an_authoritys(key, &self.authorities.bundle())?;
+        policy::margo_key(&order.id, key, self.margo)?;
         if !algorithms(key).contains(&algorithm.as_str()) {
             let expected = algorithms(key).join(", ");
             return Err(IssueError::Policy(format!(

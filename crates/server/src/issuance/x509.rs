@@ -86,6 +86,7 @@ impl Issuer {
     ) -> Result<(IssuedX509, IssuanceRecord), IssueError> {
         let now = self.now()?;
         let authority = self.authorities.active_x509().ok_or(IssueError::NoAuthority)?;
+        policy::margo_key(&order.id, &order.key, self.margo)?;
         policy::not_an_authoritys(&order.key, &self.authorities.bundle())?;
         let (not_before, not_after) = self.validity(order, &authority, now)?;
         let (public_key, serial) = (&order.key, random_serial()?);

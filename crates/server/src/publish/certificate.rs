@@ -29,8 +29,8 @@ pub struct CertificateFiles {
 #[derive(Debug)]
 pub(super) struct Certificates {
     files: CertificateFiles,
-    /// The name that clients look for, as far as we know it.
-    host: Option<String>,
+    /// The names that clients look for, as far as we know them, with the key that says so.
+    hosts: Vec<(&'static str, String)>,
     current: ArcSwap<CertifiedKey>,
     /// What was in the files when they were last tried.
     tried: Mutex<Fingerprint>,
@@ -106,11 +106,14 @@ impl CertificateFiles {
 
 impl Certificates {
     /// With what is in the files now.
-    pub(super) fn open(files: CertificateFiles, host: Option<String>) -> Result<Self, CertificateError> {
+    pub(super) fn open(
+        files: CertificateFiles,
+        hosts: Vec<(&'static str, String)>,
+    ) -> Result<Self, CertificateError> {
         let (fingerprint, loaded) = files.look();
         let certificates = Self {
             files,
-            host,
+            hosts,
             current: ArcSwap::from_pointee(loaded?),
             tried: Mutex::new(fingerprint),
         };
@@ -158,7 +161,7 @@ impl Certificates {
         }
     }
 
-    /// Until when it is valid, and whether clients of the issuer will accept it.
+    /// Until when it is valid, and whether clients of what we know the host of will accept it.
     fn describe(&self) {
         let current = self.current.load();
         let Some(leaf) = current.cert.first() else { return };
@@ -166,13 +169,11 @@ impl Certificates {
             let end = u32::try_from(parsed.validity().not_after.timestamp()).unwrap_or(u32::MAX);
             metrics::gauge!("landfast_server_https_certificate_expiry_timestamp_seconds").set(f64::from(end));
         }
-        if let Some(host) = &self.host
-            && !covers(leaf, host)
-        {
+        for (key, host) in self.hosts.iter().filter(|(_, host)| !covers(leaf, host)) {
             tracing::warn!(
                 host,
                 path = %self.files.cert.display(),
-                "the HTTPS certificate is not for the host of jwt_issuer: who looks for the keys there refuses it, unless something in front of the server has another one"
+                "the HTTPS certificate is not for the host of {key}: who looks for the keys there refuses it, unless something in front of the server has another one"
             );
         }
     }

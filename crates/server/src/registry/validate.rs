@@ -176,6 +176,14 @@ pub enum EntryError {
         /// The ID.
         id: SpiffeId,
     },
+    /// A rule of Margo identity, where that is on.
+    #[error("invalid spiffe ID: {id} is for a Margo principal: {what}")]
+    Margo {
+        /// The ID.
+        id: SpiffeId,
+        /// Which rule.
+        what: &'static str,
+    },
     /// No selector: it would match every process.
     #[error("selector list cannot be empty")]
     NoSelectors,

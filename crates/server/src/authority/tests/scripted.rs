@@ -12,8 +12,8 @@ use crate::datastore::{
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
+    RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 
 /// What becomes of one attempt to save the journal.
@@ -124,8 +124,13 @@ impl Datastore for Scripted {
         self.db.create_entry(draft, id, by, now).await
     }
 
-    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
-        self.db.update_entry(id, patch).await
+    async fn update_entry(
+        &self,
+        id: String,
+        patch: EntryPatch,
+        margo: MargoPaths,
+    ) -> Result<Arc<Entry>, RegistryError> {
+        self.db.update_entry(id, patch, margo).await
     }
 
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {

@@ -20,15 +20,16 @@ fn files() -> tempfile::TempDir {
 }
 
 /// `DIR` in the text is the folder.
-fn with(top: &str, publish: &str) -> Result<ServerConfig, String> {
+pub(in crate::config) fn with(top: &str, publish: &str) -> Result<ServerConfig, String> {
     let dir = files();
     let text = format!("trust_domain = \"plant.example\"\n{top}\n[publish]\n{publish}");
     load(&text.replace("DIR", &dir.path().display().to_string()))
 }
 
-const SPIFFE: &str = "spiffe_listen = [\"[::]:8444\"]\n";
-const WEB: &str = "listen = [\"0.0.0.0:8443\"]\ncert_file = \"DIR/cert.pem\"\nkey_file = \"DIR/key.pem\"\n";
-const ISSUER: &str = "jwt_issuer = \"https://oidc.plant.example/td\"";
+pub(in crate::config) const SPIFFE: &str = "spiffe_listen = [\"[::]:8444\"]\n";
+pub(in crate::config) const WEB: &str =
+    "listen = [\"0.0.0.0:8443\"]\ncert_file = \"DIR/cert.pem\"\nkey_file = \"DIR/key.pem\"\n";
+pub(in crate::config) const ISSUER: &str = "jwt_issuer = \"https://oidc.plant.example/td\"";
 
 #[test]
 fn nothing_is_published_unless_it_is_said() {

@@ -10,7 +10,7 @@ use super::migrate::apply;
 use super::*;
 use crate::core::fixture::{DAY, START, agent, draft, foreign, id, td};
 use crate::datastore::{Committed, Redemption};
-use crate::registry::{DeleteMode, EntryPatch};
+use crate::registry::{DeleteMode, EntryPatch, MargoPaths};
 
 fn open(path: &Path, initialised: bool) -> Result<SqliteDatastore, OpenError> {
     SqliteDatastore::open(path, &td(), initialised)
@@ -351,7 +351,9 @@ async fn an_update_keeps_who_created_the_entry() {
         hint: Some("new".into()),
         ..EntryPatch::default()
     };
-    db.update_entry("e07".into(), patch).await.unwrap();
+    db.update_entry("e07".into(), patch, MargoPaths::Ordinary)
+        .await
+        .unwrap();
     let by: String = db
         .writer
         .write(|tx| -> Result<_, DatastoreError> {
