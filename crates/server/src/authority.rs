@@ -21,7 +21,7 @@ use tokio::sync::watch;
 pub use error::AuthorityError;
 pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 
-pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED};
+pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
 pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
 pub(crate) use orders::{Order, OrderError, Standing};
 pub(crate) use plan::Trust;

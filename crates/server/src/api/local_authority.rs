@@ -1,13 +1,13 @@
 //! `spire.api.server.localauthority.v1.LocalAuthority`: decode, order, encode. The rules are the authorities' own.
 
-use landfast_identity::Certificate;
+use landfast_identity::{Certificate, UnixTime};
 use landfast_proto::spire::api::server::localauthority::v1::{
     self as pb, AuthorityState, local_authority_server::LocalAuthority,
 };
 use tonic::{Request, Response, Status};
 
 use super::{Api, status};
-use crate::authority::{AuthorityRow, Kind, Order, OrderError, Standing};
+use crate::authority::{AuthorityRow, Kind, Order, OrderError, Ordered, Standing};
 use crate::authz::Caller;
 use crate::random;
 
@@ -224,10 +224,14 @@ impl Api {
             .clock
             .now()
             .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))?;
-        let done = self.authorities.order(&order, now).await;
+        let done = match self.authorities.order(&order, now).await {
+            // None of those that sign here.
+            Err(OrderError::Unknown) => self.authorities.order_appended(&order).await.map(elsewhere),
+            done => done.map(|row| state(&row)),
+        };
         let done = done.map_err(|error| refused(error, about))?;
-        tracing::warn!(?order, authority = done.id, %by, "an operator's order for the authorities was carried out");
-        Ok(state(&done))
+        tracing::warn!(?order, authority = done.authority_id, %by, "an operator's order for the authorities was carried out");
+        Ok(done)
     }
 }
 
@@ -241,6 +245,14 @@ fn state(row: &AuthorityRow) -> AuthorityState {
             .map(|id| random::hex(&id))
             .filter(|id| *id != row.id)
             .unwrap_or_default(),
+    }
+}
+
+fn elsewhere(ordered: Ordered) -> AuthorityState {
+    AuthorityState {
+        authority_id: ordered.id,
+        expires_at: ordered.expires_at.map_or(0, UnixTime::as_secs),
+        upstream_authority_subject_key_id: String::new(),
     }
 }
 

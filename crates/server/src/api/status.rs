@@ -127,6 +127,7 @@ pub(crate) fn append(error: &AppendError, what: &str) -> Status {
     let text = format!("{what}: {error}");
     match error {
         AppendError::KeyIdTaken { .. } => Status::already_exists(text),
+        AppendError::Revoked { .. } => Status::failed_precondition(text),
         AppendError::Full | AppendError::Share => Status::resource_exhausted(text),
         AppendError::Busy => Status::aborted(text),
         AppendError::Failed { source } => authority(source),

@@ -1,12 +1,16 @@
 //! Authorities of our trust domain that sign elsewhere: what servers below this one publish, and what operators append.
 //!
-//! Invariant: a key ID has one key; none is in the bundle for longer than a day after its end; one publisher cannot fill the bundle, and all of
-//! them together leave room for our own.
+//! Invariant: a key ID has one key; none is in the bundle for longer than a day after its end, and none again that was revoked; one publisher
+//! cannot fill the bundle, and all of them together leave room for our own.
+
+mod orders;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_identity::{Bundle, JwtAuthority, UnixTime, X509Authority};
+
+pub(crate) use orders::Ordered;
 
 use super::journal::{Journal, Kind};
 use super::{Authorities, AuthorityError};
@@ -20,6 +24,8 @@ pub(crate) struct AppendedRow {
     /// The publisher, as the log has it.
     pub(crate) by: String,
     pub(crate) at: UnixTime,
+    /// In no bundle any more, and to stay out of it.
+    pub(crate) revoked: bool,
 }
 
 /// What it is.
@@ -71,6 +77,9 @@ impl AppendedRow {
 
     /// Another look at the same authority: the later end counts, and a taint stays. Nobody shortens what another has published.
     fn absorb(&mut self, again: &Self) -> Result<(), AppendError> {
+        if self.revoked {
+            return Err(AppendError::Revoked { id: self.key.id() });
+        }
         if again.key.tainted() {
             self.key.taint();
         }
@@ -105,6 +114,7 @@ impl Authorities {
                 key,
                 by: by.to_string(),
                 at: now,
+                revoked: false,
             })
             .collect();
         let share = match by.kind {
@@ -180,7 +190,7 @@ fn merge(journal: &Journal, wanted: &[AppendedRow], share: usize) -> Result<Vec<
         }
     }
     let grown = rows.len() > journal.appended.len();
-    if grown && rows.len() > MAX_APPENDED {
+    if grown && rows.iter().filter(|row| !row.revoked).count() > MAX_APPENDED {
         return Err(AppendError::Full);
     }
     let of_one = wanted
@@ -223,6 +233,8 @@ pub(crate) enum AppendError {
         "key ID {key_id:?} is that of another key in the bundle: make a new key with a key ID of its own"
     )]
     KeyIdTaken { key_id: String },
+    #[error("authority {id:?} was revoked and stays out of the bundle: make a new key")]
+    Revoked { id: String },
     #[error(
         "the bundle has {MAX_APPENDED} authorities that sign elsewhere, more are not accepted: each goes a day after it has expired; \
          have servers below this one make new keys less often"
@@ -244,7 +256,7 @@ pub(crate) enum AppendError {
 
 /// Half of what a bundle may hold: the rest is for our own.
 pub(crate) const MAX_APPENDED: usize = 128;
-/// Of one server below this one.
+/// Of one server below this one, those that were revoked among them.
 pub(crate) const MAX_OF_ONE: usize = 64;
 /// As long as our own stay after the last thing they signed has ended.
 const SAFETY: Duration = Duration::from_secs(86_400);

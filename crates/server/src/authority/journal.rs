@@ -93,7 +93,7 @@ impl Journal {
             .filter(|row| row.kind == Kind::Jwt)
             .map(own_jwt)
             .collect();
-        for row in &self.appended {
+        for row in self.appended.iter().filter(|row| !row.revoked) {
             match &row.key {
                 AppendedKey::X509(more) if x509.iter().all(|a| a.certificate != more.certificate) => {
                     x509.push(more.clone());

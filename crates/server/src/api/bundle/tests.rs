@@ -459,3 +459,41 @@ async fn only_a_live_downstream_entry_signs_and_publishes() {
     );
     rig.tear_down().await;
 }
+
+#[tokio::test]
+async fn an_operator_revokes_what_a_server_below_has_published() {
+    use landfast_proto::spire::api::server::localauthority::v1 as la;
+    let rig = Rig::new().await;
+    let below = downstream(&rig, "/nested").await;
+    let admin = rig.admin().await;
+    publish(&below, Some(jwt("stolen"))).await.unwrap();
+    let mut orders = la::local_authority_client::LocalAuthorityClient::new(admin.clone());
+    let authority_id = "stolen".to_owned();
+    let tainted = orders
+        .taint_jwt_authority(la::TaintJwtAuthorityRequest {
+            authority_id: authority_id.clone(),
+        })
+        .await;
+    let tainted = tainted.unwrap().into_inner().tainted_authority.unwrap();
+    let stored = get(&admin).await.jwt_authorities[1].clone();
+    assert!(stored.tainted);
+    assert_eq!(
+        (tainted.authority_id.as_str(), tainted.expires_at),
+        ("stolen", stored.expires_at)
+    );
+    let revoke = la::RevokeJwtAuthorityRequest { authority_id };
+    orders.revoke_jwt_authority(revoke.clone()).await.unwrap();
+    assert_eq!(get(&admin).await.jwt_authorities.len(), 1);
+    let key = types::JwtKey {
+        tainted: false,
+        ..stored
+    };
+    refused(
+        publish(&below, Some(key)).await,
+        Code::FailedPrecondition,
+        "failed to publish JWT key: authority \"stolen\" was revoked",
+    );
+    let unknown = orders.revoke_jwt_authority(revoke).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::InvalidArgument, "{unknown:?}");
+    rig.tear_down().await;
+}

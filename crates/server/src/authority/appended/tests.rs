@@ -5,7 +5,7 @@ use std::time::Duration;
 use landfast_identity::{Bundle, JwtAuthority, PrivateKey, UnixTime, X509Authority};
 
 use super::{AppendError, AppendedKey, MAX_APPENDED, MAX_OF_ONE};
-use crate::authority::{Authorities, Trust};
+use crate::authority::{Authorities, Kind, Order, OrderError, Trust};
 use crate::core::fixture::{DAY, DiskRig, Rig, START, foreign, id, me};
 use crate::issuance::Requester;
 
@@ -230,4 +230,104 @@ async fn an_append_that_was_overtaken_looks_again() {
     let late = rig.core.datastore.save_appended(stale.version, Vec::new()).await;
     assert!(late.unwrap().is_none());
     assert_eq!(rig.db_appended().await.len(), 20 - refused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_tainted_and_revoked_leaves_the_bundle_and_stays_out() {
+    let disk = DiskRig::new();
+    let core = disk.open().await;
+    let authorities = &core.authorities;
+    let before = authorities.bundle();
+    let root = root().await;
+    let key = jwt("theirs", Some(START.saturating_add(DAY)));
+    let keys = [AppendedKey::X509(root.clone()), AppendedKey::Jwt(key.clone())];
+    append(authorities, &keys).await.unwrap();
+    let root_id = crate::random::hex(&root.certificate.subject_key_id().unwrap());
+    for (kind, name, end) in [
+        (Kind::X509, root_id.as_str(), root.certificate.not_after()),
+        (Kind::Jwt, "theirs", key.expires_at.unwrap()),
+    ] {
+        let (taint, revoke) = (
+            Order::Taint(kind, name.to_owned()),
+            Order::Revoke(kind, name.to_owned()),
+        );
+        let early = authorities.order_appended(&revoke).await.unwrap_err();
+        assert!(matches!(early, OrderError::NotTainted), "{early:?}");
+        let sequence = authorities.bundle().sequence();
+        let done = authorities.order_appended(&taint).await.unwrap();
+        assert_eq!((done.id.as_str(), done.expires_at), (name, Some(end)));
+        let bundle = authorities.bundle();
+        let tainted = match kind {
+            Kind::X509 => bundle.x509_authorities()[1].tainted,
+            _ => bundle.jwt_authority(name).unwrap().tainted,
+        };
+        assert!(tainted && bundle.sequence() == sequence + 1, "others see it");
+        append(authorities, &keys[usize::from(kind != Kind::X509)..])
+            .await
+            .unwrap();
+        assert_eq!(*authorities.bundle(), *bundle, "a taint is not taken back");
+        authorities.order_appended(&revoke).await.unwrap();
+        assert_eq!(authorities.bundle().sequence(), sequence + 2);
+        let again = authorities.order_appended(&taint).await.unwrap_err();
+        assert!(matches!(again, OrderError::Unknown), "{again:?}");
+        let back = append(authorities, &keys).await.unwrap_err();
+        assert!(matches!(back, AppendError::Revoked { .. }), "{back:?}");
+    }
+    assert!(authorities.bundle().content_eq(&before));
+    drop(core);
+    let core = disk.open().await;
+    assert!(core.authorities.bundle().content_eq(&before));
+    let back = append(&core.authorities, &keys[1..]).await.unwrap_err();
+    assert!(matches!(back, AppendError::Revoked { .. }), "{back:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_for_others_leave_our_own_and_the_unknown_alone() {
+    let rig = Rig::new().await;
+    let authorities = &rig.core.authorities;
+    append(authorities, &[some_jwt(1)]).await.unwrap();
+    let before = authorities.bundle();
+    let own = before.jwt_authorities()[0].key_id.clone();
+    let own_x509 = authorities.active_x509().unwrap().id.clone();
+    for order in [
+        Order::Taint(Kind::Jwt, own),
+        Order::Taint(Kind::X509, own_x509),
+        Order::Taint(Kind::X509, "k1".to_owned()),
+        Order::Taint(Kind::Jwt, String::new()),
+        Order::Revoke(Kind::Jwt, "k2".to_owned()),
+        Order::Activate(Kind::Jwt, "k1".to_owned()),
+        Order::Prepare(Kind::Jwt),
+    ] {
+        let refused = authorities.order_appended(&order).await.unwrap_err();
+        assert!(matches!(refused, OrderError::Unknown), "{order:?}: {refused:?}");
+    }
+    assert_eq!(*authorities.bundle(), *before);
+}
+
+/// Who was revoked makes no room for itself, but for others.
+#[tokio::test(start_paused = true)]
+async fn what_was_revoked_counts_for_its_publisher_alone() {
+    let rig = Rig::new().await;
+    let authorities = &rig.core.authorities;
+    let publish = |n: usize, who: &'static str| async move {
+        authorities.append(vec![some_jwt(n)], &nested(who), START).await
+    };
+    for n in 0..MAX_APPENDED {
+        let who = if n < MAX_OF_ONE { "/nested/a" } else { "/nested/b" };
+        publish(n, who).await.unwrap();
+    }
+    let order = |order: fn(Kind, String) -> Order| async move {
+        let order = order(Kind::Jwt, "k0".to_owned());
+        authorities.order_appended(&order).await.unwrap();
+    };
+    order(Order::Taint).await;
+    order(Order::Revoke).await;
+    let refused = publish(1000, "/nested/a").await.unwrap_err();
+    assert!(matches!(refused, AppendError::Share), "{refused:?}");
+    publish(1001, "/nested/c").await.unwrap();
+    let refused = publish(1002, "/nested/c").await.unwrap_err();
+    assert!(matches!(refused, AppendError::Full), "{refused:?}");
+    rig.step(2 * DAY + Duration::from_secs(1));
+    authorities.tick(rig.now(), Trust::Steady).await.unwrap();
+    assert!(rig.db_appended().await.is_empty(), "also what was revoked ends");
 }

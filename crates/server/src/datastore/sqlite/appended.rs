@@ -57,6 +57,7 @@ fn put(tx: &Tx<'_>, row: &AppendedRow) -> Result<(), DatastoreError> {
         ":body": body,
         ":expires_at": expires_at.map(UnixTime::as_secs),
         ":tainted": row.key.tainted(),
+        ":revoked": row.revoked,
         ":added_by": row.by,
         ":added_at": row.at.as_secs(),
     })?;
@@ -84,9 +85,10 @@ fn read(row: &Row<'_>) -> Result<AppendedRow, rusqlite::Error> {
         key,
         by: row.get("added_by")?,
         at: time(row, "added_at")?,
+        revoked: row.get("revoked")?,
     })
 }
 
-const PUT: &str = "INSERT INTO appended_authorities (kind, id, body, expires_at, tainted, added_by, added_at) \
-    VALUES (:kind, :id, :body, :expires_at, :tainted, :added_by, :added_at) \
-    ON CONFLICT (kind, id) DO UPDATE SET expires_at = excluded.expires_at, tainted = excluded.tainted";
+const PUT: &str = "INSERT INTO appended_authorities (kind, id, body, expires_at, tainted, revoked, added_by, added_at) \
+    VALUES (:kind, :id, :body, :expires_at, :tainted, :revoked, :added_by, :added_at) \
+    ON CONFLICT (kind, id) DO UPDATE SET expires_at = excluded.expires_at, tainted = excluded.tainted, revoked = excluded.revoked";
