@@ -144,7 +144,11 @@ impl Link {
                     // Between 0.9 and 1.1 of the interval: many agents started together drift apart.
                     jitter.reset();
                     let pause = self.settings.interval.mul_f64(0.9) + jitter.next();
-                    Wait::OrRenewal(self.known.confirm_in().map_or(pause, |confirm| confirm.min(pause)))
+                    Wait::OrRenewal(
+                        self.known
+                            .confirm_in()
+                            .map_or(pause, |confirm| confirm.min(pause)),
+                    )
                 }
                 Err(error) => Wait::Whole(self.handle(&error).await.unwrap_or_else(|| backoff.next())),
             };

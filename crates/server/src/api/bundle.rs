@@ -1,16 +1,17 @@
 //! `spire.api.server.bundle.v1.Bundle`.
 
+use landfast_identity::TrustDomain;
 use landfast_proto::spire::api::server::bundle::v1::{
     self as pb, batch_delete_federated_bundle_request::Mode, bundle_server::Bundle,
 };
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
-use super::convert::{bundle_in, bundle_out, domain_in};
-use super::{Api, filter, status};
+use super::convert::{bundle_in, bundle_out};
+use super::{Api, filter, ids, status};
 use crate::authz::Caller;
 use crate::issuance::Requester;
-use crate::registry::{BundleWrite, DeleteMode};
+use crate::registry::{BundleWrite, DeleteMode, RegistryError};
 
 #[tonic::async_trait]
 impl Bundle for Api {
@@ -79,7 +80,7 @@ impl Bundle for Api {
         request: Request<pb::GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
         let request = request.into_inner();
-        let trust_domain = domain_in(&request.trust_domain)?;
+        let trust_domain = named(&request.trust_domain)?;
         if trust_domain == self.trust_domain {
             return Err(Status::invalid_argument(
                 "getting a federated bundle for the server's own trust domain is not allowed",
@@ -164,14 +165,21 @@ impl Bundle for Api {
         };
         let mut results = Vec::with_capacity(request.trust_domains.len());
         for name in request.trust_domains {
-            let deleted = match domain_in(&name) {
+            let deleted = match named(&name) {
+                Ok(trust_domain) if trust_domain == self.trust_domain => Err(Status::invalid_argument(
+                    "removing the bundle for the server trust domain is not allowed",
+                )),
                 Ok(trust_domain) => match self.registry.delete_federated_bundle(&trust_domain, mode).await {
                     Ok(true) => {
                         tracing::info!(%trust_domain, ?mode, %by, "deleted a federated bundle");
                         Ok(())
                     }
                     Ok(false) => Err(Status::not_found("bundle not found")),
-                    Err(error) => Err(status::registry(&error)),
+                    Err(error) => {
+                        let refused = status::registry(&error);
+                        let text = format!("failed to delete federated bundle: {}", refused.message());
+                        Err(Status::new(refused.code(), text))
+                    }
                 },
                 Err(refused) => Err(refused),
             };
@@ -192,7 +200,7 @@ impl Api {
         mode: BundleWrite,
         mask: Option<&types::BundleMask>,
     ) -> (Option<types::Status>, Option<types::Bundle>) {
-        let written = match bundle_in(bundle) {
+        let written = match self.foreign_in(bundle, mode) {
             Ok(bundle) => {
                 let out = bundle_out(&bundle, mask);
                 let trust_domain = bundle.trust_domain().clone();
@@ -200,10 +208,36 @@ impl Api {
                 if written.is_ok() {
                     tracing::info!(%trust_domain, %by, "stored a federated bundle");
                 }
-                written.map(|()| out).map_err(|error| status::registry(&error))
+                written.map(|()| out).map_err(|error| match error {
+                    RegistryError::BundleExists { .. } => Status::already_exists("bundle already exists"),
+                    RegistryError::NoSuchBundle { .. } => Status::not_found("bundle not found"),
+                    other => status::registry(&other),
+                })
             }
             Err(refused) => Err(refused),
         };
         (status::item(written.as_ref().map(|_| ())), written.ok())
     }
+    /// A bundle of another trust domain, refused in the words that SPIRE's clients know.
+    fn foreign_in(
+        &self,
+        bundle: &types::Bundle,
+        mode: BundleWrite,
+    ) -> Result<landfast_identity::Bundle, Status> {
+        if named(&bundle.trust_domain)? == self.trust_domain {
+            let doing = match mode {
+                BundleWrite::Create => "creating",
+                BundleWrite::Update => "updating",
+                BundleWrite::Set => "setting",
+            };
+            return Err(Status::invalid_argument(format!(
+                "{doing} a federated bundle for the server's own trust domain is not allowed"
+            )));
+        }
+        bundle_in(bundle).map_err(|refused| ids::refused("failed to convert bundle", refused.message()))
+    }
+}
+
+fn named(name: &str) -> Result<TrustDomain, Status> {
+    ids::trust_domain(name).map_err(|why| ids::refused("trust domain argument is not valid", &why))
 }

@@ -125,7 +125,10 @@ async fn a_server_without_the_two_phase_synchronisation_is_asked_for_all() {
     until("a removal", || node.serves(&["unix:uid:1"]) == ["/b"]).await;
     // The next version of the server has it.
     server.script().refuse.clear();
-    server.script().entries.push(wire_entry("c", "/c", &["unix:uid:1"]));
+    server
+        .script()
+        .entries
+        .push(wire_entry("c", "/c", &["unix:uid:1"]));
     until("an addition", || node.serves(&["unix:uid:1"]) == ["/b", "/c"]).await;
     let before = server.calls("GetAuthorizedEntries");
     rounds(&server, 2).await;
@@ -150,12 +153,16 @@ async fn a_node_with_a_token_renews_and_an_evicted_one_says_what_it_needs() {
     server.script().agent_validity = None;
     until("a renewal for long", || {
         node.status().agent_not_after.is_some_and(|end| {
-            end > real_clock().now().unwrap().saturating_add(Duration::from_secs(1800))
+            end > real_clock()
+                .now()
+                .unwrap()
+                .saturating_add(Duration::from_secs(1800))
         })
     })
     .await;
     nodes(&server, Nodes::evict);
-    node.error("on a SPIRE server: `spire-server token generate`").await;
+    node.error("on a SPIRE server: `spire-server token generate`")
+        .await;
     assert_eq!(node.serves(&["unix:uid:1"]), ["/a", "/b"], "what is held stays");
     nodes(&server, |nodes| nodes.generate("second"));
     drop(token_file(etc.path(), "second"));
