@@ -214,6 +214,40 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_that_wants_no_downstream_entries_is_no_filter() {
+        let ours = TrustDomain::parse("plant.test").unwrap();
+        let filter = |by_downstream| entry::list_entries_request::Filter {
+            by_downstream,
+            ..Default::default()
+        };
+        for (given, used) in [(None, None), (Some(false), None), (Some(true), Some(true))] {
+            assert_eq!(entry_filter(Some(filter(given)), &ours).unwrap().downstream, used);
+        }
+    }
+
+    #[test]
+    fn a_filter_for_another_trust_domain_is_refused_and_not_answered_with_nothing() {
+        let ours = TrustDomain::parse("plant.test").unwrap();
+        let id = Some(types::Spiffeid {
+            trust_domain: "other.test".to_owned(),
+            path: "/a".to_owned(),
+        });
+        let by_subject = entry::list_entries_request::Filter {
+            by_spiffe_id: id.clone(),
+            ..Default::default()
+        };
+        let by_parent = entry::list_entries_request::Filter {
+            by_parent_id: id,
+            ..Default::default()
+        };
+        for (filter, what) in [(by_subject, "SPIFFE ID"), (by_parent, "parent ID")] {
+            let refused = entry_filter(Some(filter), &ours).unwrap_err();
+            let words = format!("malformed {what} filter: \"spiffe://other.test/a\" is not a member of");
+            assert!(refused.message().starts_with(&words), "{refused}");
+        }
+    }
+
+    #[test]
     fn an_unknown_match_is_refused() {
         assert!(match_kind(4).is_err());
         assert!(match_kind(-1).is_err());
