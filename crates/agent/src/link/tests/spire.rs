@@ -100,7 +100,10 @@ async fn an_answer_without_entries_is_believed_when_it_is_repeated_later() {
     let asked = server.calls("SyncAuthorizedEntries");
     node.handle.nudge();
     until("it is asked", || server.calls("SyncAuthorizedEntries") > asked).await;
-    assert_eq!(node.serves(&["unix:uid:1"]).len(), 2, "asked once");
+    let served = node.serves(&["unix:uid:1"]).len();
+    // On a machine that stalled here it may have been asked again meanwhile.
+    let twice = server.calls("SyncAuthorizedEntries") > asked + 1;
+    assert!(twice || served == 2, "given up when it was asked once");
     let view = node.views.watch(&selectors(&["unix:uid:1"]), real_clock().now());
     until("nobody is entitled any more", || {
         view.borrow().state == ViewState::NoIdentity
