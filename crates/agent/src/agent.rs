@@ -31,7 +31,7 @@ use crate::error::AgentError;
 use crate::jwt::JwtCache;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;
-use crate::link::{Link, Settings};
+use crate::link::{CONFIRM_AFTER, Link, Settings};
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::source::AgentSource;
 use crate::telemetry;
@@ -124,6 +124,7 @@ impl Agent {
             workload_key: config.workload_key,
             interval: config.sync_interval,
             retry: (RETRY_MIN.min(config.retry_max), config.retry_max),
+            confirm_after: CONFIRM_AFTER,
             bootstrap: state.bootstrap,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));

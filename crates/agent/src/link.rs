@@ -10,6 +10,7 @@ mod connection;
 pub(crate) mod dial;
 pub(crate) mod evidence;
 pub(crate) mod failure;
+mod handle;
 mod issue;
 mod node;
 mod rota;
@@ -32,8 +33,10 @@ use tonic::transport::Channel;
 use dial::Dialler;
 use evidence::Evidence;
 use failure::LinkError;
+pub(crate) use handle::LinkHandle;
 use rota::Rota;
 use status::{LinkStatus, Phase};
+pub(crate) use sync::CONFIRM_AFTER;
 
 use crate::keeper::KeeperHandle;
 use crate::keeper::state::Event;
@@ -50,43 +53,10 @@ pub(crate) struct Settings {
     pub(crate) workload_key: KeyType,
     pub(crate) interval: Duration,
     pub(crate) retry: (Duration, Duration),
+    /// See [`sync::Known::new`].
+    pub(crate) confirm_after: Duration,
     /// Digest of the operator's bootstrap bundle; see [`NodeFiles::bundle`].
     pub(crate) bootstrap: String,
-}
-
-/// What others may see of the link.
-#[derive(Clone)]
-pub(crate) struct LinkHandle {
-    pub(crate) status: watch::Receiver<LinkStatus>,
-    /// The connection to ask over, while there is one.
-    pub(crate) channel: watch::Receiver<Option<Channel>>,
-    nudge: Arc<Notify>,
-}
-
-impl LinkHandle {
-    /// Says that a request over `channel` failed in a way that a round may explain or mend, so that the link makes one at once.
-    pub(crate) fn nudge(&self) {
-        self.nudge.notify_one();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn fixed(
-        status: watch::Receiver<LinkStatus>,
-        channel: watch::Receiver<Option<Channel>>,
-    ) -> Self {
-        Self {
-            status,
-            channel,
-            nudge: Arc::default(),
-        }
-    }
-
-    /// Takes what [`Self::nudge`] left.
-    #[cfg(test)]
-    pub(crate) fn was_nudged(&self) -> bool {
-        use futures_util::FutureExt as _;
-        self.nudge.notified().now_or_never().is_some()
-    }
 }
 
 /// The link's task before it runs.
@@ -136,7 +106,8 @@ impl Link {
             channel: channel.subscribe(),
             nudge: Arc::clone(&nudge),
         };
-        let (known, rota) = (sync::Known::default(), Rota::new(settings.dialler.servers.len()));
+        let known = sync::Known::new(settings.confirm_after);
+        let rota = Rota::new(settings.dialler.servers.len());
         let link = Self {
             settings,
             clock,
@@ -173,7 +144,12 @@ impl Link {
                     self.note_success();
                     // Between 0.9 and 1.1 of the interval: many agents started together drift apart.
                     jitter.reset();
-                    Wait::OrRenewal(self.settings.interval.mul_f64(0.9) + jitter.next())
+                    let pause = self.settings.interval.mul_f64(0.9) + jitter.next();
+                    Wait::OrRenewal(
+                        self.known
+                            .confirm_in()
+                            .map_or(pause, |confirm| confirm.min(pause)),
+                    )
                 }
                 Err(error) => Wait::Whole(self.handle(&error).await.unwrap_or_else(|| backoff.next())),
             };

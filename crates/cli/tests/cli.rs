@@ -500,7 +500,7 @@ fn the_operators_commands_work_against_dev() {
         lf log level reset >&2
         first=$(lf authority show | sed -n 's/^x509 *active *\([0-9a-f]*\) .*/\1/p')
         lf authority taint x509 "$first" 2>"$run/active" && exit 16
-        grep -q 'the authority is active' "$run/active"
+        grep -q 'current local authority' "$run/active"
         next=$(lf authority prepare x509 --output json | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
         lf authority activate x509 "$next"
         for try in $(seq 200); do test "$(grep -c '^written: ' "$run/watched")" -ge 2 && break; sleep 0.1; done

@@ -31,7 +31,7 @@ pub(crate) enum LinkError {
     #[error("{method}: the answer is not understood: {what}")]
     Protocol { method: &'static str, what: String },
     #[error(
-        "the server refused the join token; create a new one with `landfast token create` and put it where the agent's configuration reads it"
+        "the server refused the join token; create a new one with `landfast token create` (on a SPIRE server: `spire-server token generate`) and put it where the agent's configuration reads it"
     )]
     Token(#[source] Box<Self>),
     #[error("cannot attest this node")]

@@ -1,6 +1,7 @@
 //! The link against a scripted server, over TLS on loopback.
 
 mod several_servers;
+mod spire;
 mod tokens;
 mod wits;
 
@@ -35,6 +36,7 @@ struct Setup<'a> {
     clock: SharedClock,
     retry: (Duration, Duration),
     interval: Duration,
+    confirm_after: Duration,
 }
 
 fn token() -> Evidence {
@@ -52,6 +54,7 @@ impl<'a> Setup<'a> {
             clock: real_clock(),
             retry: (Duration::from_millis(5), Duration::from_millis(20)),
             interval: Duration::from_millis(20),
+            confirm_after: Duration::from_millis(30),
         }
     }
 
@@ -77,6 +80,7 @@ impl<'a> Setup<'a> {
             workload_key: KeyType::EcP256,
             interval: self.interval,
             retry: self.retry,
+            confirm_after: self.confirm_after,
             bootstrap: String::new(),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));

@@ -1,5 +1,7 @@
 //! A SPIRE server on a script: answers what the test says, counts what it is asked, fails where it is told to.
 
+mod nodes;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -24,11 +26,16 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Ca, real_clock, td};
 use crate::link::failure::denied_details;
+pub(crate) use nodes::Nodes;
 
 /// What the server does. Tests change it while it runs.
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) entries: Vec<types::Entry>,
+    /// Keep account of nodes as SPIRE does, instead of believing each.
+    pub(crate) nodes: Option<Nodes>,
+    /// As many synchronisations are answered as if there were no entries.
+    pub(crate) forget_entries: u32,
     /// Entries and revisions in a page.
     pub(crate) page: usize,
     /// A challenge to send before the result of an attestation, and the answer that came.
@@ -91,9 +98,9 @@ pub(crate) struct FakeServer {
     connections: Arc<Mutex<tokio_util::sync::CancellationToken>>,
 }
 
-/// Who called: the serial of the certificate shown.
+/// Who called: the ID and the serial of the certificate shown.
 #[derive(Clone)]
-struct Shown(Option<String>);
+struct Shown(Option<(SpiffeId, String)>);
 
 impl FakeServer {
     pub(crate) async fn start() -> Self {
@@ -195,10 +202,11 @@ impl FakeServer {
     }
 
     fn called<T>(&self, method: &'static str, request: &Request<T>, needs_agent: bool) -> Result<(), Status> {
-        let shown = request
+        let caller = request
             .extensions()
             .get::<Shown>()
             .and_then(|shown| shown.0.clone());
+        let shown = caller.as_ref().map(|(_, serial)| serial.clone());
         let mut script = self.script();
         if method == "AttestAgent" {
             script.shown_at_attestation.push(shown.clone());
@@ -209,6 +217,9 @@ impl FakeServer {
         }
         if needs_agent {
             script.shown_serials.push(shown.clone());
+            if let (Some(nodes), Some((id, serial))) = (&mut script.nodes, &caller) {
+                nodes.check(id, serial)?;
+            }
             let reason = script.deny.or_else(|| shown.is_none().then_some(2));
             if let Some(reason) = reason {
                 return Err(Status::with_details(
@@ -219,6 +230,15 @@ impl FakeServer {
             }
         }
         Ok(())
+    }
+
+    fn authorized(&self) -> Vec<types::Entry> {
+        let mut script = self.script();
+        if script.forget_entries > 0 {
+            script.forget_entries -= 1;
+            return Vec::new();
+        }
+        script.entries.clone()
     }
 
     fn svid(&self, id: &SpiffeId, csr: &[u8], validity: Option<(i64, i64)>) -> types::X509svid {
@@ -273,6 +293,12 @@ impl FakeServer {
             ..Default::default()
         }
     }
+}
+
+fn serial(svid: &types::X509svid) -> String {
+    landfast_identity::Certificate::from_der(&svid.cert_chain[0])
+        .unwrap()
+        .serial_hex()
 }
 
 /// An entry on the wire.
@@ -346,7 +372,9 @@ service! {
                 let csr = params.params.unwrap().csr;
                 server.script().payloads.push(data.payload.to_vec());
                 server.script().attested_keys.push(Csr::parse_der(&csr).unwrap().public_key().clone());
-                let refusal = server.script().refuse_attestation.clone();
+                let accounted = server.script().nodes.as_mut().map(|nodes| nodes.attest(&data.r#type, &data.payload));
+                let scripted = server.script().refuse_attestation.clone();
+                let refusal = accounted.and_then(Result::err).or(scripted);
                 let challenge = server.script().challenge.clone();
                 if let Some(refusal) = refusal {
                     answers.send(Err(refusal)).await.unwrap();
@@ -373,10 +401,14 @@ service! {
                 let validity = server.script().agent_validity;
                 let honest = SpiffeId::agent(&td(), &data.r#type, "node-1").unwrap();
                 let id = if server.lies(Lie::NotAnAgent) { super::id("/workload") } else { honest };
-                let result = agent::attest_agent_response::Result {
-                    svid: Some(server.svid(&id, &csr, validity)),
-                    reattestable: server.script().reattestable,
+                let svid = server.svid(&id, &csr, validity);
+                let reattestable = {
+                    let mut script = server.script();
+                    let scripted = script.reattestable;
+                    let nodes = script.nodes.as_mut();
+                    nodes.map_or(scripted, |nodes| nodes.attested(&id, &serial(&svid), &data.r#type))
                 };
+                let result = agent::attest_agent_response::Result { svid: Some(svid), reattestable };
                 let step = Some(Answer::Result(result));
                 drop(answers.send(Ok(agent::AttestAgentResponse { step })).await);
             });
@@ -391,7 +423,11 @@ service! {
             let validity = self.script().agent_validity;
             let csr = request.into_inner().params.unwrap().csr;
             let id = SpiffeId::agent(&td(), "join_token", "node-1").unwrap();
-            Ok(Response::new(agent::RenewAgentResponse { svid: Some(self.svid(&id, &csr, validity)) }))
+            let svid = self.svid(&id, &csr, validity);
+            if let Some(nodes) = &mut self.script().nodes {
+                nodes.renewed(&id, &serial(&svid))?;
+            }
+            Ok(Response::new(agent::RenewAgentResponse { svid: Some(svid) }))
         }
 
         async fn post_status(
@@ -476,7 +512,7 @@ service! {
             tokio::spawn(async move {
                 let Ok(Some(first)) = requests.message().await else { return };
                 assert!(first.ids.is_empty() && first.output_mask.is_some_and(|mask| mask.revision_number));
-                let entries = server.script().entries.clone();
+                let entries = server.authorized();
                 let page = server.script().page;
                 if entries.len() <= page {
                     let all = entry::SyncAuthorizedEntriesResponse { entries, ..Default::default() };
@@ -515,6 +551,14 @@ service! {
             });
             Ok(Response::new(ReceiverStream::new(stream)))
         }
+
+        async fn get_authorized_entries(
+            &self,
+            request: Request<entry::GetAuthorizedEntriesRequest>,
+        ) -> Result<Response<entry::GetAuthorizedEntriesResponse>, Status> {
+            self.called("GetAuthorizedEntries", &request, true)?;
+            Ok(Response::new(entry::GetAuthorizedEntriesResponse { entries: self.authorized() }))
+        }
     }
     refuses {
         count_entries(entry::CountEntriesRequest) -> entry::CountEntriesResponse;
@@ -523,7 +567,6 @@ service! {
         batch_create_entry(entry::BatchCreateEntryRequest) -> entry::BatchCreateEntryResponse;
         batch_update_entry(entry::BatchUpdateEntryRequest) -> entry::BatchUpdateEntryResponse;
         batch_delete_entry(entry::BatchDeleteEntryRequest) -> entry::BatchDeleteEntryResponse;
-        get_authorized_entries(entry::GetAuthorizedEntriesRequest) -> entry::GetAuthorizedEntriesResponse;
     }
 }
 
@@ -615,9 +658,8 @@ impl Connected for TlsIo {
             .peer_certificates()
             .and_then(|chain| chain.first());
         Shown(leaf.map(|der| {
-            landfast_identity::Certificate::from_der(der)
-                .unwrap()
-                .serial_hex()
+            let leaf = landfast_identity::Certificate::from_der(der).unwrap();
+            (leaf.spiffe_id().unwrap(), leaf.serial_hex())
         }))
     }
 }

@@ -15,9 +15,9 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{agent_id_in, agent_out, id_in, x509_out};
+use super::convert::{agent_id_in, agent_out, x509_out};
 use super::svid::csr_in;
-use super::{Api, filter, status};
+use super::{Api, filter, ids, status};
 use crate::attestation::{Challenge, Evidence};
 use crate::authz::Caller;
 use crate::issuance::{IssuedX509, Requester};
@@ -162,8 +162,9 @@ impl Agent for Api {
         let alias = request
             .agent_id
             .as_ref()
-            .map(|id| id_in(Some(id), "agent ID"))
-            .transpose()?;
+            .map(|id| ids::workload(Some(id), &self.trust_domain))
+            .transpose()
+            .map_err(|why| ids::refused("invalid agent ID", &why))?;
         let token = Some(request.token).filter(|token| !token.is_empty());
         let now = self.now()?;
         let made = self

@@ -12,7 +12,7 @@ use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
-use super::{Api, filter, status};
+use super::{Api, filter, ids, status};
 use crate::authz::Caller;
 use crate::issuance::Requester;
 use crate::registry::{BundleParts, BundleWrite, DeleteMode, RegistryError};
@@ -244,8 +244,7 @@ impl Api {
 }
 
 fn name_in(name: &str) -> Result<TrustDomain, Status> {
-    TrustDomain::parse(name)
-        .map_err(|error| Status::invalid_argument(format!("trust domain argument is not valid: {error}")))
+    ids::trust_domain(name).map_err(|why| ids::refused("trust domain argument is not valid", &why))
 }
 
 /// In the words that SPIRE's clients know; a fault of the datastore has its own.

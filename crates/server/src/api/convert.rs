@@ -11,6 +11,7 @@ use landfast_identity::{
 use landfast_proto::spire::api::types;
 use tonic::Status;
 
+use super::ids;
 use crate::issuance::IssuedX509;
 use crate::registry::{AgentRecord, Entry, EntryDraft, EntryPatch};
 
@@ -21,26 +22,9 @@ pub(crate) fn id_out(id: &SpiffeId) -> types::Spiffeid {
     }
 }
 
-/// An ID that must be there; `what` names the field.
-pub(crate) fn id_in(id: Option<&types::Spiffeid>, what: &str) -> Result<SpiffeId, Status> {
-    let id = id.ok_or_else(|| Status::invalid_argument(format!("missing {what}")))?;
-    TrustDomain::parse(&id.trust_domain)
-        .and_then(|trust_domain| match id.path.as_str() {
-            "" => Ok(trust_domain.id()),
-            path => SpiffeId::from_parts(&trust_domain, path),
-        })
-        .map_err(|error| Status::invalid_argument(format!("invalid {what}: {error}")))
-}
-
 /// The ID of an agent of ours.
 pub(crate) fn agent_id_in(id: Option<&types::Spiffeid>, ours: &TrustDomain) -> Result<SpiffeId, Status> {
-    let id = id_in(id, "agent ID")?;
-    match id.trust_domain() == ours && id.is_agent() {
-        true => Ok(id),
-        false => Err(Status::invalid_argument(format!(
-            "invalid agent ID: {id} is not the ID of an agent of {ours}"
-        ))),
-    }
+    ids::agent(id, ours).map_err(|why| ids::refused("invalid agent ID", &why))
 }
 
 pub(crate) fn selectors_out(selectors: &SelectorSet) -> Vec<types::Selector> {
@@ -49,19 +33,6 @@ pub(crate) fn selectors_out(selectors: &SelectorSet) -> Vec<types::Selector> {
         value: s.value().to_owned(),
     };
     selectors.iter().map(out).collect()
-}
-
-pub(crate) fn selectors_in(selectors: &[types::Selector]) -> Result<SelectorSet, Status> {
-    if selectors.len() > MAX_SELECTORS {
-        return Err(Status::invalid_argument(format!(
-            "too many selectors: at most {MAX_SELECTORS}"
-        )));
-    }
-    selectors
-        .iter()
-        .map(|s| Selector::new(&s.r#type, &s.value))
-        .collect::<Result<_, _>>()
-        .map_err(|error| Status::invalid_argument(format!("invalid selector: {error}")))
 }
 
 pub(crate) fn entry_out(entry: &Entry, mask: Option<&types::EntryMask>) -> types::Entry {
@@ -117,7 +88,7 @@ pub(crate) fn entry_out(entry: &Entry, mask: Option<&types::EntryMask>) -> types
 }
 
 /// An entry to be created. What is wrong beyond its form is the registry's to say.
-pub(crate) fn draft_in(entry: &types::Entry) -> Result<EntryDraft, Status> {
+pub(crate) fn draft_in(entry: &types::Entry, ours: &TrustDomain) -> Result<EntryDraft, Status> {
     let attributes = entry.additional_attributes.unwrap_or_default();
     Ok(EntryDraft {
         id: Some(entry.id.clone()).filter(|id| !id.is_empty()),
@@ -133,27 +104,45 @@ pub(crate) fn draft_in(entry: &types::Entry) -> Result<EntryDraft, Status> {
         disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
         jwt_svid_include_jti: attributes.jwt_svid_include_jti,
         ..EntryDraft::new(
-            id_in(entry.parent_id.as_ref(), "parent ID")?,
-            id_in(entry.spiffe_id.as_ref(), "SPIFFE ID")?,
-            selectors_in(&entry.selectors)?,
+            parent_in(entry, ours)?,
+            subject_in(entry, ours)?,
+            ids::selectors(&entry.selectors).map_err(|why| not_an_entry(&why))?,
         )
     })
 }
 
+fn parent_in(entry: &types::Entry, ours: &TrustDomain) -> Result<SpiffeId, Status> {
+    let parent = ids::member(entry.parent_id.as_ref(), ours);
+    parent.map_err(|why| not_an_entry(&format!("invalid parent ID: {why}")))
+}
+
+fn subject_in(entry: &types::Entry, ours: &TrustDomain) -> Result<SpiffeId, Status> {
+    let subject = ids::workload(entry.spiffe_id.as_ref(), ours);
+    subject.map_err(|why| not_an_entry(&format!("invalid spiffe ID: {why}")))
+}
+
+pub(crate) fn not_an_entry(why: &str) -> Status {
+    ids::refused("failed to convert entry", why)
+}
+
 /// What an update changes: the fields that the mask names; without a mask, all.
-pub(crate) fn patch_in(entry: &types::Entry, mask: Option<&types::EntryMask>) -> Result<EntryPatch, Status> {
+pub(crate) fn patch_in(
+    entry: &types::Entry,
+    mask: Option<&types::EntryMask>,
+    ours: &TrustDomain,
+) -> Result<EntryPatch, Status> {
     let all = ALL_OF_ENTRY;
     let mask = mask.unwrap_or(&all);
     let attributes = entry.additional_attributes.unwrap_or_default();
     let mut patch = EntryPatch::default();
     if mask.spiffe_id {
-        patch.spiffe_id = Some(id_in(entry.spiffe_id.as_ref(), "SPIFFE ID")?);
+        patch.spiffe_id = Some(subject_in(entry, ours)?);
     }
     if mask.parent_id {
-        patch.parent_id = Some(id_in(entry.parent_id.as_ref(), "parent ID")?);
+        patch.parent_id = Some(parent_in(entry, ours)?);
     }
     if mask.selectors {
-        patch.selectors = Some(selectors_in(&entry.selectors)?);
+        patch.selectors = Some(ids::selectors(&entry.selectors).map_err(|why| not_an_entry(&why))?);
     }
     if mask.x509_svid_ttl {
         patch.x509_svid_ttl = Some(ttl_in(entry.x509_svid_ttl, "X509-SVID TTL")?);
@@ -350,12 +339,16 @@ pub(crate) fn x509_out(issued: &IssuedX509, hint: &str) -> types::X509svid {
 
 /// A trust domain, as a bare name or as an ID.
 pub(crate) fn domain_in(name: &str) -> Result<TrustDomain, Status> {
-    TrustDomain::parse(name)
-        .map_err(|error| Status::invalid_argument(format!("invalid trust domain: {error}")))
+    ids::trust_domain(name).map_err(|why| ids::refused("invalid trust domain", &why))
 }
 
-pub(crate) fn domains_in(names: &[String]) -> Result<Vec<TrustDomain>, Status> {
-    names.iter().map(|name| domain_in(name)).collect()
+fn domains_in(names: &[String]) -> Result<Vec<TrustDomain>, Status> {
+    let one = |name: &String| ids::trust_domain(name);
+    names
+        .iter()
+        .map(one)
+        .collect::<Result<_, _>>()
+        .map_err(|why| not_an_entry(&format!("invalid federated trust domain: {why}")))
 }
 
 /// 0 is the server's default.
@@ -378,8 +371,6 @@ fn seconds_out(ttl: Option<Duration>) -> i32 {
     ttl.map_or(0, |ttl| i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX))
 }
 
-/// Selectors of one entry or filter.
-const MAX_SELECTORS: usize = 256;
 /// Authorities of one bundle.
 const MAX_AUTHORITIES: usize = 256;
 pub(super) const ALL_OF_ENTRY: types::EntryMask = types::EntryMask {

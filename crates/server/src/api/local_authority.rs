@@ -7,7 +7,7 @@ use landfast_proto::spire::api::server::localauthority::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Api, status};
-use crate::authority::{AuthorityRow, Kind, Order, OrderError, Ordered, Standing};
+use crate::authority::{AuthorityRow, Kind, Order, OrderError, Ordered, Slot, Standing};
 use crate::authz::Caller;
 use crate::random;
 
@@ -53,7 +53,7 @@ impl LocalAuthority for Api {
         request: Request<pb::TaintJwtAuthorityRequest>,
     ) -> Answer<pb::TaintJwtAuthorityResponse> {
         let order = Order::Taint(Kind::Jwt, request.get_ref().authority_id.clone());
-        let done = self.order(&request, order, TAINT).await?;
+        let done = self.order(&request, order, "").await?;
         Ok(Response::new(pb::TaintJwtAuthorityResponse {
             tainted_authority: Some(done),
         }))
@@ -108,7 +108,7 @@ impl LocalAuthority for Api {
         request: Request<pb::TaintX509AuthorityRequest>,
     ) -> Answer<pb::TaintX509AuthorityResponse> {
         let order = Order::Taint(Kind::X509, request.get_ref().authority_id.clone());
-        let done = self.order(&request, order, TAINT).await?;
+        let done = self.order(&request, order, "").await?;
         Ok(Response::new(pb::TaintX509AuthorityResponse {
             tainted_authority: Some(done),
         }))
@@ -183,7 +183,7 @@ impl LocalAuthority for Api {
     ) -> Answer<pb::TaintWitAuthorityResponse> {
         self.wit_is_on()?;
         let order = Order::Taint(Kind::Wit, request.get_ref().authority_id.clone());
-        let done = self.order(&request, order, TAINT).await?;
+        let done = self.order(&request, order, "").await?;
         Ok(Response::new(pb::TaintWitAuthorityResponse {
             tainted_authority: Some(done),
         }))
@@ -205,7 +205,7 @@ impl LocalAuthority for Api {
 impl Api {
     async fn authority_standing(&self, kind: Kind) -> Result<Standing, Status> {
         let standing = self.authorities.standing(kind).await;
-        let standing = standing.map_err(|source| refused(OrderError::Failed { source }, ""))?;
+        let standing = standing.map_err(|source| status::authority(&source))?;
         match standing.active {
             Some(_) => Ok(standing),
             None => Err(Status::unavailable("server is initializing")),
@@ -229,7 +229,7 @@ impl Api {
             Err(OrderError::Unknown) => self.authorities.order_appended(&order).await.map(elsewhere),
             done => done.map(|row| state(&row)),
         };
-        let done = done.map_err(|error| refused(error, about))?;
+        let done = done.map_err(|error| refused(&order, error, about))?;
         tracing::warn!(?order, authority = done.authority_id, %by, "an operator's order for the authorities was carried out");
         Ok(done)
     }
@@ -256,23 +256,104 @@ fn elsewhere(ordered: Ordered) -> AuthorityState {
     }
 }
 
-fn refused(error: OrderError, about: &str) -> Status {
-    let text = match about {
-        "" => error.to_string(),
-        about => format!("{about}: {error}"),
+/// In the words that SPIRE's clients know.
+fn refused(order: &Order, error: OrderError, about: &str) -> Status {
+    let kind = |x509, jwt| match order {
+        Order::Revoke(Kind::X509, _) => x509,
+        _ => jwt,
     };
-    match error {
-        OrderError::NoId | OrderError::Unknown | OrderError::Active | OrderError::NotOld => {
-            Status::invalid_argument(text)
+    match (order, error) {
+        (_, OrderError::Failed { source }) => status::authority(&source),
+        (_, OrderError::Busy) => Status::aborted(OrderError::Busy.to_string()),
+        (Order::Taint(..), OrderError::Active) => {
+            Status::invalid_argument("unable to taint current local authority")
         }
-        OrderError::NotPrepared { .. } | OrderError::NotTainted => Status::failed_precondition(text),
-        OrderError::Busy => Status::aborted(text),
-        OrderError::Failed { source } => status::authority(&source),
+        (Order::Taint(..), OrderError::NotOld) => Status::invalid_argument(
+            "only Old local authorities can be tainted: unsupported local authority status: PREPARED",
+        ),
+        (Order::Revoke(..), OrderError::Active) => {
+            Status::invalid_argument("invalid authority ID: unable to use current authority")
+        }
+        (Order::Revoke(..), OrderError::NotOld | OrderError::Unknown) => {
+            Status::invalid_argument("invalid authority ID: only Old local authority can be revoked")
+        }
+        (Order::Revoke(..), OrderError::NotTainted) => {
+            let what = kind("root CA", "key");
+            Status::failed_precondition(format!(
+                "{about}: it is not possible to revoke an untainted {what}"
+            ))
+        }
+        (Order::Activate(..), OrderError::NotPrepared { slot: Slot::Old }) => Status::failed_precondition(
+            "only Prepared authorities can be activated: unsupported local authority status: OLD",
+        ),
+        (Order::Activate(..), OrderError::NotPrepared { .. }) => {
+            Status::invalid_argument(OrderError::Unknown.to_string())
+        }
+        (_, other) => Status::invalid_argument(other.to_string()),
     }
 }
 
 const REVOKE_X509: &str = "failed to revoke X.509 authority";
 const REVOKE_JWT: &str = "failed to revoke JWT authority";
 const REVOKE_WIT: &str = "failed to revoke WIT authority";
-const TAINT: &str = "unable to taint local authority";
 const NO_UPSTREAM: &str = "upstream authority is not configured";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[test]
+    fn orders_are_refused_in_the_words_of_spires_server() {
+        let taint = Order::Taint(Kind::X509, "a".to_owned());
+        let revoke = |kind| Order::Revoke(kind, "a".to_owned());
+        let activate = Order::Activate(Kind::Jwt, "a".to_owned());
+        for (order, error, about, code, text) in [
+            (
+                &taint,
+                OrderError::Active,
+                "",
+                Code::InvalidArgument,
+                "unable to taint current local authority",
+            ),
+            (
+                &revoke(Kind::X509),
+                OrderError::NotTainted,
+                REVOKE_X509,
+                Code::FailedPrecondition,
+                "failed to revoke X.509 authority: it is not possible to revoke an untainted root CA",
+            ),
+            (
+                &revoke(Kind::Jwt),
+                OrderError::NotTainted,
+                REVOKE_JWT,
+                Code::FailedPrecondition,
+                "failed to revoke JWT authority: it is not possible to revoke an untainted key",
+            ),
+            (
+                &revoke(Kind::Jwt),
+                OrderError::Active,
+                REVOKE_JWT,
+                Code::InvalidArgument,
+                "invalid authority ID: unable to use current authority",
+            ),
+            (
+                &activate,
+                OrderError::NotPrepared { slot: Slot::Active },
+                "",
+                Code::InvalidArgument,
+                "unexpected authority ID",
+            ),
+            (
+                &activate,
+                OrderError::NotPrepared { slot: Slot::Old },
+                "",
+                Code::FailedPrecondition,
+                "only Prepared authorities can be activated: unsupported local authority status: OLD",
+            ),
+        ] {
+            let status = refused(order, error, about);
+            assert_eq!((status.code(), status.message()), (code, text));
+        }
+    }
+}

@@ -8,8 +8,8 @@ use landfast_proto::spire::api::server::svid::v1::{self as pb, svid_server::Svid
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
-use super::convert::{id_in, id_out, ttl_in, x509_out};
-use super::{Api, status};
+use super::convert::{id_out, ttl_in, x509_out};
+use super::{Api, ids, status};
 use crate::authz::Caller;
 use crate::issuance::IssuedJwt;
 use crate::registry::Entry;
@@ -23,14 +23,15 @@ impl Svid for Api {
         let who = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let csr = csr_in(&request.csr)?;
-        let [uri] = csr.uri_sans() else {
-            return Err(Status::invalid_argument(format!(
-                "invalid CSR: it must have exactly one URI SAN, the SPIFFE ID; it has {}",
-                csr.uri_sans().len()
-            )));
+        let uri = match csr.uri_sans() {
+            [uri] => uri,
+            [] => return Err(Status::invalid_argument("CSR URI SAN is required")),
+            _ => return Err(Status::invalid_argument("only one URI SAN is expected")),
         };
         let id = SpiffeId::parse(uri)
-            .map_err(|e| Status::invalid_argument(format!("invalid CSR: URI SAN: {e}")))?;
+            .map_err(|error| ids::words(&error))
+            .and_then(|id| ids::workload(Some(&id_out(&id)), &self.trust_domain))
+            .map_err(|why| ids::refused("CSR URI SAN is invalid", &why))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let issued = self
             .issuer
@@ -49,7 +50,8 @@ impl Svid for Api {
     ) -> Result<Response<pb::MintJwtsvidResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
-        let id = id_in(request.id.as_ref(), "SPIFFE ID")?;
+        let id = ids::workload(request.id.as_ref(), &self.trust_domain)
+            .map_err(|why| ids::refused("invalid SPIFFE ID", &why))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let issued = self
             .issuer

@@ -8,7 +8,7 @@ use landfast_proto::spire::api::types::federation_relationship::BundleEndpointPr
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
-use super::{Api, filter, status};
+use super::{Api, filter, ids, status};
 use crate::authz::Caller;
 use crate::federation::ChangeError;
 use crate::issuance::Requester;
@@ -216,8 +216,7 @@ impl Api {
 }
 
 fn name_in(name: &str) -> Result<Name, Status> {
-    Name::parse(name)
-        .map_err(|error| Status::invalid_argument(format!("failed to parse trust domain: {error}")))
+    ids::trust_domain(name).map_err(|why| ids::refused("failed to parse trust domain", &why))
 }
 
 /// What the mask names; all of it is checked, in the words that SPIRE's clients know.

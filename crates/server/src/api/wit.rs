@@ -9,9 +9,9 @@ use landfast_proto::spire::api::server::svid::v1 as pb;
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
-use super::convert::{id_in, id_out, ttl_in};
+use super::convert::{id_out, ttl_in};
 use super::svid::{MAX_BATCH, not_authorised};
-use super::{Api, status};
+use super::{Api, ids, status};
 use crate::authz::Caller;
 use crate::issuance::{IssuedWit, WitRequest};
 use crate::registry::Entry;
@@ -32,7 +32,8 @@ impl Api {
         self.wit_is_on()?;
         let who = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
-        let id = id_in(request.id.as_ref(), "SPIFFE ID")?;
+        let id = ids::workload(request.id.as_ref(), &self.trust_domain)
+            .map_err(|why| ids::refused("invalid SPIFFE ID", &why))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let key = key_in(
             &request.public_key,

@@ -49,9 +49,7 @@ impl Authorities {
                 Order::Activate(kind, id) => {
                     let row = named(&rows, *kind, id)?;
                     if row.slot != Slot::Prepared {
-                        return Err(OrderError::NotPrepared {
-                            slot: row.slot.as_str(),
-                        });
+                        return Err(OrderError::NotPrepared { slot: row.slot });
                     }
                     plan::activate(&mut rows, *kind, now);
                     rows.iter().find(|row| row.id == *id).cloned()
@@ -134,8 +132,8 @@ pub(crate) enum OrderError {
     NoId,
     #[error("unexpected authority ID")]
     Unknown,
-    #[error("only prepared authorities can be activated, and this one is {slot}")]
-    NotPrepared { slot: &'static str },
+    #[error("only prepared authorities can be activated, and this one is {}", .slot.as_str())]
+    NotPrepared { slot: Slot },
     #[error("the authority is active: prepare and activate another first")]
     Active,
     #[error("the authority is prepared: only old ones, which have signed, are tainted and revoked")]

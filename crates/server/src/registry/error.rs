@@ -38,7 +38,7 @@ pub enum RegistryError {
         existing: Arc<Entry>,
     },
     /// `federates_with` names a trust domain whose bundle we do not have.
-    #[error("unable to find federated bundle {trust_domain}")]
+    #[error("unable to find federated bundle \"spiffe://{trust_domain}\"")]
     NoFederatedBundle {
         /// Which.
         trust_domain: TrustDomain,

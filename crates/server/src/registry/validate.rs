@@ -137,13 +137,13 @@ pub(crate) fn check_dns_name(name: &str) -> Result<(), EntryError> {
 #[non_exhaustive]
 pub enum EntryError {
     /// Empty or over 255 bytes.
-    #[error("invalid entry ID: it has {length} bytes, not 1 to {MAX_ENTRY_ID}")]
+    #[error("invalid registration entry: entry ID too long")]
     IdLength {
         /// Its length.
         length: usize,
     },
     /// Something other than letters, digits, `-`, `_` and `.`.
-    #[error("invalid entry ID: {found:?} may not stand in it")]
+    #[error("invalid registration entry: entry ID contains invalid characters")]
     IdCharacter {
         /// The first such.
         found: char,
@@ -185,7 +185,7 @@ pub enum EntryError {
         what: &'static str,
     },
     /// No selector: it would match every process.
-    #[error("selector list cannot be empty")]
+    #[error("selector list is empty")]
     NoSelectors,
     /// More of something than an entry may have.
     #[error("an entry has at most {limit} {what}")]
@@ -222,6 +222,13 @@ pub enum EntryError {
     /// Our own bundle is given to everybody anyway.
     #[error("federating with the own trust domain is not allowed")]
     FederatesWithItself,
+}
+
+impl EntryError {
+    /// Whether it is the entry's ID that is wrong.
+    pub(crate) fn of_its_own_id(&self) -> bool {
+        matches!(self, Self::IdLength { .. } | Self::IdCharacter { .. })
+    }
 }
 
 const MAX_ENTRY_ID: usize = 255;

@@ -161,7 +161,7 @@ async fn an_operator_mints_them_and_nobody_else() {
         one
     };
     for (bad, text) in [
-        (with(|one| one.id = None), "missing SPIFFE ID"),
+        (with(|one| one.id = None), "request must specify SPIFFE ID"),
         (mint("/spire/agent/x", &key), "reserved"),
         (
             with(|one| one.public_key = b"x".as_slice().into()),
