@@ -16,6 +16,7 @@ pub(crate) mod trust_domain;
 
 use std::sync::Arc;
 
+use landfast_daemon::TaskHandle;
 use landfast_identity::TrustDomain;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::IdentityStore;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
+    /// For what has to be done whole once it is begun.
+    pub(crate) tasks: TaskHandle,
     /// The server's own SVID.
     pub(crate) own: IdentityStore,
     pub(crate) started: tokio::time::Instant,

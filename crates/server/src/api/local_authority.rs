@@ -199,9 +199,8 @@ impl Api {
             .clock
             .now()
             .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))?;
-        let done = self.authorities.order(&order, now).await;
+        let done = self.authorities.order_wholly(&self.tasks, order, by, now).await;
         let done = done.map_err(|error| refused(error, about))?;
-        tracing::warn!(?order, authority = done.id, %by, "an operator's order for the authorities was carried out");
         Ok(state(&done))
     }
 }

@@ -3,10 +3,15 @@
 //! Invariant: an active authority gives way only to a prepared one; only an old one is tainted, and only a tainted one revoked. An order
 //! that was answered is durable.
 
+use std::sync::Arc;
+
+use landfast_daemon::TaskHandle;
 use landfast_identity::UnixTime;
+use tokio::sync::oneshot;
 
 use super::journal::{AuthorityRow, Kind, Slot};
 use super::{Authorities, AuthorityError, plan};
+use crate::issuance::Requester;
 
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +36,35 @@ pub(crate) struct Standing {
 }
 
 impl Authorities {
+    /// Carries out an order whatever becomes of who gave it: a caller that goes away half-way would leave it durable and not in force. The
+    /// log says who it was.
+    ///
+    /// # Errors
+    /// As [`Self::order`], or the server is stopping.
+    pub(crate) async fn order_wholly(
+        self: &Arc<Self>,
+        tasks: &TaskHandle,
+        order: Order,
+        by: Requester,
+        now: UnixTime,
+    ) -> Result<AuthorityRow, OrderError> {
+        let (tell, told) = oneshot::channel();
+        let authorities = Arc::clone(self);
+        tasks.spawn_job("order", async move {
+            let done = authorities.order(&order, now).await;
+            match &done {
+                Ok(row) => tracing::warn!(?order, authority = row.id, %by, "an operator's order for the authorities was carried out"),
+                Err(error) => {
+                    let error = landfast_daemon::error_chain(error);
+                    tracing::warn!(?order, error, %by, "an operator's order for the authorities was refused");
+                }
+            }
+            // Who asked may have gone.
+            drop(tell.send(done));
+        });
+        told.await.map_err(|_gone| AuthorityError::Stopped)?
+    }
+
     /// Carries out an order and returns the authority it was about, as it is now (or last was).
     ///
     /// # Errors
