@@ -66,6 +66,8 @@ struct Inner {
 struct Known {
     relationship: Arc<Relationship>,
     web_roots: Option<WebRoots>,
+    /// It is in the database, where it may change at any time, and not in the configuration.
+    stored: bool,
 }
 
 /// Why a relationship was not changed.
@@ -108,6 +110,7 @@ impl Federation {
             let known = Known {
                 relationship: Arc::new(given.relationship.clone()),
                 web_roots: given.web_roots.clone(),
+                stored: false,
             };
             statics.insert(trust_domain.to_string(), known);
         }
@@ -176,7 +179,7 @@ impl Federation {
         let theirs = &known.relationship.trust_domain;
         loop {
             let outcome = self.round(&known).await;
-            self.0.standings.heed(theirs, &outcome);
+            self.heed(&known, &outcome);
             self.0.standings.show(theirs);
             let stored = self.0.registry.federated_bundle(theirs);
             let hint = stored.and_then(|bundle| bundle.refresh_hint());
@@ -191,8 +194,19 @@ impl Federation {
             None => Known::of(self.0.registry.relationship(trust_domain)?),
         };
         let outcome = self.round(&known).await;
-        self.0.standings.heed(trust_domain, &outcome);
+        self.heed(&known, &outcome);
         Some(outcome)
+    }
+
+    /// What a relationship that is over by now had to say is nobody's concern.
+    fn heed(&self, known: &Known, outcome: &Result<bool, RoundError>) {
+        let trust_domain = &known.relationship.trust_domain;
+        if self
+            .get(trust_domain)
+            .is_some_and(|present| present == known.relationship)
+        {
+            self.0.standings.heed(trust_domain, outcome);
+        }
     }
 
     pub(crate) fn get(&self, trust_domain: &TrustDomain) -> Option<Arc<Relationship>> {
@@ -284,6 +298,7 @@ impl Known {
         Self {
             relationship,
             web_roots: None,
+            stored: true,
         }
     }
 }
