@@ -122,6 +122,7 @@ async fn who_has_no_authority_in_its_time_cannot_sign() {
         authorities: Arc::clone(&rig.core.authorities),
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
+        published_trouble: Arc::new(|| None),
     };
     assert_eq!(judge.no_signature(), None);
     rig.step(31 * fixture::DAY);
@@ -147,6 +148,7 @@ async fn an_authority_of_one_kind_is_not_enough() {
         authorities: Arc::clone(&rig.core.authorities),
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
+        published_trouble: Arc::new(|| None),
     };
     for (sql, reason) in [
         (
