@@ -68,6 +68,7 @@ impl Registry {
         let index = Arc::new(Shared {
             index: RwLock::new(Index::build(server, snapshot)),
             relationships: watch::Sender::new(()),
+            bundles: watch::Sender::new(()),
         });
         datastore.follow(Arc::clone(&index) as Arc<dyn CommitListener>);
         Ok(Self {
@@ -177,6 +178,8 @@ struct Shared {
     index: RwLock<Index>,
     /// Sent after a change of relationships.
     relationships: watch::Sender<()>,
+    /// Sent after a change of federated bundles.
+    bundles: watch::Sender<()>,
 }
 
 impl CommitListener for Shared {
@@ -190,6 +193,9 @@ impl CommitListener for Shared {
             Change::PutRelationship(_) | Change::RemoveRelationship(_)
         ) {
             self.relationships.send_replace(());
+        }
+        if matches!(commit.change, Change::PutBundle(_) | Change::RemoveBundle(_)) {
+            self.bundles.send_replace(());
         }
     }
 }

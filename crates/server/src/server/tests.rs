@@ -1,5 +1,7 @@
 //! A node's life with a real server, as SPIRE's agent lives it, and what must not work.
 
+mod stolen;
+
 use std::sync::Arc;
 use std::time::Duration;
 
