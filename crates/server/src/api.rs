@@ -6,6 +6,7 @@ pub(crate) mod convert;
 pub(crate) mod debug;
 pub(crate) mod entry;
 pub(crate) mod filter;
+pub(crate) mod health;
 pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;

@@ -209,6 +209,14 @@ impl Federation {
         }
     }
 
+    /// One that was made through the API, and that the configuration does not stand in front of.
+    pub(crate) fn stored(&self, trust_domain: &TrustDomain) -> Option<Arc<Relationship>> {
+        match self.0.statics.contains_key(trust_domain.as_str()) {
+            true => None,
+            false => self.0.registry.relationship(trust_domain),
+        }
+    }
+
     pub(crate) fn get(&self, trust_domain: &TrustDomain) -> Option<Arc<Relationship>> {
         match self.0.statics.get(trust_domain.as_str()) {
             Some(known) => Some(Arc::clone(&known.relationship)),
@@ -216,15 +224,17 @@ impl Federation {
         }
     }
 
-    /// A page in the order of the names, from after `after`; 0 is one page of all.
+    /// A page in the order of the names, from after `after`; 0 is one page of all. Those of the configuration are among them when that is wanted.
     pub(crate) fn list(
         &self,
+        configured: bool,
         page_size: usize,
         after: Option<&str>,
     ) -> (Vec<Arc<Relationship>>, Option<String>) {
         let all = self.known();
         let mut rest = all
             .into_iter()
+            .filter(|(_, known)| configured || known.stored)
             .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
         let size = if page_size == 0 { usize::MAX } else { page_size };
         let page: Vec<_> = rest

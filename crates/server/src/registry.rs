@@ -90,6 +90,9 @@ impl Registry {
     /// The draft breaks a rule, its ID is taken, a federated bundle is missing, or the datastore fails.
     pub async fn create_entry(&self, draft: EntryDraft, by: &Requester) -> Result<Created, RegistryError> {
         draft.validate(&self.trust_domain)?;
+        if draft.store_svid && draft.disable_x509_svid_prefetch {
+            return Err(EntryError::StoredWithoutPrefetch.into());
+        }
         let now = self.now()?;
         let id = match &draft.id {
             Some(id) => id.clone(),

@@ -26,7 +26,10 @@ use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tonic::transport::server::Router;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 
+use crate::api::health::WholeHealth;
 use crate::api::limit::RateLimit;
 use crate::api::{Api, Shared};
 use crate::attestation::Attestors;
@@ -200,7 +203,9 @@ impl Server {
             (own.store.clone(), federation.clone()),
             tasks,
         );
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let (reporter, _) = tonic_health::server::health_reporter();
+        let health = HealthService::from_health_reporter(reporter.clone());
+        let health = HealthServer::new(WholeHealth(health));
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
             .await;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfast_identity::{
-    Bundle, Certificate, JwtAuthority, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
-    X509Authority,
+    Bundle, Certificate, JwtAuthority, KeyError, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain,
+    UnixTime, X509Authority, X509Error,
 };
 use landfast_proto::spire::api::types;
 use tonic::Status;
@@ -256,7 +256,19 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     }
     let mut x509 = Vec::with_capacity(bundle.x509_authorities.len());
     for authority in &bundle.x509_authorities {
-        let certificate = Certificate::from_der(&authority.asn1).map_err(|e| bad("X.509 authority", &e))?;
+        let certificate = match Certificate::from_der(&authority.asn1) {
+            // SPIRE keeps what it cannot use itself. Here it would verify nothing, and must not cost the others.
+            Err(
+                error @ X509Error::Key {
+                    source: KeyError::Unsupported,
+                    ..
+                },
+            ) => {
+                left_out(&trust_domain, &error);
+                continue;
+            }
+            read => read.map_err(|e| bad("X.509 authority", &e))?,
+        };
         x509.push(X509Authority {
             certificate,
             tainted: authority.tainted,
@@ -264,8 +276,13 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     }
     let mut jwt = Vec::with_capacity(bundle.jwt_authorities.len());
     for authority in &bundle.jwt_authorities {
-        let public_key =
-            PublicKey::from_spki_der(&authority.public_key).map_err(|e| bad("JWT authority", &e))?;
+        let public_key = match PublicKey::from_spki_der(&authority.public_key) {
+            Err(error @ KeyError::Unsupported) => {
+                left_out(&trust_domain, &error);
+                continue;
+            }
+            read => read.map_err(|e| bad("JWT authority", &e))?,
+        };
         jwt.push(JwtAuthority {
             key_id: authority.key_id.clone(),
             public_key,
@@ -274,6 +291,11 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
                 .map(UnixTime::from_secs),
             tainted: authority.tainted,
         });
+    }
+    if x509.is_empty() && jwt.is_empty() && bundle.x509_authorities.len() + bundle.jwt_authorities.len() > 0 {
+        return Err(Status::invalid_argument(
+            "invalid bundle: none of its authorities has a key that can be used: EC P-256, EC P-384 or RSA",
+        ));
     }
     let hint = u64::try_from(bundle.refresh_hint)
         .ok()
@@ -284,6 +306,11 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
         .and_then(|bundle| bundle.with_jwt_authorities(jwt))
         .map(|made| made.with_sequence(bundle.sequence_number).with_refresh_hint(hint))
         .map_err(|e| bad("bundle", &e))
+}
+
+fn left_out(trust_domain: &TrustDomain, error: &dyn std::error::Error) {
+    let error = landfast_daemon::error_chain(error);
+    tracing::warn!(%trust_domain, error, "an authority of a bundle cannot be used and is left out");
 }
 
 pub(crate) fn x509_out(issued: &IssuedX509, hint: &str) -> types::X509svid {
@@ -369,7 +396,39 @@ const ALL_OF_BUNDLE: types::BundleMask = types::BundleMask {
 
 #[cfg(test)]
 mod tests {
-    use super::decimal;
+    use super::*;
+
+    /// The curve's name in the key: another of the same length, which nobody here knows.
+    fn of_another_curve(der: &[u8]) -> Vec<u8> {
+        const P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let at = der.windows(8).position(|part| part == P256).unwrap();
+        let mut changed = der.to_vec();
+        changed[at + 7] = 0x06;
+        changed
+    }
+
+    #[tokio::test]
+    async fn an_authority_with_a_key_of_another_kind_is_left_out_and_the_others_stay() {
+        let good = crate::core::fixture::foreign("office.test").await;
+        let mut wire = bundle_out(&good, None);
+        let (mut x509, mut jwt) = (wire.x509_authorities[0].clone(), wire.jwt_authorities[0].clone());
+        x509.asn1 = of_another_curve(&x509.asn1).into();
+        jwt.public_key = of_another_curve(&jwt.public_key).into();
+        jwt.key_id = "other".to_owned();
+        wire.x509_authorities.insert(0, x509.clone());
+        wire.jwt_authorities.push(jwt.clone());
+        assert_eq!(bundle_in(&wire).unwrap(), good);
+        (wire.x509_authorities, wire.jwt_authorities) = (vec![x509], vec![jwt]);
+        let none = bundle_in(&wire).unwrap_err();
+        assert!(none.message().contains("none of its authorities"), "{none:?}");
+        // What is broken is a mistake of the caller, not a key of another kind.
+        let mut broken = bundle_out(&good, None);
+        broken.jwt_authorities[0].public_key = vec![0x30, 0x01].into();
+        assert_eq!(
+            bundle_in(&broken).unwrap_err().code(),
+            tonic::Code::InvalidArgument
+        );
+    }
 
     #[test]
     fn serial_numbers_are_shown_in_decimal_and_bans_as_nothing() {

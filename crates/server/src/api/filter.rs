@@ -20,7 +20,8 @@ pub(crate) fn entry_filter(
         parent_id: id(filter.by_parent_id, "parent ID")?,
         selectors: filter.by_selectors.map(selector_match).transpose()?,
         federates_with: filter.by_federates_with.map(domain_match).transpose()?,
-        hint: filter.by_hint,
+        // As SPIRE reads it: an empty one is none.
+        hint: filter.by_hint.filter(|hint| !hint.is_empty()),
         downstream: filter.by_downstream,
     })
 }

@@ -435,13 +435,19 @@ async fn what_the_configuration_names_begins_with_its_bundle_and_is_not_changed_
             .await
             .unwrap_err();
         assert!(matches!(refused, ChangeError::Static { .. }));
-        assert_eq!(names(&federation.list(0, None)), ["a.example", "m.example"]);
-        let first = federation.list(1, None);
+        assert_eq!(names(&federation.list(true, 0, None)), ["a.example", "m.example"]);
+        assert_eq!(
+            names(&federation.list(false, 0, None)),
+            ["a.example"],
+            "what the API made"
+        );
+        assert!(federation.stored(&site.name).is_none() && federation.stored(&other.name).is_some());
+        let first = federation.list(true, 1, None);
         assert_eq!(
             (names(&first), first.1.as_deref()),
             (vec!["a.example".to_owned()], Some("a.example"))
         );
-        let second = federation.list(1, first.1.as_deref());
+        let second = federation.list(true, 1, first.1.as_deref());
         assert_eq!((names(&second), second.1), (vec!["m.example".to_owned()], None));
     }
     // After a restart: what was fetched counts, not what the file begins with; what the API made is there; without the file, only that.
@@ -450,11 +456,11 @@ async fn what_the_configuration_names_begins_with_its_bundle_and_is_not_changed_
         .await
         .unwrap();
     assert_eq!(stored(&core), 4);
-    assert_eq!(names(&federation.list(0, None)), ["a.example", "m.example"]);
+    assert_eq!(names(&federation.list(true, 0, None)), ["a.example", "m.example"]);
     let bare = Federation::open(&FederationConfig::default(), &core, Arc::new(disk.clock.clone()))
         .await
         .unwrap();
-    assert_eq!(names(&bare.list(0, None)), ["a.example"]);
+    assert_eq!(names(&bare.list(true, 0, None)), ["a.example"]);
     let found = bare.get(&other.name).unwrap();
     assert_eq!(
         (found.url.as_str(), &found.profile),

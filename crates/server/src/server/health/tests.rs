@@ -172,3 +172,25 @@ async fn an_authority_of_one_kind_is_not_enough() {
         assert_eq!(judge.no_signature(), Some(reason));
     }
 }
+
+#[tokio::test]
+async fn the_health_of_one_service_is_not_told() {
+    let rig = Rig::new().await;
+    let mut client = HealthClient::new(rig.admin().await);
+    let of = |service: &str| HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    client.check(of("")).await.unwrap();
+    for refused in [
+        client
+            .check(of("spire.api.server.entry.v1.Entry"))
+            .await
+            .map(drop)
+            .unwrap_err(),
+        client.watch(of("x")).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert_eq!(refused.message(), "per-service health is not supported");
+    }
+    rig.tear_down().await;
+}
