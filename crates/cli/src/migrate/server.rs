@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfast_identity::{SpiffeId, TrustDomain};
+use landfast_identity::SpiffeId;
 
 use super::both;
 use super::mapping::Mapping;
@@ -12,7 +12,7 @@ use super::values::{duration, human, is_absolute, socket_address};
 use crate::failure::Failure;
 
 pub(super) fn map(mapping: &mut Mapping) -> Result<(), Failure> {
-    let trust_domain = both::trust_domain(mapping, "server")?;
+    both::trust_domain(mapping, "server")?;
     data_dir(mapping);
     listen(mapping);
     admin(mapping);
