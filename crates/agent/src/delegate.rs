@@ -269,10 +269,11 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
     ) -> Result<Response<pb::FetchJwtsviDsResponse>, Status> {
         let caller = self.caller(&request)?;
         let pb::FetchJwtsviDsRequest {
-            audience,
+            mut audience,
             selectors,
             pid,
         } = request.into_inner();
+        audience.retain(|one| !one.is_empty());
         landfast_identity::jwt::check_audience(&audience)
             .map_err(|_cause| Status::invalid_argument("audience must be specified"))?;
         self.office.authorise(&caller).await?;

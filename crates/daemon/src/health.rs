@@ -5,7 +5,7 @@
 pub struct Health {
     /// It does what it is for.
     pub ready: bool,
-    /// Why not; empty when ready. For operators.
+    /// Why not, or what will be in the way when nothing is done about it; empty when all is well. For operators.
     pub reason: String,
 }
 
@@ -16,6 +16,15 @@ impl Health {
         Self {
             ready: true,
             reason: String::new(),
+        }
+    }
+
+    /// It does what it is for, and somebody should look after this.
+    #[must_use]
+    pub fn ready_but(reason: impl Into<String>) -> Self {
+        Self {
+            ready: true,
+            reason: reason.into(),
         }
     }
 

@@ -183,6 +183,9 @@ pub mod google {
 /// All of the above as an encoded `google.protobuf.FileDescriptorSet`, well-known types included.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin");
 
+/// Metadata of a request: whoever lists federation relationships, or asks for one, wants those of the server's configuration too. SPIRE knows none.
+pub const WITH_CONFIGURED: &str = "landfast-with-configured";
+
 #[cfg(test)]
 mod generate;
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod convert;
 pub(crate) mod debug;
 pub(crate) mod entry;
 pub(crate) mod filter;
+pub(crate) mod health;
 pub(crate) mod ids;
 pub(crate) mod limit;
 pub(crate) mod local_authority;
@@ -18,6 +19,7 @@ pub(crate) mod wit;
 
 use std::sync::Arc;
 
+use landfast_daemon::TaskHandle;
 use landfast_identity::TrustDomain;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::IdentityStore;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
+    /// For what has to be done whole once it is begun.
+    pub(crate) tasks: TaskHandle,
     /// The server's own SVID.
     pub(crate) own: IdentityStore,
     pub(crate) started: tokio::time::Instant,

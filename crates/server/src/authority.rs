@@ -23,7 +23,7 @@ pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 
 pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
 pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
-pub(crate) use orders::{Order, OrderError, Standing};
+pub(crate) use orders::{Done, Order, OrderError, Standing};
 pub(crate) use plan::Trust;
 
 use crate::datastore::Datastore;
@@ -208,22 +208,28 @@ impl Authorities {
         }
         self.adopt(&journal).await?;
         if trust == Trust::Steady && !self.swept.swap(true, Ordering::AcqRel) {
-            self.sweep(&journal).await;
+            self.sweep().await;
         }
         Ok(())
     }
 
     /// Makes these rows the journal that follows `before`, and removes the keys of those that are no longer in it. `None` when somebody
-    /// else has changed it meanwhile: then nothing has happened.
+    /// else has changed it meanwhile: then nothing has happened. All that can fail comes before the write: what is durable is in force.
     async fn commit(
         &self,
         before: &Journal,
         rows: Vec<AuthorityRow>,
     ) -> Result<Option<Journal>, AuthorityError> {
+        let signers = self.signers(&rows).await?;
+        let next = Journal {
+            rows: rows.clone(),
+            ..before.clone()
+        };
+        next.bundle(&self.params.trust_domain)?;
         let Some(saved) = self.datastore.save_journal(before.version, rows).await? else {
             return Ok(None);
         };
-        self.adopt(&saved).await?;
+        self.put_in_force(&saved, signers)?;
         let stays = |row: &&AuthorityRow| saved.rows.iter().any(|other| other.id == row.id);
         for gone in before.rows.iter().filter(|row| !stays(row)) {
             self.remove_key(gone.key_name.clone()).await;
@@ -287,7 +293,7 @@ impl Authorities {
             id: row.id.clone(),
             not_before: row.not_before,
             not_after: row.not_after,
-            signer: self.signer_of(row).await?,
+            signer: self.signer_in_use(row).await?,
         })))
     }
 
@@ -297,22 +303,56 @@ impl Authorities {
         if self.active.read().unwrap_or_else(PoisonError::into_inner).version >= journal.version {
             return Ok(());
         }
+        let signers = self.signers(&journal.rows).await?;
+        self.put_in_force(journal, signers)
+    }
+
+    /// The active authorities among these rows, with their signers.
+    async fn signers(&self, rows: &[AuthorityRow]) -> Result<Active, AuthorityError> {
         let active = |kind| {
-            journal
-                .rows
-                .iter()
+            rows.iter()
                 .find(|row| row.kind == kind && row.slot == Slot::Active)
         };
         let x509 = match active(Kind::X509) {
             Some(row) => Some(Arc::new(ActiveX509 {
                 id: row.id.clone(),
                 certificate: row.certificate.clone().ok_or(AuthorityError::NoCertificate)?,
-                signer: self.signer_of(row).await?,
+                signer: self.signer_in_use(row).await?,
             })),
             None => None,
         };
         let jwt = self.token_signer(active(Kind::Jwt)).await?;
         let wit = self.token_signer(active(Kind::Wit)).await?;
+        Ok(Active {
+            version: 0,
+            x509,
+            jwt,
+            wit,
+        })
+    }
+
+    /// Of an authority that signs already, the signer is at hand: a key file that cannot be read now is in nobody's way.
+    async fn signer_in_use(&self, row: &AuthorityRow) -> Result<Arc<dyn Signer>, AuthorityError> {
+        let token = |active: Option<Arc<ActiveToken>>| {
+            active
+                .filter(|active| active.id == row.id)
+                .map(|active| Arc::clone(&active.signer))
+        };
+        let in_use = match row.kind {
+            Kind::X509 => self
+                .active_x509()
+                .filter(|active| active.id == row.id)
+                .map(|active| Arc::clone(&active.signer)),
+            Kind::Jwt => token(self.active_jwt()),
+            Kind::Wit => token(self.active_wit()),
+        };
+        match in_use.filter(|signer| signer.public_key() == row.public_key) {
+            Some(signer) => Ok(signer),
+            None => self.signer_of(row).await,
+        }
+    }
+
+    fn put_in_force(&self, journal: &Journal, signers: Active) -> Result<(), AuthorityError> {
         let bundle = Arc::new(journal.bundle(&self.params.trust_domain)?);
         let mut present = self.active.write().unwrap_or_else(PoisonError::into_inner);
         if present.version >= journal.version {
@@ -320,9 +360,7 @@ impl Authorities {
         }
         *present = Active {
             version: journal.version,
-            x509,
-            jwt,
-            wit,
+            ..signers
         };
         // Still under the lock: whoever sees the new signer sees the bundle it stands in.
         self.bundle.send_if_modified(|present| {

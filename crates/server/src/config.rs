@@ -87,6 +87,8 @@ pub struct ServerLimits {
     pub signatures: u32,
     /// The same, at once after a rest.
     pub signatures_burst: u32,
+    /// HTTPS handshakes a second of one address, where the trust domain is shown to others.
+    pub publish_handshakes: u32,
 }
 
 impl Default for ServerLimits {
@@ -97,6 +99,7 @@ impl Default for ServerLimits {
             // Each is a row on disk for a month. 10,000 entries renewed each half hour are 5.6 a second; twice they are had at once.
             signatures: 10,
             signatures_burst: 20_000,
+            publish_handshakes: 20,
         }
     }
 }
@@ -108,7 +111,24 @@ impl ServerConfig {
     /// When it cannot be read or a key or value is wrong; the error names file, place, key and what was expected.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = landfast_daemon::config::load(path)?;
-        Checker { file: path }.check(raw)
+        Checker {
+            file: path,
+            strict: true,
+        }
+        .check(raw)
+    }
+
+    /// The same for a server that starts: what only one listener needs, and may come later, is left to that listener.
+    ///
+    /// # Errors
+    /// As [`Self::load`], but for the certificate of `[publish]`.
+    pub fn load_to_run(path: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = landfast_daemon::config::load(path)?;
+        Checker {
+            file: path,
+            strict: false,
+        }
+        .check(raw)
     }
 
     /// How many descriptors the server may need.
@@ -153,6 +173,8 @@ impl ServerConfig {
 
 struct Checker<'a> {
     file: &'a Path,
+    /// Look also into files that are read again and again while the server runs.
+    strict: bool,
 }
 
 impl Checker<'_> {
@@ -182,16 +204,9 @@ impl Checker<'_> {
             .map(|text| self.address("http_listen", text))
             .transpose()?;
         let admin_ids = raw.admin_ids.iter().map(|text| {
-            let id = SpiffeId::parse(text)
-                .ok()
-                .filter(|id| id.trust_domain() == &trust_domain && !id.path().is_empty());
-            id.ok_or_else(|| {
-                self.invalid(
-                    "admin_ids",
-                    text,
-                    &format!("SPIFFE IDs of {trust_domain} with a path"),
-                )
-            })
+            let id = SpiffeId::parse(text).ok().filter(|id| !id.path().is_empty());
+            let expected = "SPIFFE IDs with a path, such as \"spiffe://plant.example/operations/console\"";
+            id.ok_or_else(|| self.invalid("admin_ids", text, expected))
         });
         let admin_ids = admin_ids.collect::<Result<Vec<_>, _>>()?;
         if raw
@@ -232,6 +247,11 @@ impl Checker<'_> {
                 "limits.signatures_burst",
                 raw.limits.signatures_burst,
                 defaults.signatures_burst,
+            )?,
+            publish_handshakes: limit(
+                "limits.publish_handshakes_per_second",
+                raw.limits.publish_handshakes_per_second,
+                defaults.publish_handshakes,
             )?,
         };
         let x509pop = raw

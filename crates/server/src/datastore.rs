@@ -59,8 +59,13 @@ pub(crate) trait Datastore: Send + Sync {
         now: UnixTime,
     ) -> Result<bool, RegistryError>;
 
-    /// Stores what was published if it is newer than what is stored; `false` when it is stored already.
-    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError>;
+    /// Stores what was published if it is newer than what is stored; `false` when it is stored already. With `under`, only while this very
+    /// relationship is stored.
+    async fn adopt_bundle(
+        &self,
+        bundle: Arc<Bundle>,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError>;
 
     async fn create_relationship(
         &self,

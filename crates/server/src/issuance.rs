@@ -123,7 +123,7 @@ pub struct IssuedJwt {
     pub token: String,
     /// Whose it is.
     pub id: SpiffeId,
-    /// Its `iat`.
+    /// When it was signed; its `iat` may be earlier, for slow clocks. Agents renew at half of what is between this and its end.
     pub issued_at: UnixTime,
     /// Its `exp`.
     pub expires_at: UnixTime,
@@ -272,7 +272,9 @@ impl Issuer {
         ttl: Option<Duration>,
         key: &PublicKey,
     ) -> Result<IssuedX509, IssueError> {
-        let checked = policy::subject(id, &self.trust_domain).and_then(|()| policy::dns_names(dns_names));
+        let checked = policy::subject(id, &self.trust_domain)
+            .and_then(|()| policy::dns_names(dns_names))
+            .and_then(|()| policy::no_overlap(dns_names));
         let order = checked.map(|()| X509Order {
             dns_names: dns_names.to_vec(),
             ..X509Order::new(id.clone(), key.clone(), ttl.unwrap_or(self.ttls.x509))

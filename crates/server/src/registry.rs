@@ -72,6 +72,7 @@ impl Registry {
         let index = Arc::new(Shared {
             index: RwLock::new(Index::build(server, snapshot)),
             relationships: watch::Sender::new(()),
+            bundles: watch::Sender::new(()),
         });
         datastore.follow(Arc::clone(&index) as Arc<dyn CommitListener>);
         let registry = Self {
@@ -97,6 +98,9 @@ impl Registry {
     pub async fn create_entry(&self, draft: EntryDraft, by: &Requester) -> Result<Created, RegistryError> {
         draft.validate(&self.trust_domain)?;
         self.margo.check_entry(&draft)?;
+        if draft.store_svid && draft.disable_x509_svid_prefetch {
+            return Err(EntryError::StoredWithoutPrefetch.into());
+        }
         let now = self.now()?;
         let id = match &draft.id {
             Some(id) => id.clone(),
@@ -200,6 +204,8 @@ struct Shared {
     index: RwLock<Index>,
     /// Sent after a change of relationships.
     relationships: watch::Sender<()>,
+    /// Sent after a change of federated bundles.
+    bundles: watch::Sender<()>,
 }
 
 impl CommitListener for Shared {
@@ -213,6 +219,9 @@ impl CommitListener for Shared {
             Change::PutRelationship(_) | Change::RemoveRelationship(_)
         ) {
             self.relationships.send_replace(());
+        }
+        if matches!(commit.change, Change::PutBundle(_) | Change::RemoveBundle(_)) {
+            self.bundles.send_replace(());
         }
     }
 }

@@ -64,7 +64,12 @@ impl SpiffeWorkloadApi for Service {
         request: Request<JwtsvidRequest>,
     ) -> Result<Response<JwtsvidResponse>, Status> {
         let connection = connection(&request)?;
-        let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
+        let JwtsvidRequest {
+            mut audience,
+            spiffe_id,
+        } = request.into_inner();
+        // An empty one among others is nobody.
+        audience.retain(|one| !one.is_empty());
         jwt::check_audience(&audience).map_err(|error| match error {
             jwt::JwtError::NoAudience => Status::invalid_argument("audience must be specified"),
             other => Status::invalid_argument(other.to_string()),

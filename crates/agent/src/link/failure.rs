@@ -154,6 +154,8 @@ impl LinkError {
                         | tonic::Code::Unknown
                         | tonic::Code::Internal
                         | tonic::Code::Cancelled
+                        // The certificate of this connection does not verify any more: another connection shows a newer one.
+                        | tonic::Code::Unauthenticated
                 );
                 *by_server && !ill
             }

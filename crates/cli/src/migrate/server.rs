@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfast_identity::{SpiffeId, TrustDomain};
+use landfast_identity::SpiffeId;
 
 use super::both;
 use super::federation;
@@ -16,7 +16,7 @@ pub(super) fn map(mapping: &mut Mapping) -> Result<(), Failure> {
     let trust_domain = both::trust_domain(mapping, "server")?;
     data_dir(mapping);
     listen(mapping);
-    admin(mapping, &trust_domain);
+    admin(mapping);
     both::http(mapping);
     if let Some(issuer) = mapping.take_said(&["server", "jwt_issuer"]) {
         let text = issuer.text().unwrap_or_default();
@@ -70,7 +70,7 @@ fn listen(mapping: &mut Mapping) {
         .for_each(|setting| mapping.hold(setting, "listen"));
 }
 
-fn admin(mapping: &mut Mapping, trust_domain: &TrustDomain) {
+fn admin(mapping: &mut Mapping) {
     match mapping.take_said(&["server", "socket_path"]) {
         Some(socket) => match socket.text() {
             Some(text) if is_absolute(&text) => {
@@ -86,17 +86,15 @@ fn admin(mapping: &mut Mapping, trust_domain: &TrustDomain) {
     let Some(ids) = mapping.take_said(&["server", "admin_ids"]) else {
         return;
     };
-    let ours = |text: &String| {
-        SpiffeId::parse(text).is_ok_and(|id| id.trust_domain() == trust_domain && !id.path().is_empty())
-    };
-    let (ours, foreign): (Vec<String>, Vec<String>) = ids.texts().into_iter().partition(ours);
-    if !ours.is_empty() {
-        mapping.carry(&ids, "", "admin_ids", list(&ours));
+    let good = |text: &String| SpiffeId::parse(text).is_ok_and(|id| !id.path().is_empty());
+    let (good, bad): (Vec<String>, Vec<String>) = ids.texts().into_iter().partition(good);
+    if !good.is_empty() {
+        mapping.carry(&ids, "", "admin_ids", list(&good));
     }
-    if !foreign.is_empty() {
+    if !bad.is_empty() {
         let instead = format!(
-            "administrators must be of the server's own trust domain: not carried over are {}",
-            foreign.join(", ")
+            "administrators are SPIFFE IDs with a path: not carried over are {}",
+            bad.join(", ")
         );
         mapping.list(&ids, &instead);
     }

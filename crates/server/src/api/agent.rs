@@ -190,6 +190,14 @@ impl Agent for Api {
             return Ok(Response::new(pb::PostStatusResponse {}));
         }
         let version = request.into_inner().agent_version;
+        if version.is_empty() {
+            return Ok(Response::new(pb::PostStatusResponse {}));
+        }
+        if version.len() > MAX_VERSION {
+            return Err(Status::invalid_argument(format!(
+                "agent version is too long (max {MAX_VERSION} characters)"
+            )));
+        }
         self.registry
             .set_agent_version(&agent.id, &version)
             .await
@@ -319,5 +327,6 @@ impl Challenge for Node {
     }
 }
 
+const MAX_VERSION: usize = 255;
 /// A whole attestation.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use landfast_daemon::error_chain;
 use landfast_identity::{
-    Bundle, Certificate, JwtAuthority, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
-    WitAuthority, X509Authority,
+    Bundle, Certificate, JwtAuthority, KeyError, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain,
+    UnixTime, WitAuthority, X509Authority, X509Error,
 };
 use landfast_proto::spire::api::types;
 use tonic::Status;
@@ -242,18 +242,41 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     }
     let bad =
         |what: &str, error: String| Status::invalid_argument(format!("unable to parse {what}: {error}"));
-    let x509 = bundle.x509_authorities.iter().map(x509_authority_in);
-    let x509 = x509
-        .collect::<Result<_, _>>()
-        .map_err(|e| bad("X.509 authority", e))?;
-    let jwt = bundle.jwt_authorities.iter().map(jwt_authority_in);
-    let jwt = jwt
+    let mut x509 = Vec::with_capacity(bundle.x509_authorities.len());
+    for authority in &bundle.x509_authorities {
+        match Certificate::from_der(&authority.asn1) {
+            // SPIRE keeps what it cannot use itself. Here it would verify nothing, and must not cost the others.
+            Err(
+                error @ X509Error::Key {
+                    source: KeyError::Unsupported,
+                    ..
+                },
+            ) => left_out(&trust_domain, &error),
+            _ => x509.push(x509_authority_in(authority).map_err(|e| bad("X.509 authority", e))?),
+        }
+    }
+    let usable = |key: &[u8]| match PublicKey::from_spki_der(key) {
+        Err(error @ KeyError::Unsupported) => {
+            left_out(&trust_domain, &error);
+            false
+        }
+        _ => true,
+    };
+    let jwt = bundle.jwt_authorities.iter().filter(|a| usable(&a.public_key));
+    let jwt: Vec<_> = jwt
+        .map(jwt_authority_in)
         .collect::<Result<_, _>>()
         .map_err(|e| bad("JWT authority", e))?;
-    let wit = bundle.wit_authorities.iter().map(wit_authority_in);
-    let wit = wit
+    let wit = bundle.wit_authorities.iter().filter(|a| usable(&a.public_key));
+    let wit: Vec<_> = wit
+        .map(wit_authority_in)
         .collect::<Result<_, _>>()
         .map_err(|e| bad("WIT authority", e))?;
+    if x509.len() + jwt.len() + wit.len() == 0 && bundle.x509_authorities.len() + tokens > 0 {
+        return Err(Status::invalid_argument(
+            "invalid bundle: none of its authorities has a key that can be used: EC P-256, EC P-384 or RSA",
+        ));
+    }
     let hint = u64::try_from(bundle.refresh_hint)
         .ok()
         .filter(|hint| *hint > 0)
@@ -322,6 +345,11 @@ fn wit_authority_out(authority: &WitAuthority) -> types::WitKey {
         expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),
         tainted: authority.tainted,
     }
+}
+
+fn left_out(trust_domain: &TrustDomain, error: &dyn std::error::Error) {
+    let error = error_chain(error);
+    tracing::warn!(%trust_domain, error, "an authority of a bundle cannot be used and is left out");
 }
 
 pub(crate) fn x509_out(issued: &IssuedX509, hint: &str) -> types::X509svid {
@@ -409,7 +437,39 @@ const ALL_OF_BUNDLE: types::BundleMask = types::BundleMask {
 
 #[cfg(test)]
 mod tests {
-    use super::decimal;
+    use super::*;
+
+    /// The curve's name in the key: another of the same length, which nobody here knows.
+    fn of_another_curve(der: &[u8]) -> Vec<u8> {
+        const P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let at = der.windows(8).position(|part| part == P256).unwrap();
+        let mut changed = der.to_vec();
+        changed[at + 7] = 0x06;
+        changed
+    }
+
+    #[tokio::test]
+    async fn an_authority_with_a_key_of_another_kind_is_left_out_and_the_others_stay() {
+        let good = crate::core::fixture::foreign("office.test").await;
+        let mut wire = bundle_out(&good, None);
+        let (mut x509, mut jwt) = (wire.x509_authorities[0].clone(), wire.jwt_authorities[0].clone());
+        x509.asn1 = of_another_curve(&x509.asn1).into();
+        jwt.public_key = of_another_curve(&jwt.public_key).into();
+        jwt.key_id = "other".to_owned();
+        wire.x509_authorities.insert(0, x509.clone());
+        wire.jwt_authorities.push(jwt.clone());
+        assert_eq!(bundle_in(&wire).unwrap(), good);
+        (wire.x509_authorities, wire.jwt_authorities) = (vec![x509], vec![jwt]);
+        let none = bundle_in(&wire).unwrap_err();
+        assert!(none.message().contains("none of its authorities"), "{none:?}");
+        // What is broken is a mistake of the caller, not a key of another kind.
+        let mut broken = bundle_out(&good, None);
+        broken.jwt_authorities[0].public_key = vec![0x30, 0x01].into();
+        assert_eq!(
+            bundle_in(&broken).unwrap_err().code(),
+            tonic::Code::InvalidArgument
+        );
+    }
 
     #[test]
     fn serial_numbers_are_shown_in_decimal_and_bans_as_nothing() {

@@ -30,7 +30,8 @@ pub(crate) fn entry_filter(
         parent_id: parent.map_err(|why| ids::refused("malformed parent ID filter", &why))?,
         selectors: selectors.map_err(|why| ids::refused("malformed selectors filter", &why))?,
         federates_with: domains.map_err(|why| ids::refused("malformed federates with filter", &why))?,
-        hint: filter.by_hint,
+        // As SPIRE reads it: an empty one is none.
+        hint: filter.by_hint.filter(|hint| !hint.is_empty()),
         // The command line of SPIRE always sends it: `false` is no wish for the others, but none at all.
         downstream: filter.by_downstream.filter(|downstream| *downstream),
     })

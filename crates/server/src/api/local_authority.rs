@@ -7,7 +7,7 @@ use landfast_proto::spire::api::server::localauthority::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Api, status};
-use crate::authority::{AuthorityRow, Kind, Order, OrderError, Ordered, Slot, Standing};
+use crate::authority::{AuthorityRow, Done, Kind, Order, OrderError, Ordered, Slot, Standing};
 use crate::authz::Caller;
 use crate::random;
 
@@ -224,14 +224,15 @@ impl Api {
             .clock
             .now()
             .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))?;
-        let done = match self.authorities.order(&order, now).await {
-            // None of those that sign here.
-            Err(OrderError::Unknown) => self.authorities.order_appended(&order).await.map(elsewhere),
-            done => done.map(|row| state(&row)),
-        };
+        let done = self
+            .authorities
+            .order_wholly(&self.tasks, order.clone(), by, now)
+            .await;
         let done = done.map_err(|error| refused(&order, error, about))?;
-        tracing::warn!(?order, authority = done.authority_id, %by, "an operator's order for the authorities was carried out");
-        Ok(done)
+        Ok(match done {
+            Done::Here(row) => state(&row),
+            Done::Elsewhere(ordered) => elsewhere(ordered),
+        })
     }
 }
 

@@ -55,7 +55,7 @@ impl Svid for Api {
         let ttl = ttl_in(request.ttl, "TTL")?;
         let issued = self
             .issuer
-            .mint_jwt(&who, &id, &request.audience, ttl)
+            .mint_jwt(&who, &id, &named(request.audience), ttl)
             .await
             .map_err(|e| status::issue(&e))?;
         tracing::info!(id = %issued.id, by = %who, "minted a JWT-SVID");
@@ -135,6 +135,7 @@ impl Svid for Api {
         let agent = Caller::agent(&request)?;
         self.jwt_limit.charge(&request, 1)?;
         let request = request.into_inner();
+        let audience = named(request.audience);
         let authorised = self.registry.authorized_entries(&agent.id);
         let entry = authorised
             .iter()
@@ -142,7 +143,7 @@ impl Svid for Api {
             .ok_or_else(not_authorised)?;
         let issued = self
             .issuer
-            .jwt_for_entry(&who, entry, &request.audience)
+            .jwt_for_entry(&who, entry, &audience)
             .await
             .map_err(|e| status::issue(&e))?;
         metrics::counter!("landfast_server_jwt_svids_total").increment(1);
@@ -189,6 +190,12 @@ impl Svid for Api {
             x509_authorities: roots.map(|root| der(&root.certificate)).collect(),
         }))
     }
+}
+
+/// An empty audience among others is nobody.
+fn named(mut audience: Vec<String>) -> Vec<String> {
+    audience.retain(|one| !one.is_empty());
+    audience
 }
 
 fn hint(entry: &Entry) -> &str {

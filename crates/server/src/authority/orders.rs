@@ -3,10 +3,15 @@
 //! Invariant: an active authority gives way only to a prepared one; only an old one is tainted, and only a tainted one revoked. An order
 //! that was answered is durable.
 
+use std::sync::Arc;
+
+use landfast_daemon::TaskHandle;
 use landfast_identity::UnixTime;
+use tokio::sync::oneshot;
 
 use super::journal::{AuthorityRow, Kind, Slot};
-use super::{Authorities, AuthorityError, plan};
+use super::{Authorities, AuthorityError, Ordered, plan};
+use crate::issuance::Requester;
 
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +36,39 @@ pub(crate) struct Standing {
 }
 
 impl Authorities {
+    /// Carries out an order whatever becomes of who gave it: a caller that goes away half-way would leave it durable and not in force. The
+    /// log says who it was.
+    ///
+    /// # Errors
+    /// As [`Self::order`], or the server is stopping.
+    pub(crate) async fn order_wholly(
+        self: &Arc<Self>,
+        tasks: &TaskHandle,
+        order: Order,
+        by: Requester,
+        now: UnixTime,
+    ) -> Result<Done, OrderError> {
+        let (tell, told) = oneshot::channel();
+        let authorities = Arc::clone(self);
+        tasks.spawn_job("order", async move {
+            let done = match authorities.order(&order, now).await {
+                // None of those that sign here.
+                Err(OrderError::Unknown) => authorities.order_appended(&order).await.map(Done::Elsewhere),
+                done => done.map(Done::Here),
+            };
+            match &done {
+                Ok(done) => tracing::warn!(?order, authority = done.id(), %by, "an operator's order for the authorities was carried out"),
+                Err(error) => {
+                    let error = landfast_daemon::error_chain(error);
+                    tracing::warn!(?order, error, %by, "an operator's order for the authorities was refused");
+                }
+            }
+            // Who asked may have gone.
+            drop(tell.send(done));
+        });
+        told.await.map_err(|_gone| AuthorityError::Stopped)?
+    }
+
     /// Carries out an order and returns the authority it was about, as it is now (or last was).
     ///
     /// # Errors
@@ -126,6 +164,24 @@ fn old(row: &AuthorityRow) -> Result<(), OrderError> {
 }
 
 /// Why an order was not carried out.
+/// The authority that an order was about, as it is now or last was.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// One that signs here, or did.
+    Here(AuthorityRow),
+    /// One that others brought into the bundle.
+    Elsewhere(Ordered),
+}
+
+impl Done {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Here(row) => &row.id,
+            Self::Elsewhere(ordered) => &ordered.id,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OrderError {
     #[error("no authority ID provided")]

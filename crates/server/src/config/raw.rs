@@ -132,4 +132,5 @@ pub(super) struct RawLimits {
     pub(super) attestations_per_second: Option<u32>,
     pub(super) signatures_per_second: Option<u32>,
     pub(super) signatures_burst: Option<u32>,
+    pub(super) publish_handshakes_per_second: Option<u32>,
 }

@@ -27,9 +27,13 @@ fn the_least_file_has_the_documented_defaults() {
         attestations,
         signatures,
         signatures_burst,
+        publish_handshakes,
     } = config.limits;
     assert_eq!((connections, attestations), (4096, 10));
-    assert_eq!((signatures, signatures_burst), (10, 20_000));
+    assert_eq!(
+        (signatures, signatures_burst, publish_handshakes),
+        (10, 20_000, 20)
+    );
     assert_eq!(config.listen, ["0.0.0.0:8081".parse().unwrap()]);
     assert!(config.join_token && config.x509pop.is_none() && config.http_listen.is_none());
     assert_eq!(
@@ -79,8 +83,8 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
         ("data_dir = \"relative\"", ["data_dir", "relative", "absolute"]),
         ("http_listen = \"9102\"", ["http_listen", "9102", "an IP address"]),
         (
-            "admin_ids = [\"spiffe://other.example/a\"]",
-            ["admin_ids", "other.example", "plant.example"],
+            "admin_ids = [\"spiffe://other.example\"]",
+            ["admin_ids", "other.example", "with a path"],
         ),
         ("[ttl]\nx509 = \"1x\"", ["x509", "1x", "duration"]),
         (

@@ -171,8 +171,14 @@ impl Datastore for SqliteDatastore {
             .await
     }
 
-    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError> {
-        self.writer.write(move |tx| bundles::adopt(tx, bundle)).await
+    async fn adopt_bundle(
+        &self,
+        bundle: Arc<Bundle>,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError> {
+        self.writer
+            .write(move |tx| bundles::adopt(tx, bundle, under.as_deref()))
+            .await
     }
 
     async fn create_relationship(

@@ -27,6 +27,24 @@ pub(super) fn dns_names(names: &[String]) -> Result<(), IssueError> {
         .map_err(|refused| IssueError::Policy(refused.to_string()))
 }
 
+/// A wildcard beside a name that it covers: who holds it needs only one of them, and a reader would not see which.
+pub(super) fn no_overlap(names: &[String]) -> Result<(), IssueError> {
+    let covers = |wildcard: &str, name: &str| {
+        let below = name.split_once('.').map(|(_, below)| below);
+        below.is_some_and(|below| below.eq_ignore_ascii_case(wildcard))
+    };
+    let wildcards: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix("*.")).collect();
+    let plain = names.iter().filter(|name| !name.starts_with("*."));
+    for name in plain {
+        if wildcards.iter().any(|wildcard| covers(wildcard, name)) {
+            return Err(IssueError::Policy(format!(
+                "CSR DNS name contains a wildcard that covers another non-wildcard name: {name}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// An entry that has not expired.
 pub(super) fn live(entry: &Entry, now: UnixTime) -> Result<(), IssueError> {
     if entry.is_live(Some(now)) {

@@ -149,10 +149,10 @@ impl Issuer {
         if ca.not_after() < wanted {
             tracing::debug!(id = %order.id, %not_after, "an SVID is cut short: its authority ends first");
         }
-        Ok((
-            now.saturating_sub(self.ttls.backdate).max(ca.not_before()),
-            not_after,
-        ))
+        // Agents renew at half of what the certificate says it lives: a short one that begins long ago would be renewed without end.
+        let life = u64::try_from(not_after.as_secs() - now.as_secs()).unwrap_or(0);
+        let backdate = self.ttls.backdate.min(Duration::from_secs(life / 8));
+        Ok((now.saturating_sub(backdate).max(ca.not_before()), not_after))
     }
 
     pub(super) async fn write(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, IssueError> {

@@ -79,6 +79,14 @@ pub enum RegistryError {
         /// With whom.
         trust_domain: TrustDomain,
     },
+    /// It was fetched under a relationship that is no longer so.
+    #[error(
+        "the federation relationship with {trust_domain} was changed or deleted while its bundle was fetched: nothing is stored"
+    )]
+    RelationshipChanged {
+        /// With whom.
+        trust_domain: TrustDomain,
+    },
     /// There are as many relationships as may be.
     #[error(
         "there are {} federation relationships already, more are not accepted",

@@ -11,12 +11,15 @@ use tokio::time::Instant;
 
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
+use crate::publish::Trouble;
 
 /// Says whether this server can do what it is for.
 pub(super) struct Judge {
     pub(super) authorities: Arc<Authorities>,
     pub(super) datastore: Arc<dyn Datastore>,
     pub(super) clock: SharedClock,
+    /// What keeps a listener for others closed. It is in nobody's way who has to sign.
+    pub(super) published_trouble: Trouble,
 }
 
 impl Judge {
@@ -58,9 +61,13 @@ impl Judge {
                 probed = Instant::now();
             }
             let obstacle = self.no_signature().map(str::to_owned);
-            let health = obstacle
-                .or_else(|| no_record.clone())
-                .map_or_else(Health::ready, Health::not_ready);
+            let health = match obstacle.or_else(|| no_record.clone()) {
+                Some(reason) => Health::not_ready(reason),
+                None => match (self.published_trouble)() {
+                    None => Health::ready(),
+                    Some(trouble) => Health::ready_but(trouble),
+                },
+            };
             let status = match health.ready {
                 true => tonic_health::ServingStatus::Serving,
                 false => tonic_health::ServingStatus::NotServing,

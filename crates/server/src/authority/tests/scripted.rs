@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::datastore::{
@@ -23,6 +24,8 @@ pub(super) enum Lost {
     Answer,
     /// It is not saved.
     Request,
+    /// It is saved, and whoever saved it learns so when `release` says.
+    Wait,
     /// Somebody does this first.
     Race([&'static str; 2]),
 }
@@ -31,6 +34,8 @@ pub(super) struct Scripted {
     db: Arc<SqliteDatastore>,
     script: Mutex<VecDeque<Lost>>,
     pub(super) keys: Arc<MemoryKeys>,
+    pub(super) saved: Notify,
+    pub(super) release: Notify,
 }
 
 impl Scripted {
@@ -39,6 +44,8 @@ impl Scripted {
             db,
             script: Mutex::default(),
             keys: Arc::default(),
+            saved: Notify::new(),
+            release: Notify::new(),
         }
     }
 
@@ -81,6 +88,12 @@ impl Datastore for Scripted {
         match lost {
             None => {}
             Some(Lost::Request) => return Err(failed()),
+            Some(Lost::Wait) => {
+                let saved = self.db.save_journal(expected, rows).await;
+                self.saved.notify_one();
+                self.release.notified().await;
+                return saved;
+            }
             Some(Lost::Race(statements)) => {
                 for sql in statements {
                     self.db.execute(sql).await;
@@ -170,8 +183,12 @@ impl Datastore for Scripted {
         self.db.delete_bundle(td, mode, now).await
     }
 
-    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError> {
-        self.db.adopt_bundle(bundle).await
+    async fn adopt_bundle(
+        &self,
+        bundle: Arc<Bundle>,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError> {
+        self.db.adopt_bundle(bundle, under).await
     }
 
     async fn create_relationship(

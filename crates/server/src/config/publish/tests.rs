@@ -171,3 +171,24 @@ fn what_could_not_be_served_is_refused_by_name() {
         );
     }
 }
+
+/// `check` refuses what a start leaves to the one listener that needs it.
+#[test]
+fn a_certificate_that_is_no_good_is_refused_by_a_check_and_no_obstacle_to_a_start() {
+    let dir = files();
+    let path = dir.path().join("server.toml");
+    let folder = dir.path().to_str().unwrap();
+    let load = |publish: &str| {
+        let text = format!("trust_domain = \"plant.example\"\n[publish]\n{publish}").replace("DIR", folder);
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        (ServerConfig::load(&path), ServerConfig::load_to_run(&path))
+    };
+    let (checked, started) = load(&WEB.replace("key.pem", "other.pem"));
+    assert!(checked.is_err());
+    assert!(started.unwrap().publish.unwrap().web.is_some());
+    let (checked, started) = load(&WEB.replace("listen = ", "path = \"bundle\"\nlisten = "));
+    assert!(checked.is_err() && started.is_err(), "what no time mends");
+}

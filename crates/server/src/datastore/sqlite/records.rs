@@ -77,15 +77,19 @@ struct UnknownAuthority;
 /// Another identity that has this key. An agent's key may become another agent's: a node whose answer was lost comes back with a new
 /// token and the key it had.
 ///
+/// What an administrator minted neither has a key nor is judged by one: he may have any certificate with any key anyway, and tools of SPIRE mint and
+/// attest with the same.
+///
 /// One record of the key is enough to look at: by this very rule the others are of the same identity, or of agents like it. An identity
 /// that keeps its key for thousands of SVIDs costs no more than one that does not.
 fn owner_of_key(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Option<String>, DatastoreError> {
-    let Some(key) = &record.key_hash else {
+    let Some(key) = record.key_hash.as_ref().filter(|_| !record.is_minted()) else {
         return Ok(None);
     };
-    let mut any = tx
-        .conn()
-        .prepare_cached("SELECT spiffe_id FROM issued WHERE key_hash = ?1 LIMIT 1")?;
+    let mut any = tx.conn().prepare_cached(
+        "SELECT spiffe_id FROM issued WHERE key_hash = ?1 AND NOT (entry_id IS NULL AND \
+         (requester LIKE 'local %' OR requester LIKE 'admin %')) LIMIT 1",
+    )?;
     let owner: Option<String> = any
         .query_row(params![key.as_slice()], |row| row.get(0))
         .optional()?;

@@ -122,6 +122,7 @@ async fn who_has_no_authority_in_its_time_cannot_sign() {
         authorities: Arc::clone(&rig.core.authorities),
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
+        published_trouble: Arc::new(|| None),
     };
     assert_eq!(judge.no_signature(), None);
     rig.step(31 * fixture::DAY);
@@ -147,6 +148,7 @@ async fn an_authority_of_one_kind_is_not_enough() {
         authorities: Arc::clone(&rig.core.authorities),
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
+        published_trouble: Arc::new(|| None),
     };
     for (sql, reason) in [
         (
@@ -169,4 +171,26 @@ async fn an_authority_of_one_kind_is_not_enough() {
         rig.core.authorities.reread().await;
         assert_eq!(judge.no_signature(), Some(reason));
     }
+}
+
+#[tokio::test]
+async fn the_health_of_one_service_is_not_told() {
+    let rig = Rig::new().await;
+    let mut client = HealthClient::new(rig.admin().await);
+    let of = |service: &str| HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    client.check(of("")).await.unwrap();
+    for refused in [
+        client
+            .check(of("spire.api.server.entry.v1.Entry"))
+            .await
+            .map(drop)
+            .unwrap_err(),
+        client.watch(of("x")).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert_eq!(refused.message(), "per-service health is not supported");
+    }
+    rig.tear_down().await;
 }
