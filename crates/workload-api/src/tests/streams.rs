@@ -188,7 +188,8 @@ async fn jwt_svids_are_for_one_or_for_all_identities() {
     let some = vec![String::new(), "a".to_owned()];
     let fetched = client.fetch_jwt(&some, None).await.unwrap();
     let again = client.fetch_jwt(&["a".to_owned()], None).await.unwrap();
-    assert_eq!(fetched[0].token, again[0].token);
+    let said = |token: &str| token.rsplit_once('.').unwrap().0.to_owned();
+    assert_eq!(said(&fetched[0].token), said(&again[0].token));
     for audience in [vec![], vec![String::new()], vec![String::new(); 2]] {
         assert_eq!(
             client.fetch_jwt(&audience, None).await.unwrap_err().code(),

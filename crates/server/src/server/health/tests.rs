@@ -10,6 +10,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::core::fixture;
+use crate::publish::{CertificateFiles, PublishConfig, WebConfig};
 use crate::server::rig::{Rig, td, wire};
 
 /// Status line and body of a GET.
@@ -192,5 +193,46 @@ async fn the_health_of_one_service_is_not_told() {
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
         assert_eq!(refused.message(), "per-service health is not supported");
     }
+    rig.tear_down().await;
+}
+
+/// A power cut between the two writes of a renewal: the server signs all the same, and says what is closed.
+#[tokio::test]
+async fn a_bad_certificate_for_others_closes_their_listener_and_no_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let anywhere = || vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0))];
+    let rig = Rig::with_http(SystemClock, |config| {
+        config.publish = Some(PublishConfig {
+            web: Some(WebConfig {
+                listen: anywhere(),
+                certificate: CertificateFiles {
+                    cert: dir.path().join("tls.crt"),
+                    key: dir.path().join("tls.key"),
+                },
+                issuer: None,
+            }),
+            spiffe_listen: anywhere(),
+            path: "/".to_owned(),
+            refresh_hint: Duration::from_secs(60),
+        });
+    })
+    .await;
+    let told = async {
+        loop {
+            let body = both_say(&rig, true).await;
+            if body.contains("publish.listen is closed") {
+                return body;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let body = tokio::time::timeout(Duration::from_secs(20), told)
+        .await
+        .expect("nobody is told");
+    assert!(body.starts_with("ready, but: "), "{body}");
+    let published = rig.handle.published().clone();
+    TcpStream::connect(published.spiffe[0]).await.unwrap();
+    TcpStream::connect(published.web[0]).await.unwrap_err();
+    rig.node().await;
     rig.tear_down().await;
 }
