@@ -136,7 +136,10 @@ static TABLE: &[Advice] = &[
         &["agent", "jwt_svid_cache_max_size"],
         "nothing to do: the number of kept JWT-SVIDs is bounded",
     ),
-    each(&["agent", "authorized_delegates"], NOT_OFFERED),
+    each(
+        &["agent", "authorized_delegates"],
+        "write [[authorized_delegates]] by hand: each delegate needs a list of what it may have",
+    ),
     each(&["agent", "profiling_enabled"], PROFILING),
     each(&["agent", "profiling_port"], PROFILING),
     each(&["agent", "profiling_freq"], PROFILING),
@@ -156,7 +159,10 @@ static TABLE: &[Advice] = &[
     ),
     each(&["agent", "experimental", "named_pipe_name"], WINDOWS),
     each(&["agent", "experimental", "admin_named_pipe_name"], WINDOWS),
-    block(&["agent", "experimental", "broker"], NOT_OFFERED),
+    block(
+        &["agent", "experimental", "broker"],
+        "write broker_socket and [[authorized_brokers]] by hand: each broker needs a list of what it may have",
+    ),
     // Plugins.
     block(&["plugins", "*", "*"], "not offered, and nothing takes its place"),
     block(
