@@ -498,6 +498,13 @@ fn the_operators_commands_work_against_dev() {
         lf log level | grep -q 'at its start'
         lf log level warn --output json | grep -q '"level": "warn"'
         lf log level reset >&2
+        lf log level info --agent --server-socket /nowhere --output json | grep -q '"level": "info"'
+        lf log level --agent --server-socket /nowhere | grep -q 'at its start'
+        lf log level reset --agent --server-socket /nowhere >&2
+        lf log level --agent --agent-admin-socket /nowhere 2>"$run/nowhere" && exit 23
+        grep -q /nowhere "$run/nowhere"
+        lf debug info --agent --server-socket /nowhere | grep -q spiffe://dev.test/spire/agent/
+        lf debug info --agent --output json | grep -q '"x509_svids"'
         first=$(lf authority show | sed -n 's/^x509 *active *\([0-9a-f]*\) .*/\1/p')
         lf authority taint x509 "$first" 2>"$run/active" && exit 16
         grep -q 'current local authority' "$run/active"

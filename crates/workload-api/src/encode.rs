@@ -19,7 +19,11 @@ pub(crate) fn no_identity() -> Status {
     Status::permission_denied("no identity issued")
 }
 
-pub(crate) fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
+/// X509-SVIDs with keys and bundles.
+///
+/// # Errors
+/// PermissionDenied, when there is none.
+pub fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
     // Workload API §5.2.1: at least one.
     if view.x509.is_empty() {
         return Err(no_identity());
@@ -45,21 +49,30 @@ pub(crate) fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status
     })
 }
 
-pub(crate) fn x509_bundles(view: &WorkloadView) -> Result<X509BundlesResponse, Status> {
+/// X.509 bundles, our own included.
+///
+/// # Errors
+/// None today.
+pub fn x509_bundles(view: &WorkloadView) -> Result<X509BundlesResponse, Status> {
     Ok(X509BundlesResponse {
         crl: Vec::new(),
         bundles: bundles(view).map(x509_bundle).collect(),
     })
 }
 
-pub(crate) fn jwt_bundles(view: &WorkloadView) -> Result<JwtBundlesResponse, Status> {
+/// JWT bundles, our own included.
+///
+/// # Errors
+/// None today.
+pub fn jwt_bundles(view: &WorkloadView) -> Result<JwtBundlesResponse, Status> {
     let jwks = |bundle: &Arc<Bundle>| (bundle.trust_domain().id_string(), bundle.jwt_jwks().into());
     Ok(JwtBundlesResponse {
         bundles: bundles(view).map(jwks).collect(),
     })
 }
 
-pub(crate) fn jwt_svids(fetched: Vec<FetchedJwt>) -> JwtsvidResponse {
+/// JWT-SVIDs.
+pub fn jwt_svids(fetched: Vec<FetchedJwt>) -> JwtsvidResponse {
     let mut hints = Hints::default();
     let message = |jwt: FetchedJwt| Jwtsvid {
         spiffe_id: jwt.id.to_string(),

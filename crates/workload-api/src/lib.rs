@@ -9,6 +9,7 @@ mod connection;
 mod desk;
 mod encode;
 mod entitled;
+mod front;
 mod gauges;
 mod guard;
 mod ledger;
@@ -24,9 +25,14 @@ mod wit;
 
 pub use caller::Caller;
 pub use desk::Desk;
+pub use front::{Begun, Carrier, Front};
 pub use gauges::Gauges;
-pub use guard::METHODS;
+pub use guard::{Header, METHODS};
 pub use limits::Limits;
+/// Views and tokens as messages, for services that say the same in messages of their own.
+pub mod messages {
+    pub use crate::encode::{jwt_bundles, jwt_svids, x509_bundles, x509_svids};
+}
 pub use sds::Sds;
 pub use serve::{ServeError, Surface, serve, serve_surface};
 pub use source::{

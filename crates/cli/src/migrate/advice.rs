@@ -162,7 +162,10 @@ static TABLE: &[Advice] = &[
     ),
     each(&["agent", "experimental", "named_pipe_name"], WINDOWS),
     each(&["agent", "experimental", "admin_named_pipe_name"], WINDOWS),
-    block(&["agent", "experimental", "broker"], NOT_OFFERED),
+    block(
+        &["agent", "experimental", "broker"],
+        "write broker_socket and [[authorized_brokers]] by hand: each broker needs a list of what it may have",
+    ),
     // Plugins.
     block(&["plugins", "*", "*"], "not offered, and nothing takes its place"),
     block(
