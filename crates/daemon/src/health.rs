@@ -5,7 +5,7 @@
 pub struct Health {
     /// It does what it is for.
     pub ready: bool,
-    /// Why not; empty when ready. For operators.
+    /// Why not; when ready, what is amiss all the same. Empty when all is well. For operators.
     pub reason: String,
 }
 
@@ -16,6 +16,15 @@ impl Health {
         Self {
             ready: true,
             reason: String::new(),
+        }
+    }
+
+    /// It does what it is for, and yet something needs a hand.
+    #[must_use]
+    pub fn degraded(reason: impl Into<String>) -> Self {
+        Self {
+            ready: true,
+            reason: reason.into(),
         }
     }
 

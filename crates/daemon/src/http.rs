@@ -123,12 +123,14 @@ fn verdict<B>(request: &Request<B>, what: &'static str, health: &Health) -> Resp
     };
     let mut response = if wants_json(request) {
         let mut body = serde_json::json!({ what: health.ready });
-        if !health.ready {
+        if !health.reason.is_empty() {
             body["reason"] = health.reason.as_str().into();
         }
         page(status, JSON, format!("{body}\n"))
-    } else if health.ready {
+    } else if health.ready && health.reason.is_empty() {
         text(status, format!("{what}\n"))
+    } else if health.ready {
+        text(status, format!("{what}; degraded: {}\n", health.reason))
     } else {
         text(status, format!("not {what}: {}\n", health.reason))
     };

@@ -48,6 +48,17 @@ async fn the_pages_say_how_the_process_stands() {
         answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: waiting for the server\n"),
         "{answer}"
     );
+    let degraded = Health::degraded("make room");
+    let answer = exchange(&get("/ready"), degraded.clone()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nready; degraded: make room\n"),
+        "{answer}"
+    );
+    let answer = exchange(&get("/ready?format=json"), degraded).await;
+    assert!(
+        answer.ends_with("{\"ready\":true,\"reason\":\"make room\"}\n"),
+        "{answer}"
+    );
     assert!(exchange(&get("/"), ready).await.starts_with("HTTP/1.1 404 "));
 }
 
