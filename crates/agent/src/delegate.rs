@@ -3,7 +3,9 @@
 //! Invariant: the caller is attested as on the Workload API, and its right is judged anew by the newest snapshot before every message. What
 //! it gets is within its allow-list, whatever selectors or process it names (T-11).
 
+mod numbers;
 pub(crate) mod rights;
+mod seen;
 mod subscription;
 mod wire;
 
@@ -176,7 +178,10 @@ fn granted(
     now: UnixTime,
 ) -> Vec<Arc<Entry>> {
     let mut entries = snapshot.entries.matching(selectors, now);
-    entries.retain(|entry| !entry.privileged && right.covers(&entry.spiffe_id));
+    entries.retain(|entry| {
+        let id = &entry.spiffe_id;
+        !snapshot.entries.is_privileged(id) && right.covers(id)
+    });
     entries
 }
 
@@ -248,6 +253,7 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
         let caller = self.caller(&request)?;
         self.office.authorise(&caller).await?;
         let pb::SubscribeToX509sviDsRequest { selectors, pid } = request.into_inner();
+        numbers::mean_the_same(&caller, pid)?;
         let whose = self.office.whose(selectors, pid)?;
         // A process that cannot be attested is said to be so at once.
         whose.selectors().await?;
@@ -274,8 +280,9 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
             pid,
         } = request.into_inner();
         landfast_identity::jwt::check_audience(&audience)
-            .map_err(|_cause| Status::invalid_argument("audience must be specified"))?;
+            .map_err(|error| landfast_workload_api::audience_refused(&error))?;
         self.office.authorise(&caller).await?;
+        numbers::mean_the_same(&caller, pid)?;
         let whose = self.office.whose(selectors, pid)?;
         self.office
             .tokens(&caller, &whose, &audience)

@@ -14,7 +14,7 @@ use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_workload_api::{FetchedJwt, IdentitySource, SourceError, WorkloadView};
 use tokio::sync::watch;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, one_for_each_hint};
 use crate::jwt::budget::Budget;
 use crate::jwt::{JwtCache, Key, Refusal, Token};
 use crate::keeper::views::Views;
@@ -120,7 +120,7 @@ impl IdentitySource for AgentSource {
                 "the agent has not reached its server yet".to_owned(),
             ));
         }
-        let mut entries = snapshot.entries.matching(selectors, now);
+        let mut entries = one_for_each_hint(snapshot.entries.matching(selectors, now));
         entries.retain(|entry| id.is_none_or(|id| entry.spiffe_id == *id));
         if entries.is_empty() {
             return Err(SourceError::NoIdentity);

@@ -29,6 +29,8 @@ pub struct ProcStatus {
     pub gid: Ids,
     /// Supplementary groups; the kernel allows 65,536.
     pub groups: Vec<u32>,
+    /// In how many PID namespaces it has a number, from ours inwards: 1 is ours alone. 0 when the kernel does not say.
+    pub pid_namespaces: usize,
 }
 
 /// The four IDs of a `Uid:` or `Gid:` line.
@@ -192,6 +194,7 @@ fn parse_status(content: &[u8]) -> Option<ProcStatus> {
         uid: ids(&numbers("Uid:")?)?,
         gid: ids(&numbers("Gid:")?)?,
         groups: numbers("Groups:")?,
+        pid_namespaces: numbers("NSpid:").map_or(0, |each| each.len()),
     })
 }
 
@@ -230,6 +233,10 @@ mod tests {
             }
         );
         assert_eq!(status.groups, [9, 10]);
+        assert_eq!(status.pid_namespaces, 0, "it does not say");
+        let nested =
+            parse_status(b"Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t\nNSpid:\t4711\t7\n").unwrap();
+        assert_eq!(nested.pid_namespaces, 2);
         assert!(parse_status(b"Uid:\t1\t2\t3\nGid:\t5\t6\t7\t8\nGroups:\t\n").is_none());
     }
 

@@ -28,6 +28,7 @@ pub use guard::METHODS;
 pub use limits::Limits;
 pub use sds::Sds;
 pub use serve::{ServeError, Surface, serve, serve_surface};
+pub use service::audience_refused;
 pub use source::{
     AttestError, Attested, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError,
     ViewState, WorkloadView,

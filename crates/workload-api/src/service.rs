@@ -64,10 +64,7 @@ impl SpiffeWorkloadApi for Service {
     ) -> Result<Response<JwtsvidResponse>, Status> {
         let connection = connection(&request)?;
         let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
-        jwt::check_audience(&audience).map_err(|error| match error {
-            jwt::JwtError::NoAudience => Status::invalid_argument("audience must be specified"),
-            other => Status::invalid_argument(other.to_string()),
-        })?;
+        jwt::check_audience(&audience).map_err(|error| audience_refused(&error))?;
         let id = match spiffe_id.as_str() {
             "" => None,
             text => Some(
@@ -173,6 +170,14 @@ impl Service {
     async fn entitled(&self, connection: &Connection) -> Result<Entitled, Status> {
         Entitled::look(&self.source, connection, Wanted::Rest).await
     }
+}
+
+/// What who asks for a token hears of its audience, on whichever socket.
+pub fn audience_refused(error: &jwt::JwtError) -> Status {
+    Status::invalid_argument(match error {
+        jwt::JwtError::NoAudience => "audience must be specified".to_owned(),
+        other => other.to_string(),
+    })
 }
 
 /// The connection that a request came on.

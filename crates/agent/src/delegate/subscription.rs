@@ -10,6 +10,7 @@ use landfast_workload_api::Caller;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use super::seen::Seen;
 use super::{Office, granted};
 use crate::entry::Entry;
 use crate::keeper::state::Snapshot;
@@ -77,6 +78,8 @@ pub(super) struct Subscription<M> {
     build: Build<M>,
     /// Shares its bytes with what was sent.
     sent: Option<M>,
+    /// Of the delegate, and of whom it asks about.
+    seen: (Seen, Seen),
     ended: bool,
 }
 
@@ -91,6 +94,7 @@ impl<M: Clone + PartialEq> Subscription<M> {
             published,
             build,
             sent: None,
+            seen: Default::default(),
             ended: false,
         }
     }
@@ -111,6 +115,8 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 biased;
                 over = self.caller.over() => return Err(over),
                 over = self.whose.over() => return Err(over),
+                () = self.seen.0.look_again() => {}
+                () = self.seen.1.look_again() => {}
                 changed = self.published.changed() => if changed.is_err() {
                     return Err(Status::unavailable("the agent is shutting down"));
                 },
@@ -134,7 +140,8 @@ impl<M: Clone + PartialEq> Subscription<M> {
 
     async fn message(&self) -> Result<Option<M>, Status> {
         // Both are at hand, unless there is more to look for than before.
-        let (own, wanted) = (self.caller.selectors().await?, self.whose.selectors().await?);
+        let own = self.seen.0.or_last(self.caller.selectors().await)?;
+        let wanted = self.seen.1.or_last(self.whose.selectors().await)?;
         let snapshot = self.office.views.snapshot();
         let Some(now) = self.office.clock.now() else {
             return Ok(None);
@@ -151,3 +158,6 @@ impl<M: Clone + PartialEq> Subscription<M> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;
