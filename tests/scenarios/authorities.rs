@@ -32,7 +32,11 @@ async fn x509_prepared(orders: &mut Orders) -> Change {
     let request = api::PrepareX509AuthorityRequest {};
     let new = orders.prepare_x509_authority(request).await.unwrap().into_inner();
     let request = api::GetX509AuthorityStateRequest {};
-    let state = orders.get_x509_authority_state(request).await.unwrap().into_inner();
+    let state = orders
+        .get_x509_authority_state(request)
+        .await
+        .unwrap()
+        .into_inner();
     Change {
         old: state.active.unwrap().authority_id,
         new: new.prepared_authority.unwrap().authority_id,
@@ -43,7 +47,11 @@ async fn jwt_prepared(orders: &mut Orders) -> Change {
     let request = api::PrepareJwtAuthorityRequest {};
     let new = orders.prepare_jwt_authority(request).await.unwrap().into_inner();
     let request = api::GetJwtAuthorityStateRequest {};
-    let state = orders.get_jwt_authority_state(request).await.unwrap().into_inner();
+    let state = orders
+        .get_jwt_authority_state(request)
+        .await
+        .unwrap()
+        .into_inner();
     Change {
         old: state.active.unwrap().authority_id,
         new: new.prepared_authority.unwrap().authority_id,
@@ -108,9 +116,11 @@ async fn an_authority_is_tainted_and_revoked_under_a_thousand_open_streams() {
     let change = x509_prepared(&mut orders).await;
     assert_ne!(change.old, change.new);
     let (old, new) = (change.old.clone(), change.new.clone());
-    everyone(&mut streams, "the next authority is announced", |signer, anchors| {
-        signer == old && anchors.contains(&new)
-    })
+    everyone(
+        &mut streams,
+        "the next authority is announced",
+        |signer, anchors| signer == old && anchors.contains(&new),
+    )
     .await;
 
     let request = api::ActivateX509AuthorityRequest {
@@ -122,18 +132,22 @@ async fn an_authority_is_tainted_and_revoked_under_a_thousand_open_streams() {
     };
     orders.taint_x509_authority(request).await.unwrap();
     // Peers who have not heard of it yet still show SVIDs of the old one: it verifies until it is revoked.
-    everyone(&mut streams, "the tainted authority's SVIDs are replaced", |signer, anchors| {
-        signer == new && anchors.contains(&old)
-    })
+    everyone(
+        &mut streams,
+        "the tainted authority's SVIDs are replaced",
+        |signer, anchors| signer == new && anchors.contains(&old),
+    )
     .await;
 
     let request = api::RevokeX509AuthorityRequest {
         authority_id: old.clone(),
     };
     orders.revoke_x509_authority(request).await.unwrap();
-    everyone(&mut streams, "the revoked authority is gone", |signer, anchors| {
-        signer == new && !anchors.contains(&old)
-    })
+    everyone(
+        &mut streams,
+        "the revoked authority is gone",
+        |signer, anchors| signer == new && !anchors.contains(&old),
+    )
     .await;
     plant.tear_down([agent]).await;
 }
@@ -141,8 +155,12 @@ async fn an_authority_is_tainted_and_revoked_under_a_thousand_open_streams() {
 /// Reads each stream until `there`. None may end, and whatever comes verifies.
 async fn everyone<S>(streams: &mut [S], what: &str, there: impl Fn(&str, &BTreeSet<String>) -> bool)
 where
-    S: Stream<Item = Result<landfast_workload_api::client::X509Context, landfast_workload_api::client::ClientError>>
-        + Unpin,
+    S: Stream<
+            Item = Result<
+                landfast_workload_api::client::X509Context,
+                landfast_workload_api::client::ClientError,
+            >,
+        > + Unpin,
 {
     let all = async {
         for stream in streams {
@@ -200,7 +218,10 @@ async fn both_authorities_rotate_under_load_and_no_request_fails() {
         .await;
     }
     let done = load.end().await;
-    assert!(done.iter().all(|requests| *requests > 20), "hardly any load: {done:?}");
+    assert!(
+        done.iter().all(|requests| *requests > 20),
+        "hardly any load: {done:?}"
+    );
     plant.tear_down([agent]).await;
 }
 
@@ -209,7 +230,9 @@ async fn seen(client: &mut WorkloadClient, there: impl Fn(&BTreeSet<String>, &BT
         let x509 = client.fetch_x509().await.map_err(|error| error.to_string())?;
         let jwt = jwt_bundles(client).await?;
         let (anchors, keys) = (anchors(&x509.bundles), jwt_keys(&jwt));
-        there(&anchors, &keys).then_some(()).ok_or(format!("{anchors:?} {keys:?}"))
+        there(&anchors, &keys)
+            .then_some(())
+            .ok_or(format!("{anchors:?} {keys:?}"))
     })
     .await;
 }
