@@ -284,7 +284,7 @@ fn a_clock_that_is_set_back_puts_off_neither_the_replacement_nor_the_next_attemp
             .with_x509_authorities(vec![authority])
             .unwrap(),
     );
-    assert!(orders(&world.step(at(1), Event::Synced(synced.clone()))).is_empty());
+    world.step(at(1), Event::Synced(synced.clone()));
     // A day back, when nobody looks.
     let back = -86_400;
     world.step(at(back), Event::Tick);
