@@ -66,10 +66,11 @@ async fn on_a_full_disk(server: &FakeServer, dir: &Path, evidence: &Evidence, le
     .start();
     node.serving().await;
     node.stop().await;
-    let mut script = server.script();
-    script.agent_validity = None;
-    script.refuse.clear();
-    drop(script);
+    {
+        let mut script = server.script();
+        script.agent_validity = None;
+        script.refuse.clear();
+    }
     let setup = Setup {
         evidence: evidence.clone(),
         ..Setup::new(server, dir)
