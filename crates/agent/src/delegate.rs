@@ -4,9 +4,11 @@
 //! it gets is within its allow-list, whatever selectors or process it names (T-11).
 
 pub(crate) mod asker;
+mod numbers;
 pub(crate) mod office;
 pub(crate) mod refusal;
 pub(crate) mod rights;
+mod seen;
 pub(crate) mod subscription;
 mod wire;
 
@@ -132,6 +134,7 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
         let asker = self.asker(&request)?;
         self.office.authorise(&asker).await?;
         let pb::SubscribeToX509sviDsRequest { selectors, pid } = request.into_inner();
+        numbers::mean_the_same(asker.caller(), pid)?;
         let whose = self.whose(selectors, pid)?;
         // A process that cannot be attested is said to be so at once.
         whose.selectors().await?;
@@ -159,8 +162,9 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
         } = request.into_inner();
         audience.retain(|one| !one.is_empty());
         landfast_identity::jwt::check_audience(&audience)
-            .map_err(|_cause| Status::invalid_argument("audience must be specified"))?;
+            .map_err(|error| landfast_workload_api::audience_refused(&error))?;
         self.office.authorise(&asker).await?;
+        numbers::mean_the_same(asker.caller(), pid)?;
         let whose = self.whose(selectors, pid)?;
         let fetched = self.office.tokens(&asker, &whose, &audience, None).await?;
         Ok(Response::new(pb::FetchJwtsviDsResponse {

@@ -12,6 +12,7 @@ pub(crate) mod evidence;
 pub(crate) mod failure;
 mod handle;
 mod issue;
+mod keeping;
 mod node;
 mod rota;
 pub(crate) mod rpc;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::{Bundle, BundleSet, KeyType, TrustDomain, UnixTime};
+use landfast_identity::{KeyType, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
 use tokio::sync::{Notify, watch};
@@ -68,6 +69,7 @@ pub(crate) struct Link {
     bundles: BundleStore,
     identity: IdentityStore,
     node: Option<NodeIdentity>,
+    unsaved: keeping::Unsaved,
     known: sync::Known,
     rota: Rota,
     must_attest: bool,
@@ -116,6 +118,7 @@ impl Link {
             bundles,
             identity,
             node,
+            unsaved: keeping::Unsaved::default(),
             known,
             rota,
             must_attest: false,
@@ -263,10 +266,16 @@ impl Link {
     }
 
     async fn round(&mut self) -> Result<(), LinkError> {
+        self.save_again().await?;
         let channel = self.channel().await?;
         let synced = self.known.refresh(&channel, &self.settings.trust_domain).await?;
         self.adopt_bundle(&synced.bundle).await?;
-        self.taints.adopt(&synced.bundle, self.now()?);
+        let now = self.now()?;
+        self.taints.adopt(&synced.bundle, now);
+        // After a clock that was set back.
+        self.node_since = self.node_since.min(now);
+        let latest = now.saturating_add(node::RENEW_RETRY);
+        self.renew_after = self.renew_after.map(|after| after.min(latest));
         let orders = self.keeper.tell(Event::Synced(synced)).await;
         self.status
             .send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
@@ -280,30 +289,6 @@ impl Link {
             self.keeper.tell(Event::Issued(issued)).await;
         }
         self.keeper.tell(Event::RoundOver).await;
-        Ok(())
-    }
-
-    /// On disk first, then in use: after a power cut we never know less than we acted on.
-    async fn adopt_bundle(&self, bundle: &Arc<Bundle>) -> Result<(), LinkError> {
-        let current = self.bundles.load();
-        if current
-            .get(&self.settings.trust_domain)
-            .is_some_and(|old| old.content_eq(bundle))
-        {
-            return Ok(());
-        }
-        let (files, to_save, bootstrap) = (
-            Arc::clone(&self.files),
-            Arc::clone(bundle),
-            self.settings.bootstrap.clone(),
-        );
-        blocking(move || files.save_bundle(&to_save, &bootstrap)).await??;
-        self.bundles.store(BundleSet::from_iter([Bundle::clone(bundle)]));
-        tracing::info!(
-            sequence = bundle.sequence(),
-            authorities = bundle.x509_authorities().len(),
-            "trust bundle adopted"
-        );
         Ok(())
     }
 

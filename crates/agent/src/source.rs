@@ -14,7 +14,7 @@ use landfast_workload_api::{FetchedJwt, FetchedWits, IdentitySource, SourceError
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, one_for_each_hint};
 use crate::jwt::budget::Budget;
 use crate::jwt::{JwtCache, Key, Refusal, Token};
 use crate::keeper::state::Snapshot;
@@ -116,7 +116,7 @@ impl AgentSource {
                 "the agent has not reached its server yet".to_owned(),
             ));
         }
-        let mut entries = snapshot.entries.matching(selectors, now);
+        let mut entries = one_for_each_hint(snapshot.entries.matching(selectors, now));
         entries.retain(|entry| id.is_none_or(|id| entry.spiffe_id == *id));
         if entries.is_empty() {
             return Err(SourceError::NoIdentity);

@@ -2,7 +2,10 @@
 //!
 //! Invariant: every message is the full state (Workload API §4.3); maps are keyed by `spiffe://td`; a hint appears once.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use landfast_identity::{Bundle, TrustDomain, X509Svid};
@@ -13,7 +16,7 @@ use landfast_proto::workload::{
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use tonic::Status;
 
-use crate::{FetchedJwt, FetchedWit, WorkloadView};
+use crate::{FetchedJwt, FetchedWit, ServedX509, WorkloadView};
 
 pub(crate) fn no_identity() -> Status {
     Status::permission_denied("no identity issued")
@@ -30,7 +33,12 @@ pub fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
     }
     let bundle = Bytes::from(view.own_bundle.x509_der_concat());
     let mut hints = Hints::default();
-    let svids = view.x509.iter().map(|served| X509svid {
+    let oldest = oldest_of_each_hint(&view.x509);
+    let told = |served: &&ServedX509| {
+        let oldest = oldest.get(served.hint.as_str());
+        oldest.is_none_or(|oldest| std::ptr::eq(*oldest, *served))
+    };
+    let svids = view.x509.iter().filter(told).map(|served| X509svid {
         spiffe_id: served.svid.id().to_string(),
         x509_svid: served.svid.chain_der_concat().into(),
         x509_svid_key: Bytes::from_owner(KeyBytes(served.svid.clone())),
@@ -184,6 +192,23 @@ impl AsRef<[u8]> for KeyBytes {
     fn as_ref(&self) -> &[u8] {
         self.0.key().as_pkcs8_der()
     }
+}
+
+/// Who keeps a hint that several have (§5.2.1). The others are left out: who looks for a hint must not find a choice.
+fn oldest_of_each_hint(all: &[ServedX509]) -> HashMap<&str, &ServedX509> {
+    let mut oldest: HashMap<&str, &ServedX509> = HashMap::new();
+    let age = |served: &ServedX509| (served.created_at, served.entry_id.clone());
+    for served in all.iter().filter(|served| !served.hint.is_empty()) {
+        oldest
+            .entry(&served.hint)
+            .and_modify(|known| {
+                if age(served) < age(known) {
+                    *known = served;
+                }
+            })
+            .or_insert(served);
+    }
+    oldest
 }
 
 /// Keeps a hint unique within a message (Workload API §5.2.1): a later identity with the same hint has none. One that is too

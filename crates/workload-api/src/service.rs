@@ -70,10 +70,7 @@ impl SpiffeWorkloadApi for Service {
         } = request.into_inner();
         // An empty one among others is nobody.
         audience.retain(|one| !one.is_empty());
-        jwt::check_audience(&audience).map_err(|error| match error {
-            jwt::JwtError::NoAudience => Status::invalid_argument("audience must be specified"),
-            other => Status::invalid_argument(other.to_string()),
-        })?;
+        jwt::check_audience(&audience).map_err(|error| audience_refused(&error))?;
         let id = wanted_id(&spiffe_id)?;
         let entitled = self.entitled(&connection).await?;
         let view = &entitled.view;
@@ -211,6 +208,14 @@ fn wanted_id(text: &str) -> Result<Option<SpiffeId>, Status> {
             .map(Some)
             .map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}"))),
     }
+}
+
+/// What who asks for a token hears of its audience, on whichever socket.
+pub fn audience_refused(error: &jwt::JwtError) -> Status {
+    Status::invalid_argument(match error {
+        jwt::JwtError::NoAudience => "audience must be specified".to_owned(),
+        other => other.to_string(),
+    })
 }
 
 /// The connection that a request came on.

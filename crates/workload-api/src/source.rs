@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// Everything one set of selectors is entitled to now, complete and ready to serve.
 #[derive(Clone, Debug)]
 pub struct WorkloadView {
-    /// X509-SVIDs, the default one first, in a stable order (Workload API §8).
+    /// X509-SVIDs, the default one first, in a stable order (Workload API §8); hints may be there more than once.
     pub x509: Vec<ServedX509>,
     /// For whom JWT-SVIDs can be had, in the same order.
     pub jwt_identities: Vec<ServedJwtIdentity>,
@@ -72,6 +72,8 @@ pub struct ServedX509 {
     pub hint: String,
     /// The registration it comes from.
     pub entry_id: String,
+    /// When that was made, in seconds since 1970. Of several SVIDs with one hint the Workload API gives the oldest.
+    pub created_at: i64,
 }
 
 /// An identity for which JWT-SVIDs can be had.

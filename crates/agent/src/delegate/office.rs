@@ -192,7 +192,10 @@ pub(super) fn granted(
     now: UnixTime,
 ) -> Vec<Arc<Entry>> {
     let mut entries = snapshot.entries.matching(selectors, now);
-    entries.retain(|entry| !entry.privileged && right.covers(&entry.spiffe_id));
+    entries.retain(|entry| {
+        let id = &entry.spiffe_id;
+        !snapshot.entries.is_privileged(id) && right.covers(id)
+    });
     entries
 }
 

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use super::asker::Asker;
 use super::office::{FIRST_ANSWER, Office, granted};
 use super::refusal::{Reason, workload};
+use super::seen::Seen;
 use crate::entry::Entry;
 use crate::keeper::state::Snapshot;
 
@@ -82,6 +83,8 @@ pub(crate) struct Subscription<M> {
     build: Build<M>,
     /// Shares its bytes with what was sent.
     sent: Option<M>,
+    /// Of the delegate, and of whom it asks about.
+    seen: (Seen, Seen),
     ended: bool,
 }
 
@@ -96,6 +99,7 @@ impl<M: Clone + PartialEq> Subscription<M> {
             published,
             build,
             sent: None,
+            seen: Default::default(),
             ended: false,
         }
     }
@@ -123,6 +127,8 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 biased;
                 over = self.asker.over() => return Err(over),
                 over = self.whose.over() => return Err(over),
+                () = self.seen.0.look_again() => {}
+                () = self.seen.1.look_again() => {}
                 changed = self.published.changed() => if changed.is_err() {
                     return Err(Status::unavailable("the agent is shutting down"));
                 },
@@ -148,7 +154,8 @@ impl<M: Clone + PartialEq> Subscription<M> {
         loop {
             let caller = self.asker.caller();
             // Both are at hand, unless there is more to look for than before.
-            let (own, wanted) = (caller.selectors().await?, self.whose.selectors().await?);
+            let own = self.seen.0.or_last(caller.selectors().await)?;
+            let wanted = self.seen.1.or_last(self.whose.selectors().await)?;
             let snapshot = self.office.views.snapshot();
             let Some(now) = self.office.clock.now() else {
                 return Ok(None);
@@ -159,7 +166,7 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 .inspect_err(|_| caller.forget())?;
             let entries = granted(&snapshot, &wanted, &right, now);
             // The snapshot may be the first that asks for what was not looked for.
-            if entries.is_empty() && self.whose.selectors().await? != wanted {
+            if entries.is_empty() && self.seen.1.or_last(self.whose.selectors().await)? != wanted {
                 continue;
             }
             return (self.build)(&State {
@@ -170,3 +177,6 @@ impl<M: Clone + PartialEq> Subscription<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,13 +71,20 @@ impl World {
         privileged[0].admin = true;
         privileged[1].downstream = true;
         let [admin, downstream] = privileged;
+        // An older one with the same hint, which is not the delegate's: in its answers hints may be there more than once.
+        let (mut own, mut other) = (wire("b", "/line/w"), wire("e", "/secret/x"));
+        (own.hint, other.hint) = ("proxy".to_owned(), "proxy".to_owned());
+        own.created_at = 5;
         server.script().entries = vec![
             wire_entry("a", "/mesh", &[&mine]),
-            wire("b", "/line/w"),
+            own,
             admin,
             downstream,
-            wire("e", "/secret/x"),
+            other,
             wire_entry("f", "/line/pod", &["k8s:pod:x"]),
+            // Nothing is said of these, and whoever has them is an administrator, or signs, all the same.
+            wire("g", "/line/admin"),
+            wire("h", "/line/downstream"),
         ];
         let (dir, tree) = (tempfile::tempdir().unwrap(), TaskTree::new());
         let config = load(dir.path(), &server, &config(dir.path()));
@@ -378,6 +385,17 @@ async fn what_is_no_request_and_what_is_nobodys_to_ask_for_is_refused() {
         assert_eq!(
             (refused.code(), refused.message()),
             (Code::InvalidArgument, "audience must be specified")
+        );
+        let too_long = pb::FetchJwtsviDsRequest {
+            pid: world.pid(),
+            audience: vec!["x".repeat(3000)],
+            ..Default::default()
+        };
+        let refused = client.fetch_jwtsvi_ds(too_long).await.unwrap_err();
+        let expected = landfast_identity::jwt::check_audience(&["x".repeat(3000)]).unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.message()),
+            (Code::InvalidArgument, expected.to_string().as_str())
         );
     }
     world.stop().await;

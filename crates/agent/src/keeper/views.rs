@@ -233,6 +233,7 @@ pub(crate) fn of_entries(
                 svid: Arc::clone(&held.svid),
                 hint: entry.hint.clone(),
                 entry_id: entry.id.to_string(),
+                created_at: entry.created_at,
             })
         })
         .collect();
@@ -269,10 +270,10 @@ fn same(a: &WorkloadView, b: &WorkloadView) -> bool {
     };
     a.state == b.state
         && a.x509.len() == b.x509.len()
-        && a.x509
-            .iter()
-            .zip(&b.x509)
-            .all(|(a, b)| Arc::ptr_eq(&a.svid, &b.svid) && a.hint == b.hint && a.entry_id == b.entry_id)
+        && a.x509.iter().zip(&b.x509).all(|(a, b)| {
+            Arc::ptr_eq(&a.svid, &b.svid)
+                && (&a.hint, &a.entry_id, a.created_at) == (&b.hint, &b.entry_id, b.created_at)
+        })
         && a.jwt_identities.len() == b.jwt_identities.len()
         && a.jwt_identities
             .iter()

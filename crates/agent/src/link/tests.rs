@@ -1,5 +1,6 @@
 //! The link against a scripted server, over TLS on loopback.
 
+mod disk;
 mod several_servers;
 mod spire;
 mod tokens;
@@ -17,6 +18,8 @@ use crate::keeper::views::Views;
 use crate::persist::{IDENTITY, PENDING};
 use crate::testing::fake_server::{FakeServer, Lie, wire_bundle, wire_entry};
 use crate::testing::{Ca, id, real_clock, selectors, td, until};
+use landfast_identity::{Bundle, BundleSet};
+use landfast_store::{Store, faulty};
 use landfast_workload_api::ViewState;
 
 /// A link with its keeper, and the directory it keeps.
@@ -37,6 +40,7 @@ struct Setup<'a> {
     retry: (Duration, Duration),
     interval: Duration,
     confirm_after: Duration,
+    disk: faulty::Script,
 }
 
 fn token() -> Evidence {
@@ -55,12 +59,14 @@ impl<'a> Setup<'a> {
             retry: (Duration::from_millis(5), Duration::from_millis(20)),
             interval: Duration::from_millis(20),
             confirm_after: Duration::from_millis(30),
+            disk: faulty::Script::default(),
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
     fn start(self) -> Node {
-        let files = Arc::new(NodeFiles::open(self.dir, &td()).unwrap());
+        let store = Store::open_with(self.dir, |files| faulty::FaultyFiles::new(files, self.disk));
+        let files = Arc::new(NodeFiles::over(store.unwrap(), &td()));
         let node = files.identity().unwrap();
         let bundle = files.bundle("").unwrap().unwrap_or(self.bundle);
         let views = Views::new(&td());

@@ -48,6 +48,17 @@ async fn the_pages_say_how_the_process_stands() {
         answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: waiting for the server\n"),
         "{answer}"
     );
+    let ready_but = Health::ready_but("make room");
+    let answer = exchange(&get("/ready"), ready_but.clone()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nready, but: make room\n"),
+        "{answer}"
+    );
+    let answer = exchange(&get("/ready?format=json"), ready_but).await;
+    assert!(
+        answer.ends_with("{\"ready\":true,\"reason\":\"make room\"}\n"),
+        "{answer}"
+    );
     assert!(exchange(&get("/"), ready).await.starts_with("HTTP/1.1 404 "));
 }
 

@@ -125,6 +125,7 @@ impl Domain {
             svid: self.svid(path, serial),
             hint: hint.to_owned(),
             entry_id: path.to_owned(),
+            created_at: 0,
         };
         let identity = |path: &str, hint: &str| ServedJwtIdentity {
             id: self.id(path),

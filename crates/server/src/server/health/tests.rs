@@ -204,6 +204,8 @@ async fn a_bad_certificate_for_others_closes_their_listener_and_no_server() {
     let rig = Rig::with_http(SystemClock, |config| {
         config.publish = Some(PublishConfig {
             web: Some(WebConfig {
+                margo: None,
+                tls12: false,
                 listen: anywhere(),
                 certificate: CertificateFiles {
                     cert: dir.path().join("tls.crt"),
