@@ -64,6 +64,7 @@ impl World {
             views: views.clone(),
             link: LinkHandle::fixed(status.subscribe(), link.subscribe()),
             tokens: JwtCache::new(StoppedClock::at(NOON)).0,
+            wits: crate::wit::Wits::new(StoppedClock::at(NOON), landfast_identity::KeyType::default()).0,
             budget: Budget::default(),
             clock: StoppedClock::at(NOON),
             ready: watch::channel(true).1,
@@ -75,6 +76,7 @@ impl World {
         let attestations = Arc::new(Attestations::default());
         let office = Office::new(
             delegates,
+            "no delegate",
             views.clone(),
             source,
             StoppedClock::at(NOON),
@@ -110,7 +112,7 @@ impl World {
         let caller = self.desk.admit(&Pins::default().open(own).unwrap()).unwrap();
         Subscription::new(
             Arc::clone(&self.office),
-            caller,
+            Asker::attested(caller),
             Whose::Nobody,
             super::super::wire::x509_bundles,
         )
