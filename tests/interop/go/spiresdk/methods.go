@@ -15,9 +15,9 @@ const (
 
 // What other changes bring. A row that names one is Unimplemented until it is true here; then its own answer is wanted.
 const (
-	haveDownstream = false // NewDownstreamX509CA, PublishJWTAuthority
-	haveAppend     = false // AppendBundle
-	haveWIT        = false // MintWITSVID, BatchNewWITSVID and the WIT side of LocalAuthority; plants/run then switches WIT-SVIDs on
+	haveDownstream = true // NewDownstreamX509CA, PublishJWTAuthority
+	haveAppend     = true // AppendBundle
+	haveWIT        = true // MintWITSVID, BatchNewWITSVID and the WIT side of LocalAuthority; plants/run then switches WIT-SVIDs on
 )
 
 // row is one method: who may call it, a call that harms nobody, and the answer to who may. `says` is in the message of a refusal, or in the
