@@ -252,7 +252,7 @@ async fn bundles_are_those_that_the_workloads_granted_identities_federate_with()
 async fn who_names_an_identity_gets_that_one_or_a_refusal() {
     let world = world(BROKERS).await;
     let (mine, program) = traits_of(&world.workload.0);
-    let mut second = wire_entry("g", "/line/v", &[&mine, &program]);
+    let mut second = wire_entry("i", "/line/v", &[&mine, &program]);
     second.hint = "second".to_owned();
     world.server.script().entries.push(second);
     let mut client = broker(&world).await;
