@@ -109,7 +109,13 @@ impl LinkError {
     pub(crate) fn connection_broke(&self) -> bool {
         matches!(
             self,
-            Self::Refused { by_server: false, .. } | Self::Deadline { .. }
+            Self::Refused { by_server: false, .. }
+                // What it was opened with does not verify any more: the next one shows a newer certificate.
+                | Self::Refused {
+                    code: tonic::Code::Unauthenticated,
+                    ..
+                }
+                | Self::Deadline { .. }
         )
     }
 
