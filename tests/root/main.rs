@@ -9,6 +9,7 @@
     reason = "figures of a test that has passed are worth a line"
 )]
 
+mod delegates;
 mod floods;
 mod programs;
 mod sockets;

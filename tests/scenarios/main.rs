@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod authorities;
 mod bad_input;
 mod main_job;
 mod nested;
 mod outages;
+mod wit;

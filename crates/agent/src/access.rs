@@ -10,7 +10,7 @@ use landfast_uds::PeerInfo;
 use tonic::Status;
 use tonic::body::Body;
 
-use Socket::{Admin, Delegate, Workload};
+use Socket::{Admin, Broker, Delegate, Workload};
 
 /// One of the agent's sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +21,8 @@ pub(crate) enum Socket {
     Admin,
     /// Programs that act for others: attestation, then `authorized_delegates` decides what they get.
     Delegate,
+    /// Brokers: TLS, attestation, then `authorized_brokers` decides what they get.
+    Broker,
 }
 
 /// Every method, by its path.
@@ -57,6 +59,10 @@ const TABLE: &[(&str, &[Socket])] = &[
     (DELEGATED[1], &[Admin, Delegate]),
     (DELEGATED[2], &[Admin, Delegate]),
     (DELEGATED[3], &[Admin, Delegate]),
+    (BROKERED[0], &[Broker]),
+    (BROKERED[1], &[Broker]),
+    (BROKERED[2], &[Broker]),
+    (BROKERED[3], &[Broker]),
 ];
 
 /// All that the delegates' own socket serves.
@@ -65,6 +71,14 @@ pub(crate) const DELEGATED: [&str; 4] = [
     "/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToJWTBundles",
     "/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509Bundles",
     "/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509SVIDs",
+];
+
+/// All that the brokers' socket serves.
+pub(crate) const BROKERED: [&str; 4] = [
+    "/spiffe.broker.API/FetchJWTSVID",
+    "/spiffe.broker.API/SubscribeToJWTBundles",
+    "/spiffe.broker.API/SubscribeToX509Bundles",
+    "/spiffe.broker.API/SubscribeToX509SVID",
 ];
 
 /// Puts the table in front of the admin socket's services, and asks who the caller is.

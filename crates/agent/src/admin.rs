@@ -68,7 +68,7 @@ impl Admin {
             server_reachable: link.reachable,
             server_address: link.address.clone(),
             last_sync: link.last_sync.map_or(0, UnixTime::as_secs),
-            last_error: link.last_error.clone(),
+            last_error: link.complaint(),
             identities: identities.collect(),
             attestation_mode: self.pin_mode.to_owned(),
             missing_capabilities: self.missing.capabilities.clone(),

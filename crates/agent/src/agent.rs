@@ -11,6 +11,7 @@ use std::time::Duration;
 use landfast_daemon::{Health, Metrics, TaskHandle};
 use landfast_identity::{Bundle, BundleSet};
 use landfast_lifecycle::{SharedClock, SystemClock};
+use landfast_proto::spiffe::broker::api_server::ApiServer;
 use landfast_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_server::DelegatedIdentityServer;
 use landfast_tls::BundleStore;
 use landfast_uds::{SocketMode, UdsListener};
@@ -20,21 +21,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::access::{AdminGate, DELEGATED};
+use crate::access::{AdminGate, BROKERED, DELEGATED};
 use crate::admin::Admin;
 use crate::attestor::Attestors;
 use crate::attestor::unix::{self, UnixAttestor};
 use crate::bootstrap::Bootstrap;
+use crate::broker::{self, Broker};
 use crate::config::AgentConfig;
-use crate::delegate::{DelegatedIdentity, Office};
+use crate::delegate::{self, DelegatedIdentity, office::Office};
 use crate::error::AgentError;
 use crate::jwt::JwtCache;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;
-use crate::link::{Link, Settings};
+use crate::link::{CONFIRM_AFTER, Link, Settings};
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::source::AgentSource;
 use crate::telemetry;
+use crate::wit::Wits;
 use crate::{admin_server, health};
 use landfast_workload_api::{Attestor, Gauges, Surface};
 
@@ -64,6 +67,7 @@ pub struct AgentHandle {
     socket: PathBuf,
     admin_socket: PathBuf,
     delegate_socket: Option<PathBuf>,
+    broker_socket: Option<PathBuf>,
     http_address: Option<SocketAddr>,
     health: watch::Receiver<Health>,
 }
@@ -82,6 +86,11 @@ impl AgentHandle {
     /// Where delegates ask, if they have a socket of their own.
     pub fn delegate_socket(&self) -> Option<&Path> {
         self.delegate_socket.as_deref()
+    }
+
+    /// Where brokers ask, if they are served.
+    pub fn broker_socket(&self) -> Option<&Path> {
+        self.broker_socket.as_deref()
     }
 
     /// Where metrics are, with the real port.
@@ -123,6 +132,7 @@ impl Agent {
             workload_key: config.workload_key,
             interval: config.sync_interval,
             retry: (RETRY_MIN.min(config.retry_max), config.retry_max),
+            confirm_after: CONFIRM_AFTER,
             bootstrap: state.bootstrap,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
@@ -131,10 +141,11 @@ impl Agent {
             Arc::clone(&clock),
             state.files,
             keeper_handle,
-            bundles,
+            bundles.clone(),
             state.node,
         );
         let (tokens, stragglers) = JwtCache::new(Arc::clone(&clock));
+        let (wits, wit_stragglers) = Wits::new(Arc::clone(&clock), config.workload_key);
         let missing = unix::missing();
         if !missing.capabilities.is_empty() {
             tracing::warn!(
@@ -150,6 +161,13 @@ impl Agent {
         let workload_pin_mode = workload.mode_name();
         let delegates = match &config.delegate_socket {
             Some(path) => Some(bind(path, 0o600, config.delegate_socket_group.clone())?),
+            None => None,
+        };
+        let brokers = match &config.broker {
+            Some(broker) => {
+                let front = broker::Tls::new(link_handle.status.clone(), bundles, Arc::clone(&clock))?;
+                Some((bind(&broker.socket, 0o600, broker.group.clone())?, front))
+            }
             None => None,
         };
         let admin_listener = bind(&config.admin_socket, 0o600, config.admin_socket_group.clone())?;
@@ -173,11 +191,15 @@ impl Agent {
             "token-cache",
             tokens.clone().keep_clean(views.clone(), stop.clone()),
         );
+        tasks.spawn("wit-tokens", wit_stragglers.run(stop.clone()));
+        let held_clean = wits.cache.clone().keep_clean(views.clone(), stop.clone());
+        tasks.spawn("wit-cache", held_clean);
         let source = Arc::new(AgentSource {
             views: views.clone(),
             link: link_handle.clone(),
             tokens: tokens.clone(),
             budget: crate::jwt::budget::Budget::default(),
+            wits,
             clock: Arc::clone(&clock),
             ready: is_ready,
         });
@@ -193,8 +215,21 @@ impl Agent {
                 stop.clone().cancelled_owned(),
             ),
         );
+        if let (Some((listener, front)), Some(broker)) = (brokers, &config.broker) {
+            let office = Office::new(
+                broker.authorized.clone(),
+                broker::NO_BROKER,
+                views.clone(),
+                Arc::clone(&source),
+                Arc::clone(&clock),
+                Arc::clone(&attestors) as Arc<dyn Attestor>,
+            );
+            let served = serve_brokers(listener, front, office, &attestors, &config, stop.clone());
+            tasks.spawn("brokers", served);
+        }
         let office = Office::new(
             config.authorized_delegates.clone(),
+            delegate::NO_DELEGATE,
             views.clone(),
             source,
             Arc::clone(&clock),
@@ -256,6 +291,7 @@ impl Agent {
             socket: config.socket,
             admin_socket: config.admin_socket,
             delegate_socket: config.delegate_socket,
+            broker_socket: config.broker.map(|broker| broker.socket),
             http_address,
             health,
         })
@@ -310,6 +346,35 @@ fn serve_delegates(
     let surface = Surface {
         routes: Routes::new(service),
         methods: &DELEGATED,
+        header: None,
+        front: None,
+    };
+    landfast_workload_api::serve_surface(
+        listener,
+        surface,
+        Arc::clone(attestors) as Arc<dyn Attestor>,
+        limits,
+        Arc::new(Gauges::unpublished()),
+        stop.cancelled_owned(),
+    )
+}
+
+/// The brokers' socket.
+fn serve_brokers(
+    listener: UdsListener,
+    front: broker::Tls,
+    office: Arc<Office>,
+    attestors: &Arc<Attestors>,
+    config: &AgentConfig,
+    stop: CancellationToken,
+) -> impl Future<Output = Result<(), landfast_workload_api::ServeError>> + use<> {
+    let limits = config.broker_limits();
+    let service = ApiServer::new(Broker::new(office)).max_decoding_message_size(limits.max_message);
+    let surface = Surface {
+        routes: Routes::new(service),
+        methods: &BROKERED,
+        header: Some(broker::HEADER),
+        front: Some(Arc::new(front)),
     };
     landfast_workload_api::serve_surface(
         listener,

@@ -2,7 +2,10 @@
 //!
 //! Invariant: an [`AgentConfig`] that exists was checked whole; no later code asks whether a value makes sense.
 
+mod attestation;
+mod limits;
 mod raw;
+mod rights;
 mod sds;
 
 use std::net::SocketAddr;
@@ -12,18 +15,17 @@ use std::time::Duration;
 
 use landfast_daemon::config::{ConfigError, HumanDuration, HumanSize};
 use landfast_daemon::log::LogFormat;
-use landfast_identity::{IdPattern, KeyType, TrustDomain};
+use landfast_identity::{KeyType, TrustDomain};
 use landfast_workload_api::{Limits, Sds};
-use zeroize::Zeroizing;
 
 use crate::attestor::digest::HashLimits;
-use crate::delegate::rights::{Delegate, Delegates};
+use crate::delegate::rights::Delegates;
 use crate::link::dial::Dialler;
-use crate::link::evidence::is_token;
-use raw::{RawAttestation, RawConfig, RawDelegate, RawLimits, RawWorkload};
+use raw::{RawConfig, RawWorkload};
 
 pub use crate::link::dial::{Proxy, ServerAddress};
 pub use crate::link::evidence::{Evidence, EvidenceError, TokenSource};
+pub use rights::BrokerConfig;
 
 /// Everything an agent is told.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub struct AgentConfig {
     pub delegate_socket_group: Option<String>,
     /// Who may ask for whose identities.
     pub authorized_delegates: Delegates,
+    /// The SPIFFE Broker API, when it is served.
+    pub broker: Option<BrokerConfig>,
     /// Metrics and health over HTTP, when given.
     pub http_listen: Option<SocketAddr>,
     /// How this node attests.
@@ -91,14 +95,10 @@ impl AgentConfig {
     /// How many descriptors the agent may need: a connection is its socket, and the pidfd of a process of its own.
     #[must_use]
     pub fn descriptors_wanted(&self) -> u64 {
-        let delegates = match self.delegate_socket {
-            Some(_) => {
-                2 * u64::from(self.delegate_limits().connections_total)
-                    + u64::from(crate::delegate::MAX_SUBJECTS)
-            }
-            None => 0,
-        };
-        2 * u64::from(self.limits.connections_total) + delegates + OWN_DESCRIPTORS
+        let of_one = 2 * u64::from(self.delegate_limits().connections_total)
+            + u64::from(crate::delegate::office::MAX_SUBJECTS);
+        let sockets = u64::from(self.delegate_socket.is_some()) + u64::from(self.broker.is_some());
+        2 * u64::from(self.limits.connections_total) + sockets * of_one + OWN_DESCRIPTORS
     }
 
     /// As on the Workload API, for the few that delegates are.
@@ -106,6 +106,15 @@ impl AgentConfig {
         Limits {
             connections_total: self.limits.connections_total.min(MAX_DELEGATE_CONNECTIONS),
             ..self.limits.clone()
+        }
+    }
+
+    /// As for delegates; a broker speaks for many workloads, and what it has open is counted by its identity.
+    pub(crate) fn broker_limits(&self) -> Limits {
+        let limits = self.delegate_limits();
+        Limits {
+            streams_per_process: limits.streams_per_process.max(crate::broker::MAX_IN_ALL),
+            ..limits
         }
     }
 
@@ -183,13 +192,20 @@ impl Checker<'_> {
             Some("json") => LogFormat::Json,
             Some(other) => return Err(self.invalid("log.format", other, "text or json")),
         };
+        let socket = self.socket("socket", raw.socket, SOCKET)?;
+        let broker = self.broker(
+            raw.broker_socket,
+            raw.broker_socket_group,
+            raw.authorized_brokers,
+            &socket,
+        )?;
         Ok(AgentConfig {
             trust_domain,
             servers,
             proxy,
             data_dir: self.absolute("data_dir", raw.data_dir)?,
             trust_bundle: self.absolute("trust_bundle", raw.trust_bundle)?,
-            socket: self.socket("socket", raw.socket, SOCKET)?,
+            socket,
             socket_group: raw.socket_group,
             admin_socket: self.socket("admin_socket", raw.admin_socket, ADMIN_SOCKET)?,
             admin_socket_group: raw.admin_socket_group,
@@ -199,6 +215,7 @@ impl Checker<'_> {
                 .transpose()?,
             delegate_socket_group: raw.delegate_socket_group,
             authorized_delegates: self.delegates(raw.authorized_delegates)?,
+            broker,
             http_listen: http_listen.transpose()?,
             attestation,
             node_key: self.key_type("keys.node", raw.keys.node.as_deref())?,
@@ -212,149 +229,6 @@ impl Checker<'_> {
             log_level,
             log_format,
         })
-    }
-
-    fn delegates(&self, raw: Vec<RawDelegate>) -> Result<Delegates, ConfigError> {
-        let pattern = |key: &str, text: &str| {
-            let expected = "a SPIFFE ID, or one followed by /* for all below it";
-            IdPattern::parse(text)
-                .map_err(|_cause| self.invalid(&format!("authorized_delegates.{key}"), text, expected))
-        };
-        let each = raw.into_iter().map(|raw| {
-            if raw.may_have.is_empty() {
-                return Err(self.invalid(
-                    "authorized_delegates.may_have",
-                    "[]",
-                    "at least one SPIFFE ID or pattern",
-                ));
-            }
-            let may_have = raw.may_have.iter().map(|text| pattern("may_have", text));
-            Ok(Delegate {
-                delegate: pattern("delegate", &raw.delegate)?,
-                may_have: may_have.collect::<Result<_, _>>()?,
-            })
-        });
-        each.collect::<Result<_, _>>().map(Delegates::new)
-    }
-
-    fn attestation(&self, raw: RawAttestation) -> Result<Evidence, ConfigError> {
-        let foreign = |key: &str, method: &str| {
-            self.invalid(
-                &format!("attestation.{key}"),
-                "(given)",
-                &format!("no such key with method = \"{method}\""),
-            )
-        };
-        match raw.method.as_str() {
-            "join_token" => {
-                if raw.certificate.is_some() || raw.private_key.is_some() {
-                    return Err(foreign(
-                        if raw.certificate.is_some() {
-                            "certificate"
-                        } else {
-                            "private_key"
-                        },
-                        "join_token",
-                    ));
-                }
-                match (raw.token.map(Zeroizing::new), raw.token_file) {
-                    (Some(token), None) if is_token(&token) => {
-                        Ok(Evidence::JoinToken(TokenSource::Inline(token)))
-                    }
-                    // A secret is never repeated in an error.
-                    (Some(_), None) => Err(self.invalid(
-                        "attestation.token",
-                        "(not shown)",
-                        "one word of printable characters",
-                    )),
-                    (None, Some(file)) => {
-                        let file = self.absolute("attestation.token_file", file)?;
-                        Ok(Evidence::JoinToken(TokenSource::File(file)))
-                    }
-                    (Some(_), Some(_)) => Err(self.invalid(
-                        "attestation.token",
-                        "(not shown)",
-                        "either token or token_file, not both",
-                    )),
-                    (None, None) => Err(self.invalid(
-                        "attestation.token_file",
-                        "(missing)",
-                        "the path of a file with a join token",
-                    )),
-                }
-            }
-            "x509pop" => {
-                if raw.token.is_some() || raw.token_file.is_some() {
-                    return Err(foreign(
-                        if raw.token.is_some() {
-                            "token"
-                        } else {
-                            "token_file"
-                        },
-                        "x509pop",
-                    ));
-                }
-                let needed = |key: &str, path: Option<PathBuf>| {
-                    let key = format!("attestation.{key}");
-                    let path =
-                        path.ok_or_else(|| self.invalid(&key, "(missing)", "the path of a PEM file"))?;
-                    self.absolute(&key, path)
-                };
-                Ok(Evidence::X509Pop {
-                    certificate: needed("certificate", raw.certificate)?,
-                    private_key: needed("private_key", raw.private_key)?,
-                })
-            }
-            other => Err(self.invalid("attestation.method", other, "join_token or x509pop")),
-        }
-    }
-
-    fn limits(&self, raw: &RawLimits) -> Result<Limits, ConfigError> {
-        let mut limits = Limits::default();
-        let number = |key: &str, given: Option<u32>, place: &mut u32| match given {
-            Some(0) => Err(self.invalid(&format!("limits.{key}"), "0", "at least 1")),
-            Some(given) => {
-                *place = given;
-                Ok(())
-            }
-            None => Ok(()),
-        };
-        number(
-            "connections_per_process",
-            raw.connections_per_process,
-            &mut limits.connections_per_process,
-        )?;
-        number(
-            "streams_per_process",
-            raw.streams_per_process,
-            &mut limits.streams_per_process,
-        )?;
-        number(
-            "connections_per_uid",
-            raw.connections_per_uid,
-            &mut limits.connections_per_uid,
-        )?;
-        number(
-            "streams_per_uid",
-            raw.streams_per_uid,
-            &mut limits.streams_per_uid,
-        )?;
-        number(
-            "connections_total",
-            raw.connections_total,
-            &mut limits.connections_total,
-        )?;
-        let (min, max) = (Duration::from_millis(100), Duration::from_secs(60));
-        limits.handshake_timeout = self.duration(
-            "limits.handshake_timeout",
-            raw.handshake_timeout,
-            limits.handshake_timeout,
-            min..=max,
-        )?;
-        let default = u64::try_from(limits.max_message).unwrap_or(u64::MAX);
-        let bytes = self.size("limits.max_message", raw.max_message, default, 1024, 4 << 20)?;
-        limits.max_message = usize::try_from(bytes).unwrap_or(limits.max_message);
-        Ok(limits)
     }
 
     fn workload(&self, raw: &RawWorkload) -> Result<(u64, u64), ConfigError> {

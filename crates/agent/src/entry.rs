@@ -2,7 +2,7 @@
 //!
 //! Invariant: an [`Entry`] passed every rule an agent applies on receipt; the index never misses a matching entry.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use landfast_identity::{Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime};
@@ -107,6 +107,7 @@ fn spiffe_id(wire: Option<&types::Spiffeid>, trust_domain: &TrustDomain) -> Opti
 pub(crate) struct EntryIndex {
     by_id: BTreeMap<Arc<str>, Arc<Entry>>,
     by_selector: HashMap<Selector, Vec<Arc<Entry>>>,
+    privileged: HashSet<SpiffeId>,
     uses_hashes: bool,
 }
 
@@ -116,6 +117,8 @@ impl EntryIndex {
             .into_iter()
             .map(|entry| (Arc::clone(&entry.id), entry))
             .collect();
+        let privileged = by_id.values().filter(|entry| entry.privileged);
+        let privileged = privileged.map(|entry| entry.spiffe_id.clone()).collect();
         let mut uses: HashMap<&Selector, usize> = HashMap::new();
         for selector in by_id.values().flat_map(|entry| entry.selectors.iter()) {
             *uses.entry(selector).or_default() += 1;
@@ -137,6 +140,7 @@ impl EntryIndex {
         Self {
             by_id,
             by_selector,
+            privileged,
             uses_hashes,
         }
     }
@@ -158,8 +162,13 @@ impl EntryIndex {
         self.uses_hashes
     }
 
-    /// The entries a process with these selectors is entitled to, oldest first, one for each hint
-    /// (Workload API §5.2.1: hints are unique within a response).
+    /// Whether some entry makes holders of this ID administrators, or lets them sign: servers go by the ID, not by the entry that it came from.
+    pub(crate) fn is_privileged(&self, id: &SpiffeId) -> bool {
+        self.privileged.contains(id)
+    }
+
+    /// All entries a process with these selectors is entitled to, by their IDs, as SPIRE's agents have them. Who must not say a hint twice
+    /// takes [`one_for_each_hint`] of them.
     pub(crate) fn matching(&self, selectors: &SelectorSet, now: UnixTime) -> Vec<Arc<Entry>> {
         let mut found: Vec<Arc<Entry>> = selectors
             .iter()
@@ -168,11 +177,24 @@ impl EntryIndex {
             .filter(|entry| entry.selectors.is_subset_of(selectors) && !entry.is_over(now))
             .cloned()
             .collect();
-        found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        let mut hints = std::collections::HashSet::new();
-        found.retain(|entry| entry.hint.is_empty() || hints.insert(entry.hint.clone()));
+        found.sort_by(|a, b| a.id.cmp(&b.id));
         found
     }
+}
+
+/// Of those with the same hint the oldest, in the order given (Workload API §5.2.1: hints are unique within a response).
+pub(crate) fn one_for_each_hint(mut entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+    let mut oldest: HashMap<&str, (i64, &Arc<str>)> = HashMap::new();
+    for entry in entries.iter().filter(|entry| !entry.hint.is_empty()) {
+        let age = (entry.created_at, &entry.id);
+        oldest
+            .entry(&entry.hint)
+            .and_modify(|oldest| *oldest = age.min(*oldest))
+            .or_insert(age);
+    }
+    let kept: HashSet<Arc<str>> = oldest.into_values().map(|(_, id)| Arc::clone(id)).collect();
+    entries.retain(|entry| entry.hint.is_empty() || kept.contains(&entry.id));
+    entries
 }
 
 fn is_hash(selector: &Selector) -> bool {

@@ -42,6 +42,9 @@ pub enum AgentError {
         /// Why.
         source: UdsError,
     },
+    /// No TLS for brokers.
+    #[error("cannot serve brokers")]
+    Tls(#[from] landfast_tls::TlsError),
     /// The address for metrics and health cannot be used.
     #[error("cannot listen on http_listen {address}")]
     Http {

@@ -1,7 +1,7 @@
 //! Whether the agent is ready, and the metrics that change by themselves.
 //!
 //! Invariant: ready means that there is something to give: a node identity to ask with, or SVIDs that are still valid. A server that
-//! is away does not make an agent unready while it has those; a ban does. gRPC health and `/ready` say the same.
+//! is away does not make an agent unready while it has those, nor does a disk that fails; a ban does. gRPC health and `/ready` say the same.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -59,7 +59,12 @@ impl Reporter {
 
 /// Ready once a whole round with the server has succeeded, for as long as the node's own SVID or any that it serves is valid.
 pub(crate) fn state(views: &Views, link: &LinkHandle, now: Option<UnixTime>) -> Health {
-    obstacle(&views.snapshot(), &link.status.borrow(), now).map_or_else(Health::ready, Health::not_ready)
+    let status = link.status.borrow();
+    match (obstacle(&views.snapshot(), &status, now), status.disk.as_str()) {
+        (Some(obstacle), _) => Health::not_ready(obstacle),
+        (None, "") => Health::ready(),
+        (None, disk) => Health::ready_but(disk),
+    }
 }
 
 fn obstacle(snapshot: &Snapshot, status: &LinkStatus, now: Option<UnixTime>) -> Option<String> {

@@ -1,4 +1,4 @@
-//! JWT-SVIDs: asked for when wanted, kept until half their life, asked for once however many want the same.
+//! JWT-SVIDs and WIT-SVIDs: asked for when wanted, kept until half their life, asked for once however many want the same.
 //!
 //! Invariant: a token that is expired, or signed by a key that left the bundle or is tainted, is never handed out; a token
 //! that is still valid is handed out when no new one can be had.
@@ -14,8 +14,8 @@ use base64::Engine as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use landfast_identity::{Bundle, SpiffeId, UnixTime};
-use landfast_lifecycle::SharedClock;
+use landfast_identity::{Bundle, PrivateKey, SpiffeId, UnixTime};
+use landfast_lifecycle::{SharedClock, renewal_due};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -31,12 +31,34 @@ pub(crate) struct Token {
     /// Since when it is held here. Not its `iat`, which servers date back by as much as it lives.
     pub(crate) held_since: UnixTime,
     pub(crate) expires_at: UnixTime,
+    /// A WIT-SVID's: of the key in it.
+    pub(crate) key: Option<BoundKey>,
 }
+
+/// The key that a WIT-SVID is bound to. Equal when it is the very same.
+#[derive(Clone, Debug)]
+pub(crate) struct BoundKey(pub(crate) Arc<PrivateKey>);
+
+impl PartialEq for BoundKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for BoundKey {}
 
 impl Token {
     /// Half the life is over that it had when it came.
     fn is_old(&self, now: UnixTime) -> bool {
-        now.since(self.held_since) * 2 >= self.expires_at.since(self.held_since)
+        match self.key {
+            Some(_) => now >= self.old_from(),
+            None => now.since(self.held_since) * 2 >= self.expires_at.since(self.held_since),
+        }
+    }
+
+    /// When a WIT-SVID is due: streams wait for it, those of many nodes from one moment on.
+    pub(crate) fn old_from(&self) -> UnixTime {
+        renewal_due(self.held_since, self.expires_at, self.text.as_bytes())
     }
 
     fn is_usable(&self, id: &SpiffeId, bundle: Option<&Bundle>, now: UnixTime) -> bool {
@@ -45,15 +67,19 @@ impl Token {
 
     fn is_signed_by(&self, bundle: &Bundle) -> bool {
         let kid = key_id(&self.text);
-        let authority = bundle
-            .jwt_authorities()
-            .iter()
-            .find(|authority| Some(&authority.key_id) == kid.as_ref());
-        authority.is_some_and(|authority| !authority.tainted)
+        let Some(kid) = kid else { return false };
+        match self.key {
+            Some(_) => bundle
+                .wit_authority(&kid)
+                .is_some_and(|authority| !authority.tainted),
+            None => bundle
+                .jwt_authority(&kid)
+                .is_some_and(|authority| !authority.tainted),
+        }
     }
 }
 
-/// Whom a token is for: an entry's ID and a set of audiences.
+/// Whom a token is for: an entry's ID and a set of audiences, of which a WIT-SVID has none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     entry: Arc<str>,
@@ -76,6 +102,9 @@ pub(crate) enum Refusal {
     /// The server finds the request itself wrong: to ask again gives the same.
     #[error("{0}")]
     Invalid(Arc<str>),
+    /// The server has nothing of the kind.
+    #[error("{0}")]
+    Unsupported(Arc<str>),
     /// Anything else; the text is for the log.
     #[error("{0}")]
     Later(Arc<str>),
@@ -95,11 +124,14 @@ pub(crate) struct JwtCache {
     inner: Arc<Mutex<Inner>>,
     clock: SharedClock,
     stragglers: mpsc::Sender<Request>,
+    /// Tokens that are held; the one not used for longest goes.
+    most: usize,
+    kind: &'static str,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// At most [`MAX_TOKENS`]; the one not used for longest goes.
+    /// At most `most` of the cache.
     tokens: HashMap<Key, (Token, u64)>,
     /// Requests under way. Bounded by the callers waiting and the stragglers: without them, an entry here is dead and swept.
     pending: HashMap<Key, Pending>,
@@ -116,11 +148,18 @@ struct Pending {
 impl JwtCache {
     /// The cache, and the task for what nobody waits for any more.
     pub(crate) fn new(clock: SharedClock) -> (Self, Stragglers) {
+        Self::of("JWT-SVID", MAX_TOKENS, clock)
+    }
+
+    /// A cache of other tokens, named in the log.
+    pub(crate) fn of(kind: &'static str, most: usize, clock: SharedClock) -> (Self, Stragglers) {
         let (stragglers, queue) = mpsc::channel(QUEUE);
         let cache = Self {
             inner: Arc::default(),
             clock,
             stragglers,
+            most,
+            kind,
         };
         (cache, Stragglers(queue))
     }
@@ -212,12 +251,12 @@ impl JwtCache {
                     ..token
                 };
                 if token.id == *id && time < token.expires_at {
-                    inner.put(key, token.clone());
+                    inner.put(key, token.clone(), self.most);
                 }
                 Ok(token)
             }
             Err(refusal) => {
-                tracing::debug!(spiffe_id = %id, %refusal, "no new JWT-SVID");
+                tracing::debug!(spiffe_id = %id, %refusal, "no new {}", self.kind);
                 Err(refusal)
             }
         }
@@ -232,13 +271,18 @@ impl JwtCache {
         }
     }
 
-    /// Looks at what is held whenever the bundle is another, until `stop`.
+    /// Looks at what is held whenever the bundle or the entries are others, until `stop`.
     pub(crate) async fn keep_clean(self, views: Views, stop: CancellationToken) -> Result<(), Infallible> {
         let mut published = views.published();
         let mut judged: Option<Arc<Snapshot>> = None;
         loop {
             let snapshot = views.snapshot();
-            if judged.is_none_or(|last| !last.same_bundle(&snapshot) || last.banned != snapshot.banned) {
+            let same = |last: &Snapshot| {
+                last.same_bundle(&snapshot)
+                    && last.banned == snapshot.banned
+                    && Arc::ptr_eq(&last.entries, &snapshot.entries)
+            };
+            if !judged.is_some_and(|last| same(&last)) {
                 self.purge(&snapshot);
             }
             judged = Some(snapshot);
@@ -249,10 +293,16 @@ impl JwtCache {
         }
     }
 
-    /// Forgets what is not to be handed out any more: tokens of a key that is tainted or gone, and all once the node is banned.
+    /// Forgets what is not to be handed out any more: tokens of a key that is tainted or gone, those with a key of their own whose entry is
+    /// gone, and all once the node is banned.
     fn purge(&self, snapshot: &Snapshot) {
-        let kept = |token: &Token| {
+        let entitled = |key: &Key, token: &Token| {
+            let entry = snapshot.entries.get(&key.entry);
+            token.key.is_none() || entry.is_some_and(|entry| entry.spiffe_id == token.id)
+        };
+        let kept = |key: &Key, token: &Token| {
             !snapshot.banned
+                && entitled(key, token)
                 && snapshot
                     .bundle
                     .as_deref()
@@ -260,12 +310,14 @@ impl JwtCache {
         };
         let mut inner = self.lock();
         let before = inner.tokens.len();
-        inner.tokens.retain(|_, (token, _)| kept(token));
+        inner.tokens.retain(|key, (token, _)| kept(key, token));
         let purged = before - inner.tokens.len();
         if purged > 0 {
+            let kind = self.kind;
             tracing::info!(
                 tokens = purged,
-                "JWT-SVIDs of a tainted or removed key are forgotten"
+                kind,
+                "tokens of a tainted or removed key are forgotten"
             );
         }
     }
@@ -310,8 +362,8 @@ impl Inner {
         Some(token.clone())
     }
 
-    fn put(&mut self, key: Key, token: Token) {
-        if self.tokens.len() >= MAX_TOKENS
+    fn put(&mut self, key: Key, token: Token, most: usize) {
+        if self.tokens.len() >= most
             && !self.tokens.contains_key(&key)
             && let Some(oldest) = self
                 .tokens

@@ -3,6 +3,7 @@
 //! Invariant: nobody else changes what is held. Events come in through a bounded queue, decisions are made by
 //! [`state::State::step`], and what follows from them is published before the sender gets its answer.
 
+mod held;
 pub(crate) mod state;
 pub(crate) mod taint;
 pub(crate) mod views;

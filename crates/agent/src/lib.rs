@@ -10,6 +10,7 @@ mod admin_server;
 mod agent;
 mod attestor;
 mod bootstrap;
+mod broker;
 mod command_line;
 pub mod config;
 mod delegate;
@@ -23,6 +24,7 @@ mod persist;
 mod source;
 mod telemetry;
 mod why;
+mod wit;
 
 #[cfg(test)]
 mod testing;

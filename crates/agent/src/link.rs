@@ -3,13 +3,16 @@
 //! Invariant: whatever goes wrong here, nothing valid is dropped and the process goes on; only the server's word that
 //! the node is banned destroys keys.
 
+mod asking;
 mod attest;
 mod bundle_wire;
 mod connection;
 pub(crate) mod dial;
 pub(crate) mod evidence;
 pub(crate) mod failure;
+mod handle;
 mod issue;
+mod keeping;
 mod node;
 mod rota;
 pub(crate) mod rpc;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::{Bundle, BundleSet, KeyType, TrustDomain, UnixTime};
+use landfast_identity::{KeyType, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
 use tokio::sync::{Notify, watch};
@@ -31,8 +34,10 @@ use tonic::transport::Channel;
 use dial::Dialler;
 use evidence::Evidence;
 use failure::LinkError;
+pub(crate) use handle::LinkHandle;
 use rota::Rota;
 use status::{LinkStatus, Phase};
+pub(crate) use sync::CONFIRM_AFTER;
 
 use crate::keeper::KeeperHandle;
 use crate::keeper::state::Event;
@@ -49,43 +54,10 @@ pub(crate) struct Settings {
     pub(crate) workload_key: KeyType,
     pub(crate) interval: Duration,
     pub(crate) retry: (Duration, Duration),
+    /// See [`sync::Known::new`].
+    pub(crate) confirm_after: Duration,
     /// Digest of the operator's bootstrap bundle; see [`NodeFiles::bundle`].
     pub(crate) bootstrap: String,
-}
-
-/// What others may see of the link.
-#[derive(Clone)]
-pub(crate) struct LinkHandle {
-    pub(crate) status: watch::Receiver<LinkStatus>,
-    /// The connection to ask over, while there is one.
-    pub(crate) channel: watch::Receiver<Option<Channel>>,
-    nudge: Arc<Notify>,
-}
-
-impl LinkHandle {
-    /// Says that a request over `channel` failed in a way that a round may explain or mend, so that the link makes one at once.
-    pub(crate) fn nudge(&self) {
-        self.nudge.notify_one();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn fixed(
-        status: watch::Receiver<LinkStatus>,
-        channel: watch::Receiver<Option<Channel>>,
-    ) -> Self {
-        Self {
-            status,
-            channel,
-            nudge: Arc::default(),
-        }
-    }
-
-    /// Takes what [`Self::nudge`] left.
-    #[cfg(test)]
-    pub(crate) fn was_nudged(&self) -> bool {
-        use futures_util::FutureExt as _;
-        self.nudge.notified().now_or_never().is_some()
-    }
 }
 
 /// The link's task before it runs.
@@ -97,6 +69,7 @@ pub(crate) struct Link {
     bundles: BundleStore,
     identity: IdentityStore,
     node: Option<NodeIdentity>,
+    unsaved: keeping::Unsaved,
     known: sync::Known,
     rota: Rota,
     must_attest: bool,
@@ -135,7 +108,8 @@ impl Link {
             channel: channel.subscribe(),
             nudge: Arc::clone(&nudge),
         };
-        let (known, rota) = (sync::Known::default(), Rota::new(settings.dialler.servers.len()));
+        let known = sync::Known::new(settings.confirm_after);
+        let rota = Rota::new(settings.dialler.servers.len());
         let link = Self {
             settings,
             clock,
@@ -144,6 +118,7 @@ impl Link {
             bundles,
             identity,
             node,
+            unsaved: keeping::Unsaved::default(),
             known,
             rota,
             must_attest: false,
@@ -172,7 +147,12 @@ impl Link {
                     self.note_success();
                     // Between 0.9 and 1.1 of the interval: many agents started together drift apart.
                     jitter.reset();
-                    Wait::OrRenewal(self.settings.interval.mul_f64(0.9) + jitter.next())
+                    let pause = self.settings.interval.mul_f64(0.9) + jitter.next();
+                    Wait::OrRenewal(
+                        self.known
+                            .confirm_in()
+                            .map_or(pause, |confirm| confirm.min(pause)),
+                    )
                 }
                 Err(error) => Wait::Whole(self.handle(&error).await.unwrap_or_else(|| backoff.next())),
             };
@@ -286,10 +266,16 @@ impl Link {
     }
 
     async fn round(&mut self) -> Result<(), LinkError> {
+        self.save_again().await?;
         let channel = self.channel().await?;
         let synced = self.known.refresh(&channel, &self.settings.trust_domain).await?;
         self.adopt_bundle(&synced.bundle).await?;
-        self.taints.adopt(&synced.bundle, self.now()?);
+        let now = self.now()?;
+        self.taints.adopt(&synced.bundle, now);
+        // After a clock that was set back.
+        self.node_since = self.node_since.min(now);
+        let latest = now.saturating_add(node::RENEW_RETRY);
+        self.renew_after = self.renew_after.map(|after| after.min(latest));
         let orders = self.keeper.tell(Event::Synced(synced)).await;
         self.status
             .send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
@@ -303,30 +289,6 @@ impl Link {
             self.keeper.tell(Event::Issued(issued)).await;
         }
         self.keeper.tell(Event::RoundOver).await;
-        Ok(())
-    }
-
-    /// On disk first, then in use: after a power cut we never know less than we acted on.
-    async fn adopt_bundle(&self, bundle: &Arc<Bundle>) -> Result<(), LinkError> {
-        let current = self.bundles.load();
-        if current
-            .get(&self.settings.trust_domain)
-            .is_some_and(|old| old.content_eq(bundle))
-        {
-            return Ok(());
-        }
-        let (files, to_save, bootstrap) = (
-            Arc::clone(&self.files),
-            Arc::clone(bundle),
-            self.settings.bootstrap.clone(),
-        );
-        blocking(move || files.save_bundle(&to_save, &bootstrap)).await??;
-        self.bundles.store(BundleSet::from_iter([Bundle::clone(bundle)]));
-        tracing::info!(
-            sequence = bundle.sequence(),
-            authorities = bundle.x509_authorities().len(),
-            "trust bundle adopted"
-        );
         Ok(())
     }
 

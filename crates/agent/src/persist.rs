@@ -105,6 +105,16 @@ impl NodeFiles {
         })
     }
 
+    /// Over a disk that a test breaks.
+    #[cfg(test)]
+    pub(crate) fn over(store: Store, trust_domain: &TrustDomain) -> Self {
+        Self {
+            dir: store.path().to_owned(),
+            store,
+            trust_domain: trust_domain.clone(),
+        }
+    }
+
     /// The identity this node had when it last ran.
     pub(crate) fn identity(&self) -> Result<Option<NodeIdentity>, PersistError> {
         let Some(bytes) = self.read(IDENTITY)? else {

@@ -3,7 +3,6 @@
 //! Invariant: only entries whose selectors are all among the workload's are ever considered.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -11,16 +10,18 @@ use landfast_identity::jwt::check_audience;
 use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
-use landfast_workload_api::{FetchedJwt, IdentitySource, SourceError, WorkloadView};
+use landfast_workload_api::{FetchedJwt, FetchedWits, IdentitySource, SourceError, WorkloadView};
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, one_for_each_hint};
 use crate::jwt::budget::Budget;
 use crate::jwt::{JwtCache, Key, Refusal, Token};
+use crate::keeper::state::Snapshot;
 use crate::keeper::views::Views;
 use crate::link::failure::LinkError;
 use crate::link::{LinkHandle, rpc};
-use crate::telemetry;
+use crate::wit::Wits;
 
 /// The agent's side of the Workload API.
 pub(crate) struct AgentSource {
@@ -28,6 +29,7 @@ pub(crate) struct AgentSource {
     pub(crate) link: LinkHandle,
     pub(crate) tokens: JwtCache,
     pub(crate) budget: Budget,
+    pub(crate) wits: Wits,
     pub(crate) clock: SharedClock,
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -85,13 +87,48 @@ impl AgentSource {
                         "the server refuses the request: {reason}"
                     )));
                 }
-                Err(Refusal::Later(reason)) => {
+                Err(Refusal::Later(reason) | Refusal::Unsupported(reason)) => {
                     return Err(SourceError::Unavailable(format!("{}: {reason}", entry.spiffe_id)));
                 }
             }
         }
         Ok(tokens)
     }
+}
+
+impl AgentSource {
+    /// The entries of whoever has these selectors, or that of one identity of his.
+    pub(crate) fn entitled(
+        &self,
+        selectors: &SelectorSet,
+        id: Option<&SpiffeId>,
+    ) -> Result<(Arc<Snapshot>, Vec<Arc<Entry>>), SourceError> {
+        let snapshot = self.views.snapshot();
+        let now = self
+            .clock
+            .now()
+            .ok_or_else(|| SourceError::Unavailable("no time of day".to_owned()))?;
+        if snapshot.banned {
+            return Err(SourceError::NoIdentity);
+        }
+        if snapshot.synced_at.is_none() {
+            return Err(SourceError::Unavailable(
+                "the agent has not reached its server yet".to_owned(),
+            ));
+        }
+        let mut entries = one_for_each_hint(snapshot.entries.matching(selectors, now));
+        entries.retain(|entry| id.is_none_or(|id| entry.spiffe_id == *id));
+        if entries.is_empty() {
+            return Err(SourceError::NoIdentity);
+        }
+        Ok((snapshot, entries))
+    }
+}
+
+/// Whether a token that was asked for before may still be handed out.
+pub(crate) fn still(after: &Snapshot, entry: &Entry) -> bool {
+    let now = after.entries.get(&entry.id);
+    !after.banned && now.is_some_and(|now| now.spiffe_id == entry.spiffe_id)
 }
 
 #[async_trait]
@@ -107,39 +144,30 @@ impl IdentitySource for AgentSource {
         id: Option<&SpiffeId>,
     ) -> Result<Vec<FetchedJwt>, SourceError> {
         check_audience(audience).map_err(|error| SourceError::InvalidArgument(error.to_string()))?;
-        let snapshot = self.views.snapshot();
-        let now = self
-            .clock
-            .now()
-            .ok_or_else(|| SourceError::Unavailable("no time of day".to_owned()))?;
-        if snapshot.banned {
-            return Err(SourceError::NoIdentity);
-        }
-        if snapshot.synced_at.is_none() {
-            return Err(SourceError::Unavailable(
-                "the agent has not reached its server yet".to_owned(),
-            ));
-        }
-        let mut entries = snapshot.entries.matching(selectors, now);
-        entries.retain(|entry| id.is_none_or(|id| entry.spiffe_id == *id));
-        if entries.is_empty() {
-            return Err(SourceError::NoIdentity);
-        }
+        let (snapshot, entries) = self.entitled(selectors, id)?;
         let tokens = self
             .tokens_of(&entries, selectors, audience, snapshot.bundle.as_deref())
             .await?;
         // A ban or a removal while we waited.
         let after = self.views.snapshot();
-        let still = |entry: &Arc<Entry>| {
-            after
-                .entries
-                .get(&entry.id)
-                .is_some_and(|now| now.spiffe_id == entry.spiffe_id)
-        };
-        if after.banned || !entries.iter().all(still) {
+        if !entries.iter().all(|entry| still(&after, entry)) {
             return Err(SourceError::NoIdentity);
         }
         Ok(tokens)
+    }
+
+    fn has_wit(&self) -> Option<bool> {
+        let snapshot = self.views.snapshot();
+        let bundle = snapshot.bundle.as_ref()?;
+        Some(!bundle.wit_authorities().is_empty())
+    }
+
+    async fn fetch_wit(
+        &self,
+        selectors: &SelectorSet,
+        id: Option<&SpiffeId>,
+    ) -> Result<FetchedWits, SourceError> {
+        self.wits_of(selectors, id).await
     }
 
     fn now(&self) -> Option<UnixTime> {
@@ -161,40 +189,22 @@ impl IdentitySource for AgentSource {
 }
 
 /// Asks the server. Does not borrow: it may outlive the first caller for the sake of the second.
-async fn fetch(mut link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
-    let mut fetched = once(&mut link, &entry, &audience).await;
-    if fetched.as_ref().is_err_and(LinkError::connection_broke) {
-        // The connection may only have been old: the link makes a new one, for which it is worth waiting a little.
-        link.nudge();
-        if tokio::time::timeout(RECONNECT, link.channel.changed())
-            .await
-            .is_ok()
-        {
-            fetched = once(&mut link, &entry, &audience).await;
-        }
-    }
-    telemetry::renewal("jwt", fetched.is_ok());
-    fetched.map_err(|error| {
-        if error.calls_for_a_round() {
-            link.nudge();
-        }
-        match error {
-            LinkError::Refused {
-                code: tonic::Code::InvalidArgument,
-                message,
-                ..
-            } => Refusal::Invalid(message.into()),
-            error => Refusal::Later(landfast_daemon::error_chain(&error).into()),
-        }
+async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
+    let (entry, audience) = (&*entry, &audience[..]);
+    let fetched = link
+        .ask("jwt", move |channel| once(channel, entry, audience))
+        .await;
+    fetched.map_err(|error| match error {
+        LinkError::Refused {
+            code: tonic::Code::InvalidArgument,
+            message,
+            ..
+        } => Refusal::Invalid(message.into()),
+        error => Refusal::Later(landfast_daemon::error_chain(&error).into()),
     })
 }
 
-async fn once(link: &mut LinkHandle, entry: &Entry, audience: &[String]) -> Result<Token, LinkError> {
-    let channel = tokio::time::timeout(RECONNECT, link.channel.wait_for(Option::is_some)).await;
-    let channel = channel
-        .ok()
-        .and_then(|found| found.ok().and_then(|found| found.clone()));
-    let channel = channel.ok_or(LinkError::Unreachable)?;
+async fn once(channel: Channel, entry: &Entry, audience: &[String]) -> Result<Token, LinkError> {
     let request = svid_api::NewJwtsvidRequest {
         entry_id: entry.id.to_string(),
         audience: audience.to_vec(),
@@ -215,13 +225,12 @@ async fn once(link: &mut LinkHandle, entry: &Entry, audience: &[String]) -> Resu
         id: parsed.id().clone(),
         held_since: issued_at,
         expires_at,
+        key: None,
     })
 }
 
 const NEW_JWT: &str = "NewJWTSVID";
-/// As long a caller waits for a connection that is being made.
-const RECONNECT: Duration = Duration::from_secs(2);
-const PARALLEL: usize = 8;
+pub(crate) const PARALLEL: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -28,12 +28,16 @@ pub(crate) fn describe() {
     );
     describe_gauge!(REACHABLE, "1 while the server answers.");
     describe_gauge!(BANNED, "1 when the server has banned this node.");
+    describe_gauge!(
+        UNSAVED,
+        "1 while the node's own state cannot be written to its data directory."
+    );
     describe_gauge!(ENTRIES, "Entries registered for this node.");
     describe_gauge!(SVIDS, "Workload X.509-SVIDs that are held and valid.");
     describe_gauge!(TOKENS, "JWT-SVIDs in the cache.");
     describe_counter!(
         RENEWALS,
-        "SVIDs asked for, by kind (x509, jwt, agent) and result (ok, failed)."
+        "SVIDs asked for, by kind (x509, jwt, wit, agent) and result (ok, failed)."
     );
     describe_counter!(NODE_ATTESTATIONS, "Attestations of this node, by result.");
     describe_counter!(ATTESTATIONS, "Attestations of workloads, by result.");
@@ -77,6 +81,7 @@ pub(crate) fn link(status: &LinkStatus, now: Option<UnixTime>) {
     metrics::gauge!(REACHABLE).set(f64::from(u8::from(status.reachable)));
     metrics::gauge!(AGENT_EXPIRY).set(status.agent_not_after.map_or(0, UnixTime::as_secs) as f64);
     metrics::gauge!(LAST_SYNC).set(status.last_sync.map_or(0, UnixTime::as_secs) as f64);
+    metrics::gauge!(UNSAVED).set(f64::from(u8::from(!status.disk.is_empty())));
     let since = status
         .last_sync
         .zip(now)
@@ -99,6 +104,7 @@ const EARLIEST: &str = "landfast_agent_earliest_svid_expiry_timestamp_seconds";
 const AGENT_EXPIRY: &str = "landfast_agent_own_svid_expiry_timestamp_seconds";
 const REACHABLE: &str = "landfast_agent_server_reachable";
 const BANNED: &str = "landfast_agent_banned";
+const UNSAVED: &str = "landfast_agent_state_unsaved";
 const ENTRIES: &str = "landfast_agent_entries";
 const SVIDS: &str = "landfast_agent_x509_svids";
 const TOKENS: &str = "landfast_agent_jwt_svids_cached";

@@ -131,6 +131,26 @@ impl Ca {
         landfast_identity::jwt::sign(&claims, kid, &self.key).unwrap()
     }
 
+    pub(crate) fn wit(
+        &self,
+        sub: &SpiffeId,
+        key: &PublicKey,
+        algorithm: &str,
+        kid: &str,
+        iat: UnixTime,
+        exp: UnixTime,
+    ) -> String {
+        let claims = landfast_identity::wit::WitParams {
+            sub,
+            key,
+            algorithm,
+            exp,
+            iat,
+            iss: None,
+        };
+        landfast_identity::wit::sign(&claims, kid, &self.key).unwrap()
+    }
+
     pub(crate) fn public_key(&self) -> PublicKey {
         self.key.public_key()
     }

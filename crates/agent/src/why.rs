@@ -4,7 +4,7 @@
 
 use landfast_identity::{Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime};
 
-use crate::entry::Entry;
+use crate::entry::{Entry, one_for_each_hint};
 use crate::keeper::state::Snapshot;
 
 /// One entry held against the selectors of a process.
@@ -36,7 +36,7 @@ pub(crate) struct Asked<'a> {
 
 /// Explains.
 pub(crate) fn explain(asked: &Asked<'_>, snapshot: &Snapshot) -> Explanation {
-    let matching = snapshot.entries.matching(asked.selectors, asked.now);
+    let matching = one_for_each_hint(snapshot.entries.matching(asked.selectors, asked.now));
     let matches: Vec<Compared> = matching
         .iter()
         .map(|entry| compare(entry, asked.selectors))

@@ -19,7 +19,7 @@ pub(crate) enum AuthorityCommand {
     Show,
     /// Make the next authority, in place of one that is prepared already [server].
     Prepare {
-        /// Of X509-SVIDs or of JWT-SVIDs.
+        /// Of X509-SVIDs, JWT-SVIDs or WIT-SVIDs.
         kind: Kind,
     },
     /// Sign with a prepared authority from now on [server].
@@ -41,7 +41,7 @@ pub(crate) struct Whose {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Which {
-    /// Of X509-SVIDs or of JWT-SVIDs.
+    /// Of X509-SVIDs, JWT-SVIDs or WIT-SVIDs.
     kind: Kind,
     /// The authority's ID, as `landfast authority show` prints it.
     id: String,
@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     X509,
     /// JWT-SVIDs.
     Jwt,
+    /// WIT-SVIDs, where the server issues them.
+    Wit,
 }
 
 impl Kind {
@@ -60,6 +62,7 @@ impl Kind {
         match self {
             Self::X509 => "x509",
             Self::Jwt => "jwt",
+            Self::Wit => "wit",
         }
     }
 }
@@ -136,6 +139,10 @@ async fn prepare(client: &mut Client, kind: Kind) -> Done {
             let rpc = client.prepare_jwt_authority(api::PrepareJwtAuthorityRequest {});
             connect::call(SERVER, rpc).await?.prepared_authority
         }
+        Kind::Wit => {
+            let rpc = client.prepare_wit_authority(api::PrepareWitAuthorityRequest {});
+            connect::call(SERVER, rpc).await?.prepared_authority
+        }
     })
 }
 
@@ -147,6 +154,10 @@ async fn activate(client: &mut Client, kind: Kind, authority_id: String) -> Done
         }
         Kind::Jwt => {
             let rpc = client.activate_jwt_authority(api::ActivateJwtAuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.activated_authority
+        }
+        Kind::Wit => {
+            let rpc = client.activate_wit_authority(api::ActivateWitAuthorityRequest { authority_id });
             connect::call(SERVER, rpc).await?.activated_authority
         }
     })
@@ -162,6 +173,10 @@ async fn taint(client: &mut Client, kind: Kind, authority_id: String) -> Done {
             let rpc = client.taint_jwt_authority(api::TaintJwtAuthorityRequest { authority_id });
             connect::call(SERVER, rpc).await?.tainted_authority
         }
+        Kind::Wit => {
+            let rpc = client.taint_wit_authority(api::TaintWitAuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.tainted_authority
+        }
     })
 }
 
@@ -173,6 +188,10 @@ async fn revoke(client: &mut Client, kind: Kind, authority_id: String) -> Done {
         }
         Kind::Jwt => {
             let rpc = client.revoke_jwt_authority(api::RevokeJwtAuthorityRequest { authority_id });
+            connect::call(SERVER, rpc).await?.revoked_authority
+        }
+        Kind::Wit => {
+            let rpc = client.revoke_wit_authority(api::RevokeWitAuthorityRequest { authority_id });
             connect::call(SERVER, rpc).await?.revoked_authority
         }
     })
@@ -241,6 +260,13 @@ async fn show(channel: Channel, globals: &Globals) -> Result<(), Failure> {
         [jwt.active, jwt.prepared, jwt.old],
         in_bundle_jwt(&bundle),
     ));
+    if !bundle.wit_authorities.is_empty() {
+        let wit = client.get_wit_authority_state(api::GetWitAuthorityStateRequest {});
+        // A SPIRE server that issues them does not tell: then what the bundle says is shown.
+        let wit = wit.await.map(tonic::Response::into_inner).unwrap_or_default();
+        let slots = [wit.active, wit.prepared, wit.old];
+        rows.extend(of_kind(Kind::Wit, slots, in_bundle_wit(&bundle)));
+    }
     if globals.json() {
         let shown = rows
             .iter()
@@ -342,6 +368,19 @@ fn in_bundle_jwt(bundle: &types::Bundle) -> Vec<(api::AuthorityState, bool)> {
     };
     bundle
         .jwt_authorities
+        .iter()
+        .map(|key| (state(key), key.tainted))
+        .collect()
+}
+
+fn in_bundle_wit(bundle: &types::Bundle) -> Vec<(api::AuthorityState, bool)> {
+    let state = |key: &types::WitKey| api::AuthorityState {
+        authority_id: key.key_id.clone(),
+        expires_at: key.expires_at,
+        upstream_authority_subject_key_id: String::new(),
+    };
+    bundle
+        .wit_authorities
         .iter()
         .map(|key| (state(key), key.tainted))
         .collect()

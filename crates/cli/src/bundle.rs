@@ -1,5 +1,7 @@
 //! `landfast bundle`.
 
+mod publish;
+
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
@@ -21,10 +23,12 @@ pub(crate) enum BundleCommand {
         /// A federated trust domain.
         #[arg(long)]
         trust_domain: Option<TrustDomain>,
-        /// As PEM certificates, or as a SPIFFE bundle document with the JWT keys (also chosen by --output json).
+        /// As PEM certificates, or as a SPIFFE bundle document with the JWT and WIT keys (also chosen by --output json).
         #[arg(long, value_enum, default_value = "pem")]
         format: BundleFormat,
     },
+    /// Our trust domain's bundle, or a federated one's, into a file for others [server].
+    Publish(publish::PublishArgs),
     /// Trust a federated trust domain's bundle, in place of the one we had [server].
     Set {
         /// Whose bundle it is.
@@ -66,6 +70,7 @@ pub(crate) enum DeleteMode {
 pub(crate) async fn run(command: BundleCommand, globals: &Globals) -> Result<(), Failure> {
     match command {
         BundleCommand::Show { trust_domain, format } => show(trust_domain.as_ref(), format, globals).await,
+        BundleCommand::Publish(args) => publish::run(args, globals).await,
         BundleCommand::Set { trust_domain, file } => set(trust_domain, &file, globals).await,
         BundleCommand::List => list(globals).await,
         BundleCommand::Delete { trust_domain, mode } => delete(&trust_domain, mode, globals).await,
@@ -81,6 +86,14 @@ async fn show(
     format: BundleFormat,
     globals: &Globals,
 ) -> Result<(), Failure> {
+    let bundle = fetch(trust_domain, globals).await?;
+    if globals.json() || format == BundleFormat::Jwks {
+        return output::print(&bundle.to_jwks());
+    }
+    output::print(&bundle.to_pem())
+}
+
+async fn fetch(trust_domain: Option<&TrustDomain>, globals: &Globals) -> Result<Bundle, Failure> {
     let mut client = client(globals).await?;
     let message = match trust_domain {
         None => {
@@ -98,11 +111,7 @@ async fn show(
             connect::call(SERVER, client.get_federated_bundle(request)).await?
         }
     };
-    let bundle = wire::bundle(&message)?;
-    if globals.json() || format == BundleFormat::Jwks {
-        return output::print(&bundle.to_jwks());
-    }
-    output::print(&bundle.to_pem())
+    wire::bundle(&message)
 }
 
 async fn set(trust_domain: TrustDomain, file: &std::path::Path, globals: &Globals) -> Result<(), Failure> {

@@ -93,10 +93,10 @@ pub(crate) enum Command {
     /// The keys that sign: show, prepare, activate, taint, revoke [speaks to the server].
     #[command(subcommand)]
     Authority(crate::authority::AuthorityCommand),
-    /// How much the server logs [speaks to the server's admin socket].
+    /// How much the server or the local agent logs [speaks to the admin socket of either].
     #[command(subcommand)]
     Log(crate::log::LogCommand),
-    /// What the server is and how much it holds [speaks to the server's admin socket].
+    /// What the server or the local agent is and how much it holds [speaks to the admin socket of either].
     #[command(subcommand)]
     Debug(crate::debug::DebugCommand),
     /// Other trust domains whose bundles are fetched [speaks to the server].

@@ -33,6 +33,9 @@ pub(crate) struct DevArgs {
     /// How long X509-SVIDs are valid; at most 24h.
     #[arg(long, default_value = "1h", value_parser = at_most_a_day)]
     x509_ttl: Duration,
+    /// Issue WIT-SVIDs too (incubating).
+    #[arg(long)]
+    wit_svid: bool,
     /// How much is logged to standard error: error, warn, info, debug or trace.
     #[arg(long, default_value = "warn", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: String,
@@ -83,7 +86,7 @@ pub(crate) async fn run(args: DevArgs, globals: &Globals) -> Result<u8, Failure>
     let plant = tokio::select! {
         biased;
         () = &mut asked => return Err(Failure::failed("asked to stop before it was ready", "run it again")),
-        plant = Plant::start(&trust_domain, &named, args.x509_ttl, &directory, &handle) => plant?,
+        plant = Plant::start(&trust_domain, &named, args.x509_ttl, args.wit_svid, &directory, &handle) => plant?,
     };
     let outcome = tokio::time::timeout(LIFE, live(&args, globals, &plant.environment(), &tree, asked))
         .await

@@ -71,6 +71,10 @@ impl Failure {
             }
             Code::NotFound if who == ADMIN => Self::failed(message, "ps -e shows what runs on this machine"),
             Code::NotFound => Self::failed(message, "the list command of the same noun shows what there is"),
+            Code::FailedPrecondition => Self::failed(
+                message,
+                "the show or list command of the same noun says in which state it is",
+            ),
             Code::AlreadyExists => Self::failed(message, "show or update the one that exists"),
             Code::ResourceExhausted => Self::failed(
                 message,

@@ -191,6 +191,16 @@ async fn delete(trust_domain: &TrustDomain, globals: &Globals) -> Result<(), Fai
     done(globals, "deleted", trust_domain)
 }
 
+/// What the server's configuration names is federated with as well.
+fn with_configured<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let yes = tonic::metadata::MetadataValue::from_static("true");
+    request
+        .metadata_mut()
+        .insert(landfast_proto::WITH_CONFIGURED, yes);
+    request
+}
+
 async fn list(globals: &Globals) -> Result<(), Failure> {
     let mut client = client(globals).await?;
     let (mut all, mut page_token) = (Vec::new(), String::new());
@@ -200,7 +210,11 @@ async fn list(globals: &Globals) -> Result<(), Failure> {
             page_size: PAGE,
             page_token,
         };
-        let answer = connect::call(SERVER, client.list_federation_relationships(request)).await?;
+        let answer = connect::call(
+            SERVER,
+            client.list_federation_relationships(with_configured(request)),
+        )
+        .await?;
         all.extend(answer.federation_relationships);
         page_token = answer.next_page_token;
         if page_token.is_empty() {
@@ -231,7 +245,9 @@ async fn show(trust_domain: &TrustDomain, globals: &Globals) -> Result<(), Failu
     };
     let found = connect::call(
         SERVER,
-        client(globals).await?.get_federation_relationship(request),
+        client(globals)
+            .await?
+            .get_federation_relationship(with_configured(request)),
     )
     .await?;
     tell(Some(found), globals)

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use landfast_identity::{
-    Bundle, Certificate, JwtSvid, PrivateKey, PublicKey, TrustDomain, jwt, parse_chain_der,
+    Bundle, Certificate, JwtSvid, PrivateKey, PublicKey, TrustDomain, WitSvid, jwt, parse_chain_der, wit,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(crate) fn run(file: &Path, globals: &Globals) -> Result<(), Failure> {
                 "{}: neither a certificate, a key, a token nor a bundle",
                 file.display()
             ),
-            "PEM or DER certificates, a PKCS#8 EC key, a JWT-SVID or a SPIFFE bundle document can be shown",
+            "PEM or DER certificates, a PKCS#8 EC key, a JWT-SVID, a WIT-SVID or a SPIFFE bundle document can be shown",
         )
     })?;
     if globals.json() {
@@ -62,6 +62,7 @@ enum Found {
     Certificate(Box<Certificate>),
     Key(PublicKey),
     Token(Box<JwtSvid>),
+    Wit(Box<WitSvid>),
     Bundle(Bundle),
 }
 
@@ -79,6 +80,9 @@ fn find(content: &[u8]) -> Option<Vec<Found>> {
         }
         if let Ok(token) = jwt::parse_unverified(text) {
             return Some(vec![Found::Token(Box::new(token))]);
+        }
+        if let Ok(token) = wit::parse_unverified(text) {
+            return Some(vec![Found::Wit(Box::new(token))]);
         }
     }
     if let Ok(chain) = parse_chain_der(content) {
@@ -141,6 +145,15 @@ impl Found {
                 ("key id", token.key_id().to_owned()),
                 ("signature", "not verified: landfast jwt validate does".to_owned()),
             ]),
+            Self::Wit(token) => output::facts(&[
+                ("WIT-SVID", token.id().to_string()),
+                ("worth", "nothing without a proof that its key is held".to_owned()),
+                ("its key", key_words(token.confirmation_key())),
+                ("proof by", token.confirmation_algorithm().to_owned()),
+                ("valid until", output::when(token.expires_at().as_secs(), "1970")),
+                ("key id", token.key_id().to_owned()),
+                ("signature", "not verified".to_owned()),
+            ]),
             Self::Bundle(bundle) => output::facts(&[
                 ("bundle", format!("sequence {}", bundle.sequence())),
                 (
@@ -163,6 +176,16 @@ impl Found {
                         "no keys",
                     ),
                 ),
+                (
+                    "WIT",
+                    output::lines(
+                        bundle
+                            .wit_authorities()
+                            .iter()
+                            .map(|key| format!("key id {}", key.key_id)),
+                        "no keys",
+                    ),
+                ),
             ]),
         }
     }
@@ -180,9 +203,15 @@ impl Found {
                 "kind": "jwt", "spiffe_id": token.id().as_str(), "audience": token.audience(), "key_id": token.key_id(),
                 "expires_at": token.expires_at().to_string(), "claims": token.claims(), "verified": false,
             }),
+            Self::Wit(token) => json!({
+                "kind": "wit", "spiffe_id": token.id().as_str(), "key_id": token.key_id(),
+                "confirmation_key": key_words(token.confirmation_key()), "confirmation_algorithm": token.confirmation_algorithm(),
+                "expires_at": token.expires_at().to_string(), "verified": false,
+            }),
             Self::Bundle(bundle) => json!({
                 "kind": "bundle", "sequence": bundle.sequence(), "x509_authorities": bundle.x509_authorities().len(),
                 "jwt_authorities": bundle.jwt_authorities().iter().map(|key| &key.key_id).collect::<Vec<_>>(),
+                "wit_authorities": bundle.wit_authorities().iter().map(|key| &key.key_id).collect::<Vec<_>>(),
             }),
         }
     }

@@ -25,6 +25,7 @@ mod log;
 mod manual;
 mod migrate;
 mod mint;
+mod mint_wit;
 mod output;
 mod server;
 mod svid;

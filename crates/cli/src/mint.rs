@@ -36,6 +36,8 @@ pub(crate) enum MintCommand {
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
     },
+    /// A WIT-SVID, where the server issues them (incubating) [server].
+    Wit(crate::mint_wit::MintWit),
     /// A JWT-SVID [server].
     Jwt {
         /// Whose.
@@ -83,6 +85,7 @@ pub(crate) async fn run(command: MintCommand, globals: &Globals) -> Result<(), F
                 bundle.to_pem()
             ))
         }
+        MintCommand::Wit(args) => crate::mint_wit::run(args, globals).await,
         MintCommand::Jwt {
             spiffe_id,
             audience,
@@ -147,6 +150,6 @@ async fn mint(
     Ok((svid, wire::bundle(&bundle)?))
 }
 
-fn empty() -> Failure {
+pub(crate) fn empty() -> Failure {
     Failure::failed("the server's answer holds no SVID", "its log says more")
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use landfast_identity::{Bundle, SpiffeId, UnixTime, X509Svid, jwt};
 use landfast_lifecycle::{Backoff, Clock as _, SystemClock, renewal_due};
 use landfast_workload_api::FetchedJwt;
-use landfast_workload_api::client::{ClientError, WorkloadClient, X509Context};
+use landfast_workload_api::client::{ClientError, HeldWit, WorkloadClient, X509Context};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt as _;
 
@@ -40,7 +40,7 @@ pub(crate) struct FetchArgs {
     /// Only this identity; the default one when not given and files are written.
     #[arg(long, value_name = "SPIFFE-ID")]
     id: Option<SpiffeId>,
-    /// Write svid.pem, key.pem and bundle.pem (or jwt.token) here, mode 0600, each replaced whole.
+    /// Write svid.pem, key.pem and bundle.pem (or jwt.token; or wit.token and wit.jwk, its key) here, mode 0600, each replaced whole.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
@@ -51,6 +51,8 @@ enum Kind {
     X509,
     /// JWT-SVIDs.
     Jwt,
+    /// WIT-SVIDs, where the server issues them (incubating).
+    Wit,
 }
 
 pub(crate) async fn run(command: SvidCommand, globals: &Globals) -> Result<(), Failure> {
@@ -63,6 +65,10 @@ pub(crate) async fn run(command: SvidCommand, globals: &Globals) -> Result<(), F
     match args.kind {
         Kind::X509 => show_x509(&client.fetch_x509().await.map_err(failure)?, &args, globals),
         Kind::Jwt => fetch_jwt(&mut client, &args, globals).await.map(drop),
+        Kind::Wit => {
+            let svids = client.fetch_wit(args.id.as_ref()).await.map_err(failure)?;
+            show_wit(&svids, &args, globals)
+        }
     }
 }
 
@@ -77,6 +83,7 @@ async fn watch(args: &FetchArgs, globals: &Globals) -> Result<(), Failure> {
         let ended = match args.kind {
             Kind::X509 => watch_x509(args, globals, &mut away).await,
             Kind::Jwt => watch_jwt(args, globals, &mut away).await,
+            Kind::Wit => watch_wit(args, globals, &mut away).await,
         };
         match ended {
             Err(failure) if failure.code == NOT_READY => away.wait(&failure).await,
@@ -94,6 +101,16 @@ async fn watch_x509(args: &FetchArgs, globals: &Globals, away: &mut Away) -> Res
         .map_err(failure)?;
     while let Some(update) = updates.next().await {
         show_x509(&update.map_err(failure)?, args, globals)?;
+        away.is_over();
+    }
+    Err(failure(ClientError::Closed))
+}
+
+async fn watch_wit(args: &FetchArgs, globals: &Globals, away: &mut Away) -> Result<Infallible, Failure> {
+    let mut client = connect::workload(globals).await?;
+    let mut updates = client.wit_svids(args.id.as_ref()).await.map_err(failure)?;
+    while let Some(update) = updates.next().await {
+        show_wit(&update.map_err(failure)?, args, globals)?;
         away.is_over();
     }
     Err(failure(ClientError::Closed))
@@ -184,6 +201,36 @@ fn x509_json(svid: &X509Svid) -> Value {
         "not_before": svid.not_before().to_string(), "not_after": svid.not_after().to_string(),
         "certificates": landfast_identity::chain_to_pem(svid.chain()),
     })
+}
+
+/// Without the keys, as with [`x509_json`].
+fn show_wit(svids: &[HeldWit], args: &FetchArgs, globals: &Globals) -> Result<(), Failure> {
+    if let (Some(dir), Some(first)) = (&args.write, svids.first()) {
+        svid_files::write_wit(dir, first.svid.token(), first.private_jwk())?;
+        if !globals.json() {
+            let until = output::when(first.svid.expires_at().as_secs(), "-");
+            let (id, dir) = (first.svid.id(), dir.display());
+            return output::print(&format!("{id}: written to {dir}, until {until}"));
+        }
+    }
+    if globals.json() {
+        let each = svids.iter().map(|held| {
+            json!({
+                "spiffe_id": held.svid.id().as_str(), "hint": held.hint, "token": held.svid.token(),
+                "expires_at": held.svid.expires_at().to_string(), "key_id": held.svid.key_id(),
+            })
+        });
+        return output::print_json(&each.collect());
+    }
+    let rows = svids.iter().map(|held| {
+        vec![
+            held.svid.id().to_string(),
+            output::when(held.svid.expires_at().as_secs(), "-"),
+            held.svid.key_id().to_owned(),
+            held.hint.clone(),
+        ]
+    });
+    output::print(&output::table(&["SPIFFE ID", "UNTIL", "SIGNED BY", "HINT"], rows))
 }
 
 async fn fetch_jwt(

@@ -28,6 +28,11 @@ pub(crate) fn write_jwt(dir: &Path, token: &str) -> Result<(), Failure> {
     write(dir, &[("jwt.token", token.as_bytes())])
 }
 
+pub(crate) fn write_wit(dir: &Path, token: &str, jwk: &str) -> Result<(), Failure> {
+    let files = [("wit.jwk", jwk.as_bytes()), ("wit.token", token.as_bytes())];
+    write(dir, &files)
+}
+
 fn write(dir: &Path, files: &[(&str, &[u8])]) -> Result<(), Failure> {
     let store = Store::open(dir).map_err(|error| failure(&error))?;
     files

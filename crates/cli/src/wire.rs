@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use landfast_identity::{
-    Bundle, Certificate, JwtAuthority, PublicKey, Selector, SpiffeId, TrustDomain, UnixTime, X509Authority,
+    Bundle, Certificate, JwtAuthority, PublicKey, Selector, SpiffeId, TrustDomain, UnixTime, WitAuthority,
+    X509Authority,
 };
 use landfast_proto::spire::api::types;
 use tonic::Code;
@@ -81,6 +82,15 @@ pub(crate) fn bundle(message: &types::Bundle) -> Result<Bundle, Failure> {
             tainted: key.tainted,
         });
     }
+    let mut wit = Vec::new();
+    for key in &message.wit_authorities {
+        wit.push(WitAuthority {
+            key_id: key.key_id.clone(),
+            public_key: PublicKey::from_spki_der(&key.public_key).map_err(|error| broken(&error))?,
+            expires_at: (key.expires_at != 0).then(|| UnixTime::from_secs(key.expires_at)),
+            tainted: key.tainted,
+        });
+    }
     let refresh = u64::try_from(message.refresh_hint)
         .ok()
         .filter(|hint| *hint > 0)
@@ -89,6 +99,7 @@ pub(crate) fn bundle(message: &types::Bundle) -> Result<Bundle, Failure> {
         .with_x509_authorities(x509)
         .map_err(|error| broken(&error))?;
     let bundle = bundle.with_jwt_authorities(jwt).map_err(|error| broken(&error))?;
+    let bundle = bundle.with_wit_authorities(wit).map_err(|error| broken(&error))?;
     Ok(bundle
         .with_sequence(message.sequence_number)
         .with_refresh_hint(refresh))
@@ -108,6 +119,12 @@ pub(crate) fn bundle_message(bundle: &Bundle) -> types::Bundle {
         expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),
         tainted: authority.tainted,
     });
+    let wit = bundle.wit_authorities().iter().map(|authority| types::WitKey {
+        public_key: authority.public_key.spki_der().to_vec().into(),
+        key_id: authority.key_id.clone(),
+        expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),
+        tainted: authority.tainted,
+    });
     types::Bundle {
         trust_domain: bundle.trust_domain().to_string(),
         x509_authorities: x509.collect(),
@@ -116,7 +133,7 @@ pub(crate) fn bundle_message(bundle: &Bundle) -> types::Bundle {
             .refresh_hint()
             .map_or(0, |hint| i64::try_from(hint.as_secs()).unwrap_or(0)),
         sequence_number: bundle.sequence(),
-        wit_authorities: Vec::new(),
+        wit_authorities: wit.collect(),
     }
 }
 

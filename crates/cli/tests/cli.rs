@@ -452,6 +452,14 @@ fn the_operators_commands_work_against_dev() {
         lf token create --ttl 2m --quiet >/dev/null
         lf bundle show | grep -q 'BEGIN CERTIFICATE'
         lf bundle show --format jwks | grep -q 'jwt-svid'
+        lf bundle publish "$run/bundle.json" --refresh-hint 5m --output json | grep -q '"done": "written"'
+        lf bundle publish "$run/bundle.json" --refresh-hint 5m | grep -q '^unchanged: .*bundle.json, dev.test, sequence'
+        grep -q '"spiffe_refresh_hint":300' "$run/bundle.json"
+        echo 'spare me' >"$run/notes"
+        lf bundle publish "$run/notes" 2>"$run/spared" && exit 19
+        grep -q 'is not a bundle document' "$run/spared" && grep -q 'spare me' "$run/notes"
+        "$LANDFAST" bundle publish "$run/bundle.pem" --format pem --watch --interval 1s >"$run/watched" &
+        watcher=$!
         lf bundle show >"$run/other.pem"
         lf bundle set --trust-domain other.test "$run/other.pem"
         lf bundle list | grep -q other.test
@@ -490,19 +498,81 @@ fn the_operators_commands_work_against_dev() {
         lf log level | grep -q 'at its start'
         lf log level warn --output json | grep -q '"level": "warn"'
         lf log level reset >&2
+        lf log level info --agent --server-socket /nowhere --output json | grep -q '"level": "info"'
+        lf log level --agent --server-socket /nowhere | grep -q 'at its start'
+        lf log level reset --agent --server-socket /nowhere >&2
+        lf log level --agent --agent-admin-socket /nowhere 2>"$run/nowhere" && exit 23
+        grep -q /nowhere "$run/nowhere"
+        lf debug info --agent --server-socket /nowhere | grep -q spiffe://dev.test/spire/agent/
+        lf debug info --agent --output json | grep -q '"x509_svids"'
         first=$(lf authority show | sed -n 's/^x509 *active *\([0-9a-f]*\) .*/\1/p')
         lf authority taint x509 "$first" 2>"$run/active" && exit 16
-        grep -q 'the authority is active' "$run/active"
+        grep -q 'current local authority' "$run/active"
         next=$(lf authority prepare x509 --output json | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
         lf authority activate x509 "$next"
+        for try in $(seq 200); do test "$(grep -c '^written: ' "$run/watched")" -ge 2 && break; sleep 0.1; done
+        kill $watcher
+        test "$(grep -c 'BEGIN CERTIFICATE' "$run/bundle.pem")" = 2
+        lf bundle publish "$run/bundle.json" | grep -q '^written'
+        sed -i 's/"spiffe_sequence":[0-9]*/"spiffe_sequence":9999/' "$run/bundle.json"
+        lf bundle publish "$run/bundle.json" 2>"$run/backwards" && exit 20
+        grep -q 'has sequence 9999, newer than' "$run/backwards"
+        lf bundle publish "$run/bundle.json" --danger-older | grep -q '^written'
         lf authority revoke x509 "$first" 2>"$run/untainted" && exit 17
         grep -q 'untainted' "$run/untainted"
         lf authority taint x509 "$first" 2>&1 | grep -q "landfast authority revoke x509 $first"
         lf authority show | grep "$first" | grep -q 'old, tainted'
         lf authority prepare jwt --output json | grep -q '"done": "prepared"'
+        lf svid fetch wit 2>"$run/nowit" && exit 20
+        grep -q 'WIT-SVID profile is not supported' "$run/nowit"
+        lf mint wit --spiffe-id spiffe://dev.test/minted 2>"$run/nowit" && exit 21
+        grep -q 'wit_svid = true' "$run/nowit"
+        lf authority show | grep -q '^wit' && exit 22
         lf agent evict "$node"
     "#;
     let (code, out, err) = under_dev(parent.path(), &[], script);
+    assert_eq!(code, 0, "{out}\n{err}");
+}
+
+#[test]
+fn wit_svids_are_minted_fetched_and_shown_where_they_are_switched_on() {
+    let parent = tempfile::tempdir().unwrap();
+    let script = r#"
+        run=$(dirname "${SPIFFE_ENDPOINT_SOCKET#unix://}")
+        lf() { "$LANDFAST" "$@"; }
+        lf svid fetch wit | grep -q spiffe://dev.test/dev
+        lf svid fetch wit --output json >"$run/shown"
+        grep -q '"token": "ey' "$run/shown"
+        grep -q '"d' "$run/shown" && exit 10
+        lf svid fetch wit --id spiffe://dev.test/other 2>/dev/null && exit 11
+        lf svid fetch wit --write "$run/held"
+        test "$(stat -c %a "$run/held/wit.jwk" "$run/held/wit.token" | sort -u)" = 600
+        grep -q '"d":"' "$run/held/wit.jwk"
+        lf svid inspect "$run/held/wit.token" | grep -q 'worth *nothing without'
+        lf svid inspect "$run/held/wit.token" --output json | grep -q '"kind": "wit"'
+        lf bundle show --format jwks >"$run/bundle"
+        grep -q 'wit-svid' "$run/bundle"
+        lf svid inspect "$run/bundle" | grep -q '^WIT *key id '
+        lf mint x509 --spiffe-id spiffe://dev.test/minted --write "$run/minted"
+        lf mint wit --spiffe-id spiffe://dev.test/minted --key "$run/minted/key.pem" --ttl 5m --write "$run/minted"
+        lf svid inspect "$run/minted/key.pem" | sed -n 's/.*SHA-256 //p' >"$run/key"
+        lf svid inspect "$run/minted/wit.token" | grep -q "$(cat "$run/key")"
+        lf mint wit --spiffe-id spiffe://dev.test/minted --key-type ec-p384 --output json >"$run/made"
+        grep -q 'ES384' "$run/made"
+        lf mint wit --spiffe-id spiffe://dev.test/minted | head -1 | lf svid inspect - | grep -q ES256
+        lf mint wit --spiffe-id spiffe://elsewhere.test/x 2>/dev/null && exit 12
+        lf mint wit --spiffe-id spiffe://dev.test/x --key "$run/bundle" 2>"$run/nokey" && exit 13
+        grep -q 'PKCS#8' "$run/nokey"
+        first=$(lf authority show | sed -n 's/^wit *active *\([^ ]*\) .*/\1/p')
+        next=$(lf authority prepare wit --output json | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
+        lf authority activate wit "$next"
+        lf authority taint wit "$first" >&2
+        lf authority show | grep "$first" | grep -q 'old, tainted'
+        lf authority revoke wit "$first"
+        lf authority show | grep -q "$first" && exit 14
+        exit 0
+    "#;
+    let (code, out, err) = under_dev(parent.path(), &["--wit-svid"], script);
     assert_eq!(code, 0, "{out}\n{err}");
 }
 

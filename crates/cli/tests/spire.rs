@@ -215,6 +215,51 @@ fn more_entries_than_one_call_takes_are_imported() {
 }
 
 #[test]
+fn power_over_the_server_is_imported_only_when_it_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut admin = shown("adm", "/adm", "spiffe://dev.test/node");
+    admin["admin"] = true.into();
+    let mut below = shown("low", "/low", "spiffe://dev.test/node");
+    below["downstream"] = true.into();
+    write_entries(
+        dir.path(),
+        "entries.json",
+        &[admin, below, shown("one", "/one", "spiffe://dev.test/node")],
+    );
+    let script = r#"
+        lf() { "$LANDFAST" "$@"; }
+        lf entry import "$DIR/entries.json" --dry-run >"$DIR/dry" 2>"$DIR/dry.err" && exit 11
+        lf entry import "$DIR/entries.json" >"$DIR/first" 2>"$DIR/first.err" && exit 12
+        lf entry show adm 2>/dev/null && exit 13
+        lf entry show low 2>/dev/null && exit 14
+        lf entry show one >/dev/null || exit 15
+        lf entry import "$DIR/entries.json" --allow-privileged >"$DIR/second" 2>"$DIR/second.err" || exit 16
+        lf entry show adm >/dev/null && lf entry show low >/dev/null || exit 17
+        exit 0
+    "#;
+    let (code, out, err) = under_dev(dir.path(), script);
+    assert_eq!(code, 0, "{out}\n{err}");
+    let text = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    for name in ["dry.err", "first.err"] {
+        let told = text(name);
+        for part in [
+            "entry 1 of the file (spiffe://dev.test/adm)",
+            "(admin)",
+            "entry 2",
+            "(downstream)",
+            "--allow-privileged",
+        ] {
+            assert!(told.contains(part), "{name}: {told}");
+        }
+    }
+    let told = text("second.err");
+    assert!(
+        told.contains("privileged: entry 1 of the file (spiffe://dev.test/adm)"),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_is_no_list_of_entries_is_refused_before_anybody_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.json");

@@ -31,6 +31,14 @@ pub enum KeyAlgorithm {
 }
 
 impl PublicKey {
+    /// Reads the public half of a JWK (RFC 7517), which may be that of a private key.
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_spki_der`].
+    pub fn from_jwk(jwk: &[u8]) -> Result<Self, KeyError> {
+        crate::jwk::parse(&crate::json::object(jwk).map_err(|_no_object| KeyError::Malformed)?)
+    }
+
     /// Reads a DER SubjectPublicKeyInfo.
     ///
     /// # Errors

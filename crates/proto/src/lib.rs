@@ -1,4 +1,4 @@
-//! Generated gRPC code, checked in: the SPIFFE Workload API, the parts of SPIRE's server API we serve and call, Envoy's secret
+//! Generated gRPC code, checked in: the SPIFFE Workload API and Broker API, the parts of SPIRE's server API we serve and call, Envoy's secret
 //! discovery, and our own admin services.
 //!
 //! Invariant: `generated/` is exactly what `make proto` makes of `proto/`; a test compares byte for byte. Method paths are those
@@ -11,6 +11,14 @@ pub use codec::{ExactCodec, ExactEncoder};
 /// The Workload API. Its definition has no package, so its paths are `/SpiffeWorkloadAPI/<Method>`.
 pub mod workload {
     include!("generated/_.rs");
+}
+
+/// `spiffe.*`
+pub mod spiffe {
+    /// The Broker API.
+    pub mod broker {
+        include!("generated/spiffe.broker.rs");
+    }
 }
 
 /// `spire.*`
@@ -182,6 +190,9 @@ pub mod google {
 
 /// All of the above as an encoded `google.protobuf.FileDescriptorSet`, well-known types included.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin");
+
+/// Metadata of a request: whoever lists federation relationships, or asks for one, wants those of the server's configuration too. SPIRE knows none.
+pub const WITH_CONFIGURED: &str = "landfast-with-configured";
 
 #[cfg(test)]
 mod generate;

@@ -192,6 +192,57 @@ const FIELDS: &[(&str, &[Field])] = &[
         ],
     ),
     (
+        "spiffe.broker.WorkloadReference",
+        &[(1, "reference", Type::Message)],
+    ),
+    ("spiffe.broker.WorkloadPIDReference", &[(1, "pid", Type::Int32)]),
+    (
+        "spiffe.broker.SubscribeToX509SVIDResponse",
+        &[
+            (1, "svids", Type::Message),
+            (2, "crl", Type::Bytes),
+            (3, "federated_bundles", Type::Message),
+        ],
+    ),
+    (
+        "spiffe.broker.X509SVID",
+        &[
+            (1, "spiffe_id", Type::String),
+            (2, "x509_svid", Type::Bytes),
+            (3, "x509_svid_key", Type::Bytes),
+            (4, "bundle", Type::Bytes),
+            (5, "hint", Type::String),
+        ],
+    ),
+    (
+        "spiffe.broker.SubscribeToX509BundlesResponse",
+        &[(1, "crl", Type::Bytes), (2, "bundles", Type::Message)],
+    ),
+    (
+        "spiffe.broker.FetchJWTSVIDRequest",
+        &[
+            (1, "reference", Type::Message),
+            (2, "audience", Type::String),
+            (3, "spiffe_id", Type::String),
+        ],
+    ),
+    (
+        "spiffe.broker.JWTSVID",
+        &[
+            (1, "spiffe_id", Type::String),
+            (2, "svid", Type::String),
+            (3, "hint", Type::String),
+        ],
+    ),
+    (
+        "google.rpc.ErrorInfo",
+        &[
+            (1, "reason", Type::String),
+            (2, "domain", Type::String),
+            (3, "metadata", Type::Message),
+        ],
+    ),
+    (
         "spire.api.server.entry.v1.SyncAuthorizedEntriesResponse",
         &[
             (1, "entry_revisions", Type::Message),
@@ -247,6 +298,8 @@ const PATHS: &str = "
     /envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets
     /envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets
     /envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets
+    /spiffe.broker.API/SubscribeToX509SVID /spiffe.broker.API/SubscribeToX509Bundles
+    /spiffe.broker.API/FetchJWTSVID /spiffe.broker.API/SubscribeToJWTBundles
     /landfast.agent.v1.AgentAdmin/GetStatus /landfast.agent.v1.AgentAdmin/Why
     /spire.agent.debug.v1.Debug/GetInfo
     /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs

@@ -6,6 +6,8 @@ pub(crate) mod convert;
 pub(crate) mod debug;
 pub(crate) mod entry;
 pub(crate) mod filter;
+pub(crate) mod health;
+pub(crate) mod ids;
 pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
@@ -13,9 +15,11 @@ pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
 pub(crate) mod trust_domain;
+pub(crate) mod wit;
 
 use std::sync::Arc;
 
+use landfast_daemon::TaskHandle;
 use landfast_identity::TrustDomain;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::IdentityStore;
@@ -35,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
+    /// For what has to be done whole once it is begun.
+    pub(crate) tasks: TaskHandle,
     /// The server's own SVID.
     pub(crate) own: IdentityStore,
     pub(crate) started: tokio::time::Instant,
@@ -47,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) jwt_limit: RateLimit,
     /// Keys a server below this one may publish.
     pub(crate) publish_limit: RateLimit,
+    /// WIT-SVIDs an agent may ask for, apart likewise.
+    pub(crate) wit_limit: RateLimit,
     /// Reports of an agent that are stored.
     pub(crate) status_limit: RateLimit,
 }

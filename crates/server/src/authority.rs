@@ -1,4 +1,4 @@
-//! The authorities that sign: X.509 and JWT, each prepared, active or old.
+//! The authorities that sign: X.509, JWT and, where switched on, WIT, each prepared, active or old.
 //!
 //! Invariant: only the signer of an active authority is in memory and only issuance can have it; the bundle in use is the committed one.
 
@@ -30,7 +30,7 @@ pub(crate) use above::{Above, Neighbour, Root, RootTrust};
 pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
 pub(crate) use descent::{Descent, DescentError, judge};
 pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
-pub(crate) use orders::{Order, OrderError, Standing};
+pub(crate) use orders::{Done, Order, OrderError, Standing};
 pub(crate) use plan::Trust;
 pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
@@ -51,6 +51,8 @@ pub struct AuthorityParams {
     pub backdate: Duration,
     /// Kinds of the keys that are made from now on.
     pub keys: KeyTypes,
+    /// Whether there are WIT authorities (incubating). Without, those that there were are gone.
+    pub wit: bool,
 }
 
 /// See `keys` in the configuration. What signs already is replaced at its time.
@@ -60,6 +62,8 @@ pub struct KeyTypes {
     pub x509: KeyType,
     /// JWT authorities: ES256 or ES384.
     pub jwt: KeyType,
+    /// WIT authorities, likewise.
+    pub wit: KeyType,
 }
 
 /// The authorities of one trust domain.
@@ -82,7 +86,8 @@ pub struct Authorities {
 struct Active {
     version: u64,
     x509: Option<Arc<ActiveX509>>,
-    jwt: Option<Arc<ActiveJwt>>,
+    jwt: Option<Arc<ActiveToken>>,
+    wit: Option<Arc<ActiveToken>>,
 }
 
 /// The X.509 authority that signs now.
@@ -96,8 +101,8 @@ pub(crate) struct ActiveX509 {
     pub(crate) signer: Arc<dyn Signer>,
 }
 
-/// The JWT authority that signs now.
-pub(crate) struct ActiveJwt {
+/// The JWT or WIT authority that signs now.
+pub(crate) struct ActiveToken {
     pub(crate) id: String,
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
@@ -132,7 +137,7 @@ impl Authorities {
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
         };
-        let journal = authorities.datastore.journal().await?;
+        let journal = authorities.wanted_journal().await?;
         for row in journal.rows.iter().filter(|row| row.slot == Slot::Prepared) {
             authorities.signer_of(row).await?;
         }
@@ -143,6 +148,47 @@ impl Authorities {
             None => {}
         }
         Ok(authorities)
+    }
+
+    /// The journal without the authorities that are switched off: with them goes what they signed.
+    async fn wanted_journal(&self) -> Result<Journal, AuthorityError> {
+        loop {
+            let journal = self.datastore.journal().await?;
+            let unwanted = |row: &AuthorityRow| !self.kinds().contains(&row.kind);
+            if !journal.rows.iter().any(unwanted) {
+                return Ok(journal);
+            }
+            let mut rows = journal.rows.clone();
+            rows.retain(|row| !unwanted(row));
+            if let Some(saved) = self.commit(&journal, rows, None).await? {
+                tracing::warn!(
+                    sequence = saved.sequence,
+                    "WIT-SVIDs are switched off: their authorities are gone, and what they signed verifies no more"
+                );
+                return Ok(saved);
+            }
+        }
+    }
+
+    /// Of which there are authorities.
+    fn kinds(&self) -> &'static [Kind] {
+        match self.params.wit {
+            true => &Kind::ALL,
+            false => &[Kind::X509, Kind::Jwt],
+        }
+    }
+
+    /// The same, when no X.509 authority can be made now: nothing else waits for it.
+    fn unsigned_kinds(&self) -> &'static [Kind] {
+        match self.params.wit {
+            true => &[Kind::Jwt, Kind::Wit],
+            false => &[Kind::Jwt],
+        }
+    }
+
+    /// Whether WIT-SVIDs are switched on.
+    pub(crate) fn has_wit(&self) -> bool {
+        self.params.wit
     }
 
     /// The bundle of our own trust domain; its sequence grows with every change, also over restarts.
@@ -176,8 +222,8 @@ impl Authorities {
         for _ in 0..MAX_STEPS {
             self.spares.give_up_used(&journal);
             let step = match unsigned {
-                None => plan::next(&journal.rows, now, trust),
-                Some(_) => plan::next_without_x509(&journal.rows, now, trust),
+                None => plan::next(&journal.rows, self.kinds(), now, trust),
+                Some(_) => plan::next(&journal.rows, self.unsigned_kinds(), now, trust),
             };
             let Some(step) = step else { break };
             let (rows, above) = match self.carry_out(&step, &journal, now).await {
@@ -200,19 +246,26 @@ impl Authorities {
         }
         self.adopt(&journal).await?;
         if trust == Trust::Steady && !self.swept.swap(true, Ordering::AcqRel) {
-            self.sweep(&journal).await;
+            self.sweep().await;
         }
         unsigned.filter(|_| !self.reach.is_quiet()).map_or(Ok(()), Err)
     }
 
     /// Makes these rows the journal that follows `before`, and removes the keys of those that are no longer in it. `None` when somebody
-    /// else has changed it meanwhile: then nothing has happened.
+    /// else has changed it meanwhile: then nothing has happened. All that can fail comes before the write: what is durable is in force.
     async fn commit(
         &self,
         before: &Journal,
         rows: Vec<AuthorityRow>,
         above: Option<Above>,
     ) -> Result<Option<Journal>, AuthorityError> {
+        let signers = self.signers(&rows).await?;
+        let next = Journal {
+            rows: rows.clone(),
+            above: above.clone().unwrap_or_else(|| before.above.clone()),
+            ..before.clone()
+        };
+        next.bundle(&self.params.trust_domain)?;
         let saved = match above {
             None => self.datastore.save_journal(before.version, rows).await?,
             Some(above) => self.datastore.save_below(before.version, rows, above).await?,
@@ -220,7 +273,7 @@ impl Authorities {
         let Some(saved) = saved else {
             return Ok(None);
         };
-        self.adopt(&saved).await?;
+        self.put_in_force(&saved, signers)?;
         let stays = |row: &&AuthorityRow| saved.rows.iter().any(|other| other.id == row.id);
         for gone in before.rows.iter().filter(|row| !stays(row)) {
             self.remove_key(gone.key_name.clone()).await;
@@ -264,12 +317,33 @@ impl Authorities {
             .clone()
     }
 
-    pub(crate) fn active_jwt(&self) -> Option<Arc<ActiveJwt>> {
+    pub(crate) fn active_jwt(&self) -> Option<Arc<ActiveToken>> {
         self.active
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .jwt
             .clone()
+    }
+
+    pub(crate) fn active_wit(&self) -> Option<Arc<ActiveToken>> {
+        self.active
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wit
+            .clone()
+    }
+
+    async fn token_signer(
+        &self,
+        row: Option<&AuthorityRow>,
+    ) -> Result<Option<Arc<ActiveToken>>, AuthorityError> {
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Arc::new(ActiveToken {
+            id: row.id.clone(),
+            not_before: row.not_before,
+            not_after: row.not_after,
+            signer: self.signer_in_use(row).await?,
+        })))
     }
 
     /// Takes over a committed journal: finds the signers of the active authorities, then publishes. One that is older than what is in use
@@ -278,10 +352,14 @@ impl Authorities {
         if self.active.read().unwrap_or_else(PoisonError::into_inner).version >= journal.version {
             return Ok(());
         }
+        let signers = self.signers(&journal.rows).await?;
+        self.put_in_force(journal, signers)
+    }
+
+    /// The active authorities among these rows, with their signers.
+    async fn signers(&self, rows: &[AuthorityRow]) -> Result<Active, AuthorityError> {
         let active = |kind| {
-            journal
-                .rows
-                .iter()
+            rows.iter()
                 .find(|row| row.kind == kind && row.slot == Slot::Active)
         };
         let x509 = match active(Kind::X509) {
@@ -293,20 +371,43 @@ impl Authorities {
                     chain: above.map_or_else(Vec::new, |above| [vec![certificate.clone()], above].concat()),
                     certificate,
                     not_after: row.not_after,
-                    signer: self.signer_of(row).await?,
+                    signer: self.signer_in_use(row).await?,
                 }))
             }
             None => None,
         };
-        let jwt = match active(Kind::Jwt) {
-            Some(row) => Some(Arc::new(ActiveJwt {
-                id: row.id.clone(),
-                not_before: row.not_before,
-                not_after: row.not_after,
-                signer: self.signer_of(row).await?,
-            })),
-            None => None,
+        let jwt = self.token_signer(active(Kind::Jwt)).await?;
+        let wit = self.token_signer(active(Kind::Wit)).await?;
+        Ok(Active {
+            version: 0,
+            x509,
+            jwt,
+            wit,
+        })
+    }
+
+    /// Of an authority that signs already, the signer is at hand: a key file that cannot be read now is in nobody's way.
+    async fn signer_in_use(&self, row: &AuthorityRow) -> Result<Arc<dyn Signer>, AuthorityError> {
+        let token = |active: Option<Arc<ActiveToken>>| {
+            active
+                .filter(|active| active.id == row.id)
+                .map(|active| Arc::clone(&active.signer))
         };
+        let in_use = match row.kind {
+            Kind::X509 => self
+                .active_x509()
+                .filter(|active| active.id == row.id)
+                .map(|active| Arc::clone(&active.signer)),
+            Kind::Jwt => token(self.active_jwt()),
+            Kind::Wit => token(self.active_wit()),
+        };
+        match in_use.filter(|signer| signer.public_key() == row.public_key) {
+            Some(signer) => Ok(signer),
+            None => self.signer_of(row).await,
+        }
+    }
+
+    fn put_in_force(&self, journal: &Journal, signers: Active) -> Result<(), AuthorityError> {
         let bundle = Arc::new(journal.bundle(&self.params.trust_domain)?);
         let mut present = self.active.write().unwrap_or_else(PoisonError::into_inner);
         if present.version >= journal.version {
@@ -314,8 +415,7 @@ impl Authorities {
         }
         *present = Active {
             version: journal.version,
-            x509,
-            jwt,
+            ..signers
         };
         // Still under the lock: whoever sees the new signer sees the bundle it stands in.
         self.bundle.send_if_modified(|present| {

@@ -290,6 +290,11 @@ impl Authorizer {
         }))
     }
 
+    /// Whether this identity may connect: one of our own trust domain, or an administrator of another.
+    pub(crate) fn admits(&self, id: &SpiffeId) -> bool {
+        id.trust_domain() == self.0.registry.trust_domain() || self.0.admin_ids.contains(id)
+    }
+
     /// Whether there is any method that this identity may call and a stranger may not, as things are.
     pub(crate) fn knows(&self, id: &SpiffeId) -> bool {
         let rights = self.0.registry.entries_of_id(id);
@@ -323,10 +328,14 @@ impl Authorizer {
         if row == [Local] {
             return Err(Status::unimplemented("no such method")); // here it is not served, and whoever asks learns no more
         }
-        let peer = extensions.get::<TlsPeer>().and_then(TlsPeer::verified);
+        let peer = extensions
+            .get::<TlsPeer>()
+            .and_then(|tls| Some((tls, tls.verified()?)));
         if row.contains(&Any) {
+            let now = self.0.clock.now();
+            let peer = peer.filter(|(tls, _)| now.is_some_and(|now| tls.verify_again(now).is_ok()));
             let requester = match peer {
-                Some(peer) => Requester::agent(peer.id.clone(), ""),
+                Some((_, peer)) => Requester::agent(peer.id.clone(), ""),
                 None => Requester::attestation(""),
             };
             return Ok(Caller {
@@ -336,19 +345,30 @@ impl Authorizer {
                 class: Any,
             });
         }
-        let Some(peer) = peer else {
+        let Some((tls, peer)) = peer else {
             return Err(permission_denied(method, None));
         };
-        self.judge_peer(method, row, peer).await
+        self.judge_peer(method, row, tls, peer).await
     }
 
-    async fn judge_peer(&self, method: &str, row: &[Class], peer: &VerifiedPeer) -> Result<Caller, Status> {
+    async fn judge_peer(
+        &self,
+        method: &str,
+        row: &[Class],
+        tls: &TlsPeer,
+        peer: &VerifiedPeer,
+    ) -> Result<Caller, Status> {
         let Some(now) = self.0.clock.now() else {
             return Err(Status::unavailable("the clock of the server shows no time"));
         };
         // The connection may be older than the certificate's end.
         if now > peer.not_after {
             return Err(permission_denied(method, Some(Reason::AgentExpired)));
+        }
+        // Or than the end of the authority that signed it.
+        if let Err(error) = tls.verify_again(now) {
+            tracing::warn!(peer = %peer.id, method, %error, "a connection was refused: its certificate does not verify any more");
+            return Err(Status::unauthenticated(STALE));
         }
         if row.contains(&Admin) || row.contains(&Downstream) {
             let rights = self.0.registry.entries_of_id(&peer.id);
@@ -466,6 +486,8 @@ fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Op
 }
 
 const KIB: usize = 1024;
+const STALE: &str = "the certificate of this connection does not verify any more, its authority was revoked or has gone: connect again \
+    with a new SVID";
 
 #[cfg(test)]
 mod tests;

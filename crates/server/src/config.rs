@@ -1,8 +1,10 @@
 //! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
 
 mod federation;
+mod margo;
 mod publish;
 mod raw;
+mod ttl;
 mod upstream;
 
 use std::io::Read as _;
@@ -18,6 +20,7 @@ use crate::authority::KeyTypes;
 use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
+use crate::registry::MargoPaths;
 use crate::upstream::UpstreamConfig;
 use raw::{RawConfig, RawX509Pop};
 
@@ -46,6 +49,8 @@ pub struct ServerConfig {
     pub keys: KeyTypes,
     /// Who signs our X.509 authorities; they sign themselves when nobody does.
     pub upstream: Option<UpstreamConfig>,
+    /// Whether WIT-SVIDs are issued (incubating).
+    pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
     pub records_keep: Duration,
     /// Whether nodes may attest by join token.
@@ -54,6 +59,8 @@ pub struct ServerConfig {
     pub x509pop: Option<X509PopConfig>,
     /// Where the trust domain is made visible to others, when given.
     pub publish: Option<PublishConfig>,
+    /// What IDs below `/margo/` are.
+    pub margo: MargoPaths,
     /// Whom it federates with by this file.
     pub federation: FederationConfig,
     /// What clients may take.
@@ -84,6 +91,8 @@ pub struct ServerLimits {
     pub signatures: u32,
     /// The same, at once after a rest.
     pub signatures_burst: u32,
+    /// HTTPS handshakes a second of one address, where the trust domain is shown to others.
+    pub publish_handshakes: u32,
 }
 
 impl Default for ServerLimits {
@@ -94,6 +103,7 @@ impl Default for ServerLimits {
             // Each is a row on disk for a month. 10,000 entries renewed each half hour are 5.6 a second; twice they are had at once.
             signatures: 10,
             signatures_burst: 20_000,
+            publish_handshakes: 20,
         }
     }
 }
@@ -105,7 +115,24 @@ impl ServerConfig {
     /// When it cannot be read or a key or value is wrong; the error names file, place, key and what was expected.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = landfast_daemon::config::load(path)?;
-        Checker { file: path }.check(raw)
+        Checker {
+            file: path,
+            strict: true,
+        }
+        .check(raw)
+    }
+
+    /// The same for a server that starts: what only one listener needs, and may come later, is left to that listener.
+    ///
+    /// # Errors
+    /// As [`Self::load`], but for the certificate of `[publish]`.
+    pub fn load_to_run(path: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = landfast_daemon::config::load(path)?;
+        Checker {
+            file: path,
+            strict: false,
+        }
+        .check(raw)
     }
 
     /// How many descriptors the server may need.
@@ -135,10 +162,12 @@ impl ServerConfig {
             },
             keys: KeyTypes::default(),
             upstream: None,
+            wit_svid: false,
             records_keep: day,
             join_token: true,
             x509pop: None,
             publish: None,
+            margo: MargoPaths::Ordinary,
             federation: FederationConfig::default(),
             limits: ServerLimits::default(),
             log_level: LogLevel::Warn,
@@ -149,6 +178,8 @@ impl ServerConfig {
 
 struct Checker<'a> {
     file: &'a Path,
+    /// Look also into files that are read again and again while the server runs.
+    strict: bool,
 }
 
 impl Checker<'_> {
@@ -178,18 +209,11 @@ impl Checker<'_> {
             .map(|text| self.address("http_listen", text))
             .transpose()?;
         let admin_ids = raw.admin_ids.iter().map(|text| {
-            let id = SpiffeId::parse(text)
-                .ok()
-                .filter(|id| id.trust_domain() == &trust_domain && !id.path().is_empty());
-            id.ok_or_else(|| {
-                self.invalid(
-                    "admin_ids",
-                    text,
-                    &format!("SPIFFE IDs of {trust_domain} with a path"),
-                )
-            })
+            let id = SpiffeId::parse(text).ok().filter(|id| !id.path().is_empty());
+            let expected = "SPIFFE IDs with a path, such as \"spiffe://plant.example/operations/console\"";
+            id.ok_or_else(|| self.invalid("admin_ids", text, expected))
         });
-        let admin_ids = admin_ids.collect::<Result<_, _>>()?;
+        let admin_ids = admin_ids.collect::<Result<Vec<_>, _>>()?;
         if raw
             .jwt_issuer
             .as_ref()
@@ -229,6 +253,11 @@ impl Checker<'_> {
                 raw.limits.signatures_burst,
                 defaults.signatures_burst,
             )?,
+            publish_handshakes: limit(
+                "limits.publish_handshakes_per_second",
+                raw.limits.publish_handshakes_per_second,
+                defaults.publish_handshakes,
+            )?,
         };
         let x509pop = raw
             .attestation
@@ -248,6 +277,8 @@ impl Checker<'_> {
         let publish = raw
             .publish
             .map(|publish| self.publish(publish, raw.jwt_issuer.as_deref(), ttls.ca));
+        let mut publish = publish.transpose()?;
+        let margo = self.margo(raw.margo, publish.as_mut(), &admin_ids)?;
         let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
         Ok(ServerConfig {
@@ -267,49 +298,19 @@ impl Checker<'_> {
             keys: KeyTypes {
                 x509: self.key_type("keys.x509", raw.keys.x509.as_deref())?,
                 jwt: self.key_type("keys.jwt", raw.keys.jwt.as_deref())?,
+                wit: self.key_type("keys.wit", raw.keys.wit.as_deref())?,
             },
+            wit_svid: raw.incubating.wit_svid,
             records_keep: self.duration("records.keep", raw.records.keep, RECORDS_KEEP, DAY)?,
             join_token,
             x509pop,
-            publish: publish.transpose()?,
+            publish,
+            margo,
             limits,
             log_level: raw.log.level,
             log_format: raw.log.format,
             trust_domain,
         })
-    }
-
-    fn ttls(&self, raw: &raw::RawTtl) -> Result<Ttls, ConfigError> {
-        let default = Ttls::default();
-        let second = Duration::from_secs(1);
-        let ttls = Ttls {
-            ca: self.duration("ttl.ca", raw.ca, default.ca, Duration::from_secs(60))?,
-            agent: self.duration("ttl.agent", raw.agent, default.agent, second)?,
-            x509: self.duration("ttl.x509", raw.x509, default.x509, second)?,
-            jwt: self.duration("ttl.jwt", raw.jwt, default.jwt, second)?,
-            backdate: self.duration("ttl.backdate", raw.backdate, default.backdate, Duration::ZERO)?,
-        };
-        for (key, ttl) in [
-            ("ttl.agent", ttls.agent),
-            ("ttl.x509", ttls.x509),
-            ("ttl.jwt", ttls.jwt),
-        ] {
-            if ttl >= ttls.ca {
-                return Err(self.invalid(
-                    key,
-                    &format!("{} s", ttl.as_secs()),
-                    &format!("less than ttl.ca, which is {} s", ttls.ca.as_secs()),
-                ));
-            }
-        }
-        if ttls.backdate > Duration::from_secs(3600) {
-            return Err(self.invalid(
-                "ttl.backdate",
-                &format!("{} s", ttls.backdate.as_secs()),
-                "at most 1h",
-            ));
-        }
-        Ok(ttls)
     }
 
     fn key_type(&self, key: &str, given: Option<&str>) -> Result<KeyType, ConfigError> {

@@ -18,7 +18,7 @@ use crate::authority::{
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
-use crate::registry::Registry;
+use crate::registry::{MargoPaths, Registry};
 use crate::upstream::UpstreamConfig;
 
 /// What the core is opened with.
@@ -38,6 +38,10 @@ pub struct CoreParams {
     pub jwt_issuer: Option<String>,
     /// Kinds of keys of the authorities.
     pub keys: KeyTypes,
+    /// Whether WIT-SVIDs are issued (incubating).
+    pub wit: bool,
+    /// What IDs below `/margo/` are.
+    pub margo: MargoPaths,
     /// Who signs our X.509 authorities; they sign themselves when nobody does.
     pub upstream: Option<UpstreamConfig>,
 }
@@ -53,6 +57,8 @@ impl CoreParams {
             clock,
             jwt_issuer: None,
             keys: KeyTypes::default(),
+            wit: false,
+            margo: MargoPaths::default(),
             upstream: None,
         }
     }
@@ -112,6 +118,7 @@ impl Core {
         let clock = Arc::clone(&params.clock);
         let registry = Registry::open(
             params.trust_domain.clone(),
+            params.margo,
             Arc::clone(&datastore),
             Arc::clone(&clock),
         )
@@ -122,6 +129,7 @@ impl Core {
             ca_ttl: params.ttls.ca,
             backdate: params.ttls.backdate,
             keys: params.keys,
+            wit: params.wit,
         };
         let opened = Authorities::open(
             authority_params,
@@ -139,6 +147,7 @@ impl Core {
             params.trust_domain.clone(),
             params.ttls.clone(),
             params.jwt_issuer.clone(),
+            params.margo,
             Arc::clone(&authorities),
             Arc::clone(&datastore),
             clock,

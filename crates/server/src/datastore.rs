@@ -16,8 +16,8 @@ use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
+    RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 
 /// One store of everything but keys. Used by registry, authority and issuance only.
@@ -35,7 +35,12 @@ pub(crate) trait Datastore: Send + Sync {
         by: String,
         now: UnixTime,
     ) -> Result<Created, RegistryError>;
-    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError>;
+    async fn update_entry(
+        &self,
+        id: String,
+        patch: EntryPatch,
+        margo: MargoPaths,
+    ) -> Result<Arc<Entry>, RegistryError>;
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError>;
 
     async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError>;
@@ -54,8 +59,13 @@ pub(crate) trait Datastore: Send + Sync {
         now: UnixTime,
     ) -> Result<bool, RegistryError>;
 
-    /// Stores what was published if it is newer than what is stored; `false` when it is stored already.
-    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError>;
+    /// Stores what was published if it is newer than what is stored; `false` when it is stored already. With `under`, only while this very
+    /// relationship is stored.
+    async fn adopt_bundle(
+        &self,
+        bundle: Arc<Bundle>,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError>;
 
     async fn create_relationship(
         &self,

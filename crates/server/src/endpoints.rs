@@ -5,15 +5,16 @@
 
 mod connection;
 mod intake;
+mod peer;
 mod places;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::{TaskHandle, error_chain};
-use landfast_identity::{SpiffeId, VerifiedPeer};
+use landfast_identity::SpiffeId;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::{BundleStore, refusal};
 use landfast_uds::{PeerInfo, UdsListener, UdsStream};
@@ -25,38 +26,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
 use connection::Connection;
-pub(crate) use intake::{Allowance, Held, Intake, metered};
+pub(crate) use intake::{Allowance, Held, metered};
+use peer::Shown;
+pub(crate) use peer::TlsPeer;
 pub(crate) use places::{Place, Places, network};
 
 /// A connection over TLS.
 pub(crate) type TlsConnection = Connection<TlsStream<TcpStream>, TlsPeer>;
 /// A connection of a local operator.
 pub(crate) type AdminConnection = Connection<UdsStream, PeerInfo>;
-
-/// Who is at the other end of a TLS connection.
-#[derive(Clone, Debug)]
-pub(crate) struct TlsPeer {
-    address: SocketAddr,
-    peer: Option<Arc<VerifiedPeer>>,
-    intake: Arc<Intake>,
-}
-
-impl TlsPeer {
-    /// The peer that showed a certificate, verified at the handshake.
-    pub(crate) fn verified(&self) -> Option<&VerifiedPeer> {
-        self.peer.as_deref()
-    }
-
-    /// Where it called from.
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.address.ip()
-    }
-
-    /// What it makes us hold.
-    pub(crate) fn intake(&self) -> Arc<Intake> {
-        Arc::clone(&self.intake)
-    }
-}
 
 /// What a TCP listener needs to make connections.
 #[derive(Clone)]
@@ -66,6 +44,8 @@ pub(crate) struct TlsFront {
     pub(crate) clock: SharedClock,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) places: Places,
+    /// Whether the identity may connect at all: others' trust domains are here for the administrators they have.
+    pub(crate) admits: Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>,
     /// Whether the identity opens anything here. An agent may have thousands that do not: those count as no certificate does.
     pub(crate) knows: Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>,
     /// For TLS and the beginning of HTTP/2 together.
@@ -162,12 +142,16 @@ impl TlsFront {
         stream.set_nodelay(true)?;
         let stream = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream).await?;
         let chain = stream.get_ref().1.peer_certificates();
-        let now = self.clock.now();
-        let peer = now.and_then(|now| landfast_tls::peer(chain, &self.bundles.load(), now));
+        let (now, bundles) = (self.clock.now(), self.bundles.load());
+        let peer = now.and_then(|now| landfast_tls::peer(chain, &bundles, now));
         if chain.is_some() && peer.is_none() {
             return Err(io::Error::other(
                 "the client's certificate stopped verifying during the handshake",
             ));
+        }
+        if let Some(peer) = peer.as_ref().filter(|peer| !(self.admits)(&peer.id)) {
+            let reason = format!("{} is of another trust domain and not in admin_ids", peer.id);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
         let (place, last) = match &peer {
             Some(peer) if (self.knows)(&peer.id) => (self.places.known(&peer.id), self.last),
@@ -181,9 +165,12 @@ impl TlsFront {
             }));
         };
         drop(arriving);
+        let shown = peer
+            .zip(chain)
+            .map(|(peer, chain)| Shown::new(peer, chain, bundles, self.bundles.clone()));
         let info = TlsPeer {
             address,
-            peer: peer.map(Arc::new),
+            shown: shown.map(Arc::new),
             intake: place.intake(),
         };
         Ok(Connection::begin(stream, info, permit, Some(last))

@@ -66,6 +66,8 @@ struct Inner {
 struct Known {
     relationship: Arc<Relationship>,
     web_roots: Option<WebRoots>,
+    /// It is in the database, where it may change at any time, and not in the configuration.
+    stored: bool,
 }
 
 /// Why a relationship was not changed.
@@ -108,6 +110,7 @@ impl Federation {
             let known = Known {
                 relationship: Arc::new(given.relationship.clone()),
                 web_roots: given.web_roots.clone(),
+                stored: false,
             };
             statics.insert(trust_domain.to_string(), known);
         }
@@ -176,7 +179,7 @@ impl Federation {
         let theirs = &known.relationship.trust_domain;
         loop {
             let outcome = self.round(&known).await;
-            self.0.standings.heed(theirs, &outcome);
+            self.heed(&known, &outcome);
             self.0.standings.show(theirs);
             let stored = self.0.registry.federated_bundle(theirs);
             let hint = stored.and_then(|bundle| bundle.refresh_hint());
@@ -191,8 +194,27 @@ impl Federation {
             None => Known::of(self.0.registry.relationship(trust_domain)?),
         };
         let outcome = self.round(&known).await;
-        self.0.standings.heed(trust_domain, &outcome);
+        self.heed(&known, &outcome);
         Some(outcome)
+    }
+
+    /// What a relationship that is over by now had to say is nobody's concern.
+    fn heed(&self, known: &Known, outcome: &Result<bool, RoundError>) {
+        let trust_domain = &known.relationship.trust_domain;
+        if self
+            .get(trust_domain)
+            .is_some_and(|present| present == known.relationship)
+        {
+            self.0.standings.heed(trust_domain, outcome);
+        }
+    }
+
+    /// One that was made through the API, and that the configuration does not stand in front of.
+    pub(crate) fn stored(&self, trust_domain: &TrustDomain) -> Option<Arc<Relationship>> {
+        match self.0.statics.contains_key(trust_domain.as_str()) {
+            true => None,
+            false => self.0.registry.relationship(trust_domain),
+        }
     }
 
     pub(crate) fn get(&self, trust_domain: &TrustDomain) -> Option<Arc<Relationship>> {
@@ -202,15 +224,17 @@ impl Federation {
         }
     }
 
-    /// A page in the order of the names, from after `after`; 0 is one page of all.
+    /// A page in the order of the names, from after `after`; 0 is one page of all. Those of the configuration are among them when that is wanted.
     pub(crate) fn list(
         &self,
+        configured: bool,
         page_size: usize,
         after: Option<&str>,
     ) -> (Vec<Arc<Relationship>>, Option<String>) {
         let all = self.known();
         let mut rest = all
             .into_iter()
+            .filter(|(_, known)| configured || known.stored)
             .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
         let size = if page_size == 0 { usize::MAX } else { page_size };
         let page: Vec<_> = rest
@@ -284,6 +308,7 @@ impl Known {
         Self {
             relationship,
             web_roots: None,
+            stored: true,
         }
     }
 }

@@ -8,6 +8,7 @@ mod jwt;
 mod policy;
 mod record;
 mod requester;
+mod wit;
 mod x509;
 
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use landfast_lifecycle::SharedClock;
 pub use error::IssueError;
 pub use record::{IssuanceRecord, SvidKind};
 pub use requester::{Requester, RequesterKind};
+pub use wit::{IssuedWit, WitRequest};
 
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
-use crate::registry::Entry;
+use crate::registry::{Entry, MargoPaths};
 use x509::{Profile, X509Order};
 
 /// How long things live when nothing else is said.
@@ -36,6 +38,8 @@ pub struct Ttls {
     pub x509: Duration,
     /// JWT-SVIDs.
     pub jwt: Duration,
+    /// WIT-SVIDs.
+    pub wit: Duration,
     /// How far validity starts in the past, for slow clocks.
     pub backdate: Duration,
 }
@@ -47,6 +51,7 @@ impl Default for Ttls {
             agent: Duration::from_secs(7 * 86_400),
             x509: Duration::from_secs(3600),
             jwt: Duration::from_secs(300),
+            wit: Duration::from_secs(3600),
             backdate: Duration::from_secs(300),
         }
     }
@@ -62,9 +67,11 @@ impl Ttls {
         for (name, ttl, limit) in [
             ("ttl.x509", self.x509, sixth),
             ("ttl.jwt", self.jwt, sixth),
+            ("ttl.wit", self.wit, sixth),
             ("ttl.agent", self.agent, self.ca / 2),
         ] {
-            if ttl > limit {
+            // By default the same as `ttl.x509`, and then said once.
+            if ttl > limit && !(name == "ttl.wit" && ttl == self.x509) {
                 found.push(format!(
                     "{name} is {} s, but with ttl.ca = {} s SVIDs are cut short when they live longer than {} s",
                     ttl.as_secs(),
@@ -82,6 +89,7 @@ pub struct Issuer {
     trust_domain: TrustDomain,
     ttls: Ttls,
     jwt_issuer: Option<String>,
+    margo: MargoPaths,
     authorities: Arc<Authorities>,
     datastore: Arc<dyn Datastore>,
     clock: SharedClock,
@@ -115,7 +123,7 @@ pub struct IssuedJwt {
     pub token: String,
     /// Whose it is.
     pub id: SpiffeId,
-    /// Its `iat`.
+    /// When it was signed; its `iat` may be earlier, for slow clocks. Agents renew at half of what is between this and its end.
     pub issued_at: UnixTime,
     /// Its `exp`.
     pub expires_at: UnixTime,
@@ -133,6 +141,7 @@ impl Issuer {
         trust_domain: TrustDomain,
         ttls: Ttls,
         jwt_issuer: Option<String>,
+        margo: MargoPaths,
         authorities: Arc<Authorities>,
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
@@ -141,6 +150,7 @@ impl Issuer {
             trust_domain,
             ttls,
             jwt_issuer,
+            margo,
             authorities,
             datastore,
             clock,
@@ -191,6 +201,7 @@ impl Issuer {
         let now = self.now()?;
         policy::subject(&entry.spiffe_id, &self.trust_domain)?;
         policy::live(entry, now)?;
+        policy::margo(entry, self.margo)?;
         let order = jwt::JwtOrder {
             id: &entry.spiffe_id,
             audience,
@@ -261,7 +272,9 @@ impl Issuer {
         ttl: Option<Duration>,
         key: &PublicKey,
     ) -> Result<IssuedX509, IssueError> {
-        let checked = policy::subject(id, &self.trust_domain).and_then(|()| policy::dns_names(dns_names));
+        let checked = policy::subject(id, &self.trust_domain)
+            .and_then(|()| policy::dns_names(dns_names))
+            .and_then(|()| policy::no_overlap(dns_names));
         let order = checked.map(|()| X509Order {
             dns_names: dns_names.to_vec(),
             ..X509Order::new(id.clone(), key.clone(), ttl.unwrap_or(self.ttls.x509))
@@ -307,6 +320,7 @@ impl Issuer {
         policy::subject(&entry.spiffe_id, &self.trust_domain)?;
         policy::dns_names(&entry.dns_names)?;
         policy::live(entry, now)?;
+        policy::margo(entry, self.margo)?;
         Ok(X509Order {
             dns_names: entry.dns_names.clone(),
             ends_by: entry.expires_at,

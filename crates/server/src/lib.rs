@@ -22,7 +22,8 @@ pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use publish::{
-    CertificateError, CertificateFiles, Issuer, PublishAddresses, PublishConfig, PublishError, WebConfig,
+    CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,
+    PublishError, WebConfig,
 };
 pub use server::{Server, ServerError, ServerHandle, ServerParts};
 pub use upstream::{DiskConfig, ParentConfig, UpstreamCheckError, UpstreamConfig};

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn run(path: &Path) -> ExitCode {
-    let config = match ServerConfig::load(path) {
+    let config = match ServerConfig::load_to_run(path) {
         Ok(config) => config,
         Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
     };

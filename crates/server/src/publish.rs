@@ -8,6 +8,7 @@ mod certificate;
 mod documents;
 mod front;
 mod issuer;
+mod margo;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use std::time::Duration;
 use landfast_daemon::TaskHandle;
 use landfast_identity::Bundle;
 use landfast_lifecycle::SharedClock;
-use landfast_tls::{IdentityStore, TlsError, https_config};
-use tokio::net::TcpListener;
+use landfast_tls::{IdentityStore, LeastTls, TlsError, https_config};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 pub use certificate::{CertificateError, CertificateFiles};
 pub use issuer::Issuer;
+pub use margo::MargoDiscovery;
 
 use certificate::Certificates;
 use documents::{Plan, Site};
@@ -50,6 +52,10 @@ pub struct WebConfig {
     pub certificate: CertificateFiles,
     /// Whose OIDC discovery is served as well.
     pub issuer: Option<Issuer>,
+    /// Whether Margo clients find the bundle.
+    pub margo: Option<MargoDiscovery>,
+    /// Whether clients may speak TLS 1.2; else 1.3 alone.
+    pub tls12: bool,
 }
 
 /// Where a server publishes, with real ports.
@@ -61,10 +67,15 @@ pub struct PublishAddresses {
     pub spiffe: Vec<SocketAddr>,
 }
 
+/// Says what somebody should look after, when there is anything.
+pub(crate) type Trouble = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// Bound, and not yet serving. By default nothing.
 #[derive(Default)]
 pub(crate) struct Publishing {
     bound: Vec<(Front, TcpListener)>,
+    /// Reserved, and refusing connections until there is a certificate to show.
+    closed: Vec<(Front, TcpSocket)>,
     certificates: Option<Arc<Certificates>>,
     addresses: PublishAddresses,
 }
@@ -80,23 +91,27 @@ impl Publishing {
         let Some(config) = config else {
             return Ok(publishing);
         };
-        let plan = |issuer| Plan {
+        let plan = |issuer, margo| Plan {
             path: config.path.clone(),
             issuer,
+            margo,
             refresh_hint: config.refresh_hint,
         };
         if let Some(web) = &config.web {
-            let host = web.issuer.as_ref().map(|issuer| issuer.host().to_owned());
-            let certificates = Arc::new(Certificates::open(web.certificate.clone(), host)?);
-            let tls = https_config(Arc::clone(&certificates) as _, Arc::clone(clock))?;
-            let site = Site::new(plan(web.issuer.clone()), bundle.clone());
+            let certificates = Arc::new(Certificates::open(web.certificate.clone(), web.hosts()));
+            let least = if web.tls12 { LeastTls::V12 } else { LeastTls::V13 };
+            let tls = https_config(Arc::clone(&certificates) as _, least, Arc::clone(clock))?;
+            let site = Site::new(plan(web.issuer.clone(), web.margo.clone()), bundle.clone());
             let front = Front::new(tls, Arc::new(site), "https_web");
-            publishing.addresses.web = publishing.listen(&front, &web.listen).await?;
+            publishing.addresses.web = match certificates.are_usable() {
+                true => publishing.listen(&front, &web.listen).await?,
+                false => publishing.reserve(&front, &web.listen)?,
+            };
             publishing.certificates = Some(certificates);
         }
         if !config.spiffe_listen.is_empty() {
-            let tls = https_config(Arc::new(own), Arc::clone(clock))?;
-            let front = Front::new(tls, Arc::new(Site::new(plan(None), bundle)), "https_spiffe");
+            let tls = https_config(Arc::new(own), LeastTls::V12, Arc::clone(clock))?;
+            let front = Front::new(tls, Arc::new(Site::new(plan(None, None), bundle)), "https_spiffe");
             publishing.addresses.spiffe = publishing.listen(&front, &config.spiffe_listen).await?;
         }
         Ok(publishing)
@@ -121,6 +136,57 @@ impl Publishing {
         Ok(addresses)
     }
 
+    fn reserve(&mut self, front: &Front, wanted: &[SocketAddr]) -> Result<Vec<SocketAddr>, PublishError> {
+        let mut addresses = Vec::with_capacity(wanted.len());
+        for address in wanted {
+            let reserved = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4(),
+                SocketAddr::V6(_) => TcpSocket::new_v6(),
+            };
+            let reserved = reserved.and_then(|socket| {
+                socket.set_reuseaddr(true)?; // as a listener has it
+                socket.bind(*address)?;
+                Ok((socket.local_addr()?, socket))
+            });
+            let (real, socket) = reserved.map_err(|source| PublishError::Listen {
+                address: *address,
+                source,
+            })?;
+            addresses.push(real);
+            self.closed.push((front.clone(), socket));
+        }
+        Ok(addresses)
+    }
+
+    /// So many handshakes a second of one address, at either profile.
+    pub(crate) fn limited(mut self, per_second: u32) -> Self {
+        let limited = |front: Front| front.limited(per_second);
+        self.bound = self
+            .bound
+            .into_iter()
+            .map(|(front, at)| (limited(front), at))
+            .collect();
+        self.closed = self
+            .closed
+            .into_iter()
+            .map(|(front, at)| (limited(front), at))
+            .collect();
+        self
+    }
+
+    /// Asks what keeps a listener closed.
+    pub(crate) fn trouble(&self) -> Trouble {
+        let certificates = self.certificates.clone();
+        Arc::new(move || {
+            let closed = certificates
+                .as_ref()
+                .is_some_and(|certificates| !certificates.are_usable());
+            closed.then(|| {
+                "publish.listen is closed: its certificate cannot be used (the log says why)".to_owned()
+            })
+        })
+    }
+
     /// From now on others can see.
     pub(crate) fn serve(self, tasks: &TaskHandle) -> PublishAddresses {
         let PublishAddresses { web, spiffe } = &self.addresses;
@@ -131,14 +197,45 @@ impl Publishing {
             front.listen(listener, tasks);
         }
         if let Some(certificates) = self.certificates {
-            let stop = tasks.token();
+            let (stop, jobs, closed) = (tasks.token(), tasks.clone(), self.closed);
+            let follow = async move {
+                let opened = async {
+                    certificates.usable().await;
+                    open(closed, &jobs);
+                };
+                tokio::join!(Arc::clone(&certificates).keep(), opened);
+            };
             tasks.spawn("https-certificate", async move {
-                stop.run_until_cancelled(certificates.keep())
-                    .await
-                    .unwrap_or_default();
+                stop.run_until_cancelled(follow).await.unwrap_or_default();
             });
         }
         self.addresses
+    }
+}
+
+impl WebConfig {
+    /// The names that clients look for, as far as we know them, with what names them.
+    fn hosts(&self) -> Vec<(&'static str, String)> {
+        let issuer = self.issuer.as_ref().map(|issuer| ("jwt_issuer", issuer.host()));
+        let margo = self
+            .margo
+            .as_ref()
+            .map(|margo| ("margo.bundle_url", margo.host()));
+        let hosts = [issuer, margo].into_iter().flatten();
+        hosts.map(|(key, host)| (key, host.to_owned())).collect()
+    }
+}
+
+/// What there is a certificate for by now.
+fn open(closed: Vec<(Front, TcpSocket)>, tasks: &TaskHandle) {
+    for (front, socket) in closed {
+        match socket.listen(BACKLOG) {
+            Ok(listener) => front.listen(listener, tasks),
+            Err(error) => tracing::error!(
+                %error,
+                "cannot listen where the bundle is to be published: somebody else has taken the address; restart this server when it is free"
+            ),
+        }
     }
 }
 
@@ -162,13 +259,6 @@ pub enum PublishError {
         /// Why.
         source: std::io::Error,
     },
-    /// The operator's certificate.
-    #[error("the HTTPS certificate cannot be used")]
-    Certificate {
-        /// Why.
-        #[from]
-        source: CertificateError,
-    },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls {
@@ -177,6 +267,9 @@ pub enum PublishError {
         source: TlsError,
     },
 }
+
+/// Connections that the kernel holds for us, as those of other listeners.
+const BACKLOG: u32 = 1024;
 
 #[cfg(test)]
 mod tests;

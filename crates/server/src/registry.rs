@@ -10,6 +10,7 @@ mod entry;
 mod error;
 mod filter;
 mod index;
+mod margo;
 mod relationships;
 mod token;
 mod validate;
@@ -26,6 +27,7 @@ pub use endpoint_url::{EndpointUrl, UrlError};
 pub use entry::{Entry, EntryDraft, EntryPatch};
 pub use error::{RegistryError, TokenError};
 pub use filter::{EntryFilter, MatchKind};
+pub use margo::MargoPaths;
 pub use relationships::{Profile, Relationship, RelationshipPatch};
 pub use token::{JoinToken, Redeemed};
 pub use validate::EntryError;
@@ -43,6 +45,7 @@ use index::Index;
 /// The registry of one trust domain. Reads come from memory; writes are durable when they return.
 pub struct Registry {
     trust_domain: TrustDomain,
+    margo: MargoPaths,
     clock: SharedClock,
     datastore: Arc<dyn Datastore>,
     index: Arc<Shared>,
@@ -60,6 +63,7 @@ pub enum Created {
 impl Registry {
     pub(crate) async fn open(
         trust_domain: TrustDomain,
+        margo: MargoPaths,
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
     ) -> Result<Self, DatastoreError> {
@@ -68,14 +72,18 @@ impl Registry {
         let index = Arc::new(Shared {
             index: RwLock::new(Index::build(server, snapshot)),
             relationships: watch::Sender::new(()),
+            bundles: watch::Sender::new(()),
         });
         datastore.follow(Arc::clone(&index) as Arc<dyn CommitListener>);
-        Ok(Self {
+        let registry = Self {
             trust_domain,
+            margo,
             clock,
             datastore,
             index,
-        })
+        };
+        registry.warn_of_margo();
+        Ok(registry)
     }
 
     /// The trust domain.
@@ -89,6 +97,10 @@ impl Registry {
     /// The draft breaks a rule, its ID is taken, a federated bundle is missing, or the datastore fails.
     pub async fn create_entry(&self, draft: EntryDraft, by: &Requester) -> Result<Created, RegistryError> {
         draft.validate(&self.trust_domain)?;
+        self.margo.check_entry(&draft)?;
+        if draft.store_svid && draft.disable_x509_svid_prefetch {
+            return Err(EntryError::StoredWithoutPrefetch.into());
+        }
         let now = self.now()?;
         let id = match &draft.id {
             Some(id) => id.clone(),
@@ -102,7 +114,8 @@ impl Registry {
     /// # Errors
     /// There is none of this ID, or as [`Registry::create_entry`].
     pub async fn update_entry(&self, id: &str, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
-        self.datastore.update_entry(id.to_owned(), patch).await
+        let margo = self.margo;
+        self.datastore.update_entry(id.to_owned(), patch, margo).await
     }
 
     /// Deletes an entry; `false` when there was none.
@@ -157,6 +170,20 @@ impl Registry {
         self.read().revision
     }
 
+    /// Entries may be older than the option: they stay, and nothing is issued for them.
+    fn warn_of_margo(&self) {
+        let (entries, _) = self.list_entries(&EntryFilter::default(), 0, None);
+        let broken = |entry: &Arc<Entry>| {
+            let draft = EntryDraft::from_entry((**entry).clone());
+            Some((entry.id.clone(), self.margo.check_entry(&draft).err()?))
+        };
+        let mut broken = entries.iter().filter_map(broken);
+        if let Some((entry, error)) = broken.next() {
+            let more = broken.count();
+            tracing::warn!(entry, %error, more, "nothing is issued for entries below /margo/ that break a rule of [margo]: change or delete them");
+        }
+    }
+
     fn now(&self) -> Result<UnixTime, RegistryError> {
         self.clock.now().ok_or(RegistryError::NoClock)
     }
@@ -177,6 +204,8 @@ struct Shared {
     index: RwLock<Index>,
     /// Sent after a change of relationships.
     relationships: watch::Sender<()>,
+    /// Sent after a change of federated bundles.
+    bundles: watch::Sender<()>,
 }
 
 impl CommitListener for Shared {
@@ -190,6 +219,9 @@ impl CommitListener for Shared {
             Change::PutRelationship(_) | Change::RemoveRelationship(_)
         ) {
             self.relationships.send_replace(());
+        }
+        if matches!(commit.change, Change::PutBundle(_) | Change::RemoveBundle(_)) {
+            self.bundles.send_replace(());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A whole server: core, API, listeners, and the upkeep of its own SVID. Invariant: it listens only when it can serve.
 
+mod clients;
 mod error;
 mod health;
 mod own_svid;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::{Health, Metrics, TaskHandle};
-use landfast_identity::{Bundle, BundleSet};
+use landfast_identity::Bundle;
 use landfast_lifecycle::{SharedClock, SystemClock};
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
@@ -20,12 +21,15 @@ use landfast_proto::spire::api::server::localauthority::v1::local_authority_serv
 use landfast_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
 use landfast_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use landfast_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
-use landfast_tls::{BundleStore, ClientAuth, IdentityStore, server_config};
+use landfast_tls::{ClientAuth, IdentityStore, server_config};
 use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tonic::transport::server::Router;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 
+use crate::api::health::WholeHealth;
 use crate::api::limit::RateLimit;
 use crate::api::{Api, Shared};
 use crate::attestation::Attestors;
@@ -37,6 +41,7 @@ use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
 use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
+use clients::Clients;
 pub use error::ServerError;
 use health::Judge;
 use own_svid::OwnSvid;
@@ -123,6 +128,8 @@ impl Server {
             clock: Arc::clone(&parts.clock),
             jwt_issuer: config.jwt_issuer.clone(),
             keys: config.keys,
+            wit: config.wit_svid,
+            margo: config.margo,
             upstream: config.upstream.clone(),
         })
         .await?;
@@ -133,11 +140,11 @@ impl Server {
             config.keys.x509,
         )
         .await?;
-        let bundles = BundleStore::new(BundleSet::from_iter([(*core.authorities.bundle()).clone()]));
+        let clients = Clients::new(&core, &config.admin_ids);
         let tls = server_config(
             own.store.clone(),
             ClientAuth::Optional,
-            bundles.clone(),
+            clients.store.clone(),
             Arc::clone(&parts.clock),
         )?;
         let authorizer = Authorizer::new(
@@ -145,13 +152,14 @@ impl Server {
             config.admin_ids.clone(),
             Arc::clone(&parts.clock),
         );
-        let judge = authorizer.clone();
+        let (admits, judge) = (authorizer.clone(), authorizer.clone());
         let front = TlsFront {
             tls,
-            bundles: bundles.clone(),
+            bundles: clients.store.clone(),
             clock: Arc::clone(&parts.clock),
             permits: Arc::new(Semaphore::new(config.limits.connections)),
             places: Places::new(config.limits.connections),
+            admits: Arc::new(move |id| admits.admits(id)),
             knows: Arc::new(move |id| judge.knows(id)),
             handshake_timeout: HANDSHAKE,
             last: MAX_AGE + DRAIN,
@@ -192,10 +200,20 @@ impl Server {
         };
         let (updates, own_store) = (core.authorities.bundle_updates(), own.store.clone());
         let publishing = Publishing::bind(config.publish.as_ref(), updates, own_store, &parts.clock).await?;
+        let publishing = publishing.limited(config.limits.publish_handshakes);
+        let published_trouble = publishing.trouble();
 
         let federation = Federation::open(&config.federation, &core, Arc::clone(&parts.clock)).await?;
-        let api = api(&config, &core, &parts, own.store.clone(), federation.clone());
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let api = api(
+            &config,
+            &core,
+            &parts,
+            (own.store.clone(), federation.clone()),
+            tasks,
+        );
+        let (reporter, _) = tonic_health::server::health_reporter();
+        let health = HealthService::from_health_reporter(reporter.clone());
+        let health = HealthServer::new(WholeHealth(health));
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
             .await;
@@ -227,6 +245,7 @@ impl Server {
             authorities: Arc::clone(&core.authorities),
             datastore: Arc::clone(&core.datastore),
             clock: parts.clock,
+            published_trouble,
         };
         let stop = tasks.token();
         tasks.spawn("health", async move {
@@ -234,7 +253,7 @@ impl Server {
                 .await
                 .unwrap_or_default();
         });
-        keep(&core, own, bundles, federation, tasks);
+        keep(&core, own, clients, federation, tasks);
         for address in &addresses {
             tracing::info!(%address, trust_domain = %config.trust_domain, "listening");
         }
@@ -252,8 +271,8 @@ fn api(
     config: &ServerConfig,
     core: &Core,
     parts: &ServerParts,
-    own: IdentityStore,
-    federation: Federation,
+    (own, federation): (IdentityStore, Federation),
+    tasks: &TaskHandle,
 ) -> Api {
     let x509pop = config
         .x509pop
@@ -275,6 +294,7 @@ fn api(
             x509pop,
         },
         federation,
+        tasks: tasks.clone(),
         own,
         started: tokio::time::Instant::now(),
         clock: Arc::clone(&parts.clock),
@@ -282,6 +302,7 @@ fn api(
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
         publish_limit: RateLimit::new(10, 500, "published keys"),
+        wit_limit: RateLimit::new(signatures, signatures_burst, "WIT signatures"),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }
@@ -323,7 +344,7 @@ where
 }
 
 /// The tasks that have no end: maintenance, federation, the own SVID, the bundle that clients are verified with.
-fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, federation: Federation, tasks: &TaskHandle) {
+fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tasks: &TaskHandle) {
     let stop = tasks.token();
     let maintenance = core.maintenance();
     tasks.spawn("maintenance", async move {
@@ -341,19 +362,9 @@ fn keep(core: &Core, own: OwnSvid, bundles: BundleStore, federation: Federation,
     tasks.spawn("own-svid", async move {
         stop.run_until_cancelled(own.keep()).await.unwrap_or_default()
     });
-    let (stop, mut updates) = (tasks.token(), core.authorities.bundle_updates());
+    let stop = tasks.token();
     tasks.spawn("bundle", async move {
-        let follow = async {
-            while updates.changed().await.is_ok() {
-                let bundle = (**updates.borrow_and_update()).clone();
-                metrics::gauge!("landfast_server_bundle_sequence")
-                    .set(f64::from(u32::try_from(bundle.sequence()).unwrap_or(u32::MAX)));
-                bundles.store(BundleSet::from_iter([bundle]));
-            }
-            // The authorities live as long as the API: wait for the end.
-            std::future::pending::<()>().await;
-        };
-        stop.run_until_cancelled(follow).await.unwrap_or_default();
+        stop.run_until_cancelled(clients.keep()).await.unwrap_or_default();
     });
 }
 

@@ -54,6 +54,7 @@ pub struct Script(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     failures: VecDeque<(Verb, io::ErrorKind)>,
+    broken: Vec<(Verb, io::ErrorKind)>,
     calls: Vec<Verb>,
 }
 
@@ -61,6 +62,19 @@ impl Script {
     /// The next call of `verb` fails with `kind`, once. Failures of one verb queue up.
     pub fn fail(&self, verb: Verb, kind: io::ErrorKind) {
         self.state(|state| state.failures.push_back((verb, kind)));
+    }
+
+    /// From now on every call of `verb` fails with `kind`.
+    pub fn break_down(&self, verb: Verb, kind: io::ErrorKind) {
+        self.state(|state| state.broken.push((verb, kind)));
+    }
+
+    /// From now on nothing fails.
+    pub fn mend(&self) {
+        self.state(|state| {
+            state.failures.clear();
+            state.broken.clear();
+        });
     }
 
     /// Every call so far, failed ones included, in order.
@@ -72,6 +86,9 @@ impl Script {
     fn check(&self, verb: Verb) -> io::Result<()> {
         self.state(|state| {
             state.calls.push(verb);
+            if let Some((_, kind)) = state.broken.iter().find(|(broken, _)| *broken == verb) {
+                return Err((*kind).into());
+            }
             let due = state.failures.iter().position(|(failing, _)| *failing == verb);
             match due.and_then(|index| state.failures.remove(index)) {
                 Some((_, kind)) => Err(kind.into()),

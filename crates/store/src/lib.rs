@@ -1,13 +1,15 @@
 //! Durable files: temp, fsync, rename, fsync directory.
 //!
-//! Invariant: a file of ours has either its old content or its new one, whole, whatever fails in between; and nobody but its
-//! owner can read it.
+//! Invariant: a file of ours has either its old content or its new one, whole, whatever fails in between; and but for those that are made for
+//! others ([`PublicFile`]) nobody but its owner can read it.
 
 mod error;
 pub mod faulty;
 mod files;
+mod public;
 mod store;
 
 pub use error::StoreError;
 pub use files::{Contents, DirFiles, Files};
+pub use public::PublicFile;
 pub use store::{MAX_FILE_BYTES, Store};

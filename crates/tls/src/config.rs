@@ -14,6 +14,15 @@ use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedProtocolVersion
 use crate::verifier::Verifier;
 use crate::{BundleStore, Expect, IdentityStore};
 
+/// What a client must at least speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeastTls {
+    /// TLS 1.2.
+    V12,
+    /// TLS 1.3.
+    V13,
+}
+
 /// Whether a server wants to know who its client is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientAuth {
@@ -82,10 +91,15 @@ pub fn server_config(
 /// The cryptographic provider lacks what TLS needs.
 pub fn https_config(
     certificates: Arc<dyn ResolvesServerCert>,
+    least: LeastTls,
     clock: SharedClock,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    let versions = match least {
+        LeastTls::V12 => VERSIONS,
+        LeastTls::V13 => &[&rustls::version::TLS13],
+    };
     let config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
-        .with_protocol_versions(VERSIONS)
+        .with_protocol_versions(versions)
         .map_err(TlsError)?
         .with_no_client_auth()
         .with_cert_resolver(certificates);

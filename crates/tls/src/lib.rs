@@ -12,7 +12,7 @@ mod verifier;
 mod web;
 
 pub use bundle_store::BundleStore;
-pub use config::{ClientAuth, TlsError, client_config, https_config, server_config};
+pub use config::{ClientAuth, LeastTls, TlsError, client_config, https_config, server_config};
 pub use expect::Expect;
 pub use identity_store::IdentityStore;
 pub use peer::{PeerError, peer, refusal};

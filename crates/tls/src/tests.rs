@@ -631,7 +631,8 @@ async fn a_publisher_asks_nobody_who_he_is_and_resumes_nothing() {
         let pair = Pair::new(version);
         let mut client = pair.client_config();
         client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let publisher = || https_config(Arc::new(pair.server.clone()), pair.shared_clock()).unwrap();
+        let publisher =
+            || https_config(Arc::new(pair.server.clone()), LeastTls::V12, pair.shared_clock()).unwrap();
         let (_client, server) = handshake(client.clone(), publisher()).await;
         let server = server.unwrap();
         assert_eq!(server.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));

@@ -21,4 +21,4 @@ pub use peer::{PeerInfo, PinMode};
 pub use pins::Pins;
 pub use procdir::{Ids, ProcDir, ProcStatus};
 pub use process::{Change, PinnedProcess};
-pub use stream::UdsStream;
+pub use stream::{Tolerant, UdsStream};

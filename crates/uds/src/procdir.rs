@@ -29,6 +29,8 @@ pub struct ProcStatus {
     pub gid: Ids,
     /// Supplementary groups; the kernel allows 65,536.
     pub groups: Vec<u32>,
+    /// In how many PID namespaces it has a number, from ours inwards: 1 is ours alone. 0 when the kernel does not say.
+    pub pid_namespaces: usize,
 }
 
 /// The four IDs of a `Uid:` or `Gid:` line.
@@ -135,6 +137,20 @@ impl ProcDir {
         })
     }
 
+    /// Whether it is a thread of the kernel: it runs no program, and as root.
+    ///
+    /// # Errors
+    /// The process has exited, or the file has an unknown form.
+    pub fn is_kernel_thread(&self) -> Result<bool, PinError> {
+        let stat = self
+            .read("stat")
+            .map_err(PinError::io("read the state", self.pid))?;
+        is_kernel_thread(&stat).ok_or(PinError::Unreadable {
+            pid: self.pid,
+            file: "stat",
+        })
+    }
+
     /// Looks for the socket `inode` among the first `most` descriptors that the process itself has open.
     pub(crate) fn find_socket(&self, inode: u32, most: u32) -> io::Result<Search> {
         let wanted = format!("socket:[{inode}]");
@@ -192,7 +208,16 @@ fn parse_status(content: &[u8]) -> Option<ProcStatus> {
         uid: ids(&numbers("Uid:")?)?,
         gid: ids(&numbers("Gid:")?)?,
         groups: numbers("Groups:")?,
+        pid_namespaces: numbers("NSpid:").map_or(0, |each| each.len()),
     })
+}
+
+/// The seventh field after the name, which may hold anything, parentheses too.
+fn is_kernel_thread(stat: &[u8]) -> Option<bool> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
+    let flags: u64 = fields.split_ascii_whitespace().nth(6)?.parse().ok()?;
+    Some(flags & KERNEL_THREAD != 0)
 }
 
 fn ids(numbers: &[u32]) -> Option<Ids> {
@@ -207,6 +232,8 @@ fn ids(numbers: &[u32]) -> Option<Ids> {
     })
 }
 
+/// `PF_KTHREAD`, which has been this since Linux 2.6.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 const USUAL_READ: usize = 4096;
 /// 65,536 groups of ten digits fit.
 const MAX_READ: u64 = 1 << 20;
@@ -230,7 +257,27 @@ mod tests {
             }
         );
         assert_eq!(status.groups, [9, 10]);
+        assert_eq!(status.pid_namespaces, 0, "it does not say");
+        let nested =
+            parse_status(b"Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t\nNSpid:\t4711\t7\n").unwrap();
+        assert_eq!(nested.pid_namespaces, 2);
         assert!(parse_status(b"Uid:\t1\t2\t3\nGid:\t5\t6\t7\t8\nGroups:\t\n").is_none());
+    }
+
+    #[test]
+    fn a_kernel_thread_is_known_by_its_flags_whatever_a_process_calls_itself() {
+        let kernels = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 7 0 0\n";
+        let ours = b"4711 (x) S 0 0 0 0 -1 2129984 0) S 1 4711 4711 0 -1 4194304 90 0 0 0\n";
+        assert_eq!(is_kernel_thread(kernels), Some(true));
+        assert_eq!(is_kernel_thread(ours), Some(false));
+        for unknown in [
+            &b""[..],
+            b"2 (kthreadd",
+            b"2 (kthreadd) S 0 0",
+            b"2 (k) S 0 0 0 0 -1 x",
+        ] {
+            assert_eq!(is_kernel_thread(unknown), None);
+        }
     }
 
     #[test]
@@ -242,6 +289,8 @@ mod tests {
         );
         assert_eq!(dir.read_link("exe").unwrap(), std::env::current_exe().unwrap());
         assert!(dir.read("no-such-file").is_err());
+        assert_eq!(dir.status().unwrap().pid_namespaces, 1);
+        assert!(!dir.is_kernel_thread().unwrap());
     }
 
     #[test]

@@ -21,25 +21,14 @@ use crate::{PeerInfo, authority::Rewriter};
 /// One accepted connection, to be served with HTTP/2.
 #[derive(Debug)]
 pub struct UdsStream {
-    socket: UnixStream,
+    inner: Tolerant<UnixStream>,
     peer: PeerInfo,
-    rewriter: Rewriter,
-    /// Rewritten and not yet read.
-    ready: Vec<u8>,
-    taken: usize,
-    handshake: Option<Pin<Box<Sleep>>>,
 }
 
 impl UdsStream {
     pub(crate) fn new(socket: UnixStream, peer: PeerInfo) -> Self {
-        Self {
-            socket,
-            peer,
-            rewriter: Rewriter::new(),
-            ready: Vec::new(),
-            taken: 0,
-            handshake: None,
-        }
+        let inner = Tolerant::new(socket);
+        Self { inner, peer }
     }
 
     /// Who connected.
@@ -47,9 +36,14 @@ impl UdsStream {
         &self.peer
     }
 
-    /// From now on the peer has this long for HTTP/2's preface and first frame; reading then fails with `TimedOut`.
+    /// See [`Tolerant::set_handshake_timeout`].
     pub fn set_handshake_timeout(&mut self, timeout: Duration) {
-        self.handshake = Some(Box::pin(tokio::time::sleep(timeout)));
+        self.inner.set_handshake_timeout(timeout);
+    }
+
+    /// The socket itself, for what comes before HTTP/2: TLS, say. To be called before anything is read.
+    pub fn into_parts(self) -> (UnixStream, PeerInfo) {
+        (self.inner.socket, self.peer)
     }
 }
 
@@ -62,6 +56,75 @@ impl Connected for UdsStream {
 }
 
 impl AsyncRead for UdsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for UdsStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// What carries HTTP/2 from a client that may send any `:authority`.
+#[derive(Debug)]
+pub struct Tolerant<S> {
+    socket: S,
+    rewriter: Rewriter,
+    /// Rewritten and not yet read.
+    ready: Vec<u8>,
+    taken: usize,
+    handshake: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Tolerant<S> {
+    /// Of which nothing has been read.
+    pub fn new(socket: S) -> Self {
+        Self {
+            socket,
+            rewriter: Rewriter::new(),
+            ready: Vec::new(),
+            taken: 0,
+            handshake: None,
+        }
+    }
+
+    /// From now on the peer has this long for HTTP/2's preface and first frame; reading then fails with `TimedOut`.
+    pub fn set_handshake_timeout(&mut self, timeout: Duration) {
+        self.handshake = Some(Box::pin(tokio::time::sleep(timeout)));
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tolerant<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -101,7 +164,7 @@ impl AsyncRead for UdsStream {
     }
 }
 
-impl AsyncWrite for UdsStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tolerant<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -3,6 +3,7 @@
 //! Invariant: what it returns is parsed and obeys the standards; of repeated hints the first counts (Workload API §5.2.1).
 
 mod endpoint;
+mod wit;
 
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
@@ -23,7 +24,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-pub use self::endpoint::EndpointError;
+pub use self::{endpoint::EndpointError, wit::HeldWit};
 use crate::{FetchedJwt, guard::SECURITY_HEADER};
 
 /// A connection to a Workload API.

@@ -2,30 +2,43 @@
 //!
 //! Invariant: every message is the full state (Workload API §4.3); maps are keyed by `spiffe://td`; a hint appears once.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use landfast_identity::{Bundle, TrustDomain, X509Svid};
 use landfast_proto::workload::{
-    JwtBundlesResponse, Jwtsvid, JwtsvidResponse, X509BundlesResponse, X509svid, X509svidResponse,
+    JwtBundlesResponse, Jwtsvid, JwtsvidResponse, WitBundlesResponse, Witsvid, WitsvidResponse,
+    X509BundlesResponse, X509svid, X509svidResponse,
 };
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use tonic::Status;
 
-use crate::{FetchedJwt, WorkloadView};
+use crate::{FetchedJwt, FetchedWit, ServedX509, WorkloadView};
 
 pub(crate) fn no_identity() -> Status {
     Status::permission_denied("no identity issued")
 }
 
-pub(crate) fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
+/// X509-SVIDs with keys and bundles.
+///
+/// # Errors
+/// PermissionDenied, when there is none.
+pub fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
     // Workload API §5.2.1: at least one.
     if view.x509.is_empty() {
         return Err(no_identity());
     }
     let bundle = Bytes::from(view.own_bundle.x509_der_concat());
     let mut hints = Hints::default();
-    let svids = view.x509.iter().map(|served| X509svid {
+    let oldest = oldest_of_each_hint(&view.x509);
+    let told = |served: &&ServedX509| {
+        let oldest = oldest.get(served.hint.as_str());
+        oldest.is_none_or(|oldest| std::ptr::eq(*oldest, *served))
+    };
+    let svids = view.x509.iter().filter(told).map(|served| X509svid {
         spiffe_id: served.svid.id().to_string(),
         x509_svid: served.svid.chain_der_concat().into(),
         x509_svid_key: Bytes::from_owner(KeyBytes(served.svid.clone())),
@@ -44,21 +57,30 @@ pub(crate) fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status
     })
 }
 
-pub(crate) fn x509_bundles(view: &WorkloadView) -> Result<X509BundlesResponse, Status> {
+/// X.509 bundles, our own included.
+///
+/// # Errors
+/// None today.
+pub fn x509_bundles(view: &WorkloadView) -> Result<X509BundlesResponse, Status> {
     Ok(X509BundlesResponse {
         crl: Vec::new(),
         bundles: bundles(view).map(x509_bundle).collect(),
     })
 }
 
-pub(crate) fn jwt_bundles(view: &WorkloadView) -> Result<JwtBundlesResponse, Status> {
+/// JWT bundles, our own included.
+///
+/// # Errors
+/// None today.
+pub fn jwt_bundles(view: &WorkloadView) -> Result<JwtBundlesResponse, Status> {
     let jwks = |bundle: &Arc<Bundle>| (bundle.trust_domain().id_string(), bundle.jwt_jwks().into());
     Ok(JwtBundlesResponse {
         bundles: bundles(view).map(jwks).collect(),
     })
 }
 
-pub(crate) fn jwt_svids(fetched: Vec<FetchedJwt>) -> JwtsvidResponse {
+/// JWT-SVIDs.
+pub fn jwt_svids(fetched: Vec<FetchedJwt>) -> JwtsvidResponse {
     let mut hints = Hints::default();
     let message = |jwt: FetchedJwt| Jwtsvid {
         spiffe_id: jwt.id.to_string(),
@@ -68,6 +90,44 @@ pub(crate) fn jwt_svids(fetched: Vec<FetchedJwt>) -> JwtsvidResponse {
     JwtsvidResponse {
         svids: fetched.into_iter().map(message).collect(),
     }
+}
+
+/// Unimplemented where there are no WIT-SVIDs (Workload API §7).
+pub(crate) fn wit_bundles(view: &WorkloadView) -> Result<WitBundlesResponse, Status> {
+    if view.own_bundle.wit_authorities().is_empty() {
+        return Err(no_wit());
+    }
+    let jwks = |bundle: &Arc<Bundle>| (bundle.trust_domain().id_string(), bundle.wit_jwks());
+    Ok(WitBundlesResponse {
+        bundles: bundles(view).map(jwks).collect(),
+    })
+}
+
+pub(crate) fn wit_svids(fetched: Vec<FetchedWit>) -> Result<WitsvidResponse, Status> {
+    // Workload API §7.2.1: at least one.
+    if fetched.is_empty() {
+        return Err(no_identity());
+    }
+    let mut hints = Hints::default();
+    let mut svids = Vec::with_capacity(fetched.len());
+    for wit in fetched {
+        let key = wit.key.to_private_jwk();
+        let key = key.map_err(|_cause| Status::internal("a key cannot be written as JWK"))?;
+        svids.push(Witsvid {
+            spiffe_id: wit.id.to_string(),
+            wit_svid: wit.token,
+            wit_svid_key: (*key).clone(),
+            hint: hints.unique(&wit.hint),
+        });
+    }
+    Ok(WitsvidResponse { svids })
+}
+
+/// One sentence for whoever asks, entitled or not: it is about the node, not about him.
+pub(crate) fn no_wit() -> Status {
+    Status::unimplemented(
+        "the WIT-SVID profile is not supported: the server of this node does not issue WIT-SVIDs",
+    )
 }
 
 /// The claims a caller sees: all of its own trust domain's, of a foreign one's only those that SPIFFE defines.
@@ -132,6 +192,23 @@ impl AsRef<[u8]> for KeyBytes {
     fn as_ref(&self) -> &[u8] {
         self.0.key().as_pkcs8_der()
     }
+}
+
+/// Who keeps a hint that several have (§5.2.1). The others are left out: who looks for a hint must not find a choice.
+fn oldest_of_each_hint(all: &[ServedX509]) -> HashMap<&str, &ServedX509> {
+    let mut oldest: HashMap<&str, &ServedX509> = HashMap::new();
+    let age = |served: &ServedX509| (served.created_at, served.entry_id.clone());
+    for served in all.iter().filter(|served| !served.hint.is_empty()) {
+        oldest
+            .entry(&served.hint)
+            .and_modify(|known| {
+                if age(served) < age(known) {
+                    *known = served;
+                }
+            })
+            .or_insert(served);
+    }
+    oldest
 }
 
 /// Keeps a hint unique within a message (Workload API §5.2.1): a later identity with the same hint has none. One that is too

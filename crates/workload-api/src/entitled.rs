@@ -104,6 +104,10 @@ pub(crate) struct Following {
 }
 
 impl Following {
+    pub(crate) fn selectors(&self) -> &SelectorSet {
+        &self.held.selectors
+    }
+
     fn adopt(&mut self, held: Arc<Held>) {
         if held.selectors != self.held.selectors {
             self.views = self.source.view(&held.selectors);

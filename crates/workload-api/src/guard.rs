@@ -6,21 +6,22 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Request, Response};
-use tonic::{Status, service::Routes};
+use tonic::Status;
 use tower::Service as _;
 
-use crate::{Caller, body::ChargedBody, connection::Connection, limits::Limit, punctual::PunctualBody};
+use crate::{
+    Caller, Surface, body::ChargedBody, connection::Connection, limits::Limit, punctual::PunctualBody,
+};
 
 pub(crate) type Answer = Result<Response<ChargedBody>, Infallible>;
 
 /// Answers one request of an accepted connection.
 pub(crate) async fn answer(
     connection: Arc<Connection>,
-    mut routes: Routes,
-    methods: &[&str],
+    surface: Arc<Surface>,
     mut request: Request<tonic::body::Body>,
 ) -> Answer {
-    if let Err(status) = admit(methods, request.uri(), request.headers()) {
+    if let Err(status) = admit(&surface, request.uri(), request.headers()) {
         return refuse(status);
     }
     if connection.process.change().is_some() {
@@ -53,7 +54,7 @@ pub(crate) async fn answer(
         .extensions_mut()
         .insert(Caller::connected(connection.clone()));
     let request = request.map(|_taken| tonic::body::Body::new(body));
-    match tokio::time::timeout(REQUEST_DEADLINE, routes.call(request)).await {
+    match tokio::time::timeout(REQUEST_DEADLINE, surface.routes.clone().call(request)).await {
         Ok(Ok(response)) => {
             // No service of ours answers so: it is the decoder, of a message that is too large.
             if Status::from_header_map(response.headers())
@@ -78,11 +79,22 @@ pub(crate) fn limit_reached(limit: Limit) -> Status {
     Status::resource_exhausted(format!("limit {} reached", limit.name()))
 }
 
-/// The header rule (Workload Endpoint §3, §6) and the list of methods.
-fn admit(methods: &[&str], uri: &http::Uri, headers: &HeaderMap) -> Result<(), Status> {
-    let path = uri.path();
-    let workload_socket = methods.iter().any(|method| method.starts_with(WORKLOAD_API));
-    if workload_socket && path.starts_with(WORKLOAD_API) && !has_security_header(headers) {
+/// A header that requests must have, exactly once and exactly `true`: what an attacker can make a program send over HTTP has none such.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Paths that begin so.
+    pub paths: &'static str,
+    /// Its name.
+    pub name: &'static str,
+}
+
+/// The header rule (Workload Endpoint §3, §6; Broker Endpoint §3, §6) and the list of methods.
+fn admit(surface: &Surface, uri: &http::Uri, headers: &HeaderMap) -> Result<(), Status> {
+    let (path, methods) = (uri.path(), surface.methods);
+    if let Some(header) = surface.header
+        && path.starts_with(header.paths)
+        && !has(headers, header.name)
+    {
         return Err(Status::invalid_argument("security header missing from request"));
     }
     if uri.query().is_some() || !methods.contains(&path) {
@@ -92,13 +104,17 @@ fn admit(methods: &[&str], uri: &http::Uri, headers: &HeaderMap) -> Result<(), S
 }
 
 /// Exactly one value, exactly `true`.
-fn has_security_header(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(SECURITY_HEADER).iter();
+fn has(headers: &HeaderMap, name: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
     values.next().is_some_and(|value| value == "true") && values.next().is_none()
 }
 
 pub(crate) const SECURITY_HEADER: &str = "workload.spiffe.io";
-const WORKLOAD_API: &str = "/SpiffeWorkloadAPI/";
+/// Envoy cannot send it.
+pub(crate) const WORKLOAD: Header = Header {
+    paths: "/SpiffeWorkloadAPI/",
+    name: SECURITY_HEADER,
+};
 const SDS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/";
 /// Those whose client sends message after message.
 const STREAMED: [&str; 2] = [

@@ -9,6 +9,7 @@ mod connection;
 mod desk;
 mod encode;
 mod entitled;
+mod front;
 mod gauges;
 mod guard;
 mod ledger;
@@ -20,15 +21,22 @@ mod service;
 mod source;
 #[cfg(test)]
 mod tests;
+mod wit;
 
 pub use caller::Caller;
 pub use desk::Desk;
+pub use front::{Begun, Carrier, Front};
 pub use gauges::Gauges;
-pub use guard::METHODS;
+pub use guard::{Header, METHODS};
 pub use limits::Limits;
+/// Views and tokens as messages, for services that say the same in messages of their own.
+pub mod messages {
+    pub use crate::encode::{jwt_bundles, jwt_svids, x509_bundles, x509_svids};
+}
 pub use sds::Sds;
 pub use serve::{ServeError, Surface, serve, serve_surface};
+pub use service::audience_refused;
 pub use source::{
-    AttestError, Attested, Attestor, FetchedJwt, IdentitySource, ServedJwtIdentity, ServedX509, SourceError,
-    ViewState, WorkloadView,
+    AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, IdentitySource, ServedJwtIdentity,
+    ServedX509, SourceError, ViewState, WorkloadView,
 };

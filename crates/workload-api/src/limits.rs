@@ -24,6 +24,10 @@ pub struct Limits {
     pub max_message: usize,
     /// As [`Self::max_message`], for SDS: an Envoy lists all its extensions in each request, 60 KiB of them.
     pub max_sds_message: usize,
+    /// How many messages a client may send on one stream of SDS at once.
+    pub sds_messages_at_once: u32,
+    /// How many more each second.
+    pub sds_messages_per_second: u32,
     /// How long a client has for a request, from its headers to its last byte. For no longer does a part of one cost memory.
     pub request_complete: Duration,
     /// How long a client may leave an answer unread before its connection ends.
@@ -46,6 +50,9 @@ impl Default for Limits {
             // A token of the largest size that is verified (16 KiB), its audience, and some room.
             max_message: 20 * 1024,
             max_sds_message: 256 * 1024,
+            // An Envoy sends one for each name and one for each response, all of them when it starts.
+            sds_messages_at_once: 512,
+            sds_messages_per_second: 16,
             request_complete: Duration::from_secs(5),
             stalled_reader: Duration::from_secs(20),
             first_answer: Duration::from_secs(5),
@@ -75,6 +82,7 @@ pub(crate) enum Limit {
     IncompletePerUid,
     HandshakeTimeout,
     MaxMessage,
+    SdsMessages,
     StalledReader,
 }
 
@@ -90,6 +98,7 @@ impl Limit {
             Self::IncompletePerUid => "incomplete_requests_per_uid",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::MaxMessage => "max_message",
+            Self::SdsMessages => "sds_messages",
             Self::StalledReader => "stalled_reader",
         }
     }

@@ -5,6 +5,7 @@
 
 mod difference;
 mod offer;
+mod pace;
 mod session;
 mod subscriber;
 mod whole;
@@ -55,6 +56,9 @@ pub(crate) struct SecretService {
     source: Arc<dyn IdentitySource>,
     sds: Arc<Sds>,
 }
+
+#[cfg(test)]
+pub(crate) use offer::made;
 
 type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 

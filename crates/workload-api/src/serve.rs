@@ -5,11 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use landfast_proto::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use landfast_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
-use landfast_uds::{UdsError, UdsListener, UdsStream};
+use landfast_uds::{PinnedProcess, Tolerant, UdsError, UdsListener, UdsStream};
 use tokio::{
     sync::Semaphore,
     task::{JoinError, JoinSet},
@@ -23,10 +24,11 @@ use tonic_health::{
 };
 
 use crate::{
-    Attestor, Gauges, IdentitySource, Limits, Sds,
+    Attestor, Begun, Front, Gauges, IdentitySource, Limits, Sds,
     connection::Connection,
     desk::Desk,
-    guard::{self, METHODS},
+    front::Carrier,
+    guard::{self, Header, METHODS},
     limits::Limit,
     sds::SecretService,
     service::Service,
@@ -74,6 +76,8 @@ pub async fn serve(
     let surface = Surface {
         routes,
         methods: &METHODS,
+        header: Some(guard::WORKLOAD),
+        front: None,
     };
     let mut served = std::pin::pin!(serve_surface(
         listener, surface, attestor, limits, gauges, shutdown
@@ -101,6 +105,10 @@ pub struct Surface {
     pub routes: Routes,
     /// `/package.Service/Method`.
     pub methods: &'static [&'static str],
+    /// What requests must carry.
+    pub header: Option<Header>,
+    /// What connections pass first.
+    pub front: Option<Arc<dyn Front>>,
 }
 
 /// Serves other services as [`serve`] serves the Workload API: to pinned processes, within limits.
@@ -116,8 +124,10 @@ pub async fn serve_surface(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let server = Server {
-        routes: surface.routes.prepare(),
-        methods: surface.methods,
+        surface: Arc::new(Surface {
+            routes: surface.routes.prepare(),
+            ..surface
+        }),
         desk: Desk::new(attestor, limits, gauges),
         refusals: Arc::new(Semaphore::new(REFUSALS)),
     };
@@ -171,8 +181,7 @@ fn inspect(ended: Result<(), JoinError>) {
 }
 
 struct Server {
-    routes: Routes,
-    methods: &'static [&'static str],
+    surface: Arc<Surface>,
     desk: Desk,
     /// How many refused connections get an answer at a time; the rest are closed.
     refusals: Arc<Semaphore>,
@@ -203,12 +212,11 @@ impl Server {
         };
         match self.desk.connection(process.clone()) {
             Ok(connection) => {
-                connections.spawn(run(
-                    stream,
-                    Arc::new(connection),
-                    self.routes.clone(),
-                    self.methods,
-                ));
+                let (connection, surface) = (Arc::new(connection), Arc::clone(&self.surface));
+                match surface.front.clone() {
+                    None => connections.spawn(run(stream, connection, surface, Passed::default())),
+                    Some(front) => connections.spawn(pass(stream, connection, surface, front)),
+                };
             }
             Err(limit) => {
                 ledger.report(limit, &process);
@@ -217,7 +225,11 @@ impl Server {
         }
     }
 
+    /// Behind a front the client would have to pass it first to understand the answer: it is closed.
     fn turn_away(&self, stream: UdsStream, status: Status, connections: &mut JoinSet<()>) {
+        if self.surface.front.is_some() {
+            return;
+        }
         let Ok(turn) = self.refusals.clone().try_acquire_owned() else {
             return;
         };
@@ -233,22 +245,59 @@ impl Server {
     }
 }
 
+/// Serves one connection to its end, if the front lets it pass.
+async fn pass(stream: UdsStream, connection: Arc<Connection>, surface: Arc<Surface>, front: Arc<dyn Front>) {
+    let limits = connection.limits();
+    let process: &Arc<PinnedProcess> = &connection.process;
+    let begun = tokio::select! {
+        biased;
+        _ = process.changed() => return,
+        () = connection.shutdown.cancelled() => return,
+        begun = tokio::time::timeout(limits.handshake_timeout, front.begin(stream.into_parts().0, process)) => begun,
+    };
+    let Begun { stream, shown, over } = match begun {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(error)) => {
+            return connection
+                .ledger
+                .complain("not-let-in", process, &error.to_string());
+        }
+        Err(_elapsed) => return connection.ledger.report(Limit::HandshakeTimeout, process),
+    };
+    let mut stream = Tolerant::new(stream);
+    stream.set_handshake_timeout(limits.handshake_timeout);
+    run(stream, connection, surface, Passed { shown, over }).await;
+}
+
+/// What a front leaves behind.
+struct Passed {
+    shown: http::Extensions,
+    over: BoxFuture<'static, ()>,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self {
+            shown: http::Extensions::new(),
+            over: std::future::pending().boxed(),
+        }
+    }
+}
+
 /// Serves one connection to its end.
-async fn run(
-    stream: UdsStream,
+async fn run<S: Carrier + 'static>(
+    stream: S,
     connection: Arc<Connection>,
-    routes: Routes,
-    methods: &'static [&'static str],
+    surface: Arc<Surface>,
+    passed: Passed,
 ) {
     let limits = connection.limits().clone();
     let answering = connection.clone();
+    let Passed { shown, mut over } = passed;
     let service = service_fn(move |request: http::Request<Incoming>| {
-        Box::pin(guard::answer(
-            answering.clone(),
-            routes.clone(),
-            methods,
-            request.map(tonic::body::Body::new),
-        ))
+        let mut request = request.map(tonic::body::Body::new);
+        request.extensions_mut().extend(shown.clone());
+        Box::pin(guard::answer(answering.clone(), Arc::clone(&surface), request))
     });
     // A few more than the limit, so that a client over it is told instead of left waiting.
     let streams = limits.streams_per_process.saturating_add(16);
@@ -273,6 +322,10 @@ async fn run(
                 }
                 served.as_mut().graceful_shutdown();
                 until = Some(Instant::now() + CHANGED_GRACE);
+            }
+            () = &mut over, if until.is_none() => {
+                served.as_mut().graceful_shutdown();
+                until = Some(Instant::now() + DRAIN);
             }
             () = connection.shutdown.cancelled(), if until.is_none() => {
                 served.as_mut().graceful_shutdown();

@@ -20,6 +20,7 @@ use crate::{
     connection::Connection,
     encode,
     entitled::{Entitled, Following},
+    wit::WitStream,
 };
 
 pub(crate) struct Service {
@@ -63,18 +64,14 @@ impl SpiffeWorkloadApi for Service {
         request: Request<JwtsvidRequest>,
     ) -> Result<Response<JwtsvidResponse>, Status> {
         let connection = connection(&request)?;
-        let JwtsvidRequest { audience, spiffe_id } = request.into_inner();
-        jwt::check_audience(&audience).map_err(|error| match error {
-            jwt::JwtError::NoAudience => Status::invalid_argument("audience must be specified"),
-            other => Status::invalid_argument(other.to_string()),
-        })?;
-        let id = match spiffe_id.as_str() {
-            "" => None,
-            text => Some(
-                SpiffeId::parse(text)
-                    .map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}")))?,
-            ),
-        };
+        let JwtsvidRequest {
+            mut audience,
+            spiffe_id,
+        } = request.into_inner();
+        // An empty one among others is nobody.
+        audience.retain(|one| !one.is_empty());
+        jwt::check_audience(&audience).map_err(|error| audience_refused(&error))?;
+        let id = wanted_id(&spiffe_id)?;
         let entitled = self.entitled(&connection).await?;
         let view = &entitled.view;
         let known = |id: &SpiffeId| view.jwt_identities.iter().any(|identity| identity.id == *id);
@@ -88,6 +85,7 @@ impl SpiffeWorkloadApi for Service {
             .map_err(|error| match error {
                 SourceError::NoIdentity => encode::no_identity(),
                 SourceError::InvalidArgument(reason) => Status::invalid_argument(reason),
+                SourceError::Unsupported => Status::unimplemented("JWT-SVIDs are not supported"),
                 SourceError::Unavailable(reason) => {
                     connection
                         .ledger
@@ -131,16 +129,35 @@ impl SpiffeWorkloadApi for Service {
 
     async fn fetch_witsvid(
         &self,
-        _: Request<WitsvidRequest>,
+        request: Request<WitsvidRequest>,
     ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
-        Err(Status::unimplemented("the WIT-SVID profile is not supported"))
+        self.wit_is_served()?;
+        let connection = connection(&request)?;
+        let id = wanted_id(&request.into_inner().spiffe_id)?;
+        let entitled = self.entitled(&connection).await?;
+        let known = |id: &SpiffeId| {
+            entitled
+                .view
+                .jwt_identities
+                .iter()
+                .any(|identity| identity.id == *id)
+        };
+        if id.as_ref().is_some_and(|id| !known(id)) {
+            return Err(encode::no_identity());
+        }
+        let following = entitled.follow(self.source.clone(), connection, Wanted::Rest);
+        Ok(Response::new(Box::pin(stream::unfold(
+            WitStream::new(self.source.clone(), following, id),
+            WitStream::next,
+        ))))
     }
 
     async fn fetch_wit_bundles(
         &self,
-        _: Request<WitBundlesRequest>,
+        request: Request<WitBundlesRequest>,
     ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
-        Err(Status::unimplemented("the WIT-SVID profile is not supported"))
+        self.wit_is_served()?;
+        self.stream(request, encode::wit_bundles, Wanted::Rest).await
     }
 }
 
@@ -169,10 +186,36 @@ impl Service {
         ))))
     }
 
+    /// Where it is known that there are no WIT-SVIDs, everybody learns that, and nobody is attested for it (Workload API §7).
+    fn wit_is_served(&self) -> Result<(), Status> {
+        match self.source.has_wit() {
+            Some(false) => Err(encode::no_wit()),
+            Some(true) | None => Ok(()),
+        }
+    }
+
     /// What the caller is entitled to, once that is ready.
     async fn entitled(&self, connection: &Connection) -> Result<Entitled, Status> {
         Entitled::look(&self.source, connection, Wanted::Rest).await
     }
+}
+
+/// The identity that a request names; `None` when it names none.
+fn wanted_id(text: &str) -> Result<Option<SpiffeId>, Status> {
+    match text {
+        "" => Ok(None),
+        text => SpiffeId::parse(text)
+            .map(Some)
+            .map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}"))),
+    }
+}
+
+/// What who asks for a token hears of its audience, on whichever socket.
+pub fn audience_refused(error: &jwt::JwtError) -> Status {
+    Status::invalid_argument(match error {
+        jwt::JwtError::NoAudience => "audience must be specified".to_owned(),
+        other => other.to_string(),
+    })
 }
 
 /// The connection that a request came on.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime, X509Svid};
+use landfast_identity::{Bundle, BundleSet, PrivateKey, SelectorSet, SpiffeId, UnixTime, X509Svid};
 use landfast_uds::PinnedProcess;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// Everything one set of selectors is entitled to now, complete and ready to serve.
 #[derive(Clone, Debug)]
 pub struct WorkloadView {
-    /// X509-SVIDs, the default one first, in a stable order (Workload API §8).
+    /// X509-SVIDs, the default one first, in a stable order (Workload API §8); hints may be there more than once.
     pub x509: Vec<ServedX509>,
     /// For whom JWT-SVIDs can be had, in the same order.
     pub jwt_identities: Vec<ServedJwtIdentity>,
@@ -72,6 +72,8 @@ pub struct ServedX509 {
     pub hint: String,
     /// The registration it comes from.
     pub entry_id: String,
+    /// When that was made, in seconds since 1970. Of several SVIDs with one hint the Workload API gives the oldest.
+    pub created_at: i64,
 }
 
 /// An identity for which JWT-SVIDs can be had.
@@ -94,6 +96,28 @@ pub struct FetchedJwt {
     pub hint: String,
 }
 
+/// A WIT-SVID with the key that its holder proves with.
+#[derive(Clone, Debug)]
+pub struct FetchedWit {
+    /// The subject.
+    pub id: SpiffeId,
+    /// Compact serialization.
+    pub token: String,
+    /// Of the key in the token.
+    pub key: Arc<PrivateKey>,
+    /// What it is for; may be empty.
+    pub hint: String,
+}
+
+/// WIT-SVIDs that can be had now.
+#[derive(Clone, Debug)]
+pub struct FetchedWits {
+    /// In the order of the identities.
+    pub svids: Vec<FetchedWit>,
+    /// When to ask again, without a reason from elsewhere; a time that has passed is "soon".
+    pub again_at: UnixTime,
+}
+
 /// Where identities come from.
 #[async_trait]
 pub trait IdentitySource: Send + Sync + 'static {
@@ -107,6 +131,20 @@ pub trait IdentitySource: Send + Sync + 'static {
         audience: &[String],
         id: Option<&SpiffeId>,
     ) -> Result<Vec<FetchedJwt>, SourceError>;
+
+    /// Whether WIT-SVIDs (incubating) can be had at all; `None` while nobody knows. Never, unless the source says otherwise.
+    fn has_wit(&self) -> Option<bool> {
+        Some(false)
+    }
+
+    /// WIT-SVIDs for `id`, or for every identity of `selectors`: those that can be had, at least one.
+    async fn fetch_wit(
+        &self,
+        _selectors: &SelectorSet,
+        _id: Option<&SpiffeId>,
+    ) -> Result<FetchedWits, SourceError> {
+        Err(SourceError::Unsupported)
+    }
 
     /// The time, if it is known.
     fn now(&self) -> Option<UnixTime>;
@@ -129,6 +167,9 @@ pub enum SourceError {
     /// Later perhaps; the text is for the log.
     #[error("not available: {0}")]
     Unavailable(String),
+    /// There is nothing of the kind here.
+    #[error("not supported")]
+    Unsupported,
     /// The request can never succeed; the text is for the caller.
     #[error("{0}")]
     InvalidArgument(String),

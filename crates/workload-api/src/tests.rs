@@ -6,3 +6,4 @@ mod protocol;
 mod rig;
 mod sds;
 mod streams;
+mod wit;

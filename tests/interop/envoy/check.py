@@ -1,6 +1,7 @@
 """Two Envoys in mTLS through SDS from one agent, one by state, one by difference, while their SVIDs rotate under load.
 
 check.py ENVOY LANDFAST WORK: prints one line a check, and `done envoy` at its end. Python's own library only.
+INTEROP_ENVOY_SECONDS (0) is how long the load goes on at least.
 """
 
 import json
@@ -21,7 +22,9 @@ DOMAIN = os.environ["INTEROP_TRUST_DOMAIN"]
 FOREIGN = os.environ["INTEROP_FOREIGN_TRUST_DOMAIN"]
 ADMIN = os.environ["INTEROP_SERVER_ADMIN"]
 SERVER_ID, CLIENT_ID = (f"spiffe://{DOMAIN}/interop/envoy-{name}" for name in ("server", "client"))
+RESTART = pathlib.Path(os.environ["INTEROP_RESTART"])
 ROTATIONS = 3
+SECONDS = int(os.environ.get("INTEROP_ENVOY_SECONDS", "0"))
 NOTHING = "e3b0c44298fc1c149afbf4c8996fb924"  # the version of a stream that has no secret any more
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 
@@ -108,8 +111,11 @@ def start(name, admin, listeners, clusters):
     return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def upstream(name, port, bundle):
-    """Each request on a connection of its own, and no session is kept: each is a full handshake."""
+FULL = {"max_session_keys": 0}  # no session is kept: each handshake is a full one
+
+
+def upstream(name, port, bundle, more):
+    """Each request on a connection of its own."""
     return {
         "name": name,
         "connect_timeout": "2s",
@@ -117,7 +123,7 @@ def upstream(name, port, bundle):
             explicit_http_config={"http_protocol_options": {}}, common_http_protocol_options={"max_requests_per_connection": 1}
         ),
         "load_assignment": endpoint(name, address(port)),
-        "transport_socket": tls("UpstreamTlsContext", CLIENT_ID, bundle, SERVER_ID, "DELTA_GRPC", {"max_session_keys": 0}),
+        "transport_socket": tls("UpstreamTlsContext", CLIENT_ID, bundle, SERVER_ID, "DELTA_GRPC", more),
     }
 
 
@@ -184,20 +190,27 @@ class Load:
 
 class Checks:
     def __init__(self):
-        self.server, self.client, self.server_admin, self.client_admin = free_ports(4)
+        self.server, self.resuming, self.client, self.server_admin, self.client_admin = free_ports(5)
         hello = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "hello"}}}
-        secured = tls(
-            "DownstreamTlsContext", SERVER_ID, "ALL", CLIENT_ID, "GRPC", {"require_client_certificate": True}
-        )
+        mutual = {"require_client_certificate": True}
+        disabled = {f"disable_{way}_session_resumption": True for way in ("stateless", "stateful")}
+        never_resumed = {**mutual, **disabled}
+        secured = lambda more: {"transport_socket": tls("DownstreamTlsContext", SERVER_ID, "ALL", CLIENT_ID, "GRPC", more)}  # noqa: E731
         route = lambda name: {"match": {"prefix": f"/{name}"}, "route": {"cluster": name}}  # noqa: E731
+        clusters = [
+            upstream("good", self.server, "ROOTCA", FULL),
+            upstream("foreign", self.server, f"spiffe://{FOREIGN}", FULL),
+            upstream("offering", self.server, "ROOTCA", {}),
+            upstream("control", self.resuming, "ROOTCA", {}),
+        ]
+        routes = [route(each["name"]) for each in clusters]
+        inbound = [
+            listener("in", self.server, [hello], secured(never_resumed)),
+            listener("resuming", self.resuming, [hello], secured(mutual)),
+        ]
         self.envoys = [
-            start("envoy-server", self.server_admin, [listener("in", self.server, [hello], {"transport_socket": secured})], []),
-            start(
-                "envoy-client",
-                self.client_admin,
-                [listener("out", self.client, [route("good"), route("foreign")], {})],
-                [upstream("good", self.server, "ROOTCA"), upstream("foreign", self.server, f"spiffe://{FOREIGN}")],
-            ),
+            start("envoy-server", self.server_admin, inbound, []),
+            start("envoy-client", self.client_admin, [listener("out", self.client, routes, {})], clusters),
         ]
 
     def first(self):
@@ -205,20 +218,52 @@ class Checks:
 
     def rotation(self):
         """Before and after each rotation, and in between."""
+        began = time.monotonic()
+        rotated = self.rotations(ROTATIONS)
+        with Load(self.client) as load:
+            eventually(
+                f"{ROTATIONS} rotations of both", lambda: rotated() and time.monotonic() >= began + SECONDS, SECONDS + 40
+            )
+        self.unharmed(load, rotated)
+
+    def restart(self):
+        """What they have serves on while the agent is away; what is new comes from the next one."""
+        rotated = self.rotations(2)
+        with Load(self.client) as load:
+            (RESTART / "envoy.ready").touch()
+            eventually("the restart of the agent", (RESTART / "envoys-restarted").exists, 120)
+            eventually("rotations after a restart of the agent", rotated, 40)
+        self.unharmed(load, rotated)
+
+    def rotations(self, least):
+        """Whether there were as many, each time it is asked; both certificates are looked at then."""
         seen = {self.server_admin: set(), self.client_admin: set()}
 
         def rotated():
             for admin, uri in ((self.server_admin, SERVER_ID), (self.client_admin, CLIENT_ID)):
                 seen[admin].add(serial(admin, uri))
-            return all(len(serials - {None}) > ROTATIONS for serials in seen.values())
+            return all(len(serials - {None}) > least for serials in seen.values())
 
-        with Load(self.client) as load:
-            eventually(f"{ROTATIONS} rotations of both", rotated, 40)
-        print(f"     envoy: {load.done} requests, {[len(serials) for serials in seen.values()]} certificates", flush=True)
+        rotated.seen = seen
+        return rotated
+
+    def unharmed(self, load, rotated):
+        certificates = [len(serials - {None}) for serials in rotated.seen.values()]
+        print(f"     envoy: {load.done} requests, {certificates} certificates", flush=True)
         want(load.done > 50, f"only {load.done} requests")
         want(not load.failures, f"{len(load.failures)} of {load.done} failed: {load.failures[:2]}")
-        for admin in seen:
+        for admin in rotated.seen:
             want(stat(admin, "update_rejected") == 0, "an Envoy refused what it was sent")
+
+    def resumption(self):
+        """Against a listener as docs/envoy.md has it, with a client that would; and the control, where it is seen."""
+        reused = lambda name: stat(self.client_admin, f"cluster.{name}.ssl.session_reused")  # noqa: E731
+        for name in ("offering", "control"):
+            for _ in range(10):
+                want(get(self.client, f"/{name}") == (200, "hello"), f"no answer by {name}")
+        want(reused("control") > 0, "the control resumes nothing: this check would see nothing")
+        want(reused("offering") == 0, f"{reused('offering')} sessions were resumed")
+        want(reused("good") == 0, f"{reused('good')} sessions were resumed under load")
 
     def foreign_bundle(self):
         """The same peer, looked at with the bundle of the other trust domain."""
@@ -277,6 +322,8 @@ def main():
         for name, check in (
             ("the first request over mTLS, all through SDS", checks.first),
             (f"{ROTATIONS} rotations under load, no request fails", checks.rotation),
+            ("the agent restarts under load, no request fails", checks.restart),
+            ("no session is resumed with the settings of docs/envoy.md", checks.resumption),
             ("a peer is refused by the bundle of another trust domain", checks.foreign_bundle),
             ("a peer of another trust domain is refused", checks.foreign_peer),
             ("an Envoy told of a removal keeps its secret until that expires", checks.removal),

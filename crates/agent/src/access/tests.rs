@@ -6,6 +6,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::*;
+use crate::broker::tests::{self as brokers, BROKERS, channel_of};
 use crate::delegate::tests::{World, call, channel};
 
 /// Every method that we generate code for and that is an agent's to serve.
@@ -93,6 +94,7 @@ fn the_lists_that_the_other_sockets_enforce_are_those_of_the_table() {
         landfast_workload_api::METHODS.into_iter().collect()
     );
     assert_eq!(rows(Delegate), DELEGATED.into_iter().collect());
+    assert_eq!(rows(Broker), BROKERED.into_iter().collect());
 }
 
 #[test]
@@ -105,13 +107,13 @@ fn strangers_are_not_answered_and_callers_without_credentials_never() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_socket_serves_what_the_table_says_and_nothing_else() {
-    let world = World::new().await;
-    for (socket, path) in [
-        (Workload, world.handle.socket()),
-        (Admin, world.handle.admin_socket()),
-        (Delegate, world.handle.delegate_socket().unwrap()),
+    let world = brokers::world(BROKERS).await;
+    for (socket, channel) in [
+        (Workload, channel(world.handle.socket()).await),
+        (Admin, channel(world.handle.admin_socket()).await),
+        (Delegate, channel(world.handle.delegate_socket().unwrap()).await),
+        (Broker, channel_of(&world, brokers::svid(&world, "/mesh")).await),
     ] {
-        let channel = channel(path).await;
         for (method, sockets) in TABLE {
             let status = call(&channel, method).await;
             let served = status
@@ -128,6 +130,30 @@ async fn each_socket_serves_what_the_table_says_and_nothing_else() {
         }
         let query = call(&channel, "/landfast.agent.v1.AgentAdmin/GetStatus?x=1").await;
         assert_eq!(query.unwrap().code(), Code::Unimplemented);
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_switch_brokers_have_no_socket_and_no_method() {
+    let world = World::new().await;
+    assert_eq!(world.handle.broker_socket(), None);
+    for path in [
+        world.handle.socket(),
+        world.handle.admin_socket(),
+        world.handle.delegate_socket().unwrap(),
+    ] {
+        let folders = path.parent().unwrap().parent().unwrap();
+        assert!(!folders.join("broker").exists());
+        let channel = channel(path).await;
+        for method in BROKERED {
+            let status = call(&channel, method).await.unwrap();
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::Unimplemented, "no such method"),
+                "{method}"
+            );
+        }
     }
     world.stop().await;
 }

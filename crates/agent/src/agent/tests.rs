@@ -157,7 +157,7 @@ async fn a_workload_gets_its_identities_and_the_operator_sees_them() {
     assert_eq!(why.matches.len(), 1);
     assert!(why.advice.contains("gets it now"), "{}", why.advice);
     assert_eq!(why.executable, std::env::current_exe().unwrap().to_str().unwrap());
-    let channel = crate::delegate::tests::channel(handle.admin_socket()).await;
+    let channel = delegate::tests::channel(handle.admin_socket()).await;
     let mut debug = debug_api::debug_client::DebugClient::new(channel.clone());
     let info = debug
         .get_info(debug_api::GetInfoRequest {})

@@ -21,6 +21,10 @@ pub(super) struct RawConfig {
     pub(super) delegate_socket_group: Option<String>,
     #[serde(default)]
     pub(super) authorized_delegates: Vec<RawDelegate>,
+    pub(super) broker_socket: Option<PathBuf>,
+    pub(super) broker_socket_group: Option<String>,
+    #[serde(default)]
+    pub(super) authorized_brokers: Vec<RawBroker>,
     pub(super) http_listen: Option<String>,
     pub(super) attestation: RawAttestation,
     #[serde(default)]
@@ -41,6 +45,13 @@ pub(super) struct RawConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDelegate {
     pub(super) delegate: String,
+    pub(super) may_have: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBroker {
+    pub(super) broker: String,
     pub(super) may_have: Vec<String>,
 }
 

@@ -1,6 +1,7 @@
 //! Every key: its good form, its default, and what is said when it is wrong.
 
 use super::*;
+use crate::delegate::rights::Delegate;
 
 const MINIMAL: &str = r#"
 trust_domain = "plant.test"
@@ -295,5 +296,52 @@ fn delegates_are_nobody_by_default_and_have_a_list_each() {
     assert_eq!(
         socket.descriptors_wanted() - none.descriptors_wanted(),
         2 * 256 + 1024
+    );
+}
+
+#[test]
+fn brokers_are_served_only_when_socket_and_brokers_are_named() {
+    let none = load(MINIMAL).unwrap();
+    assert!(none.broker.is_none());
+    let rights = |table: &str, who: &str| {
+        format!(
+            "[[{table}]]\n{who} = \"spiffe://plant.test/mesh\"\nmay_have = [\"spiffe://plant.test/line/*\"]\n"
+        )
+    };
+    let brokers = rights("authorized_brokers", "broker");
+    let socket = "broker_socket = \"/run/b/api.sock\"";
+    let given = load(&format!(
+        "{socket}\nbroker_socket_group = \"mesh\"\n{MINIMAL}{brokers}"
+    ))
+    .unwrap();
+    let delegates = and(&rights("authorized_delegates", "delegate")).unwrap();
+    assert_eq!(
+        given.descriptors_wanted() - none.descriptors_wanted(),
+        2 * 256 + 1024
+    );
+    assert!(given.broker_limits().streams_per_process >= 512);
+    let broker = given.broker.unwrap();
+    assert_eq!(broker.socket, Path::new("/run/b/api.sock"));
+    assert_eq!(broker.group.as_deref(), Some("mesh"));
+    assert_eq!(broker.authorized, delegates.authorized_delegates);
+    refused(with(socket), &["authorized_brokers", "at least one"]);
+    refused(
+        and(&brokers),
+        &["authorized_brokers.broker", "/mesh", "broker_socket as well"],
+    );
+    refused(
+        with("broker_socket_group = \"mesh\""),
+        &["broker_socket_group", "without broker_socket"],
+    );
+    let beside = format!(
+        "broker_socket = \"{}\"\n{MINIMAL}{brokers}",
+        SOCKET.replace("api.sock", "broker.sock")
+    );
+    refused(load(&beside), &["broker_socket", "a folder of its own"]);
+    refused(
+        load(&format!(
+            "{socket}\n{MINIMAL}[[authorized_brokers]]\nbroker = \"mesh\"\nmay_have = [\"x\"]"
+        )),
+        &["authorized_brokers.broker", "mesh", "a SPIFFE ID"],
     );
 }

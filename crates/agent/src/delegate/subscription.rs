@@ -10,12 +10,15 @@ use landfast_workload_api::Caller;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-use super::{Office, granted};
+use super::asker::Asker;
+use super::office::{FIRST_ANSWER, Office, granted};
+use super::refusal::{Reason, workload};
+use super::seen::Seen;
 use crate::entry::Entry;
 use crate::keeper::state::Snapshot;
 
 /// Whom a delegate asks about.
-pub(super) enum Whose {
+pub(crate) enum Whose {
     /// Nobody in particular: bundles.
     Nobody,
     /// Whoever has these, by the delegate's word: it gets only what its allow-list names.
@@ -25,7 +28,7 @@ pub(super) enum Whose {
 }
 
 impl Whose {
-    pub(super) async fn selectors(&self) -> Result<SelectorSet, Status> {
+    pub(crate) async fn selectors(&self) -> Result<SelectorSet, Status> {
         match self {
             Self::Nobody => Ok(SelectorSet::default()),
             Self::Selectors(selectors) => Ok(selectors.clone()),
@@ -50,52 +53,65 @@ impl Whose {
     /// What is denied to a process that has changed is, for a delegate, a process that is not there any more.
     fn ended(&self, status: Status) -> Status {
         match self {
-            Self::Process(subject) if status.code() == Code::PermissionDenied => Status::not_found(format!(
-                "process {} has ended, or runs another program or as another user than when it was asked for",
-                subject.process().pid()
-            )),
+            Self::Process(subject) if status.code() == Code::PermissionDenied => {
+                let pid = subject.process().pid();
+                let message = format!(
+                    "process {pid} has ended, or runs another program or as another user than when it was asked for"
+                );
+                workload(Reason::NotFound, message, Some(pid))
+            }
             _ => status,
         }
     }
 }
 
 /// What a message is made of.
-pub(super) struct State<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) entries: &'a [Arc<Entry>],
-    pub(super) now: UnixTime,
+pub(crate) struct State<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) entries: &'a [Arc<Entry>],
+    pub(crate) now: UnixTime,
 }
 
 /// Makes it; nothing, when it is too early to.
-pub(super) type Build<M> = fn(&State<'_>) -> Option<M>;
+pub(crate) type Build<M> = fn(&State<'_>) -> Result<Option<M>, Status>;
 
-pub(super) struct Subscription<M> {
+pub(crate) struct Subscription<M> {
     office: Arc<Office>,
-    caller: Caller,
+    asker: Asker,
     whose: Whose,
     published: watch::Receiver<u64>,
     build: Build<M>,
     /// Shares its bytes with what was sent.
     sent: Option<M>,
+    /// Of the delegate, and of whom it asks about.
+    seen: (Seen, Seen),
     ended: bool,
 }
 
 impl<M: Clone + PartialEq> Subscription<M> {
-    pub(super) fn new(office: Arc<Office>, caller: Caller, whose: Whose, build: Build<M>) -> Self {
+    pub(crate) fn new(office: Arc<Office>, asker: Asker, whose: Whose, build: Build<M>) -> Self {
         let mut published = office.views.published();
         published.mark_changed();
         Self {
             office,
-            caller,
+            asker,
             whose,
             published,
             build,
             sent: None,
+            seen: Default::default(),
             ended: false,
         }
     }
 
-    pub(super) async fn next(mut self) -> Option<(Result<M, Status>, Self)> {
+    /// The first message, which is to come at once, or why there is none.
+    pub(crate) async fn first(mut self) -> Result<(M, Self), Status> {
+        let first = tokio::time::timeout(FIRST_ANSWER, self.wait()).await;
+        let first = first.map_err(|_elapsed| Status::unavailable("no X509-SVID can be had now"))?;
+        Ok((first?, self))
+    }
+
+    pub(crate) async fn next(mut self) -> Option<(Result<M, Status>, Self)> {
         if self.ended {
             return None;
         }
@@ -109,8 +125,10 @@ impl<M: Clone + PartialEq> Subscription<M> {
         loop {
             tokio::select! {
                 biased;
-                over = self.caller.over() => return Err(over),
+                over = self.asker.over() => return Err(over),
                 over = self.whose.over() => return Err(over),
+                () = self.seen.0.look_again() => {}
+                () = self.seen.1.look_again() => {}
                 changed = self.published.changed() => if changed.is_err() {
                     return Err(Status::unavailable("the agent is shutting down"));
                 },
@@ -118,14 +136,14 @@ impl<M: Clone + PartialEq> Subscription<M> {
             let message = tokio::select! {
                 biased;
                 // Attestation may take long.
-                over = self.caller.over() => return Err(over),
+                over = self.asker.over() => return Err(over),
                 over = self.whose.over() => return Err(over),
                 message = self.message() => message?,
             };
             let Some(message) = message.filter(|message| self.sent.as_ref() != Some(message)) else {
                 continue;
             };
-            self.caller.still_the_same()?;
+            self.asker.still_the_same()?;
             self.whose.still_the_same()?;
             self.sent = Some(message.clone());
             return Ok(message);
@@ -133,21 +151,32 @@ impl<M: Clone + PartialEq> Subscription<M> {
     }
 
     async fn message(&self) -> Result<Option<M>, Status> {
-        // Both are at hand, unless there is more to look for than before.
-        let (own, wanted) = (self.caller.selectors().await?, self.whose.selectors().await?);
-        let snapshot = self.office.views.snapshot();
-        let Some(now) = self.office.clock.now() else {
-            return Ok(None);
-        };
-        let right = self
-            .office
-            .right(&own, &snapshot, now)
-            .inspect_err(|_| self.caller.forget())?;
-        let entries = granted(&snapshot, &wanted, &right, now);
-        Ok((self.build)(&State {
-            snapshot: &snapshot,
-            entries: &entries,
-            now,
-        }))
+        loop {
+            let caller = self.asker.caller();
+            // Both are at hand, unless there is more to look for than before.
+            let own = self.seen.0.or_last(caller.selectors().await)?;
+            let wanted = self.seen.1.or_last(self.whose.selectors().await)?;
+            let snapshot = self.office.views.snapshot();
+            let Some(now) = self.office.clock.now() else {
+                return Ok(None);
+            };
+            let right = self
+                .office
+                .right(&self.asker, &own, &snapshot, now)
+                .inspect_err(|_| caller.forget())?;
+            let entries = granted(&snapshot, &wanted, &right, now);
+            // The snapshot may be the first that asks for what was not looked for.
+            if entries.is_empty() && self.seen.1.or_last(self.whose.selectors().await)? != wanted {
+                continue;
+            }
+            return (self.build)(&State {
+                snapshot: &snapshot,
+                entries: &entries,
+                now,
+            });
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,33 +3,45 @@
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hyper_util::rt::TokioIo;
 use landfast_daemon::TaskTree;
 use landfast_identity::PrivateKey;
 use landfast_proto::landfast::agent::v1 as admin_api;
+use landfast_uds::Pins;
 use pb::delegated_identity_client::DelegatedIdentityClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
+use super::rights::Delegates;
 use super::*;
 use crate::agent::{Agent, AgentHandle, AgentParts};
 use crate::config::AgentConfig;
+use crate::keeper::state::Snapshot;
+use crate::keeper::views::Views;
+use crate::source::AgentSource;
 use crate::testing::fake_server::{FakeServer, wire_entry};
 use crate::testing::{NOON, StoppedClock, entry, id as spiffe_id, selectors, td};
 
 /// An agent with entries for this process, which is the delegate, and for a program beside it.
 pub(crate) struct World {
-    server: FakeServer,
+    pub(crate) server: FakeServer,
     dir: tempfile::TempDir,
     tree: TaskTree,
     pub(crate) handle: AgentHandle,
-    workload: Sleeper,
+    pub(crate) workload: Sleeper,
 }
 
 /// Ends with the test, however that ends.
-struct Sleeper(Child);
+pub(crate) struct Sleeper(pub(crate) Child);
+
+impl Sleeper {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+}
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
@@ -46,6 +58,11 @@ impl World {
     }
 
     async fn with(config: &str) -> Self {
+        Self::set_up(|_| config.to_owned(), AgentParts::default()).await
+    }
+
+    /// With what is to be added to the configuration, given a folder.
+    pub(crate) async fn set_up(config: impl FnOnce(&Path) -> String, parts: AgentParts) -> Self {
         let server = FakeServer::start().await;
         let workload = sleeper();
         let (mine, program) = traits_of(&workload.0);
@@ -54,19 +71,24 @@ impl World {
         privileged[0].admin = true;
         privileged[1].downstream = true;
         let [admin, downstream] = privileged;
+        // An older one with the same hint, which is not the delegate's: in its answers hints may be there more than once.
+        let (mut own, mut other) = (wire("b", "/line/w"), wire("e", "/secret/x"));
+        (own.hint, other.hint) = ("proxy".to_owned(), "proxy".to_owned());
+        own.created_at = 5;
         server.script().entries = vec![
             wire_entry("a", "/mesh", &[&mine]),
-            wire("b", "/line/w"),
+            own,
             admin,
             downstream,
-            wire("e", "/secret/x"),
+            other,
             wire_entry("f", "/line/pod", &["k8s:pod:x"]),
+            // Nothing is said of these, and whoever has them is an administrator, or signs, all the same.
+            wire("g", "/line/admin"),
+            wire("h", "/line/downstream"),
         ];
         let (dir, tree) = (tempfile::tempdir().unwrap(), TaskTree::new());
-        let parts = AgentParts::default();
-        let handle = Agent::start(load(dir.path(), &server, config), parts, &tree.handle())
-            .await
-            .unwrap();
+        let config = load(dir.path(), &server, &config(dir.path()));
+        let handle = Agent::start(config, parts, &tree.handle()).await.unwrap();
         handle.ready().await;
         Self {
             server,
@@ -77,8 +99,8 @@ impl World {
         }
     }
 
-    fn pid(&self) -> i32 {
-        i32::try_from(self.workload.0.id()).unwrap()
+    pub(crate) fn pid(&self) -> i32 {
+        self.workload.pid()
     }
 
     /// On the delegates' own socket, and on the admin socket.
@@ -111,13 +133,15 @@ impl World {
 
 #[expect(clippy::disallowed_methods, reason = "a test's own files")]
 fn load(dir: &Path, server: &FakeServer, more: &str) -> AgentConfig {
+    // Keys come before tables.
+    let (keys, tables) = more.split_at(more.find('[').unwrap_or(more.len()));
     let bundle = dir.join("bundle.pem");
     std::fs::write(&bundle, server.ca().bundle().to_pem()).unwrap();
     let text = format!(
         "trust_domain = \"plant.test\"\nserver = [\"{}\"]\ndata_dir = \"{dir}/data\"\ntrust_bundle = \"{}\"\n\
          socket = \"{dir}/public/api.sock\"\nadmin_socket = \"{dir}/private/admin.sock\"\n\
-         delegate_socket = \"{dir}/delegate/api.sock\"\n\
-         [attestation]\nmethod = \"join_token\"\ntoken = \"t\"\n[sync]\ninterval = \"100ms\"\n{more}",
+         delegate_socket = \"{dir}/delegate/api.sock\"\n{keys}\
+         [attestation]\nmethod = \"join_token\"\ntoken = \"t\"\n[sync]\ninterval = \"100ms\"\n{tables}",
         server.address,
         bundle.display(),
         dir = dir.display(),
@@ -127,12 +151,12 @@ fn load(dir: &Path, server: &FakeServer, more: &str) -> AgentConfig {
     AgentConfig::load(&file).unwrap()
 }
 
-fn sleeper() -> Sleeper {
+pub(crate) fn sleeper() -> Sleeper {
     Sleeper(Command::new("sleep").arg("600").spawn().unwrap())
 }
 
 /// User and program.
-fn traits_of(child: &Child) -> (String, String) {
+pub(crate) fn traits_of(child: &Child) -> (String, String) {
     let program = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
     (
         format!("unix:uid:{}", nix::unistd::geteuid()),
@@ -168,7 +192,10 @@ pub(crate) async fn call(channel: &Channel, path: &str) -> Option<Status> {
     client.ready().await.unwrap();
     let codec = landfast_proto::ExactCodec::<(), ()>::default();
     let path = http::uri::PathAndQuery::try_from(path.to_owned()).unwrap();
-    let answered = client.server_streaming(Request::new(()), path, codec);
+    let mut request = Request::new(());
+    let yes = tonic::metadata::MetadataValue::from_static("true");
+    request.metadata_mut().insert("broker.spiffe.io", yes);
+    let answered = client.server_streaming(request, path, codec);
     answered.await.err()
 }
 
@@ -192,14 +219,14 @@ fn tokens_for(selectors: Vec<types::Selector>, pid: i32) -> pb::FetchJwtsviDsReq
     }
 }
 
-async fn next<M>(stream: &mut Streaming<M>) -> Result<M, Status> {
+pub(crate) async fn next<M>(stream: &mut Streaming<M>) -> Result<M, Status> {
     let next = tokio::time::timeout(Duration::from_secs(30), stream.message()).await;
     next.expect("neither a message nor an end")
         .map(|message| message.expect("it ended without a reason"))
 }
 
 /// The error with which a stream ends; messages before it are skipped.
-async fn end<M>(stream: &mut Streaming<M>) -> Status {
+pub(crate) async fn end<M>(stream: &mut Streaming<M>) -> Status {
     loop {
         if let Err(status) = next(stream).await {
             return status;
@@ -358,6 +385,17 @@ async fn what_is_no_request_and_what_is_nobodys_to_ask_for_is_refused() {
         assert_eq!(
             (refused.code(), refused.message()),
             (Code::InvalidArgument, "audience must be specified")
+        );
+        let too_long = pb::FetchJwtsviDsRequest {
+            pid: world.pid(),
+            audience: vec!["x".repeat(3000)],
+            ..Default::default()
+        };
+        let refused = client.fetch_jwtsvi_ds(too_long).await.unwrap_err();
+        let expected = landfast_identity::jwt::check_audience(&["x".repeat(3000)]).unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.message()),
+            (Code::InvalidArgument, expected.to_string().as_str())
         );
     }
     world.stop().await;
@@ -533,9 +571,8 @@ impl Attestor for Always {
     }
 }
 
-/// Else the selectors in a request would choose who pays, or that nobody does.
-#[tokio::test(start_paused = true)]
-async fn new_tokens_are_charged_to_the_delegate_whoever_it_asks_for() {
+/// An office that attests everybody as a delegate, and whose server never answers.
+fn office() -> (Arc<Office>, Arc<AgentSource>, Arc<dyn Attestor>, impl Sized) {
     let views = Views::new(&td());
     let entries = [
         entry("a", "/mesh", &["unix:uid:1"]),
@@ -555,6 +592,7 @@ async fn new_tokens_are_charged_to_the_delegate_whoever_it_asks_for() {
         link: crate::link::LinkHandle::fixed(status.subscribe(), link.subscribe()),
         tokens: crate::jwt::JwtCache::new(StoppedClock::at(NOON)).0,
         budget: crate::jwt::budget::Budget::default(),
+        wits: crate::wit::Wits::new(StoppedClock::at(NOON), landfast_identity::KeyType::default()).0,
         clock: StoppedClock::at(NOON),
         ready: tokio::sync::watch::channel(true).1,
     });
@@ -563,21 +601,46 @@ async fn new_tokens_are_charged_to_the_delegate_whoever_it_asks_for() {
         may_have: vec![spiffe_id("/line/w").into()],
     }]);
     let mine = selectors(&["unix:uid:1"]);
-    let attestor: Arc<dyn Attestor> = Arc::new(Always(mine.clone()));
+    let attestor: Arc<dyn Attestor> = Arc::new(Always(mine));
     let office = Office::new(
         delegates,
+        NO_DELEGATE,
         views,
         Arc::clone(&source),
         StoppedClock::at(NOON),
         Arc::clone(&attestor),
     );
+    (office, source, attestor, (status, link))
+}
+
+/// It is root's, so an entry for root alone would fit.
+#[tokio::test]
+async fn a_thread_of_the_kernel_is_nobodys_to_ask_for() {
+    let (mut office, _source, _attestor, _link) = office();
+    let program = sleeper();
+    office.subject(program.pid()).unwrap();
+    Arc::get_mut(&mut office).unwrap().runs_a_program = |_| Ok(false);
+    let refused = office.subject(program.pid()).err().unwrap();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(
+        refusal::tests::info(&refused).unwrap().reason,
+        "WORKLOAD_NOT_ENTITLED"
+    );
+}
+
+/// Else the selectors in a request would choose who pays, or that nobody does.
+#[tokio::test(start_paused = true)]
+async fn new_tokens_are_charged_to_the_delegate_whoever_it_asks_for() {
+    let (office, source, attestor, _link) = office();
+    let mine = selectors(&["unix:uid:1"]);
     let desk = Desk::new(attestor, Limits::default(), Arc::new(Gauges::unpublished()));
     let own = i32::try_from(std::process::id()).unwrap();
     let caller = desk.admit(&Pins::default().open(own).unwrap()).unwrap();
+    let asker = Asker::attested(caller);
     for n in 0..200 {
         let whose = Whose::Selectors(selectors(&["k8s:pod:x", &format!("unix:uid:{}", 1000 + n)]));
         let audience = [n.to_string()];
-        let asked = office.tokens(&caller, &whose, &audience);
+        let asked = office.tokens(&asker, &whose, &audience, None);
         assert!(
             Box::pin(asked).now_or_never().is_none(),
             "it waits for the server"

@@ -9,16 +9,17 @@ use landfast_proto::spire::api::agent::delegatedidentity::v1 as pb;
 use landfast_proto::spire::api::types;
 use landfast_workload_api::FetchedJwt;
 use prost::bytes::Bytes;
+use tonic::Status;
 
 use super::subscription::State;
 use crate::entry::Entry;
 use crate::keeper::state::Held;
 
-pub(super) fn x509_svids(state: &State<'_>) -> Option<pb::SubscribeToX509sviDsResponse> {
+pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509sviDsResponse>, Status> {
     let held = |entry: &Arc<Entry>| state.snapshot.svid(entry, state.now).cloned();
     // While the first round is still running a part would look like the whole.
     if !state.snapshot.round_over && state.entries.iter().any(|entry| held(entry).is_none()) {
-        return None;
+        return Ok(None);
     }
     let names: BTreeSet<_> = state
         .entries
@@ -31,10 +32,10 @@ pub(super) fn x509_svids(state: &State<'_>) -> Option<pb::SubscribeToX509sviDsRe
         .entries
         .iter()
         .filter_map(|entry| held(entry).map(|held| x509_svid(entry, &held)));
-    Some(pb::SubscribeToX509sviDsResponse {
+    Ok(Some(pb::SubscribeToX509sviDsResponse {
         x509_svids: svids.collect(),
         federates_with: names.into_iter().collect(),
-    })
+    }))
 }
 
 fn x509_svid(entry: &Entry, held: &Held) -> pb::X509svidWithKey {
@@ -50,14 +51,14 @@ fn x509_svid(entry: &Entry, held: &Held) -> pb::X509svidWithKey {
     }
 }
 
-pub(super) fn x509_bundles(state: &State<'_>) -> Option<pb::SubscribeToX509BundlesResponse> {
-    let ca_certificates = by_name(state, |bundle| bundle.x509_der_concat().into())?;
-    Some(pb::SubscribeToX509BundlesResponse { ca_certificates })
+pub(super) fn x509_bundles(state: &State<'_>) -> Result<Option<pb::SubscribeToX509BundlesResponse>, Status> {
+    let named = by_name(state, |bundle| bundle.x509_der_concat().into());
+    Ok(named.map(|ca_certificates| pb::SubscribeToX509BundlesResponse { ca_certificates }))
 }
 
-pub(super) fn jwt_bundles(state: &State<'_>) -> Option<pb::SubscribeToJwtBundlesResponse> {
-    let bundles = by_name(state, |bundle| bundle.jwt_jwks().into())?;
-    Some(pb::SubscribeToJwtBundlesResponse { bundles })
+pub(super) fn jwt_bundles(state: &State<'_>) -> Result<Option<pb::SubscribeToJwtBundlesResponse>, Status> {
+    let named = by_name(state, |bundle| bundle.jwt_jwks().into());
+    Ok(named.map(|bundles| pb::SubscribeToJwtBundlesResponse { bundles }))
 }
 
 /// All bundles that the agent knows, those of identities that this delegate cannot have included: they are no secret.

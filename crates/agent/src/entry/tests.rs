@@ -112,7 +112,7 @@ fn every_selector_of_an_entry_must_be_the_workloads() {
 }
 
 #[test]
-fn the_oldest_entry_comes_first_then_the_lowest_id() {
+fn entries_come_by_their_ids_however_old_they_are() {
     let mut list = vec![
         entry("c", "/c", &["unix:uid:1"]),
         entry("b", "/b", &["unix:uid:1"]),
@@ -121,7 +121,7 @@ fn the_oldest_entry_comes_first_then_the_lowest_id() {
     list[0].created_at = 5;
     list[1].created_at = 9;
     list[2].created_at = 9;
-    assert_eq!(found(&index(list), &["unix:uid:1"]), ["c", "a", "b"]);
+    assert_eq!(found(&index(list), &["unix:uid:1"]), ["a", "b", "c"]);
 }
 
 #[test]
@@ -133,11 +133,32 @@ fn of_entries_with_the_same_hint_only_the_oldest_is_served() {
     ];
     (list[0].hint, list[1].hint) = ("same".to_owned(), "same".to_owned());
     (list[0].created_at, list[1].created_at) = (7, 3);
-    assert_eq!(found(&index(list.clone()), &["unix:uid:1"]), ["c", "b"]);
+    // Who may have them is one thing, what an answer can name another.
+    assert_eq!(found(&index(list.clone()), &["unix:uid:1"]), ["a", "b", "c"]);
+    let kept = |list: &[Entry]| {
+        let kept = one_for_each_hint(list.iter().cloned().map(Arc::new).collect());
+        kept.iter().map(|entry| entry.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&list), ["b", "c"]);
+    list[0].created_at = 3;
+    assert_eq!(kept(&list), ["a", "c"], "of two as old the lower ID");
     // No hint is not a hint that can be doubled.
     list[0].hint.clear();
     list[1].hint.clear();
-    assert_eq!(found(&index(list), &["unix:uid:1"]).len(), 3);
+    assert_eq!(kept(&list), ["a", "b", "c"]);
+}
+
+#[test]
+fn an_id_is_privileged_when_any_entry_of_it_is() {
+    let mut list = vec![
+        entry("a", "/ops", &["unix:uid:0"]),
+        entry("b", "/ops", &["unix:uid:1"]),
+        entry("c", "/line", &["unix:uid:1"]),
+    ];
+    assert!(!index(list.clone()).is_privileged(&list[1].spiffe_id));
+    list[0].privileged = true;
+    let index = index(list.clone());
+    assert!(index.is_privileged(&list[1].spiffe_id) && !index.is_privileged(&list[2].spiffe_id));
 }
 
 #[test]

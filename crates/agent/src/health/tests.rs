@@ -134,3 +134,23 @@ fn ready_is_who_has_something_to_give() {
         assert_eq!(obstacle(snapshot, &status, now).as_deref(), reason, "{case}");
     }
 }
+
+#[test]
+fn a_disk_that_fails_is_told_and_leaves_the_agent_ready() {
+    let views = Views::new(&crate::testing::td());
+    views.publish(
+        Arc::new(synchronised()),
+        &crate::keeper::state::Reach::All,
+        Some(at(0)),
+    );
+    let status = watch::Sender::new(LinkStatus {
+        disk: "make room".to_owned(),
+        ..status()
+    });
+    let link = LinkHandle::fixed(status.subscribe(), watch::channel(None).1);
+    assert_eq!(state(&views, &link, Some(at(0))), Health::ready_but("make room"));
+    status.send_modify(|status| status.disk.clear());
+    assert_eq!(state(&views, &link, Some(at(0))), Health::ready());
+    status.send_modify(|status| status.disk = "make room".to_owned());
+    assert!(!state(&views, &link, Some(at(3000))).ready, "nothing is valid");
+}

@@ -46,6 +46,7 @@ impl World {
             id: id("/a"),
             held_since: now,
             expires_at,
+            key: None,
         }
     }
 

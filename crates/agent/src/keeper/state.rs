@@ -8,19 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_identity::{Bundle, TrustDomain, UnixTime, X509Svid};
-use landfast_lifecycle::renewal_due;
 
+pub(crate) use super::held::Held;
 use super::taint::Taints;
 use crate::entry::{Entry, EntryIndex};
-
-/// One workload X.509-SVID and the revision of the entry it was issued for.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) svid: Arc<X509Svid>,
-    pub(crate) revision: i64,
-    pub(crate) renew_at: UnixTime,
-    received: UnixTime,
-}
 
 /// What the server said in one complete round of synchronisation.
 #[derive(Clone)]
@@ -156,6 +147,9 @@ struct Failure {
 impl State {
     /// Takes one event in. Every change ends in a `Publish`; an event that changes nothing publishes nothing.
     pub(crate) fn step(&mut self, now: UnixTime, event: Event) -> Vec<Action> {
+        if self.last_seen.is_some_and(|seen| now < seen) {
+            self.turn_back(now);
+        }
         let mut actions = Vec::new();
         let all = |changed: bool| changed.then_some(Reach::All);
         let mut reach = match event {
@@ -187,6 +181,19 @@ impl State {
             actions.push(Action::Wake(at));
         }
         actions
+    }
+
+    /// The clock was set back: what waits for a time since some event must not wait for the difference as well.
+    fn turn_back(&mut self, now: UnixTime) {
+        self.taints.turn_back(now);
+        for held in Arc::make_mut(&mut self.now.held).values_mut() {
+            if let Some(earlier) = held.turned_back(now) {
+                *held = Arc::new(earlier);
+            }
+        }
+        for failure in self.failures.values_mut() {
+            failure.next = failure.next.min(now.saturating_add(RETRY_MAX));
+        }
     }
 
     fn adopt_sync(&mut self, now: UnixTime, synced: Synced, actions: &mut Vec<Action>) -> bool {
@@ -363,26 +370,6 @@ impl State {
                 }));
             }
         }
-    }
-}
-
-impl Held {
-    /// Its life begins when it is received: servers date back, by more than a short SVID lives.
-    pub(crate) fn new(svid: Arc<X509Svid>, revision: i64, received: UnixTime) -> Self {
-        let begins = svid.not_before().max(received);
-        let renew_at = renewal_due(begins, svid.not_after(), svid.serial_hex().as_bytes());
-        Self {
-            svid,
-            revision,
-            renew_at,
-            received,
-        }
-    }
-
-    /// When it is to be replaced, by the clock alone.
-    fn due(&self, taints: &Taints) -> UnixTime {
-        let replace = taints.replace_at(&self.svid, self.received);
-        replace.map_or(self.renew_at, |at| self.renew_at.min(at))
     }
 }
 

@@ -25,9 +25,17 @@ impl Taints {
             .filter_map(|authority| authority.certificate.subject_key_id())
             .map(|key| {
                 let since = before.get(&key).copied().unwrap_or(now);
-                (key, since)
+                // A clock that was set back since then must not put the replacement off until it is there again.
+                (key, since.min(now))
             })
             .collect();
+    }
+
+    /// The clock was set back to `now`: nothing was learned later than that.
+    pub(crate) fn turn_back(&mut self, now: UnixTime) {
+        for since in self.0.values_mut() {
+            *since = (*since).min(now);
+        }
     }
 
     /// When this SVID, held since `received`, is to be replaced; `None` when nothing in its chain is tainted.
@@ -93,6 +101,9 @@ mod tests {
             taints.replace_at(&svids[0], at(11)).unwrap() >= at(71),
             "what came under it again is not asked for every second"
         );
+        // The clock was set back, and a round noticed.
+        taints.adopt(&bundle(&[(&bad, true), (&good, false)]), at(-5000));
+        assert!(taints.replace_at(&svids[0], at(-5000)).unwrap() <= at(-4995));
         taints.adopt(&bundle(&[(&good, false)]), at(1001));
         assert_eq!(taints.replace_at(&svids[0], NOON), None, "it is gone");
     }

@@ -203,6 +203,25 @@ fn compute(
     if entries.is_empty() {
         return empty(ViewState::NoIdentity);
     }
+    let held = entries.iter().filter_map(|entry| all.svid(entry, now));
+    let ends = held.map(|held| held.svid.not_after());
+    let until = ends
+        .chain(entries.iter().filter_map(|entry| entry.expires_at))
+        .min();
+    Computed {
+        view: of_entries(all, own_bundle, &entries, now),
+        until,
+        entries: entries.iter().map(|entry| Arc::clone(&entry.id)).collect(),
+    }
+}
+
+/// What these entries of the snapshot give, of which there is one at least.
+pub(crate) fn of_entries(
+    all: &Snapshot,
+    own_bundle: &Arc<Bundle>,
+    entries: &[Arc<crate::entry::Entry>],
+    now: UnixTime,
+) -> WorkloadView {
     let held: Vec<_> = entries
         .iter()
         .map(|entry| (entry, all.svid(entry, now)))
@@ -214,6 +233,7 @@ fn compute(
                 svid: Arc::clone(&held.svid),
                 hint: entry.hint.clone(),
                 entry_id: entry.id.to_string(),
+                created_at: entry.created_at,
             })
         })
         .collect();
@@ -221,7 +241,7 @@ fn compute(
     // stand first while one before it cannot be had: what is valid is served, and who needs one in particular names it by hint or ID.
     let waiting = !all.round_over && held.iter().any(|(_, held)| held.is_none());
     let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
-    let view = WorkloadView {
+    WorkloadView {
         state: if waiting || x509.is_empty() {
             ViewState::WithoutX509
         } else {
@@ -240,15 +260,7 @@ fn compute(
             .into_iter()
             .filter_map(|name| all.federated.get(name).cloned())
             .collect(),
-    };
-    let ends = held
-        .iter()
-        .filter_map(|(_, held)| held.map(|held| held.svid.not_after()));
-    let until = ends
-        .chain(entries.iter().filter_map(|entry| entry.expires_at))
-        .min();
-    let entries = entries.iter().map(|entry| Arc::clone(&entry.id)).collect();
-    Computed { view, until, entries }
+    }
 }
 
 /// Whether two views would give a workload the same answers.
@@ -258,10 +270,10 @@ fn same(a: &WorkloadView, b: &WorkloadView) -> bool {
     };
     a.state == b.state
         && a.x509.len() == b.x509.len()
-        && a.x509
-            .iter()
-            .zip(&b.x509)
-            .all(|(a, b)| Arc::ptr_eq(&a.svid, &b.svid) && a.hint == b.hint && a.entry_id == b.entry_id)
+        && a.x509.iter().zip(&b.x509).all(|(a, b)| {
+            Arc::ptr_eq(&a.svid, &b.svid)
+                && (&a.hint, &a.entry_id, a.created_at) == (&b.hint, &b.entry_id, b.created_at)
+        })
         && a.jwt_identities.len() == b.jwt_identities.len()
         && a.jwt_identities
             .iter()

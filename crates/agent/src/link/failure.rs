@@ -31,7 +31,7 @@ pub(crate) enum LinkError {
     #[error("{method}: the answer is not understood: {what}")]
     Protocol { method: &'static str, what: String },
     #[error(
-        "the server refused the join token; create a new one with `landfast token create` and put it where the agent's configuration reads it"
+        "the server refused the join token; create a new one with `landfast token create` (on a SPIRE server: `spire-server token generate`) and put it where the agent's configuration reads it"
     )]
     Token(#[source] Box<Self>),
     #[error("cannot attest this node")]
@@ -109,7 +109,13 @@ impl LinkError {
     pub(crate) fn connection_broke(&self) -> bool {
         matches!(
             self,
-            Self::Refused { by_server: false, .. } | Self::Deadline { .. }
+            Self::Refused { by_server: false, .. }
+                // What it was opened with does not verify any more: the next one shows a newer certificate.
+                | Self::Refused {
+                    code: tonic::Code::Unauthenticated,
+                    ..
+                }
+                | Self::Deadline { .. }
         )
     }
 
@@ -154,6 +160,8 @@ impl LinkError {
                         | tonic::Code::Unknown
                         | tonic::Code::Internal
                         | tonic::Code::Cancelled
+                        // The certificate of this connection does not verify any more: another connection shows a newer one.
+                        | tonic::Code::Unauthenticated
                 );
                 *by_server && !ill
             }

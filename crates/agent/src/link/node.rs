@@ -1,16 +1,18 @@
 //! The node's own SVID within the link: had by attestation, renewed, and destroyed when the server bans the node.
 //!
-//! Invariant: on disk, then in use, then told (T-13); a failed renewal leaves everything as it was.
+//! Invariant: on disk, then in use, then told (T-13; `keeping` says what holds while the disk fails); a failed renewal leaves everything as
+//! it was.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::{PrivateKey, UnixTime};
+use landfast_identity::UnixTime;
 use landfast_lifecycle::Disposition;
 
 use super::evidence::Evidence;
 use super::failure::LinkError;
+use super::keeping::Unsaved;
 use super::status::{LinkStatus, Phase};
 use super::{Link, attest, blocking};
 use crate::keeper::state::Event;
@@ -24,7 +26,8 @@ impl Link {
         let ready = blocking(move || evidence.prepare())
             .await?
             .map_err(LinkError::Evidence)?;
-        let key = self.pending_key().await?;
+        let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
+        let key = self.pending_key(!token).await?;
         // Without a client certificate: whatever we had is not believed, or has run out.
         let channel = self.connect(false).await?;
         let kind = self.settings.evidence.kind();
@@ -42,7 +45,6 @@ impl Link {
             Err(error) => {
                 // If what we have is still valid, it is tried again in the next turn: the denial may have been lifted.
                 self.must_attest = false;
-                let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
                 return Err(
                     if token && error.server_answered() && !error.another_server_may_help() {
                         LinkError::Token(Box::new(error))
@@ -86,7 +88,8 @@ impl Link {
     }
 
     async fn renew_by_svid(&mut self, node: &NodeIdentity) -> Result<(), LinkError> {
-        let key = self.pending_key().await?;
+        let spare = !self.stands_on_disk(self.now()?);
+        let key = self.pending_key(spare).await?;
         let channel = self.channel().await?;
         let svid = attest::renew(channel, Arc::clone(&key), &self.settings.trust_domain).await?;
         if svid.id() != node.svid.id() {
@@ -103,15 +106,8 @@ impl Link {
         .await
     }
 
-    /// The key to ask with, on disk since before this returns.
-    async fn pending_key(&self) -> Result<Arc<PrivateKey>, LinkError> {
-        let (files, current, key_type) = (Arc::clone(&self.files), self.node.clone(), self.settings.node_key);
-        Ok(blocking(move || files.pending_key(current.as_ref(), key_type)).await??)
-    }
-
     async fn adopt_node(&mut self, node: NodeIdentity) -> Result<(), LinkError> {
-        let (files, to_save) = (Arc::clone(&self.files), node.clone());
-        blocking(move || files.save_identity(&to_save)).await??;
+        self.keep(&node).await?;
         self.identity.set(Arc::clone(&node.svid));
         self.status.send_modify(|status| status.set_node(&node));
         self.node = Some(node);
@@ -133,6 +129,7 @@ impl Link {
         self.channel.send_replace(None);
         self.identity.clear();
         self.node = None;
+        self.unsaved = Unsaved::default();
         self.status.send_modify(LinkStatus::forget_node);
         let files = Arc::clone(&self.files);
         let destroyed = blocking(move || files.destroy_keys())
@@ -156,4 +153,4 @@ impl Link {
     }
 }
 
-const RENEW_RETRY: Duration = Duration::from_secs(30);
+pub(super) const RENEW_RETRY: Duration = Duration::from_secs(30);

@@ -41,6 +41,8 @@ pub(crate) struct LinkStatus {
     pub(crate) address: String,
     pub(crate) last_sync: Option<UnixTime>,
     pub(crate) last_error: String,
+    /// What of the node's state cannot be written, and what to do; empty while all is on disk.
+    pub(crate) disk: String,
     pub(crate) agent_id: Option<SpiffeId>,
     pub(crate) agent_not_before: Option<UnixTime>,
     pub(crate) agent_not_after: Option<UnixTime>,
@@ -55,6 +57,7 @@ impl LinkStatus {
             address: String::new(),
             last_sync: None,
             last_error: String::new(),
+            disk: String::new(),
             agent_id: None,
             agent_not_before: None,
             agent_not_after: None,
@@ -67,6 +70,15 @@ impl LinkStatus {
         self.agent_not_before = Some(node.svid.not_before());
         self.agent_not_after = Some(node.svid.not_after());
         self.agent_svid = Some(Arc::clone(&node.svid));
+    }
+
+    /// What is wrong, for people.
+    pub(crate) fn complaint(&self) -> String {
+        match (self.last_error.as_str(), self.disk.as_str()) {
+            (error, "") => error.to_owned(),
+            ("", disk) => disk.to_owned(),
+            (error, disk) => format!("{error}; {disk}"),
+        }
     }
 
     /// The ID stays, so that an operator can name the node that was banned.

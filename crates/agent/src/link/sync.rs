@@ -1,9 +1,11 @@
 //! One round of asking the server what this node may have: entries, its own bundle, the bundles of others.
 //!
-//! Invariant: all of it or nothing. A round that fails half way changes nothing; what was known stays.
+//! Invariant: all of it or nothing. A round that fails half way changes nothing; what was known stays. An entry that is missing from an
+//! answer is gone; an answer without any is believed when the server, asked again some seconds later, still has none.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use landfast_identity::{Bundle, TrustDomain};
@@ -11,6 +13,7 @@ use landfast_proto::spire::api::server::bundle::v1 as bundle_api;
 use landfast_proto::spire::api::server::entry::v1 as entry_api;
 use landfast_proto::spire::api::types;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -22,10 +25,12 @@ use crate::entry::Entry;
 use crate::keeper::state::Synced;
 
 /// What the last good round brought; the next one asks only for what differs.
-#[derive(Default)]
 pub(crate) struct Known {
     entries: Records,
     federated: BTreeMap<TrustDomain, Arc<Bundle>>,
+    /// Since when the server says that there are no entries, and is not believed yet.
+    none_since: Option<Instant>,
+    confirm_after: Duration,
 }
 
 /// By entry ID. Bounded by [`MAX_ENTRIES`].
@@ -40,9 +45,25 @@ struct Record {
 }
 
 impl Known {
+    /// Nothing yet. An answer that takes away all entries must be repeated after `confirm_after`.
+    pub(crate) fn new(confirm_after: Duration) -> Self {
+        Self {
+            entries: Records::new(),
+            federated: BTreeMap::new(),
+            none_since: None,
+            confirm_after,
+        }
+    }
+
     /// Forgets everything: the server has shut this node out.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.confirm_after);
+    }
+
+    /// How long to wait before the server is asked whether there are really no entries any more.
+    pub(crate) fn confirm_in(&self) -> Option<Duration> {
+        let asked = self.none_since?.elapsed();
+        Some(self.confirm_after.saturating_sub(asked))
     }
 
     /// Runs one round.
@@ -51,7 +72,14 @@ impl Known {
         channel: &Channel,
         trust_domain: &TrustDomain,
     ) -> Result<Synced, LinkError> {
-        let entries = sync_entries(channel.clone(), &self.entries, trust_domain).await?;
+        let entries = match sync_entries(channel.clone(), &self.entries, trust_domain).await {
+            Err(LinkError::Refused {
+                code: tonic::Code::Unimplemented,
+                ..
+            }) => all_entries(channel.clone(), &self.entries, trust_domain).await?,
+            synced => synced?,
+        };
+        let entries = self.believed(entries);
         let bundle = own_bundle(channel.clone(), trust_domain).await?;
         let used = || entries.values().filter_map(|record| record.entry.as_ref());
         let names: BTreeSet<TrustDomain> = used()
@@ -66,6 +94,27 @@ impl Known {
         self.entries = entries;
         self.federated = federated;
         Ok(synced)
+    }
+
+    /// What to go on with. A server whose view of its nodes is for a moment not complete answers without any error that this node has no
+    /// entries (SPIRE's do after a node was evicted and has attested again, until their cache is rebuilt); all programs of the node would
+    /// lose their identities.
+    fn believed(&mut self, answer: Records) -> Records {
+        let used = |records: &Records| records.values().filter(|record| record.entry.is_some()).count();
+        let lost = used(&self.entries);
+        if lost == 0 || used(&answer) > 0 {
+            self.none_since = None;
+            return answer;
+        }
+        let since = *self.none_since.get_or_insert_with(|| {
+            tracing::warn!(entries = lost, confirm_after = ?self.confirm_after, "the server has no entries for this node any more; it is asked again before they are given up");
+            Instant::now()
+        });
+        if since.elapsed() < self.confirm_after {
+            return self.entries.clone();
+        }
+        self.none_since = None;
+        answer
     }
 }
 
@@ -94,6 +143,29 @@ impl Record {
             entry,
         }
     }
+}
+
+/// For servers older than the two-phase synchronisation (SPIRE before 1.8.7).
+async fn all_entries(
+    channel: Channel,
+    known: &Records,
+    trust_domain: &TrustDomain,
+) -> Result<Records, LinkError> {
+    let mut client =
+        entry_api::entry_client::EntryClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let request = entry_api::GetAuthorizedEntriesRequest {
+        output_mask: Some(mask()),
+    };
+    let answer = rpc::call(GET_ENTRIES, client.get_authorized_entries(request)).await?;
+    if answer.entries.len() > MAX_ENTRIES {
+        return Err(too_many(GET_ENTRIES));
+    }
+    let mut current = Records::with_capacity(answer.entries.len());
+    for wire in answer.entries {
+        let record = Record::new(&wire, known.get(&wire.id), trust_domain);
+        current.insert(wire.id, record);
+    }
+    Ok(current)
 }
 
 /// SPIRE's two-phase synchronisation: all entries when they fit one page, else revisions first and then what differs.
@@ -195,16 +267,17 @@ async fn revisions(
         }
         all.append(&mut answer.entry_revisions);
         if all.len() > MAX_ENTRIES {
-            return Err(LinkError::protocol(
-                SYNC,
-                format!("more than {MAX_ENTRIES} entries for one node"),
-            ));
+            return Err(too_many(SYNC));
         }
         if !answer.more {
             return Ok(all);
         }
         answer = next(stream).await?;
     }
+}
+
+fn too_many(method: &'static str) -> LinkError {
+    LinkError::protocol(method, format!("more than {MAX_ENTRIES} entries for one node"))
 }
 
 /// A server could send such pages for ever.
@@ -301,8 +374,11 @@ async fn federated_bundle(channel: Channel, name: &TrustDomain) -> Result<Bundle
 }
 
 const SYNC: &str = "SyncAuthorizedEntries";
+const GET_ENTRIES: &str = "GetAuthorizedEntries";
 const GET_BUNDLE: &str = "GetBundle";
 const GET_FEDERATED: &str = "GetFederatedBundle";
 /// Entries one node can have.
 const MAX_ENTRIES: usize = 65_536;
 const PARALLEL: usize = 10;
+/// SPIRE's servers answer from what they read every five seconds.
+pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(6);

@@ -1,7 +1,10 @@
 //! The link against a scripted server, over TLS on loopback.
 
+mod disk;
 mod several_servers;
+mod spire;
 mod tokens;
+mod wits;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +18,8 @@ use crate::keeper::views::Views;
 use crate::persist::{IDENTITY, PENDING};
 use crate::testing::fake_server::{FakeServer, Lie, wire_bundle, wire_entry};
 use crate::testing::{Ca, id, real_clock, selectors, td, until};
+use landfast_identity::{Bundle, BundleSet};
+use landfast_store::{Store, faulty};
 use landfast_workload_api::ViewState;
 
 /// A link with its keeper, and the directory it keeps.
@@ -34,6 +39,8 @@ struct Setup<'a> {
     clock: SharedClock,
     retry: (Duration, Duration),
     interval: Duration,
+    confirm_after: Duration,
+    disk: faulty::Script,
 }
 
 fn token() -> Evidence {
@@ -51,12 +58,15 @@ impl<'a> Setup<'a> {
             clock: real_clock(),
             retry: (Duration::from_millis(5), Duration::from_millis(20)),
             interval: Duration::from_millis(20),
+            confirm_after: Duration::from_millis(30),
+            disk: faulty::Script::default(),
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
     fn start(self) -> Node {
-        let files = Arc::new(NodeFiles::open(self.dir, &td()).unwrap());
+        let store = Store::open_with(self.dir, |files| faulty::FaultyFiles::new(files, self.disk));
+        let files = Arc::new(NodeFiles::over(store.unwrap(), &td()));
         let node = files.identity().unwrap();
         let bundle = files.bundle("").unwrap().unwrap_or(self.bundle);
         let views = Views::new(&td());
@@ -76,6 +86,7 @@ impl<'a> Setup<'a> {
             workload_key: KeyType::EcP256,
             interval: self.interval,
             retry: self.retry,
+            confirm_after: self.confirm_after,
             bootstrap: String::new(),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));

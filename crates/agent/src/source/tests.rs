@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use landfast_identity::KeyType;
 use tonic::transport::Channel;
 
 use super::*;
@@ -27,6 +28,7 @@ fn world(snapshot: Option<Snapshot>) -> World {
         link: LinkHandle::fixed(status.subscribe(), channel.subscribe()),
         tokens: JwtCache::new(StoppedClock::at(NOON)).0,
         budget: Budget::default(),
+        wits: Wits::new(StoppedClock::at(NOON), KeyType::default()).0,
         clock: StoppedClock::at(NOON),
         ready: watch::channel(true).1,
     };
@@ -95,6 +97,7 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
         id: id("/a"),
         held_since: NOON,
         expires_at: at(300),
+        key: None,
     };
     let key = Key::new("a".into(), &["aud".to_owned()]);
     world
@@ -183,6 +186,7 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
             id: id("/a"),
             held_since: NOON,
             expires_at: at(300),
+            key: None,
         };
         let (key, wanted) = (Key::new("a".into(), &["aud".to_owned()]), id("/a"));
         let slow = || async move {
@@ -210,5 +214,83 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
             },
             "{got:?}"
         );
+    }
+}
+
+/// As above, of WIT-SVIDs: two identities, of which one may go while its token is fetched.
+#[tokio::test(start_paused = true)]
+async fn who_loses_an_entry_or_the_node_while_waiting_for_a_wit_svid_does_not_get_it() {
+    use futures_util::FutureExt as _;
+    let key = Arc::new(landfast_identity::PrivateKey::generate().unwrap());
+    let authority = landfast_identity::WitAuthority {
+        key_id: "k".to_owned(),
+        public_key: key.public_key(),
+        expires_at: None,
+        tainted: false,
+    };
+    let bundle = Bundle::new(td()).with_wit_authorities(vec![authority]).unwrap();
+    let of = |entries| Snapshot {
+        bundle: Some(Arc::new(bundle.clone())),
+        ..synced(entries)
+    };
+    let (a, b) = (
+        || entry("a", "/a", &["unix:uid:1"]),
+        || entry("b", "/b", &["unix:uid:1"]),
+    );
+    for (after, gets) in [
+        (of(vec![a(), b()]), vec!["/a", "/b"]),
+        (of(vec![b()]), vec!["/b"]),
+        (of(vec![entry("a", "/other", &["unix:uid:1"]), b()]), vec!["/b"]),
+        (of(vec![]), vec![]),
+        (
+            Snapshot {
+                banned: true,
+                ..of(vec![a(), b()])
+            },
+            vec![],
+        ),
+    ] {
+        let world = world(Some(of(vec![a(), b()])));
+        let (open, gate) = watch::channel(false);
+        let (ids, cache) = ([id("/a"), id("/b")], &world.source.wits.cache);
+        let mut first: Vec<_> = ["a", "b"]
+            .into_iter()
+            .zip(&ids)
+            .map(|(name, id)| {
+                let token = Token {
+                    text: "t".into(),
+                    id: id.clone(),
+                    held_since: NOON,
+                    expires_at: at(300),
+                    key: Some(crate::jwt::BoundKey(Arc::clone(&key))),
+                };
+                let mut gate = gate.clone();
+                let slow = || async move {
+                    gate.wait_for(|open| *open).await.unwrap();
+                    Ok(token)
+                };
+                Box::pin(cache.token(Key::new(name.into(), &[]), id, None, slow))
+            })
+            .collect();
+        assert!(first.iter_mut().all(|first| first.now_or_never().is_none()));
+        let mine = selectors(&["unix:uid:1"]);
+        let mut asked = world.source.fetch_wit(&mine, None);
+        assert!(
+            (&mut asked).now_or_never().is_none(),
+            "it waits for the same requests"
+        );
+        world
+            .source
+            .views
+            .publish(Arc::new(after), &Reach::All, Some(NOON));
+        open.send(true).unwrap();
+        match (asked.await, gets.is_empty()) {
+            (Err(SourceError::NoIdentity), true) => {}
+            (Ok(fetched), false) => {
+                let ids: Vec<_> = fetched.svids.iter().map(|wit| wit.id.path()).collect();
+                assert_eq!(ids, gets);
+            }
+            (got, _) => panic!("{got:?}, not {gets:?}"),
+        }
     }
 }

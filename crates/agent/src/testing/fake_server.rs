@@ -1,5 +1,7 @@
 //! A SPIRE server on a script: answers what the test says, counts what it is asked, fails where it is told to.
 
+mod nodes;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -24,11 +26,16 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Ca, real_clock, td};
 use crate::link::failure::denied_details;
+pub(crate) use nodes::Nodes;
 
 /// What the server does. Tests change it while it runs.
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) entries: Vec<types::Entry>,
+    /// Keep account of nodes as SPIRE does, instead of believing each.
+    pub(crate) nodes: Option<Nodes>,
+    /// As many synchronisations are answered as if there were no entries.
+    pub(crate) forget_entries: u32,
     /// Entries and revisions in a page.
     pub(crate) page: usize,
     /// A challenge to send before the result of an attestation, and the answer that came.
@@ -49,6 +56,10 @@ pub(crate) struct Script {
     pub(crate) workload_validity: Option<(i64, i64)>,
     pub(crate) federated: HashMap<String, types::Bundle>,
     pub(crate) tainted: bool,
+    /// The key IDs for WIT-SVIDs in the bundle, and which are tainted; the last one signs.
+    pub(crate) wit: Vec<(&'static str, bool)>,
+    /// How long WIT-SVIDs live; an hour unless set.
+    pub(crate) wit_life: Option<u64>,
     /// How the server misbehaves.
     pub(crate) lie: Option<Lie>,
     /// What happened.
@@ -73,6 +84,8 @@ pub(crate) enum Lie {
     /// Pages without entries, with a promise of more.
     EmptyPage,
     OtherWorkload,
+    /// A WIT-SVID bound to a key that nobody asked for.
+    OtherKey,
 }
 
 /// The server; clones share one script.
@@ -85,9 +98,9 @@ pub(crate) struct FakeServer {
     connections: Arc<Mutex<tokio_util::sync::CancellationToken>>,
 }
 
-/// Who called: the serial of the certificate shown.
+/// Who called: the ID and the serial of the certificate shown.
 #[derive(Clone)]
-struct Shown(Option<String>);
+struct Shown(Option<(SpiffeId, String)>);
 
 impl FakeServer {
     pub(crate) async fn start() -> Self {
@@ -189,10 +202,11 @@ impl FakeServer {
     }
 
     fn called<T>(&self, method: &'static str, request: &Request<T>, needs_agent: bool) -> Result<(), Status> {
-        let shown = request
+        let caller = request
             .extensions()
             .get::<Shown>()
             .and_then(|shown| shown.0.clone());
+        let shown = caller.as_ref().map(|(_, serial)| serial.clone());
         let mut script = self.script();
         if method == "AttestAgent" {
             script.shown_at_attestation.push(shown.clone());
@@ -203,6 +217,9 @@ impl FakeServer {
         }
         if needs_agent {
             script.shown_serials.push(shown.clone());
+            if let (Some(nodes), Some((id, serial))) = (&mut script.nodes, &caller) {
+                nodes.check(id, serial)?;
+            }
             let reason = script.deny.or_else(|| shown.is_none().then_some(2));
             if let Some(reason) = reason {
                 return Err(Status::with_details(
@@ -213,6 +230,15 @@ impl FakeServer {
             }
         }
         Ok(())
+    }
+
+    fn authorized(&self) -> Vec<types::Entry> {
+        let mut script = self.script();
+        if script.forget_entries > 0 {
+            script.forget_entries -= 1;
+            return Vec::new();
+        }
+        script.entries.clone()
     }
 
     fn svid(&self, id: &SpiffeId, csr: &[u8], validity: Option<(i64, i64)>) -> types::X509svid {
@@ -235,6 +261,44 @@ impl FakeServer {
             hint: String::new(),
         }
     }
+}
+
+impl FakeServer {
+    fn wit(&self, asked: &svid::NewWitsvidParams) -> types::Witsvid {
+        let script = self.script();
+        let entry = script
+            .entries
+            .iter()
+            .find(|entry| entry.id == asked.entry_id)
+            .unwrap();
+        let (kid, _) = script.wit.last().unwrap();
+        let lie = script.lie;
+        let honest = super::id(&entry.spiffe_id.as_ref().unwrap().path);
+        let sub = if lie == Some(Lie::OtherWorkload) {
+            super::id("/other")
+        } else {
+            honest
+        };
+        let key = match lie {
+            Some(Lie::OtherKey) => landfast_identity::PrivateKey::generate().unwrap().public_key(),
+            _ => PublicKey::from_spki_der(&asked.public_key).unwrap(),
+        };
+        let now = real_clock().now().unwrap();
+        let exp = now.saturating_add(Duration::from_secs(script.wit_life.unwrap_or(3600)));
+        let token = self.ca.wit(&sub, &key, &asked.signing_algorithm, kid, now, exp);
+        types::Witsvid {
+            token,
+            expires_at: exp.as_secs(),
+            issued_at: now.as_secs(),
+            ..Default::default()
+        }
+    }
+}
+
+fn serial(svid: &types::X509svid) -> String {
+    landfast_identity::Certificate::from_der(&svid.cert_chain[0])
+        .unwrap()
+        .serial_hex()
 }
 
 /// An entry on the wire.
@@ -308,7 +372,9 @@ service! {
                 let csr = params.params.unwrap().csr;
                 server.script().payloads.push(data.payload.to_vec());
                 server.script().attested_keys.push(Csr::parse_der(&csr).unwrap().public_key().clone());
-                let refusal = server.script().refuse_attestation.clone();
+                let accounted = server.script().nodes.as_mut().map(|nodes| nodes.attest(&data.r#type, &data.payload));
+                let scripted = server.script().refuse_attestation.clone();
+                let refusal = accounted.and_then(Result::err).or(scripted);
                 let challenge = server.script().challenge.clone();
                 if let Some(refusal) = refusal {
                     answers.send(Err(refusal)).await.unwrap();
@@ -335,10 +401,14 @@ service! {
                 let validity = server.script().agent_validity;
                 let honest = SpiffeId::agent(&td(), &data.r#type, "node-1").unwrap();
                 let id = if server.lies(Lie::NotAnAgent) { super::id("/workload") } else { honest };
-                let result = agent::attest_agent_response::Result {
-                    svid: Some(server.svid(&id, &csr, validity)),
-                    reattestable: server.script().reattestable,
+                let svid = server.svid(&id, &csr, validity);
+                let reattestable = {
+                    let mut script = server.script();
+                    let scripted = script.reattestable;
+                    let nodes = script.nodes.as_mut();
+                    nodes.map_or(scripted, |nodes| nodes.attested(&id, &serial(&svid), &data.r#type))
                 };
+                let result = agent::attest_agent_response::Result { svid: Some(svid), reattestable };
                 let step = Some(Answer::Result(result));
                 drop(answers.send(Ok(agent::AttestAgentResponse { step })).await);
             });
@@ -353,7 +423,11 @@ service! {
             let validity = self.script().agent_validity;
             let csr = request.into_inner().params.unwrap().csr;
             let id = SpiffeId::agent(&td(), "join_token", "node-1").unwrap();
-            Ok(Response::new(agent::RenewAgentResponse { svid: Some(self.svid(&id, &csr, validity)) }))
+            let svid = self.svid(&id, &csr, validity);
+            if let Some(nodes) = &mut self.script().nodes {
+                nodes.renewed(&id, &serial(&svid))?;
+            }
+            Ok(Response::new(agent::RenewAgentResponse { svid: Some(svid) }))
         }
 
         async fn post_status(
@@ -380,6 +454,13 @@ service! {
             self.called("GetBundle", &request, false)?;
             let tainted = self.script().tainted;
             let mut bundle = wire_bundle(&self.ca, tainted);
+            let wit = self.script().wit.clone();
+            bundle.wit_authorities = wit.into_iter().map(|(key_id, tainted)| types::WitKey {
+                public_key: self.ca.public_key().spki_der().to_vec().into(),
+                key_id: key_id.to_owned(),
+                expires_at: 0,
+                tainted,
+            }).collect();
             if self.lies(Lie::EmptyBundle) {
                 bundle.x509_authorities.clear();
             }
@@ -431,7 +512,7 @@ service! {
             tokio::spawn(async move {
                 let Ok(Some(first)) = requests.message().await else { return };
                 assert!(first.ids.is_empty() && first.output_mask.is_some_and(|mask| mask.revision_number));
-                let entries = server.script().entries.clone();
+                let entries = server.authorized();
                 let page = server.script().page;
                 if entries.len() <= page {
                     let all = entry::SyncAuthorizedEntriesResponse { entries, ..Default::default() };
@@ -470,6 +551,14 @@ service! {
             });
             Ok(Response::new(ReceiverStream::new(stream)))
         }
+
+        async fn get_authorized_entries(
+            &self,
+            request: Request<entry::GetAuthorizedEntriesRequest>,
+        ) -> Result<Response<entry::GetAuthorizedEntriesResponse>, Status> {
+            self.called("GetAuthorizedEntries", &request, true)?;
+            Ok(Response::new(entry::GetAuthorizedEntriesResponse { entries: self.authorized() }))
+        }
     }
     refuses {
         count_entries(entry::CountEntriesRequest) -> entry::CountEntriesResponse;
@@ -478,7 +567,6 @@ service! {
         batch_create_entry(entry::BatchCreateEntryRequest) -> entry::BatchCreateEntryResponse;
         batch_update_entry(entry::BatchUpdateEntryRequest) -> entry::BatchUpdateEntryResponse;
         batch_delete_entry(entry::BatchDeleteEntryRequest) -> entry::BatchDeleteEntryResponse;
-        get_authorized_entries(entry::GetAuthorizedEntriesRequest) -> entry::GetAuthorizedEntriesResponse;
     }
 }
 
@@ -530,12 +618,28 @@ service! {
             };
             Ok(Response::new(svid::NewJwtsvidResponse { svid: Some(svid) }))
         }
+
+        async fn batch_new_witsvid(
+            &self,
+            request: Request<svid::BatchNewWitsvidRequest>,
+        ) -> Result<Response<svid::BatchNewWitsvidResponse>, Status> {
+            self.called("BatchNewWITSVID", &request, true)?;
+            let refused = self.script().refuse_each.clone();
+            let results = request.into_inner().params.into_iter().map(|one| {
+                let status = |status: &Status| types::Status { code: status.code().into(), message: status.message().to_owned() };
+                if let Some(refused) = &refused {
+                    return svid::batch_new_witsvid_response::Result { status: Some(status(refused)), svid: None };
+                }
+                // As SPIRE, which leaves out the status of a success.
+                svid::batch_new_witsvid_response::Result { status: None, svid: Some(self.wit(&one)) }
+            });
+            Ok(Response::new(svid::BatchNewWitsvidResponse { results: results.collect() }))
+        }
     }
     refuses {
         mint_x509svid(svid::MintX509svidRequest) -> svid::MintX509svidResponse;
         mint_jwtsvid(svid::MintJwtsvidRequest) -> svid::MintJwtsvidResponse;
         mint_witsvid(svid::MintWitsvidRequest) -> svid::MintWitsvidResponse;
-        batch_new_witsvid(svid::BatchNewWitsvidRequest) -> svid::BatchNewWitsvidResponse;
         new_downstream_x509ca(svid::NewDownstreamX509caRequest) -> svid::NewDownstreamX509caResponse;
     }
 }
@@ -554,9 +658,8 @@ impl Connected for TlsIo {
             .peer_certificates()
             .and_then(|chain| chain.first());
         Shown(leaf.map(|der| {
-            landfast_identity::Certificate::from_der(der)
-                .unwrap()
-                .serial_hex()
+            let leaf = landfast_identity::Certificate::from_der(der).unwrap();
+            (leaf.spiffe_id().unwrap(), leaf.serial_hex())
         }))
     }
 }

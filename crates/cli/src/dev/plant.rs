@@ -31,12 +31,16 @@ impl Plant {
         trust_domain: &TrustDomain,
         entries: &[DevEntry],
         x509_ttl: Duration,
+        wit_svid: bool,
         directory: &Directory,
         tasks: &TaskHandle,
     ) -> Result<Self, Failure> {
         let paths = Paths::of(directory.path());
         paths.create()?;
-        let config = ServerConfig::in_memory(trust_domain.clone(), paths.server_admin.clone());
+        let config = ServerConfig {
+            wit_svid,
+            ..ServerConfig::in_memory(trust_domain.clone(), paths.server_admin.clone())
+        };
         let server = Server::start(config, ServerParts::default(), tasks)
             .await
             .map_err(|error| failure(&error))?;

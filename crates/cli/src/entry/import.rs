@@ -37,6 +37,9 @@ pub(crate) struct ImportArgs {
     /// Put the entries of one parent under another, as spiffe://td/old=spiffe://td/new; can be repeated.
     #[arg(long, value_name = "OLD=NEW", value_parser = parse_map)]
     map_parent: Vec<(SpiffeId, SpiffeId)>,
+    /// Also import entries that give power over the server: `admin` and `downstream` ones. Without it they are refused, each by name.
+    #[arg(long)]
+    allow_privileged: bool,
     /// Ask the server what would come of it, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -58,6 +61,9 @@ pub(super) async fn run(args: &ImportArgs, globals: &Globals) -> Result<(), Fail
         .iter()
         .for_each(|said| output::complain(said));
     warn(&items);
+    if !args.allow_privileged {
+        items.iter_mut().for_each(Item::refuse_power);
+    }
     let federated = federated(channel.clone()).await?;
     let sent = if args.dry_run {
         let mut existing = Existing::of(all(channel.clone()).await?);

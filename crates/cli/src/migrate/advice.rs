@@ -75,11 +75,11 @@ static TABLE: &[Advice] = &[
     each(&["server", "profiling_names"], PROFILING),
     block(
         &["server", "federation", "bundle_endpoint"],
-        "not in server.toml: give peers the bundle with landfast bundle show --format jwks",
+        "nothing here speaks ACME: let an ACME client write a certificate and its key, and name them as cert_file and key_file of [publish] beside listen; or serve https_spiffe (spiffe_listen), or a file (landfast bundle publish)",
     ),
     block(
         &["server", "federation", "federates_with", "*"],
-        "a [[federation]] table of its own, or landfast federation create: with the bundle to begin with, before entries are imported that federate with it",
+        "no relationship comes of it: a [[federation]] table wants another trust domain, an https URL and one profile, https_web or https_spiffe with its endpoint_spiffe_id",
     ),
     each(&["server", "experimental"], NOT_OFFERED),
     block(
@@ -97,6 +97,14 @@ static TABLE: &[Advice] = &[
     each(&["server", "experimental", "event_timeout"], CACHE),
     each(&["server", "experimental", "sql_transaction_timeout"], CACHE),
     each(&["server", "experimental", "named_pipe_name"], WINDOWS),
+    each(
+        &["server", "experimental", "feature_flags"],
+        "of these wit-svid is `wit_svid = true` under [incubating]; no other is offered",
+    ),
+    each(
+        &["server", "experimental", "wit_key_type"],
+        "set keys.wit to ec-p256 or ec-p384",
+    ),
     // The agent.
     each(
         &["agent", "insecure_bootstrap"],
@@ -117,8 +125,7 @@ static TABLE: &[Advice] = &[
         &["agent", "disable_workload_api"],
         "the Workload API is always served: socket_group says who may connect",
     ),
-    each(&["agent", "disable_sds_api"], SDS),
-    block(&["agent", "sds"], SDS),
+    each(&["agent", "sds"], SDS),
     each(
         &["agent", "allow_unauthenticated_verifiers"],
         "bundles go only to processes that have an identity: give verifiers an entry",
@@ -136,7 +143,6 @@ static TABLE: &[Advice] = &[
         &["agent", "jwt_svid_cache_max_size"],
         "nothing to do: the number of kept JWT-SVIDs is bounded",
     ),
-    each(&["agent", "authorized_delegates"], NOT_OFFERED),
     each(&["agent", "profiling_enabled"], PROFILING),
     each(&["agent", "profiling_port"], PROFILING),
     each(&["agent", "profiling_freq"], PROFILING),
@@ -156,7 +162,10 @@ static TABLE: &[Advice] = &[
     ),
     each(&["agent", "experimental", "named_pipe_name"], WINDOWS),
     each(&["agent", "experimental", "admin_named_pipe_name"], WINDOWS),
-    block(&["agent", "experimental", "broker"], NOT_OFFERED),
+    block(
+        &["agent", "experimental", "broker"],
+        "write broker_socket and [[authorized_brokers]] by hand: each broker needs a list of what it may have",
+    ),
     // Plugins.
     block(&["plugins", "*", "*"], "not offered, and nothing takes its place"),
     block(
@@ -233,11 +242,11 @@ static TABLE: &[Advice] = &[
     ),
     block(
         &["plugins", "BundlePublisher", "*"],
-        "run landfast bundle show --format jwks from a timer, and publish what it prints with the tool of that place",
+        "run landfast bundle publish FILE --watch, and publish that file with the tool of that place",
     ),
     block(
         &["plugins", "Notifier", "*"],
-        "run landfast bundle show from a timer, and publish what it prints with the tool of that place",
+        "run landfast bundle publish FILE --format pem --watch, and publish that file with the tool of that place",
     ),
     block(
         &["plugins", "CredentialComposer", "*"],
@@ -343,12 +352,12 @@ pub(super) const EXTERNAL: &str = "programs of others are not loaded as plugins"
 const NOT_OFFERED: &str = "not offered";
 const LOG_FILE: &str = "the log goes to standard error: the service manager keeps it and cuts it";
 const SOURCE: &str = "places in the source are not logged";
-const EVICT: &str = "nodes stay listed until landfast agent evict NODE";
+const EVICT: &str = "run landfast agent purge --expired-for TIME from a timer: until then nodes stay listed";
 const PROFILING: &str = "not offered";
 const CACHE: &str = "nothing to do: entries are in memory and follow every change at once";
 const WINDOWS: &str = "Windows is not supported: use the socket";
 const REBOOTSTRAP: &str = "put the new bundle in the file that trust_bundle names: once it changes it is used, before what was stored";
 const FETCH_BUNDLE: &str = "bring the bundle into the file that trust_bundle names by a way you trust";
-const SDS: &str = "not carried over: the keys of [sds] in agent.toml have the same names (enabled = false instead of disable_sds_api)";
+const SDS: &str = "[sds] in agent.toml has default_svid_name, default_bundle_name, default_all_bundles_name and disable_spiffe_cert_validation";
 const LABELS: &str = "names and labels of metrics are fixed: change them in the collector";
 const DATA_FILE: &str = "put the data of that file here as plugin_data, and migrate again";

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::both;
 use super::mapping::Mapping;
+use super::programs;
 use super::settings::Setting;
 use super::toml::{list, quoted};
 use super::values::{duration, host_port, human, is_absolute};
 use crate::failure::Failure;
 
 pub(super) fn map(mapping: &mut Mapping) -> Result<(), Failure> {
-    both::trust_domain(mapping, "agent")?;
+    let trust_domain = both::trust_domain(mapping, "agent")?;
     server(mapping)?;
     data_dir(mapping);
     trust_bundle(mapping);
@@ -28,6 +29,7 @@ pub(super) fn map(mapping: &mut Mapping) -> Result<(), Failure> {
         sync(mapping, &interval);
     }
     unix(mapping);
+    programs::map(mapping, &trust_domain);
     both::log(mapping, "agent");
     Ok(())
 }

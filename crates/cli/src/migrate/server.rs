@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use landfast_identity::{SpiffeId, TrustDomain};
+use landfast_identity::SpiffeId;
 
 use super::both;
+use super::federation;
 use super::mapping::Mapping;
 use super::settings::Setting;
 use super::toml::{list, quoted};
@@ -16,19 +17,20 @@ pub(super) fn map(mapping: &mut Mapping) -> Result<(), Failure> {
     let trust_domain = both::trust_domain(mapping, "server")?;
     data_dir(mapping);
     listen(mapping);
-    admin(mapping, &trust_domain);
+    admin(mapping);
     both::http(mapping);
     if let Some(issuer) = mapping.take_said(&["server", "jwt_issuer"]) {
         let text = issuer.text().unwrap_or_default();
         mapping.carry(&issuer, "", "jwt_issuer", quoted(&text));
     }
-    ttls(mapping);
+    let ca = ttls(mapping);
+    federation::map(mapping, &trust_domain, ca);
     keys(mapping);
     upstream::map(mapping);
     attestation(mapping);
     both::log(mapping, "server");
     if mapping.settings.has_below(&["server", "ratelimit"]) {
-        let text = "attestations: SPIRE allows one a second and address, Landfast 10 ([limits] attestations_per_second); signatures: 500, as SPIRE";
+        let text = "attestations: SPIRE allows one a second and address, Landfast 10 ([limits] attestations_per_second); signatures: 500 a second and address there, here 10 a second for each identity in the long run and 20,000 at once ([limits] signatures_per_second, signatures_burst)";
         mapping.report.note(None, text);
     }
     Ok(())
@@ -70,7 +72,7 @@ fn listen(mapping: &mut Mapping) {
         .for_each(|setting| mapping.hold(setting, "listen"));
 }
 
-fn admin(mapping: &mut Mapping, trust_domain: &TrustDomain) {
+fn admin(mapping: &mut Mapping) {
     match mapping.take_said(&["server", "socket_path"]) {
         Some(socket) => match socket.text() {
             Some(text) if is_absolute(&text) => {
@@ -86,24 +88,22 @@ fn admin(mapping: &mut Mapping, trust_domain: &TrustDomain) {
     let Some(ids) = mapping.take_said(&["server", "admin_ids"]) else {
         return;
     };
-    let ours = |text: &String| {
-        SpiffeId::parse(text).is_ok_and(|id| id.trust_domain() == trust_domain && !id.path().is_empty())
-    };
-    let (ours, foreign): (Vec<String>, Vec<String>) = ids.texts().into_iter().partition(ours);
-    if !ours.is_empty() {
-        mapping.carry(&ids, "", "admin_ids", list(&ours));
+    let good = |text: &String| SpiffeId::parse(text).is_ok_and(|id| !id.path().is_empty());
+    let (good, bad): (Vec<String>, Vec<String>) = ids.texts().into_iter().partition(good);
+    if !good.is_empty() {
+        mapping.carry(&ids, "", "admin_ids", list(&good));
     }
-    if !foreign.is_empty() {
+    if !bad.is_empty() {
         let instead = format!(
-            "administrators must be of the server's own trust domain: not carried over are {}",
-            foreign.join(", ")
+            "administrators are SPIFFE IDs with a path: not carried over are {}",
+            bad.join(", ")
         );
         mapping.list(&ids, &instead);
     }
 }
 
-/// Every lifetime must be shorter than that of the authorities, given or not.
-fn ttls(mapping: &mut Mapping) {
+/// Every lifetime must be shorter than that of the authorities, given or not. Returns theirs.
+fn ttls(mapping: &mut Mapping) -> Duration {
     let ca = mapping.take_said(&["server", "ca_ttl"]);
     let ca_ttl = ca.as_ref().and_then(whole_seconds);
     if let Some(setting) = &ca {
@@ -154,6 +154,7 @@ fn ttls(mapping: &mut Mapping) {
             mapping.report.note(None, text);
         }
     }
+    limit
 }
 
 fn carry_ttl(

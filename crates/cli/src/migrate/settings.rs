@@ -66,6 +66,23 @@ impl Settings {
         plugins
     }
 
+    /// Each name that comes next after a path, once.
+    pub(super) fn names_below(&self, path: &[&str]) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for setting in self.all.iter().filter(|setting| setting.is_below(path)) {
+            if let Some(name) = setting.path.get(path.len()).filter(|name| !names.contains(name)) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// What has this very path, left where it is. Of several the last.
+    pub(super) fn text_of(&self, path: &[&str]) -> Option<String> {
+        let same = |setting: &&Setting| setting.path.len() == path.len() && setting.is_below(path);
+        self.all.iter().rfind(same)?.text()
+    }
+
     pub(super) fn any_text(&self, wanted: impl Fn(&str) -> bool) -> bool {
         self.all
             .iter()
@@ -174,7 +191,7 @@ pub(super) fn key(path: &[String]) -> String {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::Text(text) => format!("{text:?}"),
+        Value::Text(text) => format!("{:?}", without_secrets(text)),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Bool(yes) => yes.to_string(),
@@ -182,6 +199,23 @@ fn shown(value: &Value) -> String {
         Value::List(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", ")),
         Value::Body(_) => "{}".to_owned(),
     }
+}
+
+/// A URL without what may be a password in it: who is logged in as, and what is asked.
+fn without_secrets(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let (place, asked) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], "?…"),
+        None => (rest, ""),
+    };
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let host = match authority.rsplit_once('@') {
+        Some((_user, host)) => format!("…@{host}"),
+        None => authority.to_owned(),
+    };
+    format!("{scheme}://{host}{path}{asked}")
 }
 
 fn flatten(body: &Body, path: &mut Vec<String>, all: &mut Vec<Setting>) {
@@ -207,5 +241,31 @@ fn add(value: &Value, place: Place, path: &mut Vec<String>, all: &mut Vec<Settin
             place,
             value: value.clone(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn of_a_url_neither_user_nor_query_is_shown() {
+        for (text, shown) in [
+            (
+                "https://bundles.plant.example/b?token=s3cret",
+                "https://bundles.plant.example/b?…",
+            ),
+            (
+                "https://me:s3cret@bundles.plant.example:8443/b",
+                "https://…@bundles.plant.example:8443/b",
+            ),
+            ("https://me:s3@cret@host?sig=s3cret#s3cret", "https://…@host?…"),
+            ("https://host#s3cret", "https://host?…"),
+            ("https://host/a@b", "https://host/a@b"),
+            ("spiffe://plant.example/console", "spiffe://plant.example/console"),
+            ("/run/a?b", "/run/a?b"),
+        ] {
+            assert_eq!(without_secrets(text), shown);
+        }
     }
 }

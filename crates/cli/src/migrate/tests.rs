@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test's own files")]
 
+mod trust;
+
 use std::collections::BTreeSet;
 
 use landfast_identity::KeyType;
@@ -112,7 +114,7 @@ fn every_option_of_a_full_server_is_carried_over_or_listed() {
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>(),
-        ["spiffe://plant.example/console"]
+        ["spiffe://plant.example/console", "spiffe://office.example/admin"]
     );
     assert_eq!(config.ttls.ca.as_secs(), 10 * day);
     assert_eq!(config.ttls.agent.as_secs(), 3 * day);

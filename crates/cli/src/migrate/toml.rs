@@ -5,6 +5,13 @@ use crate::output;
 #[derive(Default)]
 pub(super) struct Document {
     lines: Vec<Line>,
+    tables: Vec<Table>,
+}
+
+/// One of several with the same name.
+struct Table {
+    name: &'static str,
+    lines: Vec<(&'static str, String)>,
 }
 
 struct Line {
@@ -28,6 +35,11 @@ impl Document {
             value,
             comments,
         });
+    }
+
+    /// A table that may stand several times, one for each call. Values are TOML.
+    pub(super) fn table(&mut self, name: &'static str, lines: Vec<(&'static str, String)>) {
+        self.tables.push(Table { name, lines });
     }
 
     pub(super) fn has(&self, table: &str, key: &str) -> bool {
@@ -56,6 +68,12 @@ impl Document {
                     .iter()
                     .for_each(|said| text.push_str(&comment(said)));
                 text.push_str(&format!("{} = {}\n", line.key, line.value));
+            }
+        }
+        for table in &self.tables {
+            text.push_str(&format!("\n[[{}]]\n", table.name));
+            for (key, value) in &table.lines {
+                text.push_str(&format!("{key} = {value}\n"));
             }
         }
         text

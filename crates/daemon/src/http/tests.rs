@@ -48,15 +48,15 @@ async fn the_pages_say_how_the_process_stands() {
         answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: waiting for the server\n"),
         "{answer}"
     );
-    let but = Health::ready_but("the parent is away");
-    let answer = exchange(&get("/ready"), but.clone()).await;
+    let ready_but = Health::ready_but("make room");
+    let answer = exchange(&get("/ready"), ready_but.clone()).await;
     assert!(
-        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nready, but: the parent is away\n"),
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nready, but: make room\n"),
         "{answer}"
     );
-    let answer = exchange(&get("/ready?format=json"), but).await;
+    let answer = exchange(&get("/ready?format=json"), ready_but).await;
     assert!(
-        answer.ends_with("{\"ready\":true,\"reason\":\"the parent is away\"}\n"),
+        answer.ends_with("{\"ready\":true,\"reason\":\"make room\"}\n"),
         "{answer}"
     );
     assert!(exchange(&get("/"), ready).await.starts_with("HTTP/1.1 404 "));

@@ -247,6 +247,11 @@ fn a_private_jwk_is_the_key_itself() {
         let jwk: Value = serde_json::from_str(&key.to_private_jwk().unwrap()).unwrap();
         let members = jwk.as_object().unwrap();
         assert_eq!(jwk::parse(members).unwrap(), key.public_key());
+        let text = key.to_private_jwk().unwrap();
+        assert_eq!(PublicKey::from_jwk(text.as_bytes()).unwrap(), key.public_key());
+        for broken in [&text[..text.len() - 1], "[]", "{}", r#"{"kty":"EC","kty":"EC"}"#] {
+            assert!(PublicKey::from_jwk(broken.as_bytes()).is_err(), "{broken}");
+        }
         let d = URL_SAFE_NO_PAD.decode(members["d"].as_str().unwrap()).unwrap();
         assert_eq!(d.len(), length);
         let curve = match key_type {

@@ -15,9 +15,9 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{agent_id_in, agent_out, id_in, x509_out};
+use super::convert::{agent_id_in, agent_out, x509_out};
 use super::svid::csr_in;
-use super::{Api, filter, status};
+use super::{Api, filter, ids, status};
 use crate::attestation::{Challenge, Evidence};
 use crate::authz::Caller;
 use crate::issuance::{IssuedX509, Requester};
@@ -162,8 +162,9 @@ impl Agent for Api {
         let alias = request
             .agent_id
             .as_ref()
-            .map(|id| id_in(Some(id), "agent ID"))
-            .transpose()?;
+            .map(|id| ids::workload(Some(id), &self.trust_domain))
+            .transpose()
+            .map_err(|why| ids::refused("invalid agent ID", &why))?;
         let token = Some(request.token).filter(|token| !token.is_empty());
         let now = self.now()?;
         let made = self
@@ -189,6 +190,14 @@ impl Agent for Api {
             return Ok(Response::new(pb::PostStatusResponse {}));
         }
         let version = request.into_inner().agent_version;
+        if version.is_empty() {
+            return Ok(Response::new(pb::PostStatusResponse {}));
+        }
+        if version.len() > MAX_VERSION {
+            return Err(Status::invalid_argument(format!(
+                "agent version is too long (max {MAX_VERSION} characters)"
+            )));
+        }
         self.registry
             .set_agent_version(&agent.id, &version)
             .await
@@ -318,5 +327,6 @@ impl Challenge for Node {
     }
 }
 
+const MAX_VERSION: usize = 255;
 /// A whole attestation.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
-use super::{Api, filter, status};
+use super::{Api, filter, ids, status};
 use crate::authz::Caller;
 use crate::issuance::Requester;
 use crate::registry::{BundleParts, BundleWrite, DeleteMode, RegistryError};
@@ -59,7 +59,9 @@ impl Bundle for Api {
         &self,
         _: Request<pb::PublishWitAuthorityRequest>,
     ) -> Result<Response<pb::PublishWitAuthorityResponse>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+        Err(Status::unimplemented(
+            "WIT authorities of downstream servers are not supported",
+        ))
     }
 
     async fn list_federated_bundles(
@@ -242,8 +244,7 @@ impl Api {
 }
 
 fn name_in(name: &str) -> Result<TrustDomain, Status> {
-    TrustDomain::parse(name)
-        .map_err(|error| Status::invalid_argument(format!("trust domain argument is not valid: {error}")))
+    ids::trust_domain(name).map_err(|why| ids::refused("trust domain argument is not valid", &why))
 }
 
 /// In the words that SPIRE's clients know; a fault of the datastore has its own.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use landfast_daemon::error_chain;
 use landfast_identity::{
-    Bundle, Certificate, JwtAuthority, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
-    X509Authority,
+    Bundle, Certificate, JwtAuthority, KeyError, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain,
+    UnixTime, WitAuthority, X509Authority, X509Error,
 };
 use landfast_proto::spire::api::types;
 use tonic::Status;
 
+use super::ids;
 use crate::issuance::IssuedX509;
 use crate::registry::{AgentRecord, Entry, EntryDraft, EntryPatch};
 
@@ -21,26 +22,9 @@ pub(crate) fn id_out(id: &SpiffeId) -> types::Spiffeid {
     }
 }
 
-/// An ID that must be there; `what` names the field.
-pub(crate) fn id_in(id: Option<&types::Spiffeid>, what: &str) -> Result<SpiffeId, Status> {
-    let id = id.ok_or_else(|| Status::invalid_argument(format!("missing {what}")))?;
-    TrustDomain::parse(&id.trust_domain)
-        .and_then(|trust_domain| match id.path.as_str() {
-            "" => Ok(trust_domain.id()),
-            path => SpiffeId::from_parts(&trust_domain, path),
-        })
-        .map_err(|error| Status::invalid_argument(format!("invalid {what}: {error}")))
-}
-
 /// The ID of an agent of ours.
 pub(crate) fn agent_id_in(id: Option<&types::Spiffeid>, ours: &TrustDomain) -> Result<SpiffeId, Status> {
-    let id = id_in(id, "agent ID")?;
-    match id.trust_domain() == ours && id.is_agent() {
-        true => Ok(id),
-        false => Err(Status::invalid_argument(format!(
-            "invalid agent ID: {id} is not the ID of an agent of {ours}"
-        ))),
-    }
+    ids::agent(id, ours).map_err(|why| ids::refused("invalid agent ID", &why))
 }
 
 pub(crate) fn selectors_out(selectors: &SelectorSet) -> Vec<types::Selector> {
@@ -49,19 +33,6 @@ pub(crate) fn selectors_out(selectors: &SelectorSet) -> Vec<types::Selector> {
         value: s.value().to_owned(),
     };
     selectors.iter().map(out).collect()
-}
-
-pub(crate) fn selectors_in(selectors: &[types::Selector]) -> Result<SelectorSet, Status> {
-    if selectors.len() > MAX_SELECTORS {
-        return Err(Status::invalid_argument(format!(
-            "too many selectors: at most {MAX_SELECTORS}"
-        )));
-    }
-    selectors
-        .iter()
-        .map(|s| Selector::new(&s.r#type, &s.value))
-        .collect::<Result<_, _>>()
-        .map_err(|error| Status::invalid_argument(format!("invalid selector: {error}")))
 }
 
 pub(crate) fn entry_out(entry: &Entry, mask: Option<&types::EntryMask>) -> types::Entry {
@@ -117,7 +88,7 @@ pub(crate) fn entry_out(entry: &Entry, mask: Option<&types::EntryMask>) -> types
 }
 
 /// An entry to be created. What is wrong beyond its form is the registry's to say.
-pub(crate) fn draft_in(entry: &types::Entry) -> Result<EntryDraft, Status> {
+pub(crate) fn draft_in(entry: &types::Entry, ours: &TrustDomain) -> Result<EntryDraft, Status> {
     let attributes = entry.additional_attributes.unwrap_or_default();
     Ok(EntryDraft {
         id: Some(entry.id.clone()).filter(|id| !id.is_empty()),
@@ -133,27 +104,45 @@ pub(crate) fn draft_in(entry: &types::Entry) -> Result<EntryDraft, Status> {
         disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
         jwt_svid_include_jti: attributes.jwt_svid_include_jti,
         ..EntryDraft::new(
-            id_in(entry.parent_id.as_ref(), "parent ID")?,
-            id_in(entry.spiffe_id.as_ref(), "SPIFFE ID")?,
-            selectors_in(&entry.selectors)?,
+            parent_in(entry, ours)?,
+            subject_in(entry, ours)?,
+            ids::selectors(&entry.selectors).map_err(|why| not_an_entry(&why))?,
         )
     })
 }
 
+fn parent_in(entry: &types::Entry, ours: &TrustDomain) -> Result<SpiffeId, Status> {
+    let parent = ids::member(entry.parent_id.as_ref(), ours);
+    parent.map_err(|why| not_an_entry(&format!("invalid parent ID: {why}")))
+}
+
+fn subject_in(entry: &types::Entry, ours: &TrustDomain) -> Result<SpiffeId, Status> {
+    let subject = ids::workload(entry.spiffe_id.as_ref(), ours);
+    subject.map_err(|why| not_an_entry(&format!("invalid spiffe ID: {why}")))
+}
+
+pub(crate) fn not_an_entry(why: &str) -> Status {
+    ids::refused("failed to convert entry", why)
+}
+
 /// What an update changes: the fields that the mask names; without a mask, all.
-pub(crate) fn patch_in(entry: &types::Entry, mask: Option<&types::EntryMask>) -> Result<EntryPatch, Status> {
+pub(crate) fn patch_in(
+    entry: &types::Entry,
+    mask: Option<&types::EntryMask>,
+    ours: &TrustDomain,
+) -> Result<EntryPatch, Status> {
     let all = ALL_OF_ENTRY;
     let mask = mask.unwrap_or(&all);
     let attributes = entry.additional_attributes.unwrap_or_default();
     let mut patch = EntryPatch::default();
     if mask.spiffe_id {
-        patch.spiffe_id = Some(id_in(entry.spiffe_id.as_ref(), "SPIFFE ID")?);
+        patch.spiffe_id = Some(subject_in(entry, ours)?);
     }
     if mask.parent_id {
-        patch.parent_id = Some(id_in(entry.parent_id.as_ref(), "parent ID")?);
+        patch.parent_id = Some(parent_in(entry, ours)?);
     }
     if mask.selectors {
-        patch.selectors = Some(selectors_in(&entry.selectors)?);
+        patch.selectors = Some(ids::selectors(&entry.selectors).map_err(|why| not_an_entry(&why))?);
     }
     if mask.x509_svid_ttl {
         patch.x509_svid_ttl = Some(ttl_in(entry.x509_svid_ttl, "X509-SVID TTL")?);
@@ -228,6 +217,9 @@ pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> t
     if mask.jwt_authorities {
         out.jwt_authorities = bundle.jwt_authorities().iter().map(jwt_authority_out).collect();
     }
+    if mask.wit_authorities {
+        out.wit_authorities = bundle.wit_authorities().iter().map(wit_authority_out).collect();
+    }
     if mask.refresh_hint {
         out.refresh_hint = bundle
             .refresh_hint()
@@ -242,21 +234,49 @@ pub(crate) fn bundle_out(bundle: &Bundle, mask: Option<&types::BundleMask>) -> t
 /// A bundle of whatever trust domain. What is wrong is said in the words that SPIRE's clients know; the caller says of what.
 pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     let trust_domain = domain_in(&bundle.trust_domain)?;
-    if bundle.x509_authorities.len() + bundle.jwt_authorities.len() > MAX_AUTHORITIES {
+    let tokens = bundle.jwt_authorities.len() + bundle.wit_authorities.len();
+    if bundle.x509_authorities.len() + tokens > MAX_AUTHORITIES {
         return Err(Status::invalid_argument(format!(
             "too many authorities: at most {MAX_AUTHORITIES}"
         )));
     }
     let bad =
         |what: &str, error: String| Status::invalid_argument(format!("unable to parse {what}: {error}"));
-    let x509 = bundle.x509_authorities.iter().map(x509_authority_in);
-    let x509 = x509
-        .collect::<Result<_, _>>()
-        .map_err(|e| bad("X.509 authority", e))?;
-    let jwt = bundle.jwt_authorities.iter().map(jwt_authority_in);
-    let jwt = jwt
+    let mut x509 = Vec::with_capacity(bundle.x509_authorities.len());
+    for authority in &bundle.x509_authorities {
+        match Certificate::from_der(&authority.asn1) {
+            // SPIRE keeps what it cannot use itself. Here it would verify nothing, and must not cost the others.
+            Err(
+                error @ X509Error::Key {
+                    source: KeyError::Unsupported,
+                    ..
+                },
+            ) => left_out(&trust_domain, &error),
+            _ => x509.push(x509_authority_in(authority).map_err(|e| bad("X.509 authority", e))?),
+        }
+    }
+    let usable = |key: &[u8]| match PublicKey::from_spki_der(key) {
+        Err(error @ KeyError::Unsupported) => {
+            left_out(&trust_domain, &error);
+            false
+        }
+        _ => true,
+    };
+    let jwt = bundle.jwt_authorities.iter().filter(|a| usable(&a.public_key));
+    let jwt: Vec<_> = jwt
+        .map(jwt_authority_in)
         .collect::<Result<_, _>>()
         .map_err(|e| bad("JWT authority", e))?;
+    let wit = bundle.wit_authorities.iter().filter(|a| usable(&a.public_key));
+    let wit: Vec<_> = wit
+        .map(wit_authority_in)
+        .collect::<Result<_, _>>()
+        .map_err(|e| bad("WIT authority", e))?;
+    if x509.len() + jwt.len() + wit.len() == 0 && bundle.x509_authorities.len() + tokens > 0 {
+        return Err(Status::invalid_argument(
+            "invalid bundle: none of its authorities has a key that can be used: EC P-256, EC P-384 or RSA",
+        ));
+    }
     let hint = u64::try_from(bundle.refresh_hint)
         .ok()
         .filter(|hint| *hint > 0)
@@ -264,6 +284,7 @@ pub(crate) fn bundle_in(bundle: &types::Bundle) -> Result<Bundle, Status> {
     Bundle::new(trust_domain)
         .with_x509_authorities(x509)
         .and_then(|bundle| bundle.with_jwt_authorities(jwt))
+        .and_then(|bundle| bundle.with_wit_authorities(wit))
         .map(|made| made.with_sequence(bundle.sequence_number).with_refresh_hint(hint))
         .map_err(|error| Status::invalid_argument(error.to_string()))
 }
@@ -293,6 +314,21 @@ pub(super) fn jwt_authority_in(authority: &types::JwtKey) -> Result<JwtAuthority
     })
 }
 
+fn wit_authority_in(authority: &types::WitKey) -> Result<WitAuthority, String> {
+    let public_key = PublicKey::from_spki_der(&authority.public_key).map_err(|error| error_chain(&error))?;
+    if authority.key_id.is_empty() {
+        return Err("missing key ID".to_owned());
+    }
+    Ok(WitAuthority {
+        key_id: authority.key_id.clone(),
+        public_key,
+        expires_at: Some(authority.expires_at)
+            .filter(|at| *at != 0)
+            .map(UnixTime::from_secs),
+        tainted: authority.tainted,
+    })
+}
+
 pub(super) fn jwt_authority_out(authority: &JwtAuthority) -> types::JwtKey {
     types::JwtKey {
         public_key: Bytes::copy_from_slice(authority.public_key.spki_der()),
@@ -300,6 +336,20 @@ pub(super) fn jwt_authority_out(authority: &JwtAuthority) -> types::JwtKey {
         expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),
         tainted: authority.tainted,
     }
+}
+
+fn wit_authority_out(authority: &WitAuthority) -> types::WitKey {
+    types::WitKey {
+        public_key: Bytes::copy_from_slice(authority.public_key.spki_der()),
+        key_id: authority.key_id.clone(),
+        expires_at: authority.expires_at.map_or(0, UnixTime::as_secs),
+        tainted: authority.tainted,
+    }
+}
+
+fn left_out(trust_domain: &TrustDomain, error: &dyn std::error::Error) {
+    let error = error_chain(error);
+    tracing::warn!(%trust_domain, error, "an authority of a bundle cannot be used and is left out");
 }
 
 pub(crate) fn x509_out(issued: &IssuedX509, hint: &str) -> types::X509svid {
@@ -317,12 +367,16 @@ pub(crate) fn x509_out(issued: &IssuedX509, hint: &str) -> types::X509svid {
 
 /// A trust domain, as a bare name or as an ID.
 pub(crate) fn domain_in(name: &str) -> Result<TrustDomain, Status> {
-    TrustDomain::parse(name)
-        .map_err(|error| Status::invalid_argument(format!("invalid trust domain: {error}")))
+    ids::trust_domain(name).map_err(|why| ids::refused("invalid trust domain", &why))
 }
 
-pub(crate) fn domains_in(names: &[String]) -> Result<Vec<TrustDomain>, Status> {
-    names.iter().map(|name| domain_in(name)).collect()
+fn domains_in(names: &[String]) -> Result<Vec<TrustDomain>, Status> {
+    let one = |name: &String| ids::trust_domain(name);
+    names
+        .iter()
+        .map(one)
+        .collect::<Result<_, _>>()
+        .map_err(|why| not_an_entry(&format!("invalid federated trust domain: {why}")))
 }
 
 /// 0 is the server's default.
@@ -345,8 +399,6 @@ fn seconds_out(ttl: Option<Duration>) -> i32 {
     ttl.map_or(0, |ttl| i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX))
 }
 
-/// Selectors of one entry or filter.
-const MAX_SELECTORS: usize = 256;
 /// Authorities of one bundle.
 const MAX_AUTHORITIES: usize = 256;
 pub(super) const ALL_OF_ENTRY: types::EntryMask = types::EntryMask {
@@ -385,7 +437,39 @@ const ALL_OF_BUNDLE: types::BundleMask = types::BundleMask {
 
 #[cfg(test)]
 mod tests {
-    use super::decimal;
+    use super::*;
+
+    /// The curve's name in the key: another of the same length, which nobody here knows.
+    fn of_another_curve(der: &[u8]) -> Vec<u8> {
+        const P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let at = der.windows(8).position(|part| part == P256).unwrap();
+        let mut changed = der.to_vec();
+        changed[at + 7] = 0x06;
+        changed
+    }
+
+    #[tokio::test]
+    async fn an_authority_with_a_key_of_another_kind_is_left_out_and_the_others_stay() {
+        let good = crate::core::fixture::foreign("office.test").await;
+        let mut wire = bundle_out(&good, None);
+        let (mut x509, mut jwt) = (wire.x509_authorities[0].clone(), wire.jwt_authorities[0].clone());
+        x509.asn1 = of_another_curve(&x509.asn1).into();
+        jwt.public_key = of_another_curve(&jwt.public_key).into();
+        jwt.key_id = "other".to_owned();
+        wire.x509_authorities.insert(0, x509.clone());
+        wire.jwt_authorities.push(jwt.clone());
+        assert_eq!(bundle_in(&wire).unwrap(), good);
+        (wire.x509_authorities, wire.jwt_authorities) = (vec![x509], vec![jwt]);
+        let none = bundle_in(&wire).unwrap_err();
+        assert!(none.message().contains("none of its authorities"), "{none:?}");
+        // What is broken is a mistake of the caller, not a key of another kind.
+        let mut broken = bundle_out(&good, None);
+        broken.jwt_authorities[0].public_key = vec![0x30, 0x01].into();
+        assert_eq!(
+            bundle_in(&broken).unwrap_err().code(),
+            tonic::Code::InvalidArgument
+        );
+    }
 
     #[test]
     fn serial_numbers_are_shown_in_decimal_and_bans_as_nothing() {

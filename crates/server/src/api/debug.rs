@@ -48,6 +48,21 @@ fn cert_out(certificate: &Certificate) -> Cert {
     Cert {
         id: id.as_ref().map(id_out),
         expires_at: certificate.not_after().as_secs(),
-        subject: certificate.subject(),
+        subject: as_spire_shows(&certificate.subject()),
+    }
+}
+
+/// RFC 2253: the last part first, and no space after a comma. Of ours no value holds a comma.
+fn as_spire_shows(subject: &str) -> String {
+    let parts: Vec<_> = subject.rsplit(", ").collect();
+    parts.join(",").replace("serialNumber=", "SERIALNUMBER=")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn subjects_are_shown_as_spire_shows_them() {
+        let shown = super::as_spire_shows("C=US, O=SPIFFE, serialNumber=17");
+        assert_eq!(shown, "SERIALNUMBER=17,O=SPIFFE,C=US");
     }
 }

@@ -8,8 +8,8 @@ use landfast_proto::spire::api::types;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{draft_in, entry_out, patch_in};
-use super::{Api, filter, status, sync};
+use super::convert::{draft_in, entry_out, not_an_entry, patch_in};
+use super::{Api, filter, ids, status, sync};
 use crate::authz::Caller;
 use crate::issuance::Requester;
 use crate::registry::{Created, RegistryError};
@@ -20,7 +20,10 @@ impl Entry for Api {
         &self,
         request: Request<pb::CountEntriesRequest>,
     ) -> Result<Response<pb::CountEntriesResponse>, Status> {
-        let wanted = filter::entry_filter(request.into_inner().filter.map(filter::of_count))?;
+        let wanted = filter::entry_filter(
+            request.into_inner().filter.map(filter::of_count),
+            &self.trust_domain,
+        )?;
         let count = filter::count(self.registry.count_entries(&wanted));
         Ok(Response::new(pb::CountEntriesResponse { count }))
     }
@@ -30,7 +33,7 @@ impl Entry for Api {
         request: Request<pb::ListEntriesRequest>,
     ) -> Result<Response<pb::ListEntriesResponse>, Status> {
         let request = request.into_inner();
-        let wanted = filter::entry_filter(request.filter)?;
+        let wanted = filter::entry_filter(request.filter, &self.trust_domain)?;
         let size = filter::page_size(request.page_size)?;
         let (page, next) = self
             .registry
@@ -137,12 +140,12 @@ impl Api {
         mask: Option<&types::EntryMask>,
         by: &Requester,
     ) -> pb::batch_create_entry_response::Result {
-        let created = match draft_in(&entry) {
+        let created = match draft_in(&entry, &self.trust_domain) {
             Ok(draft) => self
                 .registry
                 .create_entry(draft, by)
                 .await
-                .map_err(|e| status::registry(&e)),
+                .map_err(|error| not_made(&error, "failed to create entry")),
             Err(refused) => Err(refused),
         };
         match created {
@@ -172,7 +175,7 @@ impl Api {
         (input, output): (Option<&types::EntryMask>, Option<&types::EntryMask>),
         by: &Requester,
     ) -> pb::batch_update_entry_response::Result {
-        let updated = match patch_in(&entry, input) {
+        let updated = match patch_in(&entry, input, &self.trust_domain) {
             Ok(_) if entry.id.is_empty() => Err(Status::invalid_argument(
                 "failed to convert entry: missing entry ID",
             )),
@@ -181,10 +184,8 @@ impl Api {
                 .update_entry(&entry.id, patch)
                 .await
                 .map_err(|error| match error {
-                    RegistryError::NoSuchEntry { .. } => {
-                        Status::not_found("failed to update entry: record not found")
-                    }
-                    other => status::registry(&other),
+                    RegistryError::NoSuchEntry { .. } => Status::not_found("failed to update entry"),
+                    other => not_made(&other, "failed to update entry"),
                 }),
             Err(refused) => Err(refused),
         };
@@ -213,6 +214,21 @@ impl Api {
         pb::batch_delete_entry_response::Result {
             status: status::item(deleted.as_ref().copied()),
             id,
+        }
+    }
+}
+
+/// In the words that SPIRE's clients know: the rules of an entry are those of its conversion, the rest is the datastore's.
+fn not_made(error: &RegistryError, about: &str) -> Status {
+    match error {
+        RegistryError::Invalid { source } if source.of_its_own_id() => {
+            ids::refused(about, &source.to_string())
+        }
+        RegistryError::Invalid { source } => not_an_entry(&source.to_string()),
+        RegistryError::Storage { .. } => status::registry(error),
+        other => {
+            let refused = status::registry(other);
+            Status::new(refused.code(), format!("{about}: {}", refused.message()))
         }
     }
 }

@@ -1,27 +1,39 @@
 //! Filters and pages of the lists. Invariant: a page token is the key of the last row, so a page never skips or repeats.
 
-use landfast_identity::UnixTime;
+use landfast_identity::{TrustDomain, UnixTime};
 use landfast_proto::spire::api::server::{agent::v1 as agent, entry::v1 as entry};
 use landfast_proto::spire::api::types;
 use tonic::Status;
 
-use super::convert::{domains_in, id_in, selectors_in};
+use super::ids;
 use crate::registry::{AgentFilter, EntryFilter, MatchKind};
 
 pub(crate) fn entry_filter(
     filter: Option<entry::list_entries_request::Filter>,
+    ours: &TrustDomain,
 ) -> Result<EntryFilter, Status> {
     let Some(filter) = filter else {
         return Ok(EntryFilter::default());
     };
-    let id = |id: Option<types::Spiffeid>, what| id.map(|id| id_in(Some(&id), what)).transpose();
+    let subject = filter
+        .by_spiffe_id
+        .map(|id| ids::workload(Some(&id), ours))
+        .transpose();
+    let parent = filter
+        .by_parent_id
+        .map(|id| ids::member(Some(&id), ours))
+        .transpose();
+    let selectors = filter.by_selectors.map(selector_match).transpose();
+    let domains = filter.by_federates_with.map(domain_match).transpose();
     Ok(EntryFilter {
-        spiffe_id: id(filter.by_spiffe_id, "SPIFFE ID")?,
-        parent_id: id(filter.by_parent_id, "parent ID")?,
-        selectors: filter.by_selectors.map(selector_match).transpose()?,
-        federates_with: filter.by_federates_with.map(domain_match).transpose()?,
-        hint: filter.by_hint,
-        downstream: filter.by_downstream,
+        spiffe_id: subject.map_err(|why| ids::refused("malformed SPIFFE ID filter", &why))?,
+        parent_id: parent.map_err(|why| ids::refused("malformed parent ID filter", &why))?,
+        selectors: selectors.map_err(|why| ids::refused("malformed selectors filter", &why))?,
+        federates_with: domains.map_err(|why| ids::refused("malformed federates with filter", &why))?,
+        // As SPIRE reads it: an empty one is none.
+        hint: filter.by_hint.filter(|hint| !hint.is_empty()),
+        // The command line of SPIRE always sends it: `false` is no wish for the others, but none at all.
+        downstream: filter.by_downstream.filter(|downstream| *downstream),
     })
 }
 
@@ -52,7 +64,11 @@ pub(crate) fn agent_filter(
         banned: filter.by_banned,
         can_reattest: filter.by_can_reattest,
         expires_before,
-        selectors: filter.by_selector_match.map(selector_match).transpose()?,
+        selectors: filter
+            .by_selector_match
+            .map(selector_match)
+            .transpose()
+            .map_err(|why| ids::refused("failed to parse selectors", &why))?,
     })
 }
 
@@ -86,38 +102,31 @@ pub(crate) fn count(count: usize) -> i32 {
 
 fn selector_match(
     given: types::SelectorMatch,
-) -> Result<(landfast_identity::SelectorSet, MatchKind), Status> {
-    let set = selectors_in(&given.selectors)?;
+) -> Result<(landfast_identity::SelectorSet, MatchKind), String> {
+    let set = ids::selectors(&given.selectors)?;
     if set.is_empty() {
-        return Err(Status::invalid_argument(
-            "a match by selectors needs at least one",
-        ));
+        return Err("empty selector set".to_owned());
     }
     Ok((set, match_kind(given.r#match)?))
 }
 
-fn domain_match(
-    given: types::FederatesWithMatch,
-) -> Result<(Vec<landfast_identity::TrustDomain>, MatchKind), Status> {
-    let domains = domains_in(&given.trust_domains)?;
+fn domain_match(given: types::FederatesWithMatch) -> Result<(Vec<TrustDomain>, MatchKind), String> {
+    let domains = given.trust_domains.iter().map(|name| ids::trust_domain(name));
+    let domains = domains.collect::<Result<Vec<_>, _>>()?;
     if domains.is_empty() {
-        return Err(Status::invalid_argument(
-            "a match by federated trust domains needs at least one",
-        ));
+        return Err("empty trust domain set".to_owned());
     }
     Ok((domains, match_kind(given.r#match)?))
 }
 
 /// Selectors and trust domains are matched by the same four numbers.
-fn match_kind(number: i32) -> Result<MatchKind, Status> {
+fn match_kind(number: i32) -> Result<MatchKind, String> {
     match number {
         0 => Ok(MatchKind::Exact),
         1 => Ok(MatchKind::Subset),
         2 => Ok(MatchKind::Superset),
         3 => Ok(MatchKind::Any),
-        other => Err(Status::invalid_argument(format!(
-            "match behavior {other} not supported"
-        ))),
+        other => Err(format!("match behavior {other} not supported")),
     }
 }
 
@@ -202,6 +211,40 @@ mod tests {
                 tonic::Code::InvalidArgument,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_filter_that_wants_no_downstream_entries_is_no_filter() {
+        let ours = TrustDomain::parse("plant.test").unwrap();
+        let filter = |by_downstream| entry::list_entries_request::Filter {
+            by_downstream,
+            ..Default::default()
+        };
+        for (given, used) in [(None, None), (Some(false), None), (Some(true), Some(true))] {
+            assert_eq!(entry_filter(Some(filter(given)), &ours).unwrap().downstream, used);
+        }
+    }
+
+    #[test]
+    fn a_filter_for_another_trust_domain_is_refused_and_not_answered_with_nothing() {
+        let ours = TrustDomain::parse("plant.test").unwrap();
+        let id = Some(types::Spiffeid {
+            trust_domain: "other.test".to_owned(),
+            path: "/a".to_owned(),
+        });
+        let by_subject = entry::list_entries_request::Filter {
+            by_spiffe_id: id.clone(),
+            ..Default::default()
+        };
+        let by_parent = entry::list_entries_request::Filter {
+            by_parent_id: id,
+            ..Default::default()
+        };
+        for (filter, what) in [(by_subject, "SPIFFE ID"), (by_parent, "parent ID")] {
+            let refused = entry_filter(Some(filter), &ours).unwrap_err();
+            let words = format!("malformed {what} filter: \"spiffe://other.test/a\" is not a member of");
+            assert!(refused.message().starts_with(&words), "{refused}");
         }
     }
 

@@ -66,6 +66,15 @@ impl RateLimit {
         )))
     }
 
+    /// Charges one for a connection of which nothing is known but where it comes from.
+    pub(crate) fn admits(&self, address: IpAddr) -> bool {
+        let admitted = self.take(Who::Network(network(address)), 1);
+        if !admitted {
+            metrics::counter!("landfast_server_rate_limited_total", "what" => self.what).increment(1);
+        }
+        admitted
+    }
+
     fn take(&self, who: Who, count: usize) -> bool {
         let now = Instant::now();
         let burst = f64::from(self.burst);

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::authority::{
-    AuthorityRow, Kind, Order, OrderError, Ordered, Standing, UpstreamOrder, UpstreamOrderError,
+    AuthorityRow, Done, Kind, Order, OrderError, Ordered, Slot, Standing, UpstreamOrder, UpstreamOrderError,
 };
 use crate::authz::Caller;
 
@@ -54,7 +54,7 @@ impl LocalAuthority for Api {
         request: Request<pb::TaintJwtAuthorityRequest>,
     ) -> Answer<pb::TaintJwtAuthorityResponse> {
         let order = Order::Taint(Kind::Jwt, request.get_ref().authority_id.clone());
-        let done = self.order(&request, order, TAINT).await?;
+        let done = self.order(&request, order, "").await?;
         Ok(Response::new(pb::TaintJwtAuthorityResponse {
             tainted_authority: Some(done),
         }))
@@ -109,7 +109,7 @@ impl LocalAuthority for Api {
         request: Request<pb::TaintX509AuthorityRequest>,
     ) -> Answer<pb::TaintX509AuthorityResponse> {
         let order = Order::Taint(Kind::X509, request.get_ref().authority_id.clone());
-        let done = self.order(&request, order, TAINT).await?;
+        let done = self.order(&request, order, "").await?;
         Ok(Response::new(pb::TaintX509AuthorityResponse {
             tainted_authority: Some(done),
         }))
@@ -148,47 +148,72 @@ impl LocalAuthority for Api {
         }))
     }
 
-    // As SPIRE answers the five of the incubating profile.
+    // The five of the incubating profile: SPIRE answers Unimplemented always, we while they are switched off.
     async fn get_wit_authority_state(
         &self,
         _: Request<pb::GetWitAuthorityStateRequest>,
     ) -> Answer<pb::GetWitAuthorityStateResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let standing = self.authority_standing(Kind::Wit).await?;
+        Ok(Response::new(pb::GetWitAuthorityStateResponse {
+            active: standing.active.as_ref().map(state),
+            prepared: standing.prepared.as_ref().map(state),
+            old: standing.old.first().map(state),
+        }))
     }
 
     async fn prepare_wit_authority(
         &self,
-        _: Request<pb::PrepareWitAuthorityRequest>,
+        request: Request<pb::PrepareWitAuthorityRequest>,
     ) -> Answer<pb::PrepareWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let done = self.order(&request, Order::Prepare(Kind::Wit), "").await?;
+        Ok(Response::new(pb::PrepareWitAuthorityResponse {
+            prepared_authority: Some(done),
+        }))
     }
 
     async fn activate_wit_authority(
         &self,
-        _: Request<pb::ActivateWitAuthorityRequest>,
+        request: Request<pb::ActivateWitAuthorityRequest>,
     ) -> Answer<pb::ActivateWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let order = Order::Activate(Kind::Wit, request.get_ref().authority_id.clone());
+        let done = self.order(&request, order, "").await?;
+        Ok(Response::new(pb::ActivateWitAuthorityResponse {
+            activated_authority: Some(done),
+        }))
     }
 
     async fn taint_wit_authority(
         &self,
-        _: Request<pb::TaintWitAuthorityRequest>,
+        request: Request<pb::TaintWitAuthorityRequest>,
     ) -> Answer<pb::TaintWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let order = Order::Taint(Kind::Wit, request.get_ref().authority_id.clone());
+        let done = self.order(&request, order, "").await?;
+        Ok(Response::new(pb::TaintWitAuthorityResponse {
+            tainted_authority: Some(done),
+        }))
     }
 
     async fn revoke_wit_authority(
         &self,
-        _: Request<pb::RevokeWitAuthorityRequest>,
+        request: Request<pb::RevokeWitAuthorityRequest>,
     ) -> Answer<pb::RevokeWitAuthorityResponse> {
-        Err(Status::unimplemented(NO_WIT))
+        self.wit_is_on()?;
+        let order = Order::Revoke(Kind::Wit, request.get_ref().authority_id.clone());
+        let done = self.order(&request, order, REVOKE_WIT).await?;
+        Ok(Response::new(pb::RevokeWitAuthorityResponse {
+            revoked_authority: Some(done),
+        }))
     }
 }
 
 impl Api {
     async fn authority_standing(&self, kind: Kind) -> Result<Standing, Status> {
         let standing = self.authorities.standing(kind).await;
-        let standing = standing.map_err(|source| refused(OrderError::Failed { source }, ""))?;
+        let standing = standing.map_err(|source| status::authority(&source))?;
         match standing.active {
             Some(_) => Ok(standing),
             None => Err(Status::unavailable("server is initializing")),
@@ -207,14 +232,15 @@ impl Api {
             .clock
             .now()
             .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))?;
-        let done = match self.authorities.order(&order, now).await {
-            // None of those that sign here.
-            Err(OrderError::Unknown) => self.authorities.order_appended(&order).await.map(elsewhere),
-            done => done.map(|row| state(&row)),
-        };
-        let done = done.map_err(|error| refused(error, about))?;
-        tracing::warn!(?order, authority = done.authority_id, %by, "an operator's order for the authorities was carried out");
-        Ok(done)
+        let done = self
+            .authorities
+            .order_wholly(&self.tasks, order.clone(), by, now)
+            .await;
+        let done = done.map_err(|error| refused(&order, error, about))?;
+        Ok(match done {
+            Done::Here(row) => state(&row),
+            Done::Elsewhere(ordered) => elsewhere(ordered),
+        })
     }
 
     async fn order_above<T>(
@@ -228,10 +254,11 @@ impl Api {
             UpstreamOrder::Taint => "provided subject key id is not valid",
             UpstreamOrder::Revoke => "invalid subject key ID",
         };
-        let done = self.authorities.order_above(order, key_id).await;
-        done.map_err(|error| refused_above(error, about, order))?;
-        tracing::warn!(?order, key_id, %by, "an operator's order for an upstream authority was carried out");
-        Ok(())
+        let done = self
+            .authorities
+            .order_above_wholly(&self.tasks, order, key_id.to_owned(), by)
+            .await;
+        done.map_err(|error| refused_above(error, about, order))
     }
 }
 
@@ -257,19 +284,41 @@ fn elsewhere(ordered: Ordered) -> AuthorityState {
     }
 }
 
-fn refused(error: OrderError, about: &str) -> Status {
-    let text = match about {
-        "" => error.to_string(),
-        about => format!("{about}: {error}"),
+/// In the words that SPIRE's clients know.
+fn refused(order: &Order, error: OrderError, about: &str) -> Status {
+    let kind = |x509, jwt| match order {
+        Order::Revoke(Kind::X509, _) => x509,
+        _ => jwt,
     };
-    match error {
-        OrderError::NoId | OrderError::Unknown | OrderError::Active | OrderError::NotOld => {
-            Status::invalid_argument(text)
+    match (order, error) {
+        (_, OrderError::Failed { source }) => status::authority(&source),
+        (_, OrderError::Busy) => Status::aborted(OrderError::Busy.to_string()),
+        (Order::Taint(..), OrderError::Active) => {
+            Status::invalid_argument("unable to taint current local authority")
         }
-        OrderError::Upstream { .. } => Status::failed_precondition(error.to_string()),
-        OrderError::NotPrepared { .. } | OrderError::NotTainted => Status::failed_precondition(text),
-        OrderError::Busy => Status::aborted(text),
-        OrderError::Failed { source } => status::authority(&source),
+        (_, error @ OrderError::Upstream { .. }) => Status::failed_precondition(error.to_string()),
+        (Order::Taint(..), OrderError::NotOld) => Status::invalid_argument(
+            "only Old local authorities can be tainted: unsupported local authority status: PREPARED",
+        ),
+        (Order::Revoke(..), OrderError::Active) => {
+            Status::invalid_argument("invalid authority ID: unable to use current authority")
+        }
+        (Order::Revoke(..), OrderError::NotOld | OrderError::Unknown) => {
+            Status::invalid_argument("invalid authority ID: only Old local authority can be revoked")
+        }
+        (Order::Revoke(..), OrderError::NotTainted) => {
+            let what = kind("root CA", "key");
+            Status::failed_precondition(format!(
+                "{about}: it is not possible to revoke an untainted {what}"
+            ))
+        }
+        (Order::Activate(..), OrderError::NotPrepared { slot: Slot::Old }) => Status::failed_precondition(
+            "only Prepared authorities can be activated: unsupported local authority status: OLD",
+        ),
+        (Order::Activate(..), OrderError::NotPrepared { .. }) => {
+            Status::invalid_argument(OrderError::Unknown.to_string())
+        }
+        (_, other) => Status::invalid_argument(other.to_string()),
     }
 }
 
@@ -292,5 +341,78 @@ fn refused_above(error: UpstreamOrderError, about: &str, order: UpstreamOrder) -
 
 const REVOKE_X509: &str = "failed to revoke X.509 authority";
 const REVOKE_JWT: &str = "failed to revoke JWT authority";
-const TAINT: &str = "unable to taint local authority";
-const NO_WIT: &str = "WIT-SVID functionality is not yet implemented";
+const REVOKE_WIT: &str = "failed to revoke WIT authority";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[test]
+    fn orders_are_refused_in_the_words_of_spires_server() {
+        let taint = Order::Taint(Kind::X509, "a".to_owned());
+        let revoke = |kind| Order::Revoke(kind, "a".to_owned());
+        let activate = Order::Activate(Kind::Jwt, "a".to_owned());
+        for (order, error, about, code, text) in [
+            (
+                &taint,
+                OrderError::Active,
+                "",
+                Code::InvalidArgument,
+                "unable to taint current local authority",
+            ),
+            (
+                &revoke(Kind::X509),
+                OrderError::NotTainted,
+                REVOKE_X509,
+                Code::FailedPrecondition,
+                "failed to revoke X.509 authority: it is not possible to revoke an untainted root CA",
+            ),
+            (
+                &revoke(Kind::Jwt),
+                OrderError::NotTainted,
+                REVOKE_JWT,
+                Code::FailedPrecondition,
+                "failed to revoke JWT authority: it is not possible to revoke an untainted key",
+            ),
+            (
+                &revoke(Kind::Jwt),
+                OrderError::Active,
+                REVOKE_JWT,
+                Code::InvalidArgument,
+                "invalid authority ID: unable to use current authority",
+            ),
+            (
+                &taint,
+                OrderError::Upstream { verb: "tainted" },
+                "",
+                Code::FailedPrecondition,
+                "local authority can't be tainted if there is an upstream authority",
+            ),
+            (
+                &revoke(Kind::X509),
+                OrderError::Upstream { verb: "revoked" },
+                REVOKE_X509,
+                Code::FailedPrecondition,
+                "local authority can't be revoked if there is an upstream authority",
+            ),
+            (
+                &activate,
+                OrderError::NotPrepared { slot: Slot::Active },
+                "",
+                Code::InvalidArgument,
+                "unexpected authority ID",
+            ),
+            (
+                &activate,
+                OrderError::NotPrepared { slot: Slot::Old },
+                "",
+                Code::FailedPrecondition,
+                "only Prepared authorities can be activated: unsupported local authority status: OLD",
+            ),
+        ] {
+            let status = refused(order, error, about);
+            assert_eq!((status.code(), status.message()), (code, text));
+        }
+    }
+}

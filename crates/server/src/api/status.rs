@@ -70,8 +70,8 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         RegistryError::BadBundle { source } => Status::invalid_argument(source.to_string()),
         RegistryError::NoSuchEntry { .. }
         | RegistryError::NoSuchBundle { .. }
-        | RegistryError::NoSuchRelationship { .. }
-        | RegistryError::NoSuchAgent { .. } => Status::not_found(text),
+        | RegistryError::NoSuchRelationship { .. } => Status::not_found(text),
+        RegistryError::NoSuchAgent { .. } => Status::not_found("agent not found"),
         RegistryError::EntryIdTaken { .. }
         | RegistryError::Similar { .. }
         | RegistryError::BundleExists { .. }

@@ -8,8 +8,8 @@ use landfast_proto::spire::api::server::svid::v1::{self as pb, svid_server::Svid
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
-use super::convert::{id_in, id_out, ttl_in, x509_out};
-use super::{Api, status};
+use super::convert::{id_out, ttl_in, x509_out};
+use super::{Api, ids, status};
 use crate::authz::Caller;
 use crate::issuance::IssuedJwt;
 use crate::registry::Entry;
@@ -23,14 +23,15 @@ impl Svid for Api {
         let who = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let csr = csr_in(&request.csr)?;
-        let [uri] = csr.uri_sans() else {
-            return Err(Status::invalid_argument(format!(
-                "invalid CSR: it must have exactly one URI SAN, the SPIFFE ID; it has {}",
-                csr.uri_sans().len()
-            )));
+        let uri = match csr.uri_sans() {
+            [uri] => uri,
+            [] => return Err(Status::invalid_argument("CSR URI SAN is required")),
+            _ => return Err(Status::invalid_argument("only one URI SAN is expected")),
         };
         let id = SpiffeId::parse(uri)
-            .map_err(|e| Status::invalid_argument(format!("invalid CSR: URI SAN: {e}")))?;
+            .map_err(|error| ids::words(&error))
+            .and_then(|id| ids::workload(Some(&id_out(&id)), &self.trust_domain))
+            .map_err(|why| ids::refused("CSR URI SAN is invalid", &why))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let issued = self
             .issuer
@@ -49,11 +50,12 @@ impl Svid for Api {
     ) -> Result<Response<pb::MintJwtsvidResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
-        let id = id_in(request.id.as_ref(), "SPIFFE ID")?;
+        let id = ids::workload(request.id.as_ref(), &self.trust_domain)
+            .map_err(|why| ids::refused("invalid SPIFFE ID", &why))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let issued = self
             .issuer
-            .mint_jwt(&who, &id, &request.audience, ttl)
+            .mint_jwt(&who, &id, &named(request.audience), ttl)
             .await
             .map_err(|e| status::issue(&e))?;
         tracing::info!(id = %issued.id, by = %who, "minted a JWT-SVID");
@@ -64,9 +66,9 @@ impl Svid for Api {
 
     async fn mint_witsvid(
         &self,
-        _: Request<pb::MintWitsvidRequest>,
+        request: Request<pb::MintWitsvidRequest>,
     ) -> Result<Response<pb::MintWitsvidResponse>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+        self.mint_wit(request).await
     }
 
     async fn batch_new_x509svid(
@@ -133,6 +135,7 @@ impl Svid for Api {
         let agent = Caller::agent(&request)?;
         self.jwt_limit.charge(&request, 1)?;
         let request = request.into_inner();
+        let audience = named(request.audience);
         let authorised = self.registry.authorized_entries(&agent.id);
         let entry = authorised
             .iter()
@@ -140,7 +143,7 @@ impl Svid for Api {
             .ok_or_else(not_authorised)?;
         let issued = self
             .issuer
-            .jwt_for_entry(&who, entry, &request.audience)
+            .jwt_for_entry(&who, entry, &audience)
             .await
             .map_err(|e| status::issue(&e))?;
         metrics::counter!("landfast_server_jwt_svids_total").increment(1);
@@ -151,9 +154,9 @@ impl Svid for Api {
 
     async fn batch_new_witsvid(
         &self,
-        _: Request<pb::BatchNewWitsvidRequest>,
+        request: Request<pb::BatchNewWitsvidRequest>,
     ) -> Result<Response<pb::BatchNewWitsvidResponse>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are not supported"))
+        self.batch_new_wit(request).await
     }
 
     async fn new_downstream_x509ca(
@@ -189,11 +192,17 @@ impl Svid for Api {
     }
 }
 
+/// An empty audience among others is nobody.
+fn named(mut audience: Vec<String>) -> Vec<String> {
+    audience.retain(|one| !one.is_empty());
+    audience
+}
+
 fn hint(entry: &Entry) -> &str {
     &entry.hint
 }
 
-fn not_authorised() -> Status {
+pub(super) fn not_authorised() -> Status {
     Status::not_found("entry not found or not authorized")
 }
 
@@ -216,6 +225,6 @@ fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
 }
 
 /// As many as SPIRE's agent asks for at once.
-const MAX_BATCH: usize = 500;
+pub(super) const MAX_BATCH: usize = 500;
 /// A millisecond with P-256.
 const CSRS_A_TURN: usize = 8;

@@ -8,7 +8,7 @@ use landfast_proto::spire::api::types::federation_relationship::BundleEndpointPr
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
-use super::{Api, filter, status};
+use super::{Api, filter, ids, status};
 use crate::authz::Caller;
 use crate::federation::ChangeError;
 use crate::issuance::Requester;
@@ -23,9 +23,13 @@ impl TrustDomain for Api {
         &self,
         request: Request<pb::ListFederationRelationshipsRequest>,
     ) -> Answer<pb::ListFederationRelationshipsResponse> {
+        let all = wants_configured(&request);
         let request = request.into_inner();
-        let size = filter::page_size(request.page_size)?;
-        let (page, next) = self.federation.list(size, filter::after(&request.page_token));
+        let (size, after) = (
+            filter::page_size(request.page_size)?,
+            filter::after(&request.page_token),
+        );
+        let (page, next) = self.federation.list(all, size, after);
         let out = |r: &std::sync::Arc<Relationship>| self.relationship_out(r, request.output_mask);
         Ok(Response::new(pb::ListFederationRelationshipsResponse {
             federation_relationships: page.iter().map(out).collect(),
@@ -37,12 +41,14 @@ impl TrustDomain for Api {
         &self,
         request: Request<pb::GetFederationRelationshipRequest>,
     ) -> Answer<types::FederationRelationship> {
+        let all = wants_configured(&request);
         let request = request.into_inner();
         let trust_domain = name_in(&request.trust_domain)?;
-        let found = self
-            .federation
-            .get(&trust_domain)
-            .ok_or_else(|| Status::not_found("federation relationship does not exist"))?;
+        let found = match all {
+            true => self.federation.get(&trust_domain),
+            false => self.federation.stored(&trust_domain),
+        };
+        let found = found.ok_or_else(|| Status::not_found("federation relationship does not exist"))?;
         Ok(Response::new(self.relationship_out(&found, request.output_mask)))
     }
 
@@ -123,6 +129,12 @@ impl TrustDomain for Api {
             ))),
         }
     }
+}
+
+/// SPIRE's API is about relationships that were made through it: who manages those deletes what it does not know, and would fail for ever at
+/// those of the configuration file. Our own command asks for them too.
+fn wants_configured<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(landfast_proto::WITH_CONFIGURED)
 }
 
 impl Api {
@@ -216,8 +228,7 @@ impl Api {
 }
 
 fn name_in(name: &str) -> Result<Name, Status> {
-    Name::parse(name)
-        .map_err(|error| Status::invalid_argument(format!("failed to parse trust domain: {error}")))
+    ids::trust_domain(name).map_err(|why| ids::refused("failed to parse trust domain", &why))
 }
 
 /// What the mask names; all of it is checked, in the words that SPIRE's clients know.

@@ -151,7 +151,7 @@ impl Authorities {
         journal: &Journal,
         now: UnixTime,
     ) -> Result<Made, AuthorityError> {
-        if kind == Kind::Jwt || self.upstream.is_none() {
+        if kind != Kind::X509 || self.upstream.is_none() {
             return self.prepare(kind, journal, now).await;
         }
         if let Some(failure) = self.reach.held() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use landfast_identity::{
-    Bundle, BundleError, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, X509Authority,
+    Bundle, BundleError, Certificate, JwtAuthority, PublicKey, TrustDomain, UnixTime, WitAuthority,
+    X509Authority,
 };
 
 use super::above::Above;
@@ -27,7 +28,7 @@ pub(crate) struct Journal {
 /// One authority.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthorityRow {
-    /// X.509: the subject key identifier in hex. JWT: the key ID.
+    /// X.509: the subject key identifier in hex. JWT and WIT: the key ID.
     pub(crate) id: String,
     pub(crate) kind: Kind,
     pub(crate) slot: Slot,
@@ -52,6 +53,7 @@ pub(crate) struct AuthorityRow {
 pub(crate) enum Kind {
     X509,
     Jwt,
+    Wit,
 }
 
 /// Where an authority is in its life.
@@ -66,10 +68,13 @@ pub(crate) enum Slot {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::X509, Self::Jwt, Self::Wit];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::X509 => "x509",
             Self::Jwt => "jwt",
+            Self::Wit => "wit",
         }
     }
 }
@@ -120,9 +125,20 @@ impl Journal {
                 jwt.push(more.authority.clone());
             }
         }
+        let wit = self
+            .rows
+            .iter()
+            .filter(|row| row.kind == Kind::Wit)
+            .map(|row| WitAuthority {
+                key_id: row.id.clone(),
+                public_key: row.public_key.clone(),
+                expires_at: Some(row.not_after),
+                tainted: row.tainted,
+            });
         Ok(Bundle::new(trust_domain.clone())
             .with_x509_authorities(x509)?
             .with_jwt_authorities(jwt)?
+            .with_wit_authorities(wit.collect())?
             .with_sequence(self.sequence)
             .with_refresh_hint(Some(REFRESH_HINT)))
     }

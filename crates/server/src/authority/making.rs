@@ -12,7 +12,10 @@ use crate::random;
 
 /// Keys that are durable, but in no journal that we have seen. One of a kind at most.
 #[derive(Default)]
-pub(super) struct Spares(Mutex<Vec<Spare>>);
+pub(super) struct Spares(Mutex<Vec<Spare>>, Begun);
+
+/// Names of keys that are being made: at most as many as there are orders at a time.
+type Begun = Mutex<Vec<String>>;
 
 /// What was prepared, and what is known of the upstream authority with it.
 pub(super) struct Made {
@@ -53,6 +56,29 @@ impl Spares {
     fn keep(&self, spare: Spare) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(spare);
     }
+
+    /// Before it is made, until the returned is dropped.
+    fn begin(&self, key_name: &str) -> Beginning<'_> {
+        let mut begun = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.push(key_name.to_owned());
+        Beginning(&self.1, key_name.to_owned())
+    }
+
+    /// Whether it is on its way into a journal.
+    fn have(&self, key_name: &str) -> bool {
+        let begun = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.iter().any(|name| name == key_name) || spares.iter().any(|spare| spare.key_name == key_name)
+    }
+}
+
+struct Beginning<'a>(&'a Begun, String);
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.retain(|name| *name != self.1);
+    }
 }
 
 impl Authorities {
@@ -88,7 +114,7 @@ impl Authorities {
             last_svid_ends: None,
             tainted: false,
         };
-        if kind == Kind::Jwt {
+        if kind != Kind::X509 {
             row.id = random::key_id().ok_or(AuthorityError::Random)?;
             return Ok(Made { row, above: None });
         }
@@ -123,8 +149,10 @@ impl Authorities {
         let key_type = match kind {
             Kind::X509 => self.params.keys.x509,
             Kind::Jwt => self.params.keys.jwt,
+            Kind::Wit => self.params.keys.wit,
         };
         let name = key_name.clone();
+        let _begun = self.spares.begin(&key_name);
         let signer = self.blocking(move |keys| keys.generate(&name, key_type)).await?;
         let spare = Spare {
             kind,
@@ -161,8 +189,11 @@ impl Authorities {
 
     /// Removes the keys that a crash, or a removal that failed, has left. Once in a process, and not at its start: whoever has restored an
     /// old database by mistake has time to notice while the keys of the newer one are still there.
-    pub(super) async fn sweep(&self, journal: &Journal) {
-        let names = match self.blocking(|keys| keys.list()).await {
+    ///
+    /// First the names, then which of them are on their way, then the journal: a key goes from one into the next, never back, so what is in
+    /// none of them belongs to nothing.
+    pub(super) async fn sweep(&self) {
+        let listed = match self.blocking(|keys| keys.list()).await {
             Ok(names) => names,
             Err(error) => {
                 let error = landfast_daemon::error_chain(&error);
@@ -170,12 +201,19 @@ impl Authorities {
                 return;
             }
         };
-        let spare = |name: &String| {
-            [Kind::X509, Kind::Jwt]
-                .iter()
-                .any(|kind| self.spares.of(*kind).is_some_and(|s| s.key_name == *name))
+        let names: Vec<String> = listed
+            .into_iter()
+            .filter(|name| is_ours(name) && !self.spares.have(name))
+            .collect();
+        let journal = match self.datastore.journal().await {
+            Ok(journal) => journal,
+            Err(error) => {
+                let error = landfast_daemon::error_chain(&error);
+                tracing::warn!(error, "cannot tell which keys belong to no authority");
+                return;
+            }
         };
-        for name in names.into_iter().filter(|name| is_ours(name) && !spare(name)) {
+        for name in names {
             if journal.rows.iter().any(|row| row.key_name == name) {
                 continue;
             }
@@ -197,7 +235,7 @@ impl Authorities {
 /// Whether a key has a name as [`Authorities::generate`] gives them. Others are somebody else's.
 fn is_ours(name: &str) -> bool {
     let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    [Kind::X509, Kind::Jwt].iter().any(|kind| {
+    Kind::ALL.iter().any(|kind| {
         let rest = name
             .strip_prefix(kind.as_str())
             .and_then(|rest| rest.strip_prefix('-'));

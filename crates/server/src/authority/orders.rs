@@ -3,10 +3,15 @@
 //! Invariant: an active authority gives way only to a prepared one; only an old one is tainted, and only a tainted one revoked. An order
 //! that was answered is durable.
 
+use std::sync::Arc;
+
+use landfast_daemon::TaskHandle;
 use landfast_identity::UnixTime;
+use tokio::sync::oneshot;
 
 use super::journal::{AuthorityRow, Kind, Slot};
-use super::{Authorities, AuthorityError, plan};
+use super::{Authorities, AuthorityError, Ordered, plan};
+use crate::issuance::Requester;
 
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +36,37 @@ pub(crate) struct Standing {
 }
 
 impl Authorities {
+    /// Carries out an order whatever becomes of who gave it: a caller that goes away half-way would leave it durable and not in force. The
+    /// log says who it was.
+    ///
+    /// # Errors
+    /// As [`Self::order`], or the server is stopping.
+    pub(crate) async fn order_wholly(
+        self: &Arc<Self>,
+        tasks: &TaskHandle,
+        order: Order,
+        by: Requester,
+        now: UnixTime,
+    ) -> Result<Done, OrderError> {
+        let authorities = Arc::clone(self);
+        wholly(tasks, async move {
+            let done = match authorities.order(&order, now).await {
+                // None of those that sign here.
+                Err(OrderError::Unknown) => authorities.order_appended(&order).await.map(Done::Elsewhere),
+                done => done.map(Done::Here),
+            };
+            match &done {
+                Ok(done) => tracing::warn!(?order, authority = done.id(), %by, "an operator's order for the authorities was carried out"),
+                Err(error) => {
+                    let error = landfast_daemon::error_chain(error);
+                    tracing::warn!(?order, error, %by, "an operator's order for the authorities was refused");
+                }
+            }
+            done
+        })
+        .await
+    }
+
     /// Carries out an order and returns the authority it was about, as it is now (or last was).
     ///
     /// # Errors
@@ -51,9 +87,7 @@ impl Authorities {
                 Order::Activate(kind, id) => {
                     let row = named(&rows, *kind, id)?;
                     if row.slot != Slot::Prepared {
-                        return Err(OrderError::NotPrepared {
-                            slot: row.slot.as_str(),
-                        });
+                        return Err(OrderError::NotPrepared { slot: row.slot });
                     }
                     plan::activate(&mut rows, *kind, now);
                     rows.iter().find(|row| row.id == *id).cloned()
@@ -120,6 +154,24 @@ impl Authorities {
     }
 }
 
+/// Carries an order out whatever becomes of who waits for it.
+pub(super) async fn wholly<T, E>(
+    tasks: &TaskHandle,
+    order: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<AuthorityError> + Send + 'static,
+{
+    let (tell, told) = oneshot::channel();
+    tasks.spawn_job("order", async move {
+        let done = order.await;
+        // Who asked may have gone.
+        drop(tell.send(done));
+    });
+    told.await.map_err(|_gone| AuthorityError::Stopped)?
+}
+
 fn named<'a>(rows: &'a [AuthorityRow], kind: Kind, id: &str) -> Result<&'a AuthorityRow, OrderError> {
     if id.is_empty() {
         return Err(OrderError::NoId);
@@ -144,6 +196,24 @@ fn old(row: &AuthorityRow) -> Result<(), OrderError> {
     }
 }
 
+/// The authority that an order was about, as it is now or last was.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// One that signs here, or did.
+    Here(AuthorityRow),
+    /// One that others brought into the bundle.
+    Elsewhere(Ordered),
+}
+
+impl Done {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Here(row) => &row.id,
+            Self::Elsewhere(ordered) => &ordered.id,
+        }
+    }
+}
+
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OrderError {
@@ -151,8 +221,8 @@ pub(crate) enum OrderError {
     NoId,
     #[error("unexpected authority ID")]
     Unknown,
-    #[error("only prepared authorities can be activated, and this one is {slot}")]
-    NotPrepared { slot: &'static str },
+    #[error("only prepared authorities can be activated, and this one is {}", .slot.as_str())]
+    NotPrepared { slot: Slot },
     #[error("the authority is active: prepare and activate another first")]
     Active,
     #[error("the authority is prepared: only old ones, which have signed, are tainted and revoked")]

@@ -32,17 +32,8 @@ pub(crate) enum Trust {
     Doubtful,
 }
 
-/// What is due at `now`; `None` is rest.
-pub(super) fn next(rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
-    next_of(&[Kind::X509, Kind::Jwt], rows, now, trust)
-}
-
-/// The same, when no X.509 authority can be made now: nothing else waits for it.
-pub(super) fn next_without_x509(rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
-    next_of(&[Kind::Jwt], rows, now, trust)
-}
-
-fn next_of(kinds: &[Kind], rows: &[AuthorityRow], now: UnixTime, trust: Trust) -> Option<Step> {
+/// What is due at `now` for authorities of these kinds; `None` is rest.
+pub(super) fn next(rows: &[AuthorityRow], kinds: &[Kind], now: UnixTime, trust: Trust) -> Option<Step> {
     kinds
         .iter()
         .find_map(|kind| rotation(rows, *kind, now, trust))

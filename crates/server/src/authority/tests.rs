@@ -10,6 +10,8 @@ use landfast_store::faulty::{FaultyFiles, Script, Verb};
 
 mod below;
 mod scripted;
+mod whole;
+mod wit;
 
 use super::*;
 use crate::core::fixture::{DAY, DiskRig, Rig, START, draft, id, key, me, td};

@@ -2,9 +2,15 @@
 //!
 //! Invariant: as with our own, only one that has signed before and does not sign now is tainted, and only a tainted one revoked.
 
+use std::sync::Arc;
+
+use landfast_daemon::TaskHandle;
+
 use super::above::RootTrust;
 use super::journal::{AuthorityRow, Kind, Slot};
+use super::orders::wholly;
 use super::{Authorities, AuthorityError};
+use crate::issuance::Requester;
 
 /// What is to be done with the root of this key identifier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +22,32 @@ pub(crate) enum UpstreamOrder {
 }
 
 impl Authorities {
+    /// Carries out an order whatever becomes of who gave it, as [`Self::order_wholly`]. The log says who it was.
+    ///
+    /// # Errors
+    /// As [`Self::order_above`], or the server is stopping.
+    pub(crate) async fn order_above_wholly(
+        self: &Arc<Self>,
+        tasks: &TaskHandle,
+        order: UpstreamOrder,
+        key_id: String,
+        by: Requester,
+    ) -> Result<(), UpstreamOrderError> {
+        let authorities = Arc::clone(self);
+        wholly(tasks, async move {
+            let done = authorities.order_above(order, &key_id).await;
+            match &done {
+                Ok(()) => tracing::warn!(?order, key_id, %by, "an operator's order for an upstream authority was carried out"),
+                Err(error) => {
+                    let error = landfast_daemon::error_chain(error);
+                    tracing::warn!(?order, key_id, error, %by, "an operator's order for an upstream authority was refused");
+                }
+            }
+            done
+        })
+        .await
+    }
+
     /// Carries out an order.
     ///
     /// # Errors

@@ -33,6 +33,9 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) records: RawRecords,
     pub(super) publish: Option<RawPublish>,
+    pub(super) margo: Option<RawMargo>,
+    #[serde(default)]
+    pub(super) incubating: RawIncubating,
     #[serde(default)]
     pub(super) limits: RawLimits,
     #[serde(default)]
@@ -46,6 +49,7 @@ pub(super) struct RawTtl {
     pub(super) agent: Option<HumanDuration>,
     pub(super) x509: Option<HumanDuration>,
     pub(super) jwt: Option<HumanDuration>,
+    pub(super) wit: Option<HumanDuration>,
     pub(super) backdate: Option<HumanDuration>,
 }
 
@@ -54,6 +58,14 @@ pub(super) struct RawTtl {
 pub(super) struct RawKeys {
     pub(super) x509: Option<String>,
     pub(super) jwt: Option<String>,
+    pub(super) wit: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIncubating {
+    #[serde(default)]
+    pub(super) wit_svid: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -130,6 +142,14 @@ pub(super) struct RawPublish {
     pub(super) refresh_hint: Option<HumanDuration>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMargo {
+    pub(super) bundle_url: Option<String>,
+    pub(super) discovery_path: Option<String>,
+    pub(super) tls12: Option<bool>,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
@@ -137,4 +157,5 @@ pub(super) struct RawLimits {
     pub(super) attestations_per_second: Option<u32>,
     pub(super) signatures_per_second: Option<u32>,
     pub(super) signatures_burst: Option<u32>,
+    pub(super) publish_handshakes_per_second: Option<u32>,
 }

@@ -27,9 +27,13 @@ fn the_least_file_has_the_documented_defaults() {
         attestations,
         signatures,
         signatures_burst,
+        publish_handshakes,
     } = config.limits;
     assert_eq!((connections, attestations), (4096, 10));
-    assert_eq!((signatures, signatures_burst), (10, 20_000));
+    assert_eq!(
+        (signatures, signatures_burst, publish_handshakes),
+        (10, 20_000, 20)
+    );
     assert_eq!(config.listen, ["0.0.0.0:8081".parse().unwrap()]);
     assert!(config.join_token && config.x509pop.is_none() && config.http_listen.is_none());
     assert_eq!(
@@ -79,8 +83,8 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
         ("data_dir = \"relative\"", ["data_dir", "relative", "absolute"]),
         ("http_listen = \"9102\"", ["http_listen", "9102", "an IP address"]),
         (
-            "admin_ids = [\"spiffe://other.example/a\"]",
-            ["admin_ids", "other.example", "plant.example"],
+            "admin_ids = [\"spiffe://other.example\"]",
+            ["admin_ids", "other.example", "with a path"],
         ),
         ("[ttl]\nx509 = \"1x\"", ["x509", "1x", "duration"]),
         (
@@ -93,6 +97,13 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
             ["keys.x509", "rsa-2048", "ec-p256 or ec-p384"],
         ),
         ("[keys]\njwt = \"\"", ["keys.jwt", "ec-p256", "ec-p384"]),
+        ("[keys]\nwit = \"rsa-2048\"", ["keys.wit", "ec-p256", "ec-p384"]),
+        ("[ttl]\nwit = \"40d\"", ["ttl.wit", "3456000", "less than ttl.ca"]),
+        ("[incubating]\nwit_svid = \"yes\"", ["wit_svid", "yes", "boolean"]),
+        (
+            "[incubating]\nwit_svids = true",
+            ["wit_svids", "unknown", "wit_svid"],
+        ),
         ("[ttl]\nca = \"1s\"", ["ttl.ca", "1 s", "60 s"]),
         (
             "[limits]\nconnections = 0",
@@ -125,6 +136,21 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
     );
     assert!(load("").unwrap_err().contains("trust_domain"));
     assert!(load("not toml").is_err());
+}
+
+#[test]
+fn wit_svids_are_off_and_live_as_long_as_x509_svids_unless_told_otherwise() {
+    let loaded = |lines: &str| load(&format!("{LEAST}{lines}\n")).unwrap();
+    let config = loaded("[ttl]\nca = \"40m\"\nagent = \"30m\"\nx509 = \"20m\"");
+    assert_eq!(
+        (config.wit_svid, config.ttls.wit),
+        (false, Duration::from_secs(1200))
+    );
+    let config = loaded("[ttl]\nwit = \"10m\"\n[incubating]\nwit_svid = true");
+    assert_eq!(
+        (config.wit_svid, config.ttls.wit),
+        (true, Duration::from_secs(600))
+    );
 }
 
 #[test]

@@ -28,9 +28,14 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut CoreParams)) -> Self {
         let clock = SimClock::new(START);
         let db = Arc::new(SqliteDatastore::in_memory(&td()).unwrap());
-        let params = CoreParams::in_memory(td(), Arc::new(clock.clone()));
+        let mut params = CoreParams::in_memory(td(), Arc::new(clock.clone()));
+        change(&mut params);
         let core = Core::assemble(params, db.clone(), Arc::new(MemoryKeys::default()))
             .await
             .unwrap();

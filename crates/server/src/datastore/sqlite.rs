@@ -30,8 +30,8 @@ use super::{
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
+    RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 use writer::Writer;
 
@@ -122,8 +122,15 @@ impl Datastore for SqliteDatastore {
             .await
     }
 
-    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
-        self.writer.write(move |tx| entries::update(tx, id, patch)).await
+    async fn update_entry(
+        &self,
+        id: String,
+        patch: EntryPatch,
+        margo: MargoPaths,
+    ) -> Result<Arc<Entry>, RegistryError> {
+        self.writer
+            .write(move |tx| entries::update(tx, id, patch, margo))
+            .await
     }
 
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {
@@ -165,8 +172,14 @@ impl Datastore for SqliteDatastore {
             .await
     }
 
-    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError> {
-        self.writer.write(move |tx| bundles::adopt(tx, bundle)).await
+    async fn adopt_bundle(
+        &self,
+        bundle: Arc<Bundle>,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError> {
+        self.writer
+            .write(move |tx| bundles::adopt(tx, bundle, under.as_deref()))
+            .await
     }
 
     async fn create_relationship(

@@ -52,6 +52,7 @@ impl Listening {
             clock,
             permits: Arc::clone(&permits),
             places: shares,
+            admits: Arc::new(|id| id.trust_domain() == &td()),
             knows: Arc::new(|id| id.path().starts_with("/spire/agent/")),
             handshake_timeout,
             last,

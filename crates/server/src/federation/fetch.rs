@@ -1,6 +1,7 @@
 //! One document from one endpoint. Invariant: it ends within ten seconds, holds at most 1 MiB, and what the peer sends is never shown to
 //! anybody (T-18, T-26).
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -104,13 +105,24 @@ async fn connect(
         .filter(|address| danger.permit(address.ip()))
         .take(ADDRESSES)
         .collect();
+    let tcp = first_of(permitted, TcpStream::connect).await?;
+    let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await;
+    connected.map_err(|source| FetchError::Tls { source })
+}
+
+/// One after the other, each in its own time: a network that swallows what is sent to one address leaves enough for the next.
+async fn first_of<T, F>(
+    addresses: Vec<SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, FetchError>
+where
+    F: Future<Output = io::Result<T>>,
+{
     let mut last = FetchError::Address;
-    for address in permitted {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => {
-                let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await;
-                return connected.map_err(|source| FetchError::Tls { source });
-            }
+    for address in addresses {
+        let reached = tokio::time::timeout(CONNECT, connect(address)).await;
+        match reached.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(tcp) => return Ok(tcp),
             Err(source) => last = FetchError::Connect { source },
         }
     }
@@ -171,15 +183,15 @@ pub(crate) enum FetchError {
         source: rustls::pki_types::InvalidDnsNameError,
     },
     #[error("the bundle endpoint's host cannot be resolved")]
-    Resolve { source: std::io::Error },
+    Resolve { source: io::Error },
     #[error(
         "the bundle endpoint's host has only addresses that are not asked (federation_danger_networks names exceptions)"
     )]
     Address,
     #[error("the bundle endpoint cannot be reached")]
-    Connect { source: std::io::Error },
+    Connect { source: io::Error },
     #[error("the bundle endpoint does not prove to be what the relationship says")]
-    Tls { source: std::io::Error },
+    Tls { source: io::Error },
     #[error("the request cannot be made")]
     Request { source: http::Error },
     #[error("the bundle endpoint does not speak HTTP/1.1 properly")]
@@ -200,6 +212,8 @@ pub(crate) enum FetchError {
 
 /// For everything: name, connections, redirects, document.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// To one address.
+const CONNECT: Duration = Duration::from_secs(2);
 const REDIRECTS: usize = 3;
 const REDIRECT: [StatusCode; 5] = [
     StatusCode::MOVED_PERMANENTLY,
@@ -212,3 +226,40 @@ const DOCUMENT: usize = 1024 * 1024;
 const HEADERS: usize = 64 * 1024;
 /// Addresses of one host that are tried.
 const ADDRESSES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(count: u8) -> Vec<SocketAddr> {
+        (1..=count)
+            .map(|n| SocketAddr::from(([192, 0, 2, n], 443)))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_never_answers_leaves_time_for_the_next() {
+        let connect = |address: SocketAddr| async move {
+            match address {
+                SocketAddr::V4(v4) if v4.ip().octets()[3] == 4 => Ok(address),
+                SocketAddr::V4(v4) if v4.ip().octets()[3] == 2 => {
+                    Err(io::ErrorKind::ConnectionRefused.into())
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        let reached = tokio::time::timeout(DEADLINE, first_of(addresses(4), connect)).await;
+        assert_eq!(
+            reached.expect("all the time went to one address").unwrap(),
+            addresses(4)[3]
+        );
+        let none = first_of(addresses(3), connect).await;
+        assert!(
+            matches!(none, Err(FetchError::Connect { source }) if source.kind() == io::ErrorKind::TimedOut)
+        );
+        assert!(matches!(
+            first_of(Vec::new(), connect).await,
+            Err(FetchError::Address)
+        ));
+    }
+}

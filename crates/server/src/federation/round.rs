@@ -28,7 +28,8 @@ impl Federation {
         let bundle = Bundle::from_jwks(trust_domain.clone(), &document)?;
         let (sequence, x509) = (bundle.sequence(), bundle.x509_authorities().len());
         let keys = x509 + bundle.jwt_authorities().len() + bundle.wit_authorities().len();
-        let news = self.0.registry.adopt_federated_bundle(bundle).await?;
+        let under = known.stored.then(|| Arc::clone(relationship));
+        let news = self.0.registry.adopt_federated_bundle(bundle, under).await?;
         if news && keys == 0 {
             tracing::error!(
                 %trust_domain, sequence,

@@ -89,6 +89,12 @@ impl Standings {
         gauge(ROLLBACK, trust_domain, 0.0);
     }
 
+    /// Whether anything was heard.
+    #[cfg(test)]
+    pub(super) fn knows(&self, trust_domain: &TrustDomain) -> bool {
+        self.lock().contains_key(trust_domain)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TrustDomain, Standing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

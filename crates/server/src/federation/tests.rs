@@ -37,11 +37,15 @@ fn by_web(site: &Site, url: &str, roots: WebRoots) -> Known {
     Known {
         relationship: Arc::new(relationship(site, url, Profile::Web)),
         web_roots: Some(roots),
+        stored: false,
     }
 }
 
 fn by_id(site: &Site, url: &str, endpoint_id: SpiffeId) -> Known {
-    Known::of(Arc::new(relationship(site, url, Profile::Spiffe { endpoint_id })))
+    Known {
+        stored: false,
+        ..Known::of(Arc::new(relationship(site, url, Profile::Spiffe { endpoint_id })))
+    }
 }
 
 /// A federation in memory with a site whose endpoint is trusted by its host's certificate.
@@ -252,6 +256,7 @@ async fn an_empty_set_of_keys_revokes_them_all_and_our_own_document_is_never_sto
     let known = Known {
         relationship: Arc::new(ours),
         web_roots: it.known.web_roots.clone(),
+        stored: false,
     };
     assert!(it.federation.round(&known).await.is_err());
     assert_eq!(it.rig.core.registry.federated_bundle(&td()), None);
@@ -325,6 +330,61 @@ async fn a_peer_that_never_answers_delays_no_other_and_ends_with_its_relationshi
     tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
 }
 
+/// What was asked for under a relationship that has ended, or changed, by the time it is answered is stored for nobody.
+#[tokio::test]
+async fn what_comes_after_the_end_of_its_relationship_is_not_stored() {
+    let rig = Rig::new().await;
+    let federation = federation(&rig.core, rig.clock.clone()).await;
+    let site = Site::new("site.example");
+    let stored = || rig.core.registry.federated_bundle(&site.name).unwrap().sequence();
+    let endpoint = Endpoint::start(site.tls("/endpoint")).await;
+    let profile = Profile::Spiffe {
+        endpoint_id: site.id("/endpoint"),
+    };
+    let made = relationship(&site, &endpoint.url("/"), profile);
+    let moved = RelationshipPatch {
+        url: Some(EndpointUrl::parse("https://elsewhere.example/").unwrap()),
+        ..RelationshipPatch::default()
+    };
+    for (sequence, patch) in [
+        (2, None),
+        (3, Some(moved)),
+        (4, Some(RelationshipPatch::default())),
+    ] {
+        let first = Some(Arc::new(site.bundle(1)));
+        federation.create(made.clone(), first).await.unwrap();
+        let release = Arc::new(tokio::sync::Notify::new());
+        endpoint.say(
+            "/",
+            Reply::Held(site.bundle(sequence).to_jwks(), Arc::clone(&release)),
+        );
+        let same = patch.as_ref().is_some_and(|patch| patch.url.is_none());
+        let change = async {
+            endpoint.reached(endpoint.asked() + 1).await;
+            match patch {
+                None => assert!(federation.delete(&site.name).await.unwrap()),
+                Some(patch) => drop(federation.update(&site.name, patch).await.unwrap()),
+            }
+            release.notify_one();
+        };
+        let (outcome, ()) = tokio::join!(federation.refresh(&site.name), change);
+        let outcome = outcome.unwrap();
+        if same {
+            assert!(outcome.unwrap(), "nothing has changed, so it is stored");
+            assert_eq!(stored(), sequence);
+        } else {
+            let refused = outcome.unwrap_err();
+            assert!(refused.told().contains("changed or deleted"), "{refused:?}");
+            assert_eq!(stored(), 1);
+            assert!(
+                !federation.0.standings.knows(&site.name),
+                "nobody is told about it"
+            );
+        }
+        federation.delete(&site.name).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn what_the_configuration_names_begins_with_its_bundle_and_is_not_changed_by_the_api() {
     let disk = DiskRig::new();
@@ -375,13 +435,19 @@ async fn what_the_configuration_names_begins_with_its_bundle_and_is_not_changed_
             .await
             .unwrap_err();
         assert!(matches!(refused, ChangeError::Static { .. }));
-        assert_eq!(names(&federation.list(0, None)), ["a.example", "m.example"]);
-        let first = federation.list(1, None);
+        assert_eq!(names(&federation.list(true, 0, None)), ["a.example", "m.example"]);
+        assert_eq!(
+            names(&federation.list(false, 0, None)),
+            ["a.example"],
+            "what the API made"
+        );
+        assert!(federation.stored(&site.name).is_none() && federation.stored(&other.name).is_some());
+        let first = federation.list(true, 1, None);
         assert_eq!(
             (names(&first), first.1.as_deref()),
             (vec!["a.example".to_owned()], Some("a.example"))
         );
-        let second = federation.list(1, first.1.as_deref());
+        let second = federation.list(true, 1, first.1.as_deref());
         assert_eq!((names(&second), second.1), (vec!["m.example".to_owned()], None));
     }
     // After a restart: what was fetched counts, not what the file begins with; what the API made is there; without the file, only that.
@@ -390,11 +456,11 @@ async fn what_the_configuration_names_begins_with_its_bundle_and_is_not_changed_
         .await
         .unwrap();
     assert_eq!(stored(&core), 4);
-    assert_eq!(names(&federation.list(0, None)), ["a.example", "m.example"]);
+    assert_eq!(names(&federation.list(true, 0, None)), ["a.example", "m.example"]);
     let bare = Federation::open(&FederationConfig::default(), &core, Arc::new(disk.clock.clone()))
         .await
         .unwrap();
-    assert_eq!(names(&bare.list(0, None)), ["a.example"]);
+    assert_eq!(names(&bare.list(true, 0, None)), ["a.example"]);
     let found = bare.get(&other.name).unwrap();
     assert_eq!(
         (found.url.as_str(), &found.profile),

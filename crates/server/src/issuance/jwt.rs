@@ -82,7 +82,7 @@ impl Issuer {
         Ok(IssuedJwt {
             token,
             id: order.id.clone(),
-            issued_at,
+            issued_at: now,
             expires_at,
         })
     }

@@ -3,7 +3,7 @@
 use landfast_identity::{Bundle, Certificate, PublicKey, SpiffeId, TrustDomain, UnixTime};
 
 use super::IssueError;
-use crate::registry::{self, Entry};
+use crate::registry::{self, Entry, EntryDraft, MargoPaths};
 
 /// A workload's ID: ours, with a path, not reserved.
 pub(super) fn subject(id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), IssueError> {
@@ -27,6 +27,24 @@ pub(super) fn dns_names(names: &[String]) -> Result<(), IssueError> {
         .map_err(|refused| IssueError::Policy(refused.to_string()))
 }
 
+/// A wildcard beside a name that it covers: who holds it needs only one of them, and a reader would not see which.
+pub(super) fn no_overlap(names: &[String]) -> Result<(), IssueError> {
+    let covers = |wildcard: &str, name: &str| {
+        let below = name.split_once('.').map(|(_, below)| below);
+        below.is_some_and(|below| below.eq_ignore_ascii_case(wildcard))
+    };
+    let wildcards: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix("*.")).collect();
+    let plain = names.iter().filter(|name| !name.starts_with("*."));
+    for name in plain {
+        if wildcards.iter().any(|wildcard| covers(wildcard, name)) {
+            return Err(IssueError::Policy(format!(
+                "CSR DNS name contains a wildcard that covers another non-wildcard name: {name}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// An entry that has not expired.
 pub(super) fn live(entry: &Entry, now: UnixTime) -> Result<(), IssueError> {
     if entry.is_live(Some(now)) {
@@ -47,6 +65,23 @@ pub(super) fn downstream(entry: &Entry, trust_domain: &TrustDomain) -> Result<()
     )))
 }
 
+/// What `[margo]` says of an entry, which may be older than that.
+pub(super) fn margo(entry: &Entry, paths: MargoPaths) -> Result<(), IssueError> {
+    if !paths.concern(&entry.spiffe_id) {
+        return Ok(());
+    }
+    paths
+        .check_entry(&EntryDraft::from_entry(entry.clone()))
+        .map_err(|refused| IssueError::Policy(refused.to_string()))
+}
+
+/// What `[margo]` says of a key.
+pub(super) fn margo_key(id: &SpiffeId, key: &PublicKey, paths: MargoPaths) -> Result<(), IssueError> {
+    paths
+        .check_key(id, key)
+        .map_err(|refused| IssueError::Policy(refused.to_string()))
+}
+
 /// A key that is no authority's: its holder could sign as the authority.
 pub(super) fn not_an_authoritys(key: &PublicKey, bundle: &Bundle) -> Result<(), IssueError> {
     let x509 = bundle
@@ -54,7 +89,8 @@ pub(super) fn not_an_authoritys(key: &PublicKey, bundle: &Bundle) -> Result<(), 
         .iter()
         .map(|a| a.certificate.public_key());
     let jwt = bundle.jwt_authorities().iter().map(|a| &a.public_key);
-    if x509.chain(jwt).any(|authority| authority == key) {
+    let wit = bundle.wit_authorities().iter().map(|a| &a.public_key);
+    if x509.chain(jwt).chain(wit).any(|authority| authority == key) {
         return Err(IssueError::Policy("the key is one of an authority".to_owned()));
     }
     Ok(())

@@ -9,9 +9,9 @@ pub struct IssuanceRecord {
     pub kind: SvidKind,
     /// Whose it is.
     pub spiffe_id: SpiffeId,
-    /// X.509: the serial number in hex. JWT: its `jti`, else the SHA-256 of the token in hex.
+    /// X.509: the serial number in hex. JWT: its `jti`, else the SHA-256 of the token in hex. WIT: the latter.
     pub serial: String,
-    /// SHA-256 of the SPKI; X.509 only.
+    /// SHA-256 of the SPKI; X.509 only. Who asks for a WIT-SVID does not prove to hold the key, so the record must not make it its own.
     pub key_hash: Option<[u8; 32]>,
     /// The authority that signed it.
     pub authority_id: String,
@@ -29,6 +29,16 @@ pub struct IssuanceRecord {
     pub issued_at: UnixTime,
 }
 
+impl IssuanceRecord {
+    /// By order of an administrator, for no entry.
+    pub(crate) fn is_minted(&self) -> bool {
+        self.entry_id.is_none()
+            && ["local ", "admin "]
+                .iter()
+                .any(|by| self.requester.starts_with(by))
+    }
+}
+
 /// What was issued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SvidKind {
@@ -36,4 +46,6 @@ pub enum SvidKind {
     X509,
     /// A JWT-SVID.
     Jwt,
+    /// A WIT-SVID.
+    Wit,
 }

@@ -2,6 +2,7 @@
 
 mod profile;
 mod subordinate;
+mod wit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,8 @@ async fn a_token_verifies_and_is_recorded_by_a_name_not_by_itself() {
     );
     assert_eq!(
         (with_jti.issued_at, with_jti.expires_at),
-        (svid.issued_at().unwrap(), svid.expires_at())
+        (START, svid.expires_at()),
+        "agents renew at half of what is between, so this is not back-dated"
     );
     assert!(!svid.claims().contains_key("nbf") && !svid.claims().contains_key("iss"));
     let without = issuer.jwt_for_entry(&me(), &w(|_| ()), &audience).await.unwrap();
@@ -201,8 +203,13 @@ async fn a_key_belongs_to_one_identity() {
     issuer.x509_for_entry(&me(), &w(|_| ()), &shared).await.unwrap();
     for answer in [
         issuer.x509_for_entry(&me(), &other, &shared).await,
-        issuer.mint_x509(&me(), &id("/m"), &[], None, &shared).await,
-        issuer.agent_svid(&me(), &id("/spire/agent/x/y"), &shared).await,
+        issuer
+            .agent_svid(
+                &Requester::attestation("join_token"),
+                &id("/spire/agent/x/y"),
+                &shared,
+            )
+            .await,
         issuer.server_svid(&shared).await,
     ] {
         assert!(matches!(answer, Err(IssueError::KeyInUse { .. })), "{answer:?}");
@@ -210,11 +217,19 @@ async fn a_key_belongs_to_one_identity() {
     assert!(issuer.records(&id("/other")).await.unwrap().is_empty());
     let node = key();
     issuer
-        .agent_svid(&me(), &id("/spire/agent/join_token/one"), &node)
+        .agent_svid(
+            &Requester::attestation("join_token"),
+            &id("/spire/agent/join_token/one"),
+            &node,
+        )
         .await
         .unwrap();
     issuer
-        .agent_svid(&me(), &id("/spire/agent/join_token/two"), &node)
+        .agent_svid(
+            &Requester::attestation("join_token"),
+            &id("/spire/agent/join_token/two"),
+            &node,
+        )
         .await
         .expect("a node whose answer was lost comes with a new token and the same key");
     let answer = issuer.x509_for_entry(&me(), &other, &node).await;
@@ -231,6 +246,92 @@ async fn a_key_belongs_to_one_identity() {
     let answers = issuer.x509_batch(&me(), batch).await;
     let good: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(good, [false, false, true, false]);
+}
+
+/// What an administrator mints neither owns a key nor is judged by one: he may have any identity, and tools of SPIRE use one key for many.
+#[tokio::test(start_paused = true)]
+async fn what_is_minted_takes_no_key_and_needs_none_of_its_own() {
+    let rig = Rig::new().await;
+    let issuer = &rig.core.issuer;
+    let admin = Requester::admin(id("/ops"));
+    let (minted, used) = (key(), key());
+    for (who, path) in [(me(), "/m1"), (me(), "/m2"), (admin.clone(), "/m3")] {
+        issuer
+            .mint_x509(&who, &id(path), &[], None, &minted)
+            .await
+            .unwrap();
+    }
+    let agent = Requester::agent(id("/spire/agent/x/y"), "x509pop");
+    issuer.x509_for_entry(&agent, &w(|_| ()), &used).await.unwrap();
+    issuer
+        .mint_x509(&admin, &id("/m4"), &[], None, &used)
+        .await
+        .unwrap();
+    let other = w(|e| e.spiffe_id = id("/other"));
+    let answer = issuer.x509_for_entry(&agent, &other, &used).await;
+    assert!(
+        matches!(answer, Err(IssueError::KeyInUse { .. })),
+        "an agent is judged by what agents have"
+    );
+    issuer
+        .x509_for_entry(&agent, &other, &minted)
+        .await
+        .expect("and not by what was minted");
+    let answer = issuer.agent_svid(&agent, &id("/spire/agent/x/y"), &minted).await;
+    assert!(
+        matches!(answer, Err(IssueError::KeyInUse { .. })),
+        "from now on it has an owner"
+    );
+}
+
+/// An agent renews at half of what the certificate says it lives, which must be after it was signed.
+#[tokio::test(start_paused = true)]
+async fn a_short_certificate_does_not_begin_so_early_that_it_is_to_be_renewed_at_once() {
+    let rig = Rig::new().await;
+    for (ttl, backdate) in [
+        (8, 1),
+        (60, 7),
+        (240, 30),
+        (2400, 300),
+        (3600, 300),
+        (86_000, 300),
+    ] {
+        let entry = w(|e| e.x509_svid_ttl = Some(Duration::from_secs(ttl)));
+        let issued = rig
+            .core
+            .issuer
+            .x509_for_entry(&me(), &entry, &key())
+            .await
+            .unwrap();
+        let leaf = &issued.chain[0];
+        let begins = START.saturating_sub(Duration::from_secs(backdate));
+        assert_eq!(leaf.not_before(), begins, "{ttl} s");
+        assert_eq!(leaf.not_after(), START.saturating_add(Duration::from_secs(ttl)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wildcard_beside_a_name_that_it_covers_is_not_minted() {
+    let rig = Rig::new().await;
+    let mint = async |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        rig.core
+            .issuer
+            .mint_x509(&me(), &id("/m"), &names, None, &key())
+            .await
+    };
+    for names in [
+        ["*.line4.example", "db.line4.example"],
+        ["DB.line4.example", "*.LINE4.example"],
+    ] {
+        refused_by_policy(
+            mint(&names).await,
+            "CSR DNS name contains a wildcard that covers another",
+        );
+    }
+    mint(&["*.line4.example", "line4.example", "a.db.line4.example"])
+        .await
+        .unwrap();
 }
 
 /// T-10.

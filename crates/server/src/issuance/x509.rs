@@ -86,6 +86,7 @@ impl Issuer {
     ) -> Result<(IssuedX509, IssuanceRecord), IssueError> {
         let now = self.now()?;
         let authority = self.authorities.active_x509().ok_or(IssueError::NoAuthority)?;
+        policy::margo_key(&order.id, &order.key, self.margo)?;
         policy::not_an_authoritys(&order.key, &self.authorities.bundle())?;
         policy::not_above(&order.key, &authority.chain)?;
         let (not_before, not_after) = self.validity(order, &authority, now)?;
@@ -151,10 +152,10 @@ impl Issuer {
         if authority.not_after < wanted {
             tracing::debug!(id = %order.id, %not_after, "an SVID is cut short: its authority ends first");
         }
-        Ok((
-            now.saturating_sub(self.ttls.backdate).max(ca.not_before()),
-            not_after,
-        ))
+        // Agents renew at half of what the certificate says it lives: a short one that begins long ago would be renewed without end.
+        let life = u64::try_from(not_after.as_secs() - now.as_secs()).unwrap_or(0);
+        let backdate = self.ttls.backdate.min(Duration::from_secs(life / 8));
+        Ok((now.saturating_sub(backdate).max(ca.not_before()), not_after))
     }
 
     pub(super) async fn write(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, IssueError> {

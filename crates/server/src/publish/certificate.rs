@@ -1,11 +1,12 @@
-//! The operator's certificate and its key, from files. Invariant: what is shown is whole and fits its key; files that are no good change nothing.
+//! The operator's certificate and its key, from files. Invariant: what is shown is whole and fits its key; files that are no good change nothing, and
+//! before there were good ones nothing is shown.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use landfast_daemon::error_chain;
 use ring::digest::{Context, SHA256};
 use rustls::client::verify_server_name;
@@ -13,6 +14,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::Notify;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -29,11 +31,13 @@ pub struct CertificateFiles {
 #[derive(Debug)]
 pub(super) struct Certificates {
     files: CertificateFiles,
-    /// The name that clients look for, as far as we know it.
-    host: Option<String>,
-    current: ArcSwap<CertifiedKey>,
+    /// The names that clients look for, as far as we know them, with the key that says so.
+    hosts: Vec<(&'static str, String)>,
+    current: ArcSwapOption<CertifiedKey>,
     /// What was in the files when they were last tried.
     tried: Mutex<Fingerprint>,
+    /// Told of each new one; for one who waits.
+    taken: Notify,
 }
 
 /// What a look at the files found.
@@ -105,17 +109,38 @@ impl CertificateFiles {
 }
 
 impl Certificates {
-    /// With what is in the files now.
-    pub(super) fn open(files: CertificateFiles, host: Option<String>) -> Result<Self, CertificateError> {
+    /// With what is in the files now. A power cut between the two writes of a renewal must not keep a whole server from starting: when they
+    /// are no good the log says so, and [`Self::usable`] waits for others.
+    pub(super) fn open(files: CertificateFiles, hosts: Vec<(&'static str, String)>) -> Self {
         let (fingerprint, loaded) = files.look();
+        if let Err(error) = &loaded {
+            let error = error_chain(error);
+            tracing::error!(
+                error,
+                "the HTTPS certificate cannot be used: what is published with it stays closed until it can"
+            );
+        }
         let certificates = Self {
             files,
-            host,
-            current: ArcSwap::from_pointee(loaded?),
+            hosts,
+            current: ArcSwapOption::from_pointee(loaded.ok()),
             tried: Mutex::new(fingerprint),
+            taken: Notify::new(),
         };
         certificates.describe();
-        Ok(certificates)
+        certificates
+    }
+
+    /// Whether there is anything to show.
+    pub(super) fn are_usable(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    /// Until there is.
+    pub(super) async fn usable(&self) {
+        while !self.are_usable() {
+            self.taken.notified().await;
+        }
     }
 
     /// Follows the files, for ever.
@@ -142,37 +167,39 @@ impl Certificates {
         }
         match loaded {
             Ok(certified) => {
-                self.current.store(Arc::new(certified));
+                self.current.store(Some(Arc::new(certified)));
+                self.taken.notify_one();
                 tracing::info!(path = %self.files.cert.display(), "showing the new HTTPS certificate");
                 self.describe();
                 Seen::Taken
             }
             Err(error) => {
                 let error = error_chain(&error);
-                tracing::error!(
-                    error,
-                    "the new HTTPS certificate cannot be used; the one before stays"
-                );
+                let before = match self.are_usable() {
+                    true => "the one before stays",
+                    false => "there is none before it",
+                };
+                tracing::error!(error, before, "the new HTTPS certificate cannot be used");
                 Seen::Refused
             }
         }
     }
 
-    /// Until when it is valid, and whether clients of the issuer will accept it.
+    /// Until when it is valid, and whether clients of what we know the host of will accept it.
     fn describe(&self) {
         let current = self.current.load();
-        let Some(leaf) = current.cert.first() else { return };
+        let Some(leaf) = current.as_ref().and_then(|current| current.cert.first()) else {
+            return;
+        };
         if let Ok((_, parsed)) = X509Certificate::from_der(leaf) {
             let end = u32::try_from(parsed.validity().not_after.timestamp()).unwrap_or(u32::MAX);
             metrics::gauge!("landfast_server_https_certificate_expiry_timestamp_seconds").set(f64::from(end));
         }
-        if let Some(host) = &self.host
-            && !covers(leaf, host)
-        {
+        for (key, host) in self.hosts.iter().filter(|(_, host)| !covers(leaf, host)) {
             tracing::warn!(
                 host,
                 path = %self.files.cert.display(),
-                "the HTTPS certificate is not for the host of jwt_issuer: who looks for the keys there refuses it, unless something in front of the server has another one"
+                "the HTTPS certificate is not for the host of {key}: who looks for the keys there refuses it, unless something in front of the server has another one"
             );
         }
     }
@@ -181,7 +208,7 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     /// Whatever name the client asks for: there is one.
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        self.current.load_full()
     }
 }
 

@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Issuer;
+use super::{Issuer, MargoDiscovery};
 use crate::random;
 
 /// One document.
@@ -32,6 +32,7 @@ pub(super) type Documents = BTreeMap<String, Document>;
 pub(super) struct Plan {
     pub(super) path: String,
     pub(super) issuer: Option<Issuer>,
+    pub(super) margo: Option<MargoDiscovery>,
     pub(super) refresh_hint: Duration,
 }
 
@@ -77,7 +78,13 @@ impl Plan {
             for_scripts,
         };
         let hinted = bundle.clone().with_refresh_hint(Some(self.refresh_hint));
-        let mut documents = Documents::from([(self.path.clone(), document(hinted.to_jwks(), false))]);
+        let hinted = hinted.to_jwks();
+        let mut documents = Documents::from([(self.path.clone(), document(hinted.clone(), false))]);
+        if let Some(margo) = &self.margo {
+            let text = margo.document(bundle.trust_domain());
+            documents.insert(margo.bundle_path().to_owned(), document(hinted, false));
+            documents.insert(margo.path().to_owned(), document(text, false));
+        }
         if let Some(issuer) = &self.issuer {
             documents.insert(issuer.keys_path(), document(bundle.oidc_jwks(), true));
             documents.insert(issuer.discovery_path(), document(discovery(issuer, bundle), true));

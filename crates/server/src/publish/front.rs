@@ -19,6 +19,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::answer;
 use super::documents::Site;
+use crate::api::limit::RateLimit;
+use crate::config::ServerLimits;
 use crate::endpoints::{HANDSHAKE, PAUSE, Place, Places, concerns_one};
 
 /// What the listeners of one profile share.
@@ -30,6 +32,8 @@ pub(super) struct Front {
     profile: &'static str,
     permits: Arc<Semaphore>,
     places: Places,
+    /// A handshake costs us more than its client: a signature with the operator's key, RSA perhaps.
+    handshakes: Arc<RateLimit>,
     patience: Patience,
 }
 
@@ -57,11 +61,18 @@ impl Front {
             profile,
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             places: Places::new(CONNECTIONS),
+            handshakes: handshakes(ServerLimits::default().publish_handshakes),
             patience: Patience {
                 handshake: HANDSHAKE,
                 request: REQUEST,
             },
         }
+    }
+
+    /// So many handshakes a second of one address.
+    pub(super) fn limited(mut self, per_second: u32) -> Self {
+        self.handshakes = handshakes(per_second);
+        self
     }
 
     #[cfg(test)]
@@ -95,7 +106,7 @@ impl Front {
         });
     }
 
-    /// A permit first: when all are taken the kernel's backlog holds the next. Who has too many is let go at once. Nobody shows who he is
+    /// A permit first: when all are taken the kernel's backlog holds the next. Who has too many, or comes too often, is let go at once. Nobody shows who he is
     /// here, so all count as strangers.
     async fn accept(&self, listener: &TcpListener) -> io::Result<Arrival> {
         let permit = Arc::clone(&self.permits)
@@ -104,7 +115,9 @@ impl Front {
             .map_err(io::Error::other)?;
         loop {
             let (stream, address) = listener.accept().await?;
-            if let Some(place) = self.places.stranger(address.ip()) {
+            if self.handshakes.admits(address.ip())
+                && let Some(place) = self.places.stranger(address.ip())
+            {
                 return Ok(Arrival {
                     stream,
                     address,
@@ -164,6 +177,12 @@ impl Front {
             Err(_elapsed) => tracing::debug!(%address, "a client of what is published took too long"),
         }
     }
+}
+
+/// After a rest, three seconds' worth come at once.
+fn handshakes(per_second: u32) -> Arc<RateLimit> {
+    let burst = per_second.saturating_mul(16) / 5;
+    Arc::new(RateLimit::new(per_second, burst.max(1), "HTTPS handshakes"))
 }
 
 /// Of one profile at a time. A federated server needs one for a moment, once in a hint's time.

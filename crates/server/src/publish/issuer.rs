@@ -20,13 +20,9 @@ impl Issuer {
         if !path.is_empty() && (path == "/" || !is_plain_path(path)) {
             return None;
         }
-        let host = authority.parse::<Authority>().ok()?.host().to_owned();
-        // Nobody's name stands before the host.
-        let port = authority.strip_prefix(&host)?;
-        let port_fits = port.is_empty() || port.strip_prefix(':')?.parse::<u16>().is_ok();
-        (!host.is_empty() && port_fits).then(|| Self {
+        Some(Self {
             url: url.to_owned(),
-            host,
+            host: host_of(authority)?,
             path: path.to_owned(),
         })
     }
@@ -51,6 +47,14 @@ impl Issuer {
     pub(crate) fn keys_url(&self) -> String {
         format!("{}{KEYS}", self.url.strip_suffix('/').unwrap_or(&self.url))
     }
+}
+
+/// Of `host` or `host:port`: nobody's name stands before the host.
+pub(super) fn host_of(authority: &str) -> Option<String> {
+    let host = authority.parse::<Authority>().ok()?.host().to_owned();
+    let port = authority.strip_prefix(&host)?;
+    let port_fits = port.is_empty() || port.strip_prefix(':')?.parse::<u16>().is_ok();
+    (!host.is_empty() && port_fits).then_some(host)
 }
 
 /// A path that is the same in every spelling: nothing to decode, to resolve or to shorten.

@@ -3,6 +3,7 @@
 mod certificate;
 mod client;
 mod hostile;
+mod margo;
 mod pages;
 
 use std::io::Write as _;
@@ -73,6 +74,8 @@ impl Web {
                 listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
                 certificate: self.files(),
                 issuer: Issuer::parse(ISSUER),
+                margo: None,
+                tls12: true,
             }),
             spiffe_listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             path: "/".to_owned(),
@@ -92,6 +95,10 @@ impl Rig {
     }
 
     async fn with(patience: Patience) -> Self {
+        Self::changed(patience, |_| {}).await
+    }
+
+    async fn changed(patience: Patience, change: impl FnOnce(&mut WebConfig)) -> Self {
         let (core, web, own) = (CoreRig::new().await, Web::new(), IdentityStore::new());
         web.renew(&KeyPair::generate().unwrap());
         let key = landfast_identity::PrivateKey::generate().unwrap();
@@ -101,7 +108,9 @@ impl Rig {
         ));
         let clock: SharedClock = Arc::new(core.clock.clone());
         let updates = core.core.authorities.bundle_updates();
-        let bound = Publishing::bind(Some(&web.config()), updates, own.clone(), &clock).await;
+        let mut config = web.config();
+        change(config.web.as_mut().unwrap());
+        let bound = Publishing::bind(Some(&config), updates, own.clone(), &clock).await;
         let mut publishing = bound.unwrap();
         for (front, _) in &mut publishing.bound {
             *front = front.clone().with_patience(patience);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use landfast_identity::{Bundle, BundleError, TrustDomain};
+use tokio::sync::watch;
 
 use super::{Registry, RegistryError, page};
 
@@ -118,6 +119,11 @@ impl Registry {
         self.datastore
             .delete_bundle(trust_domain.clone(), mode, self.now()?)
             .await
+    }
+
+    /// Told whenever federated bundles change.
+    pub(crate) fn bundle_updates(&self) -> watch::Receiver<()> {
+        self.index.bundles.subscribe()
     }
 
     pub(super) fn foreign(&self, trust_domain: &TrustDomain) -> Result<(), RegistryError> {

@@ -38,7 +38,7 @@ pub enum RegistryError {
         existing: Arc<Entry>,
     },
     /// `federates_with` names a trust domain whose bundle we do not have.
-    #[error("unable to find federated bundle {trust_domain}")]
+    #[error("unable to find federated bundle \"spiffe://{trust_domain}\"")]
     NoFederatedBundle {
         /// Which.
         trust_domain: TrustDomain,
@@ -76,6 +76,14 @@ pub enum RegistryError {
     /// There is a relationship already.
     #[error("a federation relationship with {trust_domain} exists already")]
     RelationshipExists {
+        /// With whom.
+        trust_domain: TrustDomain,
+    },
+    /// It was fetched under a relationship that is no longer so.
+    #[error(
+        "the federation relationship with {trust_domain} was changed or deleted while its bundle was fetched: nothing is stored"
+    )]
+    RelationshipChanged {
         /// With whom.
         trust_domain: TrustDomain,
     },

@@ -106,13 +106,19 @@ impl Registry {
             .await
     }
 
-    /// Stores what a trust domain has published, if it is newer than what we have; `false` when we have it already.
+    /// Stores what a trust domain has published, if it is newer than what we have; `false` when we have it already. `under` is the stored
+    /// relationship it was fetched by, when it was one.
     ///
     /// # Errors
-    /// It is our own, [`RegistryError::OlderBundle`], [`RegistryError::OtherBundle`], or the datastore fails.
-    pub async fn adopt_federated_bundle(&self, bundle: Bundle) -> Result<bool, RegistryError> {
+    /// It is our own, [`RegistryError::OlderBundle`], [`RegistryError::OtherBundle`], [`RegistryError::RelationshipChanged`], or the
+    /// datastore fails.
+    pub async fn adopt_federated_bundle(
+        &self,
+        bundle: Bundle,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError> {
         self.foreign(bundle.trust_domain())?;
-        self.datastore.adopt_bundle(Arc::new(bundle)).await
+        self.datastore.adopt_bundle(Arc::new(bundle), under).await
     }
 
     /// Told whenever relationships change.

@@ -65,6 +65,7 @@ impl Registry {
         })?;
         if let Some(alias) = &agent_id {
             check_subject(alias, &self.trust_domain)?;
+            self.margo.check_alias(alias)?;
         }
         let expires_at = now.saturating_add(ttl);
         self.datastore

@@ -1,5 +1,7 @@
 //! What an entry must be before it is stored. Invariant: everything issuance later builds a certificate from was judged here.
 
+use std::collections::BTreeSet;
+
 use landfast_identity::{SpiffeId, TrustDomain};
 
 use super::entry::EntryDraft;
@@ -58,11 +60,19 @@ impl EntryDraft {
                 return Err(EntryError::Ttl);
             }
         }
+        if self.store_svid && kinds(self) > 1 {
+            return Err(EntryError::MixedSelectors);
+        }
         if self.federates_with.contains(trust_domain) {
             return Err(EntryError::FederatesWithItself);
         }
         Ok(())
     }
+}
+
+fn kinds(draft: &EntryDraft) -> usize {
+    let kinds = draft.selectors.iter().map(landfast_identity::Selector::kind);
+    kinds.collect::<BTreeSet<_>>().len()
 }
 
 fn check_id(id: &str) -> Result<(), EntryError> {
@@ -118,15 +128,13 @@ pub(crate) fn check_dns_name(name: &str) -> Result<(), EntryError> {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     if name.len() > 253 || !base.split('.').all(label) {
         return Err(bad());
     }
     let last = base.rsplit('.').next().unwrap_or(base);
-    if last.bytes().all(|b| b.is_ascii_digit()) || (base.len() != name.len() && !base.contains('.')) {
+    if last.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad());
     }
     Ok(())
@@ -137,13 +145,13 @@ pub(crate) fn check_dns_name(name: &str) -> Result<(), EntryError> {
 #[non_exhaustive]
 pub enum EntryError {
     /// Empty or over 255 bytes.
-    #[error("invalid entry ID: it has {length} bytes, not 1 to {MAX_ENTRY_ID}")]
+    #[error("invalid registration entry: entry ID too long")]
     IdLength {
         /// Its length.
         length: usize,
     },
     /// Something other than letters, digits, `-`, `_` and `.`.
-    #[error("invalid entry ID: {found:?} may not stand in it")]
+    #[error("invalid registration entry: entry ID contains invalid characters")]
     IdCharacter {
         /// The first such.
         found: char,
@@ -176,8 +184,16 @@ pub enum EntryError {
         /// The ID.
         id: SpiffeId,
     },
+    /// A rule of Margo identity, where that is on.
+    #[error("invalid spiffe ID: {id} is for a Margo principal: {what}")]
+    Margo {
+        /// The ID.
+        id: SpiffeId,
+        /// Which rule.
+        what: &'static str,
+    },
     /// No selector: it would match every process.
-    #[error("selector list cannot be empty")]
+    #[error("selector list is empty")]
     NoSelectors,
     /// More of something than an entry may have.
     #[error("an entry has at most {limit} {what}")]
@@ -211,13 +227,26 @@ pub enum EntryError {
     /// Zero, or not whole seconds of 31 bits.
     #[error("a TTL must be whole seconds from 1 to {}", i32::MAX)]
     Ttl,
+    /// Whoever stores the SVID somewhere has one place for it.
+    #[error("selector types must be the same when store SVID is enabled")]
+    MixedSelectors,
+    /// What is stored is fetched ahead.
+    #[error("specifying cache behaviour is incompatible with storable SVIDs")]
+    StoredWithoutPrefetch,
     /// Our own bundle is given to everybody anyway.
     #[error("federating with the own trust domain is not allowed")]
     FederatesWithItself,
 }
 
+impl EntryError {
+    /// Whether it is the entry's ID that is wrong.
+    pub(crate) fn of_its_own_id(&self) -> bool {
+        matches!(self, Self::IdLength { .. } | Self::IdCharacter { .. })
+    }
+}
+
 const MAX_ENTRY_ID: usize = 255;
 const MAX_HINT: usize = 1024;
 const MAX_SELECTORS: usize = 256;
-const MAX_DNS_NAMES: usize = 64;
+const MAX_DNS_NAMES: usize = 256;
 const MAX_FEDERATIONS: usize = 256;

@@ -1,4 +1,4 @@
-//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an authority of each kind is active and in its time, and
+//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an X.509 and a JWT authority are active and in their time, and
 //! that the last attempt to write a record succeeded; both doors say the same.
 
 use std::sync::Arc;
@@ -11,12 +11,15 @@ use tokio::time::Instant;
 
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
+use crate::publish::Trouble;
 
 /// Says whether this server can do what it is for.
 pub(super) struct Judge {
     pub(super) authorities: Arc<Authorities>,
     pub(super) datastore: Arc<dyn Datastore>,
     pub(super) clock: SharedClock,
+    /// What keeps a listener for others closed. It is in nobody's way who has to sign.
+    pub(super) published_trouble: Trouble,
 }
 
 impl Judge {
@@ -43,6 +46,13 @@ impl Judge {
         }
     }
 
+    /// What somebody should look after, though it is in nobody's way who has to sign.
+    fn trouble(&self) -> Option<String> {
+        let troubles = [self.authorities.upstream_trouble(), (self.published_trouble)()];
+        let troubles: Vec<_> = troubles.into_iter().flatten().collect();
+        (!troubles.is_empty()).then(|| troubles.join("; "))
+    }
+
     /// Tells gRPC health and `/ready`, for ever.
     pub(super) async fn keep(
         self,
@@ -60,7 +70,7 @@ impl Judge {
             let obstacle = self.no_signature().map(str::to_owned);
             let health = match obstacle.or_else(|| no_record.clone()) {
                 Some(reason) => Health::not_ready(reason),
-                None => match self.authorities.upstream_trouble() {
+                None => match self.trouble() {
                     None => Health::ready(),
                     Some(trouble) => Health::ready_but(trouble),
                 },

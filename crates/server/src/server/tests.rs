@@ -1,5 +1,7 @@
 //! A node's life with a real server, as SPIRE's agent lives it, and what must not work.
 
+mod stolen;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::rig::{Node, Rig, attest_on, attest_with, reason, svid_of, td, wire};
+
+mod wit;
 
 async fn authorised(channel: &Channel) -> Result<Vec<types::Entry>, Status> {
     let request = entry::GetAuthorizedEntriesRequest { output_mask: None };
@@ -109,7 +113,7 @@ async fn a_node_joins_gets_its_svids_and_renews() {
         .svid
         .unwrap();
     let bundles = landfast_identity::BundleSet::from_iter([(*rig.handle.bundle()).clone()]);
-    let now = landfast_identity::UnixTime::from_secs(jwt.issued_at + 301);
+    let now = landfast_identity::UnixTime::from_secs(jwt.issued_at);
     let verified = landfast_identity::jwt::verify(&jwt.token, &bundles, "historian", now).unwrap();
     assert_eq!(verified.id().path(), "/line4/collector");
     let code = |outcome: Result<_, Status>| {
@@ -912,5 +916,84 @@ async fn a_nodes_svid_lives_as_long_as_configured() {
     let Node { svid, .. } = rig.node().await;
     let lives = svid.not_after().since(svid.not_before());
     assert_eq!(lives, Duration::from_secs(7200 + 300), "with the back-dating");
+    rig.tear_down().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_reports_is_stored_unless_it_is_nothing_or_too_much() {
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    let report = async |version: String| {
+        let request = agent::PostStatusRequest {
+            agent_version: version,
+            ..Default::default()
+        };
+        AgentClient::new(node.channel.clone())
+            .post_status(request)
+            .await
+            .map(drop)
+    };
+    report("x".repeat(255)).await.unwrap();
+    let status = report("x".repeat(256)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.message(), "agent version is too long (max 255 characters)");
+    rig.tear_down().await;
+
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    for version in ["1.14.0", ""] {
+        let request = agent::PostStatusRequest {
+            agent_version: version.to_owned(),
+            ..Default::default()
+        };
+        AgentClient::new(node.channel.clone())
+            .post_status(request)
+            .await
+            .unwrap();
+    }
+    let request = agent::GetAgentRequest {
+        id: Some(wire(&node.id)),
+        output_mask: None,
+    };
+    let stored = AgentClient::new(rig.admin().await)
+        .get_agent(request)
+        .await
+        .unwrap();
+    assert_eq!(stored.into_inner().agent_version, "1.14.0");
+    // An empty hint is no filter.
+    rig.entry(&node.id, "/hinted", |entry| entry.hint = "main".to_owned())
+        .await;
+    for (hint, found) in [("", 1), ("main", 1), ("other", 0)] {
+        let filter = entry::list_entries_request::Filter {
+            by_hint: Some(hint.to_owned()),
+            ..Default::default()
+        };
+        let request = entry::ListEntriesRequest {
+            filter: Some(filter),
+            ..Default::default()
+        };
+        let listed = EntryClient::new(rig.admin().await)
+            .list_entries(request)
+            .await
+            .unwrap();
+        assert_eq!(listed.into_inner().entries.len(), found, "{hint:?}");
+    }
+    // An empty audience among others is dropped; alone it is none.
+    let entry = rig.entry(&node.id, "/w", |_| {}).await;
+    let mut client = SvidClient::new(node.channel.clone());
+    let token = |audience: &[&str]| svid::NewJwtsvidRequest {
+        entry_id: entry.id.clone(),
+        audience: audience.iter().map(|one| (*one).to_owned()).collect(),
+    };
+    let made = client.new_jwtsvid(token(&["", "historian"])).await.unwrap();
+    let bundles = landfast_identity::BundleSet::from_iter([(*rig.handle.bundle()).clone()]);
+    let made = made.into_inner().svid.unwrap();
+    let now = landfast_identity::UnixTime::from_secs(made.issued_at);
+    let verified = landfast_identity::jwt::verify(&made.token, &bundles, "historian", now).unwrap();
+    assert_eq!(verified.audience(), ["historian"]);
+    assert_eq!(
+        client.new_jwtsvid(token(&[""])).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
     rig.tear_down().await;
 }

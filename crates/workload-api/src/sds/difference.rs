@@ -2,6 +2,8 @@
 //!
 //! Invariant: names are taken in from every request, whatever response it answers: they are said once.
 
+use std::sync::Arc;
+
 use landfast_proto::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
 };
@@ -38,12 +40,19 @@ impl Dialogue for Difference {
             if name == EVERYTHING {
                 subscriber.all = false;
             }
-            subscriber.names.remove(&name);
+            subscriber.asked |= subscriber.names.remove(&name) || name == EVERYTHING;
         }
-        let Subscriber { all, names, told, .. } = subscriber;
+        let Subscriber {
+            all,
+            names,
+            told,
+            asked: anew,
+            ..
+        } = subscriber;
         // The client knows that it does not want them any more.
         told.retain(|name, _version| *all || names.contains(name));
         for name in request.resource_names_subscribe {
+            *anew |= !name.is_empty();
             if name == EVERYTHING {
                 *all = true;
             } else if !name.is_empty() {
@@ -68,7 +77,11 @@ impl Dialogue for Difference {
         })
     }
 
-    fn tell(&mut self, sds: &Sds, view: &WorkloadView) -> Result<Option<DeltaDiscoveryResponse>, Status> {
+    fn tell(
+        &mut self,
+        sds: &Sds,
+        view: &Arc<WorkloadView>,
+    ) -> Result<Option<DeltaDiscoveryResponse>, Status> {
         let changes = self.subscriber.changes(sds, view)?;
         Ok(self.response(changes))
     }

@@ -133,6 +133,8 @@ pub(super) struct Offer<'a> {
 
 impl<'a> Offer<'a> {
     pub(super) fn new(sds: &'a Sds, view: &'a WorkloadView, form: Form) -> Self {
+        #[cfg(test)]
+        MADE.set(MADE.get() + 1);
         let federated = view.federated.iter();
         // Our own bundle last: it stands where another claims its name.
         let bundles = federated.chain([&view.own_bundle]);
@@ -281,6 +283,17 @@ pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Version {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+thread_local! {
+    static MADE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many offers were made on this thread.
+#[cfg(test)]
+pub(crate) fn made() -> usize {
+    MADE.get()
 }
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tonic::{Code, Status, Streaming};
 
-use super::{Sds, subscriber::Heard};
+use super::{Sds, pace::Pace, subscriber::Heard};
 use crate::{WorkloadView, connection::Connection, encode, entitled::Following, limits::Limit};
 
 /// One of the two ways in which a client can ask. Decides; never waits.
@@ -18,7 +18,7 @@ pub(super) trait Dialogue: Default + Send + 'static {
     fn hear(&mut self, request: Self::Request, sds: &Sds) -> Result<Heard, Status>;
 
     /// What the client lacks, if anything.
-    fn tell(&mut self, sds: &Sds, view: &WorkloadView) -> Result<Option<Self::Response>, Status>;
+    fn tell(&mut self, sds: &Sds, view: &Arc<WorkloadView>) -> Result<Option<Self::Response>, Status>;
 
     /// The last message to a client whose identities are gone, if there is a way to say it.
     fn part(&mut self) -> Option<Self::Response>;
@@ -29,6 +29,7 @@ pub(super) struct Session<D: Dialogue> {
     requests: Streaming<D::Request>,
     dialogue: D,
     sds: Arc<Sds>,
+    pace: Pace,
     /// The newest that may be served; `None` before the first.
     view: Option<Arc<WorkloadView>>,
     /// With what it ends, once what is left to say is said.
@@ -43,11 +44,13 @@ impl<D: Dialogue> Session<D> {
         dialogue: D,
         sds: Arc<Sds>,
     ) -> Self {
+        let pace = Pace::new(following.connection.limits());
         Self {
             following,
             requests,
             dialogue,
             sds,
+            pace,
             view: None,
             end: None,
             ended: false,
@@ -69,6 +72,8 @@ impl<D: Dialogue> Session<D> {
     /// The next message; `None` when the client has nothing more to say.
     async fn wait(&mut self) -> Result<Option<D::Response>, Status> {
         loop {
+            // Requests that are not answered may lie here by the thousand, and the runtime's other tasks are not to wait for them.
+            tokio::task::consume_budget().await;
             tokio::select! {
                 biased;
                 view = self.following.next() => match view? {
@@ -91,11 +96,16 @@ impl<D: Dialogue> Session<D> {
 
     /// Whether there may be something to answer.
     fn hear(&mut self, request: D::Request) -> Result<bool, Status> {
+        let connection = &self.following.connection;
+        if !self.pace.take() {
+            connection.ledger.report(Limit::SdsMessages, &connection.process);
+            return Err(self.pace.refusal());
+        }
         match self.dialogue.hear(request, &self.sds)? {
             Heard::Asked => Ok(true),
             Heard::Stale => Ok(false),
             Heard::Refused { reason, asked } => {
-                let Connection { ledger, process, .. } = &*self.following.connection;
+                let Connection { ledger, process, .. } = &**connection;
                 ledger.complain("sds-refused", process, &reason);
                 Ok(asked)
             }

@@ -2,7 +2,10 @@
 //!
 //! Invariant: nothing is told twice that has not changed in between, whether the client took it or refused it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use landfast_proto::{envoy::config::core::v3::Node, google::rpc};
 use tonic::Status;
@@ -23,6 +26,10 @@ pub(super) struct Subscriber {
     pub(super) told: BTreeMap<String, Option<Version>>,
     /// Responses so far; the nonce of the last.
     sent: u64,
+    /// Whether anything of the above was asked for anew since it was looked at.
+    pub(super) asked: bool,
+    /// The view that it was looked for in last.
+    looked: Option<Arc<WorkloadView>>,
 }
 
 impl Default for Subscriber {
@@ -33,6 +40,8 @@ impl Default for Subscriber {
             names: BTreeSet::new(),
             told: BTreeMap::new(),
             sent: 0,
+            asked: true,
+            looked: None,
         }
     }
 }
@@ -74,12 +83,20 @@ impl Subscriber {
     /// A client need not say more than once who it is.
     pub(super) fn meet(&mut self, node: Option<&Node>, sds: &Sds, first: bool) {
         if node.is_some() || first {
-            self.form = Form::of(node, sds);
+            let form = Form::of(node, sds);
+            self.asked |= form != self.form;
+            self.form = form;
         }
     }
 
-    /// Compares what the client was told with what there is, and takes it as told.
-    pub(super) fn changes(&mut self, sds: &Sds, view: &WorkloadView) -> Result<Changes, Status> {
+    /// Compares what the client was told with what there is, and takes it as told. Costs nothing when neither has changed since: a client may
+    /// say as often as it likes what it has said before.
+    pub(super) fn changes(&mut self, sds: &Sds, view: &Arc<WorkloadView>) -> Result<Changes, Status> {
+        let same = self.looked.as_ref().is_some_and(|last| Arc::ptr_eq(last, view));
+        if !std::mem::take(&mut self.asked) && same {
+            return Ok(Changes::default());
+        }
+        self.looked = Some(Arc::clone(view));
         let offer = Offer::new(sds, view, self.form);
         let everything = if self.all { offer.names() } else { Vec::new() };
         let mut changes = Changes::default();

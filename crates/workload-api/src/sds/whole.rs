@@ -2,6 +2,8 @@
 //!
 //! Invariant: a request that answers an older response than the last one changes nothing; the client asks again after the last.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use landfast_proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use tonic::Status;
 
@@ -36,9 +38,11 @@ impl Dialogue for Whole {
         let mut names = request.resource_names;
         names.retain(|name| !name.is_empty());
         self.named |= !names.is_empty();
-        subscriber.all = !self.named || names.iter().any(|name| name == EVERYTHING);
+        let all = !self.named || names.iter().any(|name| name == EVERYTHING);
         names.retain(|name| name != EVERYTHING);
-        subscriber.names = names.into_iter().collect();
+        let names: BTreeSet<String> = names.into_iter().collect();
+        subscriber.asked |= (all, &names) != (subscriber.all, &subscriber.names);
+        (subscriber.all, subscriber.names) = (all, names);
         // What is asked for again after it was not is sent again.
         let Subscriber { all, names, told, .. } = subscriber;
         told.retain(|name, _version| *all || names.contains(name));
@@ -51,7 +55,7 @@ impl Dialogue for Whole {
         })
     }
 
-    fn tell(&mut self, sds: &Sds, view: &WorkloadView) -> Result<Option<DiscoveryResponse>, Status> {
+    fn tell(&mut self, sds: &Sds, view: &Arc<WorkloadView>) -> Result<Option<DiscoveryResponse>, Status> {
         let changes = self.subscriber.changes(sds, view)?;
         // This way of asking has no word for a secret that is gone. One that was asked for by its name ends the stream, as it would
         // if it were asked for now.

@@ -12,15 +12,15 @@ use std::{
 use async_trait::async_trait;
 use landfast_identity::{
     Bundle, BundleSet, Certificate, JwtAuthority, PrivateKey, Selector, SelectorSet, SpiffeId, TrustDomain,
-    UnixTime, X509Authority, X509Svid, issue, jwt,
+    UnixTime, WitAuthority, X509Authority, X509Svid, issue, jwt, wit,
 };
 use landfast_uds::{PinnedProcess, SocketMode, UdsListener};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttestError, Attested, Attestor, FetchedJwt, Gauges, IdentitySource, Limits, Sds, ServedJwtIdentity,
-    ServedX509, SourceError, ViewState, WorkloadView, client::WorkloadClient,
+    AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, Gauges, IdentitySource, Limits,
+    Sds, ServedJwtIdentity, ServedX509, SourceError, ViewState, WorkloadView, client::WorkloadClient,
 };
 
 pub(super) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -79,7 +79,14 @@ impl Domain {
         let bundle = Bundle::new(self.name.clone())
             .with_x509_authorities(vec![x509])
             .unwrap();
-        Arc::new(bundle.with_jwt_authorities(vec![jwt]).unwrap())
+        let wit = WitAuthority {
+            key_id: "w1".to_owned(),
+            public_key: self.key.public_key(),
+            expires_at: None,
+            tainted: false,
+        };
+        let bundle = bundle.with_jwt_authorities(vec![jwt]).unwrap();
+        Arc::new(bundle.with_wit_authorities(vec![wit]).unwrap())
     }
 
     pub(super) fn token(&self, path: &str, audience: &[String]) -> String {
@@ -95,11 +102,30 @@ impl Domain {
         jwt::sign(&params, "k1", &self.key).unwrap()
     }
 
+    pub(super) fn wit(&self, path: &str, hint: &str) -> FetchedWit {
+        let (id, key) = (self.id(path), Arc::new(PrivateKey::generate().unwrap()));
+        let params = wit::WitParams {
+            sub: &id,
+            key: &key.public_key(),
+            algorithm: "ES256",
+            exp: UnixTime::from_secs(NOW.as_secs() + 300),
+            iat: NOW,
+            iss: None,
+        };
+        FetchedWit {
+            token: wit::sign(&params, "w1", &self.key).unwrap(),
+            id,
+            key,
+            hint: hint.to_owned(),
+        }
+    }
+
     pub(super) fn view(&self, serial: u8, federated: &[&Self]) -> WorkloadView {
         let served = |path: &str, hint: &str| ServedX509 {
             svid: self.svid(path, serial),
             hint: hint.to_owned(),
             entry_id: path.to_owned(),
+            created_at: 0,
         };
         let identity = |path: &str, hint: &str| ServedJwtIdentity {
             id: self.id(path),
@@ -125,9 +151,21 @@ pub(super) struct Script {
     pub(super) ready: watch::Sender<bool>,
     pub(super) jwt_error: Mutex<Option<SourceError>>,
     pub(super) now: Mutex<Option<UnixTime>>,
+    pub(super) wits: Mutex<Wits>,
     pub(super) attestations: AtomicUsize,
     pub(super) attestation_fails: Mutex<bool>,
     pub(super) look: Mutex<Look>,
+}
+
+/// The source's side of WIT-SVIDs.
+#[derive(Default)]
+pub(super) struct Wits {
+    pub(super) has: Option<bool>,
+    /// What the next question gets.
+    pub(super) next: Option<SourceError>,
+    /// What questions get else; nothing is no identity.
+    pub(super) held: Option<FetchedWits>,
+    pub(super) asked: usize,
 }
 
 /// What an attestation finds besides the uid.
@@ -167,6 +205,21 @@ impl IdentitySource for Script {
             hint: identity.hint,
         };
         Ok(wanted.map(fetched).collect())
+    }
+
+    fn has_wit(&self) -> Option<bool> {
+        self.wits.lock().unwrap().has
+    }
+
+    async fn fetch_wit(&self, _: &SelectorSet, id: Option<&SpiffeId>) -> Result<FetchedWits, SourceError> {
+        let mut wits = self.wits.lock().unwrap();
+        wits.asked += 1;
+        if let Some(error) = wits.next.take() {
+            return Err(error);
+        }
+        let mut held = wits.held.clone().ok_or(SourceError::NoIdentity)?;
+        held.svids.retain(|wit| id.is_none_or(|id| *id == wit.id));
+        Ok(held)
     }
 
     fn now(&self) -> Option<UnixTime> {
@@ -234,6 +287,10 @@ impl Rig {
             foreign,
             jwt_error: Mutex::new(None),
             now: Mutex::new(Some(NOW)),
+            wits: Mutex::new(Wits {
+                has: Some(false),
+                ..Wits::default()
+            }),
             attestations: AtomicUsize::new(0),
             attestation_fails: Mutex::new(false),
             look: Mutex::default(),

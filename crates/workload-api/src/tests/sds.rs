@@ -2,6 +2,7 @@
 
 mod client;
 mod delta;
+mod flood;
 mod forms;
 mod guarded;
 mod whole;

@@ -14,19 +14,30 @@ use crate::{Limits, SourceError, ViewState};
 async fn the_first_answer_has_everything_in_order() {
     let rig = Rig::start();
     let context = rig.client().await.fetch_x509().await.unwrap();
-    // The client keeps the first of a repeated hint; the server repeats none, so all three arrive.
+    // Two have the same hint: the older one is told, here by its ID.
     let ids: Vec<_> = context
         .svids
         .iter()
         .map(|svid| (svid.id().path().to_owned(), svid.hint().to_owned()))
         .collect();
-    let expected =
-        [("/a", "main"), ("/b", ""), ("/c", "")].map(|(id, hint)| (id.to_owned(), hint.to_owned()));
+    let expected = [("/a", "main"), ("/c", "")].map(|(id, hint)| (id.to_owned(), hint.to_owned()));
     assert_eq!(ids, expected);
     for bundle in [rig.script.own.bundle(), rig.script.foreign.bundle()] {
         let got = context.bundles.get(bundle.trust_domain()).unwrap();
         assert_eq!(got.x509_der_concat(), bundle.x509_der_concat());
     }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn of_those_with_one_hint_the_oldest_is_told() {
+    let rig = Rig::start();
+    let mut view = rig.script.own.view(1, &[]);
+    (view.x509[0].created_at, view.x509[1].created_at) = (9, 3);
+    rig.publish(view);
+    let context = rig.client().await.fetch_x509().await.unwrap();
+    let paths: Vec<_> = context.svids.iter().map(|svid| svid.id().path()).collect();
+    assert_eq!(paths, ["/b", "/c"]);
     rig.stop().await;
 }
 
@@ -184,7 +195,13 @@ async fn jwt_svids_are_for_one_or_for_all_identities() {
             .code(),
         Some(Code::PermissionDenied)
     );
-    for audience in [vec![], vec![String::new()], vec!["a".to_owned(), String::new()]] {
+    // Empty ones among others are dropped, as SPIRE's agent drops them.
+    let some = vec![String::new(), "a".to_owned()];
+    let fetched = client.fetch_jwt(&some, None).await.unwrap();
+    let again = client.fetch_jwt(&["a".to_owned()], None).await.unwrap();
+    let said = |token: &str| token.rsplit_once('.').unwrap().0.to_owned();
+    assert_eq!(said(&fetched[0].token), said(&again[0].token));
+    for audience in [vec![], vec![String::new()], vec![String::new(); 2]] {
         assert_eq!(
             client.fetch_jwt(&audience, None).await.unwrap_err().code(),
             Some(Code::InvalidArgument)
@@ -283,7 +300,7 @@ async fn shutdown_ends_open_streams() {
 }
 
 /// The test binary, started again as a caller; its standard output is the answers' bytes.
-fn caller(rig: &Rig) -> std::process::Child {
+pub(super) fn caller(rig: &Rig, method: &str) -> std::process::Child {
     std::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -291,27 +308,32 @@ fn caller(rig: &Rig) -> std::process::Child {
             "--nocapture",
         ])
         .env("LANDFAST_TEST_SOCKET", &rig.path)
+        .env("LANDFAST_TEST_METHOD", method)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-#[tokio::test]
-async fn after_exec_nothing_more_is_pushed_and_the_connection_ends() {
-    let rig = Rig::start();
-    let mut child = caller(&rig);
-    until("the stream is open", || rig.gauges.streams() == 1).await;
+/// Has it execute the other program, and returns at once, before the check of each second has seen it.
+pub(super) fn becomes_another_program(child: &mut std::process::Child) {
     let exe = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let before = exe(child.id());
     assert_eq!(before, std::env::current_exe().ok());
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
-    // At once, before the check of each second has seen it.
     let begin = tokio::time::Instant::now();
     while exe(child.id()) == before {
         assert!(begin.elapsed() < Duration::from_secs(20), "it does not execute");
         std::thread::yield_now();
     }
+}
+
+#[tokio::test]
+async fn after_exec_nothing_more_is_pushed_and_the_connection_ends() {
+    let rig = Rig::start();
+    let mut child = caller(&rig, X509);
+    until("the stream is open", || rig.gauges.streams() == 1).await;
+    becomes_another_program(&mut child);
     rig.publish(rig.script.own.view(9, &[]));
     until("the connection has ended", || rig.gauges.connections() == 0).await;
     let mut output = Vec::new();
@@ -341,11 +363,14 @@ fn child_opens_a_stream_and_becomes_another_program() {
         clippy::disallowed_methods,
         reason = "how a test speaks to itself in another process"
     )]
-    let Ok(path) = std::env::var("LANDFAST_TEST_SOCKET") else {
+    let (Ok(path), Ok(method)) = (
+        std::env::var("LANDFAST_TEST_SOCKET"),
+        std::env::var("LANDFAST_TEST_METHOD"),
+    ) else {
         return;
     };
     let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-    let mut socket = super::protocol::RawRequest::new("/SpiffeWorkloadAPI/FetchX509SVID").send(stream);
+    let mut socket = super::protocol::RawRequest::new(&method).send(stream);
     // Up to the end of the first frame of DATA: all of the first answer, and no key is left for `cat` to read.
     loop {
         let mut header = [0; 9];
@@ -367,7 +392,7 @@ fn child_opens_a_stream_and_becomes_another_program() {
 #[tokio::test]
 async fn an_exit_ends_the_connection_even_if_the_socket_lives_on() {
     let rig = Rig::start();
-    let mut child = caller(&rig);
+    let mut child = caller(&rig, X509);
     until("the stream is open", || rig.gauges.streams() == 1).await;
     child.kill().unwrap();
     child.wait().unwrap();
@@ -392,3 +417,5 @@ async fn streams_share_the_bytes_of_a_key() {
     assert_eq!(Arc::strong_count(&view.x509[0].svid), 2);
     rig.stop().await;
 }
+
+const X509: &str = "/SpiffeWorkloadAPI/FetchX509SVID";

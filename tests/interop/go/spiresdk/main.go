@@ -2,6 +2,7 @@
 // of both, in the agent's order, through the published SDK, and looks at codes, messages and details, which they act upon.
 //
 // It names everything it makes `sdk…` and removes it at the end: other clients use the same server at the same time.
+// `spiresdk plants` is another program: it looks at two plants of its own (../../plants/run), every method as every caller among the rest.
 // Three checks ask for more than SPIRE gives: a lost reply to a join token, the loss of admin rights at once, and paging
 // among downstream entries.
 package main
@@ -39,6 +40,10 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		return
+	}
+	if len(os.Args) == 2 && os.Args[1] == "plants" {
+		plants()
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 110*time.Second)

@@ -15,15 +15,6 @@ import (
 	"landfast.test/interop/report"
 )
 
-func (w *world) wit() error {
-	_, svidErr := workloadapi.FetchWITSVID(w.ctx, "")
-	_, bundleErr := workloadapi.FetchWITBundles(w.ctx)
-	return report.All(
-		report.WantCode(svidErr, codes.Unimplemented),
-		report.WantCode(bundleErr, codes.Unimplemented),
-	)
-}
-
 func (w *world) unregistered() error {
 	_, x509Err := workloadapi.FetchX509SVID(w.ctx, w.empty)
 	_, x509BundlesErr := workloadapi.FetchX509Bundles(w.ctx, w.empty)

@@ -265,6 +265,41 @@ fn svids_of_a_tainted_authority_are_renewed_within_seconds() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_puts_off_neither_the_replacement_nor_the_next_attempt() {
+    let (ca, a, b) = (
+        Ca::new("one"),
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+    );
+    let mut world = World::default();
+    let list = vec![a.clone(), b.clone()];
+    world.sync(NOON, &ca, list.clone());
+    world.issue(NOON, &a, ca.svid(&a.spiffe_id, at(-90_000), at(90_000)));
+    world.fail(NOON, &b);
+    let mut synced = ca.synced(list);
+    let mut authority = ca.bundle().x509_authorities()[0].clone();
+    authority.tainted = true;
+    synced.bundle = Arc::new(
+        Bundle::new(crate::testing::td())
+            .with_x509_authorities(vec![authority])
+            .unwrap(),
+    );
+    world.step(at(1), Event::Synced(synced.clone()));
+    // A day back, when nobody looks.
+    let back = -86_400;
+    world.step(at(back), Event::Tick);
+    let due = world.state.next_order(at(back)).unwrap();
+    assert!((at(back)..=at(back + 5)).contains(&due), "{due}");
+    assert_eq!(orders(&world.step(due, Event::Synced(synced.clone()))), ["a"]);
+    // Under the same authority again: not at once, and not a day later either.
+    world.issue(at(back + 6), &a, ca.svid(&a.spiffe_id, at(-90_000), at(90_000)));
+    let soon = at(back + 7);
+    assert!(orders(&world.step(soon, Event::Synced(synced.clone()))).is_empty());
+    let later = at(back + 301);
+    assert_eq!(orders(&world.step(later, Event::Synced(synced))), ["b", "a"]);
+}
+
+#[test]
 fn what_is_missing_is_asked_for_before_what_expires_soonest() {
     let ca = Ca::new("one");
     let list: Vec<Entry> = ["a", "b", "c"]

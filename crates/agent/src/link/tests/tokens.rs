@@ -21,6 +21,7 @@ async fn a_refused_token_hurries_the_link_only_when_a_round_may_mend_it() {
         link: link.clone(),
         tokens: JwtCache::new(real_clock()).0,
         budget: Budget::default(),
+        wits: crate::wit::Wits::new(real_clock(), KeyType::default()).0,
         clock: real_clock(),
         ready: watch::channel(true).1,
     };
@@ -85,6 +86,7 @@ fn unconnected(dir: &Path) -> Link {
         workload_key: KeyType::EcP256,
         interval: Duration::from_secs(60),
         retry: (Duration::from_secs(1), Duration::from_secs(60)),
+        confirm_after: CONFIRM_AFTER,
         bootstrap: String::new(),
     };
     let files = Arc::new(NodeFiles::open(dir, &td()).unwrap());

@@ -122,6 +122,31 @@ impl Item {
         wire::id_text(self.entry.as_ref().and_then(|entry| entry.spiffe_id.as_ref()))
     }
 
+    /// What its holder may do to the server, in words.
+    pub(super) fn power(&self) -> Option<&'static str> {
+        let entry = self.entry.as_ref()?;
+        match (entry.admin, entry.downstream) {
+            (true, true) => {
+                Some("administers this server and signs as a server below it (admin, downstream)")
+            }
+            (true, false) => Some("administers this server (admin)"),
+            (false, true) => {
+                Some("signs any identity of the trust domain, as a server below this one (downstream)")
+            }
+            (false, false) => None,
+        }
+    }
+
+    /// Whoever wrote the file may not be who is asked to import it: power is given on purpose or not at all.
+    pub(super) fn refuse_power(&mut self) {
+        if let (Fate::Waits, Some(power)) = (&self.fate, self.power()) {
+            self.fate = refused(
+                format!("its holder {power}"),
+                "look who that is; --allow-privileged imports such entries as well",
+            );
+        }
+    }
+
     /// The server's answer; an entry that it has goes with the refusal.
     pub(super) fn answered(
         &mut self,
@@ -373,6 +398,27 @@ mod tests {
         );
         assert_eq!(items[4].fate, Fate::Created { id: "4".to_owned() });
         assert_eq!(items[5].fate, there("4", false));
+    }
+
+    #[test]
+    fn entries_that_give_power_are_refused_by_name() {
+        let mut admin = entry("1", "spiffe://a.test/x", "spiffe://a.test/n");
+        admin.admin = true;
+        let mut below = entry("2", "spiffe://a.test/y", "spiffe://a.test/n");
+        below.downstream = true;
+        let plain = entry("3", "spiffe://a.test/z", "spiffe://a.test/n");
+        let mut items = planned(vec![admin, below, plain], &[]);
+        items.iter_mut().for_each(Item::refuse_power);
+        for (item, word) in items.iter().zip(["(admin)", "(downstream)"]) {
+            let Fate::Refused { why, hint } = &item.fate else {
+                panic!("{:?} is let in", item.fate)
+            };
+            assert!(
+                why.contains(word) && hint.contains("--allow-privileged"),
+                "{why} {hint}"
+            );
+        }
+        assert_eq!((&items[2].fate, items[2].power()), (&Fate::Waits, None));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(super) fn tell(
     }
     for item in items {
         let who = format!("entry {} of the file ({})", item.number, item.spiffe_id());
+        if let (Fate::Created { .. }, Some(power)) = (&item.fate, item.power()) {
+            output::complain(&output::clean(&format!("privileged: {who}: its holder {power}")));
+        }
         let said = match &item.fate {
             Fate::Refused { why, hint } => {
                 format!("refused: {who}: {why}\nhint: {}", output::clean_line(hint))
@@ -70,6 +73,9 @@ fn to_json(items: &[Item], unknown: &BTreeMap<String, usize>, dry_run: bool) -> 
             .into();
     for item in items {
         let mut told = json!({"entry": item.number, "spiffe_id": item.spiffe_id()});
+        if let Some(power) = item.power() {
+            told["privileged"] = power.into();
+        }
         let (list, more) = match &item.fate {
             Fate::Created { id } => ("created", vec![("id", Value::from(id.clone()))]),
             Fate::There { id, differs } => (

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::datastore::{
@@ -12,8 +13,8 @@ use crate::datastore::{
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, Redeemed, RegistryError,
-    Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
+    RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 
 /// What becomes of one attempt to save the journal.
@@ -23,6 +24,8 @@ pub(super) enum Lost {
     Answer,
     /// It is not saved.
     Request,
+    /// It is saved, and whoever saved it learns so when `release` says.
+    Wait,
     /// Somebody does this first.
     Race([&'static str; 2]),
 }
@@ -31,6 +34,8 @@ pub(super) struct Scripted {
     db: Arc<SqliteDatastore>,
     script: Mutex<VecDeque<Lost>>,
     pub(super) keys: Arc<MemoryKeys>,
+    pub(super) saved: Notify,
+    pub(super) release: Notify,
 }
 
 impl Scripted {
@@ -39,6 +44,8 @@ impl Scripted {
             db,
             script: Mutex::default(),
             keys: Arc::default(),
+            saved: Notify::new(),
+            release: Notify::new(),
         }
     }
 
@@ -58,6 +65,7 @@ impl Scripted {
             ca_ttl: 30 * DAY,
             backdate: Duration::from_secs(300),
             keys: KeyTypes::default(),
+            wit: false,
         };
         let (datastore, keys) = (Arc::clone(self), Arc::clone(&self.keys));
         Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()), None)
@@ -80,6 +88,12 @@ impl Datastore for Scripted {
         match lost {
             None => {}
             Some(Lost::Request) => return Err(failed()),
+            Some(Lost::Wait) => {
+                let saved = self.db.save_journal(expected, rows).await;
+                self.saved.notify_one();
+                self.release.notified().await;
+                return saved;
+            }
             Some(Lost::Race(statements)) => {
                 for sql in statements {
                     self.db.execute(sql).await;
@@ -132,8 +146,13 @@ impl Datastore for Scripted {
         self.db.create_entry(draft, id, by, now).await
     }
 
-    async fn update_entry(&self, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
-        self.db.update_entry(id, patch).await
+    async fn update_entry(
+        &self,
+        id: String,
+        patch: EntryPatch,
+        margo: MargoPaths,
+    ) -> Result<Arc<Entry>, RegistryError> {
+        self.db.update_entry(id, patch, margo).await
     }
 
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {
@@ -173,8 +192,12 @@ impl Datastore for Scripted {
         self.db.delete_bundle(td, mode, now).await
     }
 
-    async fn adopt_bundle(&self, bundle: Arc<Bundle>) -> Result<bool, RegistryError> {
-        self.db.adopt_bundle(bundle).await
+    async fn adopt_bundle(
+        &self,
+        bundle: Arc<Bundle>,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError> {
+        self.db.adopt_bundle(bundle, under).await
     }
 
     async fn create_relationship(

@@ -20,15 +20,16 @@ fn files() -> tempfile::TempDir {
 }
 
 /// `DIR` in the text is the folder.
-fn with(top: &str, publish: &str) -> Result<ServerConfig, String> {
+pub(in crate::config) fn with(top: &str, publish: &str) -> Result<ServerConfig, String> {
     let dir = files();
     let text = format!("trust_domain = \"plant.example\"\n{top}\n[publish]\n{publish}");
     load(&text.replace("DIR", &dir.path().display().to_string()))
 }
 
-const SPIFFE: &str = "spiffe_listen = [\"[::]:8444\"]\n";
-const WEB: &str = "listen = [\"0.0.0.0:8443\"]\ncert_file = \"DIR/cert.pem\"\nkey_file = \"DIR/key.pem\"\n";
-const ISSUER: &str = "jwt_issuer = \"https://oidc.plant.example/td\"";
+pub(in crate::config) const SPIFFE: &str = "spiffe_listen = [\"[::]:8444\"]\n";
+pub(in crate::config) const WEB: &str =
+    "listen = [\"0.0.0.0:8443\"]\ncert_file = \"DIR/cert.pem\"\nkey_file = \"DIR/key.pem\"\n";
+pub(in crate::config) const ISSUER: &str = "jwt_issuer = \"https://oidc.plant.example/td\"";
 
 #[test]
 fn nothing_is_published_unless_it_is_said() {
@@ -169,4 +170,25 @@ fn what_could_not_be_served_is_refused_by_name() {
             "{publish}: {error}"
         );
     }
+}
+
+/// `check` refuses what a start leaves to the one listener that needs it.
+#[test]
+fn a_certificate_that_is_no_good_is_refused_by_a_check_and_no_obstacle_to_a_start() {
+    let dir = files();
+    let path = dir.path().join("server.toml");
+    let folder = dir.path().to_str().unwrap();
+    let load = |publish: &str| {
+        let text = format!("trust_domain = \"plant.example\"\n[publish]\n{publish}").replace("DIR", folder);
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        (ServerConfig::load(&path), ServerConfig::load_to_run(&path))
+    };
+    let (checked, started) = load(&WEB.replace("key.pem", "other.pem"));
+    assert!(checked.is_err());
+    assert!(started.unwrap().publish.unwrap().web.is_some());
+    let (checked, started) = load(&WEB.replace("listen = ", "path = \"bundle\"\nlisten = "));
+    assert!(checked.is_err() && started.is_err(), "what no time mends");
 }

@@ -17,9 +17,12 @@ pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<AgentRecord>, DatastoreError> {
     Ok(rows.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn attest(tx: &mut Tx<'_>, record: AgentRecord) -> Result<(), RegistryError> {
-    if find(tx, &record.id)?.is_some_and(|agent| agent.is_banned()) {
-        return Err(RegistryError::Banned);
+pub(super) fn attest(tx: &mut Tx<'_>, mut record: AgentRecord) -> Result<(), RegistryError> {
+    match find(tx, &record.id)? {
+        Some(agent) if agent.is_banned() => return Err(RegistryError::Banned),
+        // It says which it is after it has attested, and perhaps not at once.
+        Some(agent) if record.agent_version.is_empty() => record.agent_version = agent.agent_version,
+        _ => {}
     }
     // An eviction may have come between the redemption of the token and this.
     if tokens::is_revoked(tx, &record.id)? {

@@ -91,7 +91,8 @@ fn put(tx: &Tx<'_>, place: i64, row: &AuthorityRow) -> Result<(), DatastoreError
     tx.conn().prepare_cached(PUT)?.execute(named_params! {
         ":id": row.id,
         ":place": place,
-        ":kind": row.kind.as_str(),
+        ":kind": if row.kind == Kind::X509 { "x509" } else { "jwt" },
+        ":wit": row.kind == Kind::Wit,
         ":slot": row.slot.as_str(),
         ":key_name": row.key_name,
         ":certificate": row.certificate.as_ref().map(Certificate::as_der),
@@ -129,10 +130,11 @@ fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
     let public_key: Vec<u8> = row.get("public_key")?;
     Ok(AuthorityRow {
         id: row.get("id")?,
-        kind: match kind.as_str() {
-            "x509" => Kind::X509,
-            "jwt" => Kind::Jwt,
-            other => return Err(damage("kind", other)),
+        kind: match (kind.as_str(), row.get("wit")?) {
+            ("x509", false) => Kind::X509,
+            ("jwt", false) => Kind::Jwt,
+            ("jwt", true) => Kind::Wit,
+            (other, _) => return Err(damage("kind", other)),
         },
         slot: match slot.as_str() {
             "prepared" => Slot::Prepared,
@@ -156,7 +158,7 @@ fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
 }
 
 /// `last_svid_ends` is not here: records write it.
-const PUT: &str = "INSERT INTO authorities (id, place, kind, slot, key_name, certificate, public_key, created_at, activated_at, not_before, \
-    not_after, tainted, chain, root) VALUES (:id, :place, :kind, :slot, :key_name, :certificate, :public_key, :created_at, :activated_at, :not_before, \
+const PUT: &str = "INSERT INTO authorities (id, place, kind, wit, slot, key_name, certificate, public_key, created_at, activated_at, not_before, \
+    not_after, tainted, chain, root) VALUES (:id, :place, :kind, :wit, :slot, :key_name, :certificate, :public_key, :created_at, :activated_at, :not_before, \
     :not_after, :tainted, :chain, :root) ON CONFLICT (id) DO UPDATE SET place = excluded.place, slot = excluded.slot, activated_at = excluded.activated_at, \
     tainted = excluded.tainted";

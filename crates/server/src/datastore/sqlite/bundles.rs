@@ -12,11 +12,11 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::convert::{damage, domain};
-use super::entries;
 use super::tombstones::bury;
 use super::writer::Tx;
+use super::{entries, relationships};
 use crate::datastore::{Change, DatastoreError};
-use crate::registry::{BundleWrite, DeleteMode, RegistryError, check_mode, check_newer};
+use crate::registry::{BundleWrite, DeleteMode, RegistryError, Relationship, check_mode, check_newer};
 
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Bundle>, DatastoreError> {
     let mut rows = tx
@@ -60,9 +60,18 @@ pub(super) fn set(
     Ok(bundle)
 }
 
-/// Compared and written in one transaction, so that what an operator sets meanwhile counts.
-pub(super) fn adopt(tx: &mut Tx<'_>, published: Arc<Bundle>) -> Result<bool, RegistryError> {
+/// Compared and written in one transaction, so that what an operator sets meanwhile counts: a bundle, and another relationship or none.
+pub(super) fn adopt(
+    tx: &mut Tx<'_>,
+    published: Arc<Bundle>,
+    under: Option<&Relationship>,
+) -> Result<bool, RegistryError> {
     let td = published.trust_domain();
+    if under.is_some() && relationships::find(tx, td)?.as_ref() != under {
+        return Err(RegistryError::RelationshipChanged {
+            trust_domain: td.clone(),
+        });
+    }
     let newer = match find(tx, td)? {
         Some(stored) => check_newer(&stored, &published)?,
         None => true,

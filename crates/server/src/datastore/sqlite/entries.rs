@@ -12,7 +12,7 @@ use super::convert::{
 use super::tombstones::bury;
 use super::writer::Tx;
 use crate::datastore::{Change, DatastoreError};
-use crate::registry::{Created, Entry, EntryDraft, EntryPatch, RegistryError};
+use crate::registry::{Created, Entry, EntryDraft, EntryPatch, MargoPaths, RegistryError};
 
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Entry>, DatastoreError> {
     let mut federations: HashMap<String, Vec<TrustDomain>> = HashMap::new();
@@ -51,12 +51,19 @@ pub(super) fn create(
     Ok(Created::New(entry))
 }
 
-pub(super) fn update(tx: &mut Tx<'_>, id: String, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
+pub(super) fn update(
+    tx: &mut Tx<'_>,
+    id: String,
+    patch: EntryPatch,
+    margo: MargoPaths,
+) -> Result<Arc<Entry>, RegistryError> {
     let Some(old) = find(tx, &id)? else {
         return Err(RegistryError::NoSuchEntry { id });
     };
     let new = patch.apply(&old);
-    EntryDraft::from_entry(new.clone()).validate(&own_domain(tx)?)?;
+    let draft = EntryDraft::from_entry(new.clone());
+    draft.validate(&own_domain(tx)?)?;
+    margo.check_entry(&draft)?;
     if let Some(existing) = similar(tx, &new)?.filter(|other| other.id != new.id) {
         return Err(RegistryError::Similar {
             existing: Arc::new(existing),
@@ -120,6 +127,8 @@ pub(super) fn dissociate(tx: &mut Tx<'_>, id: &str, from: &TrustDomain) -> Resul
             federates_with: Some(left),
             ..EntryPatch::default()
         },
+        // It takes away: never what would break a rule.
+        MargoPaths::Ordinary,
     )
     .map(|_| ())
 }

@@ -16,6 +16,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_taint.sql"),
     include_str!("../../../migrations/sqlite/0003_federation.sql"),
     include_str!("../../../migrations/sqlite/0004_appended.sql"),
+    include_str!("../../../migrations/sqlite/0005_wit.sql"),
     include_str!("../../../migrations/sqlite/0006_upstream.sql"),
 ];
 

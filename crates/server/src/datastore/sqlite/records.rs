@@ -65,6 +65,7 @@ fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, Datastore
         record.not_before.as_secs(),
         record.not_after.as_secs(),
         record.issued_at.as_secs(),
+        record.kind == SvidKind::Wit,
     ])?;
     Ok(Recorded::Yes)
 }
@@ -76,15 +77,19 @@ struct UnknownAuthority;
 /// Another identity that has this key. An agent's key may become another agent's: a node whose answer was lost comes back with a new
 /// token and the key it had.
 ///
+/// What an administrator minted neither has a key nor is judged by one: he may have any certificate with any key anyway, and tools of SPIRE mint and
+/// attest with the same.
+///
 /// One record of the key is enough to look at: by this very rule the others are of the same identity, or of agents like it. An identity
 /// that keeps its key for thousands of SVIDs costs no more than one that does not.
 fn owner_of_key(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Option<String>, DatastoreError> {
-    let Some(key) = &record.key_hash else {
+    let Some(key) = record.key_hash.as_ref().filter(|_| !record.is_minted()) else {
         return Ok(None);
     };
-    let mut any = tx
-        .conn()
-        .prepare_cached("SELECT spiffe_id FROM issued WHERE key_hash = ?1 LIMIT 1")?;
+    let mut any = tx.conn().prepare_cached(
+        "SELECT spiffe_id FROM issued WHERE key_hash = ?1 AND NOT (entry_id IS NULL AND \
+         (requester LIKE 'local %' OR requester LIKE 'admin %')) LIMIT 1",
+    )?;
     let owner: Option<String> = any
         .query_row(params![key.as_slice()], |row| row.get(0))
         .optional()?;
@@ -115,10 +120,11 @@ pub(super) fn prune(tx: &Tx<'_>, expired_before: UnixTime, limit: usize) -> Resu
 fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
     let kind: String = row.get("kind")?;
     Ok(IssuanceRecord {
-        kind: match kind.as_str() {
-            "x509" => SvidKind::X509,
-            "jwt" => SvidKind::Jwt,
-            other => return Err(damage("kind", other)),
+        kind: match (kind.as_str(), row.get("wit")?) {
+            ("x509", false) => SvidKind::X509,
+            ("jwt", false) => SvidKind::Jwt,
+            ("jwt", true) => SvidKind::Wit,
+            (other, _) => return Err(damage("kind", other)),
         },
         spiffe_id: id(row, "spiffe_id")?,
         serial: row.get("serial")?,
@@ -136,9 +142,9 @@ fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
 const fn kind_text(kind: SvidKind) -> &'static str {
     match kind {
         SvidKind::X509 => "x509",
-        SvidKind::Jwt => "jwt",
+        SvidKind::Jwt | SvidKind::Wit => "jwt",
     }
 }
 
 const INSERT: &str = "INSERT INTO issued (kind, spiffe_id, serial, key_hash, authority_id, requester, attestation, entry_id, not_before, \
-    not_after, issued_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    not_after, issued_at, wit) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";

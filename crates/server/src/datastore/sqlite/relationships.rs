@@ -100,7 +100,7 @@ fn put(tx: &mut Tx<'_>, relationship: Arc<Relationship>) -> Result<(), RegistryE
     Ok(())
 }
 
-fn find(tx: &Tx<'_>, td: &TrustDomain) -> Result<Option<Relationship>, DatastoreError> {
+pub(super) fn find(tx: &Tx<'_>, td: &TrustDomain) -> Result<Option<Relationship>, DatastoreError> {
     let mut row = tx
         .conn()
         .prepare_cached("SELECT * FROM federation_relationships WHERE trust_domain = ?1")?;

@@ -10,7 +10,7 @@ use super::migrate::apply;
 use super::*;
 use crate::core::fixture::{DAY, START, agent, draft, foreign, id, td};
 use crate::datastore::{Committed, Redemption};
-use crate::registry::{DeleteMode, EntryPatch};
+use crate::registry::{DeleteMode, EntryPatch, MargoPaths};
 
 fn open(path: &Path, initialised: bool) -> Result<SqliteDatastore, OpenError> {
     SqliteDatastore::open(path, &td(), initialised)
@@ -351,7 +351,9 @@ async fn an_update_keeps_who_created_the_entry() {
         hint: Some("new".into()),
         ..EntryPatch::default()
     };
-    db.update_entry("e07".into(), patch).await.unwrap();
+    db.update_entry("e07".into(), patch, MargoPaths::Ordinary)
+        .await
+        .unwrap();
     let by: String = db
         .writer
         .write(|tx| -> Result<_, DatastoreError> {
@@ -605,4 +607,30 @@ async fn a_probe_fails_as_writes_do_and_leaves_nothing() {
 #[expect(clippy::disallowed_methods, reason = "a test damages files")]
 fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_database_from_before_the_switch_takes_authorities_of_three_kinds_one_a_slot() {
+    let conn = Connection::open_in_memory().unwrap();
+    let path = Path::new("x");
+    let switch = migrate::MIGRATIONS
+        .iter()
+        .position(|sql| sql.contains("COLUMN wit"));
+    apply(&conn, path, &td(), &migrate::MIGRATIONS[..switch.unwrap()]).unwrap();
+    let put = |columns: &str, values: &str| {
+        conn.execute_batch(&format!(
+            "INSERT INTO authorities (place, slot, public_key, created_at, not_before, not_after, {columns}) \
+             VALUES (0, 'active', x'00', 0, 0, 9, {values})"
+        ))
+    };
+    put("id, key_name, kind", "'a', 'a', 'x509'").unwrap();
+    put("id, key_name, kind", "'b', 'b', 'jwt'").unwrap();
+    apply(&conn, path, &td(), migrate::MIGRATIONS).unwrap();
+    let wit: i64 = conn
+        .query_row("SELECT sum(wit) FROM authorities", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(wit, 0, "those that were there are none of WIT-SVIDs");
+    put("id, key_name, kind, wit", "'c', 'c', 'jwt', 1").unwrap();
+    assert!(put("id, key_name, kind, wit", "'d', 'd', 'jwt', 1").is_err());
+    assert!(put("id, key_name, kind, wit", "'e', 'e', 'jwt', 0").is_err());
 }

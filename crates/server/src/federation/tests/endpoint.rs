@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::core::fixture::{DAY, START};
@@ -33,6 +33,8 @@ pub(crate) enum Reply {
     Drip,
     /// Nothing, for ever.
     Silent,
+    /// This document, when told to.
+    Held(String, Arc<Notify>),
 }
 
 pub(crate) struct Endpoint {
@@ -131,6 +133,11 @@ async fn serve(
         }
         Some(Reply::Flood | Reply::Drip) => "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
         Some(Reply::Silent) => String::new(),
+        Some(Reply::Held(text, release)) => {
+            count.send_modify(|count| *count += 1);
+            release.notified().await;
+            ok(text.len(), &text)
+        }
     };
     count.send_modify(|count| *count += 1);
     if tls.write_all(sent.as_bytes()).await.is_err() {
@@ -221,8 +228,8 @@ impl Site {
             .with_sequence(sequence)
     }
 
-    /// A server that shows this ID.
-    pub(crate) fn tls(&self, path: &str) -> ServerConfig {
+    /// Of this site, with this ID.
+    pub(crate) fn svid(&self, path: &str) -> Arc<X509Svid> {
         let key = PrivateKey::generate().unwrap();
         let params = LeafParams {
             id: &self.id(path),
@@ -233,8 +240,13 @@ impl Site {
             not_after: self.start.saturating_add(DAY).min(self.end),
         };
         let leaf = issue::leaf(&params, &self.authority, &self.key).unwrap();
+        Arc::new(X509Svid::new(vec![leaf], key).unwrap())
+    }
+
+    /// A server that shows this ID.
+    pub(crate) fn tls(&self, path: &str) -> ServerConfig {
         let identity = IdentityStore::new();
-        identity.set(Arc::new(X509Svid::new(vec![leaf], key).unwrap()));
+        identity.set(self.svid(path));
         let clock = Arc::new(SimClock::new(self.start));
         let config = server_config(identity, ClientAuth::None, BundleStore::default(), clock).unwrap();
         let mut config = (*config).clone();

@@ -79,3 +79,41 @@ async fn keys_of_both_kinds_serve_both_versions_of_tls() {
     }
     rig.tear_down().await;
 }
+
+/// As a power cut between the two writes of a renewal leaves it.
+#[tokio::test]
+async fn files_that_are_no_good_at_the_start_close_this_listener_alone_until_they_are_good() {
+    let (core, web, own) = (CoreRig::new().await, Web::new(), IdentityStore::new());
+    let key = KeyPair::generate().unwrap();
+    web.renew(&key);
+    write(&web.files().key, &KeyPair::generate().unwrap().serialize_pem());
+    let clock: SharedClock = Arc::new(core.clock.clone());
+    let updates = core.core.authorities.bundle_updates();
+    let bound = Publishing::bind(Some(&web.config()), updates, own, &clock)
+        .await
+        .unwrap();
+    let (trouble, certificates) = (bound.trouble(), bound.certificates.clone().unwrap());
+    assert!(trouble().unwrap().contains("publish.listen"));
+    let tree = TaskTree::new();
+    let addresses = bound.serve(&tree.handle());
+    tokio::net::TcpStream::connect(addresses.spiffe[0]).await.unwrap();
+    let closed = tokio::net::TcpStream::connect(addresses.web[0])
+        .await
+        .unwrap_err();
+    assert_eq!(closed.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(certificates.look_again(), Seen::NoChange);
+
+    let renewed = web.renew(&key);
+    assert_eq!(certificates.look_again(), Seen::Taken);
+    let open = async {
+        while tokio::net::TcpStream::connect(addresses.web[0]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), open)
+        .await
+        .expect("it stays closed");
+    assert_eq!(web.connect(addresses.web[0]).await.certificate(), renewed);
+    assert_eq!(trouble(), None);
+    tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
+}

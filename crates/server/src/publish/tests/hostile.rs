@@ -102,3 +102,32 @@ async fn a_crowd_of_one_address_keeps_nobody_else_out() {
     }
     rig.tear_down().await;
 }
+
+/// T-17e.
+#[tokio::test]
+async fn an_address_that_comes_too_often_is_refused_before_its_handshake() {
+    let rig = Rig::new().await;
+    let (address, tls) = (rig.addresses.web[0], Arc::new(rig.web.client()));
+    let from = |last: u8| Client::connect_from([127, 0, 0, last], address, Arc::clone(&tls));
+    let mut served = 0;
+    // One after the other, so that the number of connections is not what stops them.
+    while from(1).await.is_ok() {
+        served += 1;
+        assert!(served < 1000, "nobody stops them");
+    }
+    assert!(served >= 64, "{served}");
+    assert_eq!(
+        from(2).await.unwrap().get("/").await.status,
+        200,
+        "somebody else is served"
+    );
+    let again = async {
+        while from(1).await.is_err() {
+            tokio::time::sleep(SHORT).await;
+        }
+    };
+    tokio::time::timeout(LONG, again)
+        .await
+        .expect("it is never served again");
+    rig.tear_down().await;
+}

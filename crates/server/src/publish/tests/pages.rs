@@ -102,6 +102,7 @@ async fn a_restart_changes_neither_document_nor_tag() {
     let plan = Plan {
         path: "/".to_owned(),
         issuer: Issuer::parse(ISSUER),
+        margo: None,
         refresh_hint: HINT,
     };
     let mut seen = Vec::new();

@@ -51,6 +51,26 @@ async fn a_renewed_svid_comes_into_use_when_it_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_agent_runs_is_known_also_after_it_has_attested_anew() {
+    let rig = Rig::new().await;
+    let registry = &rig.core.registry;
+    let attest = async |serial: &str| {
+        registry
+            .upsert_agent_on_attest(agent(PATH, serial, &[]))
+            .await
+            .unwrap()
+    };
+    attest("0a").await;
+    registry.set_agent_version(&id(PATH), "1.14.0").await.unwrap();
+    attest("0b").await;
+    let stored = registry.agent(&id(PATH)).unwrap();
+    assert_eq!(
+        (stored.serial.as_str(), stored.agent_version.as_str()),
+        ("0b", "1.14.0")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expired_renewal_does_not_come_into_use() {
     let rig = Rig::new().await;
     let registry = &rig.core.registry;

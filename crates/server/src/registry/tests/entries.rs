@@ -77,7 +77,9 @@ fn each_rule_of_an_entry_refuses() {
         "a.",
         "*",
         "*.",
-        "*.com",
+        "a_b.example",
+        "*.1",
+        "*.*.a",
         "a.*.b",
         "10.0.0.1",
         "a@b",
@@ -96,15 +98,55 @@ fn each_rule_of_an_entry_refuses() {
         refusal(|d| d.dns_names = vec!["a.example".into(), "A.example".into()]),
         EntryError::DnsNameTwice { .. }
     ));
+    assert!(matches!(
+        refusal(|d| d.dns_names = (0..257).map(|n| format!("n{n}.example")).collect()),
+        EntryError::TooMany { .. }
+    ));
+    let mixed = sel(&["unix:uid:1", "k8s:ns:a"]);
+    assert_eq!(
+        refusal(|d| (d.store_svid, d.selectors) = (true, mixed.clone())),
+        EntryError::MixedSelectors
+    );
     let mut good = draft("/spire/agent/x", "/w");
     good.dns_names = vec![
         "db-1.line4.example".into(),
         "*.line4.example".into(),
         "localhost".into(),
+        "*.local".into(),
     ];
+    let numbered = |n| format!("n{n}.example");
+    good.dns_names.extend((0..252).map(numbered));
     good.hint = "h".repeat(1024);
     good.id = Some("an-Entry_1.x".into());
     assert_eq!(good.validate(&td()), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_svid_has_one_place_and_is_fetched_ahead() {
+    let rig = Rig::new().await;
+    let registry = &rig.core.registry;
+    let refused = |outcome: Result<(), RegistryError>| match outcome.unwrap_err() {
+        RegistryError::Invalid { source } => source,
+        other => panic!("{other:?}"),
+    };
+    let mut lazy = draft("/spire/agent/x", "/lazy");
+    (lazy.store_svid, lazy.disable_x509_svid_prefetch) = (true, true);
+    let created = registry.create_entry(lazy, &me()).await.map(drop);
+    assert_eq!(refused(created), EntryError::StoredWithoutPrefetch);
+    let mut one = draft("/spire/agent/x", "/w");
+    one.store_svid = true;
+    let stored = rig.entry(one).await;
+    let mixed = EntryPatch {
+        selectors: Some(sel(&["unix:uid:1", "k8s:ns:a"])),
+        ..EntryPatch::default()
+    };
+    let updated = registry.update_entry(&stored.id, mixed.clone()).await.map(drop);
+    assert_eq!(refused(updated), EntryError::MixedSelectors);
+    let plain = EntryPatch {
+        store_svid: Some(false),
+        ..mixed
+    };
+    registry.update_entry(&stored.id, plain).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::core::fixture;
+use crate::publish::{CertificateFiles, PublishConfig, WebConfig};
 use crate::server::rig::{Rig, td, wire};
 
 /// Status line and body of a GET.
@@ -122,6 +123,7 @@ async fn who_has_no_authority_in_its_time_cannot_sign() {
         authorities: Arc::clone(&rig.core.authorities),
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
+        published_trouble: Arc::new(|| None),
     };
     assert_eq!(judge.no_signature(), None);
     rig.step(31 * fixture::DAY);
@@ -147,6 +149,7 @@ async fn an_authority_of_one_kind_is_not_enough() {
         authorities: Arc::clone(&rig.core.authorities),
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
+        published_trouble: Arc::new(|| None),
     };
     for (sql, reason) in [
         (
@@ -169,4 +172,69 @@ async fn an_authority_of_one_kind_is_not_enough() {
         rig.core.authorities.reread().await;
         assert_eq!(judge.no_signature(), Some(reason));
     }
+}
+
+#[tokio::test]
+async fn the_health_of_one_service_is_not_told() {
+    let rig = Rig::new().await;
+    let mut client = HealthClient::new(rig.admin().await);
+    let of = |service: &str| HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    client.check(of("")).await.unwrap();
+    for refused in [
+        client
+            .check(of("spire.api.server.entry.v1.Entry"))
+            .await
+            .map(drop)
+            .unwrap_err(),
+        client.watch(of("x")).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert_eq!(refused.message(), "per-service health is not supported");
+    }
+    rig.tear_down().await;
+}
+
+/// A power cut between the two writes of a renewal: the server signs all the same, and says what is closed.
+#[tokio::test]
+async fn a_bad_certificate_for_others_closes_their_listener_and_no_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let anywhere = || vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0))];
+    let rig = Rig::with_http(SystemClock, |config| {
+        config.publish = Some(PublishConfig {
+            web: Some(WebConfig {
+                margo: None,
+                tls12: false,
+                listen: anywhere(),
+                certificate: CertificateFiles {
+                    cert: dir.path().join("tls.crt"),
+                    key: dir.path().join("tls.key"),
+                },
+                issuer: None,
+            }),
+            spiffe_listen: anywhere(),
+            path: "/".to_owned(),
+            refresh_hint: Duration::from_secs(60),
+        });
+    })
+    .await;
+    let told = async {
+        loop {
+            let body = both_say(&rig, true).await;
+            if body.contains("publish.listen is closed") {
+                return body;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let body = tokio::time::timeout(Duration::from_secs(20), told)
+        .await
+        .expect("nobody is told");
+    assert!(body.starts_with("ready, but: "), "{body}");
+    let published = rig.handle.published().clone();
+    TcpStream::connect(published.spiffe[0]).await.unwrap();
+    TcpStream::connect(published.web[0]).await.unwrap_err();
+    rig.node().await;
+    rig.tear_down().await;
 }

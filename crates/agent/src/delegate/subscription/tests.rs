@@ -1,0 +1,165 @@
+//! A delegate that cannot be attested for a while.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use landfast_identity::Bundle;
+use landfast_uds::{PinnedProcess, Pins};
+use landfast_workload_api::{AttestError, Attested, Attestor, Desk, Gauges, Limits};
+use tokio_util::sync::CancellationToken;
+
+use super::super::rights::{Delegate, Delegates};
+use super::*;
+use crate::entry::EntryIndex;
+use crate::jwt::{JwtCache, budget::Budget};
+use crate::keeper::state::Reach;
+use crate::keeper::views::Views;
+use crate::link::{LinkHandle, status::LinkStatus};
+use crate::source::AgentSource;
+use crate::testing::{Ca, NOON, StoppedClock, entry, id, selectors, td};
+
+/// Finds the same each time, or fails as it is told. What it finds is outdated as soon as the test says so.
+#[derive(Default)]
+struct Attestations {
+    fails: AtomicBool,
+    looks: AtomicU32,
+    outdated: Mutex<CancellationToken>,
+}
+
+impl Attestations {
+    fn outdate(&self) {
+        std::mem::take(&mut *self.outdated.lock().unwrap()).cancel();
+    }
+}
+
+#[async_trait::async_trait]
+impl Attestor for Attestations {
+    async fn attest(&self, _: &Arc<PinnedProcess>) -> Result<Attested, AttestError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(AttestError {
+                reason: "the name service is away".to_owned(),
+            });
+        }
+        Ok(Attested {
+            outdated: self.outdated.lock().unwrap().clone(),
+            ..Attested::complete(selectors(&["unix:uid:1"]))
+        })
+    }
+}
+
+struct World {
+    views: Views,
+    office: Arc<Office>,
+    attestations: Arc<Attestations>,
+    desk: Desk,
+}
+
+impl World {
+    fn new() -> Self {
+        let views = Views::new(&td());
+        let status = watch::Sender::new(LinkStatus::new());
+        let link = watch::Sender::new(None);
+        let source = Arc::new(AgentSource {
+            views: views.clone(),
+            link: LinkHandle::fixed(status.subscribe(), link.subscribe()),
+            tokens: JwtCache::new(StoppedClock::at(NOON)).0,
+            wits: crate::wit::Wits::new(StoppedClock::at(NOON), landfast_identity::KeyType::default()).0,
+            budget: Budget::default(),
+            clock: StoppedClock::at(NOON),
+            ready: watch::channel(true).1,
+        });
+        let delegates = Delegates::new(vec![Delegate {
+            delegate: id("/mesh").into(),
+            may_have: vec![id("/line/w").into()],
+        }]);
+        let attestations = Arc::new(Attestations::default());
+        let office = Office::new(
+            delegates,
+            "no delegate",
+            views.clone(),
+            source,
+            StoppedClock::at(NOON),
+            Arc::clone(&attestations) as Arc<dyn Attestor>,
+        );
+        let attestor = Arc::clone(&attestations) as Arc<dyn Attestor>;
+        Self {
+            views,
+            office,
+            attestations,
+            desk: Desk::new(attestor, Limits::default(), Arc::new(Gauges::unpublished())),
+        }
+    }
+
+    /// The entries, and a bundle that is another each time.
+    fn publish(&self, entries: &[Entry]) {
+        let bundle: Bundle = Ca::new("another").bundle();
+        let snapshot = Snapshot {
+            entries: Arc::new(EntryIndex::new(entries.iter().cloned().map(Arc::new))),
+            bundle: Some(Arc::new(bundle)),
+            synced_at: Some(NOON),
+            round_over: true,
+            ..Snapshot::default()
+        };
+        self.views.publish(Arc::new(snapshot), &Reach::All, Some(NOON));
+    }
+
+    fn stream(
+        &self,
+    ) -> Subscription<landfast_proto::spire::api::agent::delegatedidentity::v1::SubscribeToX509BundlesResponse>
+    {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let caller = self.desk.admit(&Pins::default().open(own).unwrap()).unwrap();
+        Subscription::new(
+            Arc::clone(&self.office),
+            Asker::attested(caller),
+            Whose::Nobody,
+            super::super::wire::x509_bundles,
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_delegate_that_cannot_be_looked_at_for_a_while_keeps_its_stream() {
+    let world = World::new();
+    let mesh = [entry("a", "/mesh", &["unix:uid:1"])];
+    world.publish(&mesh);
+    let (first, stream) = world.stream().next().await.unwrap();
+    let first = first.unwrap();
+    world.attestations.fails.store(true, Ordering::SeqCst);
+    world.attestations.outdate();
+    world.publish(&mesh);
+    let looks = world.attestations.looks.load(Ordering::SeqCst);
+    let (second, stream) = stream.next().await.unwrap();
+    assert!(second.unwrap() != first, "what is new comes");
+    assert!(world.attestations.looks.load(Ordering::SeqCst) > looks);
+    // What it had is no right for ever: its entry is gone.
+    world.publish(&[]);
+    let (ended, stream) = stream.next().await.unwrap();
+    assert_eq!(ended.unwrap_err().code(), Code::PermissionDenied);
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn one_that_was_never_looked_at_has_no_stream() {
+    let world = World::new();
+    world.publish(&[entry("a", "/mesh", &["unix:uid:1"])]);
+    world.attestations.fails.store(true, Ordering::SeqCst);
+    let (refused, _) = world.stream().next().await.unwrap();
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_looked_at_again_before_anything_new_comes() {
+    let seen = Seen::default();
+    let found = selectors(&["unix:uid:1"]);
+    assert_eq!(seen.or_last(Ok(found.clone())).unwrap(), found);
+    let away = || Err(Status::unavailable("away"));
+    assert_eq!(seen.or_last(away()).unwrap(), found);
+    seen.look_again().await;
+    seen.or_last(Ok(found.clone())).unwrap();
+    let hour = tokio::time::timeout(std::time::Duration::from_secs(3600), seen.look_again());
+    assert!(hour.await.is_err(), "nothing was missed");
+    let refused = seen.or_last(Err(Status::permission_denied("another program")));
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+}

@@ -1,0 +1,47 @@
+//! One SVID that is held, and when it is to be replaced.
+//!
+//! Invariant: the time depends on what is known of the SVID and of its authority alone; a clock that is set back does not put off what a taint asks for.
+
+use std::sync::Arc;
+
+use landfast_identity::{UnixTime, X509Svid};
+use landfast_lifecycle::renewal_due;
+
+use super::taint::Taints;
+
+/// One workload X.509-SVID and the revision of the entry it was issued for.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) svid: Arc<X509Svid>,
+    pub(crate) revision: i64,
+    pub(crate) renew_at: UnixTime,
+    received: UnixTime,
+}
+
+impl Held {
+    /// Its life begins when it is received: servers date back, by more than a short SVID lives.
+    pub(crate) fn new(svid: Arc<X509Svid>, revision: i64, received: UnixTime) -> Self {
+        let begins = svid.not_before().max(received);
+        let renew_at = renewal_due(begins, svid.not_after(), svid.serial_hex().as_bytes());
+        Self {
+            svid,
+            revision,
+            renew_at,
+            received,
+        }
+    }
+
+    /// When it is to be replaced, by the clock alone.
+    pub(super) fn due(&self, taints: &Taints) -> UnixTime {
+        let replace = taints.replace_at(&self.svid, self.received);
+        replace.map_or(self.renew_at, |at| self.renew_at.min(at))
+    }
+
+    /// As if received no later than `now`, if that is not so: the clock was set back.
+    pub(super) fn turned_back(&self, now: UnixTime) -> Option<Self> {
+        (now < self.received).then(|| Self {
+            received: now,
+            ..self.clone()
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! Signing WIT-SVIDs (incubating). Invariant: what is returned has been recorded, and names the key it was ordered for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_identity::wit::{WitParams, algorithms, sign};
+use landfast_identity::{PublicKey, SpiffeId, UnixTime};
+use ring::digest::{SHA256, digest};
+
+use super::record::{IssuanceRecord, SvidKind};
+use super::{IssueError, Issuer, Requester, policy};
+use crate::datastore::Recorded;
+use crate::random;
+use crate::registry::Entry;
+
+/// What a workload will prove with.
+#[derive(Clone, Debug)]
+pub struct WitRequest {
+    /// Its public key.
+    pub key: PublicKey,
+    /// How it signs: an `alg` that fits the key.
+    pub algorithm: String,
+}
+
+/// A WIT-SVID that was issued. Worth nothing without the key in it.
+#[derive(Clone, Debug)]
+pub struct IssuedWit {
+    /// The token.
+    pub token: String,
+    /// Whose it is.
+    pub id: SpiffeId,
+    /// Its `iat`.
+    pub issued_at: UnixTime,
+    /// Its `exp`.
+    pub expires_at: UnixTime,
+}
+
+/// All that a WIT-SVID is built from.
+struct WitOrder {
+    id: SpiffeId,
+    request: WitRequest,
+    ttl: Duration,
+    /// It ends by then, whatever its TTL.
+    ends_by: Option<UnixTime>,
+    entry_id: Option<String>,
+}
+
+impl Issuer {
+    /// WIT-SVIDs for many entries in one commit; the answers are in the order of the requests. That the requester may have the entries
+    /// is the caller's to know.
+    pub async fn wit_batch(
+        &self,
+        who: &Requester,
+        requests: Vec<(Arc<Entry>, WitRequest)>,
+    ) -> Vec<Result<IssuedWit, IssueError>> {
+        let orders = requests.into_iter().map(|(entry, request)| {
+            policy::subject(&entry.spiffe_id, &self.trust_domain)?;
+            policy::live(&entry, self.now()?)?;
+            policy::margo(&entry, self.margo)?;
+            Ok(WitOrder {
+                id: entry.spiffe_id.clone(),
+                request,
+                // As SPIRE, whose entries have no life of their own for these either.
+                ttl: entry.x509_svid_ttl.unwrap_or(self.ttls.wit),
+                ends_by: entry.expires_at,
+                entry_id: Some(entry.id.clone()),
+            })
+        });
+        let orders = orders.collect();
+        self.sign_wits(who, orders).await
+    }
+
+    /// A WIT-SVID by order of an administrator, without an entry.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn mint_wit(
+        &self,
+        who: &Requester,
+        id: &SpiffeId,
+        ttl: Option<Duration>,
+        request: WitRequest,
+    ) -> Result<IssuedWit, IssueError> {
+        let order = policy::subject(id, &self.trust_domain).map(|()| WitOrder {
+            id: id.clone(),
+            request,
+            ttl: ttl.unwrap_or(self.ttls.wit),
+            ends_by: None,
+            entry_id: None,
+        });
+        let mut answers = self.sign_wits(who, vec![order]).await;
+        answers.pop().unwrap_or(Err(IssueError::NoAuthority))
+    }
+
+    async fn sign_wits(
+        &self,
+        who: &Requester,
+        orders: Vec<Result<WitOrder, IssueError>>,
+    ) -> Vec<Result<IssuedWit, IssueError>> {
+        let mut signed = Vec::with_capacity(orders.len());
+        for order in orders {
+            signed.push(order.and_then(|order| self.sign_wit(who, order)));
+            tokio::task::yield_now().await;
+        }
+        let records = signed
+            .iter()
+            .flatten()
+            .map(|(_, record)| record.clone())
+            .collect();
+        let mut written = match self.write(records).await {
+            Ok(written) => written.into_iter(),
+            Err(failed) => return signed.into_iter().map(|s| s.and(Err(failed.clone()))).collect(),
+        };
+        let recorded = |signed: Result<(IssuedWit, IssuanceRecord), IssueError>| {
+            let (issued, _) = signed?;
+            match written.next() {
+                Some(Recorded::Yes) => Ok(issued),
+                Some(Recorded::KeyTaken(_)) => Err(IssueError::KeyInUse { id: issued.id }),
+                None => Err(IssueError::NoAuthority),
+            }
+        };
+        signed.into_iter().map(recorded).collect()
+    }
+
+    fn sign_wit(&self, who: &Requester, order: WitOrder) -> Result<(IssuedWit, IssuanceRecord), IssueError> {
+        let now = self.now()?;
+        let authority = self.authorities.active_wit().ok_or(IssueError::NoAuthority)?;
+        let WitRequest { key, algorithm } = &order.request;
+        policy::not_an_authoritys(key, &self.authorities.bundle())?;
+        if let Some(x509) = self.authorities.active_x509() {
+            policy::not_above(key, &x509.chain)?;
+        }
+        policy::margo_key(&order.id, key, self.margo)?;
+        if !algorithms(key).contains(&algorithm.as_str()) {
+            let expected = algorithms(key).join(", ");
+            return Err(IssueError::Policy(format!(
+                "algorithm {algorithm:?} is not one of the key's: {expected}"
+            )));
+        }
+        if order.ttl.is_zero() {
+            return Err(IssueError::Policy("the TTL is zero".to_owned()));
+        }
+        if now < authority.not_before {
+            return Err(IssueError::ClockBehind {
+                now,
+                authority_not_before: authority.not_before,
+            });
+        }
+        if now >= authority.not_after {
+            return Err(IssueError::NoAuthority);
+        }
+        let wanted = now.saturating_add(order.ttl);
+        let expires_at = wanted
+            .min(authority.not_after)
+            .min(order.ends_by.unwrap_or(wanted));
+        let issued_at = now.saturating_sub(self.ttls.backdate).max(UnixTime::EPOCH);
+        let params = WitParams {
+            sub: &order.id,
+            key,
+            algorithm,
+            exp: expires_at,
+            iat: issued_at,
+            // Of use only with OIDC discovery (§3.7), which does not know these keys.
+            iss: None,
+        };
+        let token = sign(&params, &authority.id, &*authority.signer)?;
+        let record = IssuanceRecord {
+            kind: SvidKind::Wit,
+            spiffe_id: order.id.clone(),
+            serial: random::hex(digest(&SHA256, token.as_bytes()).as_ref()),
+            key_hash: None,
+            authority_id: authority.id.clone(),
+            requester: who.to_string(),
+            attestation: who.attestation.clone(),
+            entry_id: order.entry_id,
+            not_before: issued_at,
+            not_after: expires_at,
+            issued_at: now,
+        };
+        let issued = IssuedWit {
+            token,
+            id: order.id,
+            issued_at,
+            expires_at,
+        };
+        Ok((issued, record))
+    }
+}
