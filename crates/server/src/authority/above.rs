@@ -68,10 +68,20 @@ impl Above {
         })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.roots.is_empty() && self.jwt.is_empty()
+    }
+
     /// Whether anything may stand under this root.
     pub(crate) fn shuns(&self, id: &str) -> bool {
         let mut known = self.roots.iter().filter(|root| root.id() == id).peekable();
         known.peek().is_some() && known.all(|root| root.trust != RootTrust::Trusted)
+    }
+
+    /// Whether SVIDs under this root verify, and are meant to.
+    fn trusts(&self, id: &str) -> bool {
+        let mut trusted = self.roots.iter().filter(|root| root.trust == RootTrust::Trusted);
+        trusted.any(|root| root.id() == id)
     }
 
     /// These as well.
@@ -165,8 +175,9 @@ pub(super) fn follow(
     }
     let above = above.with(&seen.roots);
     for row in &mut rows {
-        let shunned = root_of(row).is_some_and(|id| above.shuns(id));
-        row.tainted |= shunned || (doomed && signs(row));
+        // One whose root has left without a taint would sign what nothing verifies.
+        let stranded = root_of(row).is_some_and(|id| !above.trusts(id));
+        row.tainted |= stranded || (doomed && signs(row));
     }
     (rows, above)
 }

@@ -18,6 +18,8 @@ pub(super) struct OwnSvid {
     authorities: Arc<Authorities>,
     clock: SharedClock,
     key_type: KeyType,
+    /// Which authority has signed it.
+    signed_by: Option<String>,
     pub(super) store: IdentityStore,
 }
 
@@ -28,34 +30,48 @@ impl OwnSvid {
         clock: SharedClock,
         key_type: KeyType,
     ) -> Result<Self, ServerError> {
-        let own = Self {
+        let mut own = Self {
             issuer,
             authorities,
             clock,
             key_type,
+            signed_by: None,
             store: IdentityStore::new(),
         };
         own.renew().await?;
         Ok(own)
     }
 
-    async fn renew(&self) -> Result<(), ServerError> {
+    async fn renew(&mut self) -> Result<(), ServerError> {
+        // Before it signs: when another takes over meanwhile, there is one renewal too many, not one too few.
+        let signs = self.signs();
         let key = PrivateKey::generate_as(self.key_type).map_err(|source| ServerError::OwnKey { source })?;
         let issued = self.issuer.server_svid(&key.public_key()).await?;
         let svid = X509Svid::new(issued.chain, key).map_err(|source| ServerError::OwnSvid { source })?;
         self.store.set(Arc::new(svid));
+        self.signed_by = signs;
         Ok(())
     }
 
+    fn signs(&self) -> Option<String> {
+        self.authorities.active_x509().map(|active| active.id.clone())
+    }
+
+    /// Whether another would do better. While the authority that signed it goes on signing, none would: its next stands where it stands.
+    fn wanting(&self, svid: &X509Svid) -> bool {
+        let doubtful = doubtful(svid, &self.authorities.bundle());
+        due(svid, self.clock.now()) || (doubtful && self.signs() != self.signed_by)
+    }
+
     /// Renews at half its life, and keeps the valid one when that fails.
-    pub(super) async fn keep(self) {
+    pub(super) async fn keep(mut self) {
         let mut hold_back = false;
         loop {
             tokio::time::sleep(Duration::from_secs(if hold_back { 10 } else { 1 })).await;
             let Some(svid) = self.store.current() else {
                 continue;
             };
-            if !due(&svid, self.clock.now()) && !doubtful(&svid, &self.authorities.bundle()) {
+            if !self.wanting(&svid) {
                 hold_back = false;
                 continue;
             }

@@ -112,6 +112,23 @@ fn a_root_that_the_parent_no_longer_names_is_over_unless_it_is_the_last_we_stand
 }
 
 #[test]
+fn what_stands_under_a_root_that_left_without_a_taint_never_signs() {
+    let (old, new) = (root(), root());
+    let before = journal(
+        vec![
+            below(&old, Slot::Old),
+            below(&new, Slot::Active),
+            below(&old, Slot::Prepared),
+        ],
+        &[(&old, Trusted), (&new, Trusted)],
+    );
+    let (rows, above) = follow(&before, &seen(&[(&new, false)]), true, START);
+    assert_eq!(trusts(&above), [Trusted]);
+    let tainted: Vec<bool> = rows.iter().map(|row| row.tainted).collect();
+    assert_eq!(tainted, [true, false, true]);
+}
+
+#[test]
 fn files_drop_a_root_only_when_nothing_of_ours_stands_under_it() {
     let (old, new) = (root(), root());
     let rows = vec![below(&old, Slot::Old), below(&new, Slot::Active)];

@@ -101,3 +101,28 @@ async fn an_svid_of_a_tainted_authority_is_replaced_within_seconds() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_svid_that_no_root_verifies_is_replaced_when_another_authority_signs_and_not_before() {
+    use crate::authority::{Kind, Order};
+    let rig = Rig::new().await;
+    let own = own(&rig).await;
+    let svid = own.store.current().unwrap();
+    rig.db.execute("UPDATE authorities SET tainted = 1").await;
+    rig.db
+        .execute(
+            "UPDATE state SET journal_version = journal_version + 1, bundle_sequence = bundle_sequence + 1",
+        )
+        .await;
+    let authorities = &rig.core.authorities;
+    authorities.reread().await;
+    assert!(doubtful(&svid, &authorities.bundle()));
+    assert!(!own.wanting(&svid), "its next would be no better, every second");
+    let next = authorities
+        .order(&Order::Prepare(Kind::X509), rig.now())
+        .await
+        .unwrap();
+    let activate = Order::Activate(Kind::X509, next.id);
+    authorities.order(&activate, rig.now()).await.unwrap();
+    assert!(own.wanting(&svid));
+}
