@@ -12,6 +12,7 @@ mod keys;
 mod making;
 mod orders;
 mod plan;
+mod publishing;
 mod upstream;
 mod upstream_orders;
 
@@ -243,6 +244,7 @@ impl Authorities {
         }
         if trust == Trust::Steady {
             journal = self.forget_appended(journal, now).await?;
+            journal = self.leave_above(journal, now).await?;
         }
         self.adopt(&journal).await?;
         if trust == Trust::Steady && !self.swept.swap(true, Ordering::AcqRel) {

@@ -165,10 +165,17 @@ impl Authorities {
         before: &Journal,
         rows: Vec<AppendedRow>,
     ) -> Result<Option<Journal>, AuthorityError> {
+        // All that can fail comes before the write, as in `commit`.
+        let signers = self.signers(&before.rows).await?;
+        let next = Journal {
+            appended: rows.clone(),
+            ..before.clone()
+        };
+        next.bundle(&self.params.trust_domain)?;
         let Some(saved) = self.datastore.save_appended(before.version, rows).await? else {
             return Ok(None);
         };
-        self.adopt(&saved).await?;
+        self.put_in_force(&saved, signers)?;
         Ok(Some(saved))
     }
 }
@@ -193,6 +200,9 @@ fn merge(journal: &Journal, wanted: &[AppendedRow], share: usize) -> Result<Vec<
     if grown && rows.iter().filter(|row| !row.revoked).count() > MAX_APPENDED {
         return Err(AppendError::Full);
     }
+    if grown && beside_ours(journal, &rows) > MAX_BESIDE {
+        return Err(AppendError::Full);
+    }
     let of_one = wanted
         .first()
         .map_or(0, |new| rows.iter().filter(|row| row.by == new.by).count());
@@ -200,6 +210,21 @@ fn merge(journal: &Journal, wanted: &[AppendedRow], share: usize) -> Result<Vec<
         return Err(AppendError::Share);
     }
     Ok(rows)
+}
+
+/// How many the bundle has that do not sign here: these, and those known from above that are not among them.
+fn beside_ours(journal: &Journal, appended: &[AppendedRow]) -> usize {
+    let ours = |id: &str| journal.rows.iter().any(|row| row.id == id);
+    let known = |id: &str| {
+        appended
+            .iter()
+            .any(|row| row.key.kind() == Kind::Jwt && row.key.id() == id)
+    };
+    let jwt = journal.above.jwt.iter().filter(|above| {
+        let id = above.authority.key_id.as_str();
+        !above.revoked && !ours(id) && !known(id)
+    });
+    appended.iter().filter(|row| !row.revoked).count() + jwt.count() + journal.above.x509().count()
 }
 
 /// Whether it is one of those that sign here.
@@ -210,9 +235,10 @@ fn own(journal: &Journal, key: &AppendedKey) -> Result<bool, AppendError> {
             .iter()
             .any(|row| row.certificate.as_ref() == Some(&x509.certificate))),
         AppendedKey::Jwt(jwt) => {
-            let mut own = journal.rows.iter().filter(|row| row.kind == Kind::Jwt);
+            // Key IDs of JWT and WIT keys are unique among them all.
+            let mut own = journal.rows.iter().filter(|row| row.kind != Kind::X509);
             match own.find(|row| row.id == jwt.key_id) {
-                Some(row) if row.public_key == jwt.public_key => Ok(true),
+                Some(row) if row.kind == Kind::Jwt && row.public_key == jwt.public_key => Ok(true),
                 Some(_) => Err(taken(jwt)),
                 None => beside(journal, jwt),
             }
@@ -268,6 +294,8 @@ pub(crate) enum AppendError {
 
 /// Half of what a bundle may hold: the rest is for our own.
 pub(crate) const MAX_APPENDED: usize = 128;
+/// With those known from above, of the 256 that a bundle may hold.
+pub(crate) const MAX_BESIDE: usize = 224;
 /// Of one server below this one, those that were revoked among them.
 pub(crate) const MAX_OF_ONE: usize = 64;
 /// As long as our own stay after the last thing they signed has ended.

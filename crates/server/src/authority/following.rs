@@ -11,12 +11,12 @@ use landfast_lifecycle::Backoff;
 use tokio::time::Instant;
 
 use super::above::{Above, follow};
-use super::appended::AppendedKey;
 use super::descent::{Judged, judge};
 use super::error::UpstreamFailure;
-use super::journal::{AuthorityRow, Journal, Kind, Slot, own_jwt};
+use super::journal::{AuthorityRow, Journal, Kind, Slot};
 use super::making::{Life, Made};
-use super::upstream::{Upstream, UpstreamError, Wish};
+use super::publishing::Unpublished;
+use super::upstream::{Seen, Upstream, UpstreamError, Wish};
 use super::{Authorities, AuthorityError, Trust};
 
 /// How the upstream authority fares.
@@ -29,6 +29,7 @@ struct Fare {
     refused: Option<Refused>,
     /// Why its bundle is not known now.
     unseen: Option<String>,
+    unpublished: Unpublished,
 }
 
 struct Refused {
@@ -79,6 +80,10 @@ impl Reach {
         });
     }
 
+    pub(super) fn with_unpublished<T>(&self, with: impl FnOnce(&mut Unpublished) -> T) -> T {
+        with(&mut self.lock().unpublished)
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.lock().refused.as_ref().is_some_and(|refused| refused.quiet)
     }
@@ -97,7 +102,9 @@ impl Authorities {
         let fare = self.reach.lock();
         let refused = fare.refused.as_ref().filter(|refused| !refused.quiet);
         let refused = refused.map(|refused| error_chain(&refused.why));
-        refused.or_else(|| fare.unseen.clone())
+        refused
+            .or_else(|| fare.unseen.clone())
+            .or_else(|| fare.unpublished.trouble())
     }
 
     /// Whether another signs our X.509 authorities.
@@ -325,48 +332,32 @@ impl Authorities {
                 break;
             }
         }
-        let mut refused = None;
-        for key in self.unpublished(now).await? {
-            // One that is refused, because it was revoked there, is not in the way of the others.
-            match upstream.publish(&key).await {
-                Ok(()) => tracing::info!(key_id = key.key_id, "published a JWT authority above"),
-                Err(error) => refused = Some(error),
-            }
-        }
-        if let Some(error) = refused {
-            return Err(above(error));
-        }
+        self.publish_above(upstream, now).await?;
         Ok(news)
     }
 
-    /// JWT keys that sign, here or below, and that the upstream authority has not named yet.
-    async fn unpublished(
+    /// Without an upstream authority, what is left of one: roots that something of ours stands under, and nothing of others.
+    pub(super) async fn leave_above(
         &self,
+        journal: Journal,
         now: UnixTime,
-    ) -> Result<Vec<landfast_identity::JwtAuthority>, AuthorityError> {
-        if !self
-            .upstream
-            .as_ref()
-            .is_some_and(|upstream| upstream.is_complete())
-        {
-            return Ok(Vec::new());
+    ) -> Result<Journal, AuthorityError> {
+        if self.has_upstream() || journal.above.is_empty() {
+            return Ok(journal);
         }
-        let journal = self.datastore.journal().await?;
-        let mut keys: Vec<_> = journal
-            .rows
-            .iter()
-            .filter(|row| row.kind == Kind::Jwt)
-            .map(own_jwt)
-            .collect();
-        keys.extend(journal.appended.iter().filter_map(|row| match &row.key {
-            AppendedKey::Jwt(below) if !row.revoked => Some(below.clone()),
-            AppendedKey::Jwt(_) | AppendedKey::X509(_) => None,
-        }));
-        keys.retain(|key| {
-            let named = |known: &super::Neighbour| known.authority.key_id == key.key_id;
-            !key.tainted && key.expires_at.is_none_or(|end| now < end) && !journal.above.jwt.iter().any(named)
-        });
-        Ok(keys)
+        let (rows, left) = follow(&journal, &Seen::default(), false, now);
+        if left == journal.above {
+            return Ok(journal);
+        }
+        let Some(saved) = self.commit(&journal, rows, Some(left)).await? else {
+            return Ok(journal); // the next tick looks again
+        };
+        tracing::warn!(
+            sequence = saved.sequence,
+            roots = saved.above.roots.len(),
+            "there is no upstream authority any more: what it believed is out of the bundle, but for roots that something of ours stands under"
+        );
+        Ok(saved)
     }
 
     fn upstream_name(&self) -> String {
@@ -383,8 +374,8 @@ const POLL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(10);
 const MOST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(1);
-const LEAST_WAIT: Duration = Duration::from_secs(5);
-const MOST_WAIT: Duration = Duration::from_secs(300);
+pub(super) const LEAST_WAIT: Duration = Duration::from_secs(5);
+pub(super) const MOST_WAIT: Duration = Duration::from_secs(300);
 /// Between attempts to have something that lasts longer: each is a certificate that the parent records.
 const LEAST_PAUSE: Duration = Duration::from_secs(60);
 const MOST_PAUSE: Duration = Duration::from_secs(6 * 3600);

@@ -9,6 +9,7 @@ use landfast_store::Store;
 use landfast_store::faulty::{FaultyFiles, Script, Verb};
 
 mod below;
+mod left;
 mod scripted;
 mod whole;
 mod wit;

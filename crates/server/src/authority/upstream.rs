@@ -83,6 +83,11 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether a key is refused for what it is, so that others may not be.
+    pub(crate) fn is_about_the_key(&self) -> bool {
+        matches!(self, Self::Parent { source } if source.is_an_answer())
+    }
+
     /// Whether time may mend it, or somebody elsewhere. Files of our own are mended here.
     pub(crate) fn may_pass(&self) -> bool {
         !matches!(self, Self::Disk { .. })

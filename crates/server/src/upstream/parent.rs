@@ -70,8 +70,10 @@ impl Parent {
             Ok(Err(status)) => status,
             Err(_elapsed) => Status::deadline_exceeded("no answer in time"),
         };
-        // Whatever it was: the next call begins anew, with the identity of then.
-        self.connection.store(None);
+        if breaks(&status) {
+            // The next call begins anew, with the identity of then.
+            self.connection.store(None);
+        }
         Err(match status.code() {
             Code::PermissionDenied => ParentError::NotDownstream { id: made.id.clone() },
             code => ParentError::Refused {
@@ -172,6 +174,23 @@ impl std::fmt::Debug for Parent {
     }
 }
 
+/// Whether another connection may do better. An answer of the parent's own that refuses what was asked is none of the connection's business.
+fn breaks(status: &Status) -> bool {
+    let transport = std::error::Error::source(status).is_some();
+    transport || ends_it(status.code())
+}
+
+fn ends_it(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+    )
+}
+
 /// What a peer wrote, for the log.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
@@ -198,6 +217,13 @@ pub(crate) enum ParentError {
     NoCertificate,
     #[error("the parent server's bundle cannot be used: {detail}")]
     Bundle { detail: String },
+}
+
+impl ParentError {
+    /// Whether the parent has judged what was asked, and not who asks, or nothing.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if !ends_it(*code))
+    }
 }
 
 const DEADLINE: Duration = Duration::from_secs(20);

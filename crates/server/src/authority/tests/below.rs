@@ -15,26 +15,30 @@ use crate::upstream::ParentError;
 
 /// A parent in memory, which does as its fields say.
 #[derive(Debug)]
-struct Parent(Mutex<State>);
+pub(super) struct Parent(Mutex<State>);
 
 #[derive(Debug)]
-struct State {
-    roots: Vec<(X509Authority, Arc<PrivateKey>)>,
-    jwt: Vec<JwtAuthority>,
-    gone: bool,
-    asked: usize,
+pub(super) struct State {
+    pub(super) roots: Vec<(X509Authority, Arc<PrivateKey>)>,
+    pub(super) jwt: Vec<JwtAuthority>,
+    pub(super) gone: bool,
+    pub(super) asked: usize,
     lie: Option<Lie>,
+    /// It takes no key of this ID.
+    pub(super) refuses: Option<String>,
+    /// Keys that it was to take.
+    pub(super) offered: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Lie {
+pub(super) enum Lie {
     OtherKey,
     OtherRoot,
     AnotherDomain,
     Short,
 }
 
-fn root() -> (X509Authority, Arc<PrivateKey>) {
+pub(super) fn root() -> (X509Authority, Arc<PrivateKey>) {
     let key = PrivateKey::generate().unwrap();
     let params = RootParams {
         trust_domain: &td(),
@@ -51,17 +55,19 @@ fn root() -> (X509Authority, Arc<PrivateKey>) {
 }
 
 impl Parent {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             roots: vec![root()],
             jwt: Vec::new(),
             gone: false,
             asked: 0,
             lie: None,
+            refuses: None,
+            offered: Vec::new(),
         })))
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.0.lock().unwrap())
     }
 
@@ -120,8 +126,21 @@ impl Upstream for Parent {
 
     async fn publish(&self, key: &JwtAuthority) -> Result<(), UpstreamError> {
         self.answer()?;
-        self.change(|state| state.jwt.push(key.clone()));
-        Ok(())
+        self.change(|state| {
+            state.offered.push(key.key_id.clone());
+            if state.refuses.as_ref() == Some(&key.key_id) {
+                let (method, code) = ("PublishJWTAuthority", tonic::Code::InvalidArgument);
+                let message = "it was revoked".to_owned();
+                return Err(ParentError::Refused {
+                    method,
+                    code,
+                    message,
+                }
+                .into());
+            }
+            state.jwt.push(key.clone());
+            Ok(())
+        })
     }
 
     fn is_complete(&self) -> bool {
@@ -133,14 +152,14 @@ impl Upstream for Parent {
     }
 }
 
-struct Site {
-    core: Core,
-    clock: SimClock,
-    parent: Arc<Parent>,
+pub(super) struct Site {
+    pub(super) core: Core,
+    pub(super) clock: SimClock,
+    pub(super) parent: Arc<Parent>,
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (clock, parent) = (SimClock::new(START), Parent::new());
         let core = open(
             &clock,
@@ -151,16 +170,16 @@ impl Site {
         Self { core, clock, parent }
     }
 
-    async fn tick(&self) -> Result<(), AuthorityError> {
+    pub(super) async fn tick(&self) -> Result<(), AuthorityError> {
         let now = self.clock.now().unwrap();
         self.core.authorities.tick(now, Trust::Steady).await
     }
 
-    fn id(&self) -> String {
+    pub(super) fn id(&self) -> String {
         self.core.authorities.active_x509().unwrap().id.clone()
     }
 
-    fn step(&self, by: Duration) {
+    pub(super) fn step(&self, by: Duration) {
         self.clock.step(by.as_secs().try_into().unwrap());
     }
 
@@ -178,7 +197,7 @@ impl Site {
             .unwrap();
     }
 
-    async fn verifies(&self) -> bool {
+    pub(super) async fn verifies(&self) -> bool {
         let issued = self.core.issuer.server_svid(&key()).await.unwrap();
         let ders: Vec<&[u8]> = issued.chain.iter().map(Certificate::as_der).collect();
         let bundles = BundleSet::from_iter([(*self.core.authorities.bundle()).clone()]);
@@ -187,10 +206,22 @@ impl Site {
 }
 
 async fn open(clock: &SimClock, parent: &Arc<Parent>, datastore: Arc<SqliteDatastore>) -> Core {
-    let params = CoreParams::in_memory(td(), Arc::new(clock.clone()));
-    let parent: Arc<dyn Upstream> = Arc::<Parent>::clone(parent);
-    let keys = Arc::new(MemoryKeys::default());
-    Core::assemble_below(params, datastore, keys, Some(parent))
+    open_with(clock, Some(parent), datastore, Arc::default(), false).await
+}
+
+pub(super) async fn open_with(
+    clock: &SimClock,
+    parent: Option<&Arc<Parent>>,
+    datastore: Arc<SqliteDatastore>,
+    keys: Arc<MemoryKeys>,
+    wit: bool,
+) -> Core {
+    let params = CoreParams {
+        wit,
+        ..CoreParams::in_memory(td(), Arc::new(clock.clone()))
+    };
+    let parent = parent.map(|parent| -> Arc<dyn Upstream> { Arc::<Parent>::clone(parent) });
+    Core::assemble_below(params, datastore, keys, parent)
         .await
         .unwrap()
 }
