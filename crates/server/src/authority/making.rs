@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use landfast_identity::issue::{AuthorityParams as CertificateParams, self_signed_authority};
-use landfast_identity::{Signer, UnixTime};
+use landfast_identity::{KeyAlgorithm, KeyType, Signer, UnixTime};
 
 use super::above::Above;
 use super::{Authorities, AuthorityError, AuthorityRow, Journal, KeyManager, KeyManagerError, Kind, Slot};
@@ -91,7 +91,10 @@ impl Authorities {
     ) -> Result<Made, AuthorityError> {
         let Spare { key_name, signer, .. } = match self.spares.of(kind) {
             Some(spare) => spare,
-            None => self.generate(kind).await?,
+            None => match self.unused(kind, journal).await {
+                Some(spare) => spare,
+                None => self.generate(kind).await?,
+            },
         };
         let public_key = signer.public_key();
         let life = Life {
@@ -138,6 +141,40 @@ impl Authorities {
             row,
             above: Some(above),
         })
+    }
+
+    /// A key that an earlier process has made and that no authority got: a first start that waits for its parent, and is ended and repeated,
+    /// would fill the disk with them. Only while there is no X.509 authority at all; later such a key may be one of a newer database.
+    async fn unused(&self, kind: Kind, journal: &Journal) -> Option<Spare> {
+        if kind != Kind::X509 || self.upstream.is_none() || journal.rows.iter().any(|row| row.kind == kind) {
+            return None;
+        }
+        let wanted = match self.params.keys.x509 {
+            KeyType::EcP256 => KeyAlgorithm::EcP256,
+            KeyType::EcP384 => KeyAlgorithm::EcP384,
+        };
+        let prefix = format!("{}-", kind.as_str());
+        // What cannot be listed or read is no obstacle: another is made.
+        let names = self.blocking(|keys| keys.list()).await.ok()?;
+        for key_name in names {
+            if !is_ours(&key_name) || !key_name.starts_with(&prefix) || self.spares.have(&key_name) {
+                continue;
+            }
+            let name = key_name.clone();
+            let Ok(signer) = self.blocking(move |keys| keys.get(&name)).await else {
+                continue;
+            };
+            if signer.public_key().algorithm() == wanted {
+                let spare = Spare {
+                    kind,
+                    key_name,
+                    signer,
+                };
+                self.spares.keep(spare.clone());
+                return Some(spare);
+            }
+        }
+        None
     }
 
     async fn generate(&self, kind: Kind) -> Result<Spare, AuthorityError> {

@@ -164,3 +164,36 @@ async fn wit_authorities_are_our_own_below_a_parent_too() {
         assert!(standing.prepared.is_some(), "{kind:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_first_start_that_waits_and_is_repeated_makes_one_key() {
+    let (clock, parent) = (SimClock::new(START), Parent::new());
+    let datastore = Arc::new(SqliteDatastore::in_memory(&td()).unwrap());
+    let keys = Arc::new(MemoryKeys::default());
+    // Neither of a name that is ours, nor of the kind that is wanted.
+    keys.generate("x509-of-somebody", KeyType::EcP256).unwrap();
+    let other = format!("x509-{}", "a".repeat(32));
+    keys.generate(&other, KeyType::EcP384).unwrap();
+    parent.change(|state| state.gone = true);
+    for _ in 0..3 {
+        let opening = open_with(&clock, Some(&parent), datastore.clone(), keys.clone(), false);
+        let waited = tokio::time::timeout(Duration::from_secs(90), opening).await;
+        assert!(waited.is_err(), "there is nothing to sign with");
+    }
+    let named = |prefix: &str| {
+        let names = keys.list().unwrap();
+        names.iter().filter(|name| name.starts_with(prefix)).count()
+    };
+    assert_eq!((named("x509-"), named("jwt-")), (3, 1));
+    parent.change(|state| state.gone = false);
+    let core = open_with(&clock, Some(&parent), datastore.clone(), keys.clone(), false).await;
+    assert_eq!(named("x509-"), 3);
+    let row = core
+        .authorities
+        .standing(Kind::X509)
+        .await
+        .unwrap()
+        .active
+        .unwrap();
+    assert!(row.key_name != other && row.key_name != "x509-of-somebody");
+}
