@@ -1,5 +1,10 @@
 //! The rotation of an authority that may have been stolen, seen by those who depend on it: nobody waits, nobody is refused.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "whoever puts load on the agent is no task of it"
+)]
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -263,7 +268,7 @@ async fn seen(client: &mut WorkloadClient, there: impl Fn(&BTreeSet<String>, &BT
         let (anchors, keys) = (anchors(&x509.bundles), jwt_keys(&jwt));
         there(&anchors, &keys)
             .then_some(())
-            .ok_or(format!("{anchors:?} {keys:?}"))
+            .ok_or_else(|| format!("{anchors:?} {keys:?}"))
     })
     .await;
 }

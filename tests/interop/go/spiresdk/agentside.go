@@ -112,8 +112,13 @@ func (s *site) delegated() error {
 		return err
 	}
 	own := s.a.domain.IDString()
-	if roots, err := x509.ParseCertificates(x509Bundles.CaCertificates[own]); err != nil || len(roots) != len(s.a.bundle.X509Authorities()) {
-		return fmt.Errorf("%d roots of %s (%v)", len(roots), own, err)
+	// Another may have been prepared meanwhile, by who tries every method.
+	roots, err := x509.ParseCertificates(x509Bundles.CaCertificates[own])
+	missing := slices.ContainsFunc(s.a.bundle.X509Authorities(), func(root *x509.Certificate) bool {
+		return !slices.ContainsFunc(roots, root.Equal)
+	})
+	if err != nil || missing {
+		return fmt.Errorf("%d roots of %s, and not all of them (%v)", len(roots), own, err)
 	}
 	if len(jwtBundles.Bundles[own]) == 0 {
 		return fmt.Errorf("no JWT keys of %s", own)
