@@ -59,6 +59,14 @@ impl Scripted {
 
     /// Authorities of its own, begun anew.
     pub(super) async fn authorities(self: &Arc<Self>, rig: &Rig) -> Authorities {
+        self.authorities_below(rig, None).await
+    }
+
+    pub(super) async fn authorities_below(
+        self: &Arc<Self>,
+        rig: &Rig,
+        upstream: Option<Arc<dyn Upstream>>,
+    ) -> Authorities {
         self.db.execute("DELETE FROM authorities").await;
         let params = AuthorityParams {
             trust_domain: td(),
@@ -68,7 +76,7 @@ impl Scripted {
             wit: false,
         };
         let (datastore, keys) = (Arc::clone(self), Arc::clone(&self.keys));
-        Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()), None)
+        Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()), upstream)
             .await
             .unwrap()
     }
@@ -113,7 +121,14 @@ impl Datastore for Scripted {
         rows: Vec<AuthorityRow>,
         above: Above,
     ) -> Result<Option<Journal>, DatastoreError> {
-        self.db.save_below(expected, rows, above).await
+        let lost = self.script.lock().unwrap().pop_front();
+        let saved = self.db.save_below(expected, rows, above).await;
+        if let Some(lost) = lost {
+            assert!(matches!(lost, Lost::Wait), "{lost:?} is not for this");
+            self.saved.notify_one();
+            self.release.notified().await;
+        }
+        saved
     }
 
     async fn save_appended(

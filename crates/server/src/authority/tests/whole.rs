@@ -2,6 +2,7 @@
 
 use landfast_daemon::TaskTree;
 
+use super::below::{Parent, root};
 use super::*;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -41,6 +42,46 @@ async fn an_order_whose_caller_goes_away_is_carried_out_whole() {
             source: AuthorityError::Stopped
         })
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_for_what_stands_above_is_carried_out_whole_too() {
+    let (rig, parent) = (Rig::new().await, Parent::new());
+    let scripted = Arc::new(Scripted::over(rig.db.clone()));
+    let opened = scripted.authorities_below(&rig, Some(parent.clone())).await;
+    let authorities = Arc::new(opened);
+    let tree = TaskTree::new();
+    let tasks = tree.handle();
+    let active = authorities.standing(Kind::X509).await.unwrap().active.unwrap();
+    let old = active.descent.unwrap().root;
+    parent.change(|state| state.roots.push(root()));
+    let next = authorities
+        .order(&Order::Prepare(Kind::X509), START)
+        .await
+        .unwrap();
+    let activate = Order::Activate(Kind::X509, next.id);
+    authorities.order(&activate, START).await.unwrap();
+    scripted.script([Lost::Wait]);
+    let tainted = || {
+        let bundle = authorities.bundle();
+        bundle.x509_authorities().iter().any(|root| root.tainted)
+    };
+    tokio::select! {
+        biased;
+        done = authorities.order_above_wholly(&tasks, UpstreamOrder::Taint, old, me()) => panic!("{done:?} before it was stored"),
+        () = scripted.saved.notified() => {}
+    }
+    assert!(!tainted());
+    // The caller has gone; the answer of the database comes.
+    scripted.release.notify_one();
+    let in_force = async {
+        while !tainted() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, in_force)
+        .await
+        .expect("durable, and not in force");
 }
 
 /// Its key file can be missing, damaged, or not to be opened for want of descriptors.
