@@ -230,3 +230,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 const MAX_CHAIN: usize = 8;
 const MAX_SHOWN: usize = 300;
+
+#[cfg(test)]
+mod tests;
