@@ -66,12 +66,12 @@ impl Link {
     }
 
     /// The node's new SVID on disk, or why it may be used without.
-    pub(super) async fn keep(&mut self, node: &NodeIdentity) -> Result<(), LinkError> {
+    pub(super) async fn keep(&mut self, node: &NodeIdentity, denied: bool) -> Result<(), LinkError> {
         let saved = self.save(node).await?;
         let failed = saved.is_err();
         // A server ends the old SVID when the new one is first used. Started anew without the new one, a node that can attest again does; one
         // that cannot would be out, so it keeps what is on disk for as long as that is good for something.
-        let replaced = failed && !node.reattestable && self.stands_on_disk(self.now()?);
+        let replaced = failed && !denied && !node.reattestable && self.stands_on_disk(self.now()?);
         self.unsaved.renewal = replaced;
         if !replaced {
             self.unsaved.node = failed;
@@ -118,7 +118,7 @@ impl Link {
         self.node.as_ref().is_some_and(|node| {
             let life = node.svid.not_after().since(node.svid.not_before());
             let last = node.svid.not_after().saturating_sub(life / LAST_PART);
-            !self.must_attest && !self.unsaved.node && !node.reattestable && now < last
+            !self.unsaved.node && !node.reattestable && now < last
         })
     }
 
