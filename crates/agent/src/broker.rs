@@ -14,10 +14,11 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _, stream};
 use landfast_identity::SpiffeId;
 use landfast_proto::spiffe::broker as pb;
-use landfast_workload_api::{Caller, Header};
+use landfast_workload_api::{Caller, Header, audience_refused, wanted_id};
 use tonic::{Request, Response, Status};
 
 use crate::delegate::asker::{Asker, Shown};
+use crate::delegate::numbers;
 use crate::delegate::office::Office;
 use crate::delegate::subscription::{Build, Subscription, Whose};
 
@@ -60,7 +61,7 @@ impl Broker {
         let asker = Asker::showing(caller.clone(), shown.clone());
         self.office.authorise(&asker).await?;
         let pid = reference::pid(reference)?;
-        reference::counts_as_we_do(caller.process())?;
+        reference::counts(numbers::of(caller.process()))?;
         let whose = Whose::Process(self.office.subject(pid)?);
         // A process that cannot be attested is said to be so at once.
         whose.selectors().await?;
@@ -132,15 +133,8 @@ impl pb::api_server::Api for Broker {
             spiffe_id,
         } = asked;
         audience.retain(|one| !one.is_empty());
-        landfast_identity::jwt::check_audience(&audience)
-            .map_err(|error| Status::invalid_argument(format!("audience: {error}")))?;
-        let only = match spiffe_id.as_str() {
-            "" => None,
-            text => Some(
-                SpiffeId::parse(text)
-                    .map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}")))?,
-            ),
-        };
+        landfast_identity::jwt::check_audience(&audience).map_err(|error| audience_refused(&error))?;
+        let only = wanted_id(&spiffe_id)?;
         let Admitted {
             asker,
             whose,
