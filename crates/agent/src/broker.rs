@@ -21,6 +21,7 @@ use crate::delegate::asker::{Asker, Shown};
 use crate::delegate::numbers;
 use crate::delegate::office::Office;
 use crate::delegate::subscription::{Build, Subscription, Whose};
+use crate::entry::one_for_each_hint;
 
 pub(crate) use front::Tls;
 use quota::{Kind, Place, Quotas};
@@ -143,7 +144,12 @@ impl pb::api_server::Api for Broker {
         } = self.admit(&extensions, reference).await?;
         let tokens = self
             .office
-            .tokens(&asker, &whose, &audience, only.as_ref())
+            .tokens(&asker, &whose, &audience, |all| {
+                // As the Workload API: who has to do without a hint that is another's is not there for any name.
+                let mut told = one_for_each_hint(all);
+                told.retain(|entry| only.as_ref().is_none_or(|only| entry.spiffe_id == *only));
+                told
+            })
             .await?;
         Ok(Response::new(wire::jwt_svids(tokens)))
     }
