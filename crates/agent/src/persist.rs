@@ -181,10 +181,10 @@ impl NodeFiles {
         saved.map(|()| Arc::new(key))
     }
 
-    /// Removes every key of the node from disk.
+    /// Removes every key of the node from disk; one that stays does not keep the other.
     pub(crate) fn destroy_keys(&self) -> Result<(), PersistError> {
-        self.remove(IDENTITY)?;
-        self.remove(PENDING)
+        let (identity, pending) = (self.remove(IDENTITY), self.remove(PENDING));
+        identity.and(pending)
     }
 
     /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is

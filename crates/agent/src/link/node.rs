@@ -16,7 +16,7 @@ use super::keeping::Unsaved;
 use super::status::{LinkStatus, Phase};
 use super::{Link, attest, blocking};
 use crate::keeper::state::Event;
-use crate::persist::NodeIdentity;
+use crate::persist::{IDENTITY, NodeIdentity, PENDING};
 use crate::telemetry;
 
 impl Link {
@@ -135,12 +135,17 @@ impl Link {
         let destroyed = blocking(move || files.destroy_keys())
             .await
             .and_then(|done| done.map_err(LinkError::from));
-        if let Err(error) = destroyed {
-            tracing::error!(
-                error = error_chain(&error),
-                "the node's keys could not be removed from disk"
-            );
+        let disk = match destroyed {
+            Ok(()) => String::new(),
+            Err(error) => format!(
+                "the keys of this banned node could not be removed from disk ({}); remove {IDENTITY} and {PENDING} in the data directory",
+                error_chain(&error)
+            ),
+        };
+        if !disk.is_empty() {
+            tracing::error!("{disk}");
         }
+        self.status.send_modify(|status| status.disk = disk);
     }
 
     fn set_phase(&self, phase: Phase) {
