@@ -54,6 +54,9 @@ pub enum PersistError {
         /// Why.
         source: StoreError,
     },
+    /// A request to the file system has no answer.
+    #[error("the disk does not answer")]
+    Hangs,
     /// No key could be made.
     #[error("cannot make a key")]
     Key(#[source] landfast_identity::KeyError),

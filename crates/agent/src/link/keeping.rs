@@ -8,8 +8,8 @@ use std::sync::Arc;
 use landfast_daemon::error_chain;
 use landfast_identity::{Bundle, BundleSet, PrivateKey, UnixTime};
 
+use super::Link;
 use super::failure::LinkError;
-use super::{Link, blocking};
 use crate::persist::{NodeIdentity, PersistError};
 
 /// What is not on disk as it should be.
@@ -40,7 +40,10 @@ impl Link {
             Arc::clone(bundle),
             self.settings.bootstrap.clone(),
         );
-        let saved = blocking(move || files.save_bundle(&to_save, &bootstrap)).await?;
+        let saved = self
+            .disk
+            .run(move || files.save_bundle(&to_save, &bootstrap))
+            .await?;
         self.unsaved.bundle = saved.is_err();
         self.tell_of_disk(saved.as_ref().err());
         if !known {
@@ -88,13 +91,16 @@ impl Link {
     /// the node can do without that.
     pub(super) async fn pending_key(&mut self, spare: bool) -> Result<Arc<PrivateKey>, LinkError> {
         let (files, current, key_type) = (Arc::clone(&self.files), self.node.clone(), self.settings.node_key);
-        match blocking(move || files.pending_key(current.as_ref(), key_type)).await? {
+        let key = self
+            .disk
+            .run(move || files.pending_key(current.as_ref(), key_type));
+        match key.await? {
             Ok(key) => {
                 self.unsaved.renewal = false;
                 self.tell_of_disk(None);
                 Ok(key)
             }
-            Err(error @ PersistError::Store { .. }) => {
+            Err(error @ (PersistError::Store { .. } | PersistError::Hangs)) => {
                 self.unsaved.renewal = true;
                 self.tell_of_disk(Some(&error));
                 match (spare, &self.unsaved.key) {
@@ -122,9 +128,9 @@ impl Link {
         })
     }
 
-    async fn save(&self, node: &NodeIdentity) -> Result<Result<(), PersistError>, LinkError> {
+    async fn save(&mut self, node: &NodeIdentity) -> Result<Result<(), PersistError>, LinkError> {
         let (files, to_save) = (Arc::clone(&self.files), node.clone());
-        blocking(move || files.save_identity(&to_save)).await
+        self.disk.run(move || files.save_identity(&to_save)).await
     }
 
     fn tell_of_disk(&self, failed: Option<&PersistError>) {

@@ -132,7 +132,9 @@ impl Link {
         self.unsaved = Unsaved::default();
         self.status.send_modify(LinkStatus::forget_node);
         let files = Arc::clone(&self.files);
-        let destroyed = blocking(move || files.destroy_keys())
+        let destroyed = self
+            .disk
+            .run(move || files.destroy_keys())
             .await
             .and_then(|done| done.map_err(LinkError::from));
         let disk = match destroyed {

@@ -150,6 +150,40 @@ async fn what_could_not_be_written_is_written_when_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_disk_that_does_not_answer_does_not_stop_the_rounds() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup::new(&server, dir.path());
+    let disk = setup.disk.clone();
+    let node = setup.start();
+    node.serving().await;
+    let bundle = || std::fs::read(dir.path().join(BUNDLE)).unwrap();
+    let old = bundle();
+    disk.hang(Verb::CreateTemp);
+    {
+        let mut script = server.script();
+        script.tainted = true;
+        script.entries.push(wire_entry("c", "/c", &["unix:uid:3"]));
+    }
+    until("what is new is served", || node.serves(&["unix:uid:3"]) == ["/c"]).await;
+    assert!(
+        node.status().disk.contains("does not answer"),
+        "{}",
+        node.status().disk
+    );
+    let (begun, rounds) = (disk.calls().len(), server.calls("SyncAuthorizedEntries"));
+    until("more rounds", || {
+        server.calls("SyncAuthorizedEntries") > rounds + 3
+    })
+    .await;
+    assert_eq!(disk.calls().len(), begun, "a second write was begun");
+    assert_eq!(bundle(), old);
+    disk.mend();
+    until("it is on disk", || bundle() != old).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn keys_of_a_banned_node_that_cannot_be_removed_are_told() {
     for (verb, told) in [(Verb::Remove, true), (Verb::CreateTemp, false)] {
         let server = server_with(&[]).await;
