@@ -163,7 +163,6 @@ fn old(row: &AuthorityRow) -> Result<(), OrderError> {
     }
 }
 
-/// Why an order was not carried out.
 /// The authority that an order was about, as it is now or last was.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -182,6 +181,7 @@ impl Done {
     }
 }
 
+/// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OrderError {
     #[error("no authority ID provided")]
