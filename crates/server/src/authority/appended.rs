@@ -160,15 +160,22 @@ impl Authorities {
         Ok(saved)
     }
 
+    /// As [`Self::commit`]: what makes no bundle is never durable, since no server would start with it.
     async fn commit_appended(
         &self,
         before: &Journal,
         rows: Vec<AppendedRow>,
     ) -> Result<Option<Journal>, AuthorityError> {
+        let signers = self.signers(&before.rows).await?;
+        let next = Journal {
+            appended: rows.clone(),
+            ..before.clone()
+        };
+        next.bundle(&self.params.trust_domain)?;
         let Some(saved) = self.datastore.save_appended(before.version, rows).await? else {
             return Ok(None);
         };
-        self.adopt(&saved).await?;
+        self.put_in_force(&saved, signers)?;
         Ok(Some(saved))
     }
 }
@@ -210,9 +217,9 @@ fn own(journal: &Journal, key: &AppendedKey) -> Result<bool, AppendError> {
             .iter()
             .any(|row| row.certificate.as_ref() == Some(&x509.certificate))),
         AppendedKey::Jwt(jwt) => {
-            let mut own = journal.rows.iter().filter(|row| row.kind == Kind::Jwt);
-            match own.find(|row| row.id == jwt.key_id) {
-                Some(row) if row.public_key == jwt.public_key => Ok(true),
+            // A bundle has one key of a key ID, whatever it signs.
+            match journal.rows.iter().find(|row| row.is_token(&jwt.key_id)) {
+                Some(row) if row.kind == Kind::Jwt && row.public_key == jwt.public_key => Ok(true),
                 Some(_) => Err(taken(jwt)),
                 None => Ok(false),
             }

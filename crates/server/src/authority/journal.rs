@@ -98,7 +98,7 @@ impl Journal {
                 AppendedKey::X509(more) if x509.iter().all(|a| a.certificate != more.certificate) => {
                     x509.push(more.clone());
                 }
-                AppendedKey::Jwt(more) if jwt.iter().all(|a| a.key_id != more.key_id) => {
+                AppendedKey::Jwt(more) if !self.rows.iter().any(|row| row.is_token(&more.key_id)) => {
                     jwt.push(more.clone());
                 }
                 // Our own now, by a backup that was restored: it stands there once.
@@ -121,6 +121,13 @@ impl Journal {
             .with_wit_authorities(wit.collect())?
             .with_sequence(self.sequence)
             .with_refresh_hint(Some(REFRESH_HINT)))
+    }
+}
+
+impl AuthorityRow {
+    /// Whether it is the JWT or WIT authority of this key ID.
+    pub(crate) fn is_token(&self, key_id: &str) -> bool {
+        self.kind != Kind::X509 && self.id == key_id
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use landfast_identity::{Bundle, JwtAuthority, PrivateKey, UnixTime, X509Authority};
 
-use super::{AppendError, AppendedKey, MAX_APPENDED, MAX_OF_ONE};
-use crate::authority::{Authorities, Kind, Order, OrderError, Trust};
+use super::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, MAX_OF_ONE};
+use crate::authority::{Authorities, AuthorityError, Kind, Order, OrderError, Trust};
 use crate::core::fixture::{DAY, DiskRig, Rig, START, foreign, id, me};
 use crate::issuance::Requester;
+use crate::{Core, CoreParams};
 
 fn jwt(key_id: &str, expires_at: Option<UnixTime>) -> JwtAuthority {
     JwtAuthority {
@@ -20,6 +21,15 @@ fn jwt(key_id: &str, expires_at: Option<UnixTime>) -> JwtAuthority {
 
 fn some_jwt(n: usize) -> AppendedKey {
     AppendedKey::Jwt(jwt(&format!("k{n}"), Some(START.saturating_add(DAY))))
+}
+
+fn row(key_id: &str) -> AppendedRow {
+    AppendedRow {
+        key: AppendedKey::Jwt(jwt(key_id, Some(START.saturating_add(DAY)))),
+        by: me().to_string(),
+        at: START,
+        revoked: false,
+    }
 }
 
 async fn root() -> X509Authority {
@@ -95,6 +105,74 @@ async fn a_key_id_stays_with_its_key() {
     ];
     append(authorities, &twice).await.unwrap_err();
     assert_eq!(*authorities.bundle(), *before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_id_of_a_wit_authority_is_taken_too() {
+    let disk = DiskRig::new();
+    let with_wit = || {
+        Core::open(CoreParams {
+            wit: true,
+            ..disk.params()
+        })
+    };
+    let core = with_wit().await.unwrap();
+    let before = core.authorities.bundle();
+    let wit = &before.wit_authorities()[0];
+    let theirs = jwt(&wit.key_id, Some(START.saturating_add(DAY)));
+    let same = JwtAuthority {
+        public_key: wit.public_key.clone(),
+        ..theirs.clone()
+    };
+    for key in [theirs, same] {
+        let publisher = nested("/nested/a");
+        let keys = vec![AppendedKey::Jwt(key)];
+        let refused = core
+            .authorities
+            .append(keys, &publisher, START)
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, AppendError::KeyIdTaken { .. }), "{refused:?}");
+    }
+    core.authorities.tick(START, Trust::Steady).await.unwrap();
+    drop(core);
+    let core = with_wit().await.unwrap();
+    assert_eq!(*core.authorities.bundle(), *before);
+}
+
+/// As an earlier version, which let the key of a WIT authority be taken, left it.
+#[tokio::test(start_paused = true)]
+async fn what_has_the_key_id_of_a_wit_authority_already_is_left_out() {
+    let rig = Rig::with(|params| params.wit = true).await;
+    let authorities = &rig.core.authorities;
+    let before = authorities.bundle();
+    let journal = rig.core.datastore.journal().await.unwrap();
+    let taken = row(&before.wit_authorities()[0].key_id);
+    let saved = rig
+        .core
+        .datastore
+        .save_appended(journal.version, vec![taken])
+        .await;
+    assert!(saved.unwrap().is_some());
+    authorities.tick(rig.now(), Trust::Steady).await.unwrap();
+    assert!(authorities.bundle().content_eq(&before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_bundle_is_not_stored() {
+    let disk = DiskRig::new();
+    let core = disk.open().await;
+    let (authorities, before) = (&core.authorities, core.authorities.bundle());
+    let journal = core.datastore.journal().await.unwrap();
+    let too_many = (0..300).map(|n| row(&format!("k{n}"))).collect();
+    let refused = authorities.commit_appended(&journal, too_many).await;
+    assert!(
+        matches!(refused, Err(AuthorityError::Bundle { .. })),
+        "{refused:?}"
+    );
+    authorities.tick(START, Trust::Steady).await.unwrap();
+    drop(core);
+    assert_eq!(*disk.open().await.authorities.bundle(), *before);
 }
 
 #[tokio::test(start_paused = true)]
