@@ -1,7 +1,7 @@
 //! Authorities of our trust domain that sign elsewhere: what servers below this one publish, and what operators append.
 //!
-//! Invariant: a key ID has one key; none is in the bundle for longer than a day after its end, and none again that was revoked; one publisher
-//! cannot fill the bundle, and all of them together leave room for our own.
+//! Invariant: a key ID has one key; none is in the bundle for longer than a day after its end, and none that was revoked before all have passed
+//! that could be claimed for it then; one publisher cannot fill the bundle, and all of them together leave room for our own.
 
 mod orders;
 
@@ -134,6 +134,22 @@ impl Authorities {
             // Somebody else was faster: look again.
         }
         Err(AppendError::Busy)
+    }
+
+    /// A key as a server below this one may publish it: it ends with that server's entry, and no later than an authority that is made
+    /// here now, whatever was said. Without, a key that stole its way in would stay until an operator sees it.
+    pub(crate) fn within_reach(
+        &self,
+        published: JwtAuthority,
+        entry_ends: Option<UnixTime>,
+        now: UnixTime,
+    ) -> JwtAuthority {
+        let said = published.expires_at;
+        let latest = now.saturating_add(self.params.ca_ttl);
+        JwtAuthority {
+            expires_at: [said, entry_ends].into_iter().flatten().chain([latest]).min(),
+            ..published
+        }
     }
 
     /// Forgets those that ended more than a day ago.
