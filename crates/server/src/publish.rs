@@ -13,7 +13,6 @@ mod margo;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use landfast_daemon::TaskHandle;
@@ -166,22 +165,8 @@ impl Publishing {
 
     /// Asks what keeps a listener closed.
     pub(crate) fn trouble(&self) -> Trouble {
-        let (certificates, closed) = (self.certificates.clone(), self.closed.any());
-        Arc::new(move || {
-            if !closed.load(Ordering::Acquire) {
-                return None;
-            }
-            let shown = certificates.as_ref().is_some_and(|shown| shown.are_usable());
-            Some(match shown {
-                true => {
-                    "publish.listen is closed: somebody else listens at an address of it (the log says which)"
-                        .to_owned()
-                }
-                false => {
-                    "publish.listen is closed: its certificate cannot be used (the log says why)".to_owned()
-                }
-            })
-        })
+        let why = self.closed.why();
+        Arc::new(move || why.borrow().clone())
     }
 
     /// From now on others can see.

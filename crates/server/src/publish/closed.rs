@@ -2,12 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use landfast_daemon::TaskHandle;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 
 use super::front::Front;
 
@@ -15,7 +14,8 @@ use super::front::Front;
 #[derive(Default)]
 pub(super) struct Closed {
     waiting: Vec<Waiting>,
-    any: Arc<AtomicBool>,
+    /// What keeps them closed; nothing when all are open.
+    why: watch::Sender<Option<String>>,
 }
 
 struct Waiting {
@@ -37,7 +37,8 @@ impl Closed {
             socket: Some(socket),
             complained: false,
         });
-        self.any.store(true, Ordering::Release);
+        let why = "publish.listen is closed: its certificate cannot be used (the log says why)";
+        self.why.send_replace(Some(why.to_owned()));
         Ok(address)
     }
 
@@ -47,9 +48,8 @@ impl Closed {
         }
     }
 
-    /// Whether there is one still.
-    pub(super) fn any(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.any)
+    pub(super) fn why(&self) -> watch::Receiver<Option<String>> {
+        self.why.subscribe()
     }
 
     /// Opens them all, now that there is a certificate, however long it takes.
@@ -68,8 +68,14 @@ impl Closed {
                     true
                 }
             });
+            let why = self.waiting.first().map(|one| {
+                format!(
+                    "publish.listen is closed: somebody else listens at {}",
+                    one.address
+                )
+            });
+            self.why.send_replace(why);
             if self.waiting.is_empty() {
-                self.any.store(false, Ordering::Release);
                 return;
             }
             tokio::time::sleep(AGAIN).await;
