@@ -14,12 +14,14 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _, stream};
 use landfast_identity::SpiffeId;
 use landfast_proto::spiffe::broker as pb;
-use landfast_workload_api::{Caller, Header};
+use landfast_workload_api::{Caller, Header, audience_refused, wanted_id};
 use tonic::{Request, Response, Status};
 
 use crate::delegate::asker::{Asker, Shown};
+use crate::delegate::numbers;
 use crate::delegate::office::Office;
 use crate::delegate::subscription::{Build, Subscription, Whose};
+use crate::entry::one_for_each_hint;
 
 pub(crate) use front::Tls;
 use quota::{Kind, Place, Quotas};
@@ -60,7 +62,7 @@ impl Broker {
         let asker = Asker::showing(caller.clone(), shown.clone());
         self.office.authorise(&asker).await?;
         let pid = reference::pid(reference)?;
-        reference::counts_as_we_do(caller.process())?;
+        reference::counts(numbers::of(caller.process()))?;
         let whose = Whose::Process(self.office.subject(pid)?);
         // A process that cannot be attested is said to be so at once.
         whose.selectors().await?;
@@ -132,15 +134,8 @@ impl pb::api_server::Api for Broker {
             spiffe_id,
         } = asked;
         audience.retain(|one| !one.is_empty());
-        landfast_identity::jwt::check_audience(&audience)
-            .map_err(|error| Status::invalid_argument(format!("audience: {error}")))?;
-        let only = match spiffe_id.as_str() {
-            "" => None,
-            text => Some(
-                SpiffeId::parse(text)
-                    .map_err(|error| Status::invalid_argument(format!("spiffe_id: {error}")))?,
-            ),
-        };
+        landfast_identity::jwt::check_audience(&audience).map_err(|error| audience_refused(&error))?;
+        let only = wanted_id(&spiffe_id)?;
         let Admitted {
             asker,
             whose,
@@ -149,7 +144,12 @@ impl pb::api_server::Api for Broker {
         } = self.admit(&extensions, reference).await?;
         let tokens = self
             .office
-            .tokens(&asker, &whose, &audience, only.as_ref())
+            .tokens(&asker, &whose, &audience, |all| {
+                // As the Workload API: who has to do without a hint that is another's is not there for any name.
+                let mut told = one_for_each_hint(all);
+                told.retain(|entry| only.as_ref().is_none_or(|only| entry.spiffe_id == *only));
+                told
+            })
             .await?;
         Ok(Response::new(wire::jwt_svids(tokens)))
     }

@@ -4,7 +4,7 @@
 //! it gets is within its allow-list, whatever selectors or process it names (T-11).
 
 pub(crate) mod asker;
-mod numbers;
+pub(crate) mod numbers;
 pub(crate) mod office;
 pub(crate) mod refusal;
 pub(crate) mod rights;
@@ -24,6 +24,7 @@ use landfast_workload_api::{Attestor, Caller, Desk, Gauges, Limits};
 use tonic::{Request, Response, Status};
 
 use asker::Asker;
+use numbers::Numbers;
 use office::Office;
 use subscription::{Build, Subscription, Whose};
 
@@ -134,7 +135,7 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
         let asker = self.asker(&request)?;
         self.office.authorise(&asker).await?;
         let pb::SubscribeToX509sviDsRequest { selectors, pid } = request.into_inner();
-        numbers::mean_the_same(asker.caller(), pid)?;
+        numbers_count(asker.caller(), pid)?;
         let whose = self.whose(selectors, pid)?;
         // A process that cannot be attested is said to be so at once.
         whose.selectors().await?;
@@ -164,9 +165,9 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
         landfast_identity::jwt::check_audience(&audience)
             .map_err(|error| landfast_workload_api::audience_refused(&error))?;
         self.office.authorise(&asker).await?;
-        numbers::mean_the_same(asker.caller(), pid)?;
+        numbers_count(asker.caller(), pid)?;
         let whose = self.whose(selectors, pid)?;
-        let fetched = self.office.tokens(&asker, &whose, &audience, None).await?;
+        let fetched = self.office.tokens(&asker, &whose, &audience, |all| all).await?;
         Ok(Response::new(pb::FetchJwtsviDsResponse {
             svids: fetched.into_iter().map(wire::jwt_svid).collect(),
         }))
@@ -179,6 +180,18 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
         let asker = self.asker(&request)?;
         self.office.authorise(&asker).await?;
         self.subscribe(asker, Whose::Nobody, wire::jwt_bundles).await
+    }
+}
+
+/// For a request that names a process by its number; of any other there is nothing to say.
+fn numbers_count(delegate: &Caller, pid: i32) -> Result<(), Status> {
+    match (pid, numbers::of(delegate.process())) {
+        (0, _) | (_, Numbers::Ours) => Ok(()),
+        (_, Numbers::Unseen) => Err(Status::unavailable("workload attestation failed")),
+        (_, Numbers::Another) => Err(Status::invalid_argument(
+            "the delegate is in a PID namespace of its own, where numbers mean other processes: name the process by selectors, or run the \
+             delegate in the agent's PID namespace",
+        )),
     }
 }
 

@@ -136,6 +136,8 @@ struct Inner {
     /// Requests under way. Bounded by the callers waiting and the stragglers: without them, an entry here is dead and swept.
     pending: HashMap<Key, Pending>,
     uses: u64,
+    /// The node is banned: what still comes is not kept.
+    closed: bool,
 }
 
 struct Pending {
@@ -250,7 +252,7 @@ impl JwtCache {
                     held_since: time,
                     ..token
                 };
-                if token.id == *id && time < token.expires_at {
+                if !inner.closed && token.id == *id && time < token.expires_at {
                     inner.put(key, token.clone(), self.most);
                 }
                 Ok(token)
@@ -271,7 +273,7 @@ impl JwtCache {
         }
     }
 
-    /// Looks at what is held whenever the bundle or the entries are others, until `stop`.
+    /// Looks at what is held whenever the bundle or the entries are others, and for what has run out now and then, until `stop`.
     pub(crate) async fn keep_clean(self, views: Views, stop: CancellationToken) -> Result<(), Infallible> {
         let mut published = views.published();
         let mut judged: Option<Arc<Snapshot>> = None;
@@ -286,8 +288,10 @@ impl JwtCache {
                 self.purge(&snapshot);
             }
             judged = Some(snapshot);
+            self.drop_expired();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(CLEAN_EVERY) => {}
                 changed = published.changed() => if changed.is_err() { return Ok(()) },
             }
         }
@@ -309,6 +313,7 @@ impl JwtCache {
                     .is_none_or(|bundle| token.is_signed_by(bundle))
         };
         let mut inner = self.lock();
+        inner.closed = snapshot.banned;
         let before = inner.tokens.len();
         inner.tokens.retain(|key, (token, _)| kept(key, token));
         let purged = before - inner.tokens.len();
@@ -319,6 +324,13 @@ impl JwtCache {
                 kind,
                 "tokens of a tainted or removed key are forgotten"
             );
+        }
+    }
+
+    /// A key is not kept longer than the token that it is bound to.
+    fn drop_expired(&self) {
+        if let Ok(now) = self.now() {
+            self.lock().tokens.retain(|_, (token, _)| now < token.expires_at);
         }
     }
 
@@ -394,6 +406,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Each is over when its deadlines are.
 const MAX_STRAGGLERS: usize = 256;
 const QUEUE: usize = 16;
+/// How long what has run out may stay.
+const CLEAN_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod attest;
 mod bundle_wire;
 mod connection;
 pub(crate) mod dial;
+mod disk;
 pub(crate) mod evidence;
 pub(crate) mod failure;
 mod handle;
@@ -70,6 +71,7 @@ pub(crate) struct Link {
     identity: IdentityStore,
     node: Option<NodeIdentity>,
     unsaved: keeping::Unsaved,
+    disk: disk::Disk,
     known: sync::Known,
     rota: Rota,
     must_attest: bool,
@@ -119,6 +121,7 @@ impl Link {
             identity,
             node,
             unsaved: keeping::Unsaved::default(),
+            disk: disk::Disk::default(),
             known,
             rota,
             must_attest: false,

@@ -54,6 +54,9 @@ pub enum PersistError {
         /// Why.
         source: StoreError,
     },
+    /// A request to the file system has no answer.
+    #[error("the disk does not answer")]
+    Hangs,
     /// No key could be made.
     #[error("cannot make a key")]
     Key(#[source] landfast_identity::KeyError),
@@ -181,10 +184,10 @@ impl NodeFiles {
         saved.map(|()| Arc::new(key))
     }
 
-    /// Removes every key of the node from disk.
+    /// Removes every key of the node from disk; one that stays does not keep the other.
     pub(crate) fn destroy_keys(&self) -> Result<(), PersistError> {
-        self.remove(IDENTITY)?;
-        self.remove(PENDING)
+        let (identity, pending) = (self.remove(IDENTITY), self.remove(PENDING));
+        identity.and(pending)
     }
 
     /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is

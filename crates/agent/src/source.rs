@@ -103,11 +103,7 @@ impl AgentSource {
         selectors: &SelectorSet,
         id: Option<&SpiffeId>,
     ) -> Result<(Arc<Snapshot>, Vec<Arc<Entry>>), SourceError> {
-        let snapshot = self.views.snapshot();
-        let now = self
-            .clock
-            .now()
-            .ok_or_else(|| SourceError::Unavailable("no time of day".to_owned()))?;
+        let (snapshot, now) = (self.views.snapshot(), self.time()?);
         if snapshot.banned {
             return Err(SourceError::NoIdentity);
         }
@@ -123,12 +119,19 @@ impl AgentSource {
         }
         Ok((snapshot, entries))
     }
+
+    pub(crate) fn time(&self) -> Result<UnixTime, SourceError> {
+        self.clock
+            .now()
+            .ok_or_else(|| SourceError::Unavailable("no time of day".to_owned()))
+    }
 }
 
-/// Whether a token that was asked for before may still be handed out.
-pub(crate) fn still(after: &Snapshot, entry: &Entry) -> bool {
-    let now = after.entries.get(&entry.id);
-    !after.banned && now.is_some_and(|now| now.spiffe_id == entry.spiffe_id)
+/// Whether a token that was asked for before may still be handed out to whoever has these selectors.
+pub(crate) fn still(after: &Snapshot, entry: &Entry, selectors: &SelectorSet, now: UnixTime) -> bool {
+    let fits = |entry: &Entry| entry.selectors.is_subset_of(selectors) && !entry.is_over(now);
+    let current = after.entries.get(&entry.id);
+    !after.banned && current.is_some_and(|current| current.spiffe_id == entry.spiffe_id && fits(current))
 }
 
 #[async_trait]
@@ -148,9 +151,9 @@ impl IdentitySource for AgentSource {
         let tokens = self
             .tokens_of(&entries, selectors, audience, snapshot.bundle.as_deref())
             .await?;
-        // A ban or a removal while we waited.
-        let after = self.views.snapshot();
-        if !entries.iter().all(|entry| still(&after, entry)) {
+        // A ban, a removal or a change while we waited.
+        let (after, now) = (self.views.snapshot(), self.time()?);
+        if !entries.iter().all(|entry| still(&after, entry, selectors, now)) {
             return Err(SourceError::NoIdentity);
         }
         Ok(tokens)

@@ -130,13 +130,13 @@ impl AgentSource {
             .buffered(PARALLEL)
             .collect()
             .await;
-        // A ban or a removal while we waited.
-        let after = self.views.snapshot();
+        // A ban, a removal or a change while we waited.
+        let (after, now) = (self.views.snapshot(), self.time()?);
         let (mut svids, mut again_at, mut missing) = (Vec::new(), None::<UnixTime>, None);
         for (entry, fetched) in entries
             .iter()
             .zip(fetched)
-            .filter(|(entry, _)| still(&after, entry))
+            .filter(|(entry, _)| still(&after, entry, selectors, now))
         {
             match fetched {
                 Ok(token) => {

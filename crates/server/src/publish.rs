@@ -5,6 +5,7 @@
 
 mod answer;
 mod certificate;
+mod closed;
 mod documents;
 mod front;
 mod issuer;
@@ -18,7 +19,7 @@ use landfast_daemon::TaskHandle;
 use landfast_identity::Bundle;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::{IdentityStore, LeastTls, TlsError, https_config};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use certificate::{CertificateError, CertificateFiles};
@@ -26,6 +27,7 @@ pub use issuer::Issuer;
 pub use margo::MargoDiscovery;
 
 use certificate::Certificates;
+use closed::Closed;
 use documents::{Plan, Site};
 use front::Front;
 pub(crate) use issuer::is_plain_path;
@@ -75,7 +77,7 @@ pub(crate) type Trouble = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 pub(crate) struct Publishing {
     bound: Vec<(Front, TcpListener)>,
     /// Reserved, and refusing connections until there is a certificate to show.
-    closed: Vec<(Front, TcpSocket)>,
+    closed: Closed,
     certificates: Option<Arc<Certificates>>,
     addresses: PublishAddresses,
 }
@@ -139,21 +141,12 @@ impl Publishing {
     fn reserve(&mut self, front: &Front, wanted: &[SocketAddr]) -> Result<Vec<SocketAddr>, PublishError> {
         let mut addresses = Vec::with_capacity(wanted.len());
         for address in wanted {
-            let reserved = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4(),
-                SocketAddr::V6(_) => TcpSocket::new_v6(),
-            };
-            let reserved = reserved.and_then(|socket| {
-                socket.set_reuseaddr(true)?; // as a listener has it
-                socket.bind(*address)?;
-                Ok((socket.local_addr()?, socket))
-            });
-            let (real, socket) = reserved.map_err(|source| PublishError::Listen {
+            let reserved = self.closed.reserve(front.clone(), *address);
+            let real = reserved.map_err(|source| PublishError::Listen {
                 address: *address,
                 source,
             })?;
             addresses.push(real);
-            self.closed.push((front.clone(), socket));
         }
         Ok(addresses)
     }
@@ -166,25 +159,14 @@ impl Publishing {
             .into_iter()
             .map(|(front, at)| (limited(front), at))
             .collect();
-        self.closed = self
-            .closed
-            .into_iter()
-            .map(|(front, at)| (limited(front), at))
-            .collect();
+        self.closed.map(limited);
         self
     }
 
     /// Asks what keeps a listener closed.
     pub(crate) fn trouble(&self) -> Trouble {
-        let certificates = self.certificates.clone();
-        Arc::new(move || {
-            let closed = certificates
-                .as_ref()
-                .is_some_and(|certificates| !certificates.are_usable());
-            closed.then(|| {
-                "publish.listen is closed: its certificate cannot be used (the log says why)".to_owned()
-            })
-        })
+        let why = self.closed.why();
+        Arc::new(move || why.borrow().clone())
     }
 
     /// From now on others can see.
@@ -201,7 +183,7 @@ impl Publishing {
             let follow = async move {
                 let opened = async {
                     certificates.usable().await;
-                    open(closed, &jobs);
+                    closed.open(&jobs).await;
                 };
                 tokio::join!(Arc::clone(&certificates).keep(), opened);
             };
@@ -223,19 +205,6 @@ impl WebConfig {
             .map(|margo| ("margo.bundle_url", margo.host()));
         let hosts = [issuer, margo].into_iter().flatten();
         hosts.map(|(key, host)| (key, host.to_owned())).collect()
-    }
-}
-
-/// What there is a certificate for by now.
-fn open(closed: Vec<(Front, TcpSocket)>, tasks: &TaskHandle) {
-    for (front, socket) in closed {
-        match socket.listen(BACKLOG) {
-            Ok(listener) => front.listen(listener, tasks),
-            Err(error) => tracing::error!(
-                %error,
-                "cannot listen where the bundle is to be published: somebody else has taken the address; restart this server when it is free"
-            ),
-        }
     }
 }
 
@@ -267,9 +236,6 @@ pub enum PublishError {
         source: TlsError,
     },
 }
-
-/// Connections that the kernel holds for us, as those of other listeners.
-const BACKLOG: u32 = 1024;
 
 #[cfg(test)]
 mod tests;

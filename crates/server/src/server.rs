@@ -140,7 +140,7 @@ impl Server {
             config.keys.x509,
         )
         .await?;
-        let clients = Clients::new(&core, &config.admin_ids);
+        let clients = Clients::new(&core, &config.admin_ids, &config.federation);
         let tls = server_config(
             own.store.clone(),
             ClientAuth::Optional,

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::{Contents, DirFiles, Files};
 
@@ -49,12 +49,13 @@ impl Verb {
 
 /// What fails when. Clones share the script; the test keeps one and gives [`FaultyFiles`] another.
 #[derive(Clone, Debug, Default)]
-pub struct Script(Arc<Mutex<State>>);
+pub struct Script(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
     failures: VecDeque<(Verb, io::ErrorKind)>,
     broken: Vec<(Verb, io::ErrorKind)>,
+    hanging: Vec<Verb>,
     calls: Vec<Verb>,
 }
 
@@ -69,12 +70,19 @@ impl Script {
         self.state(|state| state.broken.push((verb, kind)));
     }
 
+    /// From now on every call of `verb` hangs until the disk is mended, and is then done.
+    pub fn hang(&self, verb: Verb) {
+        self.state(|state| state.hanging.push(verb));
+    }
+
     /// From now on nothing fails.
     pub fn mend(&self) {
         self.state(|state| {
             state.failures.clear();
             state.broken.clear();
+            state.hanging.clear();
         });
+        self.0.1.notify_all();
     }
 
     /// Every call so far, failed ones included, in order.
@@ -84,8 +92,11 @@ impl Script {
     }
 
     fn check(&self, verb: Verb) -> io::Result<()> {
+        self.state(|state| state.calls.push(verb));
+        let state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.1.wait_while(state, |state| state.hanging.contains(&verb));
+        drop(state.unwrap_or_else(PoisonError::into_inner));
         self.state(|state| {
-            state.calls.push(verb);
             if let Some((_, kind)) = state.broken.iter().find(|(broken, _)| *broken == verb) {
                 return Err((*kind).into());
             }
@@ -98,7 +109,7 @@ impl Script {
     }
 
     fn state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.0.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

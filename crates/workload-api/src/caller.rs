@@ -33,6 +33,14 @@ impl Caller {
         Ok(held.selectors.clone())
     }
 
+    /// Ends when another look would find more than [`Self::selectors`] did last, or may. Never, when nothing is held.
+    pub async fn outdated(&self) {
+        match self.0.last() {
+            Some(held) => held.over().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Lets the next request attest it again: what was found led to no right.
     pub fn forget(&self) {
         self.0.forget_all();

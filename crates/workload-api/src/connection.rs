@@ -93,8 +93,13 @@ impl Connection {
         *lock(&self.held) = None;
     }
 
+    /// What was found last, good enough or not.
+    pub(crate) fn last(&self) -> Option<Arc<Held>> {
+        lock(&self.held).clone()
+    }
+
     fn current(&self) -> Option<Arc<Held>> {
-        lock(&self.held).clone().filter(|held| !held.is_over())
+        self.last().filter(|held| !held.is_over())
     }
 
     async fn attest(&self) -> Result<Attested, Status> {
@@ -197,7 +202,8 @@ impl Held {
         self.is_outdated() || (self.incomplete && self.at.elapsed() >= LOOK_AGAIN)
     }
 
-    async fn over(&self) {
+    /// Ends when it is time for another look.
+    pub(crate) async fn over(&self) {
         tokio::select! {
             () = self.outdated.cancelled() => {}
             () = tokio::time::sleep_until(self.at + LOOK_AGAIN), if self.incomplete => {}

@@ -2,10 +2,7 @@
 //!
 //! Invariant: every message is the full state (Workload API §4.3); maps are keyed by `spiffe://td`; a hint appears once.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use landfast_identity::{Bundle, TrustDomain, X509Svid};
@@ -16,7 +13,7 @@ use landfast_proto::workload::{
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use tonic::Status;
 
-use crate::{FetchedJwt, FetchedWit, ServedX509, WorkloadView};
+use crate::{FetchedJwt, FetchedWit, WorkloadView};
 
 pub(crate) fn no_identity() -> Status {
     Status::permission_denied("no identity issued")
@@ -27,25 +24,22 @@ pub(crate) fn no_identity() -> Status {
 /// # Errors
 /// PermissionDenied, when there is none.
 pub fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
-    // Workload API §5.2.1: at least one.
-    if view.x509.is_empty() {
-        return Err(no_identity());
-    }
     let bundle = Bytes::from(view.own_bundle.x509_der_concat());
     let mut hints = Hints::default();
-    let oldest = oldest_of_each_hint(&view.x509);
-    let told = |served: &&ServedX509| {
-        let oldest = oldest.get(served.hint.as_str());
-        oldest.is_none_or(|oldest| std::ptr::eq(*oldest, *served))
-    };
-    let svids = view.x509.iter().filter(told).map(|served| X509svid {
-        spiffe_id: served.svid.id().to_string(),
-        x509_svid: served.svid.chain_der_concat().into(),
-        x509_svid_key: Bytes::from_owner(KeyBytes(served.svid.clone())),
-        bundle: bundle.clone(),
-        hint: hints.unique(&served.hint),
-    });
-    let svids = svids.collect();
+    let told = view.x509.iter().filter(|served| served.told);
+    let svids: Vec<_> = told
+        .map(|served| X509svid {
+            spiffe_id: served.svid.id().to_string(),
+            x509_svid: served.svid.chain_der_concat().into(),
+            x509_svid_key: Bytes::from_owner(KeyBytes(served.svid.clone())),
+            bundle: bundle.clone(),
+            hint: hints.unique(&served.hint),
+        })
+        .collect();
+    // Workload API §5.2.1: at least one.
+    if svids.is_empty() {
+        return Err(no_identity());
+    }
     let federated = view
         .federated
         .iter()
@@ -192,23 +186,6 @@ impl AsRef<[u8]> for KeyBytes {
     fn as_ref(&self) -> &[u8] {
         self.0.key().as_pkcs8_der()
     }
-}
-
-/// Who keeps a hint that several have (§5.2.1). The others are left out: who looks for a hint must not find a choice.
-fn oldest_of_each_hint(all: &[ServedX509]) -> HashMap<&str, &ServedX509> {
-    let mut oldest: HashMap<&str, &ServedX509> = HashMap::new();
-    let age = |served: &ServedX509| (served.created_at, served.entry_id.clone());
-    for served in all.iter().filter(|served| !served.hint.is_empty()) {
-        oldest
-            .entry(&served.hint)
-            .and_modify(|known| {
-                if age(served) < age(known) {
-                    *known = served;
-                }
-            })
-            .or_insert(served);
-    }
-    oldest
 }
 
 /// Keeps a hint unique within a message (Workload API §5.2.1): a later identity with the same hint has none. One that is too

@@ -35,7 +35,7 @@ pub mod messages {
 }
 pub use sds::Sds;
 pub use serve::{ServeError, Surface, serve, serve_surface};
-pub use service::audience_refused;
+pub use service::{audience_refused, wanted_id};
 pub use source::{
     AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, IdentitySource, ServedJwtIdentity,
     ServedX509, SourceError, ViewState, WorkloadView,

@@ -200,8 +200,11 @@ impl Service {
     }
 }
 
-/// The identity that a request names; `None` when it names none.
-fn wanted_id(text: &str) -> Result<Option<SpiffeId>, Status> {
+/// The identity that a request names, on whichever socket; `None` when it names none.
+///
+/// # Errors
+/// InvalidArgument, when it is no SPIFFE ID.
+pub fn wanted_id(text: &str) -> Result<Option<SpiffeId>, Status> {
     match text {
         "" => Ok(None),
         text => SpiffeId::parse(text)

@@ -72,8 +72,9 @@ pub struct ServedX509 {
     pub hint: String,
     /// The registration it comes from.
     pub entry_id: String,
-    /// When that was made, in seconds since 1970. Of several SVIDs with one hint the Workload API gives the oldest.
-    pub created_at: i64,
+    /// Not where another identity of the caller, whether its SVID is here or not, has the same hint by an older right (Workload API §5.2.1):
+    /// then it is had by its name alone.
+    pub told: bool,
 }
 
 /// An identity for which JWT-SVIDs can be had.

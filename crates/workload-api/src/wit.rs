@@ -9,13 +9,18 @@ use landfast_identity::{SpiffeId, UnixTime};
 use landfast_proto::workload::WitsvidResponse;
 use tonic::Status;
 
-use crate::{FetchedWits, IdentitySource, SourceError, WorkloadView, encode, entitled::Following};
+use crate::{
+    FetchedWit, FetchedWits, IdentitySource, SourceError, WorkloadView, encode, entitled::Following,
+};
+
+/// Tokens and hints: what tells messages apart, without the keys.
+type Sent = Vec<(String, String)>;
 
 pub(crate) struct WitStream {
     source: Arc<dyn IdentitySource>,
     following: Following,
     id: Option<SpiffeId>,
-    sent: Option<WitsvidResponse>,
+    sent: Option<Sent>,
     again_at: Option<UnixTime>,
     /// The view has changed while tokens were fetched by the one before.
     outdated: bool,
@@ -72,12 +77,14 @@ impl WitStream {
                 Err(SourceError::InvalidArgument(reason)) => return Err(Status::invalid_argument(reason)),
             };
             self.again_at = Some(fetched.again_at);
-            let message = encode::wit_svids(fetched.svids)?;
-            if self.sent.as_ref() == Some(&message) {
+            let of = |wit: &FetchedWit| (wit.token.clone(), wit.hint.clone());
+            let sent: Sent = fetched.svids.iter().map(of).collect();
+            if self.sent.as_ref() == Some(&sent) {
                 continue;
             }
+            let message = encode::wit_svids(fetched.svids)?;
             self.following.connection.still_the_same()?;
-            self.sent = Some(message.clone());
+            self.sent = Some(sent);
             return Ok(message);
         }
     }

@@ -3,10 +3,10 @@
 //! Invariant: what is not a PID of our own PID namespace is never resolved.
 
 use landfast_proto::spiffe::broker::{WorkloadPidReference, WorkloadReference};
-use landfast_uds::PinnedProcess;
 use prost::Message as _;
 use tonic::Status;
 
+use crate::delegate::numbers::Numbers;
 use crate::delegate::refusal::{Reason, workload};
 
 /// The process that is referred to, by its number.
@@ -37,18 +37,13 @@ pub(super) fn pid(reference: Option<WorkloadReference>) -> Result<i32, Status> {
 ///
 /// # Errors
 /// InvalidArgument, with the reason of the standard, when it does not; Unavailable, when that cannot be seen.
-pub(super) fn counts_as_we_do(broker: &PinnedProcess) -> Result<(), Status> {
-    let status = broker.proc_dir().and_then(|dir| dir.status());
-    judge(status.map(|status| status.pid_namespaces).ok())
-}
-
-fn judge(pid_namespaces: Option<usize>) -> Result<(), Status> {
-    match pid_namespaces {
-        Some(1) => Ok(()),
-        Some(_) => Err(invalid(
+pub(super) fn counts(broker: Numbers) -> Result<(), Status> {
+    match broker {
+        Numbers::Ours => Ok(()),
+        Numbers::Another => Err(invalid(
             "the broker is in a PID namespace of its own, where numbers of processes mean others: run it in the agent's",
         )),
-        None => Err(Status::unavailable("workload attestation failed")),
+        Numbers::Unseen => Err(Status::unavailable("workload attestation failed")),
     }
 }
 
@@ -104,11 +99,9 @@ mod tests {
 
     #[test]
     fn numbers_of_another_pid_namespace_are_not_believed() {
-        assert!(judge(Some(1)).is_ok());
-        for other in [0, 2, 3] {
-            let refused = judge(Some(other)).unwrap_err();
-            assert_eq!(info(&refused).unwrap().reason, "WORKLOAD_REFERENCE_INVALID");
-        }
-        assert_eq!(judge(None).unwrap_err().code(), Code::Unavailable);
+        assert!(counts(Numbers::Ours).is_ok());
+        let refused = counts(Numbers::Another).unwrap_err();
+        assert_eq!(info(&refused).unwrap().reason, "WORKLOAD_REFERENCE_INVALID");
+        assert_eq!(counts(Numbers::Unseen).unwrap_err().code(), Code::Unavailable);
     }
 }

@@ -290,7 +290,46 @@ async fn who_names_an_identity_gets_that_one_or_a_refusal() {
     let mut no_audience = tokens(reference(), "");
     no_audience.audience.clear();
     let refused = client.fetch_jwtsvid(no_audience).await;
-    assert_eq!(reason(&refused.unwrap_err()), (Code::InvalidArgument, None));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.message(), "audience must be specified");
+    assert_eq!(reason(&refused), (Code::InvalidArgument, None));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_is_the_oldest_identitys_in_svids_and_in_tokens() {
+    let world = world(BROKERS).await;
+    let (mine, program) = traits_of(&world.workload.0);
+    for (name, path, created_at) in [("i", "/line/young", 9), ("j", "/line/old", 3)] {
+        let mut entry = wire_entry(name, path, &[&mine, &program]);
+        (entry.hint, entry.created_at) = ("main".to_owned(), created_at);
+        world.server.script().entries.push(entry);
+    }
+    let mut client = broker(&world).await;
+    let old = "spiffe://plant.test/line/old";
+    let mut stream = svids(&mut client, world.pid()).await.unwrap();
+    let given = loop {
+        let answer = next(&mut stream).await.unwrap();
+        if answer.svids.len() > 1 {
+            break answer;
+        }
+    };
+    let sorted = |mut ids: Vec<String>| {
+        ids.sort();
+        ids
+    };
+    let expected = sorted(vec![LINE_W.to_owned(), old.to_owned()]);
+    let of_svids = given.svids.into_iter().map(|svid| svid.spiffe_id).collect();
+    assert_eq!(sorted(of_svids), expected);
+    let given = client
+        .fetch_jwtsvid(tokens(process(world.pid()), ""))
+        .await
+        .unwrap();
+    let of_tokens = given.into_inner().svids.into_iter().map(|svid| svid.spiffe_id);
+    assert_eq!(sorted(of_tokens.collect()), expected);
+    let young = tokens(process(world.pid()), "spiffe://plant.test/line/young");
+    let refused = client.fetch_jwtsvid(young).await.unwrap_err();
+    assert_eq!(reason(&refused), because(Code::PermissionDenied, NOT_ENTITLED));
     world.stop().await;
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_identity::{SelectorSet, SpiffeId, UnixTime};
+use landfast_identity::{SelectorSet, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_uds::{PinError, PinnedProcess, Pins};
 use landfast_workload_api::{Attestor, Caller, Desk, FetchedJwt, Gauges, Limits, SourceError};
@@ -129,21 +129,20 @@ impl Office {
         }
     }
 
-    /// Tokens of whom is asked about: of the identity `only`, or of all that may be given. Charged to the asker: what it asks for is not what
+    /// Tokens of whom is asked about, of what `chosen` leaves of all that may be given. Charged to the asker: what it asks for is not what
     /// the workload uses up, and selectors that it names must not choose who pays.
     pub(crate) async fn tokens(
         &self,
         asker: &Asker,
         whose: &Whose,
         audience: &[String],
-        only: Option<&SpiffeId>,
+        chosen: impl FnOnce(Vec<Arc<Entry>>) -> Vec<Arc<Entry>> + Send,
     ) -> Result<Vec<FetchedJwt>, Status> {
         let caller = asker.caller();
         let (payer, wanted) = (caller.selectors().await?, whose.selectors().await?);
         let snapshot = self.views.snapshot();
         let right = self.right(asker, &payer, &snapshot, self.now()?)?;
-        let mut entries = granted(&snapshot, &wanted, &right, self.now()?);
-        entries.retain(|entry| only.is_none_or(|only| entry.spiffe_id == *only));
+        let entries = chosen(granted(&snapshot, &wanted, &right, self.now()?));
         if entries.is_empty() {
             return Err(not_entitled());
         }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use landfast_identity::SelectorSet;
+use landfast_workload_api::Caller;
 use tonic::{Code, Status};
 
 #[derive(Default)]
@@ -37,12 +38,14 @@ impl Seen {
         }
     }
 
-    /// Ends when it is time to look again; never, if nothing was missed.
-    pub(super) async fn look_again(&self) {
+    /// Ends when it is time to look at `process` again: the last look failed, or left something out. Never, if nothing was missed.
+    pub(super) async fn look_again(&self, process: Option<&Caller>) {
         let missed = self.0.lock().unwrap_or_else(PoisonError::into_inner).missed;
-        match missed {
-            true => tokio::time::sleep(LOOK_AGAIN).await,
-            false => std::future::pending().await,
+        match process {
+            // Not at once, though what is held is over: that would be a loop.
+            _ if missed => tokio::time::sleep(LOOK_AGAIN).await,
+            Some(process) => process.outdated().await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -36,6 +36,13 @@ impl Whose {
         }
     }
 
+    fn process(&self) -> Option<&Caller> {
+        match self {
+            Self::Nobody | Self::Selectors(_) => None,
+            Self::Process(subject) => Some(subject),
+        }
+    }
+
     pub(super) fn still_the_same(&self) -> Result<(), Status> {
         match self {
             Self::Nobody | Self::Selectors(_) => Ok(()),
@@ -127,8 +134,8 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 biased;
                 over = self.asker.over() => return Err(over),
                 over = self.whose.over() => return Err(over),
-                () = self.seen.0.look_again() => {}
-                () = self.seen.1.look_again() => {}
+                () = self.seen.0.look_again(Some(self.asker.caller())) => {}
+                () = self.seen.1.look_again(self.whose.process()) => {}
                 changed = self.published.changed() => if changed.is_err() {
                     return Err(Status::unavailable("the agent is shutting down"));
                 },

@@ -640,7 +640,7 @@ async fn new_tokens_are_charged_to_the_delegate_whoever_it_asks_for() {
     for n in 0..200 {
         let whose = Whose::Selectors(selectors(&["k8s:pod:x", &format!("unix:uid:{}", 1000 + n)]));
         let audience = [n.to_string()];
-        let asked = office.tokens(&asker, &whose, &audience, None);
+        let asked = office.tokens(&asker, &whose, &audience, |all| all);
         assert!(
             Box::pin(asked).now_or_never().is_none(),
             "it waits for the server"

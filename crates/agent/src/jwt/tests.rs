@@ -312,3 +312,33 @@ async fn who_has_no_good_token_or_loses_it_meanwhile_waits() {
     assert_eq!(got.text, second.text);
     assert_ne!(got.text, first.text);
 }
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's task is joined by the test")]
+async fn what_has_run_out_is_dropped_though_nobody_asks_and_nothing_is_published() {
+    let world = World::new();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(world.cache.clone().keep_clean(Views::new(&td()), stop.clone()));
+    world.get(&["a"], Ok(world.fresh())).await.unwrap();
+    tokio::time::sleep(2 * CLEAN_EVERY).await;
+    assert_eq!(world.cache.len(), 1, "it is good");
+    world.clock.set(at(300));
+    tokio::time::sleep(2 * CLEAN_EVERY).await;
+    assert_eq!(world.cache.len(), 0);
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_after_a_ban_is_not_kept_until_the_node_is_let_in_again() {
+    let world = World::new();
+    for banned in [true, false] {
+        let snapshot = Snapshot {
+            banned,
+            ..Snapshot::default()
+        };
+        world.cache.purge(&snapshot);
+        world.get(&["a"], Ok(world.fresh())).await.unwrap();
+        assert_eq!(world.cache.len(), usize::from(!banned));
+    }
+}

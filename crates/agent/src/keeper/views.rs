@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Reach, Snapshot};
+use crate::entry::one_for_each_hint;
 
 /// Hands out views. Clone to share.
 #[derive(Clone)]
@@ -222,27 +223,32 @@ pub(crate) fn of_entries(
     entries: &[Arc<crate::entry::Entry>],
     now: UnixTime,
 ) -> WorkloadView {
+    // Those that the Workload API tells, in the same order.
+    let mut told = one_for_each_hint(entries.to_vec()).into_iter().peekable();
     let held: Vec<_> = entries
         .iter()
-        .map(|entry| (entry, all.svid(entry, now)))
+        .map(|entry| {
+            let told = told.next_if(|told| Arc::ptr_eq(told, entry)).is_some();
+            (entry, all.svid(entry, now), told)
+        })
         .collect();
     let x509: Vec<ServedX509> = held
         .iter()
-        .filter_map(|(entry, held)| {
+        .filter_map(|(entry, held, told)| {
             held.map(|held| ServedX509 {
                 svid: Arc::clone(&held.svid),
                 hint: entry.hint.clone(),
                 entry_id: entry.id.to_string(),
-                created_at: entry.created_at,
+                told: *told,
             })
         })
         .collect();
     // While the first round is still running a part would make a later SVID the default one (W-24). After it a later one does
     // stand first while one before it cannot be had: what is valid is served, and who needs one in particular names it by hint or ID.
-    let waiting = !all.round_over && held.iter().any(|(_, held)| held.is_none());
+    let waiting = !all.round_over && held.iter().any(|(_, held, _)| held.is_none());
     let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
     WorkloadView {
-        state: if waiting || x509.is_empty() {
+        state: if waiting || !x509.iter().any(|served| served.told) {
             ViewState::WithoutX509
         } else {
             ViewState::Ready
@@ -271,8 +277,7 @@ fn same(a: &WorkloadView, b: &WorkloadView) -> bool {
     a.state == b.state
         && a.x509.len() == b.x509.len()
         && a.x509.iter().zip(&b.x509).all(|(a, b)| {
-            Arc::ptr_eq(&a.svid, &b.svid)
-                && (&a.hint, &a.entry_id, a.created_at) == (&b.hint, &b.entry_id, b.created_at)
+            Arc::ptr_eq(&a.svid, &b.svid) && (&a.hint, &a.entry_id, a.told) == (&b.hint, &b.entry_id, b.told)
         })
         && a.jwt_identities.len() == b.jwt_identities.len()
         && a.jwt_identities

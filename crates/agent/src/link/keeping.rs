@@ -8,8 +8,8 @@ use std::sync::Arc;
 use landfast_daemon::error_chain;
 use landfast_identity::{Bundle, BundleSet, PrivateKey, UnixTime};
 
+use super::Link;
 use super::failure::LinkError;
-use super::{Link, blocking};
 use crate::persist::{NodeIdentity, PersistError};
 
 /// What is not on disk as it should be.
@@ -40,7 +40,10 @@ impl Link {
             Arc::clone(bundle),
             self.settings.bootstrap.clone(),
         );
-        let saved = blocking(move || files.save_bundle(&to_save, &bootstrap)).await?;
+        let saved = self
+            .disk
+            .run(move || files.save_bundle(&to_save, &bootstrap))
+            .await?;
         self.unsaved.bundle = saved.is_err();
         self.tell_of_disk(saved.as_ref().err());
         if !known {
@@ -66,12 +69,12 @@ impl Link {
     }
 
     /// The node's new SVID on disk, or why it may be used without.
-    pub(super) async fn keep(&mut self, node: &NodeIdentity) -> Result<(), LinkError> {
+    pub(super) async fn keep(&mut self, node: &NodeIdentity, denied: bool) -> Result<(), LinkError> {
         let saved = self.save(node).await?;
         let failed = saved.is_err();
         // A server ends the old SVID when the new one is first used. Started anew without the new one, a node that can attest again does; one
         // that cannot would be out, so it keeps what is on disk for as long as that is good for something.
-        let replaced = failed && !node.reattestable && self.stands_on_disk(self.now()?);
+        let replaced = failed && !denied && !node.reattestable && self.stands_on_disk(self.now()?);
         self.unsaved.renewal = replaced;
         if !replaced {
             self.unsaved.node = failed;
@@ -88,13 +91,16 @@ impl Link {
     /// the node can do without that.
     pub(super) async fn pending_key(&mut self, spare: bool) -> Result<Arc<PrivateKey>, LinkError> {
         let (files, current, key_type) = (Arc::clone(&self.files), self.node.clone(), self.settings.node_key);
-        match blocking(move || files.pending_key(current.as_ref(), key_type)).await? {
+        let key = self
+            .disk
+            .run(move || files.pending_key(current.as_ref(), key_type));
+        match key.await? {
             Ok(key) => {
                 self.unsaved.renewal = false;
                 self.tell_of_disk(None);
                 Ok(key)
             }
-            Err(error @ PersistError::Store { .. }) => {
+            Err(error @ (PersistError::Store { .. } | PersistError::Hangs)) => {
                 self.unsaved.renewal = true;
                 self.tell_of_disk(Some(&error));
                 match (spare, &self.unsaved.key) {
@@ -118,13 +124,13 @@ impl Link {
         self.node.as_ref().is_some_and(|node| {
             let life = node.svid.not_after().since(node.svid.not_before());
             let last = node.svid.not_after().saturating_sub(life / LAST_PART);
-            !self.must_attest && !self.unsaved.node && !node.reattestable && now < last
+            !self.unsaved.node && !node.reattestable && now < last
         })
     }
 
-    async fn save(&self, node: &NodeIdentity) -> Result<Result<(), PersistError>, LinkError> {
+    async fn save(&mut self, node: &NodeIdentity) -> Result<Result<(), PersistError>, LinkError> {
         let (files, to_save) = (Arc::clone(&self.files), node.clone());
-        blocking(move || files.save_identity(&to_save)).await
+        self.disk.run(move || files.save_identity(&to_save)).await
     }
 
     fn tell_of_disk(&self, failed: Option<&PersistError>) {

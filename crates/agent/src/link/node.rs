@@ -16,11 +16,13 @@ use super::keeping::Unsaved;
 use super::status::{LinkStatus, Phase};
 use super::{Link, attest, blocking};
 use crate::keeper::state::Event;
-use crate::persist::NodeIdentity;
+use crate::persist::{IDENTITY, NodeIdentity, PENDING};
 use crate::telemetry;
 
 impl Link {
     pub(super) async fn attest(&mut self) -> Result<(), LinkError> {
+        // However this ends: if what we have is still valid, it is tried again in the next turn, for the denial may have been lifted.
+        let denied = std::mem::take(&mut self.must_attest);
         self.set_phase(Phase::Attesting);
         let evidence = self.settings.evidence.clone();
         let ready = blocking(move || evidence.prepare())
@@ -43,8 +45,6 @@ impl Link {
         let attested = match attested {
             Ok(attested) => attested,
             Err(error) => {
-                // If what we have is still valid, it is tried again in the next turn: the denial may have been lifted.
-                self.must_attest = false;
                 return Err(
                     if token && error.server_answered() && !error.another_server_may_help() {
                         LinkError::Token(Box::new(error))
@@ -60,7 +60,7 @@ impl Link {
             reattestable: attested.reattestable,
         };
         tracing::info!(agent_id = %node.svid.id(), not_after = %node.svid.not_after(), "node attested by {kind}");
-        self.adopt_node(node).await
+        self.adopt_node(node, denied).await
     }
 
     /// A failed renewal is told and put off, nothing more, unless the server says the node itself is out.
@@ -98,20 +98,20 @@ impl Link {
                 format!("the new SVID is for {}", svid.id()),
             ));
         }
-        self.adopt_node(NodeIdentity {
+        let node = NodeIdentity {
             svid: Arc::new(svid),
             key,
             reattestable: false,
-        })
-        .await
+        };
+        self.adopt_node(node, false).await
     }
 
-    async fn adopt_node(&mut self, node: NodeIdentity) -> Result<(), LinkError> {
-        self.keep(&node).await?;
+    /// `denied`: the server does not take what there was before.
+    async fn adopt_node(&mut self, node: NodeIdentity, denied: bool) -> Result<(), LinkError> {
+        self.keep(&node, denied).await?;
         self.identity.set(Arc::clone(&node.svid));
         self.status.send_modify(|status| status.set_node(&node));
         self.node = Some(node);
-        self.must_attest = false;
         self.renew_after = None;
         self.node_since = self.clock.now().unwrap_or(self.node_since);
         // The next connection shows the new SVID.
@@ -132,15 +132,22 @@ impl Link {
         self.unsaved = Unsaved::default();
         self.status.send_modify(LinkStatus::forget_node);
         let files = Arc::clone(&self.files);
-        let destroyed = blocking(move || files.destroy_keys())
+        let destroyed = self
+            .disk
+            .run(move || files.destroy_keys())
             .await
             .and_then(|done| done.map_err(LinkError::from));
-        if let Err(error) = destroyed {
-            tracing::error!(
-                error = error_chain(&error),
-                "the node's keys could not be removed from disk"
-            );
+        let disk = match destroyed {
+            Ok(()) => String::new(),
+            Err(error) => format!(
+                "the keys of this banned node could not be removed from disk ({}); remove {IDENTITY} and {PENDING} in the data directory",
+                error_chain(&error)
+            ),
+        };
+        if !disk.is_empty() {
+            tracing::error!("{disk}");
         }
+        self.status.send_modify(|status| status.disk = disk);
     }
 
     fn set_phase(&self, phase: Phase) {

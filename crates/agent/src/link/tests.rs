@@ -360,6 +360,29 @@ async fn a_denial_that_is_lifted_is_found_out_without_a_new_token() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's own file")]
+async fn a_denial_that_is_lifted_is_found_out_though_there_is_nothing_to_attest_with() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let (dir, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = kept.path().join("token");
+    std::fs::write(&file, "token").unwrap();
+    let node = Setup {
+        evidence: Evidence::JoinToken(TokenSource::File(file.clone())),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    // Used, so that it was cleared away.
+    std::fs::remove_file(&file).unwrap();
+    server.script().deny = Some(3);
+    node.error("cannot read").await;
+    server.script().deny = None;
+    node.serving().await;
+    assert_eq!(server.calls("AttestAgent"), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn many_entries_come_in_pages_and_only_what_changed_is_asked_for_again() {
     let server = FakeServer::start().await;
     let name = |n: usize| format!("{n:04}");

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use landfast_store::faulty;
+
 use super::*;
 use crate::testing::{Ca, at, id, td};
 
@@ -181,6 +183,21 @@ fn destroyed_keys_are_gone() {
     files.pending_key(None, KeyType::EcP256).unwrap();
     files.destroy_keys().unwrap();
     assert!(!dir.path().join(IDENTITY).exists() && !dir.path().join(PENDING).exists());
+}
+
+#[test]
+fn a_key_that_cannot_be_removed_does_not_keep_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = faulty::Script::default();
+    let store = Store::open_with(dir.path(), |files| faulty::FaultyFiles::new(files, disk.clone()));
+    let files = NodeFiles::over(store.unwrap(), &td());
+    files.save_identity(&agent()).unwrap();
+    files.pending_key(None, KeyType::EcP256).unwrap();
+    disk.fail(faulty::Verb::Remove, std::io::ErrorKind::ReadOnlyFilesystem);
+    let refused = files.destroy_keys().unwrap_err();
+    assert!(refused.to_string().contains(IDENTITY), "{refused}");
+    let left = [IDENTITY, PENDING].map(|name| dir.path().join(name).exists());
+    assert_eq!(left, [true, false]);
 }
 
 #[test]

@@ -49,6 +49,14 @@ fn synced(entries: Vec<Entry>) -> Snapshot {
     }
 }
 
+/// Run out meanwhile.
+fn over(entry: Entry) -> Entry {
+    Entry {
+        expires_at: Some(NOON),
+        ..entry
+    }
+}
+
 async fn ask(world: &World, audience: &[&str], wanted: Option<&str>) -> Result<usize, SourceError> {
     let audience: Vec<String> = audience.iter().map(|a| (*a).to_owned()).collect();
     let wanted = wanted.map(id);
@@ -171,6 +179,8 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
         (mine(), true),
         (synced(vec![]), false),
         (synced(vec![entry("a", "/other", &["unix:uid:1"])]), false),
+        (synced(vec![entry("a", "/a", &["unix:uid:2"])]), false),
+        (synced(vec![over(entry("a", "/a", &["unix:uid:1"]))]), false),
         (
             Snapshot {
                 banned: true,
@@ -241,6 +251,8 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_wit_svid_does_not_ge
         (of(vec![a(), b()]), vec!["/a", "/b"]),
         (of(vec![b()]), vec!["/b"]),
         (of(vec![entry("a", "/other", &["unix:uid:1"]), b()]), vec!["/b"]),
+        (of(vec![entry("a", "/a", &["unix:uid:2"]), b()]), vec!["/b"]),
+        (of(vec![over(a()), b()]), vec!["/b"]),
         (of(vec![]), vec![]),
         (
             Snapshot {

@@ -1,13 +1,14 @@
 //! `landfast bundle publish`: the bundle as a file for a web server, an object store, or a stick that crosses an air gap.
 //!
-//! Invariant: readers of the file see a bundle of one trust domain, whole, and none that is older than the one they saw.
+//! Invariant: readers of the file see a bundle of one trust domain, whole, and none that is older than the one they saw; between two that follow
+//! each other an authority stays the same.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use landfast_daemon::error_chain;
-use landfast_identity::{Bundle, TrustDomain};
+use landfast_identity::{Bundle, TrustDomain, X509Authority};
 use landfast_lifecycle::Backoff;
 use landfast_store::{PublicFile, StoreError};
 use serde_json::json;
@@ -31,8 +32,9 @@ pub(crate) struct PublishArgs {
     /// How often readers shall look for a new one, in the document (90s, 5m, 1h).
     #[arg(long, value_parser = wire::duration, value_name = "TIME")]
     refresh_hint: Option<Duration>,
-    /// Also put an older bundle over a newer one: after the server was restored from a backup, when readers know.
-    #[arg(long)]
+    /// Also put an older bundle over a newer one, and one of other authorities over another: after the server was restored from a backup
+    /// or began anew, when readers know. Once, not with --watch.
+    #[arg(long, conflicts_with = "watch")]
     danger_older: bool,
     /// Stay, and write each change.
     #[arg(long)]
@@ -139,20 +141,28 @@ fn judge(
             "name another file, or remove this one when it may go",
         )
     };
-    if format == BundleFormat::Pem {
-        let text = std::str::from_utf8(there).map_err(|_binary| other("is not a bundle in PEM"))?;
-        return match Bundle::from_pem(trust_domain.clone(), text) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(other("is not a bundle in PEM")),
-        };
-    }
-    let old = Bundle::from_jwks(trust_domain.clone(), there)
-        .map_err(|error| other(&format!("is not a bundle document ({})", error_chain(&error))))?;
+    let old = match format {
+        BundleFormat::Pem => std::str::from_utf8(there)
+            .ok()
+            .and_then(|text| Bundle::from_pem(trust_domain.clone(), text).ok())
+            .ok_or_else(|| other("is not a bundle in PEM"))?,
+        BundleFormat::Jwks => Bundle::from_jwks(trust_domain.clone(), there)
+            .map_err(|error| other(&format!("is not a bundle document ({})", error_chain(&error))))?,
+    };
     if danger_older {
         return Ok(());
     }
-    // The document does not say whose it is. That of another trust domain shares no authority with ours, and neither does ours of before a
-    // new beginning: both are for the operator to decide.
+    // A file does not say whose bundle it is: that of another trust domain shares no authority with ours. Neither does ours of before a new
+    // beginning, or of so long ago that all have gone: that is for the operator to decide.
+    if !shares_an_authority(bundle, &old) {
+        return Err(Failure::failed(
+            format!("{shown} has none of the X.509 authorities of {trust_domain}; it was not replaced"),
+            "it is another trust domain's, or ours of long ago: name another file, or say --danger-older once when this one may go",
+        ));
+    }
+    if format == BundleFormat::Pem {
+        return Ok(());
+    }
     let refused = |what: String| {
         Failure::failed(
             format!("{shown} {what}; it was not replaced"),
@@ -171,6 +181,14 @@ fn judge(
         )));
     }
     Ok(())
+}
+
+/// Also when the old one has none: then it says nothing of whose it is.
+fn shares_an_authority(new: &Bundle, old: &Bundle) -> bool {
+    let (new, old) = (new.x509_authorities(), old.x509_authorities());
+    let known =
+        |authority: &X509Authority| old.iter().any(|other| other.certificate == authority.certificate);
+    old.is_empty() || new.iter().any(known)
 }
 
 fn cannot(error: &StoreError) -> Failure {

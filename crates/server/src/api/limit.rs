@@ -16,7 +16,23 @@ pub(crate) struct RateLimit {
     per_second: u32,
     burst: u32,
     what: &'static str,
-    buckets: Mutex<HashMap<Who, Bucket>>,
+    buckets: Mutex<Buckets>,
+}
+
+/// Bounded by [`MAX_CALLERS`].
+#[derive(Default)]
+struct Buckets {
+    of: HashMap<Who, Bucket>,
+    /// When the full ones were last thrown away.
+    cleaned: Option<Instant>,
+}
+
+/// What becomes of a caller that is new when as many as possible are remembered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    Refuse,
+    /// For what else bounds.
+    Admit,
 }
 
 /// Whose bucket.
@@ -56,7 +72,7 @@ impl RateLimit {
             Some(peer) => Who::Peer(peer.id.clone()),
             None => Who::Network(network(peer.ip())),
         };
-        if self.take(who, count) {
+        if self.take(who, count, Crowd::Refuse) {
             return Ok(());
         }
         metrics::counter!("landfast_server_rate_limited_total", "what" => self.what).increment(1);
@@ -66,29 +82,27 @@ impl RateLimit {
         )))
     }
 
-    /// Charges one for a connection of which nothing is known but where it comes from.
+    /// Charges one for a connection of which nothing is known but where it comes from. Who cannot be remembered is admitted: else an attacker
+    /// with many addresses closes the door to everybody, and connections are bounded as well.
     pub(crate) fn admits(&self, address: IpAddr) -> bool {
-        let admitted = self.take(Who::Network(network(address)), 1);
+        let admitted = self.take(Who::Network(network(address)), 1, Crowd::Admit);
         if !admitted {
             metrics::counter!("landfast_server_rate_limited_total", "what" => self.what).increment(1);
         }
         admitted
     }
 
-    fn take(&self, who: Who, count: usize) -> bool {
+    fn take(&self, who: Who, count: usize, crowd: Crowd) -> bool {
         let now = Instant::now();
         let burst = f64::from(self.burst);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MAX_CALLERS {
-            let rate = f64::from(self.per_second);
-            // A bucket that has filled up again says nothing any more.
-            buckets
-                .retain(|_, bucket| bucket.left + now.duration_since(bucket.at).as_secs_f64() * rate < burst);
-            if buckets.len() >= MAX_CALLERS {
-                return false;
+        if buckets.of.len() >= MAX_CALLERS && !buckets.of.contains_key(&who) {
+            buckets.clean(now, f64::from(self.per_second), burst);
+            if buckets.of.len() >= MAX_CALLERS {
+                return crowd == Crowd::Admit;
             }
         }
-        let bucket = buckets.entry(who.clone()).or_insert(Bucket {
+        let bucket = buckets.of.entry(who.clone()).or_insert(Bucket {
             left: burst,
             at: now,
             complained: None,
@@ -119,8 +133,24 @@ impl RateLimit {
     }
 }
 
-/// Callers that are remembered; more at a time are refused.
+impl Buckets {
+    /// A bucket that has filled up again says nothing any more. All are looked at for it, so not for each caller.
+    fn clean(&mut self, now: Instant, rate: f64, burst: f64) {
+        if self
+            .cleaned
+            .is_some_and(|last| now.duration_since(last) < CLEANING)
+        {
+            return;
+        }
+        self.cleaned = Some(now);
+        self.of
+            .retain(|_, bucket| bucket.left + now.duration_since(bucket.at).as_secs_f64() * rate < burst);
+    }
+}
+
+/// Callers that are remembered.
 const MAX_CALLERS: usize = 16_384;
+const CLEANING: Duration = Duration::from_secs(1);
 /// Of one caller in the log.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -137,24 +167,24 @@ mod tests {
         let limit = RateLimit::new(2, 5, "things");
         let (one, other) = (at([127, 0, 0, 1]), at([127, 0, 0, 2]));
         for _ in 0..5 {
-            assert!(limit.take(one.clone(), 1));
+            assert!(limit.take(one.clone(), 1, Crowd::Refuse));
         }
-        assert!(!limit.take(one.clone(), 1));
-        assert!(limit.take(other.clone(), 1));
+        assert!(!limit.take(one.clone(), 1, Crowd::Refuse));
+        assert!(limit.take(other.clone(), 1, Crowd::Refuse));
         tokio::time::advance(Duration::from_millis(500)).await;
-        assert!(limit.take(one.clone(), 1));
-        assert!(!limit.take(one.clone(), 1));
+        assert!(limit.take(one.clone(), 1, Crowd::Refuse));
+        assert!(!limit.take(one.clone(), 1, Crowd::Refuse));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_large_batch_passes_once_and_leaves_a_debt() {
         let limit = RateLimit::new(10, 20, "things");
         let address = at([127, 0, 0, 1]);
-        assert!(limit.take(address.clone(), 100));
+        assert!(limit.take(address.clone(), 100, Crowd::Refuse));
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert!(!limit.take(address.clone(), 1));
+        assert!(!limit.take(address.clone(), 1, Crowd::Refuse));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(limit.take(address.clone(), 1));
+        assert!(limit.take(address.clone(), 1, Crowd::Refuse));
     }
 
     /// T-17d.
@@ -163,7 +193,11 @@ mod tests {
         let defaults = crate::config::ServerLimits::default();
         let limit = RateLimit::new(defaults.signatures, defaults.signatures_burst, "things");
         let agent = Who::Peer(SpiffeId::parse("spiffe://plant.test/spire/agent/x").unwrap());
-        let batches = |count| (0..count).filter(|_| limit.take(agent.clone(), 500)).count();
+        let batches = |count| {
+            (0..count)
+                .filter(|_| limit.take(agent.clone(), 500, Crowd::Refuse))
+                .count()
+        };
         assert_eq!(batches(50), 40);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(batches(50), 40, "rested");
@@ -180,12 +214,48 @@ mod tests {
     async fn the_number_of_addresses_is_bounded() {
         let limit = RateLimit::new(1, 2, "things");
         for n in 0..u32::try_from(MAX_CALLERS).unwrap() {
-            assert!(limit.take(at(n.to_be_bytes()), 1));
+            assert!(limit.take(at(n.to_be_bytes()), 1, Crowd::Refuse));
         }
         let late = at([255, 255, 255, 255]);
-        assert!(!limit.take(late.clone(), 1));
+        assert!(!limit.take(late.clone(), 1, Crowd::Refuse));
+        assert!(
+            limit.take(at([0, 0, 0, 0]), 1, Crowd::Refuse),
+            "who is known has its own"
+        );
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(limit.take(late.clone(), 1));
-        assert!(limit.buckets.lock().unwrap().len() < MAX_CALLERS);
+        assert!(limit.take(late.clone(), 1, Crowd::Refuse));
+        assert!(limit.buckets.lock().unwrap().of.len() < MAX_CALLERS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_keeps_no_connection_out_and_those_that_are_known_are_limited_all_the_same() {
+        let limit = RateLimit::new(1, 2, "things");
+        for n in 0..u32::try_from(MAX_CALLERS).unwrap() {
+            assert!(limit.admits(IpAddr::from(n.to_be_bytes())));
+        }
+        let late = IpAddr::from([255, 255, 255, 255]);
+        assert!((0..10).all(|_| limit.admits(late)));
+        assert_eq!(limit.buckets.lock().unwrap().of.len(), MAX_CALLERS);
+        let known = IpAddr::from([0, 0, 0, 1]);
+        assert!(limit.admits(known) && !limit.admits(known));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_table_is_walked_once_a_second_at_most() {
+        let limit = RateLimit::new(100, 2, "things");
+        for n in 0..u32::try_from(MAX_CALLERS).unwrap() {
+            limit.admits(IpAddr::from(n.to_be_bytes()));
+        }
+        let (late, known) = (IpAddr::from([255, 255, 255, 255]), || {
+            limit.buckets.lock().unwrap().of.len()
+        });
+        limit.admits(late);
+        // All have filled up again, but somebody has just looked.
+        tokio::time::advance(Duration::from_millis(900)).await;
+        limit.admits(late);
+        assert_eq!(known(), MAX_CALLERS);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        limit.admits(late);
+        assert_eq!(known(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Authorities of our trust domain that sign elsewhere: what servers below this one publish, and what operators append.
 //!
-//! Invariant: a key ID has one key; none is in the bundle for longer than a day after its end, and none again that was revoked; one publisher
-//! cannot fill the bundle, and all of them together leave room for our own.
+//! Invariant: a key ID has one key; none is in the bundle for longer than a day after its end, and none that was revoked before all have passed
+//! that could be claimed for it then; one publisher cannot fill the bundle, and all of them together leave room for our own.
 
 mod orders;
 
@@ -136,6 +136,22 @@ impl Authorities {
         Err(AppendError::Busy)
     }
 
+    /// A key as a server below this one may publish it: it ends with that server's entry, and no later than an authority that is made
+    /// here now, whatever was said. Without, a key that stole its way in would stay until an operator sees it.
+    pub(crate) fn within_reach(
+        &self,
+        published: JwtAuthority,
+        entry_ends: Option<UnixTime>,
+        now: UnixTime,
+    ) -> JwtAuthority {
+        let said = published.expires_at;
+        let latest = now.saturating_add(self.params.ca_ttl);
+        JwtAuthority {
+            expires_at: [said, entry_ends].into_iter().flatten().chain([latest]).min(),
+            ..published
+        }
+    }
+
     /// Forgets those that ended more than a day ago.
     pub(super) async fn forget_appended(
         &self,
@@ -160,6 +176,7 @@ impl Authorities {
         Ok(saved)
     }
 
+    /// As [`Self::commit`]: what makes no bundle is never durable, since no server would start with it.
     async fn commit_appended(
         &self,
         before: &Journal,
@@ -235,9 +252,8 @@ fn own(journal: &Journal, key: &AppendedKey) -> Result<bool, AppendError> {
             .iter()
             .any(|row| row.certificate.as_ref() == Some(&x509.certificate))),
         AppendedKey::Jwt(jwt) => {
-            // Key IDs of JWT and WIT keys are unique among them all.
-            let mut own = journal.rows.iter().filter(|row| row.kind != Kind::X509);
-            match own.find(|row| row.id == jwt.key_id) {
+            // A bundle has one key of a key ID, whatever it signs.
+            match journal.rows.iter().find(|row| row.is_token(&jwt.key_id)) {
                 Some(row) if row.kind == Kind::Jwt && row.public_key == jwt.public_key => Ok(true),
                 Some(_) => Err(taken(jwt)),
                 None => beside(journal, jwt),

@@ -104,7 +104,7 @@ impl Journal {
                 AppendedKey::X509(more) if x509.iter().all(|a| a.certificate != more.certificate) => {
                     x509.push(more.clone());
                 }
-                AppendedKey::Jwt(more) if jwt.iter().all(|a| a.key_id != more.key_id) => {
+                AppendedKey::Jwt(more) if !self.rows.iter().any(|row| row.is_token(&more.key_id)) => {
                     jwt.push(more.clone());
                 }
                 // Our own now, by a backup that was restored: it stands there once.
@@ -147,6 +147,13 @@ impl Journal {
     fn was_revoked(&self, key: &AppendedKey) -> bool {
         let mut revoked = self.appended.iter().filter(|row| row.revoked);
         revoked.any(|row| row.key.kind() == key.kind() && row.key.id() == key.id())
+    }
+}
+
+impl AuthorityRow {
+    /// Whether it is the JWT or WIT authority of this key ID.
+    pub(crate) fn is_token(&self, key_id: &str) -> bool {
+        self.kind != Kind::X509 && self.id == key_id
     }
 }
 

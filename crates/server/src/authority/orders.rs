@@ -52,7 +52,7 @@ impl Authorities {
         wholly(tasks, async move {
             let done = match authorities.order(&order, now).await {
                 // None of those that sign here.
-                Err(OrderError::Unknown) => authorities.order_appended(&order).await.map(Done::Elsewhere),
+                Err(OrderError::Unknown) => authorities.order_appended(&order, now).await.map(Done::Elsewhere),
                 done => done.map(Done::Here),
             };
             match &done {

@@ -3,6 +3,8 @@
 //! Invariant: a key that is refused above is in the way of nothing else: not of other keys, nor of what is believed from there. Our own go
 //! first, and those from below leave them room.
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 
 use landfast_daemon::error_chain;
@@ -123,7 +125,7 @@ impl Authorities {
 fn unpublished(journal: &Journal, now: UnixTime) -> (Vec<JwtAuthority>, usize) {
     let named = |key: &JwtAuthority| {
         let mut above = journal.above.jwt.iter();
-        above.any(|known| known.authority.key_id == key.key_id)
+        above.any(|known| known.authority.key_id == key.key_id && !ends_early(&known.authority, key, now))
     };
     let wanted =
         |key: &JwtAuthority| !key.tainted && key.expires_at.is_none_or(|end| now < end) && !named(key);
@@ -146,5 +148,57 @@ fn unpublished(journal: &Journal, now: UnixTime) -> (Vec<JwtAuthority>, usize) {
     (keys, held)
 }
 
+/// A parent cuts a key's end to the life of its own authorities: before it comes it is put off.
+fn ends_early(known: &JwtAuthority, key: &JwtAuthority, now: UnixTime) -> bool {
+    known.expires_at.is_some_and(|end| {
+        end < now.saturating_add(PUT_OFF_BEFORE) && key.expires_at.is_none_or(|wanted| end < wanted)
+    })
+}
+
+/// Time for everybody to hear of it.
+const PUT_OFF_BEFORE: Duration = Duration::from_secs(600);
 /// Of the keys that a parent takes from one server, those of servers below it: the rest is for its own.
 pub(super) const MAX_PASSED_ON: usize = MAX_OF_ONE - 16;
+
+#[cfg(test)]
+mod tests {
+    use landfast_identity::PrivateKey;
+
+    use super::*;
+    use crate::authority::above::{Above, Neighbour};
+    use crate::authority::appended::AppendedRow;
+    use crate::core::fixture::{DAY, START};
+
+    #[test]
+    fn a_key_whose_end_was_cut_above_is_published_again_before_it_comes() {
+        let key = |end| JwtAuthority {
+            key_id: "below".to_owned(),
+            public_key: PrivateKey::generate().unwrap().public_key(),
+            expires_at: Some(START.saturating_add(end)),
+            tainted: false,
+        };
+        let (long, cut) = (key(30 * DAY), key(DAY));
+        let journal = |named: &JwtAuthority| Journal {
+            appended: vec![AppendedRow {
+                key: AppendedKey::Jwt(long.clone()),
+                at: START,
+                added_by: String::new(),
+                revoked: false,
+            }],
+            above: Above {
+                roots: Vec::new(),
+                jwt: vec![Neighbour {
+                    authority: named.clone(),
+                    revoked: false,
+                }],
+            },
+            ..Journal::default()
+        };
+        let due = |named, now| unpublished(&journal(named), now).0.len();
+        let before = START.saturating_add(DAY).saturating_sub(PUT_OFF_BEFORE);
+        assert_eq!(due(&cut, START), 0, "not at every look");
+        assert_eq!(due(&cut, before.saturating_add(Duration::from_secs(1))), 1);
+        let end = START.saturating_add(30 * DAY).saturating_sub(Duration::from_secs(5));
+        assert_eq!(due(&long, end), 0, "nothing is to be gained");
+    }
+}

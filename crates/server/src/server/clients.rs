@@ -9,7 +9,8 @@ use landfast_tls::BundleStore;
 use tokio::sync::watch;
 
 use crate::core::Core;
-use crate::registry::Registry;
+use crate::federation::FederationConfig;
+use crate::registry::{Profile, Registry};
 
 pub(super) struct Clients {
     pub(super) store: BundleStore,
@@ -21,7 +22,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(core: &Core, admin_ids: &[SpiffeId]) -> Self {
+    pub(super) fn new(core: &Core, admin_ids: &[SpiffeId], federation: &FederationConfig) -> Self {
         let ours = core.registry.trust_domain();
         let domains = admin_ids.iter().map(SpiffeId::trust_domain);
         let clients = Self {
@@ -37,8 +38,25 @@ impl Clients {
                     connect until a federation relationship or landfast bundle set brings it");
             }
         }
+        for trust_domain in clients.by_the_web(federation) {
+            tracing::warn!(%trust_domain, "admin_ids names administrators of a trust domain whose bundle is fetched by https_web: whoever gets a \
+                certificate for the host of its endpoint can become one of them; fetch it by https_spiffe, or bring it with landfast bundle set");
+        }
         clients.put_in_force();
         clients
+    }
+
+    /// Those whose keys come from whoever has a certificate for a host name.
+    fn by_the_web(&self, federation: &FederationConfig) -> Vec<&TrustDomain> {
+        let is_web = |domain: &TrustDomain| {
+            let stored = self.registry.relationship(domain);
+            let of_the_file = federation.relationships.iter().map(|made| &made.relationship);
+            of_the_file
+                .filter(|relationship| relationship.trust_domain == *domain)
+                .chain(stored.as_deref())
+                .any(|relationship| relationship.profile == Profile::Web)
+        };
+        self.foreign.iter().filter(|domain| is_web(domain)).collect()
     }
 
     fn put_in_force(&self) {
@@ -68,5 +86,57 @@ impl Clients {
             }
             self.put_in_force();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::fixture::Rig;
+    use crate::federation::StaticRelationship;
+    use crate::registry::{EndpointUrl, Relationship};
+
+    fn with(trust_domain: &str, profile: Profile) -> Relationship {
+        Relationship {
+            trust_domain: TrustDomain::parse(trust_domain).unwrap(),
+            url: EndpointUrl::parse("https://bundle.test/").unwrap(),
+            profile,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn administrators_whose_keys_come_by_a_web_certificate_are_known_as_such() {
+        let rig = Rig::new().await;
+        let endpoint_id = SpiffeId::parse("spiffe://spiffe.test/server").unwrap();
+        let spiffe = Profile::Spiffe { endpoint_id };
+        for made in [
+            with("stored.test", Profile::Web),
+            with("spiffe.test", spiffe),
+            with("nobody.test", Profile::Web),
+        ] {
+            let made = rig.core.registry.create_relationship(Arc::new(made), None).await;
+            made.unwrap();
+        }
+        let of_the_file = StaticRelationship {
+            relationship: with("file.test", Profile::Web),
+            bundle: None,
+            web_roots: None,
+        };
+        let federation = FederationConfig {
+            relationships: vec![of_the_file],
+            ..FederationConfig::default()
+        };
+        let admins = [
+            "stored.test",
+            "spiffe.test",
+            "file.test",
+            "by-hand.test",
+            "plant.test",
+        ];
+        let admins = admins.map(|domain| SpiffeId::parse(&format!("spiffe://{domain}/ops")).unwrap());
+        let clients = Clients::new(&rig.core, &admins, &federation);
+        let by_the_web = clients.by_the_web(&federation);
+        let names: Vec<_> = by_the_web.iter().map(|domain| domain.as_str()).collect();
+        assert_eq!(names, ["file.test", "stored.test"]);
     }
 }

@@ -20,7 +20,7 @@ use prost_types::{Any, value::Kind};
 use ring::digest::{Context, SHA256};
 
 use super::Sds;
-use crate::WorkloadView;
+use crate::{ServedX509, WorkloadView};
 
 /// How bundles are given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,7 +166,7 @@ impl<'a> Offer<'a> {
     pub(super) fn find(&self, name: &str) -> Found {
         let own = self.view.own_bundle.trust_domain().id_string();
         if name == self.sds.default_svid_name {
-            return self.svid(name, |_any| true);
+            return self.svid(name, |served| served.told, |_any| true);
         }
         if name == self.sds.default_all_bundles_name {
             return self.validation(name, self.bundles.values().copied());
@@ -178,13 +178,13 @@ impl<'a> Offer<'a> {
         };
         match self.bundles.get(domain) {
             Some(bundle) => self.validation(name, std::iter::once(*bundle)),
-            None => self.svid(name, |id| id == name),
+            None => self.svid(name, |served| served.svid.id().as_str() == name, |id| id == name),
         }
     }
 
-    fn svid(&self, name: &str, fits: impl Fn(&str) -> bool) -> Found {
+    fn svid(&self, name: &str, fits: impl Fn(&ServedX509) -> bool, follows: impl Fn(&str) -> bool) -> Found {
         let view = self.view;
-        let served = view.x509.iter().find(|served| fits(served.svid.id().as_str()));
+        let served = view.x509.iter().find(|served| fits(served));
         // Until the first round is over a part of the SVIDs would make a later one the default.
         let complete = view.state.is_served(crate::source::Wanted::X509Svids);
         match served.filter(|_| complete) {
@@ -195,7 +195,7 @@ impl<'a> Offer<'a> {
             None if view
                 .jwt_identities
                 .iter()
-                .any(|identity| fits(identity.id.as_str())) =>
+                .any(|identity| follows(identity.id.as_str())) =>
             {
                 Found::Later
             }

@@ -121,18 +121,22 @@ impl Domain {
     }
 
     pub(super) fn view(&self, serial: u8, federated: &[&Self]) -> WorkloadView {
-        let served = |path: &str, hint: &str| ServedX509 {
+        let served = |path: &str, hint: &str, told: bool| ServedX509 {
             svid: self.svid(path, serial),
             hint: hint.to_owned(),
             entry_id: path.to_owned(),
-            created_at: 0,
+            told,
         };
         let identity = |path: &str, hint: &str| ServedJwtIdentity {
             id: self.id(path),
             hint: hint.to_owned(),
         };
         WorkloadView {
-            x509: vec![served("/a", "main"), served("/b", "main"), served("/c", "")],
+            x509: vec![
+                served("/a", "main", true),
+                served("/b", "main", false),
+                served("/c", "", true),
+            ],
             jwt_identities: vec![identity("/a", "main"), identity("/b", "main")],
             own_bundle: self.bundle(),
             federated: federated.iter().map(|domain| domain.bundle()).collect(),

@@ -22,6 +22,7 @@ use crate::testing::{Ca, NOON, StoppedClock, entry, id, selectors, td};
 #[derive(Default)]
 struct Attestations {
     fails: AtomicBool,
+    leaves_out: AtomicBool,
     looks: AtomicU32,
     outdated: Mutex<CancellationToken>,
 }
@@ -43,6 +44,7 @@ impl Attestor for Attestations {
         }
         Ok(Attested {
             outdated: self.outdated.lock().unwrap().clone(),
+            incomplete: self.leaves_out.load(Ordering::SeqCst),
             ..Attested::complete(selectors(&["unix:uid:1"]))
         })
     }
@@ -108,14 +110,51 @@ impl World {
         &self,
     ) -> Subscription<landfast_proto::spire::api::agent::delegatedidentity::v1::SubscribeToX509BundlesResponse>
     {
-        let own = i32::try_from(std::process::id()).unwrap();
-        let caller = self.desk.admit(&Pins::default().open(own).unwrap()).unwrap();
+        self.stream_about(Whose::Nobody)
+    }
+
+    fn stream_about(
+        &self,
+        whose: Whose,
+    ) -> Subscription<landfast_proto::spire::api::agent::delegatedidentity::v1::SubscribeToX509BundlesResponse>
+    {
         Subscription::new(
             Arc::clone(&self.office),
-            Asker::attested(caller),
-            Whose::Nobody,
+            Asker::attested(this_process(&self.desk)),
+            whose,
             super::super::wire::x509_bundles,
         )
+    }
+}
+
+fn this_process(desk: &Desk) -> Caller {
+    let own = i32::try_from(std::process::id()).unwrap();
+    desk.admit(&Pins::default().open(own).unwrap()).unwrap()
+}
+
+/// Of the delegate, and of whom it asks about.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_left_something_out_is_repeated_though_nothing_is_published() {
+    for of_the_delegate in [true, false] {
+        let world = World::new();
+        world.publish(&[entry("a", "/mesh", &["unix:uid:1"])]);
+        let other = Arc::new(Attestations::default());
+        let attestor = Arc::clone(&other) as Arc<dyn Attestor>;
+        let desk = Desk::new(attestor, Limits::default(), Arc::new(Gauges::unpublished()));
+        let looked_at = if of_the_delegate {
+            &world.attestations
+        } else {
+            &other
+        };
+        looked_at.leaves_out.store(true, Ordering::SeqCst);
+        let stream = world.stream_about(Whose::Process(this_process(&desk)));
+        let (first, stream) = stream.next().await.unwrap();
+        first.unwrap();
+        let looks = || looked_at.looks.load(Ordering::SeqCst);
+        assert_eq!(looks(), 1);
+        let nothing = tokio::time::timeout(std::time::Duration::from_secs(100), stream.next()).await;
+        assert!(nothing.is_err(), "nothing new");
+        assert_eq!(looks(), 4, "each half a minute");
     }
 }
 
@@ -156,9 +195,9 @@ async fn it_is_looked_at_again_before_anything_new_comes() {
     assert_eq!(seen.or_last(Ok(found.clone())).unwrap(), found);
     let away = || Err(Status::unavailable("away"));
     assert_eq!(seen.or_last(away()).unwrap(), found);
-    seen.look_again().await;
+    seen.look_again(None).await;
     seen.or_last(Ok(found.clone())).unwrap();
-    let hour = tokio::time::timeout(std::time::Duration::from_secs(3600), seen.look_again());
+    let hour = tokio::time::timeout(std::time::Duration::from_secs(3600), seen.look_again(None));
     assert!(hour.await.is_err(), "nothing was missed");
     let refused = seen.or_last(Err(Status::permission_denied("another program")));
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);

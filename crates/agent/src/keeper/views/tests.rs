@@ -105,6 +105,40 @@ fn an_entry_that_cannot_be_had_does_not_hold_up_the_others_for_ever() {
 }
 
 #[test]
+fn the_oldest_entry_with_a_hint_has_it_whether_or_not_its_svid_can_be_had() {
+    let mut world = World::new();
+    let hinted = |name: &str, created_at| Entry {
+        hint: "main".to_owned(),
+        created_at,
+        ..entry(name, &format!("/{name}"), &["unix:uid:1"])
+    };
+    let list = [hinted("a", 9), hinted("b", 3), entry("c", "/c", &["unix:uid:1"])];
+    let view = world.watch(&["unix:uid:1"]);
+    let told = || -> Vec<_> {
+        let view = view.borrow();
+        view.x509
+            .iter()
+            .map(|served| (served.entry_id.clone(), served.told))
+            .collect()
+    };
+    let expected = |list: &[(&str, bool)]| -> Vec<_> {
+        list.iter()
+            .map(|(name, told)| ((*name).to_owned(), *told))
+            .collect()
+    };
+    world.sync(&list);
+    world.issue(&list[..1]);
+    world.step(Event::RoundOver);
+    assert_eq!(told(), expected(&[("a", false)]));
+    assert_eq!(view.borrow().state, ViewState::WithoutX509, "nothing to tell");
+    world.issue(&list[2..]);
+    assert_eq!(told(), expected(&[("a", false), ("c", true)]));
+    assert_eq!(view.borrow().state, ViewState::Ready);
+    world.issue(&list[1..2]);
+    assert_eq!(told(), expected(&[("a", false), ("b", true), ("c", true)]));
+}
+
+#[test]
 fn only_those_concerned_are_told() {
     let mut world = World::new();
     let list = [

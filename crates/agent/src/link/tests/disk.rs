@@ -149,6 +149,72 @@ async fn what_could_not_be_written_is_written_when_there_is_room() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn a_disk_that_does_not_answer_does_not_stop_the_rounds() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup::new(&server, dir.path());
+    let disk = setup.disk.clone();
+    let node = setup.start();
+    node.serving().await;
+    let bundle = || std::fs::read(dir.path().join(BUNDLE)).unwrap();
+    let old = bundle();
+    disk.hang(Verb::CreateTemp);
+    {
+        let mut script = server.script();
+        script.tainted = true;
+        script.entries.push(wire_entry("c", "/c", &["unix:uid:3"]));
+    }
+    until("what is new is served", || node.serves(&["unix:uid:3"]) == ["/c"]).await;
+    assert!(
+        node.status().disk.contains("does not answer"),
+        "{}",
+        node.status().disk
+    );
+    let (begun, rounds) = (disk.calls().len(), server.calls("SyncAuthorizedEntries"));
+    until("more rounds", || {
+        server.calls("SyncAuthorizedEntries") > rounds + 3
+    })
+    .await;
+    assert_eq!(disk.calls().len(), begun, "a second write was begun");
+    assert_eq!(bundle(), old);
+    disk.mend();
+    until("it is on disk", || bundle() != old).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn keys_of_a_banned_node_that_cannot_be_removed_are_told() {
+    for (verb, told) in [(Verb::Remove, true), (Verb::CreateTemp, false)] {
+        let server = server_with(&[]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let setup = Setup::new(&server, dir.path());
+        let disk = setup.disk.clone();
+        let node = setup.start();
+        node.serving().await;
+        // A full disk is told, until there is nothing to be kept any more.
+        disk.break_down(verb, ErrorKind::StorageFull);
+        if !told {
+            server.script().tainted = true;
+            until("it is told", || node.status().disk.contains("make room")).await;
+        }
+        server.script().deny = Some(4);
+        until("the node is banned", || node.status().phase == Phase::Banned).await;
+        let expected = if told { "could not be removed" } else { "" };
+        let disk = node.status().disk;
+        assert!(
+            if told {
+                disk.contains(expected)
+            } else {
+                disk.is_empty()
+            },
+            "{disk}"
+        );
+        assert_eq!(dir.path().join(IDENTITY).exists(), told);
+        node.stop().await;
+    }
+}
+
 /// T-13: its key would be lost with the process, and the token with it.
 #[tokio::test]
 async fn a_token_is_not_used_with_a_key_that_cannot_be_kept() {

@@ -70,6 +70,45 @@ fn certificates_are_replaced_by_certificates() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), bundle(6, 2).to_pem());
 }
 
+/// Its number may well be higher.
+#[test]
+fn a_bundle_of_other_authorities_takes_nobodys_place_unless_the_operator_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let trust_domain = bundle(0, 1).trust_domain().clone();
+    let other = Bundle::from_pem(trust_domain.clone(), TWO)
+        .unwrap()
+        .with_sequence(9);
+    for format in [BundleFormat::Jwks, BundleFormat::Pem] {
+        let path = dir.path().join("bundle");
+        put(&path, &bundle(5, 1), format, false).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        refused(put(&path, &other, format, false), "none of the X.509 authorities");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert_eq!(put(&path, &other, format, true).unwrap(), Done::Written);
+        assert_eq!(put(&path, &bundle(10, 2), format, false).unwrap(), Done::Written);
+        std::fs::remove_file(&path).unwrap();
+    }
+    // With tokens alone it says nothing of whose it is.
+    let path = dir.path().join("bundle.json");
+    let empty = Bundle::new(trust_domain).with_sequence(4);
+    let file = PublicFile::open(&path).unwrap();
+    file.replace(empty.to_jwks().to_string().as_bytes()).unwrap();
+    let done = put(&path, &bundle(5, 1), BundleFormat::Jwks, false);
+    assert_eq!(done.unwrap(), Done::Written);
+}
+
+#[test]
+fn danger_is_for_once() {
+    use clap::Parser as _;
+    let parse = |more: &[&str]| {
+        let line = ["landfast", "bundle", "publish", "bundle.json"];
+        crate::cli::Cli::try_parse_from(line.iter().chain(more))
+    };
+    assert!(parse(&["--watch"]).is_ok() && parse(&["--danger-older"]).is_ok());
+    let refused = parse(&["--watch", "--danger-older"]).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), clap::error::ErrorKind::ArgumentConflict);
+}
+
 #[test]
 fn a_bundle_that_verifies_nobody_is_not_written() {
     let dir = tempfile::tempdir().unwrap();

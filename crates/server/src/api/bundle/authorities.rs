@@ -51,7 +51,7 @@ impl Api {
         request: Request<pb::PublishJwtAuthorityRequest>,
     ) -> Result<Response<pb::PublishJwtAuthorityResponse>, Status> {
         let by = Caller::of(&request)?.requester.clone();
-        Caller::downstream(&request)?;
+        let entry = Caller::downstream(&request)?;
         self.publish_limit.charge(&request, 1)?;
         let key = request
             .into_inner()
@@ -59,6 +59,8 @@ impl Api {
             .ok_or_else(|| Status::invalid_argument("missing JWT authority"))?;
         let key = jwt_in(&key)
             .map_err(|error| Status::invalid_argument(format!("invalid JWT authority: {error}")))?;
+        let now = self.now()?;
+        let key = self.authorities.within_reach(key, entry.expires_at, now);
         let bundle = self
             .take_in(vec![AppendedKey::Jwt(key)], &by, "failed to publish JWT key")
             .await?;
@@ -73,10 +75,7 @@ impl Api {
         by: &Requester,
         what: &str,
     ) -> Result<std::sync::Arc<landfast_identity::Bundle>, Status> {
-        let now = self
-            .clock
-            .now()
-            .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))?;
+        let now = self.now()?;
         let named: Vec<_> = keys.iter().map(|key| (key.kind(), key.id())).collect();
         let bundle = self.authorities.append(keys, by, now).await;
         let bundle = bundle.map_err(|error| status::append(&error, what))?;

@@ -460,6 +460,47 @@ async fn only_a_live_downstream_entry_signs_and_publishes() {
     rig.tear_down().await;
 }
 
+/// Whoever has its SVID for a minute may claim to sign for ever.
+#[tokio::test]
+async fn a_published_key_ends_with_the_entry_or_the_life_of_an_authority() {
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    let in_an_hour = now().as_secs() + 3600;
+    let below = async |path: &str, end: i64| {
+        rig.entry(&node.id, path, |entry| {
+            entry.downstream = true;
+            entry.expires_at = end;
+        })
+        .await;
+        rig.tls(Some(rig.mint(path).await)).await.unwrap()
+    };
+    let until = |key_id: &str, end| types::JwtKey {
+        expires_at: end,
+        ..jwt(key_id)
+    };
+    let end_of = |keys: Vec<types::JwtKey>, key_id: &str| {
+        let key = keys.into_iter().find(|key| key.key_id == key_id);
+        key.unwrap().expires_at
+    };
+    let (long, short) = (below("/long", 0).await, below("/short", in_an_hour).await);
+    for (n, said) in [253_402_300_799, 0].into_iter().enumerate() {
+        let key_id = format!("long{n}");
+        let end = end_of(publish(&long, Some(until(&key_id, said))).await.unwrap(), &key_id);
+        assert!(now().as_secs() < end && end <= in_a_day(), "{said}: {end}");
+        let key_id = format!("short{n}");
+        let keys = publish(&short, Some(until(&key_id, said))).await.unwrap();
+        assert_eq!(end_of(keys, &key_id), in_an_hour, "{said}");
+    }
+    let sooner = in_an_hour - 60;
+    let keys = publish(&short, Some(until("sooner", sooner))).await.unwrap();
+    assert_eq!(end_of(keys, "sooner"), sooner);
+    // An operator may say what he likes.
+    let admin = rig.admin().await;
+    let made = append(&admin, vec![], vec![until("appended", 253_402_300_799)]).await;
+    assert_eq!(end_of(made.unwrap().jwt_authorities, "appended"), 253_402_300_799);
+    rig.tear_down().await;
+}
+
 #[tokio::test]
 async fn an_operator_revokes_what_a_server_below_has_published() {
     use landfast_proto::spire::api::server::localauthority::v1 as la;

@@ -1,5 +1,5 @@
 //! Orders for authorities that sign elsewhere: SPIRE has none, and without them what is in the bundle by mistake, or stolen, stays there until
-//! its end. Invariant: only a tainted one is revoked, and one that was revoked does not come back.
+//! its end. Invariant: only a tainted one is revoked, and one that was revoked does not come back for as long as an authority lives.
 
 use landfast_identity::UnixTime;
 
@@ -36,12 +36,22 @@ impl AppendedRow {
     }
 }
 
+impl AppendedRow {
+    /// It is remembered until no server below this one could have claimed it to be good any more, whatever its end was.
+    fn revoke(&mut self, until: UnixTime) {
+        self.revoked = true;
+        if let AppendedKey::Jwt(jwt) = &mut self.key {
+            jwt.expires_at = jwt.expires_at.max(Some(until));
+        }
+    }
+}
+
 impl Authorities {
     /// Taints or revokes an authority that signs elsewhere.
     ///
     /// # Errors
     /// There is none of this name, it is to be revoked and not tainted, or nothing can be stored; then nothing has changed.
-    pub(crate) async fn order_appended(&self, order: &Order) -> Result<Ordered, OrderError> {
+    pub(crate) async fn order_appended(&self, order: &Order, now: UnixTime) -> Result<Ordered, OrderError> {
         let (kind, name, revoke) = match order {
             Order::Taint(kind, name) => (*kind, name, false),
             Order::Revoke(kind, name) => (*kind, name, true),
@@ -56,17 +66,17 @@ impl Authorities {
                 .iter_mut()
                 .filter(|row| !row.revoked && row.key.kind() == kind && row.name() == *name)
             {
-                if !revoke {
-                    row.key.taint();
-                } else if row.key.tainted() {
-                    row.revoked = true;
-                } else {
-                    return Err(OrderError::NotTainted);
-                }
                 ordered = Some(Ordered {
                     id: name.clone(),
                     expires_at: row.expires_at(),
                 });
+                if !revoke {
+                    row.key.taint();
+                } else if row.key.tainted() {
+                    row.revoke(now.saturating_add(self.params.ca_ttl));
+                } else {
+                    return Err(OrderError::NotTainted);
+                }
             }
             let ordered = ordered.ok_or(OrderError::Unknown)?;
             if self.commit_appended(&journal, rows).await?.is_some() {

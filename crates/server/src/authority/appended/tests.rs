@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use landfast_identity::{Bundle, JwtAuthority, PrivateKey, UnixTime, X509Authority};
 
-use super::{AppendError, AppendedKey, MAX_APPENDED, MAX_OF_ONE};
-use crate::authority::{Authorities, Kind, Order, OrderError, Trust};
+use super::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, MAX_OF_ONE};
+use crate::authority::{Authorities, AuthorityError, Kind, Order, OrderError, Trust};
 use crate::core::fixture::{DAY, DiskRig, Rig, START, foreign, id, me};
 use crate::issuance::Requester;
+use crate::{Core, CoreParams};
 
 fn jwt(key_id: &str, expires_at: Option<UnixTime>) -> JwtAuthority {
     JwtAuthority {
@@ -20,6 +21,15 @@ fn jwt(key_id: &str, expires_at: Option<UnixTime>) -> JwtAuthority {
 
 fn some_jwt(n: usize) -> AppendedKey {
     AppendedKey::Jwt(jwt(&format!("k{n}"), Some(START.saturating_add(DAY))))
+}
+
+fn row(key_id: &str) -> AppendedRow {
+    AppendedRow {
+        key: AppendedKey::Jwt(jwt(key_id, Some(START.saturating_add(DAY)))),
+        by: me().to_string(),
+        at: START,
+        revoked: false,
+    }
 }
 
 async fn root() -> X509Authority {
@@ -95,6 +105,74 @@ async fn a_key_id_stays_with_its_key() {
     ];
     append(authorities, &twice).await.unwrap_err();
     assert_eq!(*authorities.bundle(), *before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_id_of_a_wit_authority_is_taken_too() {
+    let disk = DiskRig::new();
+    let with_wit = || {
+        Core::open(CoreParams {
+            wit: true,
+            ..disk.params()
+        })
+    };
+    let core = with_wit().await.unwrap();
+    let before = core.authorities.bundle();
+    let wit = &before.wit_authorities()[0];
+    let theirs = jwt(&wit.key_id, Some(START.saturating_add(DAY)));
+    let same = JwtAuthority {
+        public_key: wit.public_key.clone(),
+        ..theirs.clone()
+    };
+    for key in [theirs, same] {
+        let publisher = nested("/nested/a");
+        let keys = vec![AppendedKey::Jwt(key)];
+        let refused = core
+            .authorities
+            .append(keys, &publisher, START)
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, AppendError::KeyIdTaken { .. }), "{refused:?}");
+    }
+    core.authorities.tick(START, Trust::Steady).await.unwrap();
+    drop(core);
+    let core = with_wit().await.unwrap();
+    assert_eq!(*core.authorities.bundle(), *before);
+}
+
+/// As an earlier version, which let the key of a WIT authority be taken, left it.
+#[tokio::test(start_paused = true)]
+async fn what_has_the_key_id_of_a_wit_authority_already_is_left_out() {
+    let rig = Rig::with(|params| params.wit = true).await;
+    let authorities = &rig.core.authorities;
+    let before = authorities.bundle();
+    let journal = rig.core.datastore.journal().await.unwrap();
+    let taken = row(&before.wit_authorities()[0].key_id);
+    let saved = rig
+        .core
+        .datastore
+        .save_appended(journal.version, vec![taken])
+        .await;
+    assert!(saved.unwrap().is_some());
+    authorities.tick(rig.now(), Trust::Steady).await.unwrap();
+    assert!(authorities.bundle().content_eq(&before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_bundle_is_not_stored() {
+    let disk = DiskRig::new();
+    let core = disk.open().await;
+    let (authorities, before) = (&core.authorities, core.authorities.bundle());
+    let journal = core.datastore.journal().await.unwrap();
+    let too_many = (0..300).map(|n| row(&format!("k{n}"))).collect();
+    let refused = authorities.commit_appended(&journal, too_many).await;
+    assert!(
+        matches!(refused, Err(AuthorityError::Bundle { .. })),
+        "{refused:?}"
+    );
+    authorities.tick(START, Trust::Steady).await.unwrap();
+    drop(core);
+    assert_eq!(*disk.open().await.authorities.bundle(), *before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,10 +329,10 @@ async fn what_is_tainted_and_revoked_leaves_the_bundle_and_stays_out() {
             Order::Taint(kind, name.to_owned()),
             Order::Revoke(kind, name.to_owned()),
         );
-        let early = authorities.order_appended(&revoke).await.unwrap_err();
+        let early = authorities.order_appended(&revoke, START).await.unwrap_err();
         assert!(matches!(early, OrderError::NotTainted), "{early:?}");
         let sequence = authorities.bundle().sequence();
-        let done = authorities.order_appended(&taint).await.unwrap();
+        let done = authorities.order_appended(&taint, START).await.unwrap();
         assert_eq!((done.id.as_str(), done.expires_at), (name, Some(end)));
         let bundle = authorities.bundle();
         let tainted = match kind {
@@ -266,9 +344,9 @@ async fn what_is_tainted_and_revoked_leaves_the_bundle_and_stays_out() {
             .await
             .unwrap();
         assert_eq!(*authorities.bundle(), *bundle, "a taint is not taken back");
-        authorities.order_appended(&revoke).await.unwrap();
+        authorities.order_appended(&revoke, START).await.unwrap();
         assert_eq!(authorities.bundle().sequence(), sequence + 2);
-        let again = authorities.order_appended(&taint).await.unwrap_err();
+        let again = authorities.order_appended(&taint, START).await.unwrap_err();
         assert!(matches!(again, OrderError::Unknown), "{again:?}");
         let back = append(authorities, &keys).await.unwrap_err();
         assert!(matches!(back, AppendError::Revoked { .. }), "{back:?}");
@@ -298,10 +376,37 @@ async fn orders_for_others_leave_our_own_and_the_unknown_alone() {
         Order::Activate(Kind::Jwt, "k1".to_owned()),
         Order::Prepare(Kind::Jwt),
     ] {
-        let refused = authorities.order_appended(&order).await.unwrap_err();
+        let refused = authorities.order_appended(&order, START).await.unwrap_err();
         assert!(matches!(refused, OrderError::Unknown), "{order:?}: {refused:?}");
     }
     assert_eq!(*authorities.bundle(), *before);
+}
+
+/// Whatever its end was: who holds it could still have said another.
+#[tokio::test(start_paused = true)]
+async fn what_was_revoked_is_remembered_for_the_life_of_an_authority() {
+    let rig = Rig::new().await;
+    let authorities = &rig.core.authorities;
+    let said = Some(START.saturating_add(DAY));
+    for (key_id, end) in [("endless", None), ("short", said)] {
+        let key = [AppendedKey::Jwt(jwt(key_id, end))];
+        append(authorities, &key).await.unwrap();
+        for order in [Order::Taint, Order::Revoke] {
+            let order = order(Kind::Jwt, key_id.to_owned());
+            let done = authorities.order_appended(&order, START).await.unwrap();
+            assert_eq!(done.expires_at, end, "the answer says its own end");
+        }
+    }
+    rig.step(30 * DAY);
+    authorities.tick(rig.now(), Trust::Steady).await.unwrap();
+    for key_id in ["endless", "short"] {
+        let key = [AppendedKey::Jwt(jwt(key_id, said))];
+        let back = append(authorities, &key).await.unwrap_err();
+        assert!(matches!(back, AppendError::Revoked { .. }), "{back:?}");
+    }
+    rig.step(DAY + Duration::from_secs(1));
+    authorities.tick(rig.now(), Trust::Steady).await.unwrap();
+    assert!(rig.db_appended().await.is_empty());
 }
 
 /// Who was revoked makes no room for itself, but for others.
@@ -318,7 +423,7 @@ async fn what_was_revoked_counts_for_its_publisher_alone() {
     }
     let order = |order: fn(Kind, String) -> Order| async move {
         let order = order(Kind::Jwt, "k0".to_owned());
-        authorities.order_appended(&order).await.unwrap();
+        authorities.order_appended(&order, START).await.unwrap();
     };
     order(Order::Taint).await;
     order(Order::Revoke).await;
@@ -328,6 +433,10 @@ async fn what_was_revoked_counts_for_its_publisher_alone() {
     let refused = publish(1002, "/nested/c").await.unwrap_err();
     assert!(matches!(refused, AppendError::Full), "{refused:?}");
     rig.step(2 * DAY + Duration::from_secs(1));
+    authorities.tick(rig.now(), Trust::Steady).await.unwrap();
+    let left = rig.db_appended().await;
+    assert!(left.len() == 1 && left[0].revoked, "{left:?}");
+    rig.step(29 * DAY);
     authorities.tick(rig.now(), Trust::Steady).await.unwrap();
     assert!(rig.db_appended().await.is_empty(), "also what was revoked ends");
 }

@@ -459,7 +459,7 @@ async fn a_server_below_cannot_take_the_key_id_of_one_beside_us() {
         Order::Taint(Kind::Jwt, "new".to_owned()),
         Order::Revoke(Kind::Jwt, "new".to_owned()),
     ] {
-        authorities.order_appended(&order).await.unwrap();
+        authorities.order_appended(&order, START).await.unwrap();
     }
     authorities.look_as_kept().await.unwrap();
     assert!(

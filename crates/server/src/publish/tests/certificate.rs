@@ -117,3 +117,36 @@ async fn files_that_are_no_good_at_the_start_close_this_listener_alone_until_the
     assert_eq!(trouble(), None);
     tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
 }
+
+/// A socket that does not listen yet keeps nobody out.
+#[tokio::test]
+async fn an_address_that_somebody_else_has_taken_meanwhile_is_opened_when_it_is_free() {
+    let (core, web, own) = (CoreRig::new().await, Web::new(), IdentityStore::new());
+    let clock: SharedClock = Arc::new(core.clock.clone());
+    let updates = core.core.authorities.bundle_updates();
+    let bound = Publishing::bind(Some(&web.config()), updates, own, &clock)
+        .await
+        .unwrap();
+    let (trouble, certificates) = (bound.trouble(), bound.certificates.clone().unwrap());
+    let tree = TaskTree::new();
+    let address = bound.serve(&tree.handle()).web[0];
+    let other = TcpListener::bind(address).await.unwrap();
+    let renewed = web.renew(&KeyPair::generate().unwrap());
+    assert_eq!(certificates.look_again(), Seen::Taken);
+    let within = Duration::from_secs(60);
+    let told = async {
+        while !trouble().is_some_and(|trouble| trouble.contains("somebody else listens")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(within, told).await.expect("nobody is told");
+    drop(other);
+    let open = async {
+        while trouble().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(within, open).await.expect("it stays closed");
+    assert_eq!(web.connect(address).await.certificate(), renewed);
+    tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
+}

@@ -55,6 +55,18 @@ async fn every_kind_of_name_gives_what_it_says() {
 }
 
 #[tokio::test]
+async fn the_default_is_the_first_that_the_workload_api_tells() {
+    let rig = Rig::start();
+    let mut view = rig.script.own.view(1, &[]);
+    view.x509.remove(0);
+    let expected = chain_to_pem(view.x509[1].svid.chain());
+    rig.publish(view);
+    let found = fetch(&rig, ask(&["default"])).await.unwrap();
+    assert_eq!(certificate(found[0].clone()).0, expected);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn no_names_are_all_of_them() {
     let rig = Rig::start();
     let everything = [
