@@ -57,23 +57,26 @@ mod tests {
         let begun = Arc::new(Mutex::new(Vec::new()));
         let note = |name: &'static str| {
             let begun = Arc::clone(&begun);
-            move || begun.lock().unwrap().push(name)
+            move || {
+                begun.lock().unwrap().push(name);
+                Ok(())
+            }
         };
         let (first, second, third) = (note("first"), note("second"), note("third"));
         let mut disk = Disk::default();
         let mut hanging = Box::pin(disk.run(move || {
-            first();
-            drop(gate.recv());
-            Ok(())
+            // Ends with the other end.
+            assert!(gate.recv().is_err());
+            first()
         }));
         assert!((&mut hanging).now_or_never().is_none());
         tokio::time::advance(PATIENCE).await;
         assert!(matches!(hanging.await, Ok(Err(PersistError::Hangs))));
-        let refused = disk.run(move || Ok(second())).await;
+        let refused = disk.run(second).await;
         assert!(matches!(refused, Ok(Err(PersistError::Hangs))));
         drop(open);
         until("it is done", || disk.hangs.as_ref().unwrap().is_finished()).await;
-        assert!(matches!(disk.run(move || Ok(third())).await, Ok(Ok(()))));
+        assert!(matches!(disk.run(third).await, Ok(Ok(()))));
         assert_eq!(*begun.lock().unwrap(), ["first", "third"]);
     }
 }

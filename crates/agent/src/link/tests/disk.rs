@@ -149,6 +149,14 @@ async fn what_could_not_be_written_is_written_when_there_is_room() {
     node.stop().await;
 }
 
+struct Mended(Script);
+
+impl Drop for Mended {
+    fn drop(&mut self) {
+        self.0.mend();
+    }
+}
+
 #[tokio::test]
 async fn a_disk_that_does_not_answer_does_not_stop_the_rounds() {
     let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
@@ -160,6 +168,8 @@ async fn a_disk_that_does_not_answer_does_not_stop_the_rounds() {
     let bundle = || std::fs::read(dir.path().join(BUNDLE)).unwrap();
     let old = bundle();
     disk.hang(Verb::CreateTemp);
+    // Or a failed test would never end.
+    let _mended = Mended(disk.clone());
     {
         let mut script = server.script();
         script.tainted = true;
