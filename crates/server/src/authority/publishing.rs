@@ -3,9 +3,8 @@
 //! Invariant: a key that is refused above is in the way of nothing else: not of other keys, nor of what is believed from there. Our own go
 //! first, and those from below leave them room.
 
-use std::time::Duration;
-
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::{JwtAuthority, UnixTime};
@@ -182,7 +181,7 @@ mod tests {
             appended: vec![AppendedRow {
                 key: AppendedKey::Jwt(long.clone()),
                 at: START,
-                added_by: String::new(),
+                by: String::new(),
                 revoked: false,
             }],
             above: Above {
@@ -198,7 +197,9 @@ mod tests {
         let before = START.saturating_add(DAY).saturating_sub(PUT_OFF_BEFORE);
         assert_eq!(due(&cut, START), 0, "not at every look");
         assert_eq!(due(&cut, before.saturating_add(Duration::from_secs(1))), 1);
-        let end = START.saturating_add(30 * DAY).saturating_sub(Duration::from_secs(5));
+        let end = START
+            .saturating_add(30 * DAY)
+            .saturating_sub(Duration::from_secs(5));
         assert_eq!(due(&long, end), 0, "nothing is to be gained");
     }
 }
