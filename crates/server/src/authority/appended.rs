@@ -290,8 +290,8 @@ pub(crate) enum AppendError {
     #[error("authority {id:?} was revoked and stays out of the bundle: make a new key")]
     Revoked { id: String },
     #[error(
-        "the bundle has {MAX_APPENDED} authorities that sign elsewhere, more are not accepted: each goes a day after it has expired; \
-         have servers below this one make new keys less often"
+        "the bundle has {MAX_APPENDED} authorities that sign elsewhere, or {MAX_BESIDE} with those of an upstream authority, and takes no \
+         more: each goes a day after it has expired; have servers below this one make new keys less often"
     )]
     Full,
     #[error(
