@@ -4,6 +4,7 @@
 //! that is still valid is handed out when no new one can be had.
 
 pub(crate) mod budget;
+mod stragglers;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -11,9 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
+use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use landfast_identity::{Bundle, PrivateKey, SpiffeId, UnixTime};
 use landfast_lifecycle::{SharedClock, renewal_due};
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keeper::state::Snapshot;
 use crate::keeper::views::Views;
+pub(crate) use stragglers::Stragglers;
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -349,23 +350,6 @@ impl JwtCache {
     }
 }
 
-/// Requests whose callers were served from the cache meanwhile.
-pub(crate) struct Stragglers(mpsc::Receiver<Request>);
-
-impl Stragglers {
-    /// Runs until `stop`.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
-        let mut running = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                Some(request) = self.0.recv(), if running.len() < MAX_STRAGGLERS => running.push(request),
-                Some(_) = running.next() => {}
-            }
-        }
-    }
-}
-
 impl Inner {
     fn get(&mut self, key: &Key) -> Option<Token> {
         self.uses += 1;
@@ -403,8 +387,6 @@ fn key_id(token: &str) -> Option<String> {
 const MAX_TOKENS: usize = 1000;
 /// So long after it began, a request is no reason any more to let somebody wait who has a good token.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Each is over when its deadlines are.
-const MAX_STRAGGLERS: usize = 256;
 const QUEUE: usize = 16;
 /// How long what has run out may stay.
 const CLEAN_EVERY: Duration = Duration::from_secs(60);

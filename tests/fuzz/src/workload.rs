@@ -198,7 +198,7 @@ fn served(authority: &Certificate, path: &str) -> ServedX509 {
         svid: Arc::new(X509Svid::new(vec![leaf], key).expect("an SVID")),
         hint: path.to_owned(),
         entry_id: path.to_owned(),
-        created_at: 0,
+        told: true,
     }
 }
 
