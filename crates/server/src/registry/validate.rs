@@ -128,7 +128,9 @@ pub(crate) fn check_dns_name(name: &str) -> Result<(), EntryError> {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if name.len() > 253 || !base.split('.').all(label) {
         return Err(bad());

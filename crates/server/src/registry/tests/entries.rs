@@ -77,7 +77,6 @@ fn each_rule_of_an_entry_refuses() {
         "a.",
         "*",
         "*.",
-        "a_b.example",
         "*.1",
         "*.*.a",
         "a.*.b",
@@ -113,9 +112,10 @@ fn each_rule_of_an_entry_refuses() {
         "*.line4.example".into(),
         "localhost".into(),
         "*.local".into(),
+        "a_b.example".into(),
     ];
     let numbered = |n| format!("n{n}.example");
-    good.dns_names.extend((0..252).map(numbered));
+    good.dns_names.extend((0..251).map(numbered));
     good.hint = "h".repeat(1024);
     good.id = Some("an-Entry_1.x".into());
     assert_eq!(good.validate(&td()), Ok(()));
