@@ -151,14 +151,14 @@ impl Input<'_> {
         Ok(*first)
     }
 
-    /// RFC 7541 §5.1; more than three further bytes is more than anything here may be.
+    /// RFC 7541 §5.1: as many further bytes as h2 takes, four, however small the number that a client spreads over them.
     fn integer(&mut self, prefix: u8) -> Result<usize, Malformed> {
         let mask = (1_usize << prefix) - 1;
         let mut value = usize::from(self.next()?) & mask;
         if value < mask {
             return Ok(value);
         }
-        for shift in [0, 7, 14] {
+        for shift in [0, 7, 14, 21] {
             let byte = self.next()?;
             value += usize::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {

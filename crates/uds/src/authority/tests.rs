@@ -155,6 +155,23 @@ async fn indexed_names_and_values_are_followed_through_size_updates() {
     assert!(rewriter.refused(), "the update has emptied the table");
 }
 
+/// RFC 7541 §5.1 has no shortest form; h2 takes five bytes for a number and no more. Found by `make fuzz`.
+#[tokio::test]
+async fn a_number_may_be_spread_over_as_many_bytes_as_h2_takes() {
+    let request = |number: &[u8]| {
+        let field = [&[0x0f][..], number, &[1, b'x']].concat();
+        let authority = literal(&[0x01], b"/tmp/a.sock");
+        let all = block(&[authority, field].concat());
+        [start(), frame(HEADERS, END_HEADERS | END_STREAM, 1, &all)].concat()
+    };
+    for number in [&[0x0c][..], &[0x8c, 0], &[0x8c, 0x80, 0x80, 0]] {
+        let seen = seen_by_h2(request(number), 1).await;
+        assert_eq!(seen, [Ok(Some("-tmp-a.sock".to_owned()))], "{number:?}");
+    }
+    let seen = seen_by_h2(request(&[0x8c, 0x80, 0x80, 0x80, 0]), 1).await;
+    assert!(seen[0].is_err(), "{seen:?}");
+}
+
 #[tokio::test]
 async fn padded_prioritised_and_continued_headers_are_understood() {
     let whole = block(&literal(&[0x01], b"/tmp/a"));
