@@ -1,5 +1,5 @@
 //! Generated gRPC code, checked in: the SPIFFE Workload API and Broker API, the parts of SPIRE's server API we serve and call, Envoy's secret
-//! discovery, and our own admin services.
+//! discovery, and our own services.
 //!
 //! Invariant: `generated/` is exactly what `make proto` makes of `proto/`; a test compares byte for byte. Method paths are those
 //! of the published definitions. Bytes are [`prost::bytes::Bytes`], so that many streams share one buffer.
@@ -127,6 +127,20 @@ pub mod landfast {
             include!("generated/landfast.agent.v1.rs");
         }
     }
+    /// `landfast.entry.*`
+    pub mod entry {
+        /// What SPIRE's entry has no field for.
+        pub mod v1 {
+            include!("generated/landfast.entry.v1.rs");
+        }
+    }
+    /// `landfast.sync.*`
+    pub mod sync {
+        /// An agent is told what concerns it.
+        pub mod v1 {
+            include!("generated/landfast.sync.v1.rs");
+        }
+    }
 }
 
 /// `envoy.*`: the Secret Discovery Service and what it is made of, trimmed to what is asked and answered.
@@ -190,6 +204,13 @@ pub mod google {
 
 /// All of the above as an encoded `google.protobuf.FileDescriptorSet`, well-known types included.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin");
+
+/// Metadata of an answer: the revision of the registry it was made from, as `epoch.number`. Answers to an agent's synchronisation have it.
+pub const REVISION: &str = "landfast-revision";
+/// Metadata of a request for signatures: by when the soonest of them is needed, in Unix seconds; 0 when something is missing altogether.
+pub const NEEDED_BY: &str = "landfast-needed-by";
+/// Metadata of a refusal: in how many milliseconds to ask again (gRPC's A6 "retry pushback").
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Metadata of a request: whoever lists federation relationships, or asks for one, wants those of the server's configuration too. SPIRE knows none.
 pub const WITH_CONFIGURED: &str = "landfast-with-configured";
