@@ -23,6 +23,7 @@ check: ## formatting, lints, layers, licences, documentation
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p landfast-testkit --test root -- -D warnings
 	tests/check-layers
+	tests/check-monitoring
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	@$(MAKE) --no-print-directory deny
 
