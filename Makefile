@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable demo test test-root planted torture check fmt deny audit interop bench proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable demo test test-root planted torture check fmt deny audit interop patroni bench proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ torture: ## the same attacks, a hundred thousand pids and ten times as long floo
 
 interop: ## third-party clients (Python, Go, Java, Rust) against the real agent and server
 	@tests/interop/run
+
+patroni: ## a server on PostgreSQL under Patroni: switch-over, and the primary killed (root; patroni, python3-pysyncobj, postgresql)
+	$(CARGO) build --locked --quiet -p landfast-server -p landfast-cli --bins
+	@tests/patroni/run
 
 vectors: ## x509-limbo and Wycheproof against our verifiers, from clones in DIR=… (docs/conformance.md)
 	@$(CARGO) run --locked --quiet -p landfast-identity --example conformance -- "$(DIR)"
