@@ -16,6 +16,8 @@ use landfast_lifecycle::SystemClock;
 use landfast_server::issuance::Requester;
 use landfast_server::registry::{AgentFilter, AgentRecord, Created, EntryDraft, EntryFilter, PolicyPatch};
 use landfast_server::{Core, CoreParams};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -137,7 +139,7 @@ async fn open(dir: &Path) -> Result<(), Failure> {
     let bare = memory("VmRSS:")?;
     let begin = Instant::now();
     let core = core(dir).await?;
-    let cold_start = begin.elapsed();
+    let (cold_start, cpu) = (begin.elapsed(), cpu()?);
     let (rss, peak) = (memory("VmRSS:")?, memory("VmHWM:")?);
     let registry = &core.registry;
     let all = EntryFilter::default();
@@ -183,10 +185,11 @@ async fn open(dir: &Path) -> Result<(), Failure> {
         }
     }
     println!(
-        "{{\"entries\": {entries}, \"agents\": {agents}, \"cold_start_ms\": {}, \"rss_before_kib\": {bare}, \"rss_kib\": {rss}, \
+        "{{\"entries\": {entries}, \"agents\": {agents}, \"cold_start_ms\": {}, \"cold_start_cpu_ms\": {}, \"rss_before_kib\": {bare}, \"rss_kib\": {rss}, \
          \"rss_peak_kib\": {peak}, \"count_us\": {}, \"page_of_500_us\": {}, \"list_all_ms\": {}, \"authorized_us\": {}, \
          \"granted\": {granted}, \"entry_us\": {}, \"create_us\": {}}}",
         cold_start.as_millis(),
+        cpu.as_millis(),
         figures(count),
         figures(pages.clone()),
         pages.iter().sum::<Duration>().as_millis(),
@@ -214,6 +217,15 @@ fn figures(mut times: Vec<Duration>) -> String {
         times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e6)
     };
     format!("{{\"p50\": {:.1}, \"p99\": {:.1}}}", at(50), at(99))
+}
+
+/// What this process has used of all cores.
+fn cpu() -> Result<Duration, Failure> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = |time: nix::sys::time::TimeVal| time.num_microseconds().unsigned_abs();
+    Ok(Duration::from_micros(
+        micros(usage.user_time()) + micros(usage.system_time()),
+    ))
 }
 
 fn memory(field: &str) -> Result<u64, Failure> {
