@@ -151,10 +151,12 @@ fn commands() -> Vec<Vec<String>> {
             .map(|name| [path, &[name.to_owned()]].concat())
             .collect()
     };
-    let nouns = below(&[]);
-    let verbs = nouns.iter().flat_map(|noun| below(noun));
-    let verbs: Vec<_> = verbs.collect();
-    [nouns, verbs].concat()
+    let (mut all, mut level) = (Vec::new(), below(&[]));
+    while !level.is_empty() {
+        let next = level.iter().flat_map(|command| below(command)).collect();
+        all.extend(std::mem::replace(&mut level, next));
+    }
+    all
 }
 
 #[test]
