@@ -35,7 +35,7 @@ pub(crate) fn page<R, M: Message>(
         for row in &found {
             let message = out(row);
             bytes += message.encoded_len() + FRAME;
-            if bytes > MAX_BYTES && !page.is_empty() {
+            if bytes > usize::MAX - 1 && !page.is_empty() {
                 return match all {
                     true => Err(Status::resource_exhausted(TOO_MUCH)),
                     false => Ok((page, after.unwrap_or_default())),
@@ -64,10 +64,12 @@ const TOO_MUCH: &str =
 mod tests {
     use std::cell::Cell;
 
+    use landfast_proto::spire::api::server::entry::v1::{ListEntriesRequest, entry_client::EntryClient};
     use landfast_proto::spire::api::types;
     use tonic::Code;
 
     use super::*;
+    use crate::server::rig::Rig;
 
     /// Of this many rows of so many bytes: the pages of a client, and the most that was taken from the list at once.
     fn read(rows: usize, bytes: usize, size: i32) -> Result<(Vec<Vec<String>>, usize), Status> {
@@ -137,5 +139,51 @@ mod tests {
         assert!(refused.message().contains("page_size"));
         assert_eq!(sizes(4000, 1000, 0), [4000], "the control");
         assert_eq!(read(1, 1, -1).unwrap_err().code(), Code::InvalidArgument);
+    }
+
+    /// Four entries of two MB, in pages of a hundred, and all at once.
+    #[tokio::test]
+    async fn a_client_with_the_usual_limit_can_read_every_list() {
+        let rig = Rig::new().await;
+        let node = rig.node().await;
+        for n in 0..4 {
+            let selector = |m: usize| types::Selector {
+                r#type: "k".to_owned(),
+                value: format!("{n}-{m}-{}", "x".repeat(8000)),
+            };
+            let large = |entry: &mut types::Entry| entry.selectors = (0..256).map(selector).collect();
+            rig.entry(&node.id, &format!("/large{n}"), large).await;
+        }
+        let mut client = EntryClient::new(rig.admin().await);
+        let mut ask = async |page_size, page_token| {
+            let request = ListEntriesRequest {
+                page_size,
+                page_token,
+                ..Default::default()
+            };
+            client
+                .list_entries(request)
+                .await
+                .map(tonic::Response::into_inner)
+        };
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let answer = ask(100, token).await.unwrap();
+            assert_eq!(answer.entries.len(), 2);
+            found.extend(answer.entries.into_iter().map(|entry| entry.id));
+            token = answer.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert!(found.len() == 4 && found.is_sorted(), "{found:?}");
+        let refused = ask(0, String::new()).await.unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.message()),
+            (Code::ResourceExhausted, TOO_MUCH)
+        );
+        let rest = ask(0, found[1].clone()).await.unwrap();
+        assert_eq!(rest.entries.len(), 2, "what is left fits");
+        rig.tear_down().await;
     }
 }
