@@ -6,12 +6,14 @@
 mod difference;
 mod digests;
 mod slot;
+mod stale;
 mod subscription;
 
 use std::time::Duration;
 
-pub(crate) use difference::{Held, HeldError};
+pub(crate) use difference::Held;
 pub(crate) use digests::Digests;
+pub(crate) use stale::Stale;
 pub(crate) use slot::{Answers, Slot, slot};
 pub(crate) use subscription::{Grounds, Subscription};
 

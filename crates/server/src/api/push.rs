@@ -12,6 +12,7 @@ use crate::authz::Caller;
 use crate::endpoints::TlsPeer;
 use crate::push::{Answers, Grounds, Held, Subscription, slot};
 use crate::registry::Revision;
+use crate::server::MAX_AGE;
 
 #[tonic::async_trait]
 impl Sync for Api {
@@ -33,7 +34,7 @@ impl Sync for Api {
             serial: peer.serial_hex.clone(),
             not_after: peer.not_after,
             cut: tls.cut(),
-            retires: self.retires(&tls, &peer.serial_hex),
+            retires: retires(&tls, &peer.serial_hex),
             verifies: Box::new({
                 let tls = tls.clone();
                 move |now| tls.verify_again(now).is_ok()
@@ -47,7 +48,7 @@ impl Sync for Api {
         // Before anything is read: what changes from here on is told.
         let subscriber = self.registry.subscribe(agent.id.clone(), &grounds.serial);
         if let Some(newest) = newest {
-            self.catch_up(newest, &grounds).await?;
+            self.stale.catch_up(&self.registry, newest, &agent.id).await?;
         }
         let trusted = newest.is_some_and(|newest| newest.epoch == self.registry.revision().epoch);
         let held = Held::parse(said, trusted).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -72,44 +73,16 @@ impl Sync for Api {
     }
 }
 
-impl Api {
-    /// Waits until this server knows what the agent has seen: of several servers on one database, one may hear of a change a little later.
-    async fn catch_up(&self, newest: Revision, grounds: &Grounds) -> Result<(), Status> {
-        let until = Instant::now() + CATCHING_UP;
-        loop {
-            let known = self.registry.revision();
-            if known >= newest {
-                return Ok(());
-            }
-            if known.epoch < newest.epoch || Instant::now() >= until {
-                metrics::counter!("landfast_server_push_stale_total").increment(1);
-                tracing::error!(
-                    agent = %grounds.agent, known = %known, seen_by_the_agent = %newest,
-                    "an agent has seen a newer registry than this server has: its database was put back without `landfast-server restore`, or is \
-                     a replica that does not follow; nothing is told to the agent from here"
-                );
-                return Err(Status::failed_precondition(format!(
-                    "the registry of this server is at {known}, older than {newest}, which the agent has seen: ask another server; here the \
-                     database was put back without `landfast-server restore`, or is a replica that does not follow"
-                )));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Some time before the end of the connection's age, and for each agent at another time, so that a fleet that came at once does not come
-    /// again at once.
-    fn retires(&self, tls: &TlsPeer, serial: &str) -> Instant {
-        let age = self.connection_age;
-        // The serial number is random.
-        let drawn = serial.get(..4).and_then(|drawn| u16::from_str_radix(drawn, 16).ok());
-        let share = f64::from(drawn.unwrap_or(0)) / f64::from(u16::MAX);
-        let retires = tls.begun() + age.mul_f64(0.7 + 0.25 * share);
-        // Who subscribes late on an old connection gets something for it.
-        retires.max(Instant::now() + LEAST)
-    }
+/// Some time before the end of the connection's age, and for each agent at another time, so that a fleet that came at once does not come again
+/// at once.
+fn retires(tls: &TlsPeer, serial: &str) -> Instant {
+    // The serial number is random.
+    let last = serial.get(serial.len().saturating_sub(4)..);
+    let drawn = last.and_then(|last| u16::from_str_radix(last, 16).ok());
+    let share = f64::from(drawn.unwrap_or_default()) / f64::from(u16::MAX);
+    let retires = tls.begun() + MAX_AGE.mul_f64(0.7 + 0.25 * share);
+    // Who subscribes late on an old connection gets something for it.
+    retires.max(Instant::now() + LEAST)
 }
 
-const CATCHING_UP: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(50);
 const LEAST: Duration = Duration::from_secs(60);

@@ -13,7 +13,8 @@ use prost::Message as _;
 
 use super::Digests;
 use crate::api::convert::{bundle_out, entry_out};
-use crate::registry::{EntryPolicy, Revision, Versioned, View};
+use crate::api::policy::policy_out;
+use crate::registry::{Revision, Versioned, View};
 
 /// What an agent has: small, and kept as long as it subscribes.
 #[derive(Debug, Default)]
@@ -205,14 +206,6 @@ pub(super) fn revision_out(revision: Revision) -> entry_pb::Revision {
     entry_pb::Revision {
         epoch: revision.epoch,
         number: revision.number,
-    }
-}
-
-fn policy_out(policy: &EntryPolicy) -> entry_pb::EntryPolicy {
-    entry_pb::EntryPolicy {
-        entry_id: policy.entry_id.clone(),
-        description: policy.description.clone(),
-        revision: policy.revision,
     }
 }
 

@@ -115,15 +115,12 @@ impl Stream for Answers {
             self.0.room.notify_one();
             return Poll::Ready(Some(Ok(message)));
         }
-        match state.end.replace(Ok(())) {
-            Some(Err(status)) => Poll::Ready(Some(Err(status))),
-            Some(Ok(())) => Poll::Ready(None),
-            None => {
-                state.end = None;
-                state.reader = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
+        let Some(end) = state.end.take() else {
+            state.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        };
+        state.end = Some(Ok(()));
+        Poll::Ready(end.err().map(Err))
     }
 }
 

@@ -155,6 +155,9 @@ impl Subscription {
                 return Err(End::Refused(None, refused(Reason::AgentNotActive)));
             }
             if let Some(now) = self.clock.now() {
+                if now > self.grounds.not_after && agent.new_serial.is_some() {
+                    return Err(End::Again); // with the new SVID, which the agent has
+                }
                 if now > self.grounds.not_after {
                     return Err(End::Refused(None, refused(Reason::AgentExpired)));
                 }
@@ -184,9 +187,8 @@ impl Subscription {
         let over = self.grounds.not_after.saturating_add(Duration::from_secs(1));
         let end = view.ends.map_or(over, |end| end.min(over));
         let left = end.since(now);
-        // Far ends are not waited for: the clock may be set meanwhile.
-        let left = if left > HOUR { HOUR } else { left.min(MINUTE) };
-        (Instant::now() + left).min(self.grounds.retires)
+        // The clock may be set meanwhile.
+        (Instant::now() + left.min(MINUTE)).min(self.grounds.retires)
     }
 }
 
@@ -195,4 +197,3 @@ const SLOW: &str = "slow";
 const TOO_SLOW: &str = "the agent took nothing for 30 seconds: subscribe again, from what it has";
 const SUPERSEDED: &str = "the agent has subscribed again, twice, since this began: keep the newer ones";
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);

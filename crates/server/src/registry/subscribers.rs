@@ -256,6 +256,12 @@ impl Registry {
         self.index.subscribers.everybody();
     }
 
+    /// How many subscribe.
+    #[cfg(test)]
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.index.subscribers.state().of.values().map(Vec::len).sum()
+    }
+
     /// Looks up whom the changes concern, and marks them, for ever. Where one change concerns many they are woken a few at a time, and others
     /// come in between.
     pub(crate) async fn wake_subscribers(&self) {
