@@ -60,6 +60,7 @@ impl Sync for Api {
             grounds,
             subscriber,
             held,
+            ends: None,
         };
         let (way, answers) = slot();
         let stop = self.tasks.cancelled();

@@ -19,8 +19,8 @@ pub(crate) fn slot() -> (Slot, Answers) {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is room again, or nobody listens any more.
-    room: Notify,
+    /// What was said is taken, or nobody listens any more.
+    moved: Notify,
 }
 
 #[derive(Default)]
@@ -42,35 +42,37 @@ impl Shared {
 /// Where it is said. Dropping it ends the stream well.
 pub(crate) struct Slot(Arc<Shared>);
 
-/// The agent has let go.
-#[derive(Debug)]
-pub(crate) struct Left;
+/// How the other end is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ear {
+    /// What was said is taken.
+    Open,
+    /// It is not.
+    Busy,
+    /// The agent has let go.
+    Gone,
+}
 
 impl Slot {
-    /// Says it, once there is room.
-    pub(crate) async fn put(&self, message: SubscribeResponse) -> Result<(), Left> {
-        let mut message = Some(message);
-        loop {
-            {
-                let mut state = self.0.state();
-                if state.left {
-                    return Err(Left);
-                }
-                if state.message.is_none() {
-                    state.message = message.take();
-                    state.wake();
-                    return Ok(());
-                }
-            }
-            self.0.room.notified().await;
+    pub(crate) fn ear(&self) -> Ear {
+        let state = self.0.state();
+        match (state.left, &state.message) {
+            (true, _) => Ear::Gone,
+            (false, Some(_)) => Ear::Busy,
+            (false, None) => Ear::Open,
         }
     }
 
-    /// Ends when the agent has let go.
-    pub(crate) async fn left(&self) {
-        while !self.0.state().left {
-            self.0.room.notified().await;
-        }
+    /// Ends when that may have changed. Nothing is missed between two calls.
+    pub(crate) async fn moved(&self) {
+        self.0.moved.notified().await;
+    }
+
+    /// Says it; for an open ear.
+    pub(crate) fn put(&self, message: SubscribeResponse) {
+        let mut state = self.0.state();
+        state.message = Some(message).filter(|_| !state.left);
+        state.wake();
     }
 
     /// What has been said is still heard, then this.
@@ -112,7 +114,7 @@ impl Stream for Answers {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.0.state();
         if let Some(message) = state.message.take() {
-            self.0.room.notify_one();
+            self.0.moved.notify_one();
             return Poll::Ready(Some(Ok(message)));
         }
         let Some(end) = state.end.take() else {
@@ -129,6 +131,6 @@ impl Drop for Answers {
         let mut state = self.0.state();
         state.left = true;
         state.message = None;
-        self.0.room.notify_one();
+        self.0.moved.notify_one();
     }
 }

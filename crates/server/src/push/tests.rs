@@ -71,6 +71,7 @@ impl Node {
             },
             subscriber: registry.subscribe(id(NODE), "0a"),
             held: Held::parse(said, true).unwrap(),
+            ends: None,
         };
         let (way, answers) = slot();
         self.tree
@@ -82,6 +83,16 @@ impl Node {
     async fn tear_down(self) {
         drop(self.tree);
     }
+}
+
+/// The database works on a thread of its own: meanwhile simulated time would pass, up to whatever is waited for next.
+async fn still<T>(work: impl Future<Output = T>) -> T {
+    let (done, waits) = std::sync::mpsc::channel::<()>();
+    let holds = tokio::task::spawn_blocking(move || waits.recv().is_err());
+    let result = work.await;
+    drop(done);
+    assert!(holds.await.unwrap());
+    result
 }
 
 /// Within a minute of simulated time, which passes when nothing else can.
@@ -238,12 +249,8 @@ async fn what_changes_while_an_agent_is_slow_is_said_once_and_nothing_is_kept_fo
             hint: Some(hint.to_string()),
             ..EntryPatch::default()
         };
-        node.rig
-            .core
-            .registry
-            .update_entry(&made.id, patch)
-            .await
-            .unwrap();
+        let registry = &node.rig.core.registry;
+        still(registry.update_entry(&made.id, patch)).await.unwrap();
         // The subscription has its turn, and the agent takes nothing.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -268,7 +275,7 @@ async fn an_agent_that_takes_nothing_for_half_a_minute_is_to_subscribe_again() {
             hint: Some(hint.to_owned()),
             ..EntryPatch::default()
         };
-        registry.update_entry(&made.id, patch).await.unwrap();
+        still(registry.update_entry(&made.id, patch)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     tokio::time::sleep(PATIENCE - Duration::from_secs(2)).await;
@@ -321,7 +328,7 @@ async fn an_entry_that_ends_by_its_time_is_gone_then_and_with_it_what_hangs_unde
 async fn end_after(node: &Node, change: impl AsyncFnOnce(&Node)) -> Result<(), Status> {
     let mut answers = node.subscribe(SubscribeRequest::default());
     next(&mut answers).await.unwrap();
-    change(node).await;
+    still(change(node)).await;
     loop {
         let next = tokio::time::timeout(Duration::from_secs(8000), answers.next());
         match next.await.expect("it goes on") {
@@ -412,7 +419,7 @@ async fn a_server_waits_a_little_for_what_an_agent_has_seen_and_then_refuses() {
     assert!(status.message().contains("restore"), "{status:?}");
     let changes = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        node.rig.entry(draft(NODE, "/one")).await;
+        still(node.rig.entry(draft(NODE, "/one"))).await;
     };
     let (caught_up, ()) = tokio::join!(stale.catch_up(registry, newer, &who), changes);
     caught_up.unwrap();
