@@ -60,10 +60,7 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         "/landfast.entry.v1.EntryPolicies/GetEntryPolicies",
         &[Local, Admin],
     ),
-    (
-        "/landfast.entry.v1.EntryPolicies/SetEntryPolicy",
-        &[Local, Admin],
-    ),
+    ("/landfast.entry.v1.EntryPolicies/SetEntryPolicy", &[Local, Admin]),
     ("/landfast.sync.v1.Sync/Subscribe", &[Agent]),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
     ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),

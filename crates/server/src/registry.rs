@@ -39,8 +39,8 @@ pub use token::{JoinToken, Redeemed};
 pub use validate::EntryError;
 
 pub(crate) use bundles::check_mode;
-pub(crate) use subscribers::{Subscriber, Told};
 pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
+pub(crate) use subscribers::{Subscriber, Told};
 pub(crate) use token::{alias_draft, alias_selector};
 pub(crate) use validate::{check_dns_name, check_subject};
 pub(crate) use view::View;

@@ -388,7 +388,7 @@ pub(crate) const MAX_AGE: Duration = Duration::from_secs(3600);
 /// An idle connection costs 80 bytes each time.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// What was begun before has this long to end.
-const DRAIN: Duration = Duration::from_secs(150);
+pub(crate) const DRAIN: Duration = Duration::from_secs(150);
 /// Requests of one connection at a time.
 const MAX_STREAMS: u32 = 128;
 /// A batch of 500 CSRs, or of many entries.

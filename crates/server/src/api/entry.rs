@@ -139,7 +139,7 @@ impl Entry for Api {
 }
 
 /// With the revision at which it was so: an agent that has seen a newer one does not adopt it.
-fn at_revision<T>(answer: T, revision: Revision) -> Response<T> {
+pub(super) fn at_revision<T>(answer: T, revision: Revision) -> Response<T> {
     let mut response = Response::new(answer);
     if let Ok(revision) = MetadataValue::try_from(revision.to_string()) {
         response.metadata_mut().insert(REVISION, revision);

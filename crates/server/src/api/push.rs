@@ -7,12 +7,13 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::entry::at_revision;
 use super::status::internal;
 use crate::authz::Caller;
 use crate::endpoints::TlsPeer;
 use crate::push::{Answers, Grounds, Held, Subscription, slot};
 use crate::registry::Revision;
-use crate::server::MAX_AGE;
+use crate::server::{DRAIN, MAX_AGE};
 
 #[tonic::async_trait]
 impl Sync for Api {
@@ -50,7 +51,8 @@ impl Sync for Api {
         if let Some(newest) = newest {
             self.stale.catch_up(&self.registry, newest, &agent.id).await?;
         }
-        let trusted = newest.is_some_and(|newest| newest.epoch == self.registry.revision().epoch);
+        let known = self.registry.revision();
+        let trusted = newest.is_some_and(|newest| newest.epoch == known.epoch);
         let held = Held::parse(said, trusted).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let subscription = Subscription {
             registry: self.registry.clone(),
@@ -70,7 +72,7 @@ impl Sync for Api {
                 () = stop => {}
             }
         });
-        Ok(Response::new(answers))
+        Ok(at_revision(answers, known))
     }
 }
 
@@ -83,7 +85,9 @@ fn retires(tls: &TlsPeer, serial: &str) -> Instant {
     let share = f64::from(drawn.unwrap_or_default()) / f64::from(u16::MAX);
     let retires = tls.begun() + MAX_AGE.mul_f64(0.7 + 0.25 * share);
     // Who subscribes late on an old connection gets something for it.
-    retires.max(Instant::now() + LEAST)
+    retires
+        .max(Instant::now() + LEAST)
+        .min(tls.begun() + MAX_AGE + DRAIN / 2)
 }
 
-const LEAST: Duration = Duration::from_secs(60);
+const LEAST: Duration = Duration::from_secs(600);

@@ -106,7 +106,10 @@ impl<S: AsyncRead + Unpin, I: Unpin> AsyncRead for Connection<S, I> {
         if let Some(end) = &mut self.end
             && end.as_mut().poll(context).is_ready()
         {
-            let error = io::Error::new(io::ErrorKind::TimedOut, "the connection is too old, or its peer is welcome no longer");
+            let error = io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the connection is too old, or its peer is welcome no longer",
+            );
             return Poll::Ready(Err(error));
         }
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;

@@ -44,10 +44,7 @@ impl Held {
             if entry.id.is_empty() || entry.id.len() > MAX_ID {
                 return Err(HeldError::EntryId);
             }
-            entries.push((
-                entry.id.into_boxed_str(),
-                if trusted { entry.version } else { 0 },
-            ));
+            entries.push((entry.id.into_boxed_str(), if trusted { entry.version } else { 0 }));
         }
         entries.sort_unstable();
         if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -55,8 +52,8 @@ impl Held {
         }
         let mut bundles = Vec::with_capacity(said.bundles.len());
         for bundle in said.bundles {
-            let domain =
-                TrustDomain::parse(&bundle.trust_domain).map_err(|_| HeldError::Domain(bundle.trust_domain))?;
+            let domain = TrustDomain::parse(&bundle.trust_domain)
+                .map_err(|_| HeldError::Domain(bundle.trust_domain))?;
             bundles.push((domain, bundle.digest));
         }
         bundles.sort_unstable();

@@ -128,7 +128,10 @@ impl Subscription {
                 }
                 Ear::Busy => {}
             }
-            let wake = busy.map_or_else(|| self.look_again(), |busy| self.look_again().min(busy + PATIENCE));
+            let wake = busy.map_or_else(
+                || self.look_again(),
+                |busy| self.look_again().min(busy + PATIENCE),
+            );
             tokio::select! {
                 () = self.subscriber.marked() => looks = true,
                 () = tokio::time::sleep_until(wake) => looks = true,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use landfast_daemon::TaskTree;
-use landfast_proto::landfast::sync::v1::{HeldBundle, HeldEntry, SubscribeRequest, SubscribeResponse};
+use landfast_proto::landfast::sync::v1::{
+    HeldBundle, HeldEntry, Standing, SubscribeRequest, SubscribeResponse,
+};
 use landfast_proto::spire::api::types::permission_denied_details::Reason;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -32,11 +34,7 @@ impl Node {
     async fn new() -> Self {
         let rig = Rig::new().await;
         let record = agent(NODE, "0a", &["x:node:1"]);
-        rig.core
-            .registry
-            .upsert_agent_on_attest(record)
-            .await
-            .unwrap();
+        rig.core.registry.upsert_agent_on_attest(record).await.unwrap();
         let tree = TaskTree::new();
         let registry = Arc::clone(&rig.core.registry);
         let waking = async move { registry.wake_subscribers().await };
@@ -130,7 +128,9 @@ async fn who_has_everything_is_told_so_in_few_bytes_and_who_lacks_something_gets
         node.rig.entry(draft(NODE, "/one")).await,
         node.rig.entry(draft(NODE, "/two")).await,
     );
-    let first = next(&mut node.subscribe(SubscribeRequest::default())).await.unwrap();
+    let first = next(&mut node.subscribe(SubscribeRequest::default()))
+        .await
+        .unwrap();
     assert_eq!((first.put.len(), first.bundles.len(), first.more), (2, 1, false));
     let all = held(&first);
     let nothing = next(&mut node.subscribe(all.clone())).await.unwrap();
@@ -189,12 +189,17 @@ async fn what_an_agent_says_twice_or_namelessly_is_refused_and_versions_of_anoth
         (&[], &["a.test", "a.test"]),
         (&[], &["No Domain"]),
     ] {
-        assert!(Held::parse(with(ids, domains), true).is_err(), "{ids:?} {domains:?}");
+        assert!(
+            Held::parse(with(ids, domains), true).is_err(),
+            "{ids:?} {domains:?}"
+        );
     }
 
     let node = Node::new().await;
     node.rig.entry(draft(NODE, "/one")).await;
-    let first = next(&mut node.subscribe(SubscribeRequest::default())).await.unwrap();
+    let first = next(&mut node.subscribe(SubscribeRequest::default()))
+        .await
+        .unwrap();
     let (view, own) = (
         node.rig.core.registry.view(&id(NODE)),
         node.rig.core.authorities.bundle(),
@@ -202,12 +207,18 @@ async fn what_an_agent_says_twice_or_namelessly_is_refused_and_versions_of_anoth
     let mut of_here = Held::parse(held(&first), true).unwrap();
     assert!(of_here.step(&view, &own, &node.digests).is_empty());
     let mut of_elsewhere = Held::parse(held(&first), false).unwrap();
-    assert_eq!(ids(&of_elsewhere.step(&view, &own, &node.digests).page()).len(), 1);
+    assert_eq!(
+        ids(&of_elsewhere.step(&view, &own, &node.digests).page()).len(),
+        1
+    );
     // Numbers come again after a restore, with the epoch they do not.
     let mut restored = view.clone();
     restored.revision.epoch += 1;
     let mut of_before = Held::parse(held(&first), true).unwrap();
-    assert_eq!(ids(&of_before.step(&restored, &own, &node.digests).page()).len(), 1);
+    assert_eq!(
+        ids(&of_before.step(&restored, &own, &node.digests).page()).len(),
+        1
+    );
     node.tear_down().await;
 }
 
@@ -217,7 +228,9 @@ async fn many_entries_come_in_pages_and_the_last_says_so() {
     for n in 0..600 {
         let mut wanted = draft(NODE, &format!("/w{n}"));
         wanted.dns_names = vec![format!("{n:0>60}.test"); 4];
-        wanted.dns_names = (0..4).map(|at| format!("w{n}-{at}-{}.test", "x".repeat(40))).collect();
+        wanted.dns_names = (0..4)
+            .map(|at| format!("w{n}-{at}-{}.test", "x".repeat(40)))
+            .collect();
         node.rig.entry(wanted).await;
     }
     let mut answers = node.subscribe(SubscribeRequest::default());
@@ -254,7 +267,10 @@ async fn what_changes_while_an_agent_is_slow_is_said_once_and_nothing_is_kept_fo
         // The subscription has its turn, and the agent takes nothing.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let (early, late) = (next(&mut answers).await.unwrap(), next(&mut answers).await.unwrap());
+    let (early, late) = (
+        next(&mut answers).await.unwrap(),
+        next(&mut answers).await.unwrap(),
+    );
     let hint = |step: &SubscribeResponse| step.put[0].entry.as_ref().unwrap().hint.clone();
     assert_eq!((hint(&early), hint(&late)), ("0".to_owned(), "49".to_owned()));
     assert!(first.put[0].version < early.put[0].version && early.put[0].version < late.put[0].version);
@@ -286,6 +302,28 @@ async fn an_agent_that_takes_nothing_for_half_a_minute_is_to_subscribe_again() {
     assert_eq!(status.code(), Code::Aborted, "{status:?}");
     assert!(status.message().contains("subscribe again"));
     assert!(answers.next().await.is_none());
+    node.tear_down().await;
+}
+
+/// T-20: it may take nothing for as long as it likes.
+#[tokio::test(start_paused = true)]
+async fn a_ban_ends_also_what_an_agent_does_not_take() {
+    let node = Node::new().await;
+    let registry = &node.rig.core.registry;
+    let mut answers = node.subscribe(SubscribeRequest::default());
+    // The first message lies there.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    still(node.rig.entry(draft(NODE, "/one"))).await;
+    still(registry.ban_agent(&id(NODE))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(registry.subscriptions(), 0);
+    let last = next(&mut answers).await.unwrap();
+    assert_eq!(
+        (last.standing(), last.bundles.len(), last.put.len()),
+        (Standing::Banned, 0, 0)
+    );
+    let status = next(&mut answers).await.unwrap_err();
+    assert_eq!(reason(&status), Some(Reason::AgentBanned));
     node.tear_down().await;
 }
 
@@ -427,7 +465,11 @@ async fn a_server_waits_a_little_for_what_an_agent_has_seen_and_then_refuses() {
     (other.epoch, other.number) = (known.epoch + 1, 0);
     let before = Instant::now();
     stale.catch_up(registry, other, &who).await.unwrap_err();
-    assert_eq!(before.elapsed(), Duration::ZERO, "another epoch does not come by waiting");
+    assert_eq!(
+        before.elapsed(),
+        Duration::ZERO,
+        "another epoch does not come by waiting"
+    );
     other.epoch = known.epoch - 1;
     other.number = u64::MAX;
     stale.catch_up(registry, other, &who).await.unwrap();

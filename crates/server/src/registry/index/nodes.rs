@@ -22,8 +22,7 @@ impl Nodes {
         for selector in &agent.selectors {
             match self.0.get_mut(selector) {
                 None => {
-                    self.0
-                        .insert(selector.clone(), Holders::One(Arc::clone(agent)));
+                    self.0.insert(selector.clone(), Holders::One(Arc::clone(agent)));
                 }
                 Some(Holders::One(there)) if there.id == agent.id => *there = Arc::clone(agent),
                 Some(holders) => holders.add(Arc::clone(agent)),

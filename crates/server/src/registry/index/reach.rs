@@ -90,7 +90,10 @@ impl Index {
     }
 
     pub(in crate::registry) fn agents_having(&self, selectors: &SelectorSet) -> Vec<SpiffeId> {
-        self.nodes.having(selectors).map(|agent| agent.id.clone()).collect()
+        self.nodes
+            .having(selectors)
+            .map(|agent| agent.id.clone())
+            .collect()
     }
 
     /// See [`View`].
@@ -114,10 +117,7 @@ impl Index {
         bundles.dedup();
         View {
             revision: self.revision,
-            bundles: bundles
-                .into_iter()
-                .filter_map(|name| self.bundle(name))
-                .collect(),
+            bundles: bundles.into_iter().filter_map(|name| self.bundle(name)).collect(),
             agent,
             entries,
             ends,

@@ -10,11 +10,7 @@ const SERVER: &str = "/spire/server";
 
 async fn joined(rig: &Rig, name: &str, selectors: &[&str]) -> Subscriber {
     let record = agent(name, "0a", selectors);
-    rig.core
-        .registry
-        .upsert_agent_on_attest(record)
-        .await
-        .unwrap();
+    rig.core.registry.upsert_agent_on_attest(record).await.unwrap();
     let subscriber = rig.core.registry.subscribe(id(name), "0a");
     look_up(rig).await;
     subscriber.marked().now_or_never();
@@ -59,20 +55,13 @@ async fn an_entry_of_one_agent_marks_that_one_alone() {
         parent_id: Some(id("/spire/agent/x/2")),
         ..EntryPatch::default()
     };
-    rig.core
-        .registry
-        .update_entry(&made.id, elsewhere)
-        .await
-        .unwrap();
+    rig.core.registry.update_entry(&made.id, elsewhere).await.unwrap();
     assert!(is_marked(&one) && is_marked(&other));
     let policy = PolicyPatch {
         description: Some("pump".to_owned()),
     };
     let registry = &rig.core.registry;
-    registry
-        .set_entry_policy(&below.id, policy, None)
-        .await
-        .unwrap();
+    registry.set_entry_policy(&below.id, policy, None).await.unwrap();
     look_up(&rig).await;
     assert!(is_marked(&one) && !is_marked(&other), "a policy");
     assert!(registry.delete_entry(&alias.id).await.unwrap());
