@@ -59,7 +59,6 @@ impl Clients {
         self.foreign.iter().filter(|domain| is_web(domain)).collect()
     }
 
-    /// And whoever is told of changes looks after that.
     fn put_in_force(&self) {
         let federated = self
             .foreign
@@ -67,14 +66,15 @@ impl Clients {
             .filter_map(|domain| self.registry.federated_bundle(domain));
         let own = self.own.borrow().clone();
         self.store.store(federated.chain([own]).collect());
-        self.registry.wake_everybody();
     }
 
     /// Follows both, for ever.
     pub(super) async fn keep(mut self) {
         loop {
+            let mut ours = false;
             let changed = tokio::select! {
                 changed = self.own.changed() => {
+                    ours = true;
                     let sequence = self.own.borrow_and_update().sequence();
                     metrics::gauge!("landfast_server_bundle_sequence")
                         .set(f64::from(u32::try_from(sequence).unwrap_or(u32::MAX)));
@@ -87,6 +87,10 @@ impl Clients {
                 std::future::pending::<()>().await;
             }
             self.put_in_force();
+            // Agents are told of it, and judged by it: in this order.
+            if ours {
+                self.registry.wake_everybody();
+            }
         }
     }
 }

@@ -372,8 +372,9 @@ async fn watched(rig: &Rig, node: &Node) -> (Channel, watch::Receiver<bool>) {
         let only = only.take();
         async move { only.ok_or_else(|| io::Error::other("the connection was closed")) }
     });
-    let channel = Endpoint::from_static("http://server.invalid").connect_with_connector(connector);
-    (channel.await.unwrap(), is_closed)
+    let endpoint = Endpoint::from_static("http://server.invalid");
+    let channel = endpoint.connect_with_connector(connector).await.unwrap();
+    (channel, is_closed)
 }
 
 /// T-20.
