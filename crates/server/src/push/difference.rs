@@ -53,7 +53,7 @@ impl Held {
         let mut bundles = Vec::with_capacity(said.bundles.len());
         for bundle in said.bundles {
             let domain = TrustDomain::parse(&bundle.trust_domain)
-                .map_err(|_| HeldError::Domain(bundle.trust_domain))?;
+                .map_err(|_rule| HeldError::Domain(bundle.trust_domain))?;
             bundles.push((domain, bundle.digest));
         }
         bundles.sort_unstable();

@@ -238,7 +238,11 @@ impl Index {
             && self.by_parent.is_empty()
             && self.by_spiffe_id.is_empty()
             && self.aliases.is_empty()
-            && self.nodes.is_empty()
+    }
+
+    /// Whether nobody is looked for by selectors.
+    pub(super) fn has_no_nodes(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     /// How much is looked at to find the aliases of an agent with these selectors.

@@ -78,6 +78,33 @@ async fn an_entry_of_one_agent_marks_that_one_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn agents_are_found_by_the_selectors_they_have_now_and_by_none_when_they_are_gone() {
+    let rig = Rig::new().await;
+    let registry = &rig.core.registry;
+    for name in ["/spire/agent/x/1", "/spire/agent/x/2", "/spire/agent/x/3"] {
+        joined(&rig, name, &["x:rack:a", "x:was"]).await;
+    }
+    let having = |selectors: &[&str]| {
+        let mut ids = registry.read().agents_having(&sel(selectors));
+        ids.sort_unstable();
+        ids.iter().map(|id| id.path().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(having(&["x:rack:a", "x:was"]).len(), 3);
+    joined(&rig, "/spire/agent/x/2", &["x:rack:a", "x:is"]).await;
+    assert_eq!(having(&["x:rack:a"]).len(), 3);
+    assert_eq!(having(&["x:was"]), ["/spire/agent/x/1", "/spire/agent/x/3"]);
+    assert_eq!(having(&["x:is", "x:rack:a"]), ["/spire/agent/x/2"]);
+    for nobody in [&["x:is", "x:was"][..], &["x:rack:a", "x:never"], &[]] {
+        assert!(having(nobody).is_empty(), "{nobody:?}");
+    }
+    for name in ["/spire/agent/x/1", "/spire/agent/x/2", "/spire/agent/x/3"] {
+        assert!(!registry.read().has_no_nodes());
+        assert!(registry.delete_agent(&id(name)).await.unwrap());
+    }
+    assert!(registry.read().has_no_nodes());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_federated_bundle_marks_those_who_follow_it() {
     let rig = Rig::new().await;
     let mut one = joined(&rig, "/spire/agent/x/1", &["x:node:1"]).await;
