@@ -3,6 +3,7 @@
 //!
 //! No type of a database appears here: SQLite is behind it today, PostgreSQL later.
 
+mod sharing;
 pub(crate) mod sqlite;
 
 use std::error::Error;
