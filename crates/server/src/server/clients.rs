@@ -71,8 +71,10 @@ impl Clients {
     /// Follows both, for ever.
     pub(super) async fn keep(mut self) {
         loop {
+            let mut ours = false;
             let changed = tokio::select! {
                 changed = self.own.changed() => {
+                    ours = true;
                     let sequence = self.own.borrow_and_update().sequence();
                     metrics::gauge!("landfast_server_bundle_sequence")
                         .set(f64::from(u32::try_from(sequence).unwrap_or(u32::MAX)));
@@ -85,6 +87,10 @@ impl Clients {
                 std::future::pending::<()>().await;
             }
             self.put_in_force();
+            // Agents are told of it, and judged by it: in this order.
+            if ours {
+                self.registry.wake_everybody();
+            }
         }
     }
 }

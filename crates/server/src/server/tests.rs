@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 
 use super::rig::{Node, Rig, attest_on, attest_with, reason, svid_of, td, wire};
 
+mod push;
 mod wit;
 
 async fn authorised(channel: &Channel) -> Result<Vec<types::Entry>, Status> {
