@@ -320,7 +320,7 @@ async fn who_has_no_good_token_or_loses_it_meanwhile_waits() {
     let world = World::new();
     let (open, gate) = watch::channel(false);
     let later = || async {
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
         open.send(true).unwrap();
     };
     let (got, ()) = tokio::join!(world.slow(gate.clone(), world.fresh()), later());
