@@ -65,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) interval: Duration,
     /// Between two looks whether a subscription has brought everything.
     pub(crate) backstop: Duration,
+    /// Between two signs of life.
+    pub(crate) keep_alive: Duration,
     pub(crate) retry: (Duration, Duration),
     /// See [`known::Known::new`].
     pub(crate) confirm_after: Duration,

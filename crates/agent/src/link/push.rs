@@ -265,6 +265,9 @@ impl Link {
         if !error.server_answered() {
             self.hang_up();
         }
+        if error.connection_broke() {
+            self.rota.pass_over();
+        }
         self.status.send_modify(|status| status.unsubscribed(&text));
         pause
     }

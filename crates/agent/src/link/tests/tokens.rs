@@ -86,6 +86,7 @@ fn unconnected(dir: &Path) -> Link {
         workload_key: KeyType::EcP256,
         interval: Duration::from_secs(60),
         backstop: Duration::from_secs(300),
+        keep_alive: Duration::from_secs(60),
         retry: (Duration::from_secs(1), Duration::from_secs(60)),
         confirm_after: CONFIRM_AFTER,
         bootstrap: String::new(),
