@@ -157,7 +157,7 @@ impl Checker<'_> {
                 &format!("1 to {MAX_SERVERS} addresses"),
             ));
         }
-        let servers = raw
+        let servers: Vec<ServerAddress> = raw
             .server
             .iter()
             .map(|server| self.parse("server", server))
