@@ -43,9 +43,9 @@ use dial::Dialler;
 use evidence::Evidence;
 use failure::LinkError;
 pub(crate) use handle::LinkHandle;
+use revision::Revision;
 use rota::Rota;
 use status::{LinkStatus, Phase};
-use revision::Revision;
 pub(crate) use sync::CONFIRM_AFTER;
 
 use crate::keeper::KeeperHandle;
@@ -247,7 +247,11 @@ impl Link {
                     let pause = self.lost(&error);
                     // What was not understood is asked for in the other way at once.
                     let understood = !matches!(error, LinkError::Protocol { .. });
-                    let pause = if understood { pause.min(self.settings.interval) } else { Duration::ZERO };
+                    let pause = if understood {
+                        pause.min(self.settings.interval)
+                    } else {
+                        Duration::ZERO
+                    };
                     if !after_failure {
                         end = end.min(Instant::now() + pause);
                     }
@@ -344,10 +348,7 @@ impl Link {
 
     async fn poll(&mut self, channel: &Channel) -> Result<Vec<Order>, LinkError> {
         let trust_domain = &self.settings.trust_domain;
-        let synced = self
-            .known
-            .refresh(channel, trust_domain, &mut self.floor)
-            .await?;
+        let synced = self.known.refresh(channel, trust_domain, &mut self.floor).await?;
         self.adopt_bundle(&synced.bundle).await?;
         self.taints.adopt(&synced.bundle, self.now()?);
         let orders = self.keeper.tell(Event::Synced(synced)).await;
@@ -401,7 +402,10 @@ impl Link {
             let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
             status.phase = Phase::Serving;
             status.last_error.clear();
-            status.behind = status.behind.take().filter(|(server, _)| *server != self.rota.at());
+            status.behind = status
+                .behind
+                .take()
+                .filter(|(server, _)| *server != self.rota.at());
             differs
         });
         if recovered {

@@ -250,7 +250,11 @@ impl State {
         let mut touched: HashSet<Arc<str>> = pushed.gone.iter().cloned().collect();
         touched.extend(pushed.put.iter().map(|entry| Arc::clone(&entry.id)));
         if !touched.is_empty() {
-            let untouched = self.now.entries.iter().filter(|entry| !touched.contains(&entry.id));
+            let untouched = self
+                .now
+                .entries
+                .iter()
+                .filter(|entry| !touched.contains(&entry.id));
             let entries: Vec<_> = untouched.cloned().chain(pushed.put).collect();
             self.replace_entries(EntryIndex::new(entries), actions);
         }

@@ -200,7 +200,10 @@ impl LinkError {
 }
 
 fn stale(theirs: &Option<Revision>, newest: &Revision) -> String {
-    let theirs = theirs.map_or_else(|| "too old a revision".to_owned(), |theirs| format!("revision {theirs}"));
+    let theirs = theirs.map_or_else(
+        || "too old a revision".to_owned(),
+        |theirs| format!("revision {theirs}"),
+    );
     format!(
         "the server's registry is at {theirs}, and this node has seen {newest}: nothing of it is taken; bring that server up to date, or restore its \
          registry with `landfast-server restore`; if an older registry is meant to count, stop the agent, remove {REVISION} from its data directory and start it"

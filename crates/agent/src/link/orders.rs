@@ -72,7 +72,8 @@ struct Asked {
 
 impl Asked {
     fn add(&mut self, batch: &[Order]) {
-        self.ids.extend(batch.iter().map(|order| Arc::clone(&order.entry.id)));
+        self.ids
+            .extend(batch.iter().map(|order| Arc::clone(&order.entry.id)));
     }
 
     fn remove(&mut self, batch: &[Order]) {

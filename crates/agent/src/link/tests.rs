@@ -2,9 +2,9 @@
 
 mod disk;
 mod push;
-mod stale;
 mod several_servers;
 mod spire;
+mod stale;
 mod tokens;
 mod wits;
 

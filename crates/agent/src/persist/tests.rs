@@ -135,7 +135,11 @@ fn a_damaged_pending_key_and_bundle_are_refused_too() {
     ));
     write(dir.path(), BUNDLE, b"{}");
     assert!(matches!(files.bundle("x"), Err(PersistError::Damaged { .. })));
-    for bad in [&b""[..], b"{}", br#"{"version":1,"bootstrap":"x","epoch":-1,"number":2}"#] {
+    for bad in [
+        &b""[..],
+        b"{}",
+        br#"{"version":1,"bootstrap":"x","epoch":-1,"number":2}"#,
+    ] {
         write(dir.path(), REVISION, bad);
         assert!(matches!(files.revision("x"), Err(PersistError::Damaged { .. })));
     }

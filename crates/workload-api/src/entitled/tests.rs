@@ -47,18 +47,36 @@ async fn what_is_in_flight_is_waited_for_until_it_comes_and_five_seconds_at_most
         (Wanted::X509Svids, Starting, vec![], Starting, 5000),
         (Wanted::Rest, Starting, vec![], Starting, 5000),
         (Wanted::X509Svids, WithoutX509, vec![], WithoutX509, 5000),
-        (Wanted::X509Svids, Starting, vec![(2000, WithoutX509)], WithoutX509, 5000),
+        (
+            Wanted::X509Svids,
+            Starting,
+            vec![(2000, WithoutX509)],
+            WithoutX509,
+            5000,
+        ),
         // It comes: at once, to the millisecond.
         (Wanted::X509Svids, Starting, vec![(1234, Ready)], Ready, 1234),
         (Wanted::X509Svids, WithoutX509, vec![(4999, Ready)], Ready, 4999),
-        (Wanted::X509Svids, Starting, vec![(10, WithoutX509), (70, Ready)], Ready, 70),
+        (
+            Wanted::X509Svids,
+            Starting,
+            vec![(10, WithoutX509), (70, Ready)],
+            Ready,
+            70,
+        ),
         // Bundles and tokens do not need it.
         (Wanted::Rest, Starting, vec![(10, WithoutX509)], WithoutX509, 10),
         (Wanted::Rest, WithoutX509, vec![], WithoutX509, 0),
         // Who has no entry hears so at once.
         (Wanted::X509Svids, NoIdentity, vec![(10, Ready)], NoIdentity, 0),
         (Wanted::Rest, NoIdentity, vec![], NoIdentity, 0),
-        (Wanted::X509Svids, Starting, vec![(300, NoIdentity)], NoIdentity, 300),
+        (
+            Wanted::X509Svids,
+            Starting,
+            vec![(300, NoIdentity)],
+            NoIdentity,
+            300,
+        ),
         (Wanted::X509Svids, Ready, vec![], Ready, 0),
     ] {
         let case = format!("{wanted:?} {first:?} {then:?}");

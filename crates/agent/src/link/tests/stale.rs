@@ -19,7 +19,10 @@ async fn nothing_older_than_what_was_seen_is_taken_also_after_a_restart() {
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
     node.stop().await;
-    assert!(dir.path().join(REVISION).exists(), "written at the end at the latest");
+    assert!(
+        dir.path().join(REVISION).exists(),
+        "written at the end at the latest"
+    );
     // An older copy, in which a was not yet and b was still there.
     {
         let mut script = server.script();
@@ -104,7 +107,7 @@ async fn a_server_that_says_itself_that_it_is_older_is_not_used() {
     node.serving().await;
     let older = tonic::Status::failed_precondition("this registry is older");
     first.script().push.refuse = Some(older);
-    first.break_connections();
+    first.end_subscription(None).await;
     until("the next one", || node.serves(&["unix:uid:1"]) == ["/a"]).await;
     assert_eq!(first.calls("SyncAuthorizedEntries"), 0, "it is not even asked");
     node.stop().await;

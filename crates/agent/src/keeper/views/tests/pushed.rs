@@ -57,7 +57,10 @@ fn a_new_entry_is_told_to_those_that_it_fits_and_a_lost_one_to_those_that_had_it
         selectors: selectors(&["unix:user:a"]),
         ..one("b")
     });
-    assert_eq!((ids(&a), b.borrow().state), (vec!["a".into(), "b".into()], ViewState::NoIdentity));
+    assert_eq!(
+        (ids(&a), b.borrow().state),
+        (vec!["a".into(), "b".into()], ViewState::NoIdentity)
+    );
     let (mut a, mut b) = (a, b);
     a.mark_unchanged();
     b.mark_unchanged();
