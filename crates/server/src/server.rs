@@ -29,6 +29,7 @@ use tonic::transport::server::Router;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
+use crate::admission::{Admission, Bounds, LONGEST};
 use crate::api::health::WholeHealth;
 use crate::api::limit::RateLimit;
 use crate::api::{Api, Shared};
@@ -204,11 +205,18 @@ impl Server {
         let published_trouble = publishing.trouble();
 
         let federation = Federation::open(&config.federation, &core, Arc::clone(&parts.clock)).await?;
+        let bounds = Bounds {
+            requests: config.limits.signing_queue,
+            bytes: config.limits.signing_queue_bytes,
+            longest: LONGEST,
+        };
+        let admission = Admission::new(bounds, Arc::clone(&parts.clock));
         let api = api(
             &config,
             &core,
             &parts,
             (own.store.clone(), federation.clone()),
+            admission.clone(),
             tasks,
         );
         let (reporter, _) = tonic_health::server::health_reporter();
@@ -246,6 +254,7 @@ impl Server {
             datastore: Arc::clone(&core.datastore),
             clock: parts.clock,
             published_trouble,
+            admission,
         };
         let stop = tasks.token();
         tasks.spawn("health", async move {
@@ -272,6 +281,7 @@ fn api(
     core: &Core,
     parts: &ServerParts,
     (own, federation): (IdentityStore, Federation),
+    admission: Admission,
     tasks: &TaskHandle,
 ) -> Api {
     let x509pop = config
@@ -298,6 +308,7 @@ fn api(
         own,
         started: tokio::time::Instant::now(),
         clock: Arc::clone(&parts.clock),
+        admission,
         attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
