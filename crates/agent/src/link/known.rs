@@ -182,7 +182,10 @@ impl Known {
         let ids: HashSet<&str> = seen.entries.iter().map(|one| one.id.as_str()).collect();
         ids.len() == self.entries.len()
             && seen.entries.iter().all(current)
-            && self.own.as_ref().is_some_and(|own| own.sequence() == seen.sequence)
+            && self
+                .own
+                .as_ref()
+                .is_some_and(|own| own.sequence() == seen.sequence)
     }
 
     /// Adopts a step, and answers what is different by it.
@@ -207,7 +210,10 @@ impl Known {
             self.entries.insert(wire.id, record);
         }
         for gone in step.gone {
-            let entry = self.entries.remove(&gone.entry_id).and_then(|record| record.entry);
+            let entry = self
+                .entries
+                .remove(&gone.entry_id)
+                .and_then(|record| record.entry);
             pushed.gone.extend(entry.map(|entry| Arc::clone(&entry.id)));
         }
         let mut federated = false;
@@ -311,7 +317,9 @@ impl Bundles {
         for text in &step.bundles_gone {
             let name = name_of(text)?;
             if name == *own || !named.insert(name.clone()) {
-                return Err(refuse("one step names a bundle twice, or takes away that of this trust domain"));
+                return Err(refuse(
+                    "one step names a bundle twice, or takes away that of this trust domain",
+                ));
             }
             gone.push(name);
         }

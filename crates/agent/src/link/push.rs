@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
+use super::Link;
 use super::failure::LinkError;
 use super::rpc::{self, MAX_MESSAGE};
 use super::step::{Parts, SUBSCRIBE, Step};
-use super::Link;
 use crate::keeper::state::{Event, Order};
 use crate::telemetry;
 
@@ -248,7 +248,10 @@ impl Link {
         let repeated = self.status.borrow().polls_because == text;
         match repeated {
             true => tracing::debug!(error = text, "still no subscription that lasts"),
-            false => tracing::info!(error = text, "the subscription is over; the node asks, and subscribes again"),
+            false => tracing::info!(
+                error = text,
+                "the subscription is over; the node asks, and subscribes again"
+            ),
         }
         let pause = self.push.over();
         if !error.server_answered() {
@@ -292,6 +295,7 @@ impl Link {
                 LinkError::Refused {
                     code: Code::FailedPrecondition,
                     by_server: true,
+                    pushback: None,
                     ..
                 },
                 Some(newest),
@@ -307,4 +311,3 @@ impl Link {
 
 /// A subscription that lasted so long was a good one.
 const LONG: Duration = Duration::from_secs(60);
-

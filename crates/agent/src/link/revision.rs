@@ -153,7 +153,16 @@ mod tests {
         };
         assert_eq!(of("12.34"), Ok(Some(revision(12, 34))));
         assert_eq!(Revision::of_answer(&MetadataMap::new()), Ok(None));
-        for bad in ["", "12", "12.", ".34", "a.b", "1.2.3", "-1.2", "18446744073709551616.1"] {
+        for bad in [
+            "",
+            "12",
+            "12.",
+            ".34",
+            "a.b",
+            "1.2.3",
+            "-1.2",
+            "18446744073709551616.1",
+        ] {
             assert!(of(bad).is_err(), "{bad:?}");
         }
     }
@@ -172,7 +181,11 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(writes, [1, 61, 121, 181, 241, 301, 361, 421, 481, 541]);
-        assert_eq!(floor.to_write(true), Some(revision(1, 600)), "at the end, all of it");
+        assert_eq!(
+            floor.to_write(true),
+            Some(revision(1, 600)),
+            "at the end, all of it"
+        );
         floor.written(revision(1, 600));
         assert_eq!(floor.to_write(true), None);
     }

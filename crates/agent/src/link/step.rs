@@ -128,7 +128,10 @@ mod tests {
         assert!(parts.add(message(true)).unwrap().is_none());
         assert_eq!(parts.deadline(), Some(Instant::now() + PATIENCE));
         let step = parts.add(message(false)).unwrap().unwrap();
-        assert_eq!((step.gone.len(), step.revision), (3, Revision { epoch: 1, number: 2 }));
+        assert_eq!(
+            (step.gone.len(), step.revision),
+            (3, Revision { epoch: 1, number: 2 })
+        );
         assert!(parts.deadline().is_none());
         assert_eq!(parts.add(message(false)).unwrap().unwrap().gone.len(), 1);
     }
@@ -181,6 +184,10 @@ mod tests {
         assert_eq!(standing(0), None);
         assert_eq!(standing(1), Some(Some(Denial::MustReattest)));
         assert_eq!(standing(2), Some(Some(Denial::Banned)));
-        assert_eq!(standing(3), Some(None), "an unknown one is no denial, and not good either");
+        assert_eq!(
+            standing(3),
+            Some(None),
+            "an unknown one is no denial, and not good either"
+        );
     }
 }

@@ -1,10 +1,11 @@
 //! The link against a scripted server, over TLS on loopback.
 
+mod busy;
 mod disk;
 mod push;
-mod stale;
 mod several_servers;
 mod spire;
+mod stale;
 mod tokens;
 mod wits;
 

@@ -130,16 +130,77 @@ fn a_step_that_is_wrong_anywhere_changes_nothing() {
     let mut nothing = put(entry("x"));
     nothing.entry = None;
     let bad = [
-        ("an entry twice", Step { put: vec![put(entry("x")), put(entry("x"))], ..empty() }),
-        ("put and gone", Step { put: vec![put(entry("a"))], gone: vec![gone("a")], ..empty() }),
-        ("gone twice", Step { gone: vec![gone("a"), gone("a")], ..empty() }),
-        ("no entry", Step { put: vec![nothing], ..empty() }),
-        ("no authority", Step { bundles: vec![current(no_authority)], ..empty() }),
-        ("a broken bundle", Step { bundles: vec![current(broken)], ..empty() }),
-        ("nobody's bundle", Step { bundles: vec![current(nobodys)], ..empty() }),
-        ("a bundle twice", Step { bundles: twice(), ..empty() }),
-        ("our bundle gone", Step { bundles_gone: vec![td().to_string()], ..empty() }),
-        ("nobody's bundle gone", Step { bundles_gone: vec!["no domain".to_owned()], ..empty() }),
+        (
+            "an entry twice",
+            Step {
+                put: vec![put(entry("x")), put(entry("x"))],
+                ..empty()
+            },
+        ),
+        (
+            "put and gone",
+            Step {
+                put: vec![put(entry("a"))],
+                gone: vec![gone("a")],
+                ..empty()
+            },
+        ),
+        (
+            "gone twice",
+            Step {
+                gone: vec![gone("a"), gone("a")],
+                ..empty()
+            },
+        ),
+        (
+            "no entry",
+            Step {
+                put: vec![nothing],
+                ..empty()
+            },
+        ),
+        (
+            "no authority",
+            Step {
+                bundles: vec![current(no_authority)],
+                ..empty()
+            },
+        ),
+        (
+            "a broken bundle",
+            Step {
+                bundles: vec![current(broken)],
+                ..empty()
+            },
+        ),
+        (
+            "nobody's bundle",
+            Step {
+                bundles: vec![current(nobodys)],
+                ..empty()
+            },
+        ),
+        (
+            "a bundle twice",
+            Step {
+                bundles: twice(),
+                ..empty()
+            },
+        ),
+        (
+            "our bundle gone",
+            Step {
+                bundles_gone: vec![td().to_string()],
+                ..empty()
+            },
+        ),
+        (
+            "nobody's bundle gone",
+            Step {
+                bundles_gone: vec!["no domain".to_owned()],
+                ..empty()
+            },
+        ),
     ];
     let mut known = known(&ca, &["a"]);
     for (what, mut step) in bad {
@@ -229,7 +290,11 @@ fn bundles_of_others_come_and_go_and_a_broken_one_leaves_the_last_good_one() {
         let found = bundles.map(|held| (held.trust_domain, held.digest));
         found.collect::<BTreeMap<_, _>>().remove("other.test")
     };
-    assert_eq!(digest(&known).unwrap(), "other.test 1", "the broken one is asked for again");
+    assert_eq!(
+        digest(&known).unwrap(),
+        "other.test 1",
+        "the broken one is asked for again"
+    );
     let step = Step {
         bundles_gone: vec!["other.test".to_owned(), "never.there".to_owned()],
         ..empty()

@@ -49,10 +49,7 @@ async fn a_node_is_told_what_it_has_and_what_changes_and_asks_for_nothing() {
     node.serving_for(&["unix:uid:1"], &["/a2"]).await;
     let view = node.view(&["unix:uid:2"]);
     server.take_away("b").await;
-    until("it is withdrawn", || {
-        view.borrow().state == ViewState::NoIdentity
-    })
-    .await;
+    until("it is withdrawn", || view.borrow().state == ViewState::NoIdentity).await;
     let newest = node.status().newest.unwrap();
     assert_eq!((newest.epoch, newest.number), (7, 4));
     for method in ["SyncAuthorizedEntries", "GetAuthorizedEntries", "GetBundle"] {
@@ -107,10 +104,7 @@ async fn a_server_without_subscriptions_is_asked_as_before_and_once_a_connection
     })
     .await;
     assert_eq!(server.calls("Subscribe"), 1);
-    assert_eq!(
-        node.status().polls_because,
-        "the server has no subscriptions"
-    );
+    assert_eq!(node.status().polls_because, "the server has no subscriptions");
     // An upgrade ends the connection.
     server.pushes(7, 1);
     server.break_connections();
@@ -156,7 +150,10 @@ async fn a_subscription_that_ends_is_begun_again_with_what_is_held() {
         node.subscribed().await;
         let view = node.view(&["unix:uid:2"]);
         until("what was missed", || {
-            view.borrow().x509.iter().any(|served| served.hint == format!("{round}"))
+            view.borrow()
+                .x509
+                .iter()
+                .any(|served| served.hint == format!("{round}"))
         })
         .await;
         let asked = server.script().push.asked.last().cloned().unwrap();
@@ -231,10 +228,7 @@ async fn a_removal_does_not_wait_for_signatures_and_a_new_identity_not_for_renew
     until("b is asked for", || server.calls("BatchNewX509SVID") == 2).await;
     let view = node.view(&["unix:uid:1"]);
     server.take_away("a").await;
-    until("a is withdrawn", || {
-        view.borrow().state == ViewState::NoIdentity
-    })
-    .await;
+    until("a is withdrawn", || view.borrow().state == ViewState::NoIdentity).await;
     server.put(wire_entry("c", "/c", &["unix:uid:3"])).await;
     until("c is asked for beside b", || {
         server.calls("BatchNewX509SVID") == 3
@@ -339,7 +333,10 @@ async fn a_node_that_may_not_subscribe_now_asks_and_tries_again() {
     assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
     until("it tries again", || server.subscriptions() > 2).await;
     let status = node.status();
-    assert!(status.polls_because.contains("too many subscriptions"), "{status:?}");
+    assert!(
+        status.polls_because.contains("too many subscriptions"),
+        "{status:?}"
+    );
     assert_eq!(status.phase, Phase::Serving);
     server.script().push.refuse = None;
     node.subscribed().await;
@@ -358,10 +355,7 @@ async fn what_a_subscription_did_not_tell_is_found_and_asked_for_anew() {
     .start();
     node.serving().await;
     let looks = server.calls("SyncAuthorizedEntries");
-    until("some looks", || {
-        server.calls("SyncAuthorizedEntries") > looks + 3
-    })
-    .await;
+    until("some looks", || server.calls("SyncAuthorizedEntries") > looks + 3).await;
     assert_eq!(server.subscriptions(), 1, "all is well");
     {
         let mut script = server.script();

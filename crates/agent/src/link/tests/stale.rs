@@ -19,7 +19,10 @@ async fn nothing_older_than_what_was_seen_is_taken_also_after_a_restart() {
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
     node.stop().await;
-    assert!(dir.path().join(REVISION).exists(), "written at the end at the latest");
+    assert!(
+        dir.path().join(REVISION).exists(),
+        "written at the end at the latest"
+    );
     // An older copy, in which a was not yet and b was still there.
     {
         let mut script = server.script();
