@@ -39,7 +39,7 @@ use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
-use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
+use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
 use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
 use clients::Clients;
@@ -168,7 +168,7 @@ impl Server {
         let mut listeners = Vec::with_capacity(config.listen.len());
         let mut addresses = Vec::with_capacity(config.listen.len());
         for wanted in &config.listen {
-            let bound = TcpListener::bind(wanted).await;
+            let bound = bind(*wanted);
             let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
             let (address, listener) = bound.map_err(|source| ServerError::Listen {
                 address: *wanted,
@@ -337,6 +337,8 @@ where
     tonic::transport::Server::builder()
         .layer(AuthLayer(authorizer.clone()))
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 * 1024)
@@ -385,6 +387,8 @@ const MAX_AGE: Duration = Duration::from_secs(600);
 const DRAIN: Duration = Duration::from_secs(150);
 /// Requests of one connection at a time.
 const MAX_STREAMS: u32 = 128;
+/// What a connection may send before any handler reads it.
+const WINDOW: u32 = 128 * 1024;
 /// A batch of 500 CSRs, or of many entries.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
