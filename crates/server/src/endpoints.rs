@@ -3,6 +3,7 @@
 //! Invariant: both carry the same services behind the same table. Connections are bounded in number, in the time they have to begin,
 //! and over TCP in age and by whose they are; running out of descriptors makes a listener wait, not spin.
 
+mod ages;
 mod connection;
 mod intake;
 mod peer;
@@ -25,6 +26,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
+pub(crate) use ages::deal;
 use connection::Connection;
 pub(crate) use intake::{Allowance, Held, metered};
 use peer::Shown;

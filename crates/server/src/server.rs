@@ -39,7 +39,7 @@ use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
-use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
+use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, deal, listen_admin};
 use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
 use clients::Clients;
@@ -226,14 +226,16 @@ impl Server {
             .set_service_status("", tonic_health::ServingStatus::Serving)
             .await;
         for listener in listeners {
-            let router = router(&api, &authorizer, health.clone());
             let connections = front.clone().listen(listener, tasks);
-            let stop = tasks.cancelled();
-            tasks.spawn("serve-tls", async move {
-                router.serve_with_incoming_shutdown(connections, stop).await
-            });
+            for (age, connections) in deal(connections, MAX_AGE, tasks) {
+                let router = router(&api, &authorizer, health.clone(), age);
+                let stop = tasks.cancelled();
+                tasks.spawn("serve-tls", async move {
+                    router.serve_with_incoming_shutdown(connections, stop).await
+                });
+            }
         }
-        let router = router(&api, &authorizer, health);
+        let router = router(&api, &authorizer, health, MAX_AGE);
         let (connections, stop) = (listen_admin(admin, tasks), tasks.cancelled());
         tasks.spawn("serve-admin", async move {
             router.serve_with_incoming_shutdown(connections, stop).await
@@ -321,7 +323,7 @@ fn api(
 type Stack = tower::layer::util::Stack<AuthLayer, tower::layer::util::Identity>;
 
 /// The same services for every listener; the table in front tells them apart.
-fn router<H>(api: &Api, authorizer: &Authorizer, health: H) -> Router<Stack>
+fn router<H>(api: &Api, authorizer: &Authorizer, health: H, age: Duration) -> Router<Stack>
 where
     H: tower::Service<
             http::Request<tonic::body::Body>,
@@ -343,7 +345,7 @@ where
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 * 1024)
         .http2_max_pending_accept_reset_streams(Some(20))
-        .max_connection_age(MAX_AGE)
+        .max_connection_age(age)
         .timeout(Duration::from_secs(120))
         .add_service(AgentServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(BundleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))

@@ -122,7 +122,7 @@ const COUNT: &str = "/spire.api.server.entry.v1.Entry/CountEntries";
 const KIB: usize = 1024;
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    let bound = std::time::Duration::from_secs(20);
+    let bound = Duration::from_secs(20);
     tokio::time::timeout(bound, what).await.expect("no answer")
 }
 
@@ -174,7 +174,7 @@ async fn an_address_makes_the_server_hold_so_much_on_all_its_connections() {
     drop(promises);
     let again = async {
         while send(channels[0].clone(), GET, 128 * KIB, true).await != Code::Ok {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     soon(again).await;
