@@ -342,6 +342,11 @@ impl JwtCache {
         }
     }
 
+    /// When what there is ends; `None` when there is nothing.
+    pub(crate) fn held_until(&self, key: &Key) -> Option<UnixTime> {
+        self.lock().tokens.get(key).map(|(token, _)| token.expires_at)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lock().tokens.len()
     }

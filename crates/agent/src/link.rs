@@ -7,6 +7,7 @@
 mod asking;
 mod attest;
 mod bundle_wire;
+mod busy;
 mod connection;
 pub(crate) mod dial;
 mod disk;
@@ -94,6 +95,7 @@ pub(crate) struct Link {
     must_attest: bool,
     /// No renewal of the node's SVID before this time: the last one failed.
     renew_after: Option<UnixTime>,
+    busy: busy::Busy,
     taints: Taints,
     /// Since when the node's own SVID is held; of one from before this run, not known.
     node_since: UnixTime,
@@ -127,6 +129,7 @@ impl Link {
             status: status.subscribe(),
             channel: channel.subscribe(),
             nudge: Arc::clone(&nudge),
+            pauses: busy::Pauses::default(),
         };
         let known = known::Known::new(settings.confirm_after);
         let push = push::Push::new(settings.retry, settings.backstop);
@@ -148,6 +151,7 @@ impl Link {
             rota,
             must_attest: false,
             renew_after: None,
+            busy: busy::Busy::default(),
             taints: Taints::default(),
             node_since: UnixTime::EPOCH,
             status,
@@ -176,7 +180,10 @@ impl Link {
                     let pause = self.settings.interval.mul_f64(0.9) + jitter.next();
                     Wait::OrRenewal(self.until_next_turn(pause))
                 }
-                Err(error) => Wait::Whole(self.handle(&error).await.unwrap_or_else(|| backoff.next())),
+                Err(error) => {
+                    let told = self.handle(&error).await.or_else(|| error.pushback());
+                    Wait::Whole(told.unwrap_or_else(|| backoff.next()))
+                }
             };
             telemetry::link(&self.status.borrow(), self.clock.now());
         }
@@ -221,6 +228,7 @@ impl Link {
                 end,
                 own,
                 keeper: (!after_failure).then(|| self.keeper.clone()),
+                busy_until: self.busy.until(),
                 clock: Arc::clone(&self.clock),
             };
             let heard = tokio::select! {
@@ -334,15 +342,16 @@ impl Link {
         // After a clock that was set back.
         let now = self.now()?;
         self.node_since = self.node_since.min(now);
-        let latest = now.saturating_add(node::RENEW_RETRY);
+        let latest = now.saturating_add(failure::FARTHEST);
         self.renew_after = self.renew_after.map(|after| after.min(latest));
         let orders = match self.subscribed(&channel).await? {
             Some(orders) => orders,
             None => self.poll(&channel).await?,
         };
         self.save_revision(false).await?;
-        self.issue_all(&channel, orders).await?;
-        self.keeper.tell(Event::RoundOver).await;
+        if self.issue_all(&channel, orders).await? {
+            self.keeper.tell(Event::RoundOver).await;
+        }
         Ok(())
     }
 
@@ -433,6 +442,8 @@ struct Timer {
     own: Option<UnixTime>,
     /// Of whom renewals are known; `None` when none of them counts.
     keeper: Option<KeeperHandle>,
+    /// The server makes no signatures for them before.
+    busy_until: Option<Instant>,
     clock: SharedClock,
 }
 
@@ -444,9 +455,15 @@ impl Timer {
                 return;
             }
             let until_renewal = || {
+                let now = self.clock.now()?;
+                let own = self.own.map(|due| due.since(now));
                 let orders = self.keeper.as_ref().and_then(KeeperHandle::next_order);
-                let due = self.own.into_iter().chain(orders).min()?;
-                Some(due.since(self.clock.now()?))
+                let busy = self.busy_until.map_or(Duration::ZERO, |until| {
+                    until.saturating_duration_since(Instant::now())
+                });
+                own.into_iter()
+                    .chain(orders.map(|due| due.since(now).max(busy)))
+                    .min()
             };
             // Renewals are due by wall time, which may step: it is looked at once a minute.
             let nap = until_renewal().unwrap_or(LONGEST_NAP);

@@ -85,6 +85,8 @@ pub(crate) enum Reach {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) entry: Arc<Entry>,
+    /// When what there is now ends; `None` when there is nothing.
+    pub(crate) needed_by: Option<UnixTime>,
 }
 
 /// Facts worth a log line.
@@ -312,7 +314,7 @@ impl State {
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
     fn due(&self, now: UnixTime) -> Vec<Order> {
-        let mut due: Vec<(i64, Order)> = Vec::new();
+        let mut due: Vec<Order> = Vec::new();
         for entry in self.now.entries.iter().filter(|entry| !entry.is_over(now)) {
             if self
                 .failures
@@ -321,26 +323,24 @@ impl State {
             {
                 continue;
             }
-            let urgency = match self.now.held.get(&entry.id) {
-                None => i64::MIN,
-                Some(held) if held.svid.id() != &entry.spiffe_id => i64::MIN,
+            let needed_by = match self.now.held.get(&entry.id) {
+                None => None,
+                Some(held) if held.svid.id() != &entry.spiffe_id => None,
                 Some(held) => {
                     let renew = now >= held.due(&self.taints) || held.revision != entry.revision;
                     if !renew {
                         continue;
                     }
-                    held.svid.not_after().as_secs()
+                    Some(held.svid.not_after())
                 }
             };
-            due.push((
-                urgency,
-                Order {
-                    entry: Arc::clone(entry),
-                },
-            ));
+            due.push(Order {
+                entry: Arc::clone(entry),
+                needed_by,
+            });
         }
-        due.sort_by(|a, b| (a.0, &a.1.entry.id).cmp(&(b.0, &b.1.entry.id)));
-        due.into_iter().map(|(_, order)| order).collect()
+        due.sort_by(|a, b| (a.needed_by, &a.entry.id).cmp(&(b.needed_by, &b.entry.id)));
+        due
     }
 
     /// When [`Self::due`] has something to say next, by the clock alone.

@@ -2,8 +2,11 @@
 //!
 //! Invariant: what to do is decided by code and detail, never by the text of a message.
 
+use std::time::Duration;
+
 use landfast_identity::UnixTime;
 use landfast_lifecycle::Disposition;
+use landfast_proto::PUSHBACK;
 use landfast_proto::spire::api::types::PermissionDeniedDetails;
 use landfast_proto::spire::api::types::permission_denied_details::Reason;
 use prost::Message as _;
@@ -26,6 +29,8 @@ pub(crate) enum LinkError {
         denial: Option<Denial>,
         /// By the server. Otherwise the connection failed, and the code is a guess of our side.
         by_server: bool,
+        /// The server is busy, and named the time after which to ask again.
+        pushback: Option<Duration>,
     },
     #[error("{method}: no answer within {seconds} s")]
     Deadline { method: &'static str, seconds: u64 },
@@ -82,6 +87,7 @@ impl LinkError {
             message: shorten(status.message()),
             denial: denial(status.details()).filter(|_| status.code() == tonic::Code::PermissionDenied),
             by_server: std::error::Error::source(status).is_none(),
+            pushback: pushback(status),
         }
     }
 
@@ -97,6 +103,16 @@ impl LinkError {
             Self::Refused { denial, .. } => *denial,
             Self::Told(denial) => Some(*denial),
             Self::Token(inner) => inner.denial(),
+            _ => None,
+        }
+    }
+
+    /// When to ask again, if the server is only busy. It is no reason to go to another: that one would be as busy, and a handshake is more work
+    /// than waiting.
+    pub(crate) fn pushback(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { pushback, .. } => *pushback,
+            Self::Token(inner) => inner.pushback(),
             _ => None,
         }
     }
@@ -150,6 +166,9 @@ impl LinkError {
     /// its wits.
     pub(crate) fn another_server_may_help(&self) -> bool {
         match self {
+            Self::Refused {
+                pushback: Some(_), ..
+            } => false,
             Self::Refused { code, .. } => matches!(
                 code,
                 tonic::Code::Unavailable
@@ -180,6 +199,9 @@ impl LinkError {
     /// Whether the connection is still worth something: the server answered over it.
     pub(crate) fn server_answered(&self) -> bool {
         match self {
+            Self::Refused {
+                pushback: Some(_), ..
+            } => true,
             Self::Refused { code, by_server, .. } => {
                 let ill = matches!(
                     code,
@@ -243,6 +265,17 @@ fn denial(details: &[u8]) -> Option<Denial> {
     }
 }
 
+/// gRPC's A6: milliseconds, and only with a refusal that another time would do for. Nobody's word puts a node off for longer than [`FARTHEST`].
+fn pushback(status: &tonic::Status) -> Option<Duration> {
+    let busy = matches!(
+        status.code(),
+        tonic::Code::Unavailable | tonic::Code::ResourceExhausted
+    );
+    let said = status.metadata().get(PUSHBACK).filter(|_| busy)?;
+    let milliseconds: u64 = said.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(milliseconds).min(FARTHEST))
+}
+
 #[cfg(test)]
 pub(crate) fn denied_details(reason: i32) -> Vec<u8> {
     let value = PermissionDeniedDetails { reason }.encode_to_vec();
@@ -263,6 +296,8 @@ fn shorten(message: &str) -> String {
 }
 
 const MAX_MESSAGE: usize = 300;
+/// Twice what our servers say at most.
+pub(crate) const FARTHEST: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -298,6 +333,27 @@ mod tests {
             LinkError::from_status("m", &status).disposition(),
             Disposition::Retry
         );
+    }
+
+    #[test]
+    fn a_busy_server_is_no_bad_server_and_only_sense_is_taken_from_it() {
+        let refused = |code, text: &str| {
+            let mut status = tonic::Status::new(code, "busy");
+            status.metadata_mut().insert(PUSHBACK, text.parse().unwrap());
+            LinkError::from_status("m", &status)
+        };
+        for code in [tonic::Code::Unavailable, tonic::Code::ResourceExhausted] {
+            let busy = refused(code, "1500");
+            assert_eq!(busy.pushback(), Some(Duration::from_millis(1500)));
+            assert!(busy.server_answered() && !busy.another_server_may_help() && !busy.connection_broke());
+            assert_eq!(refused(code, "99999999999").pushback(), Some(FARTHEST));
+            // A6: "do not ask again" is a plain refusal to us, whom the back-off waits for.
+            for nonsense in ["-1", "", "soon", "99999999999999999999"] {
+                let plain = refused(code, nonsense);
+                assert!(plain.pushback().is_none() && plain.another_server_may_help());
+            }
+        }
+        assert_eq!(refused(tonic::Code::PermissionDenied, "1500").pushback(), None);
     }
 
     #[test]

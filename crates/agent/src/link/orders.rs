@@ -15,12 +15,13 @@ use crate::keeper::state::{Event, Order};
 
 impl Link {
     /// Until all that is due has been tried, also what steps ask for meanwhile.
-    pub(super) async fn issue_all(&mut self, channel: &Channel, due: Vec<Order>) -> Result<(), LinkError> {
+    /// Answers whether that is so: a busy server is not asked for more.
+    pub(super) async fn issue_all(&mut self, channel: &Channel, due: Vec<Order>) -> Result<bool, LinkError> {
         let mut asked = Asked::default();
         let mut calls = FuturesUnordered::new();
         let mut due: VecDeque<Order> = due.into();
         loop {
-            while calls.len() < AT_ONCE && !due.is_empty() {
+            while calls.len() < AT_ONCE && !due.is_empty() && self.busy.is_over() {
                 let batch: Vec<Order> = due.drain(..due.len().min(issue::BATCH)).collect();
                 asked.add(&batch);
                 let (channel, key_type) = (channel.clone(), self.settings.workload_key);
@@ -32,14 +33,17 @@ impl Link {
             tokio::select! {
                 answer = calls.next() => {
                     let Some((batch, answer)) = answer else {
-                        if !std::mem::take(&mut asked.again) {
-                            return Ok(());
+                        if !self.busy.is_over() || !std::mem::take(&mut asked.again) {
+                            return Ok(due.is_empty() && self.busy.is_over());
                         }
                         due = self.keeper.tell(Event::Due).await.into();
                         continue;
                     };
                     asked.remove(&batch);
-                    let issued = answer?;
+                    let issued = match answer {
+                        Err(error) if self.busy.note(&error) => continue,
+                        answer => answer?,
+                    };
                     // The last server's word is taken as it is.
                     if let Some(error) = issued.useless.filter(|_| self.rota.has_another()) {
                         return Err(error);

@@ -309,6 +309,7 @@ impl Link {
                 LinkError::Refused {
                     code: Code::FailedPrecondition,
                     by_server: true,
+                    pushback: None,
                     ..
                 },
                 Some(newest),

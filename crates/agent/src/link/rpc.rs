@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use landfast_proto::NEEDED_BY;
 use tokio::time::timeout;
-use tonic::{Response, Status, Streaming};
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::failure::LinkError;
 use super::revision::Revision;
@@ -25,6 +27,16 @@ pub(super) async fn call_at<T>(
     let revision =
         Revision::of_answer(response.metadata()).map_err(|what| LinkError::protocol(method, what))?;
     Ok((response.into_inner(), revision))
+}
+
+/// A request for signatures, which says by when the soonest of them is needed (Unix seconds); `None` when something is missing.
+pub(crate) fn needed_by<T>(message: T, seconds: Option<i64>) -> Request<T> {
+    let mut request = Request::new(message);
+    let seconds = seconds.map_or(0, |seconds| seconds.max(1));
+    request
+        .metadata_mut()
+        .insert(NEEDED_BY, MetadataValue::from(seconds));
+    request
 }
 
 /// Waits for the next message of a stream. `None` at its end.

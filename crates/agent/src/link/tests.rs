@@ -1,5 +1,6 @@
 //! The link against a scripted server, over TLS on loopback.
 
+mod busy;
 mod disk;
 mod push;
 mod several_servers;

@@ -75,6 +75,8 @@ pub(crate) struct Script {
     pub(crate) payloads: Vec<Vec<u8>>,
     pub(crate) shown_serials: Vec<Option<String>>,
     pub(crate) batch_sizes: Vec<usize>,
+    /// By when signatures were said to be needed.
+    pub(crate) needed_by: Vec<(&'static str, i64)>,
     pub(crate) asked_ids: Vec<usize>,
 }
 
@@ -219,6 +221,10 @@ impl FakeServer {
             script.shown_at_attestation.push(shown.clone());
         }
         *script.calls.entry(method).or_default() += 1;
+        if let Some(said) = request.metadata().get(landfast_proto::NEEDED_BY) {
+            let said = said.to_str().unwrap().parse().unwrap();
+            script.needed_by.push((method, said));
+        }
         if let Some(refusal) = script.refuse.get(method) {
             return Err(refusal.clone());
         }
