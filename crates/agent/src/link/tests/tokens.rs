@@ -1,11 +1,14 @@
 //! What a refused token means for the link and for who asked: over a real connection.
 
+use tokio::time::Instant;
+
 use landfast_workload_api::{IdentitySource as _, SourceError};
 use tonic::Status;
 
 use super::*;
 use crate::jwt::JwtCache;
 use crate::jwt::budget::Budget;
+use crate::link::rest::NUDGE_DELAY;
 use crate::source::AgentSource;
 
 #[tokio::test]
