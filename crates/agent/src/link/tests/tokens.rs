@@ -1,8 +1,7 @@
 //! What a refused token means for the link and for who asked: over a real connection.
 
-use tokio::time::Instant;
-
 use landfast_workload_api::{IdentitySource as _, SourceError};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::*;
