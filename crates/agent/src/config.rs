@@ -64,8 +64,12 @@ pub struct AgentConfig {
     pub node_key: KeyType,
     /// Kind of the keys made for workloads.
     pub workload_key: KeyType,
-    /// Pause between rounds of synchronisation.
+    /// Pause between rounds of synchronisation with a server that does not say what changes.
     pub sync_interval: Duration,
+    /// Pause between looks whether a server that does has said everything.
+    pub sync_backstop: Duration,
+    /// Pause between two signs of life on the connection to the server.
+    pub keep_alive: Duration,
     /// Longest pause between attempts to reach the server.
     pub retry_max: Duration,
     /// How Envoys are served, if at all.
@@ -153,7 +157,7 @@ impl Checker<'_> {
                 &format!("1 to {MAX_SERVERS} addresses"),
             ));
         }
-        let servers = raw
+        let servers: Vec<ServerAddress> = raw
             .server
             .iter()
             .map(|server| self.parse("server", server))
@@ -175,7 +179,20 @@ impl Checker<'_> {
             Duration::from_secs(5),
             min..=max,
         )?;
+        let sync_backstop = self.duration(
+            "sync.backstop",
+            raw.sync.backstop,
+            Duration::from_secs(300),
+            min..=Duration::from_secs(86_400),
+        )?;
         let second = Duration::from_secs(1);
+        // Where there is another server to go to it is worth something to know soon that this one is dead.
+        let keep_alive = self.duration(
+            "sync.keep_alive",
+            raw.sync.keep_alive,
+            Duration::from_secs(if servers.len() > 1 { 2 } else { 60 }),
+            second..=Duration::from_secs(300),
+        )?;
         let retry_max = self.duration(
             "sync.retry_max",
             raw.sync.retry_max,
@@ -221,6 +238,8 @@ impl Checker<'_> {
             node_key: self.key_type("keys.node", raw.keys.node.as_deref())?,
             workload_key: self.key_type("keys.workload", raw.keys.workload.as_deref())?,
             sync_interval,
+            sync_backstop,
+            keep_alive,
             retry_max,
             sds: self.sds(raw.sds)?,
             limits: self.limits(&raw.limits)?,

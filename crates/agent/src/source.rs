@@ -43,9 +43,15 @@ impl AgentSource {
         bundle: Option<&Bundle>,
     ) -> Result<FetchedJwt, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), audience);
+        let needed_by = self.tokens.held_until(&key);
         let fetch = || {
             let within = self.budget.take(payer);
-            let fetch = fetch(self.link.clone(), Arc::clone(&entry), audience.to_vec());
+            let fetch = fetch(
+                self.link.clone(),
+                Arc::clone(&entry),
+                audience.to_vec(),
+                needed_by,
+            );
             async move {
                 match within {
                     true => fetch.await,
@@ -192,10 +198,15 @@ impl IdentitySource for AgentSource {
 }
 
 /// Asks the server. Does not borrow: it may outlive the first caller for the sake of the second.
-async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Result<Token, Refusal> {
+async fn fetch(
+    link: LinkHandle,
+    entry: Arc<Entry>,
+    audience: Vec<String>,
+    needed_by: Option<UnixTime>,
+) -> Result<Token, Refusal> {
     let (entry, audience) = (&*entry, &audience[..]);
     let fetched = link
-        .ask("jwt", move |channel| once(channel, entry, audience))
+        .ask("jwt", move |channel| once(channel, entry, audience, needed_by))
         .await;
     fetched.map_err(|error| match error {
         LinkError::Refused {
@@ -207,12 +218,18 @@ async fn fetch(link: LinkHandle, entry: Arc<Entry>, audience: Vec<String>) -> Re
     })
 }
 
-async fn once(channel: Channel, entry: &Entry, audience: &[String]) -> Result<Token, LinkError> {
+async fn once(
+    channel: Channel,
+    entry: &Entry,
+    audience: &[String],
+    needed_by: Option<UnixTime>,
+) -> Result<Token, LinkError> {
     let request = svid_api::NewJwtsvidRequest {
         entry_id: entry.id.to_string(),
         audience: audience.to_vec(),
     };
     let mut client = svid_api::svid_client::SvidClient::new(channel);
+    let request = rpc::needed_by(request, needed_by.map(UnixTime::as_secs));
     let answer = rpc::call(NEW_JWT, client.new_jwtsvid(request)).await?;
     let svid = answer
         .svid

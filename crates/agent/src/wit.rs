@@ -52,13 +52,14 @@ impl Wits {
     /// The one of an entry: from the cache, or from the server.
     async fn of(&self, link: &LinkHandle, entry: Arc<Entry>, bundle: &Bundle) -> Result<Token, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), &[]);
+        let needed_by = self.cache.held_until(&key);
         let fetch = || {
             let (wits, link, entry) = (self.clone(), link.clone(), Arc::clone(&entry));
             async move {
                 if let Some(refusal) = wits.pause(&entry.id) {
                     return Err(refusal);
                 }
-                let fetched = fetch(link, &entry, wits.key_type).await;
+                let fetched = fetch(link, &entry, wits.key_type, needed_by).await;
                 wits.note(&entry, fetched.as_ref().err());
                 fetched
             }
@@ -173,10 +174,17 @@ fn served(entry: &Entry, token: Token) -> Option<FetchedWit> {
 }
 
 /// Asks the server for one, with a new key.
-async fn fetch(link: LinkHandle, entry: &Entry, key_type: KeyType) -> Result<Token, Refusal> {
+async fn fetch(
+    link: LinkHandle,
+    entry: &Entry,
+    key_type: KeyType,
+    needed_by: Option<UnixTime>,
+) -> Result<Token, Refusal> {
     let key = PrivateKey::generate_as(key_type).map_err(|_cause| Refusal::from("no key can be made"))?;
     let key = &Arc::new(key);
-    let fetched = link.ask("wit", move |channel| once(channel, entry, key)).await;
+    let fetched = link
+        .ask("wit", move |channel| once(channel, entry, key, needed_by))
+        .await;
     fetched.map_err(|error| {
         let reason = landfast_daemon::error_chain(&error).into();
         match error {
@@ -189,7 +197,12 @@ async fn fetch(link: LinkHandle, entry: &Entry, key_type: KeyType) -> Result<Tok
     })
 }
 
-async fn once(channel: Channel, entry: &Entry, key: &Arc<PrivateKey>) -> Result<Token, LinkError> {
+async fn once(
+    channel: Channel,
+    entry: &Entry,
+    key: &Arc<PrivateKey>,
+    needed_by: Option<UnixTime>,
+) -> Result<Token, LinkError> {
     let public = key.public_key();
     let algorithm = wit::algorithms(&public).first().copied().unwrap_or_default();
     let params = svid_api::NewWitsvidParams {
@@ -199,6 +212,7 @@ async fn once(channel: Channel, entry: &Entry, key: &Arc<PrivateKey>) -> Result<
     };
     let request = svid_api::BatchNewWitsvidRequest { params: vec![params] };
     let mut client = svid_api::svid_client::SvidClient::new(channel);
+    let request = rpc::needed_by(request, needed_by.map(UnixTime::as_secs));
     let answer = rpc::call(NEW_WIT, client.batch_new_witsvid(request)).await?;
     let [result] = <[_; 1]>::try_from(answer.results)
         .map_err(|other| LinkError::protocol(NEW_WIT, format!("{} results for one request", other.len())))?;

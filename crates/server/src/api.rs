@@ -27,6 +27,7 @@ use landfast_identity::TrustDomain;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::IdentityStore;
 
+use crate::admission::Admission;
 use crate::attestation::Attestors;
 use crate::authority::Authorities;
 use crate::federation::Federation;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) own: IdentityStore,
     pub(crate) started: tokio::time::Instant,
     pub(crate) clock: SharedClock,
+    /// Whose signatures are made next.
+    pub(crate) admission: Admission,
     /// Attestations an address may begin.
     pub(crate) attest_limit: RateLimit,
     /// X.509-SVIDs an agent may ask for, its own among them.

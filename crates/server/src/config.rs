@@ -1,6 +1,7 @@
 //! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
 
 mod federation;
+mod limits;
 mod margo;
 mod publish;
 mod raw;
@@ -22,6 +23,7 @@ use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
 use crate::registry::MargoPaths;
 use crate::upstream::UpstreamConfig;
+pub use limits::ServerLimits;
 use raw::{RawConfig, RawX509Pop};
 
 /// Everything a server is told.
@@ -78,34 +80,6 @@ pub struct X509PopConfig {
     pub roots: Vec<Certificate>,
     /// Certificates between device and authority.
     pub max_intermediates: usize,
-}
-
-/// See `limits`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerLimits {
-    /// TLS connections at a time.
-    pub connections: usize,
-    /// Attestations a second: from one address, or of one identity that shows a certificate.
-    pub attestations: u32,
-    /// X.509-SVIDs a second of one SPIFFE ID in the long run, and as many JWT-SVIDs.
-    pub signatures: u32,
-    /// The same, at once after a rest.
-    pub signatures_burst: u32,
-    /// HTTPS handshakes a second of one address, where the trust domain is shown to others.
-    pub publish_handshakes: u32,
-}
-
-impl Default for ServerLimits {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            attestations: 10,
-            // Each is a row on disk for a month. 10,000 entries renewed each half hour are 5.6 a second; twice they are had at once.
-            signatures: 10,
-            signatures_burst: 20_000,
-            publish_handshakes: 20,
-        }
-    }
 }
 
 impl ServerConfig {
@@ -225,40 +199,7 @@ impl Checker<'_> {
                 "a URL such as \"https://oidc.plant.example\"",
             ));
         }
-        let defaults = ServerLimits::default();
-        let limit = |key: &str, value: Option<u32>, default: u32| match value {
-            Some(0) => Err(self.invalid(key, "0", "a number of at least 1")),
-            value => Ok(value.unwrap_or(default)),
-        };
-        let limits = ServerLimits {
-            connections: match raw.limits.connections {
-                None => defaults.connections,
-                Some(count @ 1..=65_536) => count,
-                Some(other) => {
-                    return Err(self.invalid("limits.connections", &other.to_string(), "1 to 65536"));
-                }
-            },
-            attestations: limit(
-                "limits.attestations_per_second",
-                raw.limits.attestations_per_second,
-                defaults.attestations,
-            )?,
-            signatures: limit(
-                "limits.signatures_per_second",
-                raw.limits.signatures_per_second,
-                defaults.signatures,
-            )?,
-            signatures_burst: limit(
-                "limits.signatures_burst",
-                raw.limits.signatures_burst,
-                defaults.signatures_burst,
-            )?,
-            publish_handshakes: limit(
-                "limits.publish_handshakes_per_second",
-                raw.limits.publish_handshakes_per_second,
-                defaults.publish_handshakes,
-            )?,
-        };
+        let limits = self.limits(&raw.limits)?;
         let x509pop = raw
             .attestation
             .x509pop

@@ -3,6 +3,7 @@
 //! Invariant: both carry the same services behind the same table. Connections are bounded in number, in the time they have to begin,
 //! and over TCP in age and by whose they are; running out of descriptors makes a listener wait, not spin.
 
+mod ages;
 mod connection;
 mod cut;
 mod intake;
@@ -19,7 +20,7 @@ use landfast_identity::SpiffeId;
 use landfast_lifecycle::SharedClock;
 use landfast_tls::{BundleStore, refusal};
 use landfast_uds::{PeerInfo, UdsListener, UdsStream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -27,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
+pub(crate) use ages::deal;
 use connection::Connection;
 pub(crate) use cut::Cut;
 pub(crate) use intake::{Allowance, Held, metered};
@@ -76,7 +78,12 @@ impl TlsFront {
         let stop = tasks.token();
         let jobs = tasks.clone();
         tasks.spawn("accept-tls", async move {
-            loop {
+            for number in 1_u64.. {
+                // What is ready goes on before more is begun: a crowd waits in the kernel, in its order, and no handshake waits for the processor
+                // until its time is over.
+                if number % AT_ONCE == 0 {
+                    tokio::task::yield_now().await;
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
                     accepted = self.accept(&listener) => match accepted {
@@ -238,8 +245,23 @@ pub(crate) fn concerns_one(error: &io::Error) -> bool {
     )
 }
 
+/// Binds for listening, with room for a fleet that comes back at once. The kernel may have a lower limit (`net.core.somaxconn`).
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(CROWD)
+}
+
 /// Connections that wait to be served.
 const BACKLOG: usize = 16;
+/// Connections that the kernel takes before we do.
+const CROWD: u32 = 4096;
+/// Connections that are taken before all that is ready has its turn.
+const AT_ONCE: u64 = 8;
 const STRANGERS_LAST: Duration = Duration::from_secs(60);
 /// To TLS, and to the first bytes of HTTP/2.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);

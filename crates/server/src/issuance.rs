@@ -22,6 +22,7 @@ pub use record::{IssuanceRecord, SvidKind};
 pub use requester::{Requester, RequesterKind};
 pub use wit::{IssuedWit, WitRequest};
 
+use crate::admission::Turn;
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
 use crate::registry::{Entry, MargoPaths};
@@ -172,20 +173,21 @@ impl Issuer {
         entry: &Entry,
         key: &PublicKey,
     ) -> Result<IssuedX509, IssueError> {
-        only(self.sign_x509(who, vec![self.order_for_entry(entry, key)]).await)
+        self.sign_one_x509(who, self.order_for_entry(entry, key)).await
     }
 
-    /// X.509-SVIDs for many entries in one commit; the answers are in the order of the requests.
-    pub async fn x509_batch(
+    /// X.509-SVIDs for many entries in one commit; the answers are in the order of the requests. More urgent requests have their turn in between.
+    pub(crate) async fn x509_batch(
         &self,
         who: &Requester,
         requests: Vec<(Arc<Entry>, PublicKey)>,
+        turn: &mut Turn,
     ) -> Vec<Result<IssuedX509, IssueError>> {
         let orders = requests
             .iter()
             .map(|(entry, key)| self.order_for_entry(entry, key))
             .collect();
-        self.sign_x509(who, orders).await
+        self.sign_x509(who, orders, turn).await
     }
 
     /// A JWT-SVID for an entry.
@@ -225,7 +227,7 @@ impl Issuer {
     ) -> Result<IssuedX509, IssueError> {
         let checked = policy::agent(agent_id, &self.trust_domain);
         let order = checked.map(|()| X509Order::new(agent_id.clone(), key.clone(), self.ttls.agent));
-        only(self.sign_x509(who, vec![order]).await)
+        self.sign_one_x509(who, order).await
     }
 
     /// The certificate of an authority below ours, for a server that holds this entry: it can sign any identity of the trust domain. It ends
@@ -248,7 +250,7 @@ impl Issuer {
             profile: Profile::Authority,
             ..X509Order::new(self.trust_domain.id(), key.clone(), ttl.unwrap_or(self.ttls.ca))
         });
-        only(self.sign_x509(who, vec![order]).await)
+        self.sign_one_x509(who, order).await
     }
 
     /// The server's own SVID, for its TLS.
@@ -257,7 +259,7 @@ impl Issuer {
     /// As [`IssueError`] says; nothing was issued.
     pub async fn server_svid(&self, key: &PublicKey) -> Result<IssuedX509, IssueError> {
         let order = X509Order::new(SpiffeId::server(&self.trust_domain), key.clone(), self.ttls.x509);
-        only(self.sign_x509(&Requester::server(), vec![Ok(order)]).await)
+        self.sign_one_x509(&Requester::server(), Ok(order)).await
     }
 
     /// An X.509-SVID by order of an administrator, without an entry.
@@ -279,7 +281,7 @@ impl Issuer {
             dns_names: dns_names.to_vec(),
             ..X509Order::new(id.clone(), key.clone(), ttl.unwrap_or(self.ttls.x509))
         });
-        only(self.sign_x509(who, vec![order]).await)
+        self.sign_one_x509(who, order).await
     }
 
     /// A JWT-SVID by order of an administrator, without an entry.
@@ -342,10 +344,6 @@ impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Issuer({})", self.trust_domain)
     }
-}
-
-fn only(mut answers: Vec<Result<IssuedX509, IssueError>>) -> Result<IssuedX509, IssueError> {
-    answers.pop().unwrap_or(Err(IssueError::NoAuthority))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Landfast's signing server.
 
+mod admission;
 mod api;
 mod attestation;
 pub mod authority;

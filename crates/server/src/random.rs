@@ -50,7 +50,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         })
 }
 
-fn bytes<const N: usize>() -> Option<[u8; N]> {
+pub(crate) fn bytes<const N: usize>() -> Option<[u8; N]> {
     let mut out = [0; N];
     SystemRandom::new().fill(&mut out).ok()?;
     Some(out)

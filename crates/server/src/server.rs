@@ -31,6 +31,7 @@ use tonic::transport::server::Router;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
+use crate::admission::{Admission, Bounds, LONGEST};
 use crate::api::health::WholeHealth;
 use crate::api::limit::RateLimit;
 use crate::api::{Api, Shared};
@@ -40,7 +41,7 @@ use crate::authority::Authorities;
 use crate::authz::{AuthLayer, Authorizer};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
-use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
+use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, deal, listen_admin};
 use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
 use crate::push::Stale;
@@ -170,7 +171,7 @@ impl Server {
         let mut listeners = Vec::with_capacity(config.listen.len());
         let mut addresses = Vec::with_capacity(config.listen.len());
         for wanted in &config.listen {
-            let bound = TcpListener::bind(wanted).await;
+            let bound = bind(*wanted);
             let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
             let (address, listener) = bound.map_err(|source| ServerError::Listen {
                 address: *wanted,
@@ -207,11 +208,18 @@ impl Server {
         let published_trouble = publishing.trouble();
 
         let federation = Federation::open(&config.federation, &core, Arc::clone(&parts.clock)).await?;
+        let bounds = Bounds {
+            requests: config.limits.signing_queue,
+            bytes: config.limits.signing_queue_bytes,
+            longest: LONGEST,
+        };
+        let admission = Admission::new(bounds, Arc::clone(&parts.clock));
         let api = api(
             &config,
             &core,
             &parts,
             (own.store.clone(), federation.clone()),
+            admission.clone(),
             tasks,
         );
         let (reporter, _) = tonic_health::server::health_reporter();
@@ -221,14 +229,16 @@ impl Server {
             .set_service_status("", tonic_health::ServingStatus::Serving)
             .await;
         for listener in listeners {
-            let router = router(&api, &authorizer, health.clone());
             let connections = front.clone().listen(listener, tasks);
-            let stop = tasks.cancelled();
-            tasks.spawn("serve-tls", async move {
-                router.serve_with_incoming_shutdown(connections, stop).await
-            });
+            for (age, connections) in deal(connections, MAX_AGE, tasks) {
+                let router = router(&api, &authorizer, health.clone(), age);
+                let stop = tasks.cancelled();
+                tasks.spawn("serve-tls", async move {
+                    router.serve_with_incoming_shutdown(connections, stop).await
+                });
+            }
         }
-        let router = router(&api, &authorizer, health);
+        let router = router(&api, &authorizer, health, MAX_AGE);
         let (connections, stop) = (listen_admin(admin, tasks), tasks.cancelled());
         tasks.spawn("serve-admin", async move {
             router.serve_with_incoming_shutdown(connections, stop).await
@@ -249,6 +259,7 @@ impl Server {
             datastore: Arc::clone(&core.datastore),
             clock: parts.clock,
             published_trouble,
+            admission,
         };
         let stop = tasks.token();
         tasks.spawn("health", async move {
@@ -275,6 +286,7 @@ fn api(
     core: &Core,
     parts: &ServerParts,
     (own, federation): (IdentityStore, Federation),
+    admission: Admission,
     tasks: &TaskHandle,
 ) -> Api {
     let x509pop = config
@@ -301,6 +313,7 @@ fn api(
         own,
         started: tokio::time::Instant::now(),
         clock: Arc::clone(&parts.clock),
+        admission,
         attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
@@ -316,7 +329,7 @@ fn api(
 type Stack = tower::layer::util::Stack<AuthLayer, tower::layer::util::Identity>;
 
 /// The same services for every listener; the table in front tells them apart.
-fn router<H>(api: &Api, authorizer: &Authorizer, health: H) -> Router<Stack>
+fn router<H>(api: &Api, authorizer: &Authorizer, health: H, age: Duration) -> Router<Stack>
 where
     H: tower::Service<
             http::Request<tonic::body::Body>,
@@ -332,11 +345,13 @@ where
     tonic::transport::Server::builder()
         .layer(AuthLayer(authorizer.clone()))
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 * 1024)
         .http2_max_pending_accept_reset_streams(Some(20))
-        .max_connection_age(MAX_AGE)
+        .max_connection_age(age)
         .timeout(Duration::from_secs(120))
         .add_service(AgentServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(BundleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
@@ -391,6 +406,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 pub(crate) const DRAIN: Duration = Duration::from_secs(150);
 /// Requests of one connection at a time.
 const MAX_STREAMS: u32 = 128;
+/// What a connection may send before any handler reads it.
+const WINDOW: u32 = 128 * 1024;
 /// A batch of 500 CSRs, or of many entries.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 

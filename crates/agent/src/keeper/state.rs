@@ -3,6 +3,8 @@
 //! Invariant: [`State::step`] is pure: same state, time and event, same actions. It never drops a valid SVID because a
 //! renewal failed, and a [`Snapshot`] never yields an expired one.
 
+mod adopt;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,19 @@ pub(crate) struct Synced {
     pub(crate) federated: BTreeMap<TrustDomain, Arc<Bundle>>,
 }
 
+/// What is different by one step of a subscription.
+#[derive(Clone, Default)]
+pub(crate) struct Pushed {
+    /// New, or changed.
+    pub(crate) put: Vec<Arc<Entry>>,
+    /// By their IDs. What is in neither list stays.
+    pub(crate) gone: Vec<Arc<str>>,
+    /// Of this trust domain, when it is another.
+    pub(crate) bundle: Option<Arc<Bundle>>,
+    /// All of the others, when one of them is another.
+    pub(crate) federated: Option<BTreeMap<TrustDomain, Arc<Bundle>>>,
+}
+
 /// The outcome for one entry of one round of issuing.
 pub(crate) struct Issued {
     pub(crate) entry_id: Arc<str>,
@@ -31,6 +46,10 @@ pub(crate) struct Issued {
 pub(crate) enum Event {
     /// A round of synchronisation succeeded.
     Synced(Synced),
+    /// A step of a subscription came. The first one, and the first after a ban, holds all there is.
+    Pushed(Pushed),
+    /// Nothing, but that what is due is wanted.
+    Due,
     /// A batch of SVIDs came back.
     Issued(Vec<Issued>),
     /// All that was ordered has been tried.
@@ -60,12 +79,16 @@ pub(crate) enum Reach {
     All,
     /// What is served by these entries, and nothing else.
     Entries(HashSet<Arc<str>>),
+    /// The same, when the entries themselves are new or others, so that more may be served by them than was.
+    Changed(HashSet<Arc<str>>),
 }
 
 /// One SVID to be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) entry: Arc<Entry>,
+    /// When what there is now ends; `None` when there is nothing.
+    pub(crate) needed_by: Option<UnixTime>,
 }
 
 /// Facts worth a log line.
@@ -158,6 +181,15 @@ impl State {
                 actions.push(Action::Issue(self.due(now)));
                 all(changed)
             }
+            Event::Pushed(pushed) => {
+                let reach = self.adopt_push(now, pushed, &mut actions);
+                actions.push(Action::Issue(self.due(now)));
+                reach
+            }
+            Event::Due => {
+                actions.push(Action::Issue(self.due(now)));
+                None
+            }
             Event::Issued(batch) => {
                 let changed = self.adopt_svids(now, batch, &mut actions);
                 (!changed.is_empty()).then_some(Reach::Entries(changed))
@@ -196,53 +228,9 @@ impl State {
         }
     }
 
-    fn adopt_sync(&mut self, now: UnixTime, synced: Synced, actions: &mut Vec<Action>) -> bool {
-        let state = &mut self.now;
-        let mut changed = state.synced_at.is_none() || state.banned;
-        state.synced_at = Some(now);
-        state.banned = false;
-        let same = synced.entries.len() == state.entries.len()
-            && synced
-                .entries
-                .iter()
-                .all(|entry| state.entries.get(&entry.id) == Some(entry));
-        if !same {
-            let index = EntryIndex::new(synced.entries);
-            for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
-                actions.push(Action::Note(Note::Withdrawn {
-                    spiffe_id: old.spiffe_id.to_string(),
-                    reason: "its entry is gone",
-                }));
-            }
-            Arc::make_mut(&mut state.held).retain(|id, _| index.get(id).is_some());
-            self.failures.retain(|id, _| index.get(id).is_some());
-            state.entries = Arc::new(index);
-            changed = true;
-        }
-        if !state
-            .bundle
-            .as_ref()
-            .is_some_and(|bundle| bundle.content_eq(&synced.bundle))
-        {
-            self.taints.adopt(&synced.bundle, now);
-            state.bundle = Some(synced.bundle);
-            changed = true;
-        }
-        let same_federated = state.federated.len() == synced.federated.len()
-            && synced
-                .federated
-                .iter()
-                .all(|(name, new)| state.federated.get(name).is_some_and(|old| old.content_eq(new)));
-        if !same_federated {
-            state.federated = Arc::new(synced.federated);
-            changed = true;
-        }
-        changed
-    }
-
     /// What to ask the server for now: what is missing first, then what expires soonest.
     fn due(&self, now: UnixTime) -> Vec<Order> {
-        let mut due: Vec<(i64, Order)> = Vec::new();
+        let mut due: Vec<Order> = Vec::new();
         for entry in self.now.entries.iter().filter(|entry| !entry.is_over(now)) {
             if self
                 .failures
@@ -251,26 +239,24 @@ impl State {
             {
                 continue;
             }
-            let urgency = match self.now.held.get(&entry.id) {
-                None => i64::MIN,
-                Some(held) if held.svid.id() != &entry.spiffe_id => i64::MIN,
+            let needed_by = match self.now.held.get(&entry.id) {
+                None => None,
+                Some(held) if held.svid.id() != &entry.spiffe_id => None,
                 Some(held) => {
                     let renew = now >= held.due(&self.taints) || held.revision != entry.revision;
                     if !renew {
                         continue;
                     }
-                    held.svid.not_after().as_secs()
+                    Some(held.svid.not_after())
                 }
             };
-            due.push((
-                urgency,
-                Order {
-                    entry: Arc::clone(entry),
-                },
-            ));
+            due.push(Order {
+                entry: Arc::clone(entry),
+                needed_by,
+            });
         }
-        due.sort_by(|a, b| (a.0, &a.1.entry.id).cmp(&(b.0, &b.1.entry.id)));
-        due.into_iter().map(|(_, order)| order).collect()
+        due.sort_by(|a, b| (a.needed_by, &a.entry.id).cmp(&(b.needed_by, &b.entry.id)));
+        due
     }
 
     /// When [`Self::due`] has something to say next, by the clock alone.
@@ -278,7 +264,10 @@ impl State {
         let entries = self.now.entries.iter().filter(|entry| !entry.is_over(now));
         let each = entries.map(|entry| {
             let held = self.now.held.get(&entry.id);
-            let renewal = held.map_or(now, |held| held.due(&self.taints));
+            let renewal = held.map_or(now, |held| match held.revision == entry.revision {
+                true => held.due(&self.taints),
+                false => now,
+            });
             let retry = self
                 .failures
                 .get(&entry.id)

@@ -11,7 +11,7 @@ use crate::telemetry;
 
 impl LinkHandle {
     /// Asks over the connection there is and, when that one proves broken, once more over the next. What a round may explain or mend hurries
-    /// the link. `kind` is for the metrics.
+    /// the link. A busy server is asked for nothing of the kind until the time that it named. `kind` is for the metrics as well.
     pub(crate) async fn ask<T, F>(
         mut self,
         kind: &'static str,
@@ -20,6 +20,9 @@ impl LinkHandle {
     where
         F: Future<Output = Result<T, LinkError>>,
     {
+        if let Some(busy) = self.pauses.refusal(kind) {
+            return Err(busy);
+        }
         let mut answer = self.ask_once(&once).await;
         if answer.as_ref().is_err_and(LinkError::connection_broke) {
             // The connection may only have been old: the link makes a new one, for which it is worth waiting a little.
@@ -29,6 +32,9 @@ impl LinkHandle {
             }
         }
         telemetry::renewal(kind, answer.is_ok());
+        if let Err(error) = &answer {
+            self.pauses.note(kind, error);
+        }
         if answer.as_ref().is_err_and(LinkError::calls_for_a_round) {
             self.nudge();
         }

@@ -2,15 +2,19 @@
 //!
 //! Invariant: what to do is decided by code and detail, never by the text of a message.
 
+use std::time::Duration;
+
 use landfast_identity::UnixTime;
 use landfast_lifecycle::Disposition;
+use landfast_proto::PUSHBACK;
 use landfast_proto::spire::api::types::PermissionDeniedDetails;
 use landfast_proto::spire::api::types::permission_denied_details::Reason;
 use prost::Message as _;
 
 use super::dial::DialError;
 use super::evidence::EvidenceError;
-use crate::persist::PersistError;
+use super::revision::Revision;
+use crate::persist::{PersistError, REVISION};
 
 /// Why a turn of the link did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,8 @@ pub(crate) enum LinkError {
         denial: Option<Denial>,
         /// By the server. Otherwise the connection failed, and the code is a guess of our side.
         by_server: bool,
+        /// The server is busy, and named the time after which to ask again.
+        pushback: Option<Duration>,
     },
     #[error("{method}: no answer within {seconds} s")]
     Deadline { method: &'static str, seconds: u64 },
@@ -40,6 +46,19 @@ pub(crate) enum LinkError {
     Persist(#[from] PersistError),
     #[error("clock is behind by {seconds} s or more: the node's own SVID begins at {not_before}")]
     ClockBehind { seconds: u64, not_before: UnixTime },
+    /// What it says counts for nothing.
+    #[error("{method}: {}", stale(theirs, newest))]
+    Stale {
+        method: &'static str,
+        /// Not said with a refusal.
+        theirs: Option<Revision>,
+        newest: Revision,
+    },
+    /// Said on a subscription.
+    #[error("the server says that this node {}", match .0 { Denial::Banned => "is banned", _ => "must attest again" })]
+    Told(Denial),
+    #[error("the server ended the subscription")]
+    Unsubscribed,
     #[error("the system has no time of day")]
     NoClock,
     #[error("cannot make a key or request")]
@@ -68,6 +87,7 @@ impl LinkError {
             message: shorten(status.message()),
             denial: denial(status.details()).filter(|_| status.code() == tonic::Code::PermissionDenied),
             by_server: std::error::Error::source(status).is_none(),
+            pushback: pushback(status),
         }
     }
 
@@ -81,7 +101,18 @@ impl LinkError {
     pub(crate) fn denial(&self) -> Option<Denial> {
         match self {
             Self::Refused { denial, .. } => *denial,
+            Self::Told(denial) => Some(*denial),
             Self::Token(inner) => inner.denial(),
+            _ => None,
+        }
+    }
+
+    /// When to ask again, if the server is only busy. It is no reason to go to another: that one would be as busy, and a handshake is more work
+    /// than waiting.
+    pub(crate) fn pushback(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { pushback, .. } => *pushback,
+            Self::Token(inner) => inner.pushback(),
             _ => None,
         }
     }
@@ -135,6 +166,9 @@ impl LinkError {
     /// its wits.
     pub(crate) fn another_server_may_help(&self) -> bool {
         match self {
+            Self::Refused {
+                pushback: Some(_), ..
+            } => false,
             Self::Refused { code, .. } => matches!(
                 code,
                 tonic::Code::Unavailable
@@ -145,7 +179,19 @@ impl LinkError {
                     | tonic::Code::ResourceExhausted
                     | tonic::Code::DataLoss
             ),
-            Self::Deadline { .. } | Self::Protocol { .. } => true,
+            Self::Deadline { .. } | Self::Protocol { .. } | Self::Stale { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is only to say that a subscription is over, or cannot be had now: the node asks as SPIRE's agents do, and subscribes again.
+    pub(crate) fn only_ends_a_subscription(&self) -> bool {
+        match self {
+            Self::Refused { code, denial, .. } => {
+                // Whatever the server has against this one service. What it has against the node itself, a poll would meet too.
+                denial.is_none() && *code != tonic::Code::PermissionDenied
+            }
+            Self::Unsubscribed | Self::Deadline { .. } | Self::Protocol { .. } => true,
             _ => false,
         }
     }
@@ -153,6 +199,9 @@ impl LinkError {
     /// Whether the connection is still worth something: the server answered over it.
     pub(crate) fn server_answered(&self) -> bool {
         match self {
+            Self::Refused {
+                pushback: Some(_), ..
+            } => true,
             Self::Refused { code, by_server, .. } => {
                 let ill = matches!(
                     code,
@@ -165,11 +214,22 @@ impl LinkError {
                 );
                 *by_server && !ill
             }
-            Self::Protocol { .. } => true,
+            Self::Protocol { .. } | Self::Stale { .. } | Self::Told(_) | Self::Unsubscribed => true,
             Self::Token(inner) => inner.server_answered(),
             _ => false,
         }
     }
+}
+
+fn stale(theirs: &Option<Revision>, newest: &Revision) -> String {
+    let theirs = theirs.map_or_else(
+        || "too old a revision".to_owned(),
+        |theirs| format!("revision {theirs}"),
+    );
+    format!(
+        "the server's registry is at {theirs}, and this node has seen {newest}: nothing of it is taken; bring that server up to date, or restore its \
+         registry with `landfast-server restore`; if an older registry is meant to count, stop the agent, remove {REVISION} from its data directory and start it"
+    )
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -205,6 +265,17 @@ fn denial(details: &[u8]) -> Option<Denial> {
     }
 }
 
+/// gRPC's A6: milliseconds, and only with a refusal that another time would do for. Nobody's word puts a node off for longer than [`FARTHEST`].
+fn pushback(status: &tonic::Status) -> Option<Duration> {
+    let busy = matches!(
+        status.code(),
+        tonic::Code::Unavailable | tonic::Code::ResourceExhausted
+    );
+    let said = status.metadata().get(PUSHBACK).filter(|_| busy)?;
+    let milliseconds: u64 = said.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(milliseconds).min(FARTHEST))
+}
+
 #[cfg(test)]
 pub(crate) fn denied_details(reason: i32) -> Vec<u8> {
     let value = PermissionDeniedDetails { reason }.encode_to_vec();
@@ -225,6 +296,8 @@ fn shorten(message: &str) -> String {
 }
 
 const MAX_MESSAGE: usize = 300;
+/// Twice what our servers say at most.
+pub(crate) const FARTHEST: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -260,6 +333,27 @@ mod tests {
             LinkError::from_status("m", &status).disposition(),
             Disposition::Retry
         );
+    }
+
+    #[test]
+    fn a_busy_server_is_no_bad_server_and_only_sense_is_taken_from_it() {
+        let refused = |code, text: &str| {
+            let mut status = tonic::Status::new(code, "busy");
+            status.metadata_mut().insert(PUSHBACK, text.parse().unwrap());
+            LinkError::from_status("m", &status)
+        };
+        for code in [tonic::Code::Unavailable, tonic::Code::ResourceExhausted] {
+            let busy = refused(code, "1500");
+            assert_eq!(busy.pushback(), Some(Duration::from_millis(1500)));
+            assert!(busy.server_answered() && !busy.another_server_may_help() && !busy.connection_broke());
+            assert_eq!(refused(code, "99999999999").pushback(), Some(FARTHEST));
+            // A6: "do not ask again" is a plain refusal to us, whom the back-off waits for.
+            for nonsense in ["-1", "", "soon", "99999999999999999999"] {
+                let plain = refused(code, nonsense);
+                assert!(plain.pushback().is_none() && plain.another_server_may_help());
+            }
+        }
+        assert_eq!(refused(tonic::Code::PermissionDenied, "1500").pushback(), None);
     }
 
     #[test]

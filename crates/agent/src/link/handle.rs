@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 
+use super::busy::Pauses;
 use super::status::LinkStatus;
 
 /// What others may see of the link.
@@ -14,6 +15,7 @@ pub(crate) struct LinkHandle {
     /// The connection to ask over, while there is one.
     pub(crate) channel: watch::Receiver<Option<Channel>>,
     pub(super) nudge: Arc<Notify>,
+    pub(super) pauses: Pauses,
 }
 
 impl LinkHandle {
@@ -31,6 +33,7 @@ impl LinkHandle {
             status,
             channel,
             nudge: Arc::default(),
+            pauses: Pauses::default(),
         }
     }
 

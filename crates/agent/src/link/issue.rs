@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::{Certificate, KeyType, PrivateKey, SpiffeId, X509Svid, build_csr};
+use landfast_identity::{Certificate, KeyType, PrivateKey, SpiffeId, UnixTime, X509Svid, build_csr};
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_proto::spire::api::types;
 use tonic::transport::Channel;
@@ -43,11 +43,11 @@ pub(crate) async fn issue(
         .collect();
     let mut client =
         svid_api::svid_client::SvidClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-    let answer = rpc::call(
-        BATCH_NEW,
-        client.batch_new_x509svid(svid_api::BatchNewX509svidRequest { params }),
-    )
-    .await?;
+    let request = rpc::needed_by(
+        svid_api::BatchNewX509svidRequest { params },
+        soonest(orders).map(UnixTime::as_secs),
+    );
+    let answer = rpc::call(BATCH_NEW, client.batch_new_x509svid(request)).await?;
     if answer.results.len() != prepared.len() {
         let what = format!("{} results for {} requests", answer.results.len(), prepared.len());
         return Err(LinkError::protocol(BATCH_NEW, what));
@@ -61,6 +61,12 @@ pub(crate) async fn issue(
         each: each.collect(),
         useless,
     })
+}
+
+/// When the first of them ends; `None` when one is missing altogether.
+fn soonest(orders: &[Order]) -> Option<UnixTime> {
+    let ends: Option<Vec<_>> = orders.iter().map(|order| order.needed_by).collect();
+    ends?.into_iter().min()
 }
 
 fn useless(results: &[svid_api::batch_new_x509svid_response::Result]) -> Option<LinkError> {

@@ -79,9 +79,13 @@ impl Link {
         if elsewhere || matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
             return Err(error);
         }
-        self.renew_after = Some(now.saturating_add(RENEW_RETRY));
+        // By whole seconds, so never before the time that a busy server named.
+        let pause = error
+            .pushback()
+            .map_or(RENEW_RETRY, |pushback| pushback + Duration::from_secs(1));
+        self.renew_after = Some(now.saturating_add(pause));
         tracing::warn!(
-            error = error_chain(&error), valid_until = %node.svid.not_after(), next_try_in = ?RENEW_RETRY,
+            error = error_chain(&error), valid_until = %node.svid.not_after(), next_try_in = ?pause,
             "the node's SVID could not be renewed; the present one is kept"
         );
         Ok(())
@@ -115,7 +119,7 @@ impl Link {
         self.renew_after = None;
         self.node_since = self.clock.now().unwrap_or(self.node_since);
         // The next connection shows the new SVID.
-        self.channel.send_replace(None);
+        self.hang_up();
         Ok(())
     }
 
@@ -126,7 +130,7 @@ impl Link {
         );
         self.keeper.tell(Event::Banned).await;
         self.known.clear();
-        self.channel.send_replace(None);
+        self.hang_up();
         self.identity.clear();
         self.node = None;
         self.unsaved = Unsaved::default();

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use landfast_proto::NEEDED_BY;
 use tokio::time::timeout;
-use tonic::{Response, Status, Streaming};
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::failure::LinkError;
+use super::revision::Revision;
 
 /// Waits for the answer to one call.
 pub(crate) async fn call<T>(
@@ -13,6 +16,27 @@ pub(crate) async fn call<T>(
     answer: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, LinkError> {
     within(method, answer).await.map(Response::into_inner)
+}
+
+/// The same, with the revision of the registry that the answer was made from, where the server says it.
+pub(super) async fn call_at<T>(
+    method: &'static str,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<(T, Option<Revision>), LinkError> {
+    let response = within(method, answer).await?;
+    let revision =
+        Revision::of_answer(response.metadata()).map_err(|what| LinkError::protocol(method, what))?;
+    Ok((response.into_inner(), revision))
+}
+
+/// A request for signatures, which says by when the soonest of them is needed (Unix seconds); `None` when something is missing.
+pub(crate) fn needed_by<T>(message: T, seconds: Option<i64>) -> Request<T> {
+    let mut request = Request::new(message);
+    let seconds = seconds.map_or(0, |seconds| seconds.max(1));
+    request
+        .metadata_mut()
+        .insert(NEEDED_BY, MetadataValue::from(seconds));
+    request
 }
 
 /// Waits for the next message of a stream. `None` at its end.
@@ -37,6 +61,6 @@ async fn within<T>(
 }
 
 /// SPIRE's agent waits as long.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// Largest message believed to be a list of entries or a bundle.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024 * 1024;

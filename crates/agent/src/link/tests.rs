@@ -1,8 +1,11 @@
 //! The link against a scripted server, over TLS on loopback.
 
+mod busy;
 mod disk;
+mod push;
 mod several_servers;
 mod spire;
+mod stale;
 mod tokens;
 mod wits;
 
@@ -39,6 +42,7 @@ struct Setup<'a> {
     clock: SharedClock,
     retry: (Duration, Duration),
     interval: Duration,
+    backstop: Duration,
     confirm_after: Duration,
     disk: faulty::Script,
 }
@@ -58,6 +62,7 @@ impl<'a> Setup<'a> {
             clock: real_clock(),
             retry: (Duration::from_millis(5), Duration::from_millis(20)),
             interval: Duration::from_millis(20),
+            backstop: Duration::from_secs(3600),
             confirm_after: Duration::from_millis(30),
             disk: faulty::Script::default(),
         }
@@ -85,9 +90,12 @@ impl<'a> Setup<'a> {
             node_key: KeyType::EcP256,
             workload_key: KeyType::EcP256,
             interval: self.interval,
+            backstop: self.backstop,
+            keep_alive: Duration::from_secs(60),
             retry: self.retry,
             confirm_after: self.confirm_after,
             bootstrap: String::new(),
+            newest: files.revision("").unwrap(),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));
         let (link, handle) = Link::new(settings, self.clock, files, keeper_handle, bundles, node);

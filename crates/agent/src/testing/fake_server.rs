@@ -1,6 +1,7 @@
 //! A SPIRE server on a script: answers what the test says, counts what it is asked, fails where it is told to.
 
 mod nodes;
+pub(crate) mod push;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use landfast_identity::{BundleSet, Csr, PublicKey, SpiffeId, UnixTime};
+use landfast_proto::landfast::sync::v1 as sync;
 use landfast_proto::spire::api::server::agent::v1 as agent;
 use landfast_proto::spire::api::server::bundle::v1 as bundle;
 use landfast_proto::spire::api::server::entry::v1 as entry;
@@ -60,6 +62,10 @@ pub(crate) struct Script {
     pub(crate) wit: Vec<(&'static str, bool)>,
     /// How long WIT-SVIDs live; an hour unless set.
     pub(crate) wit_life: Option<u64>,
+    /// Subscriptions.
+    pub(crate) push: push::Push,
+    /// X.509-SVIDs are signed while there are permits.
+    pub(crate) hold_issuing: Option<Arc<tokio::sync::Semaphore>>,
     /// How the server misbehaves.
     pub(crate) lie: Option<Lie>,
     /// What happened.
@@ -69,6 +75,8 @@ pub(crate) struct Script {
     pub(crate) payloads: Vec<Vec<u8>>,
     pub(crate) shown_serials: Vec<Option<String>>,
     pub(crate) batch_sizes: Vec<usize>,
+    /// By when signatures were said to be needed.
+    pub(crate) needed_by: Vec<(&'static str, i64)>,
     pub(crate) asked_ids: Vec<usize>,
 }
 
@@ -153,8 +161,8 @@ impl FakeServer {
                 };
                 let Ok((tcp, _)) = accepted else { return };
                 if let Ok(stream) = acceptor.accept(tcp).await {
-                    let breaks = living.lock().unwrap().clone();
-                    drop(connections.send(Ok(TlsIo(stream, breaks))).await);
+                    let breaks = living.lock().unwrap().clone().cancelled_owned();
+                    drop(connections.send(Ok(TlsIo(stream, Box::pin(breaks)))).await);
                 }
             }
         });
@@ -162,7 +170,8 @@ impl FakeServer {
             .add_service(agent::agent_server::AgentServer::new(server.clone()))
             .add_service(bundle::bundle_server::BundleServer::new(server.clone()))
             .add_service(entry::entry_server::EntryServer::new(server.clone()))
-            .add_service(svid::svid_server::SvidServer::new(server.clone()));
+            .add_service(svid::svid_server::SvidServer::new(server.clone()))
+            .add_service(sync::sync_server::SyncServer::new(server.clone()));
         let stop = server.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "a test's server has no task tree")]
         tokio::spawn(async move {
@@ -212,6 +221,10 @@ impl FakeServer {
             script.shown_at_attestation.push(shown.clone());
         }
         *script.calls.entry(method).or_default() += 1;
+        if let Some(said) = request.metadata().get(landfast_proto::NEEDED_BY) {
+            let said = said.to_str().unwrap().parse().unwrap();
+            script.needed_by.push((method, said));
+        }
         if let Some(refusal) = script.refuse.get(method) {
             return Err(refusal.clone());
         }
@@ -230,6 +243,15 @@ impl FakeServer {
             }
         }
         Ok(())
+    }
+
+    /// An answer with the registry's revision, as our server has it.
+    fn dated<T>(&self, answer: T) -> Response<T> {
+        let mut response = Response::new(answer);
+        if let Some(revision) = self.script().push.metadata() {
+            response.metadata_mut().insert(landfast_proto::REVISION, revision);
+        }
+        response
     }
 
     fn authorized(&self) -> Vec<types::Entry> {
@@ -471,7 +493,7 @@ service! {
                 let svid = self.ca.svid(&super::id("/leaf"), UnixTime::from_secs(1_700_000_000), super::NOON);
                 bundle.x509_authorities[0].asn1 = svid.leaf().as_der().to_vec().into();
             }
-            Ok(Response::new(bundle))
+            Ok(self.dated(bundle))
         }
 
         async fn get_federated_bundle(
@@ -549,7 +571,7 @@ service! {
                     }
                 }
             });
-            Ok(Response::new(ReceiverStream::new(stream)))
+            Ok(self.dated(ReceiverStream::new(stream)))
         }
 
         async fn get_authorized_entries(
@@ -557,7 +579,7 @@ service! {
             request: Request<entry::GetAuthorizedEntriesRequest>,
         ) -> Result<Response<entry::GetAuthorizedEntriesResponse>, Status> {
             self.called("GetAuthorizedEntries", &request, true)?;
-            Ok(Response::new(entry::GetAuthorizedEntriesResponse { entries: self.authorized() }))
+            Ok(self.dated(entry::GetAuthorizedEntriesResponse { entries: self.authorized() }))
         }
     }
     refuses {
@@ -577,6 +599,10 @@ service! {
             request: Request<svid::BatchNewX509svidRequest>,
         ) -> Result<Response<svid::BatchNewX509svidResponse>, Status> {
             self.called("BatchNewX509SVID", &request, true)?;
+            let held = self.script().hold_issuing.clone();
+            if let Some(held) = held {
+                held.acquire().await.unwrap().forget();
+            }
             let params = request.into_inner().params;
             self.script().batch_sizes.push(params.len());
             let entries = self.script().entries.clone();
@@ -645,7 +671,10 @@ service! {
 }
 
 /// A TLS stream that tells tonic who is at the other end, and breaks when the server stops.
-struct TlsIo(TlsStream<TcpStream>, tokio_util::sync::CancellationToken);
+struct TlsIo(
+    TlsStream<TcpStream>,
+    Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
+);
 
 impl Connected for TlsIo {
     type ConnectInfo = Shown;
@@ -670,7 +699,8 @@ impl AsyncRead for TlsIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        if self.1.is_cancelled() {
+        // Also when nothing is sent.
+        if self.1.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
         }
         Pin::new(&mut self.0).poll_read(cx, buf)

@@ -19,6 +19,25 @@ fn half_life_is_the_middle_of_the_range() {
     assert!(dues.iter().any(|d| *d < 420) && dues.iter().any(|d| *d > 580));
 }
 
+/// One-hour SVIDs of one batch: renewed over twelve minutes, in each of them about as many.
+#[test]
+fn what_was_issued_together_is_not_renewed_together() {
+    let mut minutes = [0; 12];
+    for serial in 0..6000_u32 {
+        let due = renewal_due(
+            at(0),
+            at(3600),
+            format!("{:032x}", serial.wrapping_mul(2_654_435_761)).as_bytes(),
+        );
+        let minute = (due.as_secs() - 24 * 60) / 60;
+        minutes[usize::try_from(minute.min(11)).unwrap()] += 1;
+    }
+    assert!(
+        minutes.iter().all(|among| (400..600).contains(among)),
+        "{minutes:?}"
+    );
+}
+
 #[test]
 fn the_bounds_of_validity_are_included() {
     assert_eq!(validity(None, at(10), at(20)), Validity::UnknownTime);

@@ -138,6 +138,7 @@ impl Agent for Api {
             .into_inner()
             .params
             .ok_or_else(|| Status::invalid_argument("missing parameters"))?;
+        let _turn = self.admission.turn_by(&agent.id, agent.not_after).await?;
         let csr = csr_in(&params.csr)?;
         let issued = self
             .issuer
@@ -253,6 +254,7 @@ impl Api {
         {
             return Err(status::registry(&crate::registry::RegistryError::Banned));
         }
+        let _turn = self.admission.certain_turn(&attested.agent_id).await?;
         // Known by now: the attestors above take no other names.
         let who = Requester::attestation(data.r#type.as_str());
         let issued = self

@@ -6,10 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use landfast_identity::SpiffeId;
+use landfast_lifecycle::spread_within;
 use tokio::time::Instant;
 use tonic::Status;
 
+use crate::admission::come_again;
 use crate::endpoints::{TlsPeer, network};
+use crate::random;
 
 /// A token bucket per agent, or per address for who shows no certificate; the admin socket is not limited.
 pub(crate) struct RateLimit {
@@ -63,43 +66,53 @@ impl RateLimit {
     /// Charges `count`.
     ///
     /// # Errors
-    /// ResourceExhausted naming the limit.
+    /// ResourceExhausted naming the limit, with when to come again.
     pub(crate) fn charge<T>(&self, request: &tonic::Request<T>, count: usize) -> Result<(), Status> {
-        let Some(peer) = request.extensions().get::<TlsPeer>() else {
+        let Some(who) = who(request) else { return Ok(()) };
+        let Err(wait) = self.draw(who, count, Crowd::Refuse) else {
             return Ok(());
         };
-        let who = match peer.verified() {
-            Some(peer) => Who::Peer(peer.id.clone()),
-            None => Who::Network(network(peer.ip())),
-        };
-        if self.take(who, count, Crowd::Refuse) {
-            return Ok(());
-        }
         metrics::counter!("landfast_server_rate_limited_total", "what" => self.what).increment(1);
-        Err(Status::resource_exhausted(format!(
+        let status = Status::resource_exhausted(format!(
             "rate limit exceeded: {} {} a second; wait and try again",
             self.per_second, self.what
-        )))
+        ));
+        // Many nodes may share an address, and with it the limit.
+        let spread = spread_within(wait.max(SPREAD), &random::bytes::<8>().unwrap_or_default());
+        Err(come_again(status, wait + spread))
+    }
+
+    /// Gives back what was charged for a request that came to nothing.
+    pub(crate) fn give_back<T>(&self, request: &tonic::Request<T>, count: usize) {
+        let Some(who) = who(request) else { return };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.of.get_mut(&who) {
+            bucket.left += u32::try_from(count).map_or(0.0, f64::from);
+        }
     }
 
     /// Charges one for a connection of which nothing is known but where it comes from. Who cannot be remembered is admitted: else an attacker
     /// with many addresses closes the door to everybody, and connections are bounded as well.
     pub(crate) fn admits(&self, address: IpAddr) -> bool {
-        let admitted = self.take(Who::Network(network(address)), 1, Crowd::Admit);
+        let admitted = self.draw(Who::Network(network(address)), 1, Crowd::Admit).is_ok();
         if !admitted {
             metrics::counter!("landfast_server_rate_limited_total", "what" => self.what).increment(1);
         }
         admitted
     }
 
-    fn take(&self, who: Who, count: usize, crowd: Crowd) -> bool {
+    /// Else how long it takes until there is enough.
+    fn draw(&self, who: Who, count: usize, crowd: Crowd) -> Result<(), Duration> {
         let now = Instant::now();
         let burst = f64::from(self.burst);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.of.len() >= MAX_CALLERS && !buckets.of.contains_key(&who) {
             buckets.clean(now, f64::from(self.per_second), burst);
             if buckets.of.len() >= MAX_CALLERS {
-                return crowd == Crowd::Admit;
+                return match crowd {
+                    Crowd::Admit => Ok(()),
+                    Crowd::Refuse => Err(CLEANING),
+                };
             }
         }
         let bucket = buckets.of.entry(who.clone()).or_insert(Bucket {
@@ -112,10 +125,12 @@ impl RateLimit {
         bucket.at = now;
         // A batch larger than the burst passes a full bucket and leaves a debt.
         let wanted = u32::try_from(count).map_or(f64::MAX, f64::from);
-        let passes = bucket.left >= wanted.min(burst);
-        if passes {
+        let missing = wanted.min(burst) - bucket.left;
+        if missing <= 0.0 {
             bucket.left -= wanted;
-        } else if bucket
+            return Ok(());
+        }
+        if bucket
             .complained
             .is_none_or(|last| now.duration_since(last) >= COMPLAINTS)
         {
@@ -129,8 +144,18 @@ impl RateLimit {
                 "a caller reached its limit (`limits` in the configuration)"
             );
         }
-        passes
+        Err(Duration::from_secs_f64(
+            missing / f64::from(self.per_second.max(1)),
+        ))
     }
+}
+
+fn who<T>(request: &tonic::Request<T>) -> Option<Who> {
+    let peer = request.extensions().get::<TlsPeer>()?;
+    Some(match peer.verified() {
+        Some(peer) => Who::Peer(peer.id.clone()),
+        None => Who::Network(network(peer.ip())),
+    })
 }
 
 impl Buckets {
@@ -151,12 +176,20 @@ impl Buckets {
 /// Callers that are remembered.
 const MAX_CALLERS: usize = 16_384;
 const CLEANING: Duration = Duration::from_secs(1);
+/// Those who are told to wait come again at least so far apart.
+const SPREAD: Duration = Duration::from_secs(1);
 /// Of one caller in the log.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl RateLimit {
+        fn take(&self, who: Who, count: usize, crowd: Crowd) -> bool {
+            self.draw(who, count, crowd).is_ok()
+        }
+    }
 
     fn at(address: [u8; 4]) -> Who {
         Who::Network(IpAddr::from(address))
@@ -174,6 +207,21 @@ mod tests {
         tokio::time::advance(Duration::from_millis(500)).await;
         assert!(limit.take(one.clone(), 1, Crowd::Refuse));
         assert!(!limit.take(one.clone(), 1, Crowd::Refuse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_learns_when_there_is_enough_again() {
+        let limit = RateLimit::new(10, 20, "things");
+        let one = at([127, 0, 0, 1]);
+        assert_eq!(limit.draw(one.clone(), 15, Crowd::Refuse), Ok(()));
+        assert_eq!(
+            limit.draw(one.clone(), 10, Crowd::Refuse),
+            Err(Duration::from_millis(500))
+        );
+        tokio::time::advance(Duration::from_millis(499)).await;
+        assert!(!limit.take(one.clone(), 10, Crowd::Refuse));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(limit.take(one, 10, Crowd::Refuse));
     }
 
     #[tokio::test(start_paused = true)]

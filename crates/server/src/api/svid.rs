@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfast_identity::{Certificate, Csr, SpiffeId};
 use landfast_proto::spire::api::server::svid::v1::{self as pb, svid_server::Svid};
@@ -87,6 +88,11 @@ impl Svid for Api {
             )));
         }
         self.sign_limit.charge(&request, count)?;
+        let mut turn = self
+            .admission
+            .turn(&request, &agent.id, count, self.issuer.ttls().x509 / 2)
+            .await
+            .inspect_err(|_refused| self.sign_limit.give_back(&request, count))?;
         let params = request.into_inner().params;
         let authorised = self.registry.authorized_entries(&agent.id);
         let by_id: HashMap<&str, &Arc<Entry>> = authorised
@@ -98,7 +104,7 @@ impl Svid for Api {
         for (done, one) in params.iter().enumerate() {
             // Each is a signature to verify; others have their turn in between.
             if done % CSRS_A_TURN == CSRS_A_TURN - 1 {
-                tokio::task::yield_now().await;
+                turn.pause().await;
             }
             let entry = by_id.get(one.entry_id.as_str()).ok_or_else(not_authorised);
             match entry.and_then(|entry| Ok((Arc::clone(entry), csr_in(&one.csr)?))) {
@@ -109,7 +115,8 @@ impl Svid for Api {
                 Err(refused) => outcome.push(Err(refused)),
             }
         }
-        let mut issued = self.issuer.x509_batch(&who, orders).await.into_iter();
+        let mut issued = self.issuer.x509_batch(&who, orders, &mut turn).await.into_iter();
+        drop(turn);
         let mut results = Vec::with_capacity(count);
         for one in outcome {
             let made = one.and_then(|hint| match issued.next() {
@@ -134,6 +141,11 @@ impl Svid for Api {
         let who = Caller::of(&request)?.requester.clone();
         let agent = Caller::agent(&request)?;
         self.jwt_limit.charge(&request, 1)?;
+        let _turn = self
+            .admission
+            .turn(&request, &agent.id, 1, SOMEBODY_WAITS)
+            .await
+            .inspect_err(|_refused| self.jwt_limit.give_back(&request, 1))?;
         let request = request.into_inner();
         let audience = named(request.audience);
         let authorised = self.registry.authorized_entries(&agent.id);
@@ -166,6 +178,11 @@ impl Svid for Api {
         let who = Caller::of(&request)?.requester.clone();
         let entry = Caller::downstream(&request)?;
         self.sign_limit.charge(&request, 1)?;
+        let _turn = self
+            .admission
+            .turn(&request, &entry.spiffe_id, 1, SOMEBODY_WAITS)
+            .await
+            .inspect_err(|_refused| self.sign_limit.give_back(&request, 1))?;
         let request = request.into_inner();
         let csr = csr_in(&request.csr)?;
         let ours = self.trust_domain.id_string();
@@ -226,5 +243,7 @@ fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
 
 /// As many as SPIRE's agent asks for at once.
 pub(super) const MAX_BATCH: usize = 500;
+/// What is asked for when it is wanted, by who does not say by when.
+pub(super) const SOMEBODY_WAITS: Duration = Duration::from_secs(30);
 /// A millisecond with P-256.
 const CSRS_A_TURN: usize = 8;

@@ -10,7 +10,7 @@ use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
 use super::convert::{id_out, ttl_in};
-use super::svid::{MAX_BATCH, not_authorised};
+use super::svid::{MAX_BATCH, SOMEBODY_WAITS, not_authorised};
 use super::{Api, ids, status};
 use crate::authz::Caller;
 use crate::issuance::{IssuedWit, WitRequest};
@@ -65,6 +65,11 @@ impl Api {
             )));
         }
         self.wit_limit.charge(&request, count)?;
+        let mut turn = self
+            .admission
+            .turn(&request, &agent.id, count, SOMEBODY_WAITS)
+            .await
+            .inspect_err(|_refused| self.wit_limit.give_back(&request, count))?;
         let authorised = self.registry.authorized_entries(&agent.id);
         let by_id: HashMap<&str, &Arc<Entry>> = authorised
             .iter()
@@ -81,7 +86,8 @@ impl Api {
                 Err(refused) => outcome.push(Err(refused)),
             }
         }
-        let mut issued = self.issuer.wit_batch(&who, orders).await.into_iter();
+        let mut issued = self.issuer.wit_batch(&who, orders, &mut turn).await.into_iter();
+        drop(turn);
         let mut results = Vec::with_capacity(count);
         for one in outcome {
             let made = one.and_then(|hint| match issued.next() {

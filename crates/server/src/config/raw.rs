@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use landfast_daemon::config::HumanDuration;
+use landfast_daemon::config::{HumanDuration, HumanSize};
 use landfast_daemon::log::LogConfig;
 use serde::Deserialize;
 
@@ -157,5 +157,7 @@ pub(super) struct RawLimits {
     pub(super) attestations_per_second: Option<u32>,
     pub(super) signatures_per_second: Option<u32>,
     pub(super) signatures_burst: Option<u32>,
+    pub(super) signing_queue: Option<usize>,
+    pub(super) signing_queue_size: Option<HumanSize>,
     pub(super) publish_handshakes_per_second: Option<u32>,
 }

@@ -27,8 +27,11 @@ fn the_least_file_has_the_documented_defaults() {
         attestations,
         signatures,
         signatures_burst,
+        signing_queue,
+        signing_queue_bytes,
         publish_handshakes,
     } = config.limits;
+    assert_eq!((signing_queue, signing_queue_bytes), (4096, 32 << 20));
     assert_eq!((connections, attestations), (4096, 10));
     assert_eq!(
         (signatures, signatures_burst, publish_handshakes),
@@ -116,6 +119,14 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
         (
             "[limits]\nsignatures_burst = 0",
             ["limits.signatures_burst", "0", "at least 1"],
+        ),
+        (
+            "[limits]\nsigning_queue = 8",
+            ["limits.signing_queue", "8", "64 to 65536"],
+        ),
+        (
+            "[limits]\nsigning_queue_size = \"64KiB\"",
+            ["limits.signing_queue_size", "65536 B", "1MiB to 4GiB"],
         ),
         (
             "[attestation.join_token]\nenabled = false",

@@ -6,15 +6,74 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use landfast_lifecycle::spread_within;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::admission::come_again;
+use crate::random;
+
 /// Bytes that one peer makes the server hold, on all its connections.
-#[derive(Debug, Default)]
-pub(crate) struct Intake(AtomicUsize);
+#[derive(Debug)]
+pub(crate) struct Intake {
+    own: AtomicUsize,
+    all: Arc<Total>,
+}
+
+/// What all peers of a kind together make it hold: many that each keep to their own bound are bounded as well.
+#[derive(Debug)]
+pub(crate) struct Total {
+    held: AtomicUsize,
+    most: usize,
+}
+
+impl Total {
+    pub(super) fn of(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            held: AtomicUsize::new(0),
+            most,
+        })
+    }
+}
+
+impl Intake {
+    pub(super) fn within(all: &Arc<Total>) -> Arc<Self> {
+        Arc::new(Self {
+            own: AtomicUsize::new(0),
+            all: Arc::clone(all),
+        })
+    }
+
+    /// Counts more, if it fits.
+    fn add(&self, more: usize, most: usize) -> Result<(), Full> {
+        let within = |held: usize, most: usize| held.checked_add(more).filter(|held| *held <= most);
+        let own = self.own.fetch_update(Relaxed, Relaxed, |held| within(held, most));
+        own.map_err(|_held| Full::Own)?;
+        let all = self
+            .all
+            .held
+            .fetch_update(Relaxed, Relaxed, |held| within(held, self.all.most));
+        all.map(drop).map_err(|_held| {
+            self.own.fetch_sub(more, Relaxed);
+            Full::All
+        })
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.own.fetch_sub(bytes, Relaxed);
+        self.all.held.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Whose bound is reached.
+enum Full {
+    Own,
+    All,
+}
 
 /// How much a peer may send.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +101,15 @@ impl Held {
         }
         // The one before stays counted: a handler may hold it still.
         let more = bytes.saturating_sub(self.bytes.load(Relaxed));
-        let counted = self.intake.0.fetch_update(Relaxed, Relaxed, |held| {
-            Some(held + more).filter(|held| *held <= in_all)
-        });
-        if counted.is_err() {
-            return Err(refused(format!(
+        self.intake.add(more, in_all).map_err(|full| match full {
+            Full::Own => refused(format!(
                 "more than {in_all} bytes of messages at a time; wait and try again"
-            )));
-        }
+            )),
+            Full::All => come_again(
+                refused("the server holds as many messages as it can; wait and try again".to_owned()),
+                spread_within(SPREAD, &random::bytes::<8>().unwrap_or_default()) + SPREAD / 5,
+            ),
+        })?;
         self.bytes.fetch_add(more, Relaxed);
         Ok(())
     }
@@ -62,7 +122,7 @@ fn refused(why: String) -> Status {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.intake.0.fetch_sub(self.bytes.load(Relaxed), Relaxed);
+        self.intake.remove(self.bytes.load(Relaxed));
     }
 }
 
@@ -149,6 +209,8 @@ impl Prefix {
 }
 
 const PREFIX: usize = 5;
+/// Those who find no room come again within this time.
+const SPREAD: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use landfast_identity::SpiffeId;
 use tokio::time::Instant;
 
-use super::intake::Intake;
+use super::intake::{Intake, Total};
 
 /// The counts. At most as many as there are connections.
 #[derive(Clone)]
@@ -18,6 +18,11 @@ pub(crate) struct Places(Arc<Inner>);
 struct Inner {
     /// What anybody may have of all connections, whatever else is said.
     share: usize,
+    /// What one address may have in the handshake.
+    arriving: usize,
+    /// Messages of those who show nothing, and of the others: the ones take no room from the others.
+    strangers: Arc<Total>,
+    known: Arc<Total>,
     taken: Mutex<HashMap<Who, Taken>>,
     complained: Mutex<Option<Instant>>,
 }
@@ -31,7 +36,6 @@ enum Who {
     Known(SpiffeId),
 }
 
-#[derive(Default)]
 struct Taken {
     connections: usize,
     intake: Arc<Intake>,
@@ -49,6 +53,9 @@ impl Places {
     pub(crate) fn new(connections: usize) -> Self {
         Self(Arc::new(Inner {
             share: (connections / 4).max(1),
+            arriving: (connections / 16).max(ARRIVING),
+            strangers: Total::of(STRANGERS_BYTES),
+            known: Total::of(KNOWN_BYTES),
             taken: Mutex::default(),
             complained: Mutex::default(),
         }))
@@ -56,7 +63,7 @@ impl Places {
 
     /// For the time of the handshake, unless the address has all it may have; so the others.
     pub(super) fn arrive(&self, address: IpAddr) -> Option<Place> {
-        self.enter(Who::Arriving(network(address)), ARRIVING)
+        self.enter(Who::Arriving(network(address)), self.0.arriving)
     }
 
     pub(crate) fn stranger(&self, address: IpAddr) -> Option<Place> {
@@ -69,7 +76,13 @@ impl Places {
 
     fn enter(&self, who: Who, most: usize) -> Option<Place> {
         let mut all = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = all.entry(who.clone()).or_default();
+        let taken = all.entry(who.clone()).or_insert_with(|| Taken {
+            connections: 0,
+            intake: Intake::within(match who {
+                Who::Known(_) => &self.0.known,
+                Who::Arriving(_) | Who::Stranger(_) => &self.0.strangers,
+            }),
+        });
         if taken.connections >= most.min(self.0.share) {
             drop(all);
             self.complain(&who);
@@ -123,8 +136,12 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 }
 
 /// A plant of agents behind one address may come back all at once. A handshake takes two round trips: over half a second of them, that is
-/// still 512 agents a second.
+/// still 512 agents a second. A server that is made for more connections has more of these: a sixteenth.
 const ARRIVING: usize = 256;
+/// Messages: 8 addresses that each hold all they may.
+const STRANGERS_BYTES: usize = 32 << 20;
+/// 24 agents likewise, or 30,000 with a batch of ten CSRs.
+const KNOWN_BYTES: usize = 96 << 20;
 /// A site behind one address joins a few nodes at a time.
 const STRANGERS: usize = 32;
 /// An agent needs two; the scripts of an administrator may share one identity.

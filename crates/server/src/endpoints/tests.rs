@@ -105,7 +105,7 @@ impl Listening {
     }
 
     async fn tcp(&self, from: [u8; 4]) -> io::Result<TcpStream> {
-        let socket = tokio::net::TcpSocket::new_v4()?;
+        let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((from, 0)))?;
         socket.connect(self.address).await
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use landfast_identity::{BundleSet, PublicKey, jwt, verify_x509_svid};
 
 use super::{IssueError, Requester, SvidKind, Ttls};
+use crate::admission::Turn;
 use crate::core::fixture::{DAY, Rig, START, draft, id, key, me};
 use crate::datastore::DatastoreError;
 use crate::registry::Entry;
@@ -243,7 +244,7 @@ async fn a_key_belongs_to_one_identity() {
         .map(|(path, key)| (Arc::new(w(|e| e.spiffe_id = id(path))), key.clone()))
         .into();
     batch[3].1 = batch[2].1.clone();
-    let answers = issuer.x509_batch(&me(), batch).await;
+    let answers = issuer.x509_batch(&me(), batch, &mut Turn::free()).await;
     let good: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(good, [false, false, true, false]);
 }
@@ -372,7 +373,11 @@ async fn a_batch_answers_each_in_its_place() {
         };
         (Arc::new(entry), key())
     });
-    let answers = rig.core.issuer.x509_batch(&me(), batch.collect()).await;
+    let answers = rig
+        .core
+        .issuer
+        .x509_batch(&me(), batch.collect(), &mut Turn::free())
+        .await;
     assert_eq!(answers.len(), 40);
     for (n, answer) in answers.into_iter().enumerate() {
         if n % 3 == 0 {
@@ -383,7 +388,13 @@ async fn a_batch_answers_each_in_its_place() {
             assert_eq!(issued.chain[0].spiffe_id().unwrap(), issued.id);
         }
     }
-    assert!(rig.core.issuer.x509_batch(&me(), Vec::new()).await.is_empty());
+    assert!(
+        rig.core
+            .issuer
+            .x509_batch(&me(), Vec::new(), &mut Turn::free())
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -475,7 +486,7 @@ async fn without_a_record_nothing_leaves() {
         (Arc::new(w(|_| ())), key()),
         (Arc::new(w(|e| e.spiffe_id = id("/v"))), key()),
     ];
-    for answer in issuer.x509_batch(&me(), batch).await {
+    for answer in issuer.x509_batch(&me(), batch, &mut Turn::free()).await {
         assert!(matches!(answer, Err(IssueError::Storage { .. })), "{answer:?}");
     }
     assert!(matches!(
@@ -583,7 +594,7 @@ async fn records_are_pruned_in_batches_thirty_days_after_expiry() {
         });
         assert!(
             issuer
-                .x509_batch(&me(), batch.collect())
+                .x509_batch(&me(), batch.collect(), &mut Turn::free())
                 .await
                 .iter()
                 .all(Result::is_ok)

@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 
 use super::record::{IssuanceRecord, SvidKind};
 use super::{IssueError, Issuer, Requester, policy};
+use crate::admission::Turn;
 use crate::datastore::Recorded;
 use crate::random;
 use crate::registry::Entry;
@@ -48,10 +49,11 @@ struct WitOrder {
 impl Issuer {
     /// WIT-SVIDs for many entries in one commit; the answers are in the order of the requests. That the requester may have the entries
     /// is the caller's to know.
-    pub async fn wit_batch(
+    pub(crate) async fn wit_batch(
         &self,
         who: &Requester,
         requests: Vec<(Arc<Entry>, WitRequest)>,
+        turn: &mut Turn,
     ) -> Vec<Result<IssuedWit, IssueError>> {
         let orders = requests.into_iter().map(|(entry, request)| {
             policy::subject(&entry.spiffe_id, &self.trust_domain)?;
@@ -67,7 +69,7 @@ impl Issuer {
             })
         });
         let orders = orders.collect();
-        self.sign_wits(who, orders).await
+        self.sign_wits(who, orders, turn).await
     }
 
     /// A WIT-SVID by order of an administrator, without an entry.
@@ -88,7 +90,7 @@ impl Issuer {
             ends_by: None,
             entry_id: None,
         });
-        let mut answers = self.sign_wits(who, vec![order]).await;
+        let mut answers = self.sign_wits(who, vec![order], &mut Turn::free()).await;
         answers.pop().unwrap_or(Err(IssueError::NoAuthority))
     }
 
@@ -96,11 +98,12 @@ impl Issuer {
         &self,
         who: &Requester,
         orders: Vec<Result<WitOrder, IssueError>>,
+        turn: &mut Turn,
     ) -> Vec<Result<IssuedWit, IssueError>> {
         let mut signed = Vec::with_capacity(orders.len());
         for order in orders {
             signed.push(order.and_then(|order| self.sign_wit(who, order)));
-            tokio::task::yield_now().await;
+            turn.pause().await;
         }
         let records = signed
             .iter()

@@ -7,6 +7,7 @@ use landfast_identity::{Certificate, PublicKey, SpiffeId, UnixTime};
 
 use super::record::{IssuanceRecord, SvidKind};
 use super::{IssueError, IssuedX509, Issuer, Requester, policy};
+use crate::admission::Turn;
 use crate::authority::ActiveX509;
 use crate::datastore::Recorded;
 
@@ -46,16 +47,26 @@ impl X509Order {
 }
 
 impl Issuer {
+    pub(super) async fn sign_one_x509(
+        &self,
+        who: &Requester,
+        order: Result<X509Order, IssueError>,
+    ) -> Result<IssuedX509, IssueError> {
+        let mut answers = self.sign_x509(who, vec![order], &mut Turn::free()).await;
+        answers.pop().unwrap_or(Err(IssueError::NoAuthority))
+    }
+
     pub(super) async fn sign_x509(
         &self,
         who: &Requester,
         orders: Vec<Result<X509Order, IssueError>>,
+        turn: &mut Turn,
     ) -> Vec<Result<IssuedX509, IssueError>> {
         let mut signed = Vec::with_capacity(orders.len());
         for order in orders {
             signed.push(order.and_then(|order| self.sign_one(who, &order)));
             // A batch of hundreds takes tens of milliseconds of a core: let others have their turn.
-            tokio::task::yield_now().await;
+            turn.pause().await;
         }
         let records = signed
             .iter()

@@ -9,6 +9,7 @@ use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::admission::Admission;
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
 use crate::publish::Trouble;
@@ -20,6 +21,8 @@ pub(super) struct Judge {
     pub(super) clock: SharedClock,
     /// What keeps a listener for others closed. It is in nobody's way who has to sign.
     pub(super) published_trouble: Trouble,
+    /// So is a crowd: it is served in its order.
+    pub(super) admission: Admission,
 }
 
 impl Judge {
@@ -48,7 +51,11 @@ impl Judge {
 
     /// What somebody should look after, though it is in nobody's way who has to sign.
     fn trouble(&self) -> Option<String> {
-        let troubles = [self.authorities.upstream_trouble(), (self.published_trouble)()];
+        let troubles = [
+            self.authorities.upstream_trouble(),
+            (self.published_trouble)(),
+            self.admission.trouble(),
+        ];
         let troubles: Vec<_> = troubles.into_iter().flatten().collect();
         (!troubles.is_empty()).then(|| troubles.join("; "))
     }

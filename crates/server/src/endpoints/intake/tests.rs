@@ -43,7 +43,7 @@ fn lengths_are_found_however_the_body_is_cut() {
 
 #[test]
 fn all_requests_of_a_peer_share_what_it_may_send() {
-    let intake = Arc::default();
+    let intake = Intake::within(&Total::of(1000));
     let requests: Vec<_> = (0..3).map(|_| held(&intake)).collect();
     assert!(requests[0].message(101).is_err());
     requests[0].message(100).unwrap();
@@ -54,7 +54,25 @@ fn all_requests_of_a_peer_share_what_it_may_send() {
     requests[2].message(40).unwrap();
     assert!(requests[2].message(51).is_err());
     drop(requests);
-    assert_eq!(intake.0.load(Relaxed), 0);
+    assert_eq!(intake.own.load(Relaxed), 0);
+    assert_eq!(intake.all.held.load(Relaxed), 0);
+}
+
+#[test]
+fn all_peers_together_share_what_the_server_can_hold() {
+    let all = Total::of(120);
+    let (one, other) = (held(&Intake::within(&all)), held(&Intake::within(&all)));
+    one.message(100).unwrap();
+    let refused = other.message(21).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let pushback = refused.metadata().get(landfast_proto::PUSHBACK).unwrap();
+    assert!((1000..=6000).contains(&pushback.to_str().unwrap().parse().unwrap()));
+    other.message(20).unwrap();
+    drop(one);
+    // What was refused is not counted.
+    other.message(100).unwrap();
+    drop(other);
+    assert_eq!(all.held.load(Relaxed), 0);
 }
 
 /// A body that says what it is told to, and perhaps never ends.
@@ -104,7 +122,7 @@ const COUNT: &str = "/spire.api.server.entry.v1.Entry/CountEntries";
 const KIB: usize = 1024;
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    let bound = std::time::Duration::from_secs(20);
+    let bound = Duration::from_secs(20);
     tokio::time::timeout(bound, what).await.expect("no answer")
 }
 
@@ -156,7 +174,7 @@ async fn an_address_makes_the_server_hold_so_much_on_all_its_connections() {
     drop(promises);
     let again = async {
         while send(channels[0].clone(), GET, 128 * KIB, true).await != Code::Ok {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     soon(again).await;

@@ -18,7 +18,11 @@ fn of(key: &PublicKey) -> WitRequest {
 
 async fn one(rig: &Rig, entry: Entry, request: WitRequest) -> Result<IssuedWit, IssueError> {
     let orders = vec![(Arc::new(entry), request)];
-    rig.core.issuer.wit_batch(&me(), orders).await.remove(0)
+    rig.core
+        .issuer
+        .wit_batch(&me(), orders, &mut Turn::free())
+        .await
+        .remove(0)
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +116,7 @@ async fn a_batch_answers_in_order_and_one_refusal_is_one_refusal() {
         (named("/spire/server"), of(&keys[1])),
         (named("/c"), of(&keys[2])),
     ];
-    let answers = rig.core.issuer.wit_batch(&me(), orders).await;
+    let answers = rig.core.issuer.wit_batch(&me(), orders, &mut Turn::free()).await;
     let found: Vec<_> = answers
         .iter()
         .map(|answer| answer.as_ref().ok().map(|issued| issued.id.path()))

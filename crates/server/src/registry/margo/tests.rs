@@ -5,6 +5,7 @@ use std::time::Duration;
 use landfast_identity::PublicKey;
 
 use super::MargoPaths;
+use crate::admission::Turn;
 use crate::core::fixture::{DiskRig, Rig, draft, foreign, id, key, me, sel, td};
 use crate::issuance::{IssueError, WitRequest};
 use crate::registry::{EntryDraft, EntryError, EntryPatch, RegistryError};
@@ -177,7 +178,10 @@ async fn nothing_is_issued_for_an_entry_that_breaks_a_rule() {
         };
         (std::sync::Arc::clone(entry), request)
     });
-    let wits = core.issuer.wit_batch(&me(), Vec::from(wits)).await;
+    let wits = core
+        .issuer
+        .wit_batch(&me(), Vec::from(wits), &mut Turn::free())
+        .await;
     assert!(
         matches!(wits.as_slice(), [Err(IssueError::Policy(_)), Ok(_)]),
         "{wits:?}"

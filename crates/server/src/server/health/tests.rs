@@ -116,6 +116,31 @@ async fn a_server_that_does_not_know_the_time_is_not_ready_until_it_does() {
     rig.tear_down().await;
 }
 
+#[tokio::test]
+async fn a_server_that_is_asked_for_too_much_is_ready_and_says_so() {
+    use landfast_proto::spire::api::server::agent::v1::{RenewAgentRequest, agent_client::AgentClient};
+    let rig = Rig::with_http(SystemClock, |config| config.limits.signing_queue = 0).await;
+    let node = rig.node().await;
+    assert_eq!(both_say(&rig, true).await, "ready\n");
+    let mut client = AgentClient::new(node.channel.clone());
+    let params = Some(landfast_proto::spire::api::server::agent::v1::AgentX509svidParams::default());
+    let refused = client
+        .renew_agent(RenewAgentRequest { params })
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    let mut said = String::new();
+    for _ in 0..100 {
+        said = both_say(&rig, true).await;
+        if said.starts_with("ready, but: more signatures are asked for") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(said.contains("told to come again"), "{said}");
+    rig.tear_down().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_has_no_authority_in_its_time_cannot_sign() {
     let rig = fixture::Rig::new().await;
@@ -124,6 +149,7 @@ async fn who_has_no_authority_in_its_time_cannot_sign() {
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
         published_trouble: Arc::new(|| None),
+        admission: Admission::idle(),
     };
     assert_eq!(judge.no_signature(), None);
     rig.step(31 * fixture::DAY);
@@ -150,6 +176,7 @@ async fn an_authority_of_one_kind_is_not_enough() {
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
         published_trouble: Arc::new(|| None),
+        admission: Admission::idle(),
     };
     for (sql, reason) in [
         (
