@@ -133,6 +133,7 @@ impl Agent {
             workload_key: config.workload_key,
             interval: config.sync_interval,
             backstop: config.sync_backstop,
+            keep_alive: config.keep_alive,
             retry: (RETRY_MIN.min(config.retry_max), config.retry_max),
             confirm_after: CONFIRM_AFTER,
             bootstrap: state.bootstrap,

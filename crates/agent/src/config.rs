@@ -68,6 +68,8 @@ pub struct AgentConfig {
     pub sync_interval: Duration,
     /// Pause between looks whether a server that does has said everything.
     pub sync_backstop: Duration,
+    /// Pause between two signs of life on the connection to the server.
+    pub keep_alive: Duration,
     /// Longest pause between attempts to reach the server.
     pub retry_max: Duration,
     /// How Envoys are served, if at all.
@@ -155,7 +157,7 @@ impl Checker<'_> {
                 &format!("1 to {MAX_SERVERS} addresses"),
             ));
         }
-        let servers = raw
+        let servers: Vec<ServerAddress> = raw
             .server
             .iter()
             .map(|server| self.parse("server", server))
@@ -184,6 +186,13 @@ impl Checker<'_> {
             min..=Duration::from_secs(86_400),
         )?;
         let second = Duration::from_secs(1);
+        // Where there is another server to go to it is worth something to know soon that this one is dead.
+        let keep_alive = self.duration(
+            "sync.keep_alive",
+            raw.sync.keep_alive,
+            Duration::from_secs(if servers.len() > 1 { 2 } else { 60 }),
+            second..=Duration::from_secs(300),
+        )?;
         let retry_max = self.duration(
             "sync.retry_max",
             raw.sync.retry_max,
@@ -230,6 +239,7 @@ impl Checker<'_> {
             workload_key: self.key_type("keys.workload", raw.keys.workload.as_deref())?,
             sync_interval,
             sync_backstop,
+            keep_alive,
             retry_max,
             sds: self.sds(raw.sds)?,
             limits: self.limits(&raw.limits)?,

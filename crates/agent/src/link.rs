@@ -20,6 +20,7 @@ mod known;
 mod node;
 mod orders;
 mod push;
+mod rest;
 pub(crate) mod revision;
 mod rota;
 pub(crate) mod rpc;
@@ -36,7 +37,6 @@ use landfast_identity::{KeyType, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -44,6 +44,7 @@ use dial::Dialler;
 use evidence::Evidence;
 use failure::LinkError;
 pub(crate) use handle::LinkHandle;
+use rest::Wait;
 use revision::Revision;
 use rota::Rota;
 use status::{LinkStatus, Phase};
@@ -66,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) interval: Duration,
     /// Between two looks whether a subscription has brought everything.
     pub(crate) backstop: Duration,
+    /// Between two signs of life.
+    pub(crate) keep_alive: Duration,
     pub(crate) retry: (Duration, Duration),
     /// See [`known::Known::new`].
     pub(crate) confirm_after: Duration,
@@ -193,67 +196,6 @@ impl Link {
     async fn go_on(&mut self, wait: Wait) -> Result<(), LinkError> {
         self.rest(wait).await?;
         self.turn_with_any_server().await
-    }
-
-    fn until_next_turn(&self, pause: Duration) -> Duration {
-        if !self.push.is_live() {
-            return self
-                .known
-                .confirm_in()
-                .map_or(pause, |confirm| confirm.min(pause));
-        }
-        let check = self.push.check_at.saturating_duration_since(Instant::now());
-        // What is not on disk is written again as often as without a subscription.
-        match self.unsaved.is_anything() {
-            true => check.min(pause),
-            false => check,
-        }
-    }
-
-    /// Hears what the server says meanwhile.
-    async fn rest(&mut self, wait: Wait) -> Result<(), LinkError> {
-        let (wait, after_failure) = match wait {
-            Wait::Whole(wait) => (wait, true),
-            Wait::OrRenewal(wait) => (wait, false),
-        };
-        let mut end = Instant::now() + wait;
-        // One of the node's own that is overdue already waits for its turn like everything else.
-        let started = self.clock.now();
-        let own = self
-            .own_renewal()
-            .filter(|due| !after_failure && started.is_some_and(|now| now < *due));
-        let nudge = Arc::clone(&self.nudge);
-        loop {
-            let timer = Timer {
-                end,
-                own,
-                keeper: (!after_failure).then(|| self.keeper.clone()),
-                busy_until: self.busy.until(),
-                clock: Arc::clone(&self.clock),
-            };
-            let heard = tokio::select! {
-                () = timer.run() => return Ok(()),
-                () = nudge.notified(), if !after_failure => {
-                    end = end.min(Instant::now() + NUDGE_DELAY);
-                    self.push.check_soon();
-                    continue;
-                }
-                heard = self.hear() => heard,
-            };
-            let orders = match heard {
-                Ok(step) => self.adopt_step(step).await,
-                Err(error) => Err(error),
-            };
-            match orders {
-                Ok(orders) if orders.is_empty() || after_failure => {}
-                Ok(_) => return Ok(()),
-                Err(error) if error.only_ends_a_subscription() => {
-                    let pause = self.lost(&error);
-                    end = end.min(Instant::now() + pause.min(self.settings.interval));
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// When the node's own SVID is to be renewed, after a failure not before the next attempt.
@@ -414,54 +356,6 @@ impl Link {
     }
 }
 
-/// Between two turns.
-enum Wait {
-    /// After a failure: nothing makes an agent ask sooner, however urgent its renewals or those who want tokens.
-    Whole(Duration),
-    /// Not beyond the next renewal: an SVID may live shorter than the time between two synchronisations.
-    OrRenewal(Duration),
-}
-
-/// The end of a rest.
-struct Timer {
-    end: Instant,
-    /// The renewal of the node's own SVID.
-    own: Option<UnixTime>,
-    /// Of whom renewals are known; `None` when none of them counts.
-    keeper: Option<KeeperHandle>,
-    /// The server makes no signatures for them before.
-    busy_until: Option<Instant>,
-    clock: SharedClock,
-}
-
-impl Timer {
-    async fn run(self) {
-        loop {
-            let left = self.end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let until_renewal = || {
-                let now = self.clock.now()?;
-                let own = self.own.map(|due| due.since(now));
-                let orders = self.keeper.as_ref().and_then(KeeperHandle::next_order);
-                let busy = self.busy_until.map_or(Duration::ZERO, |until| {
-                    until.saturating_duration_since(Instant::now())
-                });
-                own.into_iter()
-                    .chain(orders.map(|due| due.since(now).max(busy)))
-                    .min()
-            };
-            // Renewals are due by wall time, which may step: it is looked at once a minute.
-            let nap = until_renewal().unwrap_or(LONGEST_NAP);
-            tokio::time::sleep(nap.clamp(SHORTEST_NAP, LONGEST_NAP).min(left)).await;
-            if until_renewal().is_some_and(|left| left.is_zero()) {
-                return;
-            }
-        }
-    }
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {
     tokio::task::spawn_blocking(work)
         .await
@@ -470,10 +364,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// A banned node asks as often.
 const BANNED_RETRY: Duration = Duration::from_secs(300);
-const LONGEST_NAP: Duration = Duration::from_secs(60);
-/// Between two turns for renewals, whatever a clock says.
-const SHORTEST_NAP: Duration = Duration::from_secs(1);
-const NUDGE_DELAY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

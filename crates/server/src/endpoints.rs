@@ -5,6 +5,7 @@
 
 mod ages;
 mod connection;
+mod cut;
 mod intake;
 mod peer;
 mod places;
@@ -21,6 +22,7 @@ use landfast_tls::{BundleStore, refusal};
 use landfast_uds::{PeerInfo, UdsListener, UdsStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,6 +30,7 @@ use tonic::transport::server::Connected as _;
 
 pub(crate) use ages::deal;
 use connection::Connection;
+pub(crate) use cut::Cut;
 pub(crate) use intake::{Allowance, Held, metered};
 use peer::Shown;
 pub(crate) use peer::TlsPeer;
@@ -179,9 +182,13 @@ impl TlsFront {
             address,
             shown: shown.map(Arc::new),
             intake: place.intake(),
+            cut: Arc::default(),
+            begun: Instant::now(),
         };
+        let cut = info.cut();
         Ok(Connection::begin(stream, info, permit, Some(last))
             .await?
+            .until(cut)
             .holding(place))
     }
 }

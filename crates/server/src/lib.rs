@@ -13,6 +13,7 @@ mod endpoints;
 mod federation;
 pub mod issuance;
 mod publish;
+mod push;
 mod random;
 pub mod registry;
 mod server;

@@ -11,9 +11,13 @@ mod error;
 mod filter;
 mod index;
 mod margo;
+mod policy;
 mod relationships;
+mod revision;
+mod subscribers;
 mod token;
 mod validate;
+mod view;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -28,19 +32,24 @@ pub use entry::{Entry, EntryDraft, EntryPatch};
 pub use error::{RegistryError, TokenError};
 pub use filter::{EntryFilter, MatchKind};
 pub use margo::MargoPaths;
+pub use policy::{EntryPolicy, PolicyPatch};
 pub use relationships::{Profile, Relationship, RelationshipPatch};
+pub use revision::{Authorized, Revision, Versioned};
 pub use token::{JoinToken, Redeemed};
 pub use validate::EntryError;
 
 pub(crate) use bundles::check_mode;
+pub(crate) use subscribers::{Subscriber, Told};
 pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
 pub(crate) use token::{alias_draft, alias_selector};
 pub(crate) use validate::{check_dns_name, check_subject};
+pub(crate) use view::View;
 
 use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError};
 use crate::issuance::Requester;
 use crate::random;
 use index::Index;
+use subscribers::Subscribers;
 
 /// The registry of one trust domain. Reads come from memory; writes are durable when they return.
 pub struct Registry {
@@ -67,12 +76,13 @@ impl Registry {
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
     ) -> Result<Self, DatastoreError> {
-        let snapshot = datastore.load().await?;
+        let snapshot = datastore.load(clock.now()).await?;
         let server = SpiffeId::server(&trust_domain);
         let index = Arc::new(Shared {
             index: RwLock::new(Index::build(server, snapshot)),
             relationships: watch::Sender::new(()),
             bundles: watch::Sender::new(()),
+            subscribers: Arc::default(),
         });
         datastore.follow(Arc::clone(&index) as Arc<dyn CommitListener>);
         let registry = Self {
@@ -128,7 +138,7 @@ impl Registry {
 
     /// The entry of this ID, expired or not.
     pub fn entry(&self, id: &str) -> Option<Arc<Entry>> {
-        self.read().entry(id)
+        self.read().versioned(id).map(|found| Arc::clone(&found.entry))
     }
 
     /// A page of entries in the order of their IDs, from after `after`; 0 is one page of all. With the ID to go on after, when
@@ -152,7 +162,18 @@ impl Registry {
     /// What an agent may have for its workloads: all descendants of its ID and of the node aliases whose selectors it has. Nothing
     /// for an agent that is unknown or banned; expired entries grant nothing, to their descendants neither.
     pub fn authorized_entries(&self, agent: &SpiffeId) -> Vec<Arc<Entry>> {
-        self.read().authorized(agent, self.clock.now())
+        let granted = self.read().authorized(agent, self.clock.now());
+        granted.iter().map(|granted| Arc::clone(&granted.entry)).collect()
+    }
+
+    /// The same, with versions and policies, and the revision at which it is so.
+    pub fn authorized(&self, agent: &SpiffeId) -> Authorized {
+        let now = self.clock.now();
+        let index = self.read();
+        Authorized {
+            revision: index.revision,
+            entries: index.authorized(agent, now),
+        }
     }
 
     /// The live entries that grant this identity: what a caller that shows it may do.
@@ -166,7 +187,7 @@ impl Registry {
     }
 
     /// Grows with every change.
-    pub fn revision(&self) -> u64 {
+    pub fn revision(&self) -> Revision {
         self.read().revision
     }
 
@@ -195,7 +216,7 @@ impl Registry {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Registry({}, revision {})", self.trust_domain, self.revision())
+        write!(f, "Registry({}, {:?})", self.trust_domain, self.revision())
     }
 }
 
@@ -206,14 +227,18 @@ struct Shared {
     relationships: watch::Sender<()>,
     /// Sent after a change of federated bundles.
     bundles: watch::Sender<()>,
+    /// Told of what concerns them.
+    subscribers: Arc<Subscribers>,
 }
 
 impl CommitListener for Shared {
     fn committed(&self, commit: &Committed) {
-        self.index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply(commit);
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut concerned = index.concerned(&commit.change);
+        index.apply(commit);
+        concerned.extend(index.concerned(&commit.change));
+        drop(index);
+        self.subscribers.tell(concerned);
         if matches!(
             commit.change,
             Change::PutRelationship(_) | Change::RemoveRelationship(_)

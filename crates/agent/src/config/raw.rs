@@ -77,6 +77,7 @@ pub(super) struct RawKeys {
 pub(super) struct RawSync {
     pub(super) interval: Option<HumanDuration>,
     pub(super) backstop: Option<HumanDuration>,
+    pub(super) keep_alive: Option<HumanDuration>,
     pub(super) retry_max: Option<HumanDuration>,
 }
 

@@ -48,6 +48,10 @@ fn a_minimal_file_has_the_documented_defaults() {
         Path::new("/run/landfast/agent/private/admin.sock")
     );
     assert_eq!(config.sync_interval, Duration::from_secs(5));
+    assert_eq!(config.sync_backstop, Duration::from_secs(300));
+    assert_eq!(config.keep_alive, Duration::from_secs(60));
+    let two = MINIMAL.replace("[\"localhost:8081\"]", "[\"localhost:8081\", \"localhost:8082\"]");
+    assert_eq!(load(&two).unwrap().keep_alive, Duration::from_secs(2));
     assert_eq!(config.retry_max, Duration::from_secs(60));
     assert_eq!(
         (
@@ -74,6 +78,8 @@ fn the_example_is_valid_and_its_comments_show_the_defaults() {
         "socket =",
         "admin_socket =",
         "interval",
+        "backstop",
+        "keep_alive",
         "retry_max",
         "connections_",
         "streams_",
@@ -143,6 +149,8 @@ fn a_wrong_value_is_told_with_key_value_and_what_was_expected() {
     refused(and("[keys]\nnode = \"P-384\""), &["keys.node", "P-384"]);
     refused(and("[sync]\ninterval = \"10ms\""), &["sync.interval", "100ms"]);
     refused(and("[sync]\nretry_max = \"2h\""), &["sync.retry_max"]);
+    refused(and("[sync]\nbackstop = \"2d\""), &["sync.backstop"]);
+    refused(and("[sync]\nkeep_alive = \"100ms\""), &["sync.keep_alive", "1s"]);
     refused(
         and("[limits]\nstreams_per_uid = 0"),
         &["limits.streams_per_uid", "at least 1"],

@@ -1,7 +1,7 @@
 //! Which server of the list is asked.
 //!
-//! Invariant: the first one, unless it has just been of no use: then the next, each once a turn; whoever served is kept until its
-//! connection ends (servers end them by age), and then the first is asked again.
+//! Invariant: the first one, unless it has just been of no use, or its connection broke: then the next, each once a turn; whoever served is
+//! kept until its connection ends (servers end them by age), and then the first is asked again.
 
 #[derive(Debug)]
 pub(super) struct Rota {
@@ -49,6 +49,11 @@ impl Rota {
     /// The server reached last is of no use.
     pub(super) fn go_on(&mut self) {
         self.left = self.left.saturating_sub(1);
+        self.begin = (self.at + 1) % self.servers.max(1);
+    }
+
+    /// The connection to the server reached last broke without a word: the next dial begins with another.
+    pub(super) fn pass_over(&mut self) {
         self.begin = (self.at + 1) % self.servers.max(1);
     }
 

@@ -91,6 +91,7 @@ impl<'a> Setup<'a> {
             workload_key: KeyType::EcP256,
             interval: self.interval,
             backstop: self.backstop,
+            keep_alive: Duration::from_secs(60),
             retry: self.retry,
             confirm_after: self.confirm_after,
             bootstrap: String::new(),

@@ -135,6 +135,14 @@ fn a_damaged_pending_key_and_bundle_are_refused_too() {
     ));
     write(dir.path(), BUNDLE, b"{}");
     assert!(matches!(files.bundle("x"), Err(PersistError::Damaged { .. })));
+    for bad in [
+        &b""[..],
+        b"{}",
+        br#"{"version":1,"bootstrap":"x","epoch":-1,"number":2}"#,
+    ] {
+        write(dir.path(), REVISION, bad);
+        assert!(matches!(files.revision("x"), Err(PersistError::Damaged { .. })));
+    }
 }
 
 #[test]
@@ -209,4 +217,22 @@ fn a_bundle_is_kept_until_the_operator_gives_another() {
     files.save_bundle(&bundle, "digest").unwrap();
     assert!(files.bundle("digest").unwrap().unwrap().content_eq(&bundle));
     assert!(files.bundle("another").unwrap().is_none());
+}
+
+#[test]
+fn the_newest_revision_is_kept_until_the_operator_gives_another_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let newest = Revision {
+        epoch: u64::MAX,
+        number: 1,
+    };
+    {
+        let files = NodeFiles::open(dir.path(), &td()).unwrap();
+        assert!(files.revision("digest").unwrap().is_none());
+        files.save_revision(newest, "digest").unwrap();
+        files.destroy_keys().unwrap();
+    }
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    assert_eq!(files.revision("digest").unwrap(), Some(newest));
+    assert!(files.revision("another").unwrap().is_none());
 }

@@ -24,6 +24,31 @@ async fn served_by_the_second(what: &str, spoil: impl FnOnce(&FakeServer)) {
 }
 
 #[tokio::test]
+async fn when_the_connection_to_the_server_that_pushes_breaks_the_next_one_is_asked_first() {
+    let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    first.pushes(7, 1);
+    let second = first.beside().await;
+    second.pushes(7, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![first.address.to_string(), second.address.to_string()];
+    let node = Setup {
+        servers,
+        ..Setup::new(&first, dir.path())
+    }
+    .start();
+    node.serving().await;
+    assert_eq!((first.subscriptions(), second.subscriptions()), (1, 0));
+    // It would let itself be dialled; one whose cable is cut would let a dial wait for seconds.
+    first.break_connections();
+    until("the next one", || second.subscriptions() == 1).await;
+    // Ended well, as servers end connections by age.
+    second.end_subscription(None).await;
+    until("the same one", || second.subscriptions() == 2).await;
+    assert_eq!(first.subscriptions(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn the_next_server_is_asked_when_the_first_answers_that_it_cannot() {
     use tonic::Status;
     for refusal in [

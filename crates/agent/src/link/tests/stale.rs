@@ -107,7 +107,7 @@ async fn a_server_that_says_itself_that_it_is_older_is_not_used() {
     node.serving().await;
     let older = tonic::Status::failed_precondition("this registry is older");
     first.script().push.refuse = Some(older);
-    first.break_connections();
+    first.end_subscription(None).await;
     until("the next one", || node.serves(&["unix:uid:1"]) == ["/a"]).await;
     assert_eq!(first.calls("SyncAuthorizedEntries"), 0, "it is not even asked");
     node.stop().await;

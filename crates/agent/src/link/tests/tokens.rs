@@ -1,11 +1,13 @@
 //! What a refused token means for the link and for who asked: over a real connection.
 
 use landfast_workload_api::{IdentitySource as _, SourceError};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::*;
 use crate::jwt::JwtCache;
 use crate::jwt::budget::Budget;
+use crate::link::rest::NUDGE_DELAY;
 use crate::source::AgentSource;
 
 #[tokio::test]
@@ -86,6 +88,7 @@ fn unconnected(dir: &Path) -> Link {
         workload_key: KeyType::EcP256,
         interval: Duration::from_secs(60),
         backstop: Duration::from_secs(300),
+        keep_alive: Duration::from_secs(60),
         retry: (Duration::from_secs(1), Duration::from_secs(60)),
         confirm_after: CONFIRM_AFTER,
         bootstrap: String::new(),

@@ -1,0 +1,105 @@
+//! What the server has said, taken into the state. Invariant: what is not different is left as it is, so that nobody hears of it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use landfast_identity::{Bundle, TrustDomain, UnixTime};
+
+use super::{Action, Note, Pushed, Reach, State, Synced};
+use crate::entry::EntryIndex;
+
+impl State {
+    pub(super) fn adopt_sync(&mut self, now: UnixTime, synced: Synced, actions: &mut Vec<Action>) -> bool {
+        let state = &mut self.now;
+        let mut changed = state.synced_at.is_none() || state.banned;
+        state.synced_at = Some(now);
+        state.banned = false;
+        let same = synced.entries.len() == state.entries.len()
+            && synced
+                .entries
+                .iter()
+                .all(|entry| state.entries.get(&entry.id) == Some(entry));
+        if !same {
+            self.replace_entries(EntryIndex::new(synced.entries), actions);
+            changed = true;
+        }
+        changed |= self.replace_bundle(synced.bundle, now);
+        changed | self.replace_federated(synced.federated)
+    }
+
+    /// What the step touches.
+    pub(super) fn adopt_push(
+        &mut self,
+        now: UnixTime,
+        pushed: Pushed,
+        actions: &mut Vec<Action>,
+    ) -> Option<Reach> {
+        let mut all = self.now.synced_at.is_none() || self.now.banned;
+        self.now.synced_at = Some(now);
+        self.now.banned = false;
+        let mut touched: HashSet<Arc<str>> = pushed.gone.iter().cloned().collect();
+        touched.extend(pushed.put.iter().map(|entry| Arc::clone(&entry.id)));
+        if !touched.is_empty() {
+            let untouched = self
+                .now
+                .entries
+                .iter()
+                .filter(|entry| !touched.contains(&entry.id));
+            let entries: Vec<_> = untouched.cloned().chain(pushed.put).collect();
+            self.replace_entries(EntryIndex::new(entries), actions);
+        }
+        if let Some(bundle) = pushed.bundle {
+            all |= self.replace_bundle(bundle, now);
+        }
+        if let Some(federated) = pushed.federated {
+            all |= self.replace_federated(federated);
+        }
+        // Each view would be compared with each of them: of many it is cheaper to make all views anew.
+        match all || touched.len() > MANY {
+            true => Some(Reach::All),
+            false => (!touched.is_empty()).then_some(Reach::Changed(touched)),
+        }
+    }
+
+    fn replace_entries(&mut self, index: EntryIndex, actions: &mut Vec<Action>) {
+        let state = &mut self.now;
+        for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
+            actions.push(Action::Note(Note::Withdrawn {
+                spiffe_id: old.spiffe_id.to_string(),
+                reason: "its entry is gone",
+            }));
+        }
+        if state.held.keys().any(|id| index.get(id).is_none()) {
+            Arc::make_mut(&mut state.held).retain(|id, _| index.get(id).is_some());
+        }
+        self.failures.retain(|id, _| index.get(id).is_some());
+        state.entries = Arc::new(index);
+    }
+
+    /// Whether it is another.
+    fn replace_bundle(&mut self, bundle: Arc<Bundle>, now: UnixTime) -> bool {
+        let state = &mut self.now;
+        if state.bundle.as_ref().is_some_and(|old| old.content_eq(&bundle)) {
+            return false;
+        }
+        self.taints.adopt(&bundle, now);
+        state.bundle = Some(bundle);
+        true
+    }
+
+    /// Whether one of them is another.
+    fn replace_federated(&mut self, federated: BTreeMap<TrustDomain, Arc<Bundle>>) -> bool {
+        let state = &mut self.now;
+        let same = state.federated.len() == federated.len()
+            && federated
+                .iter()
+                .all(|(name, new)| state.federated.get(name).is_some_and(|old| old.content_eq(new)));
+        if !same {
+            state.federated = Arc::new(federated);
+        }
+        !same
+    }
+}
+
+/// Entries of one step that are looked at one by one.
+const MANY: usize = 32;

@@ -1,0 +1,142 @@
+//! Between two turns of the link: it hears what the server says, and wakes for renewals and for those who need it.
+//!
+//! Invariant: after a failure nothing but the time that was set makes it ask again; what is withdrawn is withdrawn all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_identity::UnixTime;
+use landfast_lifecycle::SharedClock;
+use tokio::time::Instant;
+
+use super::Link;
+use super::failure::LinkError;
+use crate::keeper::KeeperHandle;
+
+/// Between two turns.
+pub(super) enum Wait {
+    /// After a failure: nothing makes an agent ask sooner, however urgent its renewals or those who want tokens.
+    Whole(Duration),
+    /// Not beyond the next renewal: an SVID may live shorter than the time between two synchronisations.
+    OrRenewal(Duration),
+}
+
+impl Link {
+    /// How long, after a turn that succeeded; `pause` where the node polls.
+    pub(super) fn until_next_turn(&self, pause: Duration) -> Duration {
+        if !self.push.is_live() {
+            let sooner = self.known.confirm_in().into_iter().chain(self.push.again_in());
+            return sooner.fold(pause, Duration::min);
+        }
+        let check = self.push.check_at.saturating_duration_since(Instant::now());
+        // What is not on disk is written again as often as without a subscription.
+        match self.unsaved.is_anything() {
+            true => check.min(pause),
+            false => check,
+        }
+    }
+
+    /// Hears what the server says meanwhile.
+    pub(super) async fn rest(&mut self, wait: Wait) -> Result<(), LinkError> {
+        let (wait, after_failure) = match wait {
+            Wait::Whole(wait) => (wait, true),
+            Wait::OrRenewal(wait) => (wait, false),
+        };
+        let mut end = Instant::now() + wait;
+        // One of the node's own that is overdue already waits for its turn like everything else.
+        let started = self.clock.now();
+        let own = self
+            .own_renewal()
+            .filter(|due| !after_failure && started.is_some_and(|now| now < *due));
+        let nudge = Arc::clone(&self.nudge);
+        loop {
+            let timer = Timer {
+                end,
+                own,
+                keeper: (!after_failure).then(|| self.keeper.clone()),
+                busy_until: self.busy.until(),
+                clock: Arc::clone(&self.clock),
+            };
+            let heard = tokio::select! {
+                () = timer.run() => return Ok(()),
+                () = nudge.notified(), if !after_failure => {
+                    end = end.min(Instant::now() + NUDGE_DELAY);
+                    self.push.check_soon();
+                    continue;
+                }
+                heard = self.hear() => heard,
+            };
+            let orders = match heard {
+                Ok(step) => self.adopt_step(step).await,
+                Err(error) => Err(error),
+            };
+            match orders {
+                Ok(orders) if orders.is_empty() || after_failure => {
+                    if self.unsaved.is_anything() {
+                        end = end.min(Instant::now() + self.settings.interval);
+                    }
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if error.only_ends_a_subscription() => {
+                    let pause = self.lost(&error);
+                    // What was not understood is asked for in the other way at once.
+                    let understood = !matches!(error, LinkError::Protocol { .. });
+                    let pause = if understood {
+                        pause.min(self.settings.interval)
+                    } else {
+                        Duration::ZERO
+                    };
+                    if !after_failure {
+                        end = end.min(Instant::now() + pause);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The end of a rest.
+struct Timer {
+    end: Instant,
+    /// The renewal of the node's own SVID.
+    own: Option<UnixTime>,
+    /// Of whom renewals are known; `None` when none of them counts.
+    keeper: Option<KeeperHandle>,
+    /// The server makes no signatures for them before.
+    busy_until: Option<Instant>,
+    clock: SharedClock,
+}
+
+impl Timer {
+    async fn run(self) {
+        loop {
+            let left = self.end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let until_renewal = || {
+                let now = self.clock.now()?;
+                let own = self.own.map(|due| due.since(now));
+                let orders = self.keeper.as_ref().and_then(KeeperHandle::next_order);
+                let busy = self.busy_until.map_or(Duration::ZERO, |until| {
+                    until.saturating_duration_since(Instant::now())
+                });
+                own.into_iter()
+                    .chain(orders.map(|due| due.since(now).max(busy)))
+                    .min()
+            };
+            // Renewals are due by wall time, which may step: it is looked at once a minute.
+            let nap = until_renewal().unwrap_or(LONGEST_NAP);
+            tokio::time::sleep(nap.clamp(SHORTEST_NAP, LONGEST_NAP).min(left)).await;
+            if until_renewal().is_some_and(|left| left.is_zero()) {
+                return;
+            }
+        }
+    }
+}
+
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+/// Between two turns for renewals, whatever a clock says.
+const SHORTEST_NAP: Duration = Duration::from_secs(1);
+pub(super) const NUDGE_DELAY: Duration = Duration::from_millis(500);
