@@ -184,7 +184,7 @@ impl Turn {
     }
 
     /// Between two signatures: lets whoever needs one sooner go first, and all others have their share of the processor.
-    pub(crate) async fn pause(&mut self) {
+    pub(crate) async fn pause(&self) {
         tokio::task::yield_now().await;
         let Some((admission, number)) = &self.0 else {
             return;

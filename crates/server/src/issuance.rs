@@ -181,7 +181,7 @@ impl Issuer {
         &self,
         who: &Requester,
         requests: Vec<(Arc<Entry>, PublicKey)>,
-        turn: &mut Turn,
+        turn: &Turn,
     ) -> Vec<Result<IssuedX509, IssueError>> {
         let orders = requests
             .iter()

@@ -430,7 +430,7 @@ async fn a_batch_stops_between_two_signatures_for_who_needs_one_sooner() {
     let node = agent(5);
     let mut urgent = Box::pin(admission.turn_by(&node, START.saturating_add(Duration::from_secs(30))));
     assert!((&mut urgent).now_or_never().is_none());
-    let mut batch = turns.remove(0);
+    let batch = turns.remove(0);
     let mut paused = Box::pin(batch.pause());
     assert!((&mut paused).now_or_never().is_none());
     assert!((&mut paused).now_or_never().is_none(), "beyond the yield");

@@ -88,7 +88,7 @@ impl Svid for Api {
             )));
         }
         self.sign_limit.charge(&request, count)?;
-        let mut turn = self
+        let turn = self
             .admission
             .turn(&request, &agent.id, count, self.issuer.ttls().x509 / 2)
             .await
@@ -115,7 +115,7 @@ impl Svid for Api {
                 Err(refused) => outcome.push(Err(refused)),
             }
         }
-        let mut issued = self.issuer.x509_batch(&who, orders, &mut turn).await.into_iter();
+        let mut issued = self.issuer.x509_batch(&who, orders, &turn).await.into_iter();
         drop(turn);
         let mut results = Vec::with_capacity(count);
         for one in outcome {

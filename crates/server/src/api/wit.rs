@@ -65,7 +65,7 @@ impl Api {
             )));
         }
         self.wit_limit.charge(&request, count)?;
-        let mut turn = self
+        let turn = self
             .admission
             .turn(&request, &agent.id, count, SOMEBODY_WAITS)
             .await
@@ -86,7 +86,7 @@ impl Api {
                 Err(refused) => outcome.push(Err(refused)),
             }
         }
-        let mut issued = self.issuer.wit_batch(&who, orders, &mut turn).await.into_iter();
+        let mut issued = self.issuer.wit_batch(&who, orders, &turn).await.into_iter();
         drop(turn);
         let mut results = Vec::with_capacity(count);
         for one in outcome {

@@ -48,14 +48,14 @@ mod tests {
         for number in 0..48 {
             send.send(number).await.unwrap();
         }
-        let mut ages = Vec::new();
-        for (hand, (age, stream)) in (0..).zip(dealt) {
-            assert_eq!(
-                stream.take(3).collect::<Vec<_>>().await,
-                [hand, hand + 16, hand + 32]
-            );
-            ages.push(age.as_secs());
+        let (ages, streams): (Vec<_>, Vec<_>) = dealt.into_iter().unzip();
+        let each = streams
+            .into_iter()
+            .map(|stream| stream.take(3).collect::<Vec<_>>());
+        for (hand, got) in (0..).zip(futures_util::future::join_all(each).await) {
+            assert_eq!(got, [hand, hand + 16, hand + 32]);
         }
+        let ages: Vec<_> = ages.iter().map(Duration::as_secs).collect();
         assert_eq!((ages[0], ages[15]), (360, 600));
         assert!(ages.windows(2).all(|two| two[1] - two[0] == 16), "{ages:?}");
         tree.join_with_deadline(Duration::from_secs(1)).await.unwrap();

@@ -244,7 +244,7 @@ async fn a_key_belongs_to_one_identity() {
         .map(|(path, key)| (Arc::new(w(|e| e.spiffe_id = id(path))), key.clone()))
         .into();
     batch[3].1 = batch[2].1.clone();
-    let answers = issuer.x509_batch(&me(), batch, &mut Turn::free()).await;
+    let answers = issuer.x509_batch(&me(), batch, &Turn::free()).await;
     let good: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(good, [false, false, true, false]);
 }
@@ -376,7 +376,7 @@ async fn a_batch_answers_each_in_its_place() {
     let answers = rig
         .core
         .issuer
-        .x509_batch(&me(), batch.collect(), &mut Turn::free())
+        .x509_batch(&me(), batch.collect(), &Turn::free())
         .await;
     assert_eq!(answers.len(), 40);
     for (n, answer) in answers.into_iter().enumerate() {
@@ -391,7 +391,7 @@ async fn a_batch_answers_each_in_its_place() {
     assert!(
         rig.core
             .issuer
-            .x509_batch(&me(), Vec::new(), &mut Turn::free())
+            .x509_batch(&me(), Vec::new(), &Turn::free())
             .await
             .is_empty()
     );
@@ -486,7 +486,7 @@ async fn without_a_record_nothing_leaves() {
         (Arc::new(w(|_| ())), key()),
         (Arc::new(w(|e| e.spiffe_id = id("/v"))), key()),
     ];
-    for answer in issuer.x509_batch(&me(), batch, &mut Turn::free()).await {
+    for answer in issuer.x509_batch(&me(), batch, &Turn::free()).await {
         assert!(matches!(answer, Err(IssueError::Storage { .. })), "{answer:?}");
     }
     assert!(matches!(
@@ -594,7 +594,7 @@ async fn records_are_pruned_in_batches_thirty_days_after_expiry() {
         });
         assert!(
             issuer
-                .x509_batch(&me(), batch.collect(), &mut Turn::free())
+                .x509_batch(&me(), batch.collect(), &Turn::free())
                 .await
                 .iter()
                 .all(Result::is_ok)

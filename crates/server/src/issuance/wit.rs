@@ -53,7 +53,7 @@ impl Issuer {
         &self,
         who: &Requester,
         requests: Vec<(Arc<Entry>, WitRequest)>,
-        turn: &mut Turn,
+        turn: &Turn,
     ) -> Vec<Result<IssuedWit, IssueError>> {
         let orders = requests.into_iter().map(|(entry, request)| {
             policy::subject(&entry.spiffe_id, &self.trust_domain)?;
@@ -90,7 +90,7 @@ impl Issuer {
             ends_by: None,
             entry_id: None,
         });
-        let mut answers = self.sign_wits(who, vec![order], &mut Turn::free()).await;
+        let mut answers = self.sign_wits(who, vec![order], &Turn::free()).await;
         answers.pop().unwrap_or(Err(IssueError::NoAuthority))
     }
 
@@ -98,7 +98,7 @@ impl Issuer {
         &self,
         who: &Requester,
         orders: Vec<Result<WitOrder, IssueError>>,
-        turn: &mut Turn,
+        turn: &Turn,
     ) -> Vec<Result<IssuedWit, IssueError>> {
         let mut signed = Vec::with_capacity(orders.len());
         for order in orders {

@@ -52,7 +52,7 @@ impl Issuer {
         who: &Requester,
         order: Result<X509Order, IssueError>,
     ) -> Result<IssuedX509, IssueError> {
-        let mut answers = self.sign_x509(who, vec![order], &mut Turn::free()).await;
+        let mut answers = self.sign_x509(who, vec![order], &Turn::free()).await;
         answers.pop().unwrap_or(Err(IssueError::NoAuthority))
     }
 
@@ -60,7 +60,7 @@ impl Issuer {
         &self,
         who: &Requester,
         orders: Vec<Result<X509Order, IssueError>>,
-        turn: &mut Turn,
+        turn: &Turn,
     ) -> Vec<Result<IssuedX509, IssueError>> {
         let mut signed = Vec::with_capacity(orders.len());
         for order in orders {

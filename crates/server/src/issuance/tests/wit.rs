@@ -20,7 +20,7 @@ async fn one(rig: &Rig, entry: Entry, request: WitRequest) -> Result<IssuedWit, 
     let orders = vec![(Arc::new(entry), request)];
     rig.core
         .issuer
-        .wit_batch(&me(), orders, &mut Turn::free())
+        .wit_batch(&me(), orders, &Turn::free())
         .await
         .remove(0)
 }
@@ -116,7 +116,7 @@ async fn a_batch_answers_in_order_and_one_refusal_is_one_refusal() {
         (named("/spire/server"), of(&keys[1])),
         (named("/c"), of(&keys[2])),
     ];
-    let answers = rig.core.issuer.wit_batch(&me(), orders, &mut Turn::free()).await;
+    let answers = rig.core.issuer.wit_batch(&me(), orders, &Turn::free()).await;
     let found: Vec<_> = answers
         .iter()
         .map(|answer| answer.as_ref().ok().map(|issued| issued.id.path()))

@@ -178,10 +178,7 @@ async fn nothing_is_issued_for_an_entry_that_breaks_a_rule() {
         };
         (std::sync::Arc::clone(entry), request)
     });
-    let wits = core
-        .issuer
-        .wit_batch(&me(), Vec::from(wits), &mut Turn::free())
-        .await;
+    let wits = core.issuer.wit_batch(&me(), Vec::from(wits), &Turn::free()).await;
     assert!(
         matches!(wits.as_slice(), [Err(IssueError::Policy(_)), Ok(_)]),
         "{wits:?}"
