@@ -1,0 +1,321 @@
+//! What this server knows of the feed, and who waits for it. Invariant: the listener hears every revision once, in order, whoever made it; who wrote
+//! is answered after that.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+use super::row::get;
+use super::text;
+use super::writer::Work;
+use crate::datastore::{CommitListener, Committed, DatastoreError, Snapshot};
+
+/// What other threads see.
+pub(super) struct Shared {
+    listener: OnceLock<Arc<dyn CommitListener>>,
+    /// What the last snapshot stood at: a listener that comes goes on from there.
+    loaded: Mutex<Position>,
+    standing: Mutex<Standing>,
+    /// A write has failed.
+    pub(super) doubt: Notify,
+    /// The journal has another version.
+    pub(super) journal: Notify,
+}
+
+struct Standing {
+    read_at: Instant,
+    trouble: Option<DatastoreError>,
+    journal: u64,
+    journal_at: Instant,
+}
+
+/// Where in its history a database is.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Position {
+    pub(super) epoch: i64,
+    pub(super) revision: i64,
+    pub(super) mark: String,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            listener: OnceLock::new(),
+            loaded: Mutex::default(),
+            standing: Mutex::new(Standing {
+                read_at: now,
+                trouble: None,
+                journal: 0,
+                journal_at: now,
+            }),
+            doubt: Notify::new(),
+            journal: Notify::new(),
+        }
+    }
+
+    pub(super) fn follow(&self, listener: Arc<dyn CommitListener>) {
+        if self.listener.set(listener).is_err() {
+            tracing::error!("the datastore has a listener already");
+        }
+    }
+
+    /// Whether what the listener knows, and a journal of this version, are what is stored, but for moments.
+    pub(super) fn standing(&self, journal: u64) -> Result<(), DatastoreError> {
+        let standing = self.lock();
+        let fenced = matches!(standing.trouble, Some(DatastoreError::Fenced));
+        let old = standing.read_at.elapsed() >= STALE;
+        let behind = standing.journal > journal && standing.journal_at.elapsed() >= STALE;
+        if !old && !behind && !fenced {
+            return Ok(());
+        }
+        let why = standing.trouble.clone();
+        Err(why.unwrap_or(DatastoreError::Behind))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Position> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct Follower {
+    pub(super) shared: Arc<Shared>,
+    inner: RefCell<Inner>,
+    /// There is something to read.
+    pub(super) poke: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    following: bool,
+    at: Position,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    revision: i64,
+    since: Instant,
+    group: Vec<Box<dyn Work>>,
+}
+
+/// What is to be done after a look at the feed.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Everything is known.
+    Rest,
+    /// There is more.
+    More,
+    /// What we know is not what came before: all has to be read anew.
+    Reload,
+    /// The database has lost commits that we know.
+    Lost,
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, at: Position) -> Self {
+        Self {
+            shared,
+            inner: RefCell::new(Inner {
+                at,
+                ..Inner::default()
+            }),
+            poke: Notify::new(),
+        }
+    }
+
+    pub(super) fn doubt(&self, error: &DatastoreError) {
+        if matches!(error, DatastoreError::Fenced) {
+            self.trouble(error);
+        }
+        self.shared.doubt.notify_one();
+    }
+
+    /// A commit of our own. When all before it is known it is told at once; else the feed brings it.
+    pub(super) fn committed(&self, commits: Vec<Committed>, mark: String, group: Vec<Box<dyn Work>>) {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        let Some(last) = commits.last() else {
+            return answer(group);
+        };
+        let last = i64::try_from(last.revision).unwrap_or(i64::MAX);
+        if i64::try_from(commits[0].revision) == Ok(inner.at.revision + 1) {
+            for commit in &commits {
+                self.tell(&inner, commit);
+            }
+            inner.at.revision = last;
+            inner.at.mark = mark;
+        }
+        if inner.at.revision >= last {
+            return answer(group);
+        }
+        inner.waiting.push_back(Waiting {
+            revision: last,
+            since: Instant::now(),
+            group,
+        });
+        self.poke.notify_one();
+    }
+
+    /// Since which revision the feed is to be read.
+    pub(super) fn at(&self) -> Position {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        inner.at.clone()
+    }
+
+    /// Takes what the feed had when it was asked for everything from `asked` on; `at` is when that was.
+    pub(super) fn read(&self, rows: &[Row], page: usize, at: Instant) -> Result<Next, DatastoreError> {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        let Some(first) = rows.first() else {
+            return Ok(Next::Lost);
+        };
+        self.journal_is(get::<i64>(first, "journal_version")?.unsigned_abs());
+        let newest = Position {
+            epoch: get(first, "epoch")?,
+            revision: get(first, "newest")?,
+            mark: get(first, "newest_mark")?,
+        };
+        if !inner.following {
+            inner.at = newest;
+            self.caught_up(&mut inner, at);
+            return Ok(Next::Rest);
+        }
+        if newest.epoch != inner.at.epoch {
+            return Ok(Next::Reload);
+        }
+        if newest.revision < inner.at.revision
+            || (newest.revision == inner.at.revision && newest.mark != inner.at.mark)
+        {
+            return Ok(Next::Lost);
+        }
+        for row in rows {
+            let Some(revision) = get::<Option<i64>>(row, "revision")? else {
+                break;
+            };
+            let mark: &str = get(row, "mark")?;
+            if revision == inner.at.revision && mark != inner.at.mark {
+                return Ok(Next::Lost);
+            }
+            if revision <= inner.at.revision {
+                continue;
+            }
+            if revision != inner.at.revision + 1 {
+                return Ok(Next::Reload);
+            }
+            let change = text::read_change(get(row, "kind")?, get(row, "object")?, get(row, "body")?)?;
+            let commit = Committed {
+                revision: revision.unsigned_abs(),
+                change,
+            };
+            self.tell(&inner, &commit);
+            inner.at.revision = revision;
+            mark.clone_into(&mut inner.at.mark);
+        }
+        let next = match inner.at.revision >= newest.revision {
+            true => Next::Rest,
+            false if rows.len() >= page => Next::More,
+            // The rows in between are gone.
+            false => Next::Reload,
+        };
+        if next == Next::Rest {
+            self.caught_up(&mut inner, at);
+        }
+        Ok(next)
+    }
+
+    /// A snapshot that somebody asked for: a listener that comes later goes on from there.
+    pub(super) fn loaded(&self, at: Position) {
+        *self.shared.loaded() = at;
+    }
+
+    /// A snapshot instead of the changes that led to it.
+    pub(super) fn reloaded(&self, snapshot: Snapshot, at: Position, read_at: Instant) {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(listener) = self.shared.listener.get() {
+            listener.reloaded(snapshot);
+        }
+        inner.at = at;
+        self.caught_up(&mut inner, read_at);
+    }
+
+    pub(super) fn trouble(&self, error: &DatastoreError) {
+        let mut standing = self.shared.lock();
+        // It does not pass by itself, whatever else happens.
+        if !matches!(standing.trouble, Some(DatastoreError::Fenced)) {
+            standing.trouble = Some(error.clone());
+        }
+    }
+
+    /// Answers those for whom the feed has not come in time.
+    pub(super) fn expire(&self) {
+        let mut inner = self.inner.borrow_mut();
+        while inner.waiting.front().is_some_and(|w| w.since.elapsed() >= STALE * 2)
+            && let Some(late) = inner.waiting.pop_front()
+        {
+            let error = DatastoreError::Undecided {
+                source: Arc::new(DatastoreError::Behind),
+            };
+            late.group
+                .into_iter()
+                .for_each(|request| request.answer(Err(error.clone())));
+        }
+    }
+
+    fn journal_is(&self, version: u64) {
+        let mut standing = self.shared.lock();
+        if standing.journal != version {
+            standing.journal = version;
+            standing.journal_at = Instant::now();
+            self.shared.journal.notify_one();
+        }
+    }
+
+    fn caught_up(&self, inner: &mut Inner, at: Instant) {
+        let mut standing = self.shared.lock();
+        standing.read_at = at;
+        if !matches!(standing.trouble, Some(DatastoreError::Fenced)) {
+            standing.trouble = None;
+        }
+        drop(standing);
+        while inner
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.revision <= inner.at.revision)
+            && let Some(done) = inner.waiting.pop_front()
+        {
+            answer(done.group);
+        }
+    }
+
+    fn meet_listener(&self, inner: &mut Inner) {
+        if !inner.following && self.shared.listener.get().is_some() {
+            inner.following = true;
+            inner.at = self.shared.loaded().clone();
+        }
+    }
+
+    fn tell(&self, inner: &Inner, commit: &Committed) {
+        if inner.following
+            && let Some(listener) = self.shared.listener.get()
+        {
+            listener.committed(commit);
+        }
+    }
+}
+
+fn answer(group: Vec<Box<dyn Work>>) {
+    group.into_iter().for_each(|request| request.answer(Ok(())));
+}
+
+/// Without a look at the feed for this long what we know may be stale.
+const STALE: Duration = Duration::from_secs(5);
