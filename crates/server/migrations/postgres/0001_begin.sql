@@ -50,6 +50,13 @@ CREATE TABLE entries (
 CREATE INDEX entries_by_parent ON entries (parent_id);
 CREATE INDEX entries_by_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL;
 
+-- What SPIRE's entry has no field for. An entry without a row has the defaults.
+CREATE TABLE entry_policies (
+    entry_id TEXT   PRIMARY KEY REFERENCES entries (id) ON DELETE CASCADE,
+    body     TEXT   NOT NULL,
+    revision BIGINT NOT NULL
+);
+
 CREATE TABLE entry_federates (
     entry_id     TEXT NOT NULL REFERENCES entries (id) ON DELETE CASCADE,
     trust_domain TEXT NOT NULL REFERENCES federated_bundles (trust_domain),

@@ -1,6 +1,7 @@
 //! Reads what others have changed. Invariant: a look is one statement, so it sees one state; what was pruned or lost is never stepped over.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -8,10 +9,11 @@ use tokio::time::Instant;
 
 use super::follower::{Follower, Next, Position};
 use super::link::{Link, Session};
-use super::row::get;
+use super::row::{damage, domain, get, unsigned};
 use super::target::PostgresConfig;
 use super::text;
 use crate::datastore::{DatastoreError, Snapshot};
+use crate::registry::{Revision, Versioned};
 
 /// Who waits for a snapshot.
 pub(super) type Load = oneshot::Sender<Result<Snapshot, DatastoreError>>;
@@ -38,7 +40,6 @@ impl Feed {
                     self.wait().await;
                 }
                 Ok(Next::Reload) => self.reload().await,
-                Ok(Next::Lost) => self.begin_epoch().await,
                 Err(error) => self.failed(&error).await,
             }
             self.follower.expire();
@@ -113,30 +114,8 @@ impl Feed {
         }
     }
 
-    /// After a fail-over to a replica that had not everything: what it has is the truth, with a new epoch, so that nobody takes it for older.
-    async fn begin_epoch(&mut self) {
-        let known = self.follower.at();
-        let Some(link) = &mut self.link else { return };
-        let (session, epoch) = (Rc::clone(&link.session), known.epoch);
-        let begun = link
-            .run(LOOK, async move {
-                // Nothing happens when another server was faster.
-                session.execute(NEW_EPOCH, &[&epoch, &LEAP]).await?;
-                Ok(())
-            })
-            .await;
-        tracing::error!(
-            revision = known.revision,
-            "the database has lost commits that were acknowledged, up to this revision: it has failed over to a replica that lagged; what it has is \
-             in force from now on, in a new epoch. Look for what is missing, and make its replication synchronous"
-        );
-        match begun {
-            Ok(()) => self.reload().await,
-            Err(error) => self.failed(&error).await,
-        }
-    }
-
     async fn failed(&mut self, error: &DatastoreError) {
+        // Another host may have what this one has not.
         self.link = None;
         self.follower.trouble(error);
         if !std::mem::replace(&mut self.said, true) {
@@ -164,7 +143,7 @@ impl Feed {
 async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError> {
     let state = session.rows("SELECT epoch, revision, mark FROM state", &[]).await?;
     let Some(state) = state.first() else {
-        return Err(super::row::damage("state", "the table is empty"));
+        return Err(damage("state", "the table is empty"));
     };
     let at = Position {
         epoch: get(state, "epoch")?,
@@ -172,25 +151,40 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
         mark: get(state, "mark")?,
     };
     let mut snapshot = Snapshot {
-        revision: at.revision.unsigned_abs(),
+        revision: Revision {
+            epoch: at.epoch.unsigned_abs(),
+            number: at.revision.unsigned_abs(),
+        },
         ..Snapshot::default()
     };
-    for row in session.rows("SELECT body FROM entries", &[]).await? {
-        snapshot.entries.push(text::read_entry(get(&row, "body")?)?);
+    for row in session.rows(ENTRIES, &[]).await? {
+        let entry = text::read_entry(get(&row, "body")?)?;
+        let policy: Option<&str> = get(&row, "policy")?;
+        let policy = policy.map(|policy| text::read_policy(&entry.id, policy).map(Arc::new));
+        snapshot.entries.push(Versioned {
+            policy: policy.transpose()?,
+            entry: Arc::new(entry),
+            revision: unsigned(&row, "revision")?,
+        });
     }
     for row in session.rows("SELECT body FROM agents", &[]).await? {
-        snapshot.agents.push(text::read_agent(get(&row, "body")?)?);
+        snapshot
+            .agents
+            .push(Arc::new(text::read_agent(get(&row, "body")?)?));
     }
     for row in session
         .rows("SELECT trust_domain, body FROM federated_bundles", &[])
         .await?
     {
-        let td = super::row::domain(&row, "trust_domain")?;
-        snapshot.bundles.push(text::read_bundle(td, get(&row, "body")?)?);
+        let bundle = text::read_bundle(domain(&row, "trust_domain")?, get(&row, "body")?)?;
+        snapshot.bundles.push(Arc::new(bundle));
     }
-    for row in session.rows("SELECT body FROM federation_relationships", &[]).await? {
+    for row in session
+        .rows("SELECT body FROM federation_relationships", &[])
+        .await?
+    {
         let relationship = text::read_relationship(get(&row, "body")?)?;
-        snapshot.relationships.push(relationship);
+        snapshot.relationships.push(Arc::new(relationship));
     }
     Ok((snapshot, at))
 }
@@ -199,16 +193,13 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
 const SINCE: &str = "SELECT s.epoch, s.revision AS newest, s.mark AS newest_mark, s.journal_version, c.revision, c.kind, c.object, \
     CASE WHEN c.revision > $1 THEN c.body END AS body, c.mark \
     FROM state s LEFT JOIN changes c ON c.revision >= $1 ORDER BY c.revision LIMIT $2";
+const ENTRIES: &str = "SELECT e.body, e.revision, p.body AS policy FROM entries e LEFT JOIN entry_policies p ON p.entry_id = e.id";
 const BEGIN_LOAD: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '60s'";
-/// The counters leap over whatever was lost, for nobody takes what is numbered lower than what he knows.
-const NEW_EPOCH: &str = "UPDATE state SET epoch = greatest(epoch + 1, floor(extract(epoch FROM now()))::bigint), mark = mark || '+', \
-    journal_version = journal_version + $2, bundle_sequence = bundle_sequence + $2 WHERE epoch = $1";
-const LEAP: i64 = 1_000_000;
 /// Changes of one look.
 const PAGE: i64 = 500;
 const EVERY: Duration = Duration::from_millis(200);
 /// For one look.
 const LOOK: Duration = Duration::from_secs(2);
 /// For a snapshot.
-const LOAD: Duration = Duration::from_secs(60);
+pub(super) const LOAD: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::row::get;
+use super::row::{damage, get};
 use super::text;
 use super::writer::Work;
 use crate::datastore::{CommitListener, Committed, DatastoreError, Snapshot};
@@ -42,6 +42,32 @@ pub(super) struct Position {
     pub(super) mark: String,
 }
 
+impl Position {
+    /// Whether what there is now may have come after this.
+    fn leads_to(&self, now: &Self) -> Result<(), DatastoreError> {
+        let (known, found) = ((self.epoch, self.revision), (now.epoch, now.revision));
+        match found < known || (found == known && self.mark != now.mark) {
+            true => Err(self.went_back(now)),
+            false => Ok(()),
+        }
+    }
+
+    fn went_back(&self, to: &Self) -> DatastoreError {
+        DatastoreError::WentBack {
+            known: self.revision.unsigned_abs(),
+            found: to.revision.unsigned_abs(),
+        }
+    }
+}
+
+/// What a transaction of ours has committed.
+pub(super) struct Made {
+    /// Where the database stood before.
+    pub(super) after: Position,
+    pub(super) commits: Vec<Committed>,
+    pub(super) mark: String,
+}
+
 impl Shared {
     pub(super) fn new() -> Self {
         let now = Instant::now();
@@ -68,10 +94,10 @@ impl Shared {
     /// Whether what the listener knows, and a journal of this version, are what is stored, but for moments.
     pub(super) fn standing(&self, journal: u64) -> Result<(), DatastoreError> {
         let standing = self.lock();
-        let fenced = matches!(standing.trouble, Some(DatastoreError::Fenced));
+        let for_good = standing.trouble.as_ref().is_some_and(lasts);
         let old = standing.read_at.elapsed() >= STALE;
         let behind = standing.journal > journal && standing.journal_at.elapsed() >= STALE;
-        if !old && !behind && !fenced {
+        if !old && !behind && !for_good {
             return Ok(());
         }
         let why = standing.trouble.clone();
@@ -107,6 +133,11 @@ struct Waiting {
     group: Vec<Box<dyn Work>>,
 }
 
+/// Whether it is so until somebody does something about it.
+fn lasts(error: &DatastoreError) -> bool {
+    matches!(error, DatastoreError::Fenced | DatastoreError::WentBack { .. })
+}
+
 /// What is to be done after a look at the feed.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Next {
@@ -116,8 +147,6 @@ pub(super) enum Next {
     More,
     /// What we know is not what came before: all has to be read anew.
     Reload,
-    /// The database has lost commits that we know.
-    Lost,
 }
 
 impl Follower {
@@ -133,26 +162,26 @@ impl Follower {
     }
 
     pub(super) fn doubt(&self, error: &DatastoreError) {
-        if matches!(error, DatastoreError::Fenced) {
+        if lasts(error) {
             self.trouble(error);
         }
         self.shared.doubt.notify_one();
     }
 
     /// A commit of our own. When all before it is known it is told at once; else the feed brings it.
-    pub(super) fn committed(&self, commits: Vec<Committed>, mark: String, group: Vec<Box<dyn Work>>) {
+    pub(super) fn committed(&self, made: Made, group: Vec<Box<dyn Work>>) {
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
-        let Some(last) = commits.last() else {
+        let Some(last) = made.commits.last() else {
             return answer(group);
         };
         let last = i64::try_from(last.revision).unwrap_or(i64::MAX);
-        if i64::try_from(commits[0].revision) == Ok(inner.at.revision + 1) {
-            for commit in &commits {
+        if made.after == inner.at {
+            for commit in &made.commits {
                 self.tell(&inner, commit);
             }
             inner.at.revision = last;
-            inner.at.mark = mark;
+            inner.at.mark = made.mark;
         }
         if inner.at.revision >= last {
             return answer(group);
@@ -163,6 +192,16 @@ impl Follower {
             group,
         });
         self.poke.notify_one();
+    }
+
+    /// Whether something may be written where the database stands now.
+    pub(super) fn admits(&self, now: &Position) -> Result<(), DatastoreError> {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        match inner.following {
+            true => inner.at.leads_to(now),
+            false => Ok(()),
+        }
     }
 
     /// Since which revision the feed is to be read.
@@ -177,7 +216,7 @@ impl Follower {
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
         let Some(first) = rows.first() else {
-            return Ok(Next::Lost);
+            return Err(damage("state", "the table is empty"));
         };
         self.journal_is(get::<i64>(first, "journal_version")?.unsigned_abs());
         let newest = Position {
@@ -190,21 +229,17 @@ impl Follower {
             self.caught_up(&mut inner, at);
             return Ok(Next::Rest);
         }
-        if newest.epoch != inner.at.epoch {
+        if newest.epoch > inner.at.epoch {
             return Ok(Next::Reload);
         }
-        if newest.revision < inner.at.revision
-            || (newest.revision == inner.at.revision && newest.mark != inner.at.mark)
-        {
-            return Ok(Next::Lost);
-        }
+        inner.at.leads_to(&newest)?;
         for row in rows {
             let Some(revision) = get::<Option<i64>>(row, "revision")? else {
                 break;
             };
             let mark: &str = get(row, "mark")?;
             if revision == inner.at.revision && mark != inner.at.mark {
-                return Ok(Next::Lost);
+                return Err(inner.at.went_back(&newest));
             }
             if revision <= inner.at.revision {
                 continue;
@@ -244,14 +279,18 @@ impl Follower {
         if let Some(listener) = self.shared.listener.get() {
             listener.reloaded(snapshot);
         }
+        if at.epoch > inner.at.epoch {
+            // Somebody has said that what there is now is to hold.
+            self.shared.lock().trouble = None;
+        }
         inner.at = at;
         self.caught_up(&mut inner, read_at);
     }
 
     pub(super) fn trouble(&self, error: &DatastoreError) {
         let mut standing = self.shared.lock();
-        // It does not pass by itself, whatever else happens.
-        if !matches!(standing.trouble, Some(DatastoreError::Fenced)) {
+        // Those do not pass by themselves, whatever else happens.
+        if !standing.trouble.as_ref().is_some_and(lasts) {
             standing.trouble = Some(error.clone());
         }
     }
@@ -283,7 +322,7 @@ impl Follower {
     fn caught_up(&self, inner: &mut Inner, at: Instant) {
         let mut standing = self.shared.lock();
         standing.read_at = at;
-        if !matches!(standing.trouble, Some(DatastoreError::Fenced)) {
+        if !standing.trouble.as_ref().is_some_and(lasts) {
             standing.trouble = None;
         }
         drop(standing);

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
 use tokio_postgres::Row;
@@ -114,8 +113,4 @@ pub(super) fn signed(number: u64) -> i64 {
 
 pub(super) fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
-}
-
-pub(super) fn millis(time: Duration) -> u128 {
-    time.as_millis()
 }

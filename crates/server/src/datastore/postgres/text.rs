@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::row::damage;
 use crate::datastore::{Change, DatastoreError, bundle_text};
 use crate::random::hex;
-use crate::registry::{AgentRecord, EndpointUrl, Entry, Profile, Relationship};
+use crate::registry::{AgentRecord, EndpointUrl, Entry, EntryPolicy, Profile, Relationship};
 
 #[derive(Serialize, Deserialize)]
 struct EntryText {
@@ -88,6 +88,28 @@ pub(super) fn likeness(entry: &Entry) -> String {
         selectors(&entry.selectors)
     );
     hex(digest(&SHA256, all.as_bytes()).as_ref())
+}
+
+#[derive(Serialize, Deserialize)]
+struct PolicyText {
+    description: String,
+    revision: u64,
+}
+
+pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
+    write(&PolicyText {
+        description: policy.description.clone(),
+        revision: policy.revision,
+    })
+}
+
+pub(super) fn read_policy(entry_id: &str, text: &str) -> Result<EntryPolicy, DatastoreError> {
+    let text: PolicyText = read(text)?;
+    Ok(EntryPolicy {
+        entry_id: entry_id.to_owned(),
+        description: text.description,
+        revision: text.revision,
+    })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,6 +194,7 @@ pub(super) fn change(change: &Change) -> Result<(&'static str, String, Option<St
     Ok(match change {
         Change::PutEntry(new) => (ENTRY, new.id.clone(), Some(entry(new)?)),
         Change::RemoveEntry(id) => (ENTRY, id.clone(), None),
+        Change::PutPolicy(new) => (POLICY, new.entry_id.clone(), Some(policy(new)?)),
         Change::PutAgent(new) => (AGENT, new.id.to_string(), Some(agent(new)?)),
         Change::RemoveAgent(id) => (AGENT, id.to_string(), None),
         Change::PutBundle(new) => {
@@ -192,6 +215,7 @@ pub(super) fn read_change(kind: &str, object: &str, body: Option<&str>) -> Resul
     Ok(match (kind, body) {
         (ENTRY, Some(body)) => Change::PutEntry(Arc::new(read_entry(body)?)),
         (ENTRY, None) => Change::RemoveEntry(object.to_owned()),
+        (POLICY, Some(body)) => Change::PutPolicy(Arc::new(read_policy(object, body)?)),
         (AGENT, Some(body)) => Change::PutAgent(Arc::new(read_agent(body)?)),
         (AGENT, None) => Change::RemoveAgent(id(object)?),
         (BUNDLE, Some(body)) => Change::PutBundle(Arc::new(read_bundle(domain(object)?, body)?)),
@@ -240,6 +264,7 @@ fn read<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, DatastoreError> {
 }
 
 const ENTRY: &str = "entry";
+const POLICY: &str = "policy";
 const AGENT: &str = "agent";
 const BUNDLE: &str = "bundle";
 const RELATIONSHIP: &str = "relationship";

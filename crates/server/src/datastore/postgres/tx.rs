@@ -6,6 +6,7 @@ use landfast_identity::{TrustDomain, UnixTime};
 use tokio_postgres::Row;
 
 use super::Identity;
+use super::follower::{Made, Position};
 use super::link::{Params, Session};
 use super::row::{damage, ends_the_session, get, is_passing, signed};
 use super::text;
@@ -14,6 +15,8 @@ use crate::datastore::{Change, Committed, DatastoreError};
 pub(super) struct Tx {
     session: Rc<Session>,
     identity: Identity,
+    /// Where the database stands.
+    pub(super) after: Position,
     revision: i64,
     /// With the time of those that have one.
     changes: Vec<(Committed, Option<i64>)>,
@@ -46,6 +49,7 @@ impl Tx {
         Self {
             session,
             identity,
+            after: Position::default(),
             revision: 0,
             changes: Vec::new(),
             wrote: false,
@@ -57,8 +61,15 @@ impl Tx {
     /// Locks the counter. Returns the number of the last commit of this process.
     pub(super) async fn begin(&mut self) -> Result<i64, DatastoreError> {
         self.batch("BEGIN").await?;
-        let row = self.one("SELECT revision FROM state FOR UPDATE", &[]).await?;
-        self.revision = get(&row, "revision")?;
+        let row = self
+            .one("SELECT epoch, revision, mark FROM state FOR UPDATE", &[])
+            .await?;
+        self.after = Position {
+            epoch: get(&row, "epoch")?,
+            revision: get(&row, "revision")?,
+            mark: get(&row, "mark")?,
+        };
+        self.revision = self.after.revision;
         // A statement of its own: it has to see what was committed while the lock was waited for.
         let server = self.identity.server.clone();
         let row = self
@@ -86,7 +97,7 @@ impl Tx {
             return Err(DatastoreError::Fenced);
         }
         if !self.changes.is_empty() {
-            let mark = format!("{}-{number}", identity.boot);
+            let mark = identity.mark(number);
             let (mut revisions, mut kinds, mut objects) = (Vec::new(), Vec::new(), Vec::new());
             let (mut bodies, mut times) = (Vec::new(), Vec::new());
             for (commit, at) in &self.changes {
@@ -109,8 +120,13 @@ impl Tx {
         Ok(())
     }
 
-    pub(super) fn commits(&self) -> Vec<Committed> {
-        self.changes.iter().map(|(commit, _)| commit.clone()).collect()
+    /// What is made when this commits as the commit of this number.
+    pub(super) fn made(&self, number: i64) -> Made {
+        Made {
+            after: self.after.clone(),
+            commits: self.changes.iter().map(|(commit, _)| commit.clone()).collect(),
+            mark: self.identity.mark(number),
+        }
     }
 
     pub(super) fn server(&self) -> &str {

@@ -16,11 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Identity;
-use super::follower::Follower;
+use super::follower::{Follower, Made};
 use super::link::Link;
 use super::target::PostgresConfig;
 use super::tx::{Fault, Tx};
-use crate::datastore::{Committed, DatastoreError, Failure};
+use crate::datastore::{DatastoreError, Failure};
 
 /// What waits for the next transaction.
 pub(super) trait Work: Send {
@@ -124,12 +124,12 @@ impl Writer {
     async fn serve(&mut self, mut group: Group, requests: &mut mpsc::Receiver<Box<dyn Work>>) {
         self.commits += 1;
         // What the last attempt would have committed, once COMMIT was on its way.
-        let mut sent: Option<Vec<Committed>> = None;
+        let mut sent: Option<Made> = None;
         while !group.is_empty() {
             let outcome = self.attempt(&mut group, &mut sent).await;
             let error = match outcome {
-                Ok(commits) => {
-                    self.follower.committed(commits, group);
+                Ok(made) => {
+                    self.follower.committed(made, group);
                     return;
                 }
                 Err(Ended::Refused(error)) => {
@@ -161,8 +161,8 @@ impl Writer {
     async fn attempt(
         &mut self,
         group: &mut Group,
-        sent: &mut Option<Vec<Committed>>,
-    ) -> Result<Vec<Committed>, Ended> {
+        sent: &mut Option<Made>,
+    ) -> Result<Made, Ended> {
         let link = match &mut self.link {
             Some(link) => link,
             None => {
@@ -172,10 +172,11 @@ impl Writer {
         };
         let tx = Tx::new(Rc::clone(&link.session), self.identity.clone());
         let mut ended = None;
-        let work = transact(tx, group, self.commits, sent, &mut ended);
+        let follower = Rc::clone(&self.follower);
+        let work = transact(tx, group, self.commits, sent, &mut ended, &follower);
         let done = link.run(PATIENCE, work).await;
         match (done, ended) {
-            (Ok(commits), _) => Ok(commits),
+            (Ok(made), _) => Ok(made),
             (Err(error), Some(Fault::Passing)) => {
                 let session = Rc::clone(&link.session);
                 let undone = link
@@ -187,7 +188,7 @@ impl Writer {
                 })
             }
             // It has answered, and the answer is no.
-            (Err(error), Some(Fault::Refused)) if sent.is_none() => {
+            (Err(error), Some(Fault::Refused)) => {
                 self.link = None;
                 Err(Ended::Refused(error))
             }
@@ -207,41 +208,50 @@ async fn transact(
     mut tx: Tx,
     group: &mut Group,
     number: i64,
-    sent: &mut Option<Vec<Committed>>,
+    sent: &mut Option<Made>,
     ended: &mut Option<Fault>,
-) -> Result<Vec<Committed>, DatastoreError> {
+    follower: &Follower,
+) -> Result<Made, DatastoreError> {
     let done = async {
         let last = tx.begin().await?;
         if last == number
-            && let Some(commits) = sent.take()
+            && let Some(made) = sent.take()
         {
             // The COMMIT whose answer was lost was made.
             tx.batch("ROLLBACK").await?;
-            return Ok(commits);
+            return Ok(made);
         }
         *sent = None;
-        run_group(&mut tx, group).await?;
+        follower.admits(&tx.after)?;
+        run_group(&mut tx, group, follower).await?;
         tx.finish(number).await?;
-        *sent = Some(tx.commits());
+        *sent = Some(tx.made(number));
         tx.batch("COMMIT").await?;
-        Ok(tx.commits())
+        Ok(tx.made(number))
     }
     .await;
     *ended = match &done {
         Ok(_) => None,
-        Err(DatastoreError::Fenced) => Some(Fault::Refused),
+        Err(DatastoreError::Fenced | DatastoreError::WentBack { .. }) => Some(Fault::Refused),
         Err(_) => tx.fault(),
     };
+    if let Some(Fault::Passing | Fault::Refused) = ended {
+        // It has answered: nothing was committed.
+        *sent = None;
+    }
     done
 }
 
-async fn run_group(tx: &mut Tx, group: &mut Group) -> Result<(), DatastoreError> {
+async fn run_group(tx: &mut Tx, group: &mut Group, follower: &Follower) -> Result<(), DatastoreError> {
     for request in group {
         tx.batch("SAVEPOINT request").await?;
         let before = tx.savepoint();
         if let Err(failed) = request.run(tx).await {
-            if let (Some(error), Some(Fault::Passing | Fault::Lost)) = (failed, tx.fault()) {
-                return Err(error);
+            if let Some(error) = failed {
+                if let Some(Fault::Passing | Fault::Lost) = tx.fault() {
+                    return Err(error);
+                }
+                follower.doubt(&error);
             }
             tx.batch("ROLLBACK TO SAVEPOINT request").await?;
             tx.undo(before);

@@ -136,6 +136,10 @@ impl CommitListener for Listener {
     fn committed(&self, commit: &Committed) {
         self.0.lock().unwrap().push(commit.clone());
     }
+
+    fn reloaded(&self, _: Snapshot) {
+        panic!("nobody else writes");
+    }
 }
 
 #[tokio::test]
