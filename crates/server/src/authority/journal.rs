@@ -207,3 +207,67 @@ pub(crate) enum OtherChange {
 const SETTLE: Duration = Duration::from_secs(30);
 /// How often those who follow the bundle should ask.
 const REFRESH_HINT: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::fixture::{START, key, td};
+
+    fn row(id: &str, slot: Slot, created_at: UnixTime, activated_at: Option<UnixTime>) -> AuthorityRow {
+        AuthorityRow {
+            id: id.to_owned(),
+            kind: Kind::Jwt,
+            slot,
+            key_name: id.to_owned(),
+            certificate: None,
+            descent: None,
+            public_key: key(),
+            created_at,
+            activated_at,
+            not_before: START,
+            not_after: START.saturating_add(SETTLE * 1000),
+            last_svid_ends: None,
+            tainted: false,
+        }
+    }
+
+    #[test]
+    fn a_new_authority_waits_while_others_sign_and_no_longer_than_that() {
+        let new = row("new", Slot::Prepared, START, None);
+        let mut journal = Journal {
+            rows: vec![new],
+            ..Journal::default()
+        };
+        let late = START.saturating_add(SETTLE);
+        assert!(!journal.must_wait(Kind::Jwt, START), "the first of all signs at once");
+        journal.others = vec![row("rival", Slot::Prepared, START, None)];
+        assert!(!journal.must_wait(Kind::Jwt, START), "one of two that begin together has to be first");
+        journal.others[0].activated_at = Some(START);
+        assert!(journal.must_wait(Kind::Jwt, START));
+        assert!(journal.must_wait(Kind::Jwt, late.saturating_sub(Duration::from_secs(1))));
+        assert!(!journal.must_wait(Kind::Jwt, late));
+        assert!(journal.must_wait(Kind::Jwt, START.saturating_sub(SETTLE)), "also by a clock that stepped back");
+        assert!(!journal.must_wait(Kind::Wit, START), "of another kind");
+        journal.rows[0].activated_at = Some(START);
+        assert!(!journal.must_wait(Kind::Jwt, START), "one that has signed is known");
+    }
+
+    #[test]
+    fn the_bundle_is_the_same_wherever_it_is_made() {
+        let (a, b) = (
+            row("a", Slot::Active, START, Some(START)),
+            row("b", Slot::Active, START.saturating_sub(SETTLE), Some(START)),
+        );
+        let of = |rows: &AuthorityRow, others: &AuthorityRow| {
+            let journal = Journal {
+                rows: vec![rows.clone()],
+                others: vec![others.clone()],
+                ..Journal::default()
+            };
+            journal.bundle(&td()).unwrap()
+        };
+        let (one, other) = (of(&a, &b), of(&b, &a));
+        assert_eq!(one.jwt_authorities(), other.jwt_authorities());
+        assert_eq!(one.jwt_authorities()[0].key_id, "b", "the older first");
+    }
+}

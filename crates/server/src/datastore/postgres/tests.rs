@@ -1,6 +1,7 @@
 //! A real PostgreSQL: what every datastore does, and what only several servers and a database that fails can show.
 
 mod cluster;
+mod cores;
 mod failing;
 mod proxy;
 mod several;
