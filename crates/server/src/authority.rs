@@ -8,6 +8,7 @@ mod descent;
 mod error;
 mod following;
 mod force;
+mod joining;
 mod journal;
 mod keys;
 mod making;
@@ -37,7 +38,7 @@ pub(crate) use plan::Trust;
 pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
-use crate::datastore::{Datastore, DatastoreError};
+use crate::datastore::Datastore;
 use following::Reach;
 use making::Spares;
 use plan::Step;
@@ -231,7 +232,11 @@ impl Authorities {
                 None => self.kinds(),
                 Some(_) => self.unsigned_kinds(),
             };
-            let kinds: Vec<_> = kinds.iter().copied().filter(|kind| !waiting.contains(kind)).collect();
+            let kinds: Vec<_> = kinds
+                .iter()
+                .copied()
+                .filter(|kind| !waiting.contains(kind))
+                .collect();
             let Some(step) = plan::next(&journal.rows, &kinds, now, trust) else {
                 break;
             };
@@ -265,41 +270,6 @@ impl Authorities {
             self.sweep().await;
         }
         unsigned.filter(|_| !self.reach.is_quiet()).map_or(Ok(()), Err)
-    }
-
-    /// Beside other servers the first authorities of a server wait until those who are online know them.
-    async fn join(&self) -> Result<(), AuthorityError> {
-        let mut said = false;
-        while self.datastore.journal().await?.others.iter().any(|row| row.activated_at.is_some())
-            && (self.active_x509().is_none() || self.active_jwt().is_none())
-        {
-            if !std::mem::replace(&mut said, true) {
-                tracing::info!("other servers sign already: waiting for half a minute until agents know the authorities of this one");
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            if let Some(now) = self.clock.now() {
-                self.tick(now, Trust::Doubtful).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over what other servers have changed in the journal.
-    ///
-    /// # Errors
-    /// It cannot be read, or the key of an authority cannot.
-    pub(crate) async fn follow_journal(&self) -> Result<(), AuthorityError> {
-        let journal = self.datastore.journal().await?;
-        self.adopt(&journal).await
-    }
-
-    /// Whether the bundle and the registry are what is stored, but for moments: else no agent is to be answered from them.
-    ///
-    /// # Errors
-    /// Why it is not known to be so.
-    pub(crate) fn current(&self) -> Result<(), DatastoreError> {
-        let version = self.active.read().unwrap_or_else(PoisonError::into_inner).version;
-        self.datastore.standing(version)
     }
 
     /// Makes these rows the journal that follows `before`, and removes the keys of those that are no longer in it. `None` when somebody

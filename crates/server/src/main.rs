@@ -44,7 +44,10 @@ fn accept_loss(path: &Path) -> ExitCode {
         Ok(Some(target)) => target,
         Ok(None) => {
             let error = std::io::Error::other(format!("{} has no datastore.postgres", path.display()));
-            return fail(&error, "only a database that fails over loses changes; restore SQLite from a backup");
+            return fail(
+                &error,
+                "only a database that fails over loses changes; restore SQLite from a backup",
+            );
         }
         Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
     };
@@ -55,7 +58,9 @@ fn accept_loss(path: &Path) -> ExitCode {
     };
     match begun {
         Ok(epoch) => {
-            say(&format!("what the database has now is in force, in epoch {epoch}"));
+            say(&format!(
+                "what the database has now is in force, in epoch {epoch}"
+            ));
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, "nothing was changed; the database has to accept writes"),

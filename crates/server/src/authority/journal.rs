@@ -157,7 +157,9 @@ impl Journal {
     pub(super) fn must_wait(&self, kind: Kind, now: UnixTime) -> bool {
         let mut others = self.others.iter().filter(|row| row.kind == kind);
         let next = self.rows.iter().filter(|row| row.kind == kind);
-        let next = next.filter(|row| row.slot == Slot::Prepared).max_by_key(|row| row.created_at);
+        let next = next
+            .filter(|row| row.slot == Slot::Prepared)
+            .max_by_key(|row| row.created_at);
         others.any(|row| row.activated_at.is_some())
             && next.is_some_and(|row| row.activated_at.is_none() && now.since(row.created_at) < SETTLE)
     }
@@ -239,17 +241,29 @@ mod tests {
             ..Journal::default()
         };
         let late = START.saturating_add(SETTLE);
-        assert!(!journal.must_wait(Kind::Jwt, START), "the first of all signs at once");
+        assert!(
+            !journal.must_wait(Kind::Jwt, START),
+            "the first of all signs at once"
+        );
         journal.others = vec![row("rival", Slot::Prepared, START, None)];
-        assert!(!journal.must_wait(Kind::Jwt, START), "one of two that begin together has to be first");
+        assert!(
+            !journal.must_wait(Kind::Jwt, START),
+            "one of two that begin together has to be first"
+        );
         journal.others[0].activated_at = Some(START);
         assert!(journal.must_wait(Kind::Jwt, START));
         assert!(journal.must_wait(Kind::Jwt, late.saturating_sub(Duration::from_secs(1))));
         assert!(!journal.must_wait(Kind::Jwt, late));
-        assert!(journal.must_wait(Kind::Jwt, START.saturating_sub(SETTLE)), "also by a clock that stepped back");
+        assert!(
+            journal.must_wait(Kind::Jwt, START.saturating_sub(SETTLE)),
+            "also by a clock that stepped back"
+        );
         assert!(!journal.must_wait(Kind::Wit, START), "of another kind");
         journal.rows[0].activated_at = Some(START);
-        assert!(!journal.must_wait(Kind::Jwt, START), "one that has signed is known");
+        assert!(
+            !journal.must_wait(Kind::Jwt, START),
+            "one that has signed is known"
+        );
     }
 
     #[test]

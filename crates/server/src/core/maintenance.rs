@@ -166,7 +166,9 @@ async fn prune(datastore: &dyn Datastore, keep: Duration, now: UnixTime) -> Resu
         Prune::Tombstones {
             before: now.saturating_sub(keep),
         },
-        Prune::Authorities { ended_before: day_ago },
+        Prune::Authorities {
+            ended_before: day_ago,
+        },
     ] {
         // Each batch is a commit of its own, so that issuance waits for one batch at most.
         loop {

@@ -114,8 +114,7 @@ pub(super) fn decode(td: TrustDomain, text: &str) -> Result<Bundle, Damage> {
     let bundle = Bundle::new(td)
         .with_x509_authorities(x509)
         .and_then(|bundle| bundle.with_jwt_authorities(jwt))
-        .and_then(|bundle| bundle.with_wit_authorities(wit))
-        ?;
+        .and_then(|bundle| bundle.with_wit_authorities(wit))?;
     Ok(bundle
         .with_sequence(body.sequence)
         .with_refresh_hint(body.refresh_hint.map(Duration::from_secs)))

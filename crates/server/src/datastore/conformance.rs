@@ -103,7 +103,9 @@ pub(super) async fn what_is_stored_is_loaded_as_it_was(db: Store) {
     let bundle = bundle.with_x509_authorities(vec![root]).unwrap();
     let bundle = bundle.with_jwt_authorities(vec![jwt]).unwrap();
     let bundle = Arc::new(bundle.with_sequence(u64::MAX));
-    db.set_bundle(Arc::clone(&bundle), BundleWrite::Set).await.unwrap();
+    db.set_bundle(Arc::clone(&bundle), BundleWrite::Set)
+        .await
+        .unwrap();
     let mut draft = draft("/spire/agent/x", "/w");
     draft.selectors = sel(&["unix:uid:1", "unix:user:ü"]);
     draft.federates_with = vec![b()];
@@ -115,12 +117,18 @@ pub(super) async fn what_is_stored_is_loaded_as_it_was(db: Store) {
     draft.store_svid = true;
     draft.jwt_svid_include_jti = true;
     draft.x509_svid_ttl = Some(DAY);
-    let entry = new(db.create_entry(draft, "e".into(), "me".into(), START).await.unwrap());
+    let entry = new(db
+        .create_entry(draft, "e".into(), "me".into(), START)
+        .await
+        .unwrap());
     let patch = EntryPatch {
         hint: Some("h".repeat(1024)),
         ..EntryPatch::default()
     };
-    let updated = db.update_entry("e".into(), patch, MargoPaths::Ordinary).await.unwrap();
+    let updated = db
+        .update_entry("e".into(), patch, MargoPaths::Ordinary)
+        .await
+        .unwrap();
     assert_eq!((updated.revision_number, updated.hint.len()), (1, 1024));
     assert_eq!(updated.selectors, entry.selectors);
     let mut agent = agent("/spire/agent/x", "0a", &["k:1", "k:2"]);
@@ -134,7 +142,9 @@ pub(super) async fn what_is_stored_is_loaded_as_it_was(db: Store) {
         },
         ..(*web("https://b.example/bundle")).clone()
     });
-    db.create_relationship(Arc::clone(&relationship), None).await.unwrap();
+    db.create_relationship(Arc::clone(&relationship), None)
+        .await
+        .unwrap();
     let snapshot = loaded(&db).await;
     assert_eq!(snapshot.revision.number, 5);
     assert!(snapshot.revision.epoch > 0);
@@ -161,14 +171,24 @@ pub(super) async fn the_listener_hears_each_revision_once_and_in_order(db: Store
     };
     let answers = (0..90).map(|n| created(if n % 3 == 2 { n - 1 } else { n }));
     let answers = futures_util::future::join_all(answers).await;
-    let fresh = answers.iter().filter(|a| matches!(a, Ok(Created::New(_)))).count();
+    let fresh = answers
+        .iter()
+        .filter(|a| matches!(a, Ok(Created::New(_))))
+        .count();
     assert_eq!(fresh, 60);
     db.delete_entry("e0".into(), START).await.unwrap();
     let heard = ear.0.lock().unwrap();
     let revisions: Vec<_> = heard.iter().map(|commit| commit.revision).collect();
     let first = *revisions.first().unwrap();
-    assert!(first == 2 || first == 3, "{first}: SQLite is followed from then on, PostgreSQL from what was loaded");
-    assert_eq!(revisions, (first..=63).collect::<Vec<_>>(), "each change the next revision");
+    assert!(
+        first == 2 || first == 3,
+        "{first}: SQLite is followed from then on, PostgreSQL from what was loaded"
+    );
+    assert_eq!(
+        revisions,
+        (first..=63).collect::<Vec<_>>(),
+        "each change the next revision"
+    );
     assert_eq!(snapshot.revision.number, 1);
     assert!(matches!(&heard.last().unwrap().change, Change::RemoveEntry(id) if id == "e0"));
 }
@@ -183,20 +203,28 @@ pub(super) async fn a_refusal_leaves_nothing(db: Store) {
         async {
             let similar = make(&db, "/one", "other").await;
             let draft = draft("/spire/agent/y", "/one");
-            (similar, db.create_entry(draft, "one".into(), "me".into(), START).await)
+            (
+                similar,
+                db.create_entry(draft, "one".into(), "me".into(), START).await,
+            )
         },
     );
     new(one);
     new(two);
     assert!(matches!(bad, Err(RegistryError::NoFederatedBundle { .. })));
-    assert!(matches!(taken, (Created::Similar(_), Err(RegistryError::EntryIdTaken { .. }))));
+    assert!(matches!(
+        taken,
+        (Created::Similar(_), Err(RegistryError::EntryIdTaken { .. }))
+    ));
     let patch = EntryPatch {
         spiffe_id: Some(id("/two")),
         ..EntryPatch::default()
     };
     let same = db.update_entry("one".into(), patch, MargoPaths::Ordinary).await;
     assert!(matches!(same, Err(RegistryError::Similar { existing }) if existing.id == "two"));
-    let gone = db.update_entry("none".into(), EntryPatch::default(), MargoPaths::Ordinary).await;
+    let gone = db
+        .update_entry("none".into(), EntryPatch::default(), MargoPaths::Ordinary)
+        .await;
     assert!(matches!(gone, Err(RegistryError::NoSuchEntry { .. })));
     assert!(!db.delete_entry("none".into(), START).await.unwrap());
     let snapshot = loaded(&db).await;
@@ -213,22 +241,39 @@ pub(super) async fn removals_go_with_what_hangs_on_them(db: Store) {
     for n in 0..3 {
         let mut draft = draft("/spire/agent/x", &format!("/w{n}"));
         draft.federates_with = vec![b()];
-        db.create_entry(draft, format!("e{n}"), "me".into(), START).await.unwrap();
+        db.create_entry(draft, format!("e{n}"), "me".into(), START)
+            .await
+            .unwrap();
     }
     let record = agent("/spire/agent/join_token/t", "0a", &[]);
     db.attest_agent(record.clone()).await.unwrap();
     let mut alias = draft("/spire/agent/join_token/t", "/alias");
     alias.selectors = alias_selector(&record.id).unwrap();
-    db.create_entry(alias, "alias".into(), "me".into(), START).await.unwrap();
+    db.create_entry(alias, "alias".into(), "me".into(), START)
+        .await
+        .unwrap();
     let in_use = db.delete_bundle(b(), DeleteMode::Restrict, START).await;
     assert!(matches!(in_use, Err(RegistryError::BundleInUse { entries: 3 })));
     assert!(db.delete_agent(record.id.clone(), START).await.unwrap());
     assert!(!db.delete_agent(record.id, START).await.unwrap());
     let snapshot = loaded(&db).await;
-    assert_eq!((snapshot.agents.len(), snapshot.entries.len()), (0, 3), "the alias went with its agent");
-    assert!(db.delete_bundle(b(), DeleteMode::Dissociate, START).await.unwrap());
+    assert_eq!(
+        (snapshot.agents.len(), snapshot.entries.len()),
+        (0, 3),
+        "the alias went with its agent"
+    );
+    assert!(
+        db.delete_bundle(b(), DeleteMode::Dissociate, START)
+            .await
+            .unwrap()
+    );
     let snapshot = loaded(&db).await;
-    assert!(snapshot.entries.iter().all(|e| e.entry.federates_with.is_empty() && e.entry.revision_number == 1));
+    assert!(
+        snapshot
+            .entries
+            .iter()
+            .all(|e| e.entry.federates_with.is_empty() && e.entry.revision_number == 1)
+    );
     assert!(snapshot.bundles.is_empty());
     // Six, an agent and its alias, three updates and a bundle.
     assert_eq!(snapshot.revision.number, 6 + 2 + 4);
@@ -239,7 +284,10 @@ pub(super) async fn a_policy_lives_and_dies_with_its_entry(db: Store) {
     let patch = |text: &str| PolicyPatch {
         description: Some(text.into()),
     };
-    let first = db.set_policy("e".into(), patch("press 4"), Some(0)).await.unwrap();
+    let first = db
+        .set_policy("e".into(), patch("press 4"), Some(0))
+        .await
+        .unwrap();
     assert_eq!((first.revision, first.description.as_str()), (2, "press 4"));
     let late = db.set_policy("e".into(), patch("press 5"), Some(0)).await;
     assert!(matches!(late, Err(RegistryError::PolicyChanged { found: 2, .. })));
@@ -249,9 +297,15 @@ pub(super) async fn a_policy_lives_and_dies_with_its_entry(db: Store) {
         hint: Some("h".into()),
         ..EntryPatch::default()
     };
-    db.update_entry("e".into(), hint, MargoPaths::Ordinary).await.unwrap();
+    db.update_entry("e".into(), hint, MargoPaths::Ordinary)
+        .await
+        .unwrap();
     let snapshot = loaded(&db).await;
-    assert_eq!(snapshot.entries[0].policy, Some(first), "an update leaves it alone");
+    assert_eq!(
+        snapshot.entries[0].policy,
+        Some(first),
+        "an update leaves it alone"
+    );
     assert_eq!(snapshot.entries[0].version(), 3);
     db.delete_entry("e".into(), START).await.unwrap();
     make(&db, "/w", "e").await;
@@ -270,12 +324,17 @@ pub(super) async fn agents_stay_banned_and_are_promoted_once(db: Store) {
         not_after: START.saturating_add(9 * DAY),
     };
     assert!(change(stage).await.unwrap());
-    let promote = |serial: &str| AgentChange::Promote { serial: serial.into() };
+    let promote = |serial: &str| AgentChange::Promote {
+        serial: serial.into(),
+    };
     assert!(!change(promote("0c")).await.unwrap());
     assert!(change(promote("0b")).await.unwrap());
     assert!(change(promote("0b")).await.unwrap());
     let stored = Arc::clone(&loaded(&db).await.agents[0]);
-    assert_eq!((stored.serial.as_str(), stored.agent_version.as_str()), ("0b", "1.0"));
+    assert_eq!(
+        (stored.serial.as_str(), stored.agent_version.as_str()),
+        ("0b", "1.0")
+    );
     assert_eq!(stored.not_after, START.saturating_add(9 * DAY));
     assert!(change(AgentChange::Ban).await.unwrap());
     assert!(matches!(change(promote("0b")).await, Err(RegistryError::Banned)));
@@ -307,7 +366,10 @@ pub(super) fn redemption(token: u8, key: u8) -> Redemption {
 
 pub(super) async fn a_token_has_one_winner(db: Store) {
     db.create_token(token(1)).await.unwrap();
-    assert!(matches!(db.create_token(token(1)).await, Err(RegistryError::TokenExists)));
+    assert!(matches!(
+        db.create_token(token(1)).await,
+        Err(RegistryError::TokenExists)
+    ));
     let all = (1..=40).map(|key| db.redeem_token(redemption(1, key)));
     let all = futures_util::future::join_all(all).await;
     let winners: Vec<_> = all.iter().filter(|a| a.as_ref().is_ok_and(|r| r.first)).collect();
@@ -323,7 +385,10 @@ pub(super) async fn a_token_has_one_winner(db: Store) {
         ..redemption(1, key)
     };
     assert!(matches!(db.redeem_token(late).await, Err(TokenError::Used)));
-    assert!(matches!(db.redeem_token(redemption(9, 1)).await, Err(TokenError::Unknown)));
+    assert!(matches!(
+        db.redeem_token(redemption(9, 1)).await,
+        Err(TokenError::Unknown)
+    ));
     db.create_token(token(2)).await.unwrap();
     let late = Redemption {
         now: START.saturating_add(DAY),
@@ -333,16 +398,24 @@ pub(super) async fn a_token_has_one_winner(db: Store) {
     // An eviction between the redemption and the agent ends the token.
     db.redeem_token(redemption(2, 1)).await.unwrap();
     db.delete_agent(redemption(2, 1).agent_id, START).await.unwrap();
-    assert!(matches!(db.redeem_token(redemption(2, 1)).await, Err(TokenError::Revoked)));
+    assert!(matches!(
+        db.redeem_token(redemption(2, 1)).await,
+        Err(TokenError::Revoked)
+    ));
     let evicted = agent("/spire/agent/join_token/t2", "0a", &[]);
-    assert!(matches!(db.attest_agent(evicted).await, Err(RegistryError::TokenRevoked)));
+    assert!(matches!(
+        db.attest_agent(evicted).await,
+        Err(RegistryError::TokenRevoked)
+    ));
     db.create_token(token(2)).await.unwrap();
 }
 
 pub(super) async fn bundles_and_relationships_keep_their_rules(db: Store) {
     let bundle = foreign("b.example").await;
     let at = |sequence| Arc::new(bundle.clone().with_sequence(sequence));
-    let missing = db.create_relationship(web("https://b.example/a"), Some(at(3))).await;
+    let missing = db
+        .create_relationship(web("https://b.example/a"), Some(at(3)))
+        .await;
     missing.unwrap();
     let twice = db.create_relationship(web("https://b.example/a"), None).await;
     assert!(matches!(twice, Err(RegistryError::RelationshipExists { .. })));
@@ -350,7 +423,14 @@ pub(super) async fn bundles_and_relationships_keep_their_rules(db: Store) {
     assert!(db.adopt_bundle(at(4), under.clone()).await.unwrap());
     assert!(!db.adopt_bundle(at(4), under.clone()).await.unwrap());
     let older = db.adopt_bundle(at(2), under.clone()).await;
-    assert!(matches!(older, Err(RegistryError::OlderBundle { stored: 4, published: 2, .. })));
+    assert!(matches!(
+        older,
+        Err(RegistryError::OlderBundle {
+            stored: 4,
+            published: 2,
+            ..
+        })
+    ));
     let patch = RelationshipPatch {
         url: Some(EndpointUrl::parse("https://b.example/b").unwrap()),
         ..RelationshipPatch::default()
@@ -368,7 +448,11 @@ pub(super) async fn bundles_and_relationships_keep_their_rules(db: Store) {
 
 fn record(path: &str, key: Option<u8>) -> IssuanceRecord {
     IssuanceRecord {
-        kind: if key.is_some() { SvidKind::X509 } else { SvidKind::Wit },
+        kind: if key.is_some() {
+            SvidKind::X509
+        } else {
+            SvidKind::Wit
+        },
         spiffe_id: id(path),
         serial: "0a".into(),
         key_hash: key.map(|key| [key; 32]),
@@ -419,11 +503,28 @@ pub(super) async fn a_key_has_one_identity(db: Store) {
     ];
     let answers = db.record(batch).await.unwrap();
     let taken = Recorded::KeyTaken(id("/one").to_string());
-    assert_eq!(answers, [Recorded::Yes, Recorded::Yes, taken.clone(), Recorded::Yes, Recorded::Yes, Recorded::Yes]);
-    let answers = db.record(vec![record("/two", Some(1)), record("/spire/agent/y", Some(2)), record("/z", Some(2))]);
+    assert_eq!(
+        answers,
+        [
+            Recorded::Yes,
+            Recorded::Yes,
+            taken.clone(),
+            Recorded::Yes,
+            Recorded::Yes,
+            Recorded::Yes
+        ]
+    );
+    let answers = db.record(vec![
+        record("/two", Some(1)),
+        record("/spire/agent/y", Some(2)),
+        record("/z", Some(2)),
+    ]);
     let agent = Recorded::KeyTaken(id("/spire/agent/x").to_string());
     assert_eq!(answers.await.unwrap(), [taken, Recorded::Yes, agent]);
-    assert_eq!(db.records(id("/one")).await.unwrap(), vec![record("/one", Some(1)); 2]);
+    assert_eq!(
+        db.records(id("/one")).await.unwrap(),
+        vec![record("/one", Some(1)); 2]
+    );
     assert_eq!(db.records(id("/wit")).await.unwrap(), [record("/wit", None)]);
     let journal = db.journal().await.unwrap();
     assert_eq!(journal.rows[0].last_svid_ends, Some(START.saturating_add(DAY)));
@@ -432,7 +533,10 @@ pub(super) async fn a_key_has_one_identity(db: Store) {
         ..record("/late", Some(3))
     };
     assert!(db.record(vec![unknown]).await.is_err());
-    assert!(db.records(id("/late")).await.unwrap().is_empty(), "nothing leaves without its authority");
+    assert!(
+        db.records(id("/late")).await.unwrap().is_empty(),
+        "nothing leaves without its authority"
+    );
 }
 
 pub(super) async fn the_journal_is_saved_by_who_knows_it(db: Store) {
@@ -442,22 +546,43 @@ pub(super) async fn the_journal_is_saved_by_who_knows_it(db: Store) {
     assert_eq!((first.version, first.sequence, first.rows.len()), (1, 1, 1));
     let stale = db.save_journal(0, vec![two.clone()]).await.unwrap();
     assert!(stale.is_none());
-    let second = db.save_journal(1, vec![one.clone(), two.clone()]).await.unwrap().unwrap();
+    let second = db
+        .save_journal(1, vec![one.clone(), two.clone()])
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((second.version, second.sequence), (2, 2));
     let turned = vec![
-        AuthorityRow { slot: Slot::Old, ..one },
-        AuthorityRow { slot: Slot::Active, ..two },
+        AuthorityRow {
+            slot: Slot::Old,
+            ..one
+        },
+        AuthorityRow {
+            slot: Slot::Active,
+            ..two
+        },
     ];
     let third = db.save_journal(2, turned.clone()).await.unwrap().unwrap();
-    assert_eq!((third.version, third.sequence), (3, 2), "the same are in the bundle");
+    assert_eq!(
+        (third.version, third.sequence),
+        (3, 2),
+        "the same are in the bundle"
+    );
     assert_eq!(third.rows[1].public_key, turned[1].public_key);
     let both = vec![
-        AuthorityRow { slot: Slot::Active, ..turned[0].clone() },
+        AuthorityRow {
+            slot: Slot::Active,
+            ..turned[0].clone()
+        },
         turned[1].clone(),
     ];
     assert!(db.save_journal(3, both).await.is_err(), "one a slot");
     let above = Above::default();
-    let fourth = db.save_below(3, vec![turned[1].clone()], above).await.unwrap().unwrap();
+    let fourth = db
+        .save_below(3, vec![turned[1].clone()], above)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((fourth.version, fourth.sequence, fourth.rows.len()), (4, 3, 1));
     assert_eq!(db.journal().await.unwrap().version, 4);
 }
@@ -474,7 +599,10 @@ pub(super) async fn appended_authorities_go_with_the_journal(db: Store) {
     };
     let mut rows = vec![row(&jwt), row(&x509)];
     let saved = db.save_appended(0, rows.clone()).await.unwrap().unwrap();
-    assert_eq!((saved.version, saved.sequence, saved.appended.clone()), (1, 1, rows.clone()));
+    assert_eq!(
+        (saved.version, saved.sequence, saved.appended.clone()),
+        (1, 1, rows.clone())
+    );
     assert!(db.save_appended(0, Vec::new()).await.unwrap().is_none());
     rows[0].revoked = true;
     rows.truncate(1);
@@ -487,10 +615,14 @@ pub(super) async fn old_things_are_pruned_in_batches(db: Store) {
     for n in 0..3_u8 {
         let mut draft = draft("/spire/agent/x", &format!("/w{n}"));
         draft.expires_at = Some(START.saturating_add(DAY));
-        db.create_entry(draft, format!("e{n}"), "me".into(), START).await.unwrap();
+        db.create_entry(draft, format!("e{n}"), "me".into(), START)
+            .await
+            .unwrap();
         db.create_token(token(n)).await.unwrap();
     }
-    db.save_journal(0, vec![authority("a", Slot::Active)]).await.unwrap();
+    db.save_journal(0, vec![authority("a", Slot::Active)])
+        .await
+        .unwrap();
     db.record(vec![record("/r", Some(1)); 3]).await.unwrap();
     let later = START.saturating_add(2 * DAY);
     let kinds = |at| {

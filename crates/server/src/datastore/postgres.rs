@@ -99,7 +99,8 @@ impl PostgresDatastore {
                 source: Arc::new(source),
             },
         };
-        let boot = random::hex_id().ok_or_else(|| failed(std::io::Error::other("the random source failed")))?;
+        let boot =
+            random::hex_id().ok_or_else(|| failed(std::io::Error::other("the random source failed")))?;
         let start = Start {
             target: target.clone(),
             identity: Identity {
@@ -237,7 +238,14 @@ async fn prepare(link: &mut Link, start: &Start) -> Result<(), OpenError> {
     let session = Rc::clone(&link.session);
     let migrated = async move {
         let migrations = migrate::MIGRATIONS;
-        Ok(migrate::run(&session, &start.shown, &start.identity, start.initialised, migrations).await)
+        Ok(migrate::run(
+            &session,
+            &start.shown,
+            &start.identity,
+            start.initialised,
+            migrations,
+        )
+        .await)
     };
     match link.run(MIGRATING, migrated).await {
         Ok(migrated) => migrated,
@@ -262,19 +270,21 @@ pub async fn accept_loss(target: &PostgresConfig) -> Result<u64, DatastoreError>
     let session = Rc::clone(&link.session);
     let begun = link.run(MIGRATING, async move {
         let rows = session.rows(NEW_EPOCH, &[&LEAP]).await?;
-        let row = rows.first().ok_or_else(|| row::damage("state", "the table is empty"))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| row::damage("state", "the table is empty"))?;
         row::unsigned(row, "epoch")
     });
     begun.await
 }
 
 /// The counters leap over whatever was lost, for nobody takes what is numbered lower than what he knows.
-const NEW_EPOCH: &str = "UPDATE state SET epoch = greatest(epoch + 1, floor(extract(epoch FROM now()))::bigint), mark = mark || '+', \
+const NEW_EPOCH: &str = "UPDATE state SET epoch = greatest(epoch + 1, floor(extract(epoch FROM now()))::bigint), \
     journal_version = journal_version + $1, bundle_sequence = bundle_sequence + $1 RETURNING epoch";
 const LEAP: i64 = 1_000_000;
 /// For a database that has to come up first.
 const OPENING: Duration = Duration::from_secs(10);
 const MIGRATING: Duration = Duration::from_secs(120);
 
-#[cfg(all(test, feature = "postgres-tests"))]
+#[cfg(test)]
 mod tests;

@@ -24,9 +24,18 @@ fn what_is_wrong_is_said_without_the_password() {
         ("ca_file = \"/x\"", "datastore.postgres with it"),
         ("postgres = \"nonsense\"", "connection string"),
         ("postgres = \"postgres://me:secret@db.example/l\"", "in clear"),
-        ("postgres = \"postgres://me:secret@localhost/l\"\npassword_file = \"/x\"", "leave one out"),
-        ("postgres = \"postgres://me@localhost/l\"\npassword_file = \"x\"", "absolute path"),
-        ("postgres = \"postgres://me@db.example/l\"\nca_file = \"/nowhere\"", "ca_file"),
+        (
+            "postgres = \"postgres://me:secret@localhost/l\"\npassword_file = \"/x\"",
+            "leave one out",
+        ),
+        (
+            "postgres = \"postgres://me@localhost/l\"\npassword_file = \"x\"",
+            "absolute path",
+        ),
+        (
+            "postgres = \"postgres://me@db.example/l\"\nca_file = \"/nowhere\"",
+            "ca_file",
+        ),
         ("sqlite = \"x\"", "sqlite"),
     ] {
         let error = with(text).unwrap_err();

@@ -11,7 +11,10 @@ use crate::random;
 
 pub(super) async fn all(tx: &mut Tx) -> Result<Above, DatastoreError> {
     let mut above = Above::default();
-    for row in tx.rows("SELECT * FROM upstream_authorities ORDER BY place", &[]).await? {
+    for row in tx
+        .rows("SELECT * FROM upstream_authorities ORDER BY place", &[])
+        .await?
+    {
         match get(&row, "kind")? {
             X509 => above.roots.push(root(&row)?),
             JWT => above.jwt.push(neighbour(&row)?),

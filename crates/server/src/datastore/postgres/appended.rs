@@ -13,7 +13,10 @@ use crate::datastore::DatastoreError;
 
 pub(super) async fn all(tx: &mut Tx) -> Result<Vec<AppendedRow>, DatastoreError> {
     let rows = tx
-        .rows("SELECT * FROM appended_authorities ORDER BY added_at, kind, id", &[])
+        .rows(
+            "SELECT * FROM appended_authorities ORDER BY added_at, kind, id",
+            &[],
+        )
         .await?;
     rows.iter().map(read).collect()
 }

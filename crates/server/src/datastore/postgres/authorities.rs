@@ -50,7 +50,8 @@ pub(super) async fn save(
     let names = |rows: &[AuthorityRow]| rows.iter().map(|row| row.id.clone()).collect::<BTreeSet<_>>();
     let (old, new) = (names(&before.rows), names(rows));
     for gone in old.difference(&new) {
-        tx.execute("DELETE FROM authorities WHERE id = $1", &[gone]).await?;
+        tx.execute("DELETE FROM authorities WHERE id = $1", &[gone])
+            .await?;
     }
     // Those that give way first: the index allows one a slot.
     let order = |slot| match slot {
@@ -97,7 +98,10 @@ pub(super) async fn change_other(
             tx.execute("UPDATE authorities SET tainted = TRUE WHERE id = $1", &[&id])
                 .await?
         }
-        OtherChange::Revoke => tx.execute("DELETE FROM authorities WHERE id = $1", &[&id]).await?,
+        OtherChange::Revoke => {
+            tx.execute("DELETE FROM authorities WHERE id = $1", &[&id])
+                .await?
+        }
     };
     next_version(tx, true).await?;
     journal(tx).await.map(Some)
@@ -106,13 +110,15 @@ pub(super) async fn change_other(
 /// Forgets authorities of other servers that ended before this: whoever does not come back has nobody to do it.
 pub(super) async fn outlive(tx: &mut Tx, before: UnixTime, most: usize) -> Result<usize, DatastoreError> {
     let server = tx.server().to_owned();
-    let over = tx
-        .rows(OVER, &[&server, &before.as_secs(), &limit(most)])
-        .await?;
+    let over = tx.rows(OVER, &[&server, &before.as_secs(), &limit(most)]).await?;
     for row in &over {
         let id: &str = get(row, "id")?;
-        tx.execute("DELETE FROM authorities WHERE id = $1", &[&id]).await?;
-        tracing::info!(authority = id, "an authority of another server has ended and was forgotten");
+        tx.execute("DELETE FROM authorities WHERE id = $1", &[&id])
+            .await?;
+        tracing::info!(
+            authority = id,
+            "an authority of another server has ended and was forgotten"
+        );
     }
     if !over.is_empty() {
         next_version(tx, true).await?;
@@ -188,8 +194,7 @@ fn read(row: &Row) -> Result<AuthorityRow, DatastoreError> {
             .map(|der| Certificate::from_der(der).map_err(|e| damage("certificate", e)))
             .transpose()?,
         descent: descent(row)?,
-        public_key: PublicKey::from_spki_der(get(row, "public_key")?)
-            .map_err(|e| damage("public_key", e))?,
+        public_key: PublicKey::from_spki_der(get(row, "public_key")?).map_err(|e| damage("public_key", e))?,
         created_at: time(row, "created_at")?,
         activated_at: opt_time(row, "activated_at")?,
         not_before: time(row, "not_before")?,

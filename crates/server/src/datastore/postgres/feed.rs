@@ -62,7 +62,10 @@ impl Feed {
         let (began, session, asked) = (Instant::now(), Rc::clone(&link.session), self.follower.at());
         let from = asked.revision;
         let rows = link
-            .run(LOOK, async move { Ok(session.rows(SINCE, &[&from, &PAGE]).await?) })
+            .run(
+                LOOK,
+                async move { Ok(session.rows(SINCE, &[&from, &PAGE]).await?) },
+            )
             .await?;
         let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
         self.follower.read(&rows, page, &asked, began)
@@ -141,7 +144,9 @@ impl Feed {
 }
 
 async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError> {
-    let state = session.rows("SELECT epoch, revision, mark FROM state", &[]).await?;
+    let state = session
+        .rows("SELECT epoch, revision, mark FROM state", &[])
+        .await?;
     let Some(state) = state.first() else {
         return Err(damage("state", "the table is empty"));
     };

@@ -305,7 +305,10 @@ impl Follower {
     /// Answers those for whom the feed has not come in time.
     pub(super) fn expire(&self) {
         let mut inner = self.inner.borrow_mut();
-        while inner.waiting.front().is_some_and(|w| w.since.elapsed() >= STALE * 2)
+        while inner
+            .waiting
+            .front()
+            .is_some_and(|w| w.since.elapsed() >= STALE * 2)
             && let Some(late) = inner.waiting.pop_front()
         {
             let error = DatastoreError::Undecided {

@@ -51,7 +51,11 @@ async fn apply(
         .map_err(|e| refused(shown, e))?;
     match names.contains(&"schema_migrations") {
         true => {}
-        false if !names.is_empty() => return Err(OpenError::NotEmpty { database: shown.into() }),
+        false if !names.is_empty() => {
+            return Err(OpenError::NotEmpty {
+                database: shown.into(),
+            });
+        }
         false if initialised => return Err(OpenError::Missing { path: shown.into() }),
         false => session
             .batch("CREATE TABLE schema_migrations (number BIGINT PRIMARY KEY, sha256 TEXT NOT NULL)")

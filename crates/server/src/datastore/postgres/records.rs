@@ -73,9 +73,13 @@ async fn insert(tx: &mut Tx, records: &[&IssuanceRecord]) -> Result<(), Datastor
         return Ok(());
     }
     let texts = |of: fn(&IssuanceRecord) -> String| records.iter().map(|r| of(r)).collect::<Vec<_>>();
-    let times = |of: fn(&IssuanceRecord) -> UnixTime| records.iter().map(|r| of(r).as_secs()).collect::<Vec<_>>();
+    let times =
+        |of: fn(&IssuanceRecord) -> UnixTime| records.iter().map(|r| of(r).as_secs()).collect::<Vec<_>>();
     let kinds: Vec<_> = records.iter().map(|r| kind_text(r.kind)).collect();
-    let keys: Vec<_> = records.iter().map(|r| r.key_hash.map(|key| key.to_vec())).collect();
+    let keys: Vec<_> = records
+        .iter()
+        .map(|r| r.key_hash.map(|key| key.to_vec()))
+        .collect();
     let entries: Vec<_> = records.iter().map(|r| r.entry_id.clone()).collect();
     let minted: Vec<_> = records.iter().map(|r| r.is_minted()).collect();
     tx.execute(

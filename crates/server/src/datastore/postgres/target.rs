@@ -1,12 +1,14 @@
 //! Where the database is, as the configuration says. Invariant: nothing of it goes in clear over a network, and no password is shown.
 
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use landfast_identity::parse_chain_pem;
 use rustls::RootCertStore;
 use rustls::client::ClientConfig;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use zeroize::Zeroizing;
@@ -108,7 +110,7 @@ impl PostgresConfig {
                 Host::Tcp(name) => one.host(name),
                 Host::Unix(path) => one.host_path(path),
             };
-            if let Some(port) = ports.get(n).or(ports.first().filter(|_| ports.len() == 1)) {
+            if let Some(port) = ports.get(n).or_else(|| ports.first().filter(|_| ports.len() == 1)) {
                 one.port(*port);
             }
             if let Some(user) = self.config.get_user() {
@@ -181,12 +183,10 @@ fn authorities(path: &Path) -> Result<Arc<ClientConfig>, TargetError> {
         what,
     };
     let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-    let chain = parse_chain_pem(&text).map_err(|e| wrong(e.to_string()))?;
     let mut roots = RootCertStore::empty();
-    for certificate in &chain {
-        roots
-            .add(CertificateDer::from(certificate.as_der().to_vec()))
-            .map_err(|e| wrong(e.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+        let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
+        roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
     }
     if roots.is_empty() {
         return Err(wrong("no certificate in PEM".to_owned()));
@@ -202,15 +202,28 @@ fn authorities(path: &Path) -> Result<Arc<ClientConfig>, TargetError> {
 
 /// The first line of the file.
 fn password(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let text = Zeroizing::new(std::fs::read(path).map_err(|error| {
-        std::io::Error::new(
-            error.kind(),
-            format!("cannot read password_file {}: {error}", path.display()),
-        )
-    })?);
+    let cannot = |error: std::io::Error| {
+        let what = format!("cannot read password_file {}: {error}", path.display());
+        std::io::Error::new(error.kind(), what)
+    };
+    let mut file = std::fs::File::open(path).map_err(cannot)?;
+    if file.metadata().map_err(cannot)?.permissions().mode() & 0o007 != 0 {
+        let what = format!(
+            "password_file {} is open to everybody: chmod o= it",
+            path.display()
+        );
+        return Err(std::io::Error::other(what));
+    }
+    let mut text = Zeroizing::new(Vec::new());
+    file.by_ref()
+        .take(MAX_PASSWORD)
+        .read_to_end(&mut text)
+        .map_err(cannot)?;
     let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
     Ok(Zeroizing::new(line.to_vec()))
 }
+
+const MAX_PASSWORD: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -227,7 +240,10 @@ mod tests {
         assert_eq!(format!("{good:?}"), "PostgresConfig(landfast on localhost)");
         assert_eq!(good.attempts().unwrap()[0].get_ports(), [5433]);
         let two = "host=/run/a,/run/b port=1,2 user=me dbname=landfast";
-        let two = PostgresConfig::parse(two, None, None).unwrap().attempts().unwrap();
+        let two = PostgresConfig::parse(two, None, None)
+            .unwrap()
+            .attempts()
+            .unwrap();
         assert_eq!((two.len(), two[1].get_ports()), (2, &[2_u16][..]));
         assert_eq!(two[0].get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         assert!(refused("postgres://me@db.plant.example/landfast").contains("in clear"));
@@ -235,7 +251,9 @@ mod tests {
         assert!(refused("postgres://me@[::1]/landfast?sslmode=require").contains("ca_file"));
         assert!(refused("user=me dbname=x").contains("no host"));
         assert!(refused("host=/run/a user=me").contains("no user, or no database"));
-        assert!(refused("host=/run/a user=me dbname=x target_session_attrs=read-only").contains("only reads"));
+        assert!(
+            refused("host=/run/a user=me dbname=x target_session_attrs=read-only").contains("only reads")
+        );
         assert!(refused("nonsense").contains("not a connection string"));
         let twice = PostgresConfig::parse(
             "postgres://me:secret@localhost/l",
@@ -243,5 +261,29 @@ mod tests {
             None,
         );
         assert!(!twice.unwrap_err().to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_of_a_file_that_is_not_for_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        let mut file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"secret\nmore\n").unwrap();
+        let mode = |mode| {
+            file.set_permissions(std::fs::Permissions::from_mode(mode))
+                .unwrap()
+        };
+        mode(0o640);
+        let text = "postgres://me@localhost/landfast";
+        let target = PostgresConfig::parse(text, Some(path), None).unwrap();
+        assert_eq!(target.attempts().unwrap()[0].get_password(), Some(&b"secret"[..]));
+        mode(0o644);
+        assert!(
+            target
+                .attempts()
+                .unwrap_err()
+                .to_string()
+                .contains("open to everybody")
+        );
     }
 }

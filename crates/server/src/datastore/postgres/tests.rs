@@ -1,9 +1,12 @@
 //! A real PostgreSQL: what every datastore does, and what only several servers and a database that fails can show.
 
+#![cfg(feature = "postgres-tests")]
+
 mod cluster;
 mod cores;
 mod failing;
 mod proxy;
+mod secured;
 mod several;
 
 use std::sync::{Arc, Mutex};
@@ -113,8 +116,12 @@ async fn a_database_that_is_not_ours_or_not_of_now_is_refused_and_named() {
     let newer = refused(true).await;
     assert!(matches!(newer, OpenError::NewerSchema { found: 1000, .. }));
     assert!(newer.to_string().contains("landfast on /"), "{newer}");
-    cluster.sql("DELETE FROM schema_migrations WHERE number = 1000; UPDATE schema_migrations SET sha256 = 'x'");
-    assert!(matches!(refused(true).await, OpenError::ChangedMigration { number: 1, .. }));
+    cluster
+        .sql("DELETE FROM schema_migrations WHERE number = 1000; UPDATE schema_migrations SET sha256 = 'x'");
+    assert!(matches!(
+        refused(true).await,
+        OpenError::ChangedMigration { number: 1, .. }
+    ));
 }
 
 #[tokio::test]

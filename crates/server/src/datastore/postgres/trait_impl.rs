@@ -7,7 +7,8 @@ use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use tokio::sync::oneshot;
 
 use super::{
-    PostgresDatastore, agents, appended, authorities, bundles, entries, policies, prune, records, relationships, tokens,
+    PostgresDatastore, agents, appended, authorities, bundles, entries, policies, prune, records,
+    relationships, tokens,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::datastore::{
@@ -15,8 +16,8 @@ use crate::datastore::{
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths, PolicyPatch,
-    Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
+    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 
 #[async_trait]
@@ -24,7 +25,10 @@ impl Datastore for PostgresDatastore {
     /// The epoch began with the database.
     async fn load(&self, _now: Option<UnixTime>) -> Result<Snapshot, DatastoreError> {
         let (reply, answer) = oneshot::channel();
-        self.loads.send(reply).await.map_err(|_closed| DatastoreError::Stopped)?;
+        self.loads
+            .send(reply)
+            .await
+            .map_err(|_closed| DatastoreError::Stopped)?;
         answer.await.unwrap_or(Err(DatastoreError::Stopped))
     }
 
@@ -32,7 +36,13 @@ impl Datastore for PostgresDatastore {
         self.shared.follow(listener);
     }
 
-    async fn create_entry(&self, draft: EntryDraft, id: String, by: String, now: UnixTime) -> Result<Created, RegistryError> {
+    async fn create_entry(
+        &self,
+        draft: EntryDraft,
+        id: String,
+        by: String,
+        now: UnixTime,
+    ) -> Result<Created, RegistryError> {
         self.write(move |tx| {
             let draft = draft.clone();
             let id = id.clone();
@@ -42,7 +52,12 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn update_entry(&self, id: String, patch: EntryPatch, margo: MargoPaths) -> Result<Arc<Entry>, RegistryError> {
+    async fn update_entry(
+        &self,
+        id: String,
+        patch: EntryPatch,
+        margo: MargoPaths,
+    ) -> Result<Arc<Entry>, RegistryError> {
         self.write(move |tx| {
             let id = id.clone();
             let patch = patch.clone();
@@ -51,7 +66,12 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn set_policy(&self, id: String, patch: PolicyPatch, if_revision: Option<u64>) -> Result<Arc<EntryPolicy>, RegistryError> {
+    async fn set_policy(
+        &self,
+        id: String,
+        patch: PolicyPatch,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<EntryPolicy>, RegistryError> {
         self.write(move |tx| {
             let id = id.clone();
             let patch = patch.clone();
@@ -117,7 +137,12 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn delete_bundle(&self, td: TrustDomain, mode: DeleteMode, now: UnixTime) -> Result<bool, RegistryError> {
+    async fn delete_bundle(
+        &self,
+        td: TrustDomain,
+        mode: DeleteMode,
+        now: UnixTime,
+    ) -> Result<bool, RegistryError> {
         self.write(move |tx| {
             let td = td.clone();
             Box::pin(async move { bundles::delete(tx, &td, mode, now).await })
@@ -125,7 +150,11 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn adopt_bundle(&self, bundle: Arc<Bundle>, under: Option<Arc<Relationship>>) -> Result<bool, RegistryError> {
+    async fn adopt_bundle(
+        &self,
+        bundle: Arc<Bundle>,
+        under: Option<Arc<Relationship>>,
+    ) -> Result<bool, RegistryError> {
         self.write(move |tx| {
             let bundle = bundle.clone();
             let under = under.clone();
@@ -134,7 +163,11 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn create_relationship(&self, relationship: Arc<Relationship>, bundle: Option<Arc<Bundle>>) -> Result<(), RegistryError> {
+    async fn create_relationship(
+        &self,
+        relationship: Arc<Relationship>,
+        bundle: Option<Arc<Bundle>>,
+    ) -> Result<(), RegistryError> {
         self.write(move |tx| {
             let relationship = relationship.clone();
             let bundle = bundle.clone();
@@ -143,7 +176,11 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn update_relationship(&self, td: TrustDomain, patch: RelationshipPatch) -> Result<Arc<Relationship>, RegistryError> {
+    async fn update_relationship(
+        &self,
+        td: TrustDomain,
+        patch: RelationshipPatch,
+    ) -> Result<Arc<Relationship>, RegistryError> {
         self.write(move |tx| {
             let td = td.clone();
             let patch = patch.clone();
@@ -180,7 +217,11 @@ impl Datastore for PostgresDatastore {
         self.write(|tx| Box::pin(authorities::journal(tx))).await
     }
 
-    async fn save_journal(&self, expected: u64, rows: Vec<AuthorityRow>) -> Result<Option<Journal>, DatastoreError> {
+    async fn save_journal(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+    ) -> Result<Option<Journal>, DatastoreError> {
         self.write(move |tx| {
             let rows = rows.clone();
             Box::pin(async move { authorities::save(tx, expected, &rows, None).await })
@@ -188,7 +229,12 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn save_below(&self, expected: u64, rows: Vec<AuthorityRow>, above: Above) -> Result<Option<Journal>, DatastoreError> {
+    async fn save_below(
+        &self,
+        expected: u64,
+        rows: Vec<AuthorityRow>,
+        above: Above,
+    ) -> Result<Option<Journal>, DatastoreError> {
         self.write(move |tx| {
             let rows = rows.clone();
             let above = above.clone();
@@ -197,7 +243,11 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn save_appended(&self, expected: u64, rows: Vec<AppendedRow>) -> Result<Option<Journal>, DatastoreError> {
+    async fn save_appended(
+        &self,
+        expected: u64,
+        rows: Vec<AppendedRow>,
+    ) -> Result<Option<Journal>, DatastoreError> {
         self.write(move |tx| {
             let rows = rows.clone();
             Box::pin(async move { appended::save(tx, expected, &rows).await })
@@ -205,7 +255,12 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn change_other(&self, expected: u64, id: String, change: OtherChange) -> Result<Option<Journal>, DatastoreError> {
+    async fn change_other(
+        &self,
+        expected: u64,
+        id: String,
+        change: OtherChange,
+    ) -> Result<Option<Journal>, DatastoreError> {
         self.write(move |tx| {
             let id = id.clone();
             Box::pin(async move { authorities::change_other(tx, expected, &id, change).await })

@@ -180,12 +180,20 @@ impl Tx {
         self.fault
     }
 
-    pub(super) async fn rows(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, DatastoreError> {
+    pub(super) async fn rows(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, DatastoreError> {
         let done = self.session.rows(sql, params).await;
         self.heed(done)
     }
 
-    pub(super) async fn opt(&mut self, sql: &'static str, params: Params<'_>) -> Result<Option<Row>, DatastoreError> {
+    pub(super) async fn opt(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, DatastoreError> {
         Ok(self.rows(sql, params).await?.into_iter().next())
     }
 
@@ -195,7 +203,11 @@ impl Tx {
     }
 
     /// Something that writes; returns how many rows.
-    pub(super) async fn execute(&mut self, sql: &'static str, params: Params<'_>) -> Result<u64, DatastoreError> {
+    pub(super) async fn execute(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<u64, DatastoreError> {
         self.wrote = true;
         let done = self.session.execute(sql, params).await;
         self.heed(done)
@@ -211,7 +223,9 @@ impl Tx {
             self.fault = Some(match error.code() {
                 Some(code) if is_passing(code) => Fault::Passing,
                 // A database that was set so, or that has become a replica: another host may be the primary now.
-                Some(code) if *code == tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION => Fault::Lost,
+                Some(code) if *code == tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION => {
+                    Fault::Lost
+                }
                 Some(code) if !ends_the_session(code) => Fault::Refused,
                 _ => Fault::Lost,
             });

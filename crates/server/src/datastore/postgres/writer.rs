@@ -158,11 +158,7 @@ impl Writer {
         }
     }
 
-    async fn attempt(
-        &mut self,
-        group: &mut Group,
-        sent: &mut Option<Made>,
-    ) -> Result<Made, Ended> {
+    async fn attempt(&mut self, group: &mut Group, sent: &mut Option<Made>) -> Result<Made, Ended> {
         let link = match &mut self.link {
             Some(link) => link,
             None => {
@@ -263,9 +259,9 @@ async fn run_group(tx: &mut Tx, group: &mut Group, follower: &Follower) -> Resul
 
 /// Answers those who have waited for long enough; the rest goes on waiting. Of a group that may have been committed all are answered at once.
 fn give_up(group: Group, error: &DatastoreError, undecided: bool) -> Group {
-    let late = |request: &Box<dyn Work>| request.since().elapsed() >= PATIENCE;
+    let late = |request: &dyn Work| request.since().elapsed() >= PATIENCE;
     if undecided {
-        if !group.iter().any(late) {
+        if !group.iter().any(|request| late(&**request)) {
             return group;
         }
         let error = DatastoreError::Undecided {
@@ -276,7 +272,7 @@ fn give_up(group: Group, error: &DatastoreError, undecided: bool) -> Group {
             .for_each(|request| request.answer(Err(error.clone())));
         return Vec::new();
     }
-    let (late, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(late);
+    let (late, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|request| late(&**request));
     late.into_iter()
         .for_each(|request| request.answer(Err(error.clone())));
     rest

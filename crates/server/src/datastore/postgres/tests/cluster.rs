@@ -1,5 +1,7 @@
 //! A PostgreSQL of a test's own, on a socket in a temporary directory, that can be stopped, hung and set back.
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use crate::datastore::OpenError;
 
 pub(super) struct Cluster {
     pub(super) dir: tempfile::TempDir,
+    settings: Vec<String>,
     process: Option<Child>,
 }
 
@@ -22,7 +25,11 @@ impl Cluster {
         if Uid::effective().is_root() {
             nix::unistd::chown(dir.path(), Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
         }
-        let mut cluster = Self { dir, process: None };
+        let mut cluster = Self {
+            dir,
+            settings: Vec::new(),
+            process: None,
+        };
         let data = cluster.data();
         let made = program("initdb")
             .args(["-N", "-A", "trust", "-U", "landfast", "-D"])
@@ -63,6 +70,7 @@ impl Cluster {
                 "-c",
                 "log_min_messages=fatal",
             ])
+            .args(&self.settings)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -75,6 +83,53 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("the database does not come up");
+    }
+
+    /// From its next start on it listens on this port of the loopback, over TLS.
+    pub(super) fn secure(&mut self, certificate: &str, key: &str) -> u16 {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        let (certificate, key) = (self.file("server.pem", certificate), self.file("server.key", key));
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for setting in [
+            "listen_addresses=localhost".to_owned(),
+            format!("port={port}"),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", certificate.display()),
+            format!("ssl_key_file={}", key.display()),
+        ] {
+            self.settings.extend(["-c".to_owned(), setting]);
+        }
+        port
+    }
+
+    /// The same without TLS.
+    pub(super) fn unsecure(&mut self) {
+        self.settings
+            .iter_mut()
+            .filter(|s| *s == "ssl=on")
+            .for_each(|s| *s = "ssl=off".to_owned());
+    }
+
+    /// A file that the database may read.
+    pub(super) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        if Uid::effective().is_root() {
+            nix::unistd::chown(&path, Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
+        }
+        path
+    }
+
+    fn port(&self) -> &str {
+        let mut ports = self
+            .settings
+            .iter()
+            .filter_map(|setting| setting.strip_prefix("port="));
+        ports.next().unwrap_or("5432")
     }
 
     /// As a power cut would.
@@ -149,8 +204,19 @@ impl Cluster {
 
     fn psql_at(&self, at: &Path, database: &str, sql: &str) -> std::process::Output {
         let mut psql = Command::new(binary("psql"));
-        psql.args(["-qtAX", "-v", "ON_ERROR_STOP=1", "-U", "landfast", "-d", database, "-h"])
-            .arg(at);
+        psql.args([
+            "-qtAX",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "landfast",
+            "-p",
+            self.port(),
+            "-d",
+            database,
+            "-h",
+        ])
+        .arg(at);
         psql.env("PGOPTIONS", "-c default_transaction_read_only=off");
         psql.args(["-c", sql]).output().unwrap()
     }

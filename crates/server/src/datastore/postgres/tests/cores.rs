@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use landfast_identity::{Certificate, UnixTime, verify_x509_svid};
 use landfast_lifecycle::{Clock, SimClock, SystemClock};
-use landfast_proto::spire::api::server::entry::v1::{
-    GetAuthorizedEntriesRequest, entry_client::EntryClient,
-};
+use landfast_proto::spire::api::server::entry::v1::{GetAuthorizedEntriesRequest, entry_client::EntryClient};
 
 use super::*;
 use crate::authority::{Done, Kind, MemoryKeys, Order, OrderError};
@@ -37,8 +35,14 @@ async fn beside(cluster: &Cluster, server: &str, clock: &SimClock) -> Core {
 }
 
 fn waited(cluster: &Cluster, server: &str) -> Vec<i64> {
-    let sql = format!("SELECT activated_at - created_at FROM authorities WHERE server = '{server}' AND slot = 'active'");
-    cluster.sql(&sql).lines().map(|line| line.parse().unwrap()).collect()
+    let sql = format!(
+        "SELECT activated_at - created_at FROM authorities WHERE server = '{server}' AND slot = 'active'"
+    );
+    cluster
+        .sql(&sql)
+        .lines()
+        .map(|line| line.parse().unwrap())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +50,11 @@ async fn a_second_server_signs_only_when_its_authorities_have_been_known_for_lon
     let cluster = Cluster::start();
     let clock = SimClock::new(START);
     let a = core(&cluster, "a", &clock).await;
-    assert_eq!(waited(&cluster, "a"), [0, 0], "the first of a trust domain signs at once");
+    assert_eq!(
+        waited(&cluster, "a"),
+        [0, 0],
+        "the first of a trust domain signs at once"
+    );
     let b = beside(&cluster, "b", &clock).await;
     let waits = waited(&cluster, "b");
     assert_eq!(waits.len(), 2);
@@ -74,7 +82,11 @@ async fn two_servers_that_rotate_at_once_both_do() {
     let before = [&a, &b].map(|core| core.authorities.active_x509().unwrap().id.clone());
     for _ in 0..3 {
         let turn = async |core: &Core| {
-            let prepared = core.authorities.order(&Order::Prepare(Kind::X509), now).await.unwrap();
+            let prepared = core
+                .authorities
+                .order(&Order::Prepare(Kind::X509), now)
+                .await
+                .unwrap();
             let activate = Order::Activate(Kind::X509, prepared.id.clone());
             core.authorities.order(&activate, now).await.unwrap();
             assert_eq!(core.authorities.active_x509().unwrap().id, prepared.id);
@@ -91,15 +103,24 @@ async fn two_servers_that_rotate_at_once_both_do() {
     let active = b.authorities.active_x509().unwrap().id.clone();
     let refused = a.authorities.order(&Order::Taint(Kind::X509, active), now).await;
     assert!(matches!(refused, Err(OrderError::Active)));
-    let early = a.authorities.order(&Order::Revoke(Kind::X509, old.clone()), now).await;
+    let early = a
+        .authorities
+        .order(&Order::Revoke(Kind::X509, old.clone()), now)
+        .await;
     assert!(matches!(early, Err(OrderError::NotTainted)));
-    let tainted = a.authorities.order(&Order::Taint(Kind::X509, old.clone()), now).await;
+    let tainted = a
+        .authorities
+        .order(&Order::Taint(Kind::X509, old.clone()), now)
+        .await;
     assert!(Done::Here(tainted.unwrap()).id() == old);
     b.authorities.follow_journal().await.unwrap();
     let seen = b.authorities.bundle();
     let is_tainted = seen.x509_authorities().iter().filter(|root| root.tainted).count();
     assert_eq!(is_tainted, 1);
-    a.authorities.order(&Order::Revoke(Kind::X509, old), now).await.unwrap();
+    a.authorities
+        .order(&Order::Revoke(Kind::X509, old), now)
+        .await
+        .unwrap();
     b.authorities.follow_journal().await.unwrap();
     assert_eq!(b.authorities.bundle().x509_authorities().len(), 7);
     assert_eq!(b.authorities.bundle(), a.authorities.bundle());
@@ -144,7 +165,9 @@ async fn an_agent_of_one_server_is_served_by_another_until_what_it_knows_may_be_
     let entry = a.entry(&node.id, "/w", |_| {}).await;
     let ask = async |channel: &tonic::transport::Channel| {
         let request = GetAuthorizedEntriesRequest::default();
-        EntryClient::new(channel.clone()).get_authorized_entries(request).await
+        EntryClient::new(channel.clone())
+            .get_authorized_entries(request)
+            .await
     };
     // As soon as B has heard of the node.
     let mut granted = None;

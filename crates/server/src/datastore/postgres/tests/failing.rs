@@ -48,7 +48,13 @@ async fn restarts_under_load_lose_nothing_and_make_nothing_twice() {
         eventually("work is done again", || count() > before + 20).await;
         stop.store(true, Ordering::SeqCst);
     };
-    tokio::join!(lane(&a, "a1"), lane(&a, "a2"), lane(&b, "b1"), lane(&b, "b2"), cuts);
+    tokio::join!(
+        lane(&a, "a1"),
+        lane(&a, "a2"),
+        lane(&b, "b1"),
+        lane(&b, "b2"),
+        cuts
+    );
     let revision: u64 = cluster.sql("SELECT revision FROM state").parse().unwrap();
     at_a.until(revision).await;
     at_b.until(revision).await;
@@ -56,7 +62,10 @@ async fn restarts_under_load_lose_nothing_and_make_nothing_twice() {
     at_b.in_order();
     let stored = cluster.sql("SELECT id FROM entries");
     let stored: BTreeSet<_> = stored.lines().map(str::to_owned).collect();
-    assert!(done.lock().unwrap().is_subset(&stored), "what was acknowledged is there");
+    assert!(
+        done.lock().unwrap().is_subset(&stored),
+        "what was acknowledged is there"
+    );
     assert_eq!(stored.len() as u64, revision, "nothing was made twice");
     a.standing(0).unwrap();
     b.standing(0).unwrap();
@@ -73,7 +82,10 @@ async fn a_commit_whose_answer_is_lost_is_looked_up_and_not_made_again() {
     for n in 0..5_usize {
         proxy.lose.store(true, Ordering::SeqCst);
         let made = create(&db, &format!("e{n}")).await.unwrap();
-        assert!(matches!(made, Created::New(_)), "made anew it would be similar to itself");
+        assert!(
+            matches!(made, Created::New(_)),
+            "made anew it would be similar to itself"
+        );
         assert_eq!(proxy.lost.load(Ordering::SeqCst), n + 1);
     }
     assert_eq!(cluster.sql("SELECT revision FROM state"), "6");
@@ -90,7 +102,10 @@ async fn a_database_that_hangs_is_noticed_and_answers_become_no() {
     cluster.signal(Signal::SIGSTOP);
     let failed = storage(create(&db, "meanwhile").await.unwrap_err());
     assert!(
-        matches!(failed, DatastoreError::Unreachable { .. } | DatastoreError::Undecided { .. }),
+        matches!(
+            failed,
+            DatastoreError::Unreachable { .. } | DatastoreError::Undecided { .. }
+        ),
         "{failed:?}"
     );
     eventually("it says that it may be stale", || db.standing(0).is_err()).await;
@@ -120,12 +135,22 @@ async fn a_database_that_only_reads_takes_nothing_and_is_used_again_when_it_writ
     };
     let said = landfast_daemon::error_chain(&failed);
     assert!(
-        matches!(failed, DatastoreError::ReadOnly | DatastoreError::Unreachable { .. }),
+        matches!(
+            failed,
+            DatastoreError::ReadOnly | DatastoreError::Unreachable { .. }
+        ),
         "{said}"
     );
-    let refused = cluster.try_open(&cluster.target(), "b", true).await.err().unwrap();
+    let refused = cluster
+        .try_open(&cluster.target(), "b", true)
+        .await
+        .err()
+        .unwrap();
     let said = landfast_daemon::error_chain(&refused);
-    assert!(said.contains("allow writes") || said.contains("only reads"), "{said}");
+    assert!(
+        said.contains("allow writes") || said.contains("only reads"),
+        "{said}"
+    );
     cluster.sql("ALTER SYSTEM RESET default_transaction_read_only");
     cluster.sql("SELECT pg_reload_conf()");
     create(&db, "after").await.unwrap();
@@ -163,7 +188,9 @@ async fn a_database_that_lost_commits_is_not_gone_on_with_until_somebody_says_so
     at_b.until(3).await;
     tokio::task::block_in_place(|| cluster.put_back());
     eventually("both notice", || {
-        [&a, &b].iter().all(|db| matches!(db.standing(0), Err(DatastoreError::WentBack { .. })))
+        [&a, &b]
+            .iter()
+            .all(|db| matches!(db.standing(0), Err(DatastoreError::WentBack { .. })))
     })
     .await;
     let refused = storage(create(&b, "anew").await.unwrap_err());
@@ -171,11 +198,18 @@ async fn a_database_that_lost_commits_is_not_gone_on_with_until_somebody_says_so
         matches!(refused, DatastoreError::WentBack { known: 3, found: 1 }),
         "{refused:?}"
     );
-    assert_eq!(cluster.sql("SELECT revision FROM state"), "1", "nothing was written");
+    assert_eq!(
+        cluster.sql("SELECT revision FROM state"),
+        "1",
+        "nothing was written"
+    );
     let before: u64 = cluster.sql("SELECT epoch FROM state").parse().unwrap();
     let epoch = accept_loss(&cluster.target()).await.unwrap();
     assert!(epoch > before);
-    eventually("both go on", || a.standing(u64::MAX).is_ok() && b.standing(u64::MAX).is_ok()).await;
+    eventually("both go on", || {
+        a.standing(u64::MAX).is_ok() && b.standing(u64::MAX).is_ok()
+    })
+    .await;
     for ear in [&at_a, &at_b] {
         assert_eq!(ear.heard().snapshots, [(epoch, 1)]);
     }
@@ -194,10 +228,12 @@ async fn another_history_of_the_same_length_is_noticed() {
     tokio::task::block_in_place(|| cluster.keep());
     create(&a, "lost").await.unwrap();
     // Where the server looks it is not to be seen until somebody else has written more.
-    let statements =
-        "UPDATE state SET revision = 3, mark = 'other-2'; \
+    let statements = "UPDATE state SET revision = 3, mark = 'other-2'; \
          INSERT INTO changes VALUES (2, 'entry', 'x', NULL, 'other-1', 0), (3, 'entry', 'x', NULL, 'other-2', 0)";
     tokio::task::block_in_place(|| cluster.put_back_with(statements));
-    eventually("it is noticed", || matches!(a.standing(0), Err(DatastoreError::WentBack { .. }))).await;
+    eventually("it is noticed", || {
+        matches!(a.standing(0), Err(DatastoreError::WentBack { .. }))
+    })
+    .await;
     assert_eq!(ear.last(), 2);
 }

@@ -16,7 +16,10 @@ async fn what_one_server_changes_the_others_hear_in_order() {
     for n in 0..20 {
         create(&a, &format!("a{n}")).await.unwrap();
         create(&b, &format!("b{n}")).await.unwrap();
-        assert!(at_b.last() > 2 * n, "an answer comes after what it is about is known");
+        assert!(
+            at_b.last() > 2 * n,
+            "an answer comes after what it is about is known"
+        );
     }
     a.delete_entry("b3".into(), START).await.unwrap();
     let policy = crate::registry::PolicyPatch {
@@ -44,10 +47,7 @@ async fn a_token_is_redeemed_once_though_two_servers_are_asked_at_once() {
         a.create_token(token(n)).await.unwrap();
     }
     for n in 0..40 {
-        let (one, other) = tokio::join!(
-            a.redeem_token(redemption(n, 1)),
-            b.redeem_token(redemption(n, 2))
-        );
+        let (one, other) = tokio::join!(a.redeem_token(redemption(n, 1)), b.redeem_token(redemption(n, 2)));
         let winners = [&one, &other].map(|r| r.as_ref().is_ok_and(|r| r.first));
         assert!(winners[0] != winners[1], "{one:?} {other:?}");
         let loser = if winners[0] { other } else { one };
@@ -59,7 +59,10 @@ async fn a_token_is_redeemed_once_though_two_servers_are_asked_at_once() {
 /// `LANDFAST_FEED_CHANGES=100000` for the long run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_writers_with_delayed_commits_and_no_change_missed() {
-    #[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a test runs is no configuration"
+    )]
     let changes = std::env::var("LANDFAST_FEED_CHANGES").map_or(4_000, |text| text.parse().unwrap());
     let cluster = Cluster::start();
     let (first, second) = (cluster.open("r1").await, cluster.open("r2").await);
@@ -136,7 +139,11 @@ async fn changes_stay_for_those_who_are_slow_and_go_in_time() {
     a.delete_entry("e0".into(), START).await.unwrap();
     let prune = |at: UnixTime| a.prune(Prune::Tombstones { before: at }, 500);
     cluster.sql("UPDATE changes SET at = at - 7200 WHERE body IS NOT NULL");
-    assert_eq!(prune(START).await.unwrap(), 0, "a thousand stay, and what was removed");
+    assert_eq!(
+        prune(START).await.unwrap(),
+        0,
+        "a thousand stay, and what was removed"
+    );
     cluster.sql("UPDATE state SET revision = 5000");
     assert_eq!(prune(START).await.unwrap(), 3);
     assert_eq!(prune(START.saturating_add(DAY)).await.unwrap(), 1);
@@ -164,16 +171,31 @@ async fn each_server_has_authorities_of_its_own_and_all_are_in_the_bundle() {
     }
     let (at_a, at_b) = (a.journal().await.unwrap(), b.journal().await.unwrap());
     assert_eq!((at_a.version, at_a.sequence), (2, 2));
-    assert_eq!((at_a.rows[0].id.as_str(), at_a.others[0].id.as_str()), ("one", "two"));
-    assert_eq!((at_b.rows[0].id.as_str(), at_b.others[0].id.as_str()), ("two", "one"));
+    assert_eq!(
+        (at_a.rows[0].id.as_str(), at_a.others[0].id.as_str()),
+        ("one", "two")
+    );
+    assert_eq!(
+        (at_b.rows[0].id.as_str(), at_b.others[0].id.as_str()),
+        ("two", "one")
+    );
     let bundles = [&at_a, &at_b].map(|journal| journal.bundle(&td()).unwrap());
     assert_eq!(bundles[0], bundles[1], "of one sequence there is one bundle");
     assert_eq!(bundles[0].jwt_authorities().len(), 2);
     // Nobody is to sign with another's, nor to change more of it than an operator may.
-    assert!(a.change_other(2, "one".into(), OtherChange::Taint).await.unwrap().is_none());
+    assert!(
+        a.change_other(2, "one".into(), OtherChange::Taint)
+            .await
+            .unwrap()
+            .is_none()
+    );
     a.journal_changed().await;
     b.journal_changed().await;
-    let tainted = a.change_other(2, "two".into(), OtherChange::Taint).await.unwrap().unwrap();
+    let tainted = a
+        .change_other(2, "two".into(), OtherChange::Taint)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(tainted.others[0].tainted && tainted.sequence == 3);
     b.journal_changed().await;
     assert!(b.journal().await.unwrap().rows[0].tainted);
