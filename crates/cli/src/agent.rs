@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Globals;
 use crate::failure::{ADMIN, Failure, SERVER};
+use crate::listing::Listing;
 use crate::{check, connect, output, wire};
 
 #[derive(Subcommand, Debug)]
@@ -120,18 +121,24 @@ async fn purge(expired_for: Duration, dry_run: bool, globals: &Globals) -> Resul
     let over = now.saturating_sub(expired_for).as_secs();
     let mut client = client(globals).await?;
     let (mut gone, mut failures) = (Vec::new(), Vec::new());
-    for agent in all(&mut client).await? {
-        if !agent.can_reattest || agent.banned || agent.x509svid_expires_at >= over {
-            continue;
-        }
-        let id = wire::id_text(agent.id.as_ref());
-        let request = api::DeleteAgentRequest { id: agent.id };
-        match dry_run {
-            true => gone.push(id),
-            false => match connect::answer(client.delete_agent(request)).await {
-                Ok(_) => gone.push(id),
-                Err(status) => failures.push(format!("{id}: {}", status.message())),
-            },
+    let mut page_token = Some(String::new());
+    while let Some(token) = page_token {
+        // What is deleted behind a page moves none of those that follow: the token is the last one's name.
+        let (agents, next) = page(&mut client, token).await?;
+        page_token = next;
+        for agent in agents {
+            if !agent.can_reattest || agent.banned || agent.x509svid_expires_at >= over {
+                continue;
+            }
+            let id = wire::id_text(agent.id.as_ref());
+            let request = api::DeleteAgentRequest { id: agent.id };
+            match dry_run {
+                true => gone.push(id),
+                false => match connect::answer(client.delete_agent(request)).await {
+                    Ok(_) => gone.push(id),
+                    Err(status) => failures.push(format!("{id}: {}", status.message())),
+                },
+            }
         }
     }
     if globals.json() {
@@ -154,11 +161,10 @@ async fn purge(expired_for: Duration, dry_run: bool, globals: &Globals) -> Resul
 }
 
 async fn list(globals: &Globals) -> Result<(), Failure> {
-    let agents = all(&mut client(globals).await?).await?;
-    if globals.json() {
-        return output::print_json(&Value::Array(agents.iter().map(to_json).collect()));
-    }
-    let rows = agents.iter().map(|agent| {
+    let mut client = client(globals).await?;
+    let columns = &["NODE", "ATTESTED BY", "STANDING", "SVID UNTIL", "VERSION"];
+    let mut listing = Listing::new(columns, globals.json());
+    let row = |agent: &types::Agent| {
         vec![
             wire::id_text(agent.id.as_ref()),
             agent.attestation_type.clone(),
@@ -166,31 +172,30 @@ async fn list(globals: &Globals) -> Result<(), Failure> {
             output::when(agent.x509svid_expires_at, "-"),
             agent.agent_version.clone(),
         ]
-    });
-    output::print(&output::table(
-        &["NODE", "ATTESTED BY", "STANDING", "SVID UNTIL", "VERSION"],
-        rows,
-    ))
+    };
+    let mut page_token = Some(String::new());
+    while let Some(token) = page_token {
+        let (agents, next) = page(&mut client, token).await?;
+        let more = listing.page(&agents, to_json, row)?;
+        page_token = next.filter(|_| more);
+    }
+    listing.end()
 }
 
-/// Page by page.
-async fn all(client: &mut Client) -> Result<Vec<types::Agent>, Failure> {
-    let (mut agents, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = api::ListAgentsRequest {
-            filter: None,
-            output_mask: None,
-            page_size: PAGE,
-            page_token,
-        };
-        let answer = connect::call(SERVER, client.list_agents(request)).await?;
-        agents.extend(answer.agents);
-        page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    Ok(agents)
+/// From there on; with where to go on.
+async fn page(
+    client: &mut Client,
+    page_token: String,
+) -> Result<(Vec<types::Agent>, Option<String>), Failure> {
+    let request = api::ListAgentsRequest {
+        filter: None,
+        output_mask: None,
+        page_size: PAGE,
+        page_token,
+    };
+    let answer = connect::call(SERVER, client.list_agents(request)).await?;
+    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
+    Ok((answer.agents, next))
 }
 
 fn standing(agent: &types::Agent) -> &'static str {

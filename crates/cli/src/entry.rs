@@ -6,19 +6,23 @@ use landfast_proto::spire::api::server::agent::v1::{GetAgentRequest, agent_clien
 use landfast_proto::spire::api::server::entry::v1 as api;
 use landfast_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use landfast_proto::spire::api::types;
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::cli::Globals;
 use crate::failure::{Failure, SERVER};
+use crate::listing::Listing;
 use crate::{connect, output, wire};
 
 pub(crate) mod doubts;
 mod fields;
 mod import;
+mod policy;
+mod shown;
 
 use fields::{CreateArgs, UpdateArgs};
+use policy::Policies;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum EntryCommand {
@@ -35,6 +39,9 @@ pub(crate) enum EntryCommand {
     },
     /// Change what is given, leave the rest [server].
     Update(Box<UpdateArgs>),
+    /// What an entry has beside SPIRE's fields; no tool of SPIRE's sees or changes it [server].
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Create entries from SPIRE's JSON: what spire-server entry show printed, or entry create would read [server].
     Import(import::ImportArgs),
     /// Delete entries; SVIDs already handed out live until they expire [server].
@@ -66,17 +73,9 @@ pub(crate) async fn run(command: EntryCommand, globals: &Globals) -> Result<(), 
         EntryCommand::Create(args) => create(&args, globals).await,
         EntryCommand::List(args) => list(args, globals).await,
         EntryCommand::Count(args) => count(args, globals).await,
-        EntryCommand::Show { id } => {
-            let request = api::GetEntryRequest {
-                id,
-                output_mask: None,
-            };
-            show(
-                &connect::call(SERVER, client(globals).await?.get_entry(request)).await?,
-                globals,
-            )
-        }
+        EntryCommand::Show { id } => show(id, globals).await,
         EntryCommand::Update(args) => update(&args, globals).await,
+        EntryCommand::Policy(command) => policy::run(command, globals).await,
         EntryCommand::Import(args) => import::run(&args, globals).await,
         EntryCommand::Delete { ids } => delete(ids, globals).await,
     }
@@ -104,10 +103,8 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
         }
         return Err(failure);
     }
-    show(
-        &result.and_then(|result| result.entry).unwrap_or_default(),
-        globals,
-    )?;
+    let made = result.and_then(|result| result.entry).unwrap_or_default();
+    shown::print(&made, None, globals)?;
     // The entry is made: that the parent cannot be looked up is no failure of that.
     if let Some(parent) = parent
         && let Ok(channel) = connect::server(globals).await
@@ -166,7 +163,7 @@ async fn update(args: &UpdateArgs, globals: &Globals) -> Result<(), Failure> {
             output::complain(&warning);
         }
     }
-    show(&entry, globals)
+    shown::print(&entry, None, globals)
 }
 
 async fn delete(ids: Vec<String>, globals: &Globals) -> Result<(), Failure> {
@@ -227,7 +224,8 @@ fn all_of(selectors: &[Selector]) -> Option<types::SelectorMatch> {
 }
 
 async fn list(args: ListArgs, globals: &Globals) -> Result<(), Failure> {
-    let mut client = client(globals).await?;
+    let channel = connect::server(globals).await?;
+    let mut client = EntryClient::new(channel.clone());
     let filter = api::list_entries_request::Filter {
         by_spiffe_id: args.spiffe_id.as_ref().map(wire::id),
         by_parent_id: args.parent_id.as_ref().map(wire::id),
@@ -236,7 +234,9 @@ async fn list(args: ListArgs, globals: &Globals) -> Result<(), Failure> {
         by_hint: args.hint,
         by_downstream: None,
     };
-    let (mut entries, mut page_token) = (Vec::new(), String::new());
+    let columns = &["ENTRY", "SPIFFE ID", "PARENT", "SELECTORS", "X509 TTL"];
+    let mut listing = Listing::new(columns, globals.json());
+    let mut page_token = String::new();
     loop {
         let filter = Some(filter.clone());
         let request = api::ListEntriesRequest {
@@ -246,98 +246,29 @@ async fn list(args: ListArgs, globals: &Globals) -> Result<(), Failure> {
             page_token,
         };
         let answer = connect::call(SERVER, client.list_entries(request)).await?;
-        entries.extend(answer.entries);
+        let policies = match globals.json() {
+            true => policy::of(&channel, answer.entries.iter().map(|entry| entry.id.clone())).await?,
+            false => Policies::default(),
+        };
+        let json = |entry: &types::Entry| shown::json(entry, policies.get(&entry.id));
+        let more = listing.page(&answer.entries, json, shown::row)?;
         page_token = answer.next_page_token;
-        if page_token.is_empty() {
-            break;
+        if page_token.is_empty() || !more {
+            return listing.end();
         }
     }
-    if globals.json() {
-        return output::print_json(&Value::Array(entries.iter().map(to_json).collect()));
-    }
-    let rows = entries.iter().map(|entry| {
-        vec![
-            entry.id.clone(),
-            wire::id_text(entry.spiffe_id.as_ref()),
-            wire::id_text(entry.parent_id.as_ref()),
-            output::lines(entry.selectors.iter().map(wire::selector_text), ""),
-            ttl(entry.x509_svid_ttl),
-        ]
-    });
-    output::print(&output::table(
-        &["ENTRY", "SPIFFE ID", "PARENT", "SELECTORS", "X509 TTL"],
-        rows,
-    ))
 }
 
-fn show(entry: &types::Entry, globals: &Globals) -> Result<(), Failure> {
-    if globals.json() {
-        return output::print_json(&to_json(entry));
-    }
-    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let mut facts = vec![
-        ("entry", entry.id.clone()),
-        ("SPIFFE ID", wire::id_text(entry.spiffe_id.as_ref())),
-        ("parent", wire::id_text(entry.parent_id.as_ref())),
-        (
-            "selectors",
-            output::lines(entry.selectors.iter().map(wire::selector_text), "none"),
-        ),
-        ("X509-SVID TTL", ttl(entry.x509_svid_ttl)),
-        ("JWT-SVID TTL", ttl(entry.jwt_svid_ttl)),
-        ("expires", output::when(entry.expires_at, "never")),
-        ("revision", entry.revision_number.to_string()),
-    ];
-    let lists = [
-        ("federates with", &entry.federates_with),
-        ("DNS names", &entry.dns_names),
-    ];
-    facts.extend(
-        lists
-            .iter()
-            .filter(|(_, list)| !list.is_empty())
-            .map(|(name, list)| (*name, list.join("\n"))),
-    );
-    let flags = [
-        ("admin", entry.admin),
-        ("downstream", entry.downstream),
-        ("stored", entry.store_svid),
-    ];
-    facts.extend(
-        flags
-            .iter()
-            .filter(|(_, set)| *set)
-            .map(|(name, set)| (*name, yes(*set))),
-    );
-    if !entry.hint.is_empty() {
-        facts.push(("hint", entry.hint.clone()));
-    }
-    output::print(&output::facts(&facts))
-}
-
-fn ttl(seconds: i32) -> String {
-    if seconds == 0 {
-        "the server's default".to_owned()
-    } else {
-        format!("{seconds} s")
-    }
-}
-
-fn to_json(entry: &types::Entry) -> Value {
-    let more = entry.additional_attributes.unwrap_or_default();
-    json!({
-        "id": entry.id,
-        "spiffe_id": wire::id_text(entry.spiffe_id.as_ref()),
-        "parent_id": wire::id_text(entry.parent_id.as_ref()),
-        "selectors": entry.selectors.iter().map(wire::selector_text).collect::<Vec<_>>(),
-        "x509_svid_ttl": entry.x509_svid_ttl, "jwt_svid_ttl": entry.jwt_svid_ttl,
-        "federates_with": entry.federates_with, "dns_names": entry.dns_names, "hint": entry.hint,
-        "admin": entry.admin, "downstream": entry.downstream, "store_svid": entry.store_svid,
-        "expires_at": output::time_json(entry.expires_at), "created_at": output::time_json(entry.created_at),
-        "revision": entry.revision_number, "disable_x509_svid_prefetch": more.disable_x509_svid_prefetch,
-        "jwt_svid_include_jti": more.jwt_svid_include_jti,
-    })
+async fn show(id: String, globals: &Globals) -> Result<(), Failure> {
+    let channel = connect::server(globals).await?;
+    let request = api::GetEntryRequest {
+        id,
+        output_mask: None,
+    };
+    let entry = connect::call(SERVER, EntryClient::new(channel.clone()).get_entry(request)).await?;
+    let policies = policy::of(&channel, [entry.id.clone()]).await?;
+    shown::print(&entry, policies.get(&entry.id), globals)
 }
 
 /// Entries fetched at a time.
-const PAGE: i32 = 500;
+const PAGE: i32 = policy::AT_ONCE;

@@ -21,6 +21,7 @@ mod federation;
 mod hcl;
 mod inspect;
 mod jwt;
+mod listing;
 mod log;
 mod manual;
 mod migrate;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, Width, presets};
 use landfast_identity::UnixTime;
 use landfast_lifecycle::{Clock as _, SystemClock};
 use serde_json::Value;
@@ -21,20 +21,23 @@ pub(crate) enum Format {
 
 /// Writes to standard output, with a line end.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    write(text)?;
+    if !text.ends_with('\n') {
+        write("\n")?;
+    }
+    Ok(())
+}
+
+/// Writes to standard output; `false` when nobody reads there any more: `landfast entry list | head -1`.
+pub(crate) fn write(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    let written = out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.write_all(end.as_bytes()))
-        .and_then(|()| out.flush());
-    match written {
-        // The reader has seen enough: `landfast entry list | head -1`.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::failed(
             format!("cannot write to standard output: {error}"),
             "is the disk full?",
         )),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
 
@@ -65,17 +68,50 @@ pub(crate) fn progress(text: &str) {
 }
 
 /// A table with the given columns; rows of any length of cells.
-pub(crate) fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(columns.iter().copied());
-    let mut any = false;
-    for row in rows {
-        table.add_row(row.iter().map(|cell| clean(cell)));
-        any = true;
+pub(crate) fn table(columns: &'static [&'static str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut rows = rows.into_iter().peekable();
+    match rows.peek() {
+        Some(_) => Columns::new(columns).page(rows),
+        None => "none".to_owned(),
     }
-    if any { trimmed(&table) } else { "none".to_owned() }
+}
+
+/// A table whose rows come in pages: a column is never narrower than it was.
+pub(crate) struct Columns {
+    /// Printed above the first page.
+    header: Option<&'static [&'static str]>,
+    widths: Vec<u16>,
+}
+
+impl Columns {
+    pub(crate) fn new(header: &'static [&'static str]) -> Self {
+        Self {
+            header: Some(header),
+            widths: Vec::new(),
+        }
+    }
+
+    pub(crate) fn page(&mut self, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if let Some(header) = self.header.take() {
+            table.set_header(header.iter().copied());
+        }
+        for row in rows {
+            table.add_row(row.iter().map(|cell| clean(cell)));
+        }
+        let width = |width: &u16| ColumnConstraint::LowerBoundary(Width::Fixed(*width));
+        table.set_constraints(self.widths.iter().map(width));
+        let wanted = table.column_max_content_widths();
+        let held = self.widths.iter().copied().chain(std::iter::repeat(0));
+        self.widths = wanted
+            .into_iter()
+            .zip(held)
+            // With the space on both sides.
+            .map(|(wanted, held)| wanted.saturating_add(2).max(held))
+            .collect();
+        trimmed(&table)
+    }
 }
 
 /// `name  value` lines.
@@ -193,6 +229,21 @@ mod tests {
     fn escape_sequences_from_the_wire_do_not_reach_the_terminal() {
         assert_eq!(clean("a\u{1b}[31mb\nc"), "a\u{fffd}[31mb\nc");
         assert!(!table(&["X"], [vec!["\u{1b}]0;x\u{7}".to_owned()]]).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn the_pages_of_a_table_stand_under_one_header() {
+        let rows = |cells: &[&str]| -> Vec<Vec<String>> {
+            cells
+                .iter()
+                .map(|cell| vec![(*cell).to_owned(), "x".to_owned()])
+                .collect()
+        };
+        let mut columns = Columns::new(&["NAME", "Y"]);
+        assert_eq!(columns.page(rows(&["longest"])), "NAME     Y\nlongest  x");
+        assert_eq!(columns.page(rows(&["s"])), "s        x");
+        assert_eq!(columns.page(rows(&["longer still"])), "longer still  x");
+        assert_eq!(columns.page(rows(&["s"])), "s             x");
     }
 
     #[test]

@@ -151,10 +151,12 @@ fn commands() -> Vec<Vec<String>> {
             .map(|name| [path, &[name.to_owned()]].concat())
             .collect()
     };
-    let nouns = below(&[]);
-    let verbs = nouns.iter().flat_map(|noun| below(noun));
-    let verbs: Vec<_> = verbs.collect();
-    [nouns, verbs].concat()
+    let (mut all, mut level) = (Vec::new(), below(&[]));
+    while !level.is_empty() {
+        let next = level.iter().flat_map(|command| below(command)).collect();
+        all.extend(std::mem::replace(&mut level, next));
+    }
+    all
 }
 
 #[test]
@@ -445,6 +447,24 @@ fn the_operators_commands_work_against_dev() {
         lf entry list --spiffe-id spiffe://dev.test/x | grep -q "$id"
         lf entry show "$id" | grep -q '90 s'
         lf entry update "$id" --x509-ttl 2m | grep -q '120 s'
+        lf entry policy get "$id" | grep -q 'never set'
+        lf entry policy set "$id" 2>"$run/nothing" && exit 24
+        grep -q 'give --description' "$run/nothing"
+        lf entry policy set "$id" --description 'pump 4, ask hall 2' --output json >"$run/policy"
+        revision=$(sed -n 's/.*"revision": \([0-9]*\).*/\1/p' "$run/policy")
+        lf entry policy set "$id" --description late --if-revision 999999 2>"$run/late" && exit 25
+        grep -q 'hint: landfast entry policy get' "$run/late"
+        lf entry policy set "$id" --description "$(printf 'a\tb')" 2>"$run/control" && exit 26
+        grep -q 'control character' "$run/control"
+        lf entry policy set no-such-entry --description x 2>"$run/unknown" && exit 27
+        grep -q 'no entry no-such-entry' "$run/unknown"
+        lf entry update "$id" --hint k >&2
+        lf entry policy get "$id" | grep -q 'pump 4, ask hall 2'
+        lf entry show "$id" | grep -q 'description.*pump 4, ask hall 2'
+        lf entry show "$id" --output json | grep -q '"description": "pump 4, ask hall 2"'
+        lf entry list --output json | grep -q '"description": "pump 4, ask hall 2"'
+        lf entry policy set "$id" --description '' --if-revision "$revision" >&2
+        lf entry show "$id" | grep -q description && exit 28
         lf entry create --spiffe-id spiffe://dev.test/x --parent-id "$node" --selector unix:uid:7 2>"$run/again" && exit 11
         grep -q "landfast entry show $id" "$run/again"
         lf entry delete "$id"

@@ -42,7 +42,19 @@ impl SpiffeId {
         if !path.is_empty() && !path.starts_with('/') {
             return Err(IdError::RelativePath);
         }
-        Self::parse(&format!("{SCHEME}{trust_domain}{path}"))
+        Ok(Self::parse(&format!("{SCHEME}{trust_domain}{path}"))?.sharing(trust_domain))
+    }
+
+    /// The same ID; when it is of this trust domain, it has no copy of the name any more. For who keeps many.
+    #[must_use]
+    pub fn sharing(self, trust_domain: &TrustDomain) -> Self {
+        match self.trust_domain == *trust_domain {
+            true => Self {
+                trust_domain: trust_domain.clone(),
+                ..self
+            },
+            false => self,
+        }
     }
 
     pub(crate) fn root(trust_domain: &TrustDomain) -> Self {

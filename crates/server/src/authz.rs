@@ -59,10 +59,7 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         "/landfast.entry.v1.EntryPolicies/GetEntryPolicies",
         &[Local, Admin],
     ),
-    (
-        "/landfast.entry.v1.EntryPolicies/SetEntryPolicy",
-        &[Local, Admin],
-    ),
+    ("/landfast.entry.v1.EntryPolicies/SetEntryPolicy", &[Local, Admin]),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
     ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),
     ("/spire.api.server.agent.v1.Agent/CountAgents", &[Local, Admin]),

@@ -8,6 +8,7 @@ mod bundle_text;
 mod conformance;
 mod failure;
 pub(crate) mod postgres;
+mod sharing;
 pub(crate) mod sqlite;
 
 use std::error::Error;

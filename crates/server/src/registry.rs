@@ -188,12 +188,15 @@ impl Registry {
 
     /// Entries may be older than the option: they stay, and nothing is issued for them.
     fn warn_of_margo(&self) {
-        let (entries, _) = self.list_entries(&EntryFilter::default(), 0, None);
-        let broken = |entry: &Arc<Entry>| {
-            let draft = EntryDraft::from_entry((**entry).clone());
-            Some((entry.id.clone(), self.margo.check_entry(&draft).err()?))
+        if self.margo == MargoPaths::Ordinary {
+            return;
+        }
+        let (index, all) = (self.read(), EntryFilter::default());
+        let broken = |entry: Arc<Entry>| {
+            let error = self.margo.check_stored(&entry).err()?;
+            Some((entry.id.clone(), error))
         };
-        let mut broken = entries.iter().filter_map(broken);
+        let mut broken = index.entries(&all, None).filter_map(broken);
         if let Some((entry, error)) = broken.next() {
             let more = broken.count();
             tracing::warn!(entry, %error, more, "nothing is issued for entries below /margo/ that break a rule of [margo]: change or delete them");

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{agent_id_in, agent_out, x509_out};
+use super::page::{Wanted, page};
 use super::svid::csr_in;
 use super::{Api, filter, ids, status};
 use crate::attestation::{Challenge, Evidence};
@@ -40,16 +41,19 @@ impl Agent for Api {
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         let request = request.into_inner();
         let wanted = filter::agent_filter(request.filter)?;
-        let size = filter::page_size(request.page_size)?;
-        let (page, next) = self
-            .registry
-            .list_agents(&wanted, size, filter::after(&request.page_token));
+        let asked = Wanted {
+            size: request.page_size,
+            token: &request.page_token,
+        };
+        let (agents, next_page_token) = page(
+            asked,
+            |size, after| self.registry.list_agents(&wanted, size, after),
+            |agent| agent.id.as_str(),
+            |agent| agent_out(agent, request.output_mask.as_ref()),
+        )?;
         Ok(Response::new(pb::ListAgentsResponse {
-            agents: page
-                .iter()
-                .map(|agent| agent_out(agent, request.output_mask.as_ref()))
-                .collect(),
-            next_page_token: next.unwrap_or_default(),
+            agents,
+            next_page_token,
         }))
     }
 

@@ -12,6 +12,7 @@ use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
+use super::page::{Wanted, page};
 use super::{Api, filter, ids, status};
 use crate::authz::Caller;
 use crate::issuance::Requester;
@@ -72,15 +73,19 @@ impl Bundle for Api {
         request: Request<pb::ListFederatedBundlesRequest>,
     ) -> Result<Response<pb::ListFederatedBundlesResponse>, Status> {
         let request = request.into_inner();
-        let size = filter::page_size(request.page_size)?;
-        let after = filter::after(&request.page_token);
-        let (page, next) = self.registry.list_federated_bundles(size, after);
+        let asked = Wanted {
+            size: request.page_size,
+            token: &request.page_token,
+        };
+        let (bundles, next_page_token) = page(
+            asked,
+            |size, after| self.registry.list_federated_bundles(size, after),
+            |bundle| bundle.trust_domain().as_str(),
+            |bundle| bundle_out(bundle, request.output_mask.as_ref()),
+        )?;
         Ok(Response::new(pb::ListFederatedBundlesResponse {
-            bundles: page
-                .iter()
-                .map(|bundle| bundle_out(bundle, request.output_mask.as_ref()))
-                .collect(),
-            next_page_token: next.unwrap_or_default(),
+            bundles,
+            next_page_token,
         }))
     }
 

@@ -9,6 +9,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{draft_in, entry_out, not_an_entry, patch_in};
+use super::page::{Wanted, page};
 use super::{Api, filter, ids, status, sync};
 use crate::authz::Caller;
 use crate::issuance::Requester;
@@ -34,16 +35,19 @@ impl Entry for Api {
     ) -> Result<Response<pb::ListEntriesResponse>, Status> {
         let request = request.into_inner();
         let wanted = filter::entry_filter(request.filter, &self.trust_domain)?;
-        let size = filter::page_size(request.page_size)?;
-        let (page, next) = self
-            .registry
-            .list_entries(&wanted, size, filter::after(&request.page_token));
+        let asked = Wanted {
+            size: request.page_size,
+            token: &request.page_token,
+        };
+        let (entries, next_page_token) = page(
+            asked,
+            |size, after| self.registry.list_entries(&wanted, size, after),
+            |entry| &entry.id,
+            |entry| entry_out(entry, request.output_mask.as_ref()),
+        )?;
         Ok(Response::new(pb::ListEntriesResponse {
-            entries: page
-                .iter()
-                .map(|entry| entry_out(entry, request.output_mask.as_ref()))
-                .collect(),
-            next_page_token: next.unwrap_or_default(),
+            entries,
+            next_page_token,
         }))
     }
 

@@ -1,4 +1,4 @@
-//! Filters and pages of the lists. Invariant: a page token is the key of the last row, so a page never skips or repeats.
+//! Filters of the lists. Invariant: what cannot be a filter is refused, never taken for none.
 
 use landfast_identity::{TrustDomain, UnixTime};
 use landfast_proto::spire::api::server::{agent::v1 as agent, entry::v1 as entry};
@@ -83,16 +83,6 @@ pub(crate) fn of_agent_count(
         by_can_reattest: filter.by_can_reattest,
         by_expires_before: filter.by_expires_before,
     }
-}
-
-/// How many rows a page has; 0 asks for all.
-pub(crate) fn page_size(size: i32) -> Result<usize, Status> {
-    usize::try_from(size).map_err(|_negative| Status::invalid_argument("page size must not be negative"))
-}
-
-/// Where a page begins.
-pub(crate) fn after(token: &str) -> Option<&str> {
-    Some(token).filter(|token| !token.is_empty())
 }
 
 /// A count as the wire has it.

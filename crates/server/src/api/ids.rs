@@ -22,7 +22,7 @@ pub(crate) fn member(wire: Option<&types::Spiffeid>, ours: &TrustDomain) -> Resu
     let outside = format!("\"{id}\" is not a member of trust domain \"{ours}\"");
     match id.trust_domain() == ours {
         true if id.path().is_empty() => Err(format!("{outside}; path is empty")),
-        true => Ok(id),
+        true => Ok(id.sharing(ours)),
         false => Err(outside),
     }
 }
@@ -58,7 +58,7 @@ fn named(
         Some(why) => Err(format!(
             "\"{id}\" is not {what} in trust domain \"{ours}\"; {why}"
         )),
-        None => Ok(id),
+        None => Ok(id.sharing(ours)),
     }
 }
 

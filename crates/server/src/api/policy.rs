@@ -66,7 +66,9 @@ fn check_id(id: &str) -> Result<(), Status> {
 /// A mask that names nothing was perhaps made for fields that only a newer server knows: that is no success.
 fn patch_in(description: String, mask: Option<pb::EntryPolicyMask>) -> Result<PolicyPatch, Status> {
     match mask {
-        None => Err(Status::invalid_argument("missing mask: say which fields to change")),
+        None => Err(Status::invalid_argument(
+            "missing mask: say which fields to change",
+        )),
         Some(mask) if mask == pb::EntryPolicyMask::default() => Err(Status::invalid_argument(
             "the mask names no field that this server knows",
         )),

@@ -8,7 +8,8 @@ use landfast_proto::spire::api::types::federation_relationship::BundleEndpointPr
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
-use super::{Api, filter, ids, status};
+use super::page::{Wanted, page};
+use super::{Api, ids, status};
 use crate::authz::Caller;
 use crate::federation::ChangeError;
 use crate::issuance::Requester;
@@ -25,15 +26,19 @@ impl TrustDomain for Api {
     ) -> Answer<pb::ListFederationRelationshipsResponse> {
         let all = wants_configured(&request);
         let request = request.into_inner();
-        let (size, after) = (
-            filter::page_size(request.page_size)?,
-            filter::after(&request.page_token),
-        );
-        let (page, next) = self.federation.list(all, size, after);
-        let out = |r: &std::sync::Arc<Relationship>| self.relationship_out(r, request.output_mask);
+        let asked = Wanted {
+            size: request.page_size,
+            token: &request.page_token,
+        };
+        let (federation_relationships, next_page_token) = page(
+            asked,
+            |size, after| self.federation.list(all, size, after),
+            |r| r.trust_domain.as_str(),
+            |r| self.relationship_out(r, request.output_mask),
+        )?;
         Ok(Response::new(pb::ListFederationRelationshipsResponse {
-            federation_relationships: page.iter().map(out).collect(),
-            next_page_token: next.unwrap_or_default(),
+            federation_relationships,
+            next_page_token,
         }))
     }
 

@@ -3,7 +3,7 @@
 use landfast_identity::{Bundle, Certificate, PublicKey, SpiffeId, TrustDomain, UnixTime};
 
 use super::IssueError;
-use crate::registry::{self, Entry, EntryDraft, MargoPaths};
+use crate::registry::{self, Entry, MargoPaths};
 
 /// A workload's ID: ours, with a path, not reserved.
 pub(super) fn subject(id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), IssueError> {
@@ -67,11 +67,8 @@ pub(super) fn downstream(entry: &Entry, trust_domain: &TrustDomain) -> Result<()
 
 /// What `[margo]` says of an entry, which may be older than that.
 pub(super) fn margo(entry: &Entry, paths: MargoPaths) -> Result<(), IssueError> {
-    if !paths.concern(&entry.spiffe_id) {
-        return Ok(());
-    }
     paths
-        .check_entry(&EntryDraft::from_entry(entry.clone()))
+        .check_stored(entry)
         .map_err(|refused| IssueError::Policy(refused.to_string()))
 }
 

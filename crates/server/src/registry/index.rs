@@ -149,14 +149,19 @@ impl Index {
     }
 
     pub(super) fn authorized(&self, agent: &SpiffeId, now: Option<UnixTime>) -> Vec<Arc<Versioned>> {
+        self.look(agent, now).0
+    }
+
+    /// And how much was looked at for it.
+    fn look(&self, agent: &SpiffeId, now: Option<UnixTime>) -> (Vec<Arc<Versioned>>, usize) {
         let Some(record) = self
             .agents
             .get(agent.as_str())
             .filter(|record| !record.is_banned())
         else {
-            return Vec::new();
+            return (Vec::new(), 0);
         };
-        let (aliases, _) = self.aliases.of(&record.selectors);
+        let (aliases, mut looked) = self.aliases.of(&record.selectors);
         let live = |entry: &&Arc<Versioned>| entry.entry.is_live(now);
         let aliases = aliases.into_iter().filter(live);
         let mut parents: VecDeque<&SpiffeId> = aliases.map(|alias| &alias.entry.spiffe_id).collect();
@@ -168,7 +173,12 @@ impl Index {
             if *parent == self.server {
                 continue;
             }
-            for entry in self.by_parent.of(parent, None).filter(live) {
+            looked += 1;
+            for entry in self.by_parent.of(parent, None) {
+                looked += 1;
+                if !live(&entry) {
+                    continue;
+                }
                 granted.push(Arc::clone(entry));
                 if seen.insert(&entry.entry.spiffe_id) {
                     parents.push_back(&entry.entry.spiffe_id);
@@ -177,7 +187,7 @@ impl Index {
         }
         // An entry has one parent, and each parent was asked once.
         granted.sort_unstable_by(|a, b| a.entry.id.cmp(&b.entry.id));
-        granted
+        (granted, looked)
     }
 
     pub(super) fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {
@@ -220,6 +230,11 @@ impl Index {
             && self.by_parent.is_empty()
             && self.by_spiffe_id.is_empty()
             && self.aliases.is_empty()
+    }
+
+    /// How much is looked at for what an agent may have.
+    pub(super) fn authorized_seen(&self, agent: &SpiffeId) -> usize {
+        self.look(agent, None).1
     }
 
     /// How much is looked at to find the aliases of an agent with these selectors.

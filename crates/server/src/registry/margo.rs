@@ -3,7 +3,7 @@
 
 use landfast_identity::{KeyAlgorithm, PublicKey, SpiffeId};
 
-use super::entry::EntryDraft;
+use super::entry::{Entry, EntryDraft};
 use super::validate::EntryError;
 
 /// What IDs below `/margo/` are. Others are never concerned.
@@ -27,19 +27,42 @@ impl MargoPaths {
     /// # Errors
     /// The first rule that is broken.
     pub(crate) fn check_entry(self, entry: &EntryDraft) -> Result<(), EntryError> {
-        let id = &entry.spiffe_id;
-        let alias = entry.parent_id == SpiffeId::server(id.trust_domain());
+        self.check(Facts {
+            id: &entry.spiffe_id,
+            parent: &entry.parent_id,
+            admin: entry.admin,
+            downstream: entry.downstream,
+            federates: !entry.federates_with.is_empty(),
+        })
+    }
+
+    /// The same, of one that is stored.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(crate) fn check_stored(self, entry: &Entry) -> Result<(), EntryError> {
+        self.check(Facts {
+            id: &entry.spiffe_id,
+            parent: &entry.parent_id,
+            admin: entry.admin,
+            downstream: entry.downstream,
+            federates: !entry.federates_with.is_empty(),
+        })
+    }
+
+    fn check(self, entry: Facts<'_>) -> Result<(), EntryError> {
+        let alias = *entry.parent == SpiffeId::server(entry.id.trust_domain());
         let broken = [
             (entry.admin, "it cannot administer the server"),
             (entry.downstream, "it cannot run a server below this one"),
             (alias, GROUP),
             (
-                !entry.federates_with.is_empty(),
+                entry.federates,
                 "it believes its own trust domain alone, so it cannot federate",
             ),
         ];
         match broken.into_iter().find(|(broken, _)| *broken) {
-            Some((_, what)) if self.concern(id) => Err(refused(id, what)),
+            Some((_, what)) if self.concern(entry.id) => Err(refused(entry.id, what)),
             _ => Ok(()),
         }
     }
@@ -66,6 +89,15 @@ impl MargoPaths {
             false => Ok(()),
         }
     }
+}
+
+/// What the rules look at.
+struct Facts<'a> {
+    id: &'a SpiffeId,
+    parent: &'a SpiffeId,
+    admin: bool,
+    downstream: bool,
+    federates: bool,
 }
 
 fn refused(id: &SpiffeId, what: &'static str) -> EntryError {

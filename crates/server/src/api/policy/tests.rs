@@ -113,7 +113,10 @@ async fn what_is_no_change_of_a_policy_is_refused_and_changes_nothing() {
         let refused = client.set_entry_policy(request.clone()).await.unwrap_err();
         assert_eq!(refused.code(), code, "{request:?}: {refused}");
     }
-    assert_eq!(get(&mut client, &[&id]).await.unwrap(), [made.clone()]);
+    assert_eq!(
+        get(&mut client, &[&id]).await.unwrap(),
+        std::slice::from_ref(&made)
+    );
     let mut fitting = set(&id, "pump 5");
     fitting.if_revision = made.revision;
     let next = client.set_entry_policy(fitting).await.unwrap().into_inner();

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use landfast_identity::{SpiffeId, UnixTime};
 use rusqlite::{OptionalExtension as _, Row, named_params, params};
 
-use super::convert::{hash, id, opt_time, selectors, selectors_text, time};
+use super::convert::{damage, hash, opt_time, selectors, selectors_text, text, time};
 use super::tombstones::bury;
 use super::writer::Tx;
 use super::{entries, tokens};
+use crate::datastore::sharing::Sharing;
 use crate::datastore::{AgentChange, Change, DatastoreError};
 use crate::registry::{AgentRecord, RegistryError, alias_selector};
 
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Arc<AgentRecord>>, DatastoreError> {
     let mut rows = tx.conn().prepare("SELECT * FROM agents")?;
+    let mut sharing = Sharing::among(entries::own_domain(tx)?);
     Ok(rows
-        .query_map([], |row| read(row).map(Arc::new))?
+        .query_map([], |row| read(row, &mut sharing).map(Arc::new))?
         .collect::<Result<_, _>>()?)
 }
 
@@ -95,7 +97,9 @@ pub(super) fn delete(tx: &mut Tx<'_>, id: &SpiffeId, now: UnixTime) -> Result<bo
 
 pub(super) fn find(tx: &Tx<'_>, id: &SpiffeId) -> Result<Option<AgentRecord>, DatastoreError> {
     let mut row = tx.conn().prepare_cached("SELECT * FROM agents WHERE id = ?1")?;
-    Ok(row.query_row(params![id.as_str()], read).optional()?)
+    Ok(row
+        .query_row(params![id.as_str()], |row| read(row, &mut Sharing::none()))
+        .optional()?)
 }
 
 fn put(tx: &mut Tx<'_>, agent: AgentRecord) -> Result<(), DatastoreError> {
@@ -117,15 +121,15 @@ fn put(tx: &mut Tx<'_>, agent: AgentRecord) -> Result<(), DatastoreError> {
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> Result<AgentRecord, rusqlite::Error> {
+fn read(row: &Row<'_>, sharing: &mut Sharing) -> Result<AgentRecord, rusqlite::Error> {
     Ok(AgentRecord {
-        id: id(row, "id")?,
+        id: sharing.id(text(row, "id")?).map_err(|e| damage("id", e))?,
         attestation_type: row.get("attestation_type")?,
         serial: row.get("serial")?,
         not_after: time(row, "not_after")?,
         new_serial: row.get("new_serial")?,
         new_not_after: opt_time(row, "new_not_after")?,
-        selectors: selectors(row, "selectors")?,
+        selectors: selectors(row, "selectors", sharing)?,
         can_reattest: row.get("can_reattest")?,
         agent_version: row.get("agent_version")?,
         key_hash: hash(row, "key_hash")?,

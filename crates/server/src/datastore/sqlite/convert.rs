@@ -1,13 +1,16 @@
 //! Between rows and values. Invariant: what does not read back is damage, never a default.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_identity::{Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime};
+use landfast_identity::{SelectorSet, SpiffeId, TrustDomain, UnixTime};
 use rusqlite::types::Type;
-use rusqlite::{ErrorCode, Row};
+use rusqlite::{ErrorCode, Row, RowIndex};
+use serde::Deserialize;
 
 use crate::datastore::DatastoreError;
+use crate::datastore::sharing::Sharing;
 use crate::registry::{RegistryError, TokenError};
 
 impl From<rusqlite::Error> for DatastoreError {
@@ -53,7 +56,7 @@ impl From<rusqlite::Error> for TokenError {
 
 /// A value that does not read back.
 pub(super) fn damage(
-    column: &'static str,
+    column: &str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> rusqlite::Error {
     let source: Box<dyn std::error::Error + Send + Sync> =
@@ -61,9 +64,22 @@ pub(super) fn damage(
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, source)
 }
 
-pub(super) fn id(row: &Row<'_>, column: &'static str) -> Result<SpiffeId, rusqlite::Error> {
+/// The same, of a column by name or number.
+pub(super) fn damaged<C: RowIndex>(
+    row: &Row<'_>,
+    column: C,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> rusqlite::Error {
+    let statement = row.as_ref();
+    let name = column
+        .idx(statement)
+        .and_then(|at| statement.column_name(at).map(str::to_owned));
+    damage(name.as_deref().unwrap_or("?"), source)
+}
+
+pub(super) fn id<C: RowIndex + Copy>(row: &Row<'_>, column: C) -> Result<SpiffeId, rusqlite::Error> {
     let text: String = row.get(column)?;
-    SpiffeId::parse(&text).map_err(|e| damage(column, e))
+    SpiffeId::parse(&text).map_err(|e| damaged(row, column, e))
 }
 
 pub(super) fn opt_id(row: &Row<'_>, column: &'static str) -> Result<Option<SpiffeId>, rusqlite::Error> {
@@ -72,20 +88,25 @@ pub(super) fn opt_id(row: &Row<'_>, column: &'static str) -> Result<Option<Spiff
         .transpose()
 }
 
-pub(super) fn time(row: &Row<'_>, column: &'static str) -> Result<UnixTime, rusqlite::Error> {
+/// A text as it stands in the row, not copied.
+pub(super) fn text<'r, C: RowIndex + Copy>(row: &'r Row<'_>, column: C) -> Result<&'r str, rusqlite::Error> {
+    row.get_ref(column)?.as_str().map_err(|e| damaged(row, column, e))
+}
+
+pub(super) fn time<C: RowIndex>(row: &Row<'_>, column: C) -> Result<UnixTime, rusqlite::Error> {
     row.get(column).map(UnixTime::from_secs)
 }
 
-pub(super) fn opt_time(row: &Row<'_>, column: &'static str) -> Result<Option<UnixTime>, rusqlite::Error> {
+pub(super) fn opt_time<C: RowIndex>(row: &Row<'_>, column: C) -> Result<Option<UnixTime>, rusqlite::Error> {
     Ok(row.get::<_, Option<i64>>(column)?.map(UnixTime::from_secs))
 }
 
-pub(super) fn ttl(row: &Row<'_>, column: &'static str) -> Result<Option<Duration>, rusqlite::Error> {
+pub(super) fn ttl<C: RowIndex + Copy>(row: &Row<'_>, column: C) -> Result<Option<Duration>, rusqlite::Error> {
     let secs: Option<i64> = row.get(column)?;
     let read = |secs| {
         u64::try_from(secs)
             .map(Duration::from_secs)
-            .map_err(|e| damage(column, e))
+            .map_err(|e| damaged(row, column, e))
     };
     secs.map(read).transpose()
 }
@@ -94,9 +115,9 @@ pub(super) fn secs(ttl: Option<Duration>) -> Option<i64> {
     ttl.map(|ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX))
 }
 
-pub(super) fn hash(row: &Row<'_>, column: &'static str) -> Result<[u8; 32], rusqlite::Error> {
+pub(super) fn hash<C: RowIndex + Copy>(row: &Row<'_>, column: C) -> Result<[u8; 32], rusqlite::Error> {
     let bytes: Vec<u8> = row.get(column)?;
-    <[u8; 32]>::try_from(bytes.as_slice()).map_err(|e| damage(column, e))
+    <[u8; 32]>::try_from(bytes.as_slice()).map_err(|e| damaged(row, column, e))
 }
 
 pub(super) fn opt_hash(row: &Row<'_>, column: &'static str) -> Result<Option<[u8; 32]>, rusqlite::Error> {
@@ -111,10 +132,15 @@ pub(super) fn selectors_text(set: &SelectorSet) -> String {
     serde_json::Value::from_iter(set.iter().map(ToString::to_string)).to_string()
 }
 
-pub(super) fn selectors(row: &Row<'_>, column: &'static str) -> Result<SelectorSet, rusqlite::Error> {
-    strings(row, column)?
+pub(super) fn selectors<C: RowIndex + Copy>(
+    row: &Row<'_>,
+    column: C,
+    sharing: &mut Sharing,
+) -> Result<SelectorSet, rusqlite::Error> {
+    let texts: Vec<Cow<'_, str>> = list(row, column)?;
+    texts
         .iter()
-        .map(|text| Selector::parse(text).map_err(|e| damage(column, e)))
+        .map(|text| sharing.selector(text).map_err(|e| damaged(row, column, e)))
         .collect()
 }
 
@@ -122,9 +148,15 @@ pub(super) fn strings_text(list: &[String]) -> String {
     serde_json::Value::from_iter(list.iter().map(String::as_str)).to_string()
 }
 
-pub(super) fn strings(row: &Row<'_>, column: &'static str) -> Result<Vec<String>, rusqlite::Error> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|e| damage(column, e))
+pub(super) fn strings<C: RowIndex + Copy>(row: &Row<'_>, column: C) -> Result<Vec<String>, rusqlite::Error> {
+    list(row, column)
+}
+
+fn list<'r, C: RowIndex + Copy, T: Deserialize<'r>>(
+    row: &'r Row<'_>,
+    column: C,
+) -> Result<Vec<T>, rusqlite::Error> {
+    serde_json::from_str(text(row, column)?).map_err(|e| damaged(row, column, e))
 }
 
 pub(super) fn domain(text: &str) -> Result<TrustDomain, rusqlite::Error> {

@@ -6,10 +6,12 @@ use landfast_identity::{TrustDomain, UnixTime};
 use rusqlite::{OptionalExtension as _, Row, named_params, params};
 
 use super::convert::{
-    domain, id, opt_time, secs, selectors, selectors_text, strings, strings_text, time, ttl,
+    damage, damaged, domain, opt_time, secs, selectors, selectors_text, strings, strings_text, text, time,
+    ttl,
 };
 use super::tombstones::bury;
 use super::writer::Tx;
+use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{
     Created, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths, RegistryError, Versioned,
@@ -17,27 +19,31 @@ use crate::registry::{
 
 /// Row by row into what stays: nothing is held twice, and what entries share stands in memory once.
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Versioned>, DatastoreError> {
-    let mut rows = tx.conn().prepare(
-        "SELECT e.*, p.description, p.revision AS policy_revision, \
+    let mut rows = tx.conn().prepare(&format!(
+        "SELECT {COLUMNS}, e.revision, p.revision, p.description, \
          (SELECT group_concat(trust_domain, ' ' ORDER BY place) FROM entry_federates WHERE entry_id = e.id) AS federates \
          FROM entries e LEFT JOIN entry_policies p ON p.entry_id = e.id",
-    )?;
+    ))?;
+    let mut sharing = Sharing::among(own_domain(tx)?);
     let entries = rows.query_map([], |row| {
-        let mut entry = read(row)?;
-        if let Some(names) = row.get::<_, Option<String>>("federates")? {
-            entry.federates_with = names.split(' ').map(domain).collect::<Result<_, _>>()?;
+        let mut entry = read(row, &mut sharing)?;
+        if let Some(names) = row.get::<_, Option<String>>(COUNT + 3)? {
+            let names = names.split(' ').map(|name| sharing.domain(name));
+            entry.federates_with = names
+                .collect::<Result<_, _>>()
+                .map_err(|e| damage("trust_domain", e))?;
         }
-        let policy = match row.get::<_, Option<i64>>("policy_revision")? {
+        let policy = match row.get::<_, Option<i64>>(COUNT + 1)? {
             None => None,
             Some(revision) => Some(Arc::new(EntryPolicy {
                 entry_id: entry.id.clone(),
-                description: row.get("description")?,
+                description: row.get(COUNT + 2)?,
                 revision: revision.unsigned_abs(),
             })),
         };
         Ok(Versioned {
             entry: Arc::new(entry),
-            revision: row.get::<_, i64>("revision")?.unsigned_abs(),
+            revision: row.get::<_, i64>(COUNT)?.unsigned_abs(),
             policy,
         })
     })?;
@@ -146,20 +152,22 @@ pub(super) fn dissociate(tx: &mut Tx<'_>, id: &str, from: &TrustDomain) -> Resul
 }
 
 pub(super) fn find(tx: &Tx<'_>, id: &str) -> Result<Option<Entry>, DatastoreError> {
-    let mut row = tx.conn().prepare_cached("SELECT * FROM entries WHERE id = ?1")?;
-    with_federations(tx, row.query_row(params![id], read).optional()?)
+    let mut row = tx
+        .conn()
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM entries e WHERE id = ?1"))?;
+    with_federations(tx, row.query_row(params![id], one).optional()?)
 }
 
 fn similar(tx: &Tx<'_>, like: &Entry) -> Result<Option<Entry>, DatastoreError> {
-    let mut row = tx
-        .conn()
-        .prepare_cached("SELECT * FROM entries WHERE spiffe_id = ?1 AND parent_id = ?2 AND selectors = ?3")?;
+    let mut row = tx.conn().prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM entries e WHERE spiffe_id = ?1 AND parent_id = ?2 AND selectors = ?3"
+    ))?;
     let same = params![
         like.spiffe_id.as_str(),
         like.parent_id.as_str(),
         selectors_text(&like.selectors)
     ];
-    with_federations(tx, row.query_row(same, read).optional()?)
+    with_federations(tx, row.query_row(same, one).optional()?)
 }
 
 fn with_federations(tx: &Tx<'_>, entry: Option<Entry>) -> Result<Option<Entry>, DatastoreError> {
@@ -218,7 +226,7 @@ pub(super) fn put(tx: &mut Tx<'_>, entry: &Arc<Entry>, by: &str) -> Result<(), R
     Ok(())
 }
 
-fn own_domain(tx: &Tx<'_>) -> Result<TrustDomain, DatastoreError> {
+pub(super) fn own_domain(tx: &Tx<'_>) -> Result<TrustDomain, DatastoreError> {
     let name: String = tx
         .conn()
         .prepare_cached("SELECT trust_domain FROM state")?
@@ -226,27 +234,38 @@ fn own_domain(tx: &Tx<'_>) -> Result<TrustDomain, DatastoreError> {
     Ok(domain(&name)?)
 }
 
-fn read(row: &Row<'_>) -> Result<Entry, rusqlite::Error> {
+fn one(row: &Row<'_>) -> Result<Entry, rusqlite::Error> {
+    read(row, &mut Sharing::none())
+}
+
+/// By number, in the order of [`COLUMNS`]: SQLite looks for a name among all names, for each row anew.
+fn read(row: &Row<'_>, sharing: &mut Sharing) -> Result<Entry, rusqlite::Error> {
+    let subject = sharing.id(text(row, 1)?).map_err(|e| damaged(row, 1, e))?;
+    let parent = sharing.common_id(text(row, 2)?).map_err(|e| damaged(row, 2, e))?;
     Ok(Entry {
-        id: row.get("id")?,
-        spiffe_id: id(row, "spiffe_id")?,
-        parent_id: id(row, "parent_id")?,
-        selectors: selectors(row, "selectors")?,
-        x509_svid_ttl: ttl(row, "x509_svid_ttl")?,
-        jwt_svid_ttl: ttl(row, "jwt_svid_ttl")?,
+        id: row.get(0)?,
+        spiffe_id: subject,
+        parent_id: parent,
+        selectors: selectors(row, 3, sharing)?,
+        x509_svid_ttl: ttl(row, 4)?,
+        jwt_svid_ttl: ttl(row, 5)?,
         federates_with: Vec::new(),
-        admin: row.get("admin")?,
-        downstream: row.get("downstream")?,
-        expires_at: opt_time(row, "expires_at")?,
-        dns_names: strings(row, "dns_names")?,
-        revision_number: row.get("revision_number")?,
-        store_svid: row.get("store_svid")?,
-        hint: row.get("hint")?,
-        created_at: time(row, "created_at")?,
-        disable_x509_svid_prefetch: row.get("no_x509_prefetch")?,
-        jwt_svid_include_jti: row.get("include_jti")?,
+        admin: row.get(6)?,
+        downstream: row.get(7)?,
+        expires_at: opt_time(row, 8)?,
+        dns_names: strings(row, 9)?,
+        revision_number: row.get(10)?,
+        store_svid: row.get(11)?,
+        hint: row.get(12)?,
+        created_at: time(row, 13)?,
+        disable_x509_svid_prefetch: row.get(14)?,
+        jwt_svid_include_jti: row.get(15)?,
     })
 }
+
+const COLUMNS: &str = "e.id, e.spiffe_id, e.parent_id, e.selectors, e.x509_svid_ttl, e.jwt_svid_ttl, e.admin, e.downstream, e.expires_at, \
+    e.dns_names, e.revision_number, e.store_svid, e.hint, e.created_at, e.no_x509_prefetch, e.include_jti";
+const COUNT: usize = 16;
 
 const PUT: &str = "INSERT INTO entries (id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, admin, downstream, expires_at, \
     dns_names, revision_number, store_svid, hint, created_at, created_by, no_x509_prefetch, include_jti, revision) \

@@ -53,7 +53,7 @@ fn prepare(
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(wrong)?;
     match (application, tables) {
-        (APPLICATION, 1..) => check(conn, path)?,
+        (APPLICATION, 1..) => check_start(conn, path, WHOLE)?,
         (0, 0) if initialised => return Err(OpenError::Missing { path: path.into() }),
         (0, 0) => {}
         _ => return Err(OpenError::NotOurs { path: path.into() }),
@@ -85,10 +85,46 @@ fn prepare(
     Ok(())
 }
 
+/// The whole of a file up to this size. Of a larger one all but the records of what was issued, which may be many gigabytes: a start
+/// must not take the longer the more was ever issued. A damaged one is named when it is read.
+pub(super) fn check_start(conn: &Connection, path: &Path, whole: u64) -> Result<(), OpenError> {
+    let wrong = |e| refused(path, e);
+    let bytes: i64 = conn
+        .query_row(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(wrong)?;
+    if bytes.unsigned_abs() <= whole {
+        return check(conn, path);
+    }
+    let mut tables = conn
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'issued'")
+        .map_err(wrong)?;
+    let names = tables.query_map([], |row| row.get(0)).map_err(wrong)?;
+    for name in names.collect::<Result<Vec<String>, _>>().map_err(wrong)? {
+        let mut found = String::new();
+        conn.pragma(None, "quick_check", name, |row| {
+            if found.is_empty() {
+                found = row.get(0)?;
+            }
+            Ok(())
+        })
+        .map_err(wrong)?;
+        judge(path, &found)?;
+    }
+    Ok(())
+}
+
 fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
     let found: String = conn
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|e| refused(path, e))?;
+    judge(path, &found)
+}
+
+fn judge(path: &Path, found: &str) -> Result<(), OpenError> {
     if found == "ok" {
         return Ok(());
     }
@@ -149,6 +185,8 @@ fn cannot(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync
     }
 }
 
+/// Read in a quarter of a second.
+const WHOLE: u64 = 256 * 1024 * 1024;
 /// Spells `LFAS`.
 pub(super) const APPLICATION: i64 = 0x4c46_4153;
 pub(super) const MEMORY: &str = ":memory:";

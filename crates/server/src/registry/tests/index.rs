@@ -276,3 +276,47 @@ fn aliases_whose_selectors_are_all_common_are_found_at_once() {
     }
     assert!(index.is_bare());
 }
+
+/// What an agent may have hangs in chains under its ID, under an alias and under one another; beside it there is a plant.
+#[test]
+fn what_is_looked_at_grows_with_the_answer_also_through_aliases_and_nested_parents() {
+    let plant = (0..20_000).map(|n| match n % 4 {
+        0 => alias_of(n, &["k:site:1", &format!("k:n:{n}")]),
+        1 => draft("/spire/agent/t/other", &format!("/x{n}")).into_entry(format!("p{n}"), START),
+        2 => draft(&format!("/x{}", n - 1), &format!("/y{n}")).into_entry(format!("p{n}"), START),
+        _ => draft(&format!("/alias{}", n - 3), &format!("/z{n}")).into_entry(format!("p{n}"), START),
+    });
+    let mine = (0..60).map(|n| {
+        let parent = match n % 20 {
+            0 if n == 0 => "/spire/agent/t/a".to_owned(),
+            0 => "/mine".to_owned(),
+            _ => format!("/m{}", n - 1),
+        };
+        draft(&parent, &format!("/m{n}")).into_entry(format!("m{n}"), START)
+    });
+    let alias = Some(alias_of(77_777, &["k:site:1", "k:line:2"]));
+    let alias = alias.map(|alias| Entry {
+        spiffe_id: id("/mine"),
+        ..alias
+    });
+    let entries: Vec<Entry> = plant.chain(mine).chain(alias).collect();
+    let who = agent("/spire/agent/t/a", "0a", &["k:site:1", "k:line:2", "k:serial:5"]);
+    let index = Index::build(
+        id("/spire/server"),
+        Snapshot {
+            entries: entries.iter().map(|entry| versioned(entry, 1)).collect(),
+            agents: vec![Arc::new(who.clone())],
+            ..Snapshot::default()
+        },
+    );
+    let granted = index.authorized(&who.id, None);
+    assert_eq!(granted.len(), 60);
+    let seen = index.authorized_seen(&who.id);
+    assert!(seen <= 2 * 60 + 20, "{seen} looked at for 60");
+}
+
+fn alias_of(n: usize, selectors: &[&str]) -> Entry {
+    let mut alias = draft("/spire/server", &format!("/alias{n}")).into_entry(format!("a{n}"), START);
+    alias.selectors = sel(selectors);
+    alias
+}
