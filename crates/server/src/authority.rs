@@ -8,6 +8,7 @@ mod descent;
 mod error;
 mod following;
 mod force;
+mod joining;
 mod journal;
 mod keys;
 mod making;
@@ -31,7 +32,7 @@ pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 pub(crate) use above::{Above, Neighbour, Root, RootTrust};
 pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
 pub(crate) use descent::{Descent, DescentError, judge};
-pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
+pub(crate) use journal::{AuthorityRow, Journal, Kind, OtherChange, Slot};
 pub(crate) use orders::{Done, Order, OrderError, Standing};
 pub(crate) use plan::Trust;
 pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
@@ -145,7 +146,10 @@ impl Authorities {
         }
         authorities.adopt(&journal).await?;
         match authorities.clock.now() {
-            Some(now) => authorities.first_tick(now).await?,
+            Some(now) => {
+                authorities.first_tick(now).await?;
+                authorities.join().await?;
+            }
             None if journal.rows.is_empty() => return Err(AuthorityError::NoClock),
             None => {}
         }
@@ -220,14 +224,28 @@ impl Authorities {
         let _reset = ResetOnDrop(&self.ticking);
         let mut journal = self.datastore.journal().await?;
         let mut unsigned = None;
+        let mut waiting = Vec::new();
         // Each step leads towards rest; more than this at once would be a bug, and the next tick goes on.
         for _ in 0..MAX_STEPS {
             self.spares.give_up_used(&journal);
-            let step = match unsigned {
-                None => plan::next(&journal.rows, self.kinds(), now, trust),
-                Some(_) => plan::next(&journal.rows, self.unsigned_kinds(), now, trust),
+            let kinds = match unsigned {
+                None => self.kinds(),
+                Some(_) => self.unsigned_kinds(),
             };
-            let Some(step) = step else { break };
+            let kinds: Vec<_> = kinds
+                .iter()
+                .copied()
+                .filter(|kind| !waiting.contains(kind))
+                .collect();
+            let Some(step) = plan::next(&journal.rows, &kinds, now, trust) else {
+                break;
+            };
+            if let Step::Activate(kind) = step
+                && journal.must_wait(kind, now)
+            {
+                waiting.push(kind);
+                continue;
+            }
             let (rows, above) = match self.carry_out(&step, &journal, now).await {
                 Err(error @ AuthorityError::Upstream(_)) => {
                     unsigned = Some(error);

@@ -127,6 +127,7 @@ impl Server {
         let core = Core::open(CoreParams {
             trust_domain: config.trust_domain.clone(),
             data_dir: config.data_dir.clone(),
+            postgres: config.postgres.clone(),
             ttls: config.ttls.clone(),
             records_keep: config.records_keep,
             clock: Arc::clone(&parts.clock),

@@ -35,6 +35,9 @@ impl Bundle for Api {
         &self,
         request: Request<pb::GetBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
+        self.authorities
+            .current()
+            .map_err(|error| status::stale(&error))?;
         let mask = request.into_inner().output_mask;
         Ok(Response::new(bundle_out(
             &self.authorities.bundle(),
@@ -90,6 +93,9 @@ impl Bundle for Api {
         &self,
         request: Request<pb::GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
+        self.authorities
+            .current()
+            .map_err(|error| status::stale(&error))?;
         let request = request.into_inner();
         let trust_domain = name_in(&request.trust_domain)?;
         if trust_domain == self.trust_domain {

@@ -115,6 +115,9 @@ impl Entry for Api {
         request: Request<pb::GetAuthorizedEntriesRequest>,
     ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
         let agent = Caller::agent(&request)?;
+        self.authorities
+            .current()
+            .map_err(|error| status::stale(&error))?;
         let mask = request.into_inner().output_mask;
         let authorized = self.registry.authorized(&agent.id);
         let entries = authorized.entries.iter();
@@ -134,6 +137,9 @@ impl Entry for Api {
         request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent = Caller::agent(&request)?;
+        self.authorities
+            .current()
+            .map_err(|error| status::stale(&error))?;
         let authorized = self.registry.authorized(&agent.id);
         let entries = authorized.entries.iter();
         let snapshot = entries.map(|found| Arc::clone(&found.entry)).collect();
