@@ -16,15 +16,15 @@ use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
-    RegistryError, Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
+    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, Revision, TokenError, Versioned,
 };
 
 /// One store of everything but keys. Used by registry, authority and issuance only.
 #[async_trait]
 pub(crate) trait Datastore: Send + Sync {
-    /// Everything the index is built from; once, at the start.
-    async fn load(&self) -> Result<Snapshot, DatastoreError>;
+    /// Everything the index is built from; once, at the start. A registry that has no epoch yet begins one, from the time.
+    async fn load(&self, now: Option<UnixTime>) -> Result<Snapshot, DatastoreError>;
     /// Who is told of every commit from now on. A second listener is not taken.
     fn follow(&self, listener: Arc<dyn CommitListener>);
 
@@ -41,6 +41,14 @@ pub(crate) trait Datastore: Send + Sync {
         patch: EntryPatch,
         margo: MargoPaths,
     ) -> Result<Arc<Entry>, RegistryError>;
+    /// Changes the policy of an entry; with `if_revision`, only while it is at this one.
+    async fn set_policy(
+        &self,
+        id: String,
+        patch: PolicyPatch,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<EntryPolicy>, RegistryError>;
+    /// And its policy with it.
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError>;
 
     async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError>;
@@ -120,7 +128,7 @@ pub(crate) trait CommitListener: Send + Sync {
     fn committed(&self, commit: &Committed);
 }
 
-/// One change of the registry and the revision it made.
+/// One change of the registry and the number of the revision it made.
 #[derive(Clone, Debug)]
 pub(crate) struct Committed {
     pub(crate) revision: u64,
@@ -131,7 +139,9 @@ pub(crate) struct Committed {
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     PutEntry(Arc<Entry>),
+    /// Its policy is gone with it.
     RemoveEntry(String),
+    PutPolicy(Arc<EntryPolicy>),
     PutAgent(Arc<AgentRecord>),
     RemoveAgent(SpiffeId),
     PutBundle(Arc<Bundle>),
@@ -143,11 +153,11 @@ pub(crate) enum Change {
 /// What the index starts from.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    pub(crate) revision: u64,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) agents: Vec<AgentRecord>,
-    pub(crate) bundles: Vec<Bundle>,
-    pub(crate) relationships: Vec<Relationship>,
+    pub(crate) revision: Revision,
+    pub(crate) entries: Vec<Versioned>,
+    pub(crate) agents: Vec<Arc<AgentRecord>>,
+    pub(crate) bundles: Vec<Arc<Bundle>>,
+    pub(crate) relationships: Vec<Arc<Relationship>>,
 }
 
 /// A change of one agent.

@@ -81,6 +81,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         | RegistryError::OwnTrustDomain { .. }
         | RegistryError::BadToken { .. } => Status::invalid_argument(text),
         RegistryError::BundleInUse { .. }
+        | RegistryError::PolicyChanged { .. }
         | RegistryError::OlderBundle { .. }
         | RegistryError::OtherBundle { .. } => Status::failed_precondition(text),
         RegistryError::TooManyRelationships => Status::resource_exhausted(text),

@@ -18,7 +18,7 @@ use super::{entries, relationships};
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{BundleWrite, DeleteMode, RegistryError, Relationship, check_mode, check_newer};
 
-pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Bundle>, DatastoreError> {
+pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Arc<Bundle>>, DatastoreError> {
     let mut rows = tx
         .conn()
         .prepare("SELECT trust_domain, body FROM federated_bundles")?;
@@ -26,7 +26,7 @@ pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Bundle>, DatastoreError> {
     texts
         .map(|row| {
             let (name, body) = row?;
-            Ok(decode(domain(&name)?, &body)?)
+            Ok(Arc::new(decode(domain(&name)?, &body)?))
         })
         .collect()
 }
