@@ -3,7 +3,10 @@
 //!
 //! No type of a database appears here: SQLite is behind it today, PostgreSQL later.
 
+pub(crate) mod rows;
 pub(crate) mod sqlite;
+
+pub use sqlite::ImportError;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -175,6 +178,12 @@ pub(crate) enum AgentChange {
         serial: String,
     },
     Version(String),
+    /// An SVID that was issued after the backup which the registry was restored from.
+    Adopt {
+        serial: String,
+        not_before: UnixTime,
+        not_after: UnixTime,
+    },
 }
 
 /// A join token as it is stored: its hash only.
@@ -274,6 +283,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no such file, and nothing says that there was.
+    #[error("there is no database {}: is data_dir in the configuration the server's?", path.display())]
+    Absent {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another program's database.
     #[error("{} is not a Landfast database: choose another data_dir", path.display())]
     NotOurs {
@@ -295,6 +310,19 @@ pub enum OpenError {
         "the database {} has schema {found}, newer than the {known} of this program: run the newer version", path.display()
     )]
     NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest we know.
+        known: i64,
+    },
+    /// Written by an older version, and not migrated yet.
+    #[error(
+        "the database {} has schema {found}, older than the {known} of this program: start the server with it once, or use the older version",
+        path.display()
+    )]
+    OlderSchema {
         /// The file.
         path: PathBuf,
         /// Its schema.

@@ -7,6 +7,8 @@ mod authorities;
 mod bundles;
 mod convert;
 mod entries;
+mod export;
+mod import;
 mod migrate;
 mod open;
 mod policies;
@@ -35,6 +37,10 @@ use crate::registry::{
     PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 use writer::Writer;
+
+pub(crate) use export::Export;
+pub(crate) use import::Import;
+pub use import::ImportError;
 
 /// A database in one file, or in memory.
 pub(crate) struct SqliteDatastore {

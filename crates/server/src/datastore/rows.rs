@@ -1,0 +1,48 @@
+//! Tables as any database can have them: for backups, and on the way to another database. Invariant: what is read out and written in again is
+//! the same table.
+
+/// What a table looks like.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) columns: Vec<Column>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) kind: ColumnKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ColumnKind {
+    Integer,
+    Text,
+    Blob,
+}
+
+/// What stands in a column of a row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Value {
+    Null,
+    Integer(i64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+/// What is different in a database that comes from a backup.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restoration {
+    /// The epoch is this at least, and greater than the stored one.
+    pub(crate) epoch: i64,
+    /// Tokens that nobody has redeemed are of no use any more: somebody may have, after the backup.
+    pub(crate) void_tokens: bool,
+    /// An agent may show an SVID that is not stored, if it begins at this time or later.
+    pub(crate) renewed_since: i64,
+    /// Our authorities are gone: new ones are made at the start.
+    pub(crate) forget_authorities: bool,
+}
+
+/// By how much the sequence of the bundle grows at a restoration: more than authorities change between two backups, so that nobody who
+/// follows it has seen a later one.
+pub(crate) const SEQUENCE_STEP: i64 = 1000;
