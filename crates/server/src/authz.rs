@@ -396,7 +396,9 @@ impl Authorizer {
         let (registry, serial) = (&self.0.registry, &peer.serial_hex);
         let mut standing = registry.standing(&peer.id, serial, now).await;
         if standing == AgentStanding::NotActive
-            && registry.adopt_after_restoration(&peer.id, &peer.leaf, serial).await
+            && registry
+                .adopt_after_restoration(&peer.id, &peer.leaf, serial)
+                .await
         {
             standing = AgentStanding::Active;
         }

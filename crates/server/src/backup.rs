@@ -22,4 +22,6 @@ pub use error::{ArchiveError, BackupError};
 pub(crate) use swap::recover;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;

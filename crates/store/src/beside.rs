@@ -18,7 +18,9 @@ pub fn read_beside(dir: &Path, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>,
     })?;
     let path = dir.join(name);
     if name.contains(['/', '\0']) {
-        return Err(StoreError::BadName { name: name.to_owned() });
+        return Err(StoreError::BadName {
+            name: name.to_owned(),
+        });
     }
     let found = match DirFiles::new(fd.into()).read(name, MAX_FILE_BYTES) {
         Ok(Some(found)) => found,

@@ -24,10 +24,7 @@ pub(crate) enum Lock {
     /// Each of them can open it.
     Recipients(Vec<Recipient>),
     /// Whoever knows the passphrase, after `2^log_n` rounds of work.
-    Passphrase {
-        passphrase: Passphrase,
-        log_n: u8,
-    },
+    Passphrase { passphrase: Passphrase, log_n: u8 },
 }
 
 /// What opens it.

@@ -61,7 +61,10 @@ impl Archive {
     pub(super) fn table<T>(
         &self,
         name: &str,
-        take: impl FnOnce(&Table, &mut dyn Iterator<Item = Result<Vec<Value>, BackupError>>) -> Result<T, BackupError>,
+        take: impl FnOnce(
+            &Table,
+            &mut dyn Iterator<Item = Result<Vec<Value>, BackupError>>,
+        ) -> Result<T, BackupError>,
     ) -> Result<T, BackupError> {
         let name = manifest::table_part(name);
         let member = self.members.iter().find(|member| member.name == name);
@@ -136,11 +139,15 @@ fn verify(members: &[Member]) -> Result<Manifest, ArchiveError> {
         return Err(ArchiveError::damaged("parts of it are missing"));
     };
     let names = [&first.name, &manifest.name, &digest.name];
-    if names != [manifest::FORMAT, manifest::MANIFEST, manifest::DIGEST] || first.content != manifest::FORMAT_1 {
+    if names != [manifest::FORMAT, manifest::MANIFEST, manifest::DIGEST]
+        || first.content != manifest::FORMAT_1
+    {
         return Err(ArchiveError::damaged("its parts are not in their order"));
     }
     if digest.content != format!("{}  {}\n", hex(&manifest.sha256), manifest::MANIFEST).as_bytes() {
-        return Err(ArchiveError::damaged("its manifest is not the one that was written"));
+        return Err(ArchiveError::damaged(
+            "its manifest is not the one that was written",
+        ));
     }
     let manifest = Manifest::read(&manifest.content)?;
     if manifest.parts.len() != parts.len() {
@@ -154,7 +161,10 @@ fn verify(members: &[Member]) -> Result<Manifest, ArchiveError> {
             && said.rows.is_some() == is_table
             && (is_table || (part.name == manifest::KEYS && part.size <= tar::SMALL));
         if !fits {
-            return Err(ArchiveError::damaged(format!("{} is not what was written", said.name)));
+            return Err(ArchiveError::damaged(format!(
+                "{} is not what was written",
+                said.name
+            )));
         }
     }
     let keys = parts.iter().filter(|part| part.name == manifest::KEYS).count();

@@ -76,11 +76,9 @@ pub enum BackupVerb {
 
 /// What `restore` is told.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "systemctl stop landfast-server\n\
+#[command(after_help = "systemctl stop landfast-server\n\
     runuser -u landfast-server -- landfast-server restore --from plant-1.backup --identity-file key.txt\n\
-    Run it as the user of the server. The old data stays in the data directory, in before-restore-TIME."
-)]
+    Run it as the user of the server. The old data stays in the data directory, in before-restore-TIME.")]
 pub struct RestoreArgs {
     /// The server's configuration: it says whose data, and where it is.
     #[arg(long, value_name = "FILE", default_value = "/etc/landfast/server.toml")]
@@ -142,7 +140,9 @@ pub fn backup(
             let made = make::make(dir, &config.trust_domain, file, lock.as_ref(), now()?, progress)?;
             Ok(say::made(&made, out, args.output))
         }
-        (None, ..) => Err(BackupError::Choice("a backup needs a configuration and --out FILE")),
+        (None, ..) => Err(BackupError::Choice(
+            "a backup needs a configuration and --out FILE",
+        )),
     }
 }
 
@@ -198,7 +198,9 @@ fn lock(args: &BackupArgs) -> Result<Option<Lock>, BackupError> {
     if let Some(path) = &args.passphrase_file {
         let passphrase = passphrase(path)?;
         if passphrase.len() < SHORTEST {
-            return Err(BackupError::Choice("a passphrase needs 12 characters at least: somebody may guess for years"));
+            return Err(BackupError::Choice(
+                "a passphrase needs 12 characters at least: somebody may guess for years",
+            ));
         }
         return Ok(Some(Lock::Passphrase {
             passphrase,
@@ -232,7 +234,9 @@ fn passphrase(path: &Path) -> Result<Passphrase, BackupError> {
     let text = read(path, true)?;
     let line = text.lines().next().unwrap_or_default();
     match line.is_empty() {
-        true => Err(BackupError::Choice("the first line of the passphrase file is empty")),
+        true => Err(BackupError::Choice(
+            "the first line of the passphrase file is empty",
+        )),
         false => Ok(Passphrase::new(Zeroizing::new(line.as_bytes().to_vec()))),
     }
 }
@@ -275,7 +279,9 @@ fn key(out: &Path) -> Result<String, BackupError> {
 
 fn data_dir(config: &ServerConfig) -> Result<&Path, BackupError> {
     let dir = config.data_dir.as_deref();
-    dir.ok_or(BackupError::Choice("a server that keeps everything in memory has no backup"))
+    dir.ok_or(BackupError::Choice(
+        "a server that keeps everything in memory has no backup",
+    ))
 }
 
 fn now() -> Result<UnixTime, BackupError> {

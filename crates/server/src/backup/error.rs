@@ -193,10 +193,14 @@ impl BackupError {
             Self::NeedsUnlock { .. } => {
                 "give --identity-file or --passphrase-file; without both, --keys DIR or --new-authorities"
             }
-            Self::NoKey { .. } => "give the directory that has it with --keys DIR, or begin anew with --new-authorities",
+            Self::NoKey { .. } => {
+                "give the directory that has it with --keys DIR, or begin anew with --new-authorities"
+            }
             Self::OtherTrustDomain { .. } => "choose the configuration, or the backup, of the other one",
             Self::Age { .. } => "age-keygen, or `landfast-server backup key --out FILE`, makes such keys",
-            Self::Choice(_) => "landfast-server help backup, and landfast-server help restore, say what can be chosen",
+            Self::Choice(_) => {
+                "landfast-server help backup, and landfast-server help restore, say what can be chosen"
+            }
             Self::Replace { .. } => "mend that and start again: what was begun is completed then",
             Self::NoClock => "set the clock",
             _ => "mend it and try again; nothing was replaced",

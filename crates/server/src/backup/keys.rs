@@ -43,10 +43,16 @@ impl Keys {
                     if key.is_ok_and(|key| key.public_key() == row.public_key) {
                         continue;
                     }
-                    return Err(BackupError::OtherKey { authority: named(row) });
+                    return Err(BackupError::OtherKey {
+                        authority: named(row),
+                    });
                 }
                 None if row.slot == Slot::Old => {}
-                None => return Err(BackupError::NoKey { authority: named(row) }),
+                None => {
+                    return Err(BackupError::NoKey {
+                        authority: named(row),
+                    });
+                }
             }
         }
         let known = |name: &String| journal.rows.iter().any(|row| row.key_name == *name);
@@ -67,7 +73,11 @@ impl Keys {
     /// What is sealed.
     pub(super) fn to_text(&self, digests: &str) -> Zeroizing<String> {
         // Room for all of it at once: growing would leave copies of a secret behind.
-        let room: usize = self.0.iter().map(|(name, key)| name.len() + 2 * key.len() + 16).sum();
+        let room: usize = self
+            .0
+            .iter()
+            .map(|(name, key)| name.len() + 2 * key.len() + 16)
+            .sum();
         let mut text = Zeroizing::new(String::with_capacity(room + 128));
         let tables = hex(digest(&SHA256, digests.as_bytes()).as_ref());
         text.push_str(HEAD);

@@ -154,11 +154,7 @@ fn build(
 }
 
 /// Reads everything as the server does when it starts. Returns the epoch.
-async fn count(
-    datastore: &SqliteDatastore,
-    manifest: &Manifest,
-    now: UnixTime,
-) -> Result<u64, BackupError> {
+async fn count(datastore: &SqliteDatastore, manifest: &Manifest, now: UnixTime) -> Result<u64, BackupError> {
     let snapshot = datastore.load(Some(now)).await?;
     for (table, found) in [
         ("entries", snapshot.entries.len()),
@@ -169,7 +165,11 @@ async fn count(
         let expected = manifest.rows(table);
         if found as u64 != expected {
             let found = found as u64;
-            return Err(BackupError::Count { table, expected, found });
+            return Err(BackupError::Count {
+                table,
+                expected,
+                found,
+            });
         }
     }
     Ok(snapshot.revision.epoch)

@@ -13,7 +13,10 @@ pub(super) fn write_head(table: &Table) -> String {
         .iter()
         .map(|column| serde_json::json!([column.name, kind_name(column.kind)]))
         .collect();
-    format!("{}\n", serde_json::json!({ "table": table.name, "columns": columns }))
+    format!(
+        "{}\n",
+        serde_json::json!({ "table": table.name, "columns": columns })
+    )
 }
 
 pub(super) fn write_row(row: &[Value]) -> String {

@@ -51,7 +51,9 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
         UnixTime::from_secs(manifest.made_at)
     );
     text += match choice.keep_tokens {
-        true => "Join tokens that nobody had redeemed can be redeemed, also by whoever did so after the backup.\n",
+        true => {
+            "Join tokens that nobody had redeemed can be redeemed, also by whoever did so after the backup.\n"
+        }
         false => "Join tokens that nobody had redeemed are void: make new ones.\n",
     };
     if choice.new_authorities {
@@ -79,11 +81,18 @@ fn described(manifest: &Manifest) -> String {
             authority.id,
             authority.slot,
             UnixTime::from_secs(authority.not_after),
-            if authority.key { "sealed in it" } else { "NOT in it" }
+            if authority.key {
+                "sealed in it"
+            } else {
+                "NOT in it"
+            }
         );
     }
     text += &match &manifest.keys {
-        None => "NO SIGNING KEYS: it needs the keys directory beside it, or every node has to be enrolled again\n".to_owned(),
+        None => {
+            "NO SIGNING KEYS: it needs the keys directory beside it, or every node has to be enrolled again\n"
+                .to_owned()
+        }
         Some(keys) if keys.sealed_for.iter().any(|name| name == PASSPHRASE) => {
             "keys sealed with a passphrase\n".to_owned()
         }

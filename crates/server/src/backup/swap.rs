@@ -26,7 +26,9 @@ pub(crate) fn recover(dir: &Path) -> Result<(), BackupError> {
     if let Some(aside) = swap.finish()? {
         tracing::warn!(old_data = %aside.display(), "a restore had been interrupted: it is complete now");
     } else if swap.exists(STAGING) {
-        tracing::warn!("a restore had been interrupted before it replaced anything: what it had prepared is removed");
+        tracing::warn!(
+            "a restore had been interrupted before it replaced anything: what it had prepared is removed"
+        );
         swap.discard()?;
     }
     Ok(())
@@ -74,7 +76,11 @@ impl Swap {
 
     /// Replaces; returns where the old data is, if there was any.
     pub(super) fn commit(&self, now: UnixTime) -> Result<Option<PathBuf>, BackupError> {
-        let staged = [STAGING.to_owned(), format!("{STAGING}/{KEYS}"), format!("{STAGING}/{DATABASE}")];
+        let staged = [
+            STAGING.to_owned(),
+            format!("{STAGING}/{KEYS}"),
+            format!("{STAGING}/{DATABASE}"),
+        ];
         for name in &staged {
             self.sync(name)?;
         }
@@ -169,4 +175,4 @@ const ASIDE: &str = "before-restore-";
 const LOGS: [&str; 2] = ["landfast.db-wal", "landfast.db-shm"];
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -70,7 +70,10 @@ pub(super) fn members(mut from: impl Read) -> Result<Vec<Member>, ArchiveError> 
         let mut rest = [0; BLOCK];
         fill(&mut from, &mut rest[..padding])?;
         if rest[..padding].iter().any(|b| *b != 0) {
-            return Err(ArchiveError::damaged(format!("there is something behind {}", member.name)));
+            return Err(ArchiveError::damaged(format!(
+                "there is something behind {}",
+                member.name
+            )));
         }
         at = size
             .checked_add(padding as u64)

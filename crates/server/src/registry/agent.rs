@@ -37,7 +37,10 @@ impl AgentRecord {
 
     /// Whether an SVID of it that begins then may be one that was issued after the backup which this registry was restored from.
     pub(crate) fn may_have_renewed(&self, not_before: UnixTime) -> bool {
-        let since = self.new_serial.as_ref().and_then(|new| new.strip_prefix(RENEWED_SINCE));
+        let since = self
+            .new_serial
+            .as_ref()
+            .and_then(|new| new.strip_prefix(RENEWED_SINCE));
         let since = since.and_then(|since| since.parse().ok());
         !self.is_banned() && since.is_some_and(|since| not_before.as_secs() >= since)
     }

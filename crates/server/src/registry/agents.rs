@@ -115,7 +115,12 @@ impl Registry {
     /// Takes the SVID that an agent shows for its current one, if the registry was restored and the agent was renewed after the backup; `false`:
     /// it was not. It is taken once, and only of an agent that the backup knows: else every node that has been renewed since would have to be
     /// enrolled by hand.
-    pub async fn adopt_after_restoration(&self, id: &SpiffeId, shown: &Certificate, serial_hex: &str) -> bool {
+    pub async fn adopt_after_restoration(
+        &self,
+        id: &SpiffeId,
+        shown: &Certificate,
+        serial_hex: &str,
+    ) -> bool {
         let taken = |agent: Arc<AgentRecord>| agent.may_have_renewed(shown.not_before());
         if !self.agent(id).is_some_and(taken) {
             return false;

@@ -40,7 +40,13 @@ fn what_has_the_name_is_left_alone() {
 
 #[test]
 fn whatever_the_disk_refuses_nothing_is_left() {
-    for verb in [Verb::Read, Verb::CreateTemp, Verb::Write, Verb::Sync, Verb::Rename] {
+    for verb in [
+        Verb::Read,
+        Verb::CreateTemp,
+        Verb::Write,
+        Verb::Sync,
+        Verb::Rename,
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plant.backup");
         let script = Script::default();

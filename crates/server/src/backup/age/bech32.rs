@@ -15,7 +15,12 @@ pub(super) fn encode(hrp: &str, bytes: &[u8]) -> String {
 /// `None` for another `hrp`, a wrong checksum, or anything that [`encode`] does not write.
 pub(super) fn decode(hrp: &str, text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix(hrp)?.strip_prefix('1')?;
-    let digit = |b: u8| DIGITS.iter().position(|d| *d == b).and_then(|i| u8::try_from(i).ok());
+    let digit = |b: u8| {
+        DIGITS
+            .iter()
+            .position(|d| *d == b)
+            .and_then(|i| u8::try_from(i).ok())
+    };
     let digits: Vec<u8> = digits.bytes().map(digit).collect::<Option<_>>()?;
     let mut checked = expand(hrp);
     checked.extend_from_slice(&digits);

@@ -123,8 +123,12 @@ mod tests {
     fn its_core_is_the_one_of_the_rfc() {
         let word = |hex: &str| u32::from_str_radix(hex, 16).unwrap().swap_bytes();
         let words = |text: &str| -> Vec<u32> { text.split_whitespace().map(word).collect() };
-        let input = words("7e879a21 4f3ec986 7ca940e6 41718f26 baee555b 8c61c1b5 0df84611 6dcd3b1d ee24f319 df9b3d85 14121e4b 5ac5aa32 76021d29 09c74829 edebc68d b8b8c25e");
-        let output = words("a41f859c 6608cc99 3b81cacb 020cef05 044b2181 a2fd337d fd7b1c63 96682f29 b4393168 e3c9e6bc fe6bc5b7 a06d96ba e424cc10 2c91745c 24ad673d c7618f81");
+        let input = words(
+            "7e879a21 4f3ec986 7ca940e6 41718f26 baee555b 8c61c1b5 0df84611 6dcd3b1d ee24f319 df9b3d85 14121e4b 5ac5aa32 76021d29 09c74829 edebc68d b8b8c25e",
+        );
+        let output = words(
+            "a41f859c 6608cc99 3b81cacb 020cef05 044b2181 a2fd337d fd7b1c63 96682f29 b4393168 e3c9e6bc fe6bc5b7 a06d96ba e424cc10 2c91745c 24ad673d c7618f81",
+        );
         let mut block: [u32; 16] = input.try_into().unwrap();
         salsa20_8(&mut block);
         assert_eq!(block.to_vec(), output);

@@ -52,7 +52,9 @@ pub(super) fn change(tx: &mut Tx<'_>, id: &SpiffeId, change: AgentChange) -> Res
             agent.new_not_after = Some(not_after);
         }
         AgentChange::Adopt { not_before, .. } if !agent.may_have_renewed(not_before) => return Ok(false),
-        AgentChange::Adopt { serial, not_after, .. } => {
+        AgentChange::Adopt {
+            serial, not_after, ..
+        } => {
             agent.serial = serial;
             agent.not_after = not_after;
             agent.new_serial = None;

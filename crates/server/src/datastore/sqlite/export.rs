@@ -39,10 +39,7 @@ impl Export {
         conn.execute_batch("BEGIN").map_err(wrong)?;
         // The first read takes the snapshot.
         open::owner(&conn, path, trust_domain)?;
-        Ok(Self {
-            conn,
-            schema,
-        })
+        Ok(Self { conn, schema })
     }
 
     pub(crate) fn journal(&self) -> Result<Journal, DatastoreError> {
@@ -88,9 +85,7 @@ pub(super) fn tables(conn: &Connection) -> Result<Vec<Table>, DatastoreError> {
     let mut names = conn.prepare(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> 'schema_migrations' ORDER BY name",
     )?;
-    let names: Vec<String> = names
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+    let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let table = |name: String| {
         let mut columns = conn.prepare("SELECT name, type FROM pragma_table_info(?1) ORDER BY cid")?;
         let columns = columns.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?;

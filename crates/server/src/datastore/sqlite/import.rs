@@ -6,8 +6,8 @@ use landfast_identity::TrustDomain;
 use rusqlite::{Connection, params_from_iter};
 
 use super::export::{quoted, tables};
-use super::open::{self, refused};
 use super::migrate;
+use super::open::{self, refused};
 use crate::datastore::rows::{Restoration, SEQUENCE_STEP, Table, Value};
 use crate::datastore::{DatastoreError, OpenError};
 use crate::registry::renewed_since;
