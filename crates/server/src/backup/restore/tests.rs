@@ -124,11 +124,9 @@ async fn a_token_of_before_is_void_unless_it_is_kept() {
         assert!(matches!(other, Err(TokenError::Used)), "{other:?}");
         let same = core.registry.redeem_join_token("spent", [1; 32], START).await;
         assert!(!same.unwrap().first, "its reply may have been lost");
-        let new = core
-            .registry
-            .create_join_token(Some("free".into()), DAY, None, START)
-            .await;
-        assert_eq!(new.is_ok(), !keep_tokens, "a void text can be given again");
+        let again = Some("free".to_owned());
+        let again = core.registry.create_join_token(again, DAY, None, START).await;
+        assert!(again.is_ok(), "a text that is spent or void can be given again");
     }
 }
 
@@ -340,7 +338,7 @@ async fn rows_that_break_a_rule_replace_nothing() {
         || ("\n", "\n[]\n", "entries"),
         || ("\n", "", "entries"),
         || ("\"x509\"", "\"x509 \"", "authorities"),
-        || ("\"active\"", "\"prepared\"", "authorities"),
+        || ("\"active\"", "\"activ\"", "authorities"),
         || ("office.example", "nowhere.example", "federated_bundles"),
         || ("[1,\"plant.example\"", "[1,\"office.example\"", "state"),
         || ("[1,\"plant.example\"", "[2,\"plant.example\"", "state"),
