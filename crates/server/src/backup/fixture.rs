@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use landfast_identity::TrustDomain;
 use landfast_store::{DirFiles, FreshFile};
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
@@ -45,7 +46,9 @@ impl Site {
         let registry = &core.registry;
         let bundle = foreign("office.example").await;
         registry.set_federated_bundle(bundle).await.unwrap();
-        let made = entry(core, draft(NODE, "/w")).await;
+        let mut wanted = draft(NODE, "/w");
+        wanted.federates_with = [TrustDomain::parse("office.example").unwrap()].into();
+        let made = entry(core, wanted).await;
         for (path, serial) in [(NODE, "0a"), (BANNED, "0b")] {
             registry
                 .upsert_agent_on_attest(agent(path, serial, &["k:ö\"1"]))
