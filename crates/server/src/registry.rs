@@ -42,7 +42,7 @@ pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
 pub(crate) use token::{alias_draft, alias_selector};
 pub(crate) use validate::{check_dns_name, check_subject};
 
-use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError};
+use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError, Snapshot};
 use crate::issuance::Requester;
 use crate::random;
 use index::Index;
@@ -75,7 +75,8 @@ impl Registry {
         let snapshot = datastore.load(clock.now()).await?;
         let server = SpiffeId::server(&trust_domain);
         let index = Arc::new(Shared {
-            index: RwLock::new(Index::build(server, snapshot)),
+            index: RwLock::new(Index::build(server.clone(), snapshot)),
+            server,
             relationships: watch::Sender::new(()),
             bundles: watch::Sender::new(()),
         });
@@ -218,6 +219,7 @@ impl std::fmt::Debug for Registry {
 /// The index, as the datastore's listener: held for moments only, never across an await.
 struct Shared {
     index: RwLock<Index>,
+    server: SpiffeId,
     /// Sent after a change of relationships.
     relationships: watch::Sender<()>,
     /// Sent after a change of federated bundles.
@@ -239,6 +241,13 @@ impl CommitListener for Shared {
         if matches!(commit.change, Change::PutBundle(_) | Change::RemoveBundle(_)) {
             self.bundles.send_replace(());
         }
+    }
+
+    fn reloaded(&self, snapshot: Snapshot) {
+        let built = Index::build(self.server.clone(), snapshot);
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = built;
+        self.relationships.send_replace(());
+        self.bundles.send_replace(());
     }
 }
 

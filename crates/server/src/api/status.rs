@@ -107,6 +107,12 @@ fn storage(error: &crate::datastore::DatastoreError) -> Status {
     }
 }
 
+/// What this server knows may be old: another one may know better.
+pub(crate) fn stale(error: &crate::datastore::DatastoreError) -> Status {
+    tracing::debug!(error = error_chain(error), "an agent was sent away");
+    Status::unavailable("this server cannot read its database, and what it knows may be old: ask another, or again later")
+}
+
 /// The disk is full: a code of its own, so that clients wait instead of trying at once.
 fn full() -> Status {
     Status::resource_exhausted(

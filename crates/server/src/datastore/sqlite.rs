@@ -30,7 +30,7 @@ use super::{
     AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
     Snapshot,
 };
-use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
+use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
@@ -270,6 +270,16 @@ impl Datastore for SqliteDatastore {
             .await
     }
 
+    /// There is no other server.
+    async fn change_other(
+        &self,
+        _expected: u64,
+        _id: String,
+        _change: OtherChange,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        Ok(None)
+    }
+
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {
         self.writer
             .write(move |tx| match what {
@@ -277,6 +287,7 @@ impl Datastore for SqliteDatastore {
                 Prune::Entries { now } => entries::prune(tx, now, limit),
                 Prune::Tokens { before } => tokens::prune(tx, before, limit),
                 Prune::Tombstones { before } => tombstones::prune(tx, before, limit),
+                Prune::Authorities { .. } => Ok(0),
             })
             .await
     }

@@ -131,6 +131,15 @@ impl Datastore for Scripted {
         saved
     }
 
+    async fn change_other(
+        &self,
+        expected: u64,
+        id: String,
+        change: OtherChange,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.db.change_other(expected, id, change).await
+    }
+
     async fn save_appended(
         &self,
         expected: u64,

@@ -10,8 +10,8 @@ use landfast_identity::UnixTime;
 use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::datastore::{Change, CommitListener, Committed, DatastoreError};
-use crate::registry::{RegistryError, Revision, TokenError};
+use crate::datastore::{Change, CommitListener, Committed, DatastoreError, Failure};
+use crate::registry::Revision;
 
 pub(super) struct Writer {
     /// `None` only while dropping.
@@ -85,38 +85,6 @@ impl Drop for Writer {
             && thread.join().is_err()
         {
             tracing::error!("the datastore thread panicked");
-        }
-    }
-}
-
-/// What can come of a request besides its result.
-pub(super) trait Failure: From<DatastoreError> + Send + 'static {
-    /// The failure of the datastore behind it, if that is what it is.
-    fn storage(&self) -> Option<&DatastoreError>;
-}
-
-impl Failure for DatastoreError {
-    fn storage(&self) -> Option<&DatastoreError> {
-        Some(self)
-    }
-}
-
-impl Failure for RegistryError {
-    fn storage(&self) -> Option<&DatastoreError> {
-        if let Self::Storage { source } = self {
-            Some(source)
-        } else {
-            None
-        }
-    }
-}
-
-impl Failure for TokenError {
-    fn storage(&self) -> Option<&DatastoreError> {
-        if let Self::Storage { source } = self {
-            Some(source)
-        } else {
-            None
         }
     }
 }
