@@ -9,6 +9,7 @@ mod error;
 mod keys;
 mod make;
 mod manifest;
+mod migrate;
 mod restore;
 mod rows;
 mod say;
@@ -16,7 +17,7 @@ mod swap;
 mod tar;
 
 pub use age::AgeError;
-pub use command::{BackupArgs, BackupVerb, Form, RestoreArgs, backup, restore};
+pub use command::{BackupArgs, BackupVerb, Form, MigrateArgs, RestoreArgs, backup, migrate, restore};
 pub use error::{ArchiveError, BackupError};
 
 pub(crate) use swap::recover;

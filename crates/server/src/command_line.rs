@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::backup::{BackupArgs, RestoreArgs};
+use crate::backup::{BackupArgs, MigrateArgs, RestoreArgs};
 
 /// Landfast's signing server: knows who may have which SPIFFE identity, and signs.
 #[derive(Parser, Debug)]
@@ -40,4 +40,6 @@ pub enum Verb {
     Backup(BackupArgs),
     /// Put a backup in the place of the data directory, while the server does not run.
     Restore(RestoreArgs),
+    /// Move the registry from SQLite to PostgreSQL, while the server does not run.
+    Migrate(MigrateArgs),
 }

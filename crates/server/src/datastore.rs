@@ -359,6 +359,12 @@ pub enum OpenError {
         /// Which.
         database: PathBuf,
     },
+    /// A database to which another is to be moved has something in it.
+    #[error("the database {} holds a registry already: give an empty one", database.display())]
+    Used {
+        /// Which.
+        database: PathBuf,
+    },
     /// Another program's database.
     #[error("{} is not a Landfast database: choose another data_dir", path.display())]
     NotOurs {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
-use landfast_server::backup::{self, BackupArgs, BackupError, RestoreArgs};
+use landfast_server::backup::{self, BackupArgs, BackupError, MigrateArgs, RestoreArgs};
 use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         },
         Verb::Backup(args) => backup(&args),
         Verb::Restore(args) => restore(&args),
+        Verb::Migrate(args) => migrate(&args),
     }
 }
 
@@ -60,6 +61,19 @@ fn restore(args: &RestoreArgs) -> ExitCode {
     }
 }
 
+fn migrate(args: &MigrateArgs) -> ExitCode {
+    let config = match ServerConfig::load_to_run(args.config()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, CHECK),
+    };
+    log::init(config.log_level.as_str(), config.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => end(runtime.block_on(backup::migrate(args, &config))),
+        Err(error) => fail(&error, "the system may be out of threads"),
+    }
+}
+
 fn end(done: Result<String, BackupError>) -> ExitCode {
     match done {
         Ok(text) => {
@@ -89,7 +103,10 @@ fn accept_loss(path: &Path) -> ExitCode {
         Ok(Some(target)) => target,
         Ok(None) => {
             let error = std::io::Error::other(format!("{} has no datastore.postgres", path.display()));
-            return fail(&error, "only a database that fails over loses changes; restore SQLite from a backup");
+            return fail(
+                &error,
+                "only a database that fails over loses changes; restore SQLite from a backup",
+            );
         }
         Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
     };
@@ -100,7 +117,9 @@ fn accept_loss(path: &Path) -> ExitCode {
     };
     match begun {
         Ok(epoch) => {
-            say(&format!("what the database has now is in force, in epoch {epoch}"));
+            say(&format!(
+                "what the database has now is in force, in epoch {epoch}"
+            ));
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, "nothing was changed; the database has to accept writes"),

@@ -109,6 +109,36 @@ pub struct RestoreArgs {
     output: Form,
 }
 
+/// What `migrate` is told.
+#[derive(Args, Debug)]
+#[command(after_help = "systemctl stop landfast-server\n\
+    runuser -u landfast-server -- landfast-server migrate --from sqlite --to postgres\n\
+    The configuration says where PostgreSQL is ([datastore]); the database there must be empty. Keys stay where they are.")]
+pub struct MigrateArgs {
+    /// The server's configuration, with [datastore] already.
+    #[arg(long, value_name = "FILE", default_value = "/etc/landfast/server.toml")]
+    config: PathBuf,
+    /// What holds the registry now: the database in data_dir.
+    #[arg(long, value_enum)]
+    from: Old,
+    /// What is to hold it.
+    #[arg(long, value_enum)]
+    to: New,
+    /// How the result is shown.
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    output: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Old {
+    Sqlite,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum New {
+    Postgres,
+}
+
 /// How a result is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Form {
@@ -163,6 +193,29 @@ impl RestoreArgs {
     pub fn config(&self) -> &Path {
         &self.config
     }
+}
+
+impl MigrateArgs {
+    /// The configuration that is needed.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+}
+
+/// Does what `migrate` is told; returns what to print.
+///
+/// # Errors
+/// As the variants of [`BackupError`] say; then the old database is where it was, and the new one is empty.
+pub async fn migrate(args: &MigrateArgs, config: &ServerConfig) -> Result<String, BackupError> {
+    let (Old::Sqlite, New::Postgres) = (args.from, args.to);
+    let dir = config.data_dir.as_deref().ok_or(IN_MEMORY)?;
+    let target = config.postgres.as_ref();
+    let target = target.ok_or(BackupError::Choice(
+        "the configuration says nothing of PostgreSQL: add [datastore] with postgres",
+    ))?;
+    let migrated = super::migrate::migrate(dir, &config.trust_domain, target, now()?).await?;
+    Ok(say::migrated(&migrated, args.output))
 }
 
 /// Does what `restore` is told; returns what to print.
@@ -278,16 +331,19 @@ fn key(out: &Path) -> Result<String, BackupError> {
 }
 
 fn data_dir(config: &ServerConfig) -> Result<&Path, BackupError> {
-    let dir = config.data_dir.as_deref();
-    dir.ok_or(BackupError::Choice(
-        "a server that keeps everything in memory has no backup",
-    ))
+    match config.postgres {
+        None => config.data_dir.as_deref().ok_or(IN_MEMORY),
+        Some(_) => Err(BackupError::Choice(
+            "the registry is in PostgreSQL: back that up with its own tools, and the data directory of each server with it",
+        )),
+    }
 }
 
 fn now() -> Result<UnixTime, BackupError> {
     SystemClock.now().ok_or(BackupError::NoClock)
 }
 
+const IN_MEMORY: BackupError = BackupError::Choice("a server that keeps everything in memory has no backup");
 const SHORTEST: usize = 12;
 /// 128 MiB and about a second for each guess.
 const WORK: u8 = 17;

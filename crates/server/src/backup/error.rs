@@ -8,6 +8,7 @@ use landfast_store::StoreError;
 
 use super::age::AgeError;
 use crate::authority::AuthorityError;
+use crate::core::CoreError;
 use crate::datastore::{DatastoreError, ImportError, OpenError};
 
 /// Why a backup was not made, not shown or not restored. Nothing was replaced.
@@ -122,6 +123,12 @@ pub enum BackupError {
     /// What is chosen does not fit the backup, or one another.
     #[error("{0}")]
     Choice(&'static str),
+    /// What names this server among those that share a database.
+    #[error("the name of this server cannot be had")]
+    ServerName {
+        /// Why.
+        source: Box<CoreError>,
+    },
     /// The clock shows no time.
     #[error("the clock shows no time")]
     NoClock,

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::command::Form;
 use super::make::PASSPHRASE;
 use super::manifest::Manifest;
+use super::migrate::Migrated;
 use super::restore::{Choice, Restored};
 
 pub(super) fn shown(manifest: &Manifest, form: Form) -> String {
@@ -60,6 +61,30 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
         text += "The authorities are gone: the server makes new ones when it starts, which no node trusts. Enrol every node again with the new bundle.\n";
     }
     text
+}
+
+pub(super) fn migrated(migrated: &Migrated, form: Form) -> String {
+    let (taken, old) = (migrated.taken, &migrated.old_data);
+    match form {
+        Form::Json => pretty(&json!({
+            "epoch": taken.epoch,
+            "entries": taken.entries,
+            "agents": taken.agents,
+            "join_tokens": taken.tokens,
+            "records": taken.records,
+            "old_data": old,
+        })),
+        Form::Text => format!(
+            "{} entries, {} agents, {} join tokens and {} records of issuance are in PostgreSQL, as epoch {}\n\
+            Keys are where they were. The old database is in {}: remove it when all is well.\n",
+            taken.entries,
+            taken.agents,
+            taken.tokens,
+            taken.records,
+            taken.epoch,
+            old.display()
+        ),
+    }
 }
 
 fn described(manifest: &Manifest) -> String {

@@ -84,7 +84,7 @@ impl Swap {
         for name in &staged {
             self.sync(name)?;
         }
-        let aside = self.make_aside(now)?;
+        let aside = self.make_aside(ASIDE, now)?;
         self.tried("write", self.files.sync_dir())?;
         self.tried("write", self.mark(&aside))?;
         self.finish()?;
@@ -135,9 +135,9 @@ impl Swap {
         self.files.sync_dir()
     }
 
-    fn make_aside(&self, now: UnixTime) -> Result<String, BackupError> {
+    fn make_aside(&self, stem: &str, now: UnixTime) -> Result<String, BackupError> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let stem = format!("{ASIDE}{}", now.to_string().replace(':', ""));
+        let stem = format!("{stem}{}", now.to_string().replace(':', ""));
         let mut name = stem.clone();
         for number in 2_u32.. {
             match fs::DirBuilder::new().mode(0o700).create(self.dir.join(&name)) {
@@ -146,6 +146,19 @@ impl Swap {
             }
         }
         Ok(name)
+    }
+
+    /// Puts the database out of the way; returns where it is.
+    pub(super) fn put_aside(&self, now: UnixTime) -> Result<PathBuf, BackupError> {
+        let aside = self.make_aside(MIGRATED, now)?;
+        for name in [&[DATABASE], &LOGS[..]].concat() {
+            if self.exists(name) {
+                self.tried("move", self.files.rename(name, &format!("{aside}/{name}")))?;
+            }
+        }
+        self.sync(&aside)?;
+        self.tried("move", self.files.sync_dir())?;
+        Ok(self.dir.join(aside))
     }
 
     /// What stands in this file or directory reaches the disk.
@@ -171,6 +184,7 @@ impl Swap {
 const STAGING: &str = "restore.new";
 const MARKER: &str = "restore-pending";
 const ASIDE: &str = "before-restore-";
+const MIGRATED: &str = "before-migrate-";
 /// What belongs to the database file.
 const LOGS: [&str; 2] = ["landfast.db-wal", "landfast.db-shm"];
 

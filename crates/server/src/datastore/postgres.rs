@@ -2,6 +2,7 @@
 //! committed, and what others have committed it knows within moments or says that it does not.
 
 mod above;
+mod adopt;
 mod agents;
 mod appended;
 mod authorities;
@@ -41,6 +42,7 @@ use crate::random;
 use feed::{Feed, Load};
 use follower::{Follower, Position, Shared};
 use link::Link;
+pub(crate) use adopt::{Taken, adopt};
 pub use target::{PostgresConfig, TargetError};
 use tx::Tx;
 use writer::{Request, Work, Writer};
@@ -277,4 +279,4 @@ const OPENING: Duration = Duration::from_secs(10);
 const MIGRATING: Duration = Duration::from_secs(120);
 
 #[cfg(all(test, feature = "postgres-tests"))]
-mod tests;
+pub(crate) mod tests;

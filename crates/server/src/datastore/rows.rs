@@ -1,6 +1,10 @@
 //! Tables as any database can have them: for backups, and on the way to another database. Invariant: what is read out and written in again is
 //! the same table.
 
+use crate::authority::Journal;
+use crate::datastore::{DatastoreError, Snapshot};
+use crate::issuance::IssuanceRecord;
+
 /// What a table looks like.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Table {
@@ -28,6 +32,18 @@ pub(crate) enum Value {
     Integer(i64),
     Text(String),
     Blob(Vec<u8>),
+}
+
+/// Another database, which nobody writes to.
+pub(crate) trait Source {
+    fn snapshot(&self) -> Result<Snapshot, DatastoreError>;
+    fn journal(&self) -> Result<Journal, DatastoreError>;
+    /// Who made an entry.
+    fn created_by(&self, id: &str) -> Result<String, DatastoreError>;
+    /// Hash, end, alias, when it was redeemed, by which key, for which agent, and whether it is revoked.
+    fn tokens(&self) -> Result<Vec<[Value; 7]>, DatastoreError>;
+    /// Records after this number, with their numbers, in their order.
+    fn records(&self, after: i64, limit: i64) -> Result<Vec<(i64, IssuanceRecord)>, DatastoreError>;
 }
 
 /// What is different in a database that comes from a backup.

@@ -97,19 +97,23 @@ impl SqliteDatastore {
     }
 }
 
+fn snapshot(tx: &writer::Tx<'_>) -> Result<Snapshot, DatastoreError> {
+    Ok(Snapshot {
+        revision: tx.revision()?,
+        entries: entries::all(tx)?,
+        agents: agents::all(tx)?,
+        bundles: bundles::all(tx)?,
+        relationships: relationships::all(tx)?,
+    })
+}
+
 #[async_trait]
 impl Datastore for SqliteDatastore {
     async fn load(&self, now: Option<UnixTime>) -> Result<Snapshot, DatastoreError> {
         self.writer
             .write(move |tx| {
                 tx.begin_epoch(now)?;
-                Ok(Snapshot {
-                    revision: tx.revision()?,
-                    entries: entries::all(tx)?,
-                    agents: agents::all(tx)?,
-                    bundles: bundles::all(tx)?,
-                    relationships: relationships::all(tx)?,
-                })
+                snapshot(tx)
             })
             .await
     }

@@ -1,6 +1,6 @@
 //! A real PostgreSQL: what every datastore does, and what only several servers and a database that fails can show.
 
-mod cluster;
+pub(crate) mod cluster;
 mod failing;
 mod proxy;
 mod several;

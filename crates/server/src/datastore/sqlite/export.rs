@@ -10,10 +10,11 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::open::{self, refused};
 use super::writer::Tx;
-use super::{authorities, migrate};
+use super::{authorities, migrate, records};
 use crate::authority::Journal;
-use crate::datastore::rows::{Column, ColumnKind, Table, Value};
-use crate::datastore::{DatastoreError, OpenError};
+use crate::datastore::rows::{Column, ColumnKind, Source, Table, Value};
+use crate::datastore::{DatastoreError, OpenError, Snapshot};
+use crate::issuance::IssuanceRecord;
 
 /// See the module. The write-ahead log grows while one is open.
 pub(crate) struct Export {
@@ -77,6 +78,44 @@ impl Export {
             see(values.collect::<Result<_, _>>().map_err(failed)?)?;
         }
         Ok(())
+    }
+}
+
+impl Source for Export {
+    fn snapshot(&self) -> Result<Snapshot, DatastoreError> {
+        super::snapshot(&Tx::reading(&self.conn))
+    }
+
+    fn journal(&self) -> Result<Journal, DatastoreError> {
+        Self::journal(self)
+    }
+
+    fn created_by(&self, id: &str) -> Result<String, DatastoreError> {
+        let mut made = self
+            .conn
+            .prepare_cached("SELECT created_by FROM entries WHERE id = ?1")?;
+        Ok(made.query_row([id], |row| row.get(0))?)
+    }
+
+    fn tokens(&self) -> Result<Vec<[Value; 7]>, DatastoreError> {
+        let mut tokens = self.conn.prepare(
+            "SELECT hash, expires_at, alias, redeemed_at, redeemed_key, agent_id, revoked FROM join_tokens",
+        )?;
+        let tokens = tokens.query_map([], |row| {
+            let all = |i| value(row, i);
+            Ok([all(0)?, all(1)?, all(2)?, all(3)?, all(4)?, all(5)?, all(6)?])
+        })?;
+        Ok(tokens.collect::<Result<_, _>>()?)
+    }
+
+    fn records(&self, after: i64, limit: i64) -> Result<Vec<(i64, IssuanceRecord)>, DatastoreError> {
+        let mut some = self
+            .conn
+            .prepare_cached("SELECT * FROM issued WHERE number > ?1 ORDER BY number LIMIT ?2")?;
+        let some = some.query_map([after, limit], |row| {
+            Ok((row.get("number")?, records::read(row)?))
+        })?;
+        Ok(some.collect::<Result<_, _>>()?)
     }
 }
 
