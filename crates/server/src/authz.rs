@@ -400,7 +400,15 @@ impl Authorizer {
         if !row.contains(&Agent) {
             return Err(permission_denied(method, None));
         }
-        let standing = self.0.registry.standing(&peer.id, &peer.serial_hex, now).await;
+        let (registry, serial) = (&self.0.registry, &peer.serial_hex);
+        let mut standing = registry.standing(&peer.id, serial, now).await;
+        if standing == AgentStanding::NotActive
+            && registry
+                .adopt_after_restoration(&peer.id, &peer.leaf, serial)
+                .await
+        {
+            standing = AgentStanding::Active;
+        }
         let reason = match standing {
             AgentStanding::Active => {
                 let agent = self.0.registry.agent(&peer.id);

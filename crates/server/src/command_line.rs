@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::backup::{BackupArgs, MigrateArgs, RestoreArgs};
+
 /// Landfast's signing server: knows who may have which SPIFFE identity, and signs.
 #[derive(Parser, Debug)]
 #[command(name = "landfast-server", version, propagate_version = true)]
@@ -34,4 +36,10 @@ pub enum Verb {
         /// The configuration file.
         file: PathBuf,
     },
+    /// Make a backup of database and keys, also while the server runs.
+    Backup(BackupArgs),
+    /// Put a backup in the place of the data directory, while the server does not run.
+    Restore(RestoreArgs),
+    /// Move the registry from SQLite to PostgreSQL, while the server does not run.
+    Migrate(MigrateArgs),
 }

@@ -15,6 +15,7 @@ use landfast_store::{Store, StoreError};
 use crate::authority::{
     Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Upstream,
 };
+use crate::backup::{self, BackupError};
 use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
@@ -180,6 +181,7 @@ async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
         return Ok((Arc::new(datastore), Arc::new(MemoryKeys::default())));
     };
     let store = Store::open(dir)?;
+    backup::recover(dir)?;
     let keys = DiskKeys::open(&dir.join(KEYS))?;
     // Keys are made after the database: where there are keys there was a database.
     let initialised = store.read(MARKER)?.is_some() || !keys.is_empty()?;
@@ -239,6 +241,13 @@ pub enum CoreError {
         /// Why.
         #[from]
         source: StoreError,
+    },
+    /// A restore was interrupted, and cannot be completed.
+    #[error("a restore was interrupted and cannot be completed now")]
+    Restore {
+        /// Why.
+        #[from]
+        source: BackupError,
     },
     /// The file that names this server holds something else.
     #[error("{} does not hold the name of this server: restore it from a backup", path.display())]

@@ -8,8 +8,11 @@ mod bundle_text;
 mod conformance;
 mod failure;
 pub(crate) mod postgres;
+pub(crate) mod rows;
 mod sharing;
 pub(crate) mod sqlite;
+
+pub use sqlite::ImportError;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -203,6 +206,12 @@ pub(crate) enum AgentChange {
         serial: String,
     },
     Version(String),
+    /// An SVID that was issued after the backup which the registry was restored from.
+    Adopt {
+        serial: String,
+        not_before: UnixTime,
+        not_after: UnixTime,
+    },
 }
 
 /// A join token as it is stored: its hash only.
@@ -339,9 +348,21 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no such file, and nothing says that there was.
+    #[error("there is no database {}: is data_dir in the configuration the server's?", path.display())]
+    Absent {
+        /// The file.
+        path: PathBuf,
+    },
     /// A database with tables of others.
     #[error("the database {} has tables that are not Landfast's: give it a database of its own", database.display())]
     NotEmpty {
+        /// Which.
+        database: PathBuf,
+    },
+    /// A database to which another is to be moved has something in it.
+    #[error("the database {} holds a registry already: give an empty one", database.display())]
+    Used {
         /// Which.
         database: PathBuf,
     },
@@ -366,6 +387,19 @@ pub enum OpenError {
         "the database {} has schema {found}, newer than the {known} of this program: run the newer version", path.display()
     )]
     NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest we know.
+        known: i64,
+    },
+    /// Written by an older version, and not migrated yet.
+    #[error(
+        "the database {} has schema {found}, older than the {known} of this program: start the server with it once, or use the older version",
+        path.display()
+    )]
+    OlderSchema {
         /// The file.
         path: PathBuf,
         /// Its schema.

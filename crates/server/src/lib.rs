@@ -5,6 +5,7 @@ mod api;
 mod attestation;
 pub mod authority;
 mod authz;
+pub mod backup;
 mod command_line;
 mod config;
 mod core;

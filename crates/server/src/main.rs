@@ -1,11 +1,13 @@
 //! Thin entry point of `landfast-server`: reads the command line, starts the server, waits for its end.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
 use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
+use landfast_server::backup::{self, BackupArgs, BackupError, MigrateArgs, RestoreArgs};
 use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
 
 fn main() -> ExitCode {
@@ -22,13 +24,70 @@ fn main() -> ExitCode {
             },
             Err(error) => fail(&error, "examples/server.toml shows every key"),
         },
+        Verb::Backup(args) => backup(&args),
+        Verb::Restore(args) => restore(&args),
+        Verb::Migrate(args) => migrate(&args),
+    }
+}
+
+fn backup(args: &BackupArgs) -> ExitCode {
+    let config = match args.config().map(ServerConfig::load_to_run).transpose() {
+        Ok(config) => config,
+        Err(error) => return fail(&error, CHECK),
+    };
+    let terminal = std::io::stderr().is_terminal();
+    let mut progress = |table: &str, rows: u64| {
+        if terminal {
+            drop(write!(std::io::stderr(), "\r\x1b[K{table}: {rows} rows"));
+        }
+    };
+    let done = backup::backup(args, config.as_ref(), &mut progress);
+    if terminal {
+        drop(write!(std::io::stderr(), "\r\x1b[K"));
+    }
+    end(done)
+}
+
+fn restore(args: &RestoreArgs) -> ExitCode {
+    let config = match ServerConfig::load_to_run(args.config()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, CHECK),
+    };
+    log::init(config.log_level.as_str(), config.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    match runtime {
+        Ok(runtime) => end(runtime.block_on(backup::restore(args, &config))),
+        Err(error) => fail(&error, "the system may be out of threads"),
+    }
+}
+
+fn migrate(args: &MigrateArgs) -> ExitCode {
+    let config = match ServerConfig::load_to_run(args.config()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, CHECK),
+    };
+    log::init(config.log_level.as_str(), config.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => end(runtime.block_on(backup::migrate(args, &config))),
+        Err(error) => fail(&error, "the system may be out of threads"),
+    }
+}
+
+fn end(done: Result<String, BackupError>) -> ExitCode {
+    match done {
+        Ok(text) => {
+            say(text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, error.hint()),
     }
 }
 
 fn run(path: &Path) -> ExitCode {
     let config = match ServerConfig::load_to_run(path) {
         Ok(config) => config,
-        Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
+        Err(error) => return fail(&error, CHECK),
     };
     log::init(config.log_level.as_str(), config.log_format);
     landfast_daemon::raise_descriptor_limit(config.descriptors_wanted(), "limits.connections");
@@ -101,7 +160,6 @@ async fn serve(config: ServerConfig) -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error, hint: &str) -> ExitCode {
-    use std::io::Write as _;
     let mut out = std::io::stderr().lock();
     // Nowhere is left to report that standard error is closed.
     drop(writeln!(out, "error: {}\nhint: {hint}", error_chain(error)));
@@ -109,9 +167,9 @@ fn fail(error: &dyn std::error::Error, hint: &str) -> ExitCode {
 }
 
 fn say(text: &str) {
-    use std::io::Write as _;
     drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
+const CHECK: &str = "check it with: landfast-server check FILE";
 /// Open requests have this long to end.
 const DRAIN: Duration = Duration::from_secs(5);

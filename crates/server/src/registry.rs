@@ -38,6 +38,7 @@ pub use revision::{Authorized, Revision, Versioned};
 pub use token::{JoinToken, Redeemed};
 pub use validate::EntryError;
 
+pub(crate) use agent::renewed_since;
 pub(crate) use bundles::check_mode;
 pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
 pub(crate) use subscribers::{Subscriber, Told};

@@ -169,3 +169,126 @@ fn a_configuration_is_checked_without_starting_and_a_wrong_one_starts_nothing() 
     }
     assert!(!dir.path().join("data").exists());
 }
+
+/// What a command says on its two outputs, and its status.
+fn told(args: &[&str]) -> (String, String, Option<i32>) {
+    let output = output(args);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+#[test]
+fn a_backup_is_made_beside_it_and_put_back_when_it_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured(dir.path(), "");
+    let manager = manager(dir.path());
+    let mut daemon = start(dir.path(), &config, 60_000_000);
+    assert_eq!(heard(&manager), "READY=1\n");
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (config_path, file, key) = (path("server.toml"), path("plant.backup"), path("key.txt"));
+    let (recipient, _, status) = told(&["backup", "key", "--out", &key]);
+    assert_eq!((status, recipient.len()), (Some(0), 63), "{recipient}");
+    let backup = ["backup", "--config", &config_path, "--out", &file];
+    let sealed = [&backup[..], &["--recipient", recipient.trim()]].concat();
+    let (said, _, status) = told(&sealed);
+    assert_eq!(status, Some(0));
+    assert!(
+        said.contains("keys sealed for age1") && said.contains("2 authorities"),
+        "{said}"
+    );
+    let (_, refused, status) = told(&sealed);
+    assert_eq!(status, Some(1));
+    assert!(refused.contains("exists already"), "{refused}");
+    let (shown, _, status) = told(&["backup", "show", &file, "--output", "json"]);
+    assert_eq!(status, Some(0));
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["backup"]["trust_domain"], "plant.test");
+    let restore = [
+        "restore",
+        "--config",
+        &config_path,
+        "--from",
+        &file,
+        "--identity-file",
+        &key,
+    ];
+    let (_, refused, status) = told(&restore);
+    assert_eq!(status, Some(1));
+    for part in [
+        "error: a server",
+        "is using the data directory",
+        "\nhint: stop the server",
+    ] {
+        assert!(refused.contains(part), "no {part:?} in {refused}");
+    }
+    let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    let (said, refused, status) = told(&restore);
+    assert_eq!(status, Some(0), "{refused}");
+    assert!(
+        said.contains("restored, as epoch") && said.contains("before-restore-"),
+        "{said}"
+    );
+    let mut daemon = start(dir.path(), &config, 60_000_000);
+    while heard(&manager) != "READY=1\n" {}
+    kill(
+        Pid::from_raw(i32::try_from(daemon.id()).unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_backup_that_is_asked_for_in_a_wrong_way_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    configured(dir.path(), "");
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (config, file) = (path("server.toml"), path("plant.backup"));
+    let backup = ["backup", "--config", &config, "--out", &file];
+    fs::write(path("short"), "hunter2\n").unwrap();
+    fs::write(path("open"), "correct horse battery\n").unwrap();
+    let mode = |name: &str, mode| {
+        fs::set_permissions(path(name), std::os::unix::fs::PermissionsExt::from_mode(mode))
+    };
+    mode("short", 0o600).unwrap();
+    mode("open", 0o644).unwrap();
+    let (short, open) = (path("short"), path("open"));
+    for (more, status, part) in [
+        // How the keys are sealed has to be said.
+        (vec![], 2, "--without-keys"),
+        (
+            vec!["--without-keys", "--passphrase-file", &short],
+            2,
+            "cannot be used with",
+        ),
+        (vec!["--recipient", "age1no"], 1, "is no recipient"),
+        (vec!["--recipient-file", &short], 1, "is no recipient"),
+        (vec!["--passphrase-file", &short], 1, "12 characters"),
+        (vec!["--passphrase-file", &open], 1, "chmod 600"),
+        (vec!["--without-keys"], 1, "there is no database"),
+    ] {
+        let (_, said, found) = told(&[&backup[..], &more].concat());
+        assert_eq!(found, Some(status), "{said}");
+        assert!(said.contains(part), "{said}");
+        assert!(!Path::new(&file).exists());
+    }
+    let (_, said, status) = told(&["backup", "show", &config]);
+    assert_eq!(status, Some(1));
+    assert!(said.contains("it is no backup of landfast-server"), "{said}");
+    let (_, said, status) = told(&[
+        "restore",
+        "--config",
+        &config,
+        "--from",
+        &config,
+        "--identity-file",
+        &short,
+    ]);
+    assert_eq!(status, Some(1));
+    assert!(
+        said.contains("no identity") && !said.contains("hunter2"),
+        "{said}"
+    );
+}

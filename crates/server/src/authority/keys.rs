@@ -68,6 +68,11 @@ impl DiskKeys {
         Ok(self.store.list()?.iter().all(|name| !name.ends_with(SUFFIX)))
     }
 
+    /// The file of the key of this name, in the directory.
+    pub(crate) fn file_name(id: &str) -> String {
+        file(id)
+    }
+
     fn path(&self, id: &str) -> PathBuf {
         self.store.path().join(file(id))
     }

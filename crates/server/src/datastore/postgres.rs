@@ -2,6 +2,7 @@
 //! committed, and what others have committed it knows within moments or says that it does not.
 
 mod above;
+mod adopt;
 mod agents;
 mod appended;
 mod authorities;
@@ -41,6 +42,7 @@ use crate::random;
 use feed::{Feed, Load};
 use follower::{Follower, Position, Shared};
 use link::Link;
+pub(crate) use adopt::{Taken, adopt};
 pub use target::{PostgresConfig, TargetError};
 use tx::Tx;
 use writer::{Request, Work, Writer};
@@ -286,5 +288,5 @@ const LEAP: i64 = 1_000_000;
 const OPENING: Duration = Duration::from_secs(10);
 const MIGRATING: Duration = Duration::from_secs(120);
 
-#[cfg(test)]
-mod tests;
+#[cfg(all(test, feature = "postgres-tests"))]
+pub(crate) mod tests;

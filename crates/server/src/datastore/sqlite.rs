@@ -7,6 +7,8 @@ mod authorities;
 mod bundles;
 mod convert;
 mod entries;
+mod export;
+mod import;
 mod migrate;
 mod open;
 mod policies;
@@ -35,6 +37,10 @@ use crate::registry::{
     PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 use writer::Writer;
+
+pub(crate) use export::Export;
+pub(crate) use import::Import;
+pub use import::ImportError;
 
 /// A database in one file, or in memory.
 pub(crate) struct SqliteDatastore {
@@ -91,19 +97,23 @@ impl SqliteDatastore {
     }
 }
 
+fn snapshot(tx: &writer::Tx<'_>) -> Result<Snapshot, DatastoreError> {
+    Ok(Snapshot {
+        revision: tx.revision()?,
+        entries: entries::all(tx)?,
+        agents: agents::all(tx)?,
+        bundles: bundles::all(tx)?,
+        relationships: relationships::all(tx)?,
+    })
+}
+
 #[async_trait]
 impl Datastore for SqliteDatastore {
     async fn load(&self, now: Option<UnixTime>) -> Result<Snapshot, DatastoreError> {
         self.writer
             .write(move |tx| {
                 tx.begin_epoch(now)?;
-                Ok(Snapshot {
-                    revision: tx.revision()?,
-                    entries: entries::all(tx)?,
-                    agents: agents::all(tx)?,
-                    bundles: bundles::all(tx)?,
-                    relationships: relationships::all(tx)?,
-                })
+                snapshot(tx)
             })
             .await
     }

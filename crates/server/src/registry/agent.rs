@@ -15,7 +15,7 @@ pub struct AgentRecord {
     pub serial: String,
     /// When its current SVID ends.
     pub not_after: UnixTime,
-    /// Serial of a renewed SVID that it has not used yet.
+    /// Serial of a renewed SVID that it has not used yet. After a restoration: from when on one may be that is not known here.
     pub new_serial: Option<String>,
     /// When that one ends.
     pub new_not_after: Option<UnixTime>,
@@ -34,7 +34,24 @@ impl AgentRecord {
     pub fn is_banned(&self) -> bool {
         self.serial.is_empty()
     }
+
+    /// Whether an SVID of it that begins then may be one that was issued after the backup which this registry was restored from.
+    pub(crate) fn may_have_renewed(&self, not_before: UnixTime) -> bool {
+        let since = self
+            .new_serial
+            .as_ref()
+            .and_then(|new| new.strip_prefix(RENEWED_SINCE));
+        let since = since.and_then(|since| since.parse().ok());
+        !self.is_banned() && since.is_some_and(|since| not_before.as_secs() >= since)
+    }
 }
+
+/// What stands for the serial of a renewed SVID then. No serial is like it.
+pub(crate) fn renewed_since(secs: i64) -> String {
+    format!("{RENEWED_SINCE}{secs}")
+}
+
+const RENEWED_SINCE: &str = "renewed-since:";
 
 /// Whether the holder of an agent SVID may act as that agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::{SpiffeId, UnixTime};
+use landfast_identity::{Certificate, SpiffeId, UnixTime};
 
 use super::agent::judge;
 use super::{AgentFilter, AgentRecord, AgentStanding, Registry, RegistryError, page};
@@ -110,6 +110,41 @@ impl Registry {
             }
         }
         standing
+    }
+
+    /// Takes the SVID that an agent shows for its current one, if the registry was restored and the agent was renewed after the backup; `false`:
+    /// it was not. It is taken once, and only of an agent that the backup knows: else every node that has been renewed since would have to be
+    /// enrolled by hand.
+    pub async fn adopt_after_restoration(
+        &self,
+        id: &SpiffeId,
+        shown: &Certificate,
+        serial_hex: &str,
+    ) -> bool {
+        let taken = |agent: Arc<AgentRecord>| agent.may_have_renewed(shown.not_before());
+        if !self.agent(id).is_some_and(taken) {
+            return false;
+        }
+        let change = AgentChange::Adopt {
+            serial: serial_hex.to_owned(),
+            not_before: shown.not_before(),
+            not_after: shown.not_after(),
+        };
+        match self.change(id, change).await {
+            Ok(()) => {
+                tracing::info!(agent = %id, serial = serial_hex, "an agent was renewed after the backup: its SVID is the current one");
+                true
+            }
+            // Another call with it was faster, or with another one.
+            Err(RegistryError::NoSuchAgent { .. } | RegistryError::Banned) => {
+                self.agent(id).is_some_and(|agent| agent.serial == serial_hex)
+            }
+            Err(error) => {
+                let error = landfast_daemon::error_chain(&error);
+                tracing::warn!(agent = %id, error, "an agent was renewed after the backup, but that cannot be stored");
+                true
+            }
+        }
     }
 
     async fn change(&self, id: &SpiffeId, change: AgentChange) -> Result<(), RegistryError> {

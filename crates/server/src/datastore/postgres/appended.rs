@@ -51,7 +51,7 @@ pub(super) async fn save(
     journal(tx).await.map(Some)
 }
 
-async fn put(tx: &mut Tx, row: &AppendedRow) -> Result<(), DatastoreError> {
+pub(super) async fn put(tx: &mut Tx, row: &AppendedRow) -> Result<(), DatastoreError> {
     let (body, expires_at) = match &row.key {
         AppendedKey::X509(x509) => (x509.certificate.as_der(), Some(x509.certificate.not_after())),
         AppendedKey::Jwt(jwt) => (jwt.public_key.spki_der(), jwt.expires_at),

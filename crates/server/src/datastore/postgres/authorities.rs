@@ -133,7 +133,7 @@ pub(super) async fn next_version(tx: &mut Tx, bundle_changed: bool) -> Result<()
     Ok(())
 }
 
-async fn put(tx: &mut Tx, place: i64, row: &AuthorityRow) -> Result<(), DatastoreError> {
+pub(super) async fn put(tx: &mut Tx, place: i64, row: &AuthorityRow) -> Result<(), DatastoreError> {
     let server = tx.server().to_owned();
     let chain = row.descent.as_ref().map(|descent| {
         let ders = descent.chain.iter().flat_map(|link| link.as_der());

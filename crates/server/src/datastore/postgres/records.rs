@@ -68,7 +68,7 @@ fn may_share(owner: &str, id: &SpiffeId) -> bool {
     owner == id.as_str() || (id.is_agent() && owner.starts_with(&agents))
 }
 
-async fn insert(tx: &mut Tx, records: &[&IssuanceRecord]) -> Result<(), DatastoreError> {
+pub(super) async fn insert(tx: &mut Tx, records: &[&IssuanceRecord]) -> Result<(), DatastoreError> {
     if records.is_empty() {
         return Ok(());
     }

@@ -1,8 +1,6 @@
 //! A real PostgreSQL: what every datastore does, and what only several servers and a database that fails can show.
 
-#![cfg(feature = "postgres-tests")]
-
-mod cluster;
+pub(crate) mod cluster;
 mod cores;
 mod failing;
 mod proxy;

@@ -53,6 +53,15 @@ pub(super) fn change(tx: &mut Tx<'_>, id: &SpiffeId, change: AgentChange) -> Res
             agent.new_serial = Some(serial);
             agent.new_not_after = Some(not_after);
         }
+        AgentChange::Adopt { not_before, .. } if !agent.may_have_renewed(not_before) => return Ok(false),
+        AgentChange::Adopt {
+            serial, not_after, ..
+        } => {
+            agent.serial = serial;
+            agent.not_after = not_after;
+            agent.new_serial = None;
+            agent.new_not_after = None;
+        }
         // Two calls with a new SVID may both see it as not yet promoted.
         AgentChange::Promote { serial } if agent.serial == serial => return Ok(true),
         AgentChange::Promote { serial } => {

@@ -26,6 +26,39 @@ pub(super) fn run(conn: &Connection, path: &Path, trust_domain: &TrustDomain) ->
     apply(conn, path, trust_domain, MIGRATIONS)
 }
 
+/// Brings a new database to an older schema.
+pub(super) fn up_to(
+    conn: &Connection,
+    path: &Path,
+    trust_domain: &TrustDomain,
+    schema: i64,
+) -> Result<bool, OpenError> {
+    let known = known(MIGRATIONS);
+    let count = usize::try_from(schema).ok().filter(|count| *count > 0);
+    let migrations = count.and_then(|count| MIGRATIONS.get(..count));
+    let migrations = migrations.ok_or_else(|| OpenError::NewerSchema {
+        path: path.into(),
+        found: schema,
+        known,
+    })?;
+    apply(conn, path, trust_domain, migrations)
+}
+
+/// The schema of a database that nothing is to be done to.
+pub(super) fn current(conn: &Connection, path: &Path) -> Result<i64, OpenError> {
+    let (known, path) = (known(MIGRATIONS), path.to_owned());
+    let done = applied(conn).map_err(|e| refused(&path, e))?;
+    match done.last().map_or(0, |(number, _)| *number) {
+        found if found > known => Err(OpenError::NewerSchema { path, found, known }),
+        found if found < known => Err(OpenError::OlderSchema { path, found, known }),
+        found => Ok(found),
+    }
+}
+
+fn known(migrations: &[&str]) -> i64 {
+    i64::try_from(migrations.len()).unwrap_or(i64::MAX)
+}
+
 pub(super) fn apply(
     conn: &Connection,
     path: &Path,
@@ -33,7 +66,7 @@ pub(super) fn apply(
     migrations: &[&str],
 ) -> Result<bool, OpenError> {
     let wrong = |e| refused(path, e);
-    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    let known = known(migrations);
     let tx = conn.unchecked_transaction().map_err(wrong)?;
     tx.execute_batch(
         "CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT",

@@ -46,13 +46,7 @@ fn prepare(
 ) -> Result<(), OpenError> {
     let wrong = |e| refused(path, e);
     // Before anything is written: is it ours, and whole?
-    let application: i64 = conn
-        .query_row("PRAGMA application_id", [], |row| row.get(0))
-        .map_err(wrong)?;
-    let tables: i64 = conn
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(wrong)?;
-    match (application, tables) {
+    match found(conn, path)? {
         (APPLICATION, 1..) => check_start(conn, path, WHOLE)?,
         (0, 0) if initialised => return Err(OpenError::Missing { path: path.into() }),
         (0, 0) => {}
@@ -117,6 +111,22 @@ pub(super) fn check_start(conn: &Connection, path: &Path, whole: u64) -> Result<
     Ok(())
 }
 
+/// Whose file it is, and how many tables and indexes it has.
+fn found(conn: &Connection, path: &Path) -> Result<(i64, i64), OpenError> {
+    let number = |sql| conn.query_row(sql, [], |row| row.get(0));
+    let application = number("PRAGMA application_id").map_err(|e| refused(path, e))?;
+    let tables = number("SELECT count(*) FROM sqlite_schema").map_err(|e| refused(path, e))?;
+    Ok((application, tables))
+}
+
+/// Whether it is a database of ours, and whole.
+pub(super) fn recognise(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    match found(conn, path)? {
+        (APPLICATION, 1..) => check(conn, path),
+        _ => Err(OpenError::NotOurs { path: path.into() }),
+    }
+}
+
 fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
     let found: String = conn
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -134,7 +144,7 @@ fn judge(path: &Path, found: &str) -> Result<(), OpenError> {
     })
 }
 
-fn owner(conn: &Connection, path: &Path, trust_domain: &TrustDomain) -> Result<(), OpenError> {
+pub(super) fn owner(conn: &Connection, path: &Path, trust_domain: &TrustDomain) -> Result<(), OpenError> {
     let found: Option<String> = conn
         .query_row("SELECT trust_domain FROM state", [], |row| row.get(0))
         .optional()
@@ -154,7 +164,7 @@ fn owner(conn: &Connection, path: &Path, trust_domain: &TrustDomain) -> Result<(
 }
 
 /// Readable by us alone from its first moment; the write-ahead log takes its mode from it.
-fn create(path: &Path) -> Result<(), OpenError> {
+pub(super) fn create(path: &Path) -> Result<(), OpenError> {
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)

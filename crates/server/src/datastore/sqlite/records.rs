@@ -117,7 +117,7 @@ pub(super) fn prune(tx: &Tx<'_>, expired_before: UnixTime, limit: usize) -> Resu
     ])?)
 }
 
-fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
+pub(super) fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
     let kind: String = row.get("kind")?;
     Ok(IssuanceRecord {
         kind: match (kind.as_str(), row.get("wit")?) {

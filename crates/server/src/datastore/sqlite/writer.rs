@@ -96,6 +96,14 @@ pub(super) struct Tx<'c> {
 }
 
 impl<'c> Tx<'c> {
+    /// Where nothing is written.
+    pub(super) fn reading(conn: &'c Connection) -> Self {
+        Self {
+            conn,
+            commits: Vec::new(),
+        }
+    }
+
     pub(super) fn conn(&self) -> &'c Connection {
         self.conn
     }

@@ -13,14 +13,14 @@ use super::super::{Opening, PostgresConfig, PostgresDatastore};
 use crate::core::fixture::td;
 use crate::datastore::OpenError;
 
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     pub(super) dir: tempfile::TempDir,
     settings: Vec<String>,
     process: Option<Child>,
 }
 
 impl Cluster {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         if Uid::effective().is_root() {
             nix::unistd::chown(dir.path(), Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
@@ -188,7 +188,7 @@ impl Cluster {
         assert!(copied.unwrap().success());
     }
 
-    pub(super) fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         self.sql_of("landfast", sql)
     }
 
@@ -221,7 +221,7 @@ impl Cluster {
         psql.args(["-c", sql]).output().unwrap()
     }
 
-    pub(super) fn target(&self) -> PostgresConfig {
+    pub(crate) fn target(&self) -> PostgresConfig {
         self.target_at(self.dir.path())
     }
 

@@ -1,0 +1,98 @@
+//! What a backup says of itself (docs/formats/backup.md). Invariant: what is not known here is refused; a new field is a new version.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ArchiveError;
+
+/// The last part but one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    pub(super) trust_domain: String,
+    pub(super) epoch: i64,
+    pub(super) revision: i64,
+    pub(super) bundle_sequence: u64,
+    /// Number of the last migration of the database.
+    pub(super) schema: i64,
+    /// Unix seconds.
+    pub(super) made_at: i64,
+    /// Program and version.
+    pub(super) made_by: String,
+    pub(super) parts: Vec<Part>,
+    pub(super) authorities: Vec<Authority>,
+    /// `None`: there are no keys in it.
+    pub(super) keys: Option<Keys>,
+}
+
+/// A table, or the keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+    /// Of a table.
+    pub(super) rows: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Authority {
+    pub(super) kind: String,
+    pub(super) id: String,
+    pub(super) slot: String,
+    /// Unix seconds.
+    pub(super) not_after: i64,
+    /// Whether its key is in the backup.
+    pub(super) key: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keys {
+    /// Recipients, or `passphrase`.
+    pub(super) sealed_for: Vec<String>,
+}
+
+impl Manifest {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, ArchiveError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| ArchiveError::damaged(format!("its manifest cannot be read: {error}")))
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("strings and numbers are JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The tables' digests, as `sha256sum` writes them: what the sealed keys vouch for.
+    pub(super) fn digests(&self) -> String {
+        let tables = self.parts.iter().filter(|part| part.rows.is_some());
+        tables
+            .map(|part| format!("{}  {}\n", part.sha256, part.name))
+            .collect()
+    }
+
+    pub(super) fn rows(&self, table: &str) -> u64 {
+        let name = table_part(table);
+        let part = self.parts.iter().find(|part| part.name == name);
+        part.and_then(|part| part.rows).unwrap_or(0)
+    }
+}
+
+/// The part that holds this table.
+pub(super) fn table_part(table: &str) -> String {
+    format!("{TABLES}{table}{JSON_LINES}")
+}
+
+/// The first part: what it is, and the version of the format.
+pub(super) const FORMAT: &str = "format";
+pub(super) const FORMAT_1: &[u8] = b"landfast-backup 1\n";
+pub(super) const FORMAT_ANY: &[u8] = b"landfast-backup ";
+pub(super) const KEYS: &str = "keys.age";
+pub(super) const MANIFEST: &str = "manifest.json";
+/// The last part, as `sha256sum` writes it.
+pub(super) const DIGEST: &str = "manifest.json.sha256";
+pub(super) const TABLES: &str = "tables/";
+pub(super) const JSON_LINES: &str = ".jsonl";

@@ -1,0 +1,200 @@
+//! Puts a backup in the place of a data directory. Invariant: everything is read, built anew and verified before anything is replaced.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use landfast_identity::{TrustDomain, UnixTime};
+use landfast_store::{DirFiles, Files, Store, StoreError};
+
+use super::age::Unlock;
+use super::archive::Archive;
+use super::error::{ArchiveError, BackupError};
+use super::keys::Keys;
+use super::manifest::Manifest;
+use super::swap::Swap;
+use crate::authority::{AuthorityError, DiskKeys, Journal};
+use crate::core::{DATABASE, KEYS};
+use crate::datastore::Datastore as _;
+use crate::datastore::rows::Restoration;
+use crate::datastore::sqlite::{Import, SqliteDatastore};
+
+/// Where to, and of whom.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) data_dir: &'a Path,
+    pub(super) trust_domain: &'a TrustDomain,
+    /// How far the validity of SVIDs starts in the past.
+    pub(super) backdate: Duration,
+}
+
+/// What the operator has chosen.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub(super) unlock: Option<Unlock>,
+    /// Where the keys are, when they are not in the backup.
+    pub(super) keys: Option<PathBuf>,
+    pub(super) new_authorities: bool,
+    pub(super) keep_tokens: bool,
+    pub(super) dry_run: bool,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) manifest: Manifest,
+    pub(super) epoch: u64,
+    /// Whether anything was replaced: not in a dry run.
+    pub(super) replaced: bool,
+    /// Where the old data is, if there was any.
+    pub(super) old_data: Option<PathBuf>,
+}
+
+/// Does it. The disk is what `wrap` makes of it, for tests.
+pub(super) async fn restore<F: Files + 'static>(
+    target: &Target<'_>,
+    from: &Path,
+    choice: &Choice,
+    now: UnixTime,
+    wrap: impl FnOnce(DirFiles) -> F,
+) -> Result<Restored, BackupError> {
+    let in_use = |error| match error {
+        StoreError::InUse { path } => BackupError::InUse { path },
+        other => other.into(),
+    };
+    let _lock = Store::open(target.data_dir).map_err(in_use)?;
+    super::recover(target.data_dir)?;
+    let archive = Archive::open(from)?;
+    let manifest = &archive.manifest;
+    if manifest.trust_domain != target.trust_domain.as_str() {
+        return Err(BackupError::OtherTrustDomain {
+            found: manifest.trust_domain.clone(),
+            configured: target.trust_domain.clone(),
+        });
+    }
+    let swap = Swap::open_with(target.data_dir, wrap)?;
+    let staging = swap.prepare()?;
+    let staged = stage(target, &archive, choice, &staging, now).await;
+    if let (Ok(epoch), false) = (&staged, choice.dry_run) {
+        // From here on what is prepared is not discarded: it may have been decided that it comes.
+        let old_data = swap.commit(now)?;
+        return Ok(Restored {
+            manifest: archive.manifest,
+            epoch: *epoch,
+            replaced: true,
+            old_data,
+        });
+    }
+    swap.discard()?;
+    Ok(Restored {
+        epoch: staged?,
+        manifest: archive.manifest,
+        replaced: false,
+        old_data: None,
+    })
+}
+
+/// Builds database and keys in the directory, and opens them as the server would. Returns the new epoch.
+async fn stage(
+    target: &Target<'_>,
+    archive: &Archive,
+    choice: &Choice,
+    staging: &Path,
+    now: UnixTime,
+) -> Result<u64, BackupError> {
+    let database = staging.join(DATABASE);
+    build(target, archive, choice, &database, now)?;
+    let datastore = SqliteDatastore::open(&database, target.trust_domain, true)?;
+    let journal = datastore.journal().await?;
+    let epoch = count(&datastore, &archive.manifest, now).await?;
+    drop(datastore);
+    let unusable = |source: AuthorityError| BackupError::Authorities {
+        source: Box::new(source),
+    };
+    journal
+        .bundle(target.trust_domain)
+        .map_err(|source| unusable(source.into()))?;
+    let keys = keys(target, archive, choice, &journal)?;
+    let store = Store::open(&staging.join(KEYS))?;
+    for (name, der) in keys.iter() {
+        store.create(&DiskKeys::file_name(name), der)?;
+    }
+    Ok(epoch)
+}
+
+fn build(
+    target: &Target<'_>,
+    archive: &Archive,
+    choice: &Choice,
+    database: &Path,
+    now: UnixTime,
+) -> Result<(), BackupError> {
+    let manifest = &archive.manifest;
+    let import = Import::begin(database, target.trust_domain, manifest.schema)?;
+    if !import.tables().eq(archive.tables()) {
+        return Err(BackupError::Archive {
+            path: archive.path().into(),
+            source: ArchiveError::damaged("its tables are not those of its schema"),
+        });
+    }
+    for name in archive.tables() {
+        archive.table(name, |table, rows| import.fill(table, rows))?;
+    }
+    // An SVID that was issued before the backup is in it, used or not; one that its agent has not used for so long it never had.
+    let unused = Duration::from_secs(600);
+    let renewed_since = UnixTime::from_secs(manifest.made_at)
+        .saturating_sub(target.backdate)
+        .saturating_sub(unused);
+    import.finish(&Restoration {
+        epoch: now.as_secs(),
+        void_tokens: !choice.keep_tokens,
+        renewed_since: renewed_since.as_secs(),
+        forget_authorities: choice.new_authorities,
+    })?;
+    Ok(())
+}
+
+/// Reads everything as the server does when it starts. Returns the epoch.
+async fn count(datastore: &SqliteDatastore, manifest: &Manifest, now: UnixTime) -> Result<u64, BackupError> {
+    let snapshot = datastore.load(Some(now)).await?;
+    for (table, found) in [
+        ("entries", snapshot.entries.len()),
+        ("agents", snapshot.agents.len()),
+        ("federated_bundles", snapshot.bundles.len()),
+        ("federation_relationships", snapshot.relationships.len()),
+    ] {
+        let expected = manifest.rows(table);
+        if found as u64 != expected {
+            let found = found as u64;
+            return Err(BackupError::Count {
+                table,
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(snapshot.revision.epoch)
+}
+
+fn keys(
+    target: &Target<'_>,
+    archive: &Archive,
+    choice: &Choice,
+    journal: &Journal,
+) -> Result<Keys, BackupError> {
+    if choice.new_authorities {
+        return Ok(Keys::default());
+    }
+    if let Some(dir) = &choice.keys {
+        return Keys::beside(dir, journal);
+    }
+    match archive.keys(choice.unlock.as_ref())? {
+        Some(keys) => keys.verify(journal).map(|()| keys),
+        None if choice.unlock.is_some() => Err(BackupError::Choice(
+            "there are no keys in this backup: an identity or passphrase opens nothing",
+        )),
+        None => Keys::beside(&target.data_dir.join(KEYS), journal),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! What is said of a backup, and after a restoration: for people and for programs. Invariant: what was lost is said in words.
+
+use std::path::Path;
+
+use landfast_identity::UnixTime;
+use serde_json::json;
+
+use super::command::Form;
+use super::make::PASSPHRASE;
+use super::manifest::Manifest;
+use super::migrate::Migrated;
+use super::restore::{Choice, Restored};
+
+pub(super) fn shown(manifest: &Manifest, form: Form) -> String {
+    match form {
+        Form::Json => pretty(&json!({ "backup": manifest })),
+        Form::Text => described(manifest) + "every digest fits\n",
+    }
+}
+
+pub(super) fn made(manifest: &Manifest, out: &Path, form: Form) -> String {
+    match form {
+        Form::Json => pretty(&json!({ "file": out, "backup": manifest })),
+        Form::Text => format!("{}: made\n{}", out.display(), described(manifest)),
+    }
+}
+
+pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> String {
+    let manifest = &restored.manifest;
+    if form == Form::Json {
+        return pretty(&json!({
+            "restored": restored.replaced,
+            "epoch": restored.epoch,
+            "old_data": restored.old_data,
+            "tokens_kept": choice.keep_tokens,
+            "new_authorities": choice.new_authorities,
+            "backup": manifest,
+        }));
+    }
+    let mut text = described(manifest);
+    text += &match restored.replaced {
+        true => format!("restored, as epoch {}\n", restored.epoch),
+        false => "verified: it can be restored. Nothing was replaced.\n".to_owned(),
+    };
+    if let Some(dir) = &restored.old_data {
+        let dir = dir.display();
+        text += &format!("The old data is in {dir}: remove it when all is well; it holds keys.\n");
+    }
+    text += &format!(
+        "Not in it: whatever was changed after {}. Before agents connect, repeat bans, evictions, and what was tainted or revoked since; records of \
+         issuance since then are lost. Nodes that were enrolled since need new tokens.\n",
+        UnixTime::from_secs(manifest.made_at)
+    );
+    text += match choice.keep_tokens {
+        true => {
+            "Join tokens that nobody had redeemed can be redeemed, also by whoever did so after the backup.\n"
+        }
+        false => "Join tokens that nobody had redeemed are void: make new ones.\n",
+    };
+    if choice.new_authorities {
+        text += "The authorities are gone: the server makes new ones when it starts, which no node trusts. Enrol every node again with the new bundle.\n";
+    }
+    text
+}
+
+pub(super) fn migrated(migrated: &Migrated, form: Form) -> String {
+    let (taken, old) = (migrated.taken, &migrated.old_data);
+    match form {
+        Form::Json => pretty(&json!({
+            "epoch": taken.epoch,
+            "entries": taken.entries,
+            "agents": taken.agents,
+            "join_tokens": taken.tokens,
+            "records": taken.records,
+            "old_data": old,
+        })),
+        Form::Text => format!(
+            "{} entries, {} agents, {} join tokens and {} records of issuance are in PostgreSQL, as epoch {}\n\
+            Keys are where they were. The old database is in {}: remove it when all is well.\n",
+            taken.entries,
+            taken.agents,
+            taken.tokens,
+            taken.records,
+            taken.epoch,
+            old.display()
+        ),
+    }
+}
+
+fn described(manifest: &Manifest) -> String {
+    let mut text = format!(
+        "backup of {}, made {} by {}\nepoch {}, revision {}, schema {}\n",
+        manifest.trust_domain,
+        UnixTime::from_secs(manifest.made_at),
+        manifest.made_by,
+        manifest.epoch,
+        manifest.revision,
+        manifest.schema
+    );
+    let counted = COUNTED.map(|(table, what)| format!("{} {what}", manifest.rows(table)));
+    text += &format!("{}\n", counted.join(", "));
+    for authority in &manifest.authorities {
+        text += &format!(
+            "  {} authority {} ({}) until {}: key {}\n",
+            authority.kind,
+            authority.id,
+            authority.slot,
+            UnixTime::from_secs(authority.not_after),
+            if authority.key {
+                "sealed in it"
+            } else {
+                "NOT in it"
+            }
+        );
+    }
+    text += &match &manifest.keys {
+        None => {
+            "NO SIGNING KEYS: it needs the keys directory beside it, or every node has to be enrolled again\n"
+                .to_owned()
+        }
+        Some(keys) if keys.sealed_for.iter().any(|name| name == PASSPHRASE) => {
+            "keys sealed with a passphrase\n".to_owned()
+        }
+        Some(keys) => format!("keys sealed for {}\n", keys.sealed_for.join(", ")),
+    };
+    text
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}
+
+const COUNTED: [(&str, &str); 7] = [
+    ("entries", "entries"),
+    ("agents", "agents"),
+    ("join_tokens", "join tokens"),
+    ("federated_bundles", "federated bundles"),
+    ("federation_relationships", "federation relationships"),
+    ("authorities", "authorities"),
+    ("issued", "records of issuance"),
+];

@@ -1,0 +1,74 @@
+//! A file that is begun and not ended leaves nothing.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use crate::faulty::{FaultyFiles, Script, Verb};
+use crate::{FreshFile, StoreError};
+
+#[test]
+fn it_has_its_name_when_it_is_whole_and_nobody_else_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plant.backup");
+    let mut file = FreshFile::begin(&path).unwrap();
+    file.write(b"____ and more").unwrap();
+    file.overwrite(0, b"size").unwrap();
+    file.write(b", then the end").unwrap();
+    assert!(!path.exists(), "not yet");
+    file.commit().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"size and more, then the end");
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing beside it");
+}
+
+#[test]
+fn what_has_the_name_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plant.backup");
+    let begun_before = FreshFile::begin(&path).unwrap();
+    fs::File::create(&path).unwrap();
+    for refused in [FreshFile::begin(&path).map(drop), begun_before.commit()] {
+        assert!(matches!(refused, Err(StoreError::Exists { .. })), "{refused:?}");
+    }
+    let dangling = dir.path().join("dangling");
+    symlink("nowhere", &dangling).unwrap();
+    let refused = FreshFile::begin(&dangling).unwrap_err();
+    assert!(matches!(refused, StoreError::Exists { .. }), "{refused:?}");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+}
+
+#[test]
+fn whatever_the_disk_refuses_nothing_is_left() {
+    for verb in [
+        Verb::Read,
+        Verb::CreateTemp,
+        Verb::Write,
+        Verb::Sync,
+        Verb::Rename,
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plant.backup");
+        let script = Script::default();
+        script.fail(verb, ErrorKind::StorageFull);
+        let written = FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).and_then(
+            |mut file| {
+                file.write(b"bytes")?;
+                file.commit()
+            },
+        );
+        assert!(written.is_err(), "{verb:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{verb:?}");
+    }
+}
+
+#[test]
+fn a_directory_that_does_not_reach_the_disk_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plant.backup");
+    let script = Script::default();
+    script.fail(Verb::SyncDir, ErrorKind::Other);
+    let file = FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).unwrap();
+    assert!(matches!(file.commit(), Err(StoreError::NotDurable { .. })));
+    assert!(path.exists());
+}
