@@ -3,7 +3,7 @@
 //! Invariant: the agent ends with this value; its folder is that of the server, which goes with the server.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::target::{Target, put};
 pub(crate) async fn measure(
     globals: &Globals,
     target: &Target,
-    fleet: &mut Fleet,
+    fleet: &Fleet,
     samples: u64,
     report: &mut Report,
 ) -> Result<(), BoxError> {
@@ -211,7 +211,7 @@ impl Drop for Real {
 }
 
 /// The first SVIDs of an agent that is just starting.
-async fn first(socket: &PathBuf) -> Result<(WorkloadClient, X509Context), BoxError> {
+async fn first(socket: &Path) -> Result<(WorkloadClient, X509Context), BoxError> {
     let begin = Instant::now();
     loop {
         let fetched = async {
