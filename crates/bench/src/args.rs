@@ -46,6 +46,9 @@ pub(crate) struct Globals {
     /// Seconds between two polls of an agent; one that is pushed to looks every 5 minutes.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5, value_parser = RangedU64ValueParser::<u64>::new().range(1..=3600))]
     pub(crate) interval: u64,
+    /// Agents a second that come to the server when a fleet grows. One that cannot follow is overloaded before anything is measured.
+    #[arg(long, global = true, value_name = "AGENTS", default_value_t = 1000, value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
+    pub(crate) arrivals: u64,
     /// What is printed at the end.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -263,6 +266,7 @@ mod tests {
             "workload --socket unix:///a --clients 0",
             "workload",
             "--interval 0 all",
+            "--arrivals 0 all",
             "--deadline 86401 all",
             "--server 127.0.0.1:1 all",
             "--server not-an-address --admin-socket /a all",

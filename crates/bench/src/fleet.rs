@@ -30,6 +30,7 @@ pub(crate) struct Fleet {
     pub(crate) entries: usize,
     pub(crate) events: UnboundedReceiver<Event>,
     habits: Habits,
+    arrivals: u64,
     /// Which fleet of this server: what names hang on.
     name: String,
     made: usize,
@@ -68,6 +69,7 @@ impl Fleet {
                 mode: globals.mode,
                 interval: globals.interval(),
             },
+            arrivals: globals.arrivals,
             // A server that runs already may have seen a fleet before.
             name: format!("fleet-{}-{}", std::process::id(), site.now()),
             made: 0,
@@ -157,7 +159,7 @@ impl Fleet {
         self.made += more;
 
         let begin = Instant::now();
-        let spread = Duration::from_micros(ARRIVAL_MICROS) * u32::try_from(more)?;
+        let spread = Duration::from_secs_f64(more as f64 / self.arrivals as f64);
         for (number, node) in nodes {
             let agent = Arc::new(Agent::new(number, node, self.habits, self.told.clone()));
             self.tasks
@@ -275,8 +277,6 @@ impl Growth {
 /// Our own beside the agents' connections.
 const LEAST_DESCRIPTORS: u64 = 128;
 const ATTEST_AT_ONCE: usize = 64;
-/// A thousand agents a second.
-const ARRIVAL_MICROS: u64 = 1000;
 const FIRST_UID: usize = 200_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(20);
