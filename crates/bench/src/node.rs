@@ -215,7 +215,7 @@ async fn connect(site: &Site, number: usize, tls: &Arc<ClientConfig>) -> Result<
     });
     let channel = Endpoint::from_static("http://landfast.invalid")
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .connect_timeout(HANDSHAKE)
         .connect_with_connector(connector)
@@ -264,5 +264,6 @@ fn mask() -> types::EntryMask {
 const DIAL: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const CALL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MESSAGE: usize = 16 << 20;

@@ -113,7 +113,7 @@ async fn storms(globals: &Globals, args: &Storm, report: &mut Report) -> Result<
 async fn all(globals: &Globals, args: &All, report: &mut Report) -> Result<(), BoxError> {
     let part = if args.quick { 10 } else { 1 };
     let scaled = |sizes: &[u64]| sizes.iter().map(|size| (size / part).max(1)).collect::<Vec<_>>();
-    let slice = if args.quick { 10 } else { 40 };
+    let slice = if args.quick { 10 } else { 60 };
     let rounds = Rounds {
         samples: 200 / part,
         fleet_samples: 5,
