@@ -52,7 +52,7 @@ pub(crate) struct Globals {
     /// What is printed at the end.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
-    /// Folder for report.txt, report.json and the charts.
+    /// Folder for report.txt, report.json, report.md (tables a load a column) and the charts.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
     /// Ends the run after so many seconds, with what was measured until then.

@@ -2,6 +2,8 @@
 //!
 //! Invariant: no figure without the load it was measured under.
 
+mod markdown;
+
 use std::path::Path;
 
 use comfy_table::{Table, presets};
@@ -99,7 +101,7 @@ impl Report {
         }
     }
 
-    /// Shows the whole, and keeps it in `folder`: `report.txt`, `report.json`, and a chart for each thing that was measured at several sizes.
+    /// Shows the whole, and keeps it in `folder`: `report.txt`, `report.json`, `report.md`, and a chart for each thing that was measured at several sizes.
     pub(crate) fn finish(&self, folder: Option<&Path>) -> Result<(), BoxError> {
         let json = serde_json::to_string_pretty(&self.to_json())?;
         let text = self.to_text();
@@ -108,6 +110,7 @@ impl Report {
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("report.json"), json)?;
         std::fs::write(folder.join("report.txt"), text)?;
+        std::fs::write(folder.join("report.md"), markdown::tables(&self.figures))?;
         for chart in &self.charts {
             std::fs::write(folder.join(format!("{}.svg", chart.name)), chart.svg())?;
         }
@@ -283,7 +286,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         report.finish(Some(&folder.path().join("new"))).unwrap();
-        for name in ["report.txt", "report.json", "growth.svg"] {
+        for name in ["report.txt", "report.json", "report.md", "growth.svg"] {
             assert!(folder.path().join("new").join(name).exists(), "{name}");
         }
         assert_eq!(report.charts.len(), 1);
