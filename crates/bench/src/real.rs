@@ -68,7 +68,7 @@ pub(crate) async fn measure(
         "a landfast-agent and a program's stream beside {}; one change after the other",
         fleet.load()
     );
-    let mut under = report.under("propagation", load);
+    let mut under = report.under("program", load);
     let aim = super::propagation::aim(fleet.agents.len());
     under.latency(
         "operator creates an entry -> the program has the SVID",
