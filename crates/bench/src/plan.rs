@@ -69,14 +69,7 @@ async fn fleet(
         if let Some((_, rounds)) = parts.propagation.filter(|(sizes, _)| sizes.contains(&size)) {
             propagation::measure(&mut fleet, rounds, report).await?;
             if rounds.workload {
-                Box::pin(real::measure(
-                    globals,
-                    &target,
-                    &mut fleet,
-                    rounds.samples,
-                    report,
-                ))
-                .await?;
+                Box::pin(real::measure(globals, &target, &fleet, rounds.samples, report)).await?;
             }
         }
         if let Some((_, length)) = parts.steady.filter(|(sizes, _)| sizes.contains(&size)) {
