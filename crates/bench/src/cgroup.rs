@@ -40,15 +40,19 @@ impl Cgroup {
         } else {
             vec![root.join("cpu").join(name), root.join("memory").join(name)]
         };
-        for folder in &folders {
-            fs::create_dir(folder).map_err(|error| {
+        let mut made = Self {
+            folders: Vec::new(),
+            unified,
+        };
+        for folder in folders {
+            fs::create_dir(&folder).map_err(|error| {
                 format!(
                     "cannot make the control group {}: {error}; it takes root",
                     folder.display()
                 )
             })?;
+            made.folders.push(folder);
         }
-        let made = Self { folders, unified };
         if unified {
             made.set("cpu.max", &format!("{quota} {PERIOD}"))?;
             made.set("memory.max", &memory.to_string())?;
@@ -124,6 +128,19 @@ const PERIOD: u64 = 100_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_group_can_be_made_it_is_said_which_and_what_it_takes() {
+        let held = Held {
+            percent_of_core: 100,
+            memory_mib: 512,
+        };
+        let refused = Cgroup::create("no/such/group", held).unwrap_err().to_string();
+        assert!(
+            refused.contains("no/such/group") && refused.contains("root"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn a_name_that_begins_like_another_is_another() {

@@ -1,5 +1,7 @@
 //! What entries cost a server that no agent asks: creation, cold start, memory, list, lookup.
 
+use std::sync::Arc;
+
 use landfast_identity::SpiffeId;
 use landfast_proto::spire::api::types;
 use tokio::time::Instant;
@@ -7,6 +9,7 @@ use tokio::time::Instant;
 use crate::BoxError;
 use crate::agent::share;
 use crate::args::{Globals, Registry};
+use crate::node::{Node, Trouble};
 use crate::operator::{Operator, PAGE, wire_id};
 use crate::report::Report;
 use crate::samples::Samples;
@@ -17,6 +20,7 @@ pub(crate) async fn measure(globals: &Globals, args: &Registry, report: &mut Rep
     let mut target = Target::start(globals).await?;
     let site = target.site().await?;
     let empty = target.usage();
+    let node = node(&target, &site).await?;
     let (mut ids, name) = (
         Vec::new(),
         format!("registry-{}-{}", std::process::id(), site.now()),
@@ -36,9 +40,10 @@ pub(crate) async fn measure(globals: &Globals, args: &Registry, report: &mut Rep
         let fresh = target.usage();
         let operator = target.operator().await?;
         let found = look_up(&operator, &ids).await?;
+        let synced = synchronise(&node).await?;
         let (pages, listed) = list(&operator, ids.len()).await?;
 
-        let load = format!("{size} entries, 10 of each parent, no agent connected");
+        let load = format!("{size} entries, 10 of each parent, one agent connected");
         let mut under = report.under("registry", load);
         under.add("created, 500 in a request, 4 requests at a time", "/s", created);
         let aims = (*size == 100_000).then_some((2.0, 200.0));
@@ -71,6 +76,11 @@ pub(crate) async fn measure(globals: &Globals, args: &Registry, report: &mut Rep
             under.point(CHART, "memory, MB", *size as f64, memory);
         }
         under.latency("one entry by its ID", &found, None);
+        under.latency(
+            &format!("an agent synchronises its {OWN} entries and the bundle"),
+            &synced,
+            None,
+        );
         under.latency(&format!("a page of {PAGE} of the list"), &pages, None);
         under.add("the whole list", "s", listed);
         report.point(CHART, "whole list, ms", *size as f64, listed * 1e3);
@@ -109,6 +119,49 @@ fn entries(site: &Site, name: &str, from: usize, to: usize) -> Result<Vec<types:
     (from..to).map(entry).collect()
 }
 
+/// One that has [`OWN`] entries.
+async fn node(target: &Target, site: &Arc<Site>) -> Result<Node, BoxError> {
+    let operator = target.operator().await?;
+    let name = format!("/registry-node-{}-{}", std::process::id(), site.now());
+    let alias = wire_id(&SpiffeId::from_parts(&site.trust_domain, &name)?);
+    let token = operator.tokens(1, &alias).await?.concat();
+    let parent = SpiffeId::agent(&site.trust_domain, "join_token", &token)?;
+    let entries: Vec<_> = (0..OWN)
+        .map(|n| {
+            Ok(types::Entry {
+                spiffe_id: Some(wire_id(&SpiffeId::from_parts(
+                    &site.trust_domain,
+                    &format!("{name}/{n}"),
+                )?)),
+                parent_id: Some(wire_id(&parent)),
+                selectors: vec![types::Selector {
+                    r#type: "unix".to_owned(),
+                    value: format!("uid:{n}"),
+                }],
+                ..types::Entry::default()
+            })
+        })
+        .collect::<Result<_, BoxError>>()?;
+    operator.create(&entries).await?;
+    Node::attest(Arc::clone(site), 0, &token).await
+}
+
+/// On one connection, one after the other.
+async fn synchronise(node: &Node) -> Result<Samples, BoxError> {
+    let failed = |trouble: Trouble| BoxError::from(format!("an agent cannot synchronise: {trouble:?}"));
+    let channel = node.connect().await.map_err(failed)?;
+    let mut synced = Samples::default();
+    for _ in 0..LOOKUPS {
+        let begin = Instant::now();
+        let entries = node.synchronise(&channel).await.map_err(failed)?;
+        synced.push(begin.elapsed());
+        if entries.len() < OWN {
+            return Err(format!("an agent gets {} of its {OWN} entries", entries.len()).into());
+        }
+    }
+    Ok(synced)
+}
+
 /// Some by chance, one after the other.
 async fn look_up(operator: &Operator, ids: &[String]) -> Result<Samples, BoxError> {
     let mut found = Samples::default();
@@ -144,4 +197,6 @@ async fn list(operator: &Operator, least: usize) -> Result<(Samples, f64), BoxEr
 }
 
 const LOOKUPS: usize = 1000;
+/// Entries of the one agent.
+const OWN: usize = 10;
 const CHART: [&str; 4] = ["registry", "A registry that grows", "entries", "see names"];

@@ -40,26 +40,22 @@ impl Site {
 
     /// Runs a command against it, and answers its report.
     async fn run(&self, words: &str) -> Result<Value, crate::BoxError> {
-        let address = self.server.addresses()[0].to_string();
-        let socket = self.server.admin_socket().display().to_string();
-        let own = std::process::id().to_string();
-        let before = [
-            "landfast-bench",
-            "--server",
-            &address,
-            "--admin-socket",
-            &socket,
-            "--server-pid",
-            &own,
-            "--interval",
-            "1",
-        ];
-        let line = CommandLine::try_parse_from(before.into_iter().chain(words.split(' '))).unwrap();
         let mut report = Report::new(true);
-        Box::pin(plan::run(&line, &mut report)).await?;
+        Box::pin(plan::run(&self.line(words), &mut report)).await?;
         let out = self.folder.path().join("out");
         report.finish(Some(&out)).unwrap();
         Ok(serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap())
+    }
+
+    fn line(&self, words: &str) -> CommandLine {
+        let globals = format!(
+            "landfast-bench --server {} --admin-socket {} --server-pid {} --interval 1 --report {}",
+            self.server.addresses()[0],
+            self.server.admin_socket().display(),
+            std::process::id(),
+            self.folder.path().join("out").display(),
+        );
+        CommandLine::try_parse_from(globals.split(' ').chain(words.split(' '))).unwrap()
     }
 
     /// An agent in this process, and its Workload API.
@@ -118,7 +114,7 @@ fn value(report: &Value, section: &str, what: &str) -> f64 {
 async fn ten_agents_attest_follow_and_act_on_every_kind_of_change() {
     let site = Site::start(true).await;
     let report = site
-        .run("propagation --agents 3,10 --entries 2 --samples 5 --fleet-samples 1 --bans 2")
+        .run("--mode poll propagation --agents 3,10 --entries 2 --samples 5 --fleet-samples 1 --bans 2")
         .await
         .unwrap();
     for what in [
@@ -174,6 +170,13 @@ async fn a_registry_is_filled_listed_and_looked_up() {
     let report = site.run("registry --entries 20,1100").await.unwrap();
     assert!(value(&report, "registry", "created") > 0.0);
     assert!(value(&report, "registry", "a page of 500 of the list: p50 of 3") > 0.0);
+    assert!(
+        value(
+            &report,
+            "registry",
+            "an agent synchronises its 10 entries and the bundle: p50 of 1000"
+        ) > 0.0
+    );
     assert!(value(&report, "registry", "one entry by its ID: p50 of 1000") > 0.0);
     site.stop().await;
 }
@@ -197,6 +200,18 @@ async fn a_workload_api_is_loaded() {
     );
     assert!(value(&report, "workload", "fetch on a new connection: p99 of 10") > 0.0);
     assert!(value(&report, "workload", "streams that have ended meanwhile") == 0.0);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_at_its_deadline_and_what_was_measured_is_kept() {
+    let site = Site::start(true).await;
+    let line = site.line("--deadline 2 steady --agents 1 --entries 1 --seconds 3600");
+    let ended = Box::pin(crate::run(&line)).await.unwrap_err();
+    assert!(ended.to_string().contains("--deadline"), "{ended}");
+    let report = std::fs::read(site.folder.path().join("out/report.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert!(report["machine"].as_str().unwrap().contains("cores"));
     site.stop().await;
 }
 
