@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable demo test test-root planted torture check fmt deny audit interop patroni bench proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable demo test test-root planted torture check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ vectors: ## x509-limbo and Wycheproof against our verifiers, from clones in DIR=
 
 bench: ## figures for docs/benchmarks.md, measured in one run
 	@tests/bench/run
+
+bench-fleet: ## the figures of a fleet: thousands of simulated agents, one server (a quarter of an hour, as root for the storms)
+	@tests/bench/fleet
 
 fuzz: ## every parser of untrusted bytes, SECONDS (60) each; TARGETS="id jwt" for some (needs a C++ compiler, Python 3)
 	@tests/fuzz/run --seconds $(or $(SECONDS),60) $(TARGETS)
