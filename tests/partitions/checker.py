@@ -1,8 +1,8 @@
 """Reads a whole history and says which rules it breaks. It asks nobody: the same history has the same answer, also years later.
 
-Whether an agent was *online* is not asked of the agent. It is so when for a whole WINDOW there was one server to which its link was whole,
-which ran, whose link to the database was whole, and the database worked: what the rig did, so that an agent which wrongly
-believes itself cut off is no excuse.
+An agent was *online* when for a whole WINDOW there was one server to which its link was whole, which ran, whose link to the database was whole, and the
+database worked: what the rig did, so that an agent which wrongly believes itself cut off is no excuse. And also, sooner than that, when it said itself
+that it had synchronised within the last CONTACT with a server that was so at that time.
 """
 import bisect
 import itertools
@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 
 # Seconds. A fail-over and one synchronisation; what an online agent has not got by then it lacks.
 WINDOW = 6.0
+CONTACT = 3.0
 # Between what an agent does and when the observer of a busy machine has written it down.
 SLACK = 1.0
 # The issue's bound for a fail-over.
@@ -25,11 +26,13 @@ class Paths:
 
     def __init__(self):
         self.homes, self.servers, self.down, self.since = {}, set(), set(), {}
+        self.addresses, self.contact = {}, {}
 
     def see(self, event):
         kind = event["kind"]
         if kind == "agent":
             self.homes[event["agent"]] = event["home"]
+            self.addresses[event["agent"]] = event.get("servers", {})
         elif kind == "server":
             self.servers.add(event["server"])
             self.mark(("server", event["server"]), event["live"])
@@ -37,6 +40,8 @@ class Paths:
             self.mark(tuple(event["ends"]), event["up"])
         elif kind == "database":
             self.mark("database", event["works"])
+        elif kind == "status" and "last_sync" in event:
+            return self.note_contact(event)
         else:
             return
         for way in itertools.product(set(self.homes.values()), self.servers):
@@ -44,6 +49,14 @@ class Paths:
                 self.since[way] = None
             elif self.since.get(way) is None:
                 self.since[way] = event["t"]
+
+    def note_contact(self, event):
+        agent = event["agent"]
+        server = self.addresses.get(agent, {}).get(event["server"])
+        since = self.since.get((self.homes.get(agent), server))
+        # Whole seconds; and the server must have had the news itself by then.
+        if event["reachable"] and since is not None and event["last_sync"] >= since + SLACK:
+            self.contact[agent] = event["last_sync"]
 
     def mark(self, what, good):
         (self.down.discard if good else self.down.add)(what)
@@ -59,7 +72,7 @@ class Paths:
 
     def online(self, agent, t, window=WINDOW):
         since = self.online_since(agent)
-        return since is not None and t - since >= window
+        return since is not None and t - since >= window or t - self.contact.get(agent, 0) <= CONTACT
 
 
 class Bundles:
@@ -120,8 +133,9 @@ def judge_svid(event, svid, bundles, paths, open_streams, revoked, asked, backda
     what = f"{svid['id']}, serial {svid['serial']}, by authority {authority}, handed out by {agent} at {t:.3f}"
     ended = revoked.get(authority)
     # Whole seconds: one that was signed in the second of the revocation may have been before it.
-    if ended is not None and svid["not_before"] + backdate > ended + 1:
-        wrong.append(f"authorities: {what}, was signed {svid['not_before'] + backdate - ended:.0f} s after its authority was revoked")
+    signed = min(svid["not_before"] + backdate, t)
+    if ended is not None and signed > ended + 1:
+        wrong.append(f"authorities: {what}, was signed {signed - ended:.0f} s after its authority was revoked")
     if authority not in event["bundle"] and not asked.get(authority, t + 1) <= t:
         wrong.append(f"authorities: {what}: it is not in the bundle beside it")
     for other in paths.homes:

@@ -149,23 +149,23 @@ class Database:
         self.sql(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if on else 'off'}", database="postgres")
         self.sql("SELECT pg_reload_conf()", database="postgres")
 
-    def fill(self):
-        """To the last byte, and until the log has noticed too."""
+    def fill(self, log):
+        """To the last byte; and, with `log`, until PostgreSQL has no room for its log either, which ends it."""
         with open(self.filler, "wb", buffering=0) as file:
-            block = bytes(1 << 16)
-            try:
-                while True:
-                    file.write(block)
-            except OSError:
-                pass
-        for _ in range(8):
-            self.sql("CREATE TABLE IF NOT EXISTS filler (t text); INSERT INTO filler SELECT repeat('x', 2000) FROM generate_series(1, 1000)",
-                     database="postgres", check=False)
+            for block in (1 << 16, 512):
+                try:
+                    while file.write(bytes(block)):
+                        pass
+                except OSError:
+                    continue
+        if log:
+            for _ in range(20):
+                self.sql("SELECT pg_logical_emit_message(true, 'filler', repeat('x', 900000))", database="postgres", check=False)
+        else:
+            self.sql("CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)", database="postgres", check=False)
 
     def make_room(self):
         self.filler.unlink(missing_ok=True)
-        if self.answers():
-            self.sql("DROP TABLE IF EXISTS filler", database="postgres", check=False)
 
     def remove(self):
         if self.alive():

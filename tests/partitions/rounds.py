@@ -10,6 +10,10 @@ from links import Failed
 
 # For how long a fault is left to do its harm, seconds.
 HOLD = (1.0, 4.0)
+# For how long nothing is wrong after that: authorities change in such times too.
+CALM = (0.0, 6.0)
+# How a server answers that there is no such entry.
+NO_ENTRY = "entry not found"
 # Entries there are at a time, beside those that stay.
 LIVE = 8
 # After the answer to `authority prepare`, until an operator activates: docs/operations.md says when nodes have synchronised.
@@ -21,6 +25,7 @@ class Rounds:
         self.site, self.random, self.say = site, random.Random(seed), say
         self.paths, self.round, self.live, self.open, self.number = Paths(), 0, [], [], 0
         self.served, self.server_of, self.read, self.reading = {}, {}, 0, threading.Lock()
+        self.hopeless, self.bundles = 0, {}
         self.rotations = {name: {"state": "idle"} for name in site.servers}
 
     # What is known of the agents, from the history.
@@ -35,6 +40,8 @@ class Rounds:
         with self.reading:
             events, self.read = self.site.history.since(self.read)
             for event in events:
+                if event["kind"] in ("svids", "bundle"):
+                    self.bundles[event["agent"]] = event["bundle"]
                 if event["kind"] == "svids":
                     for svid in event["svids"]:
                         self.served.setdefault((event["agent"], svid["id"]), event["t"])
@@ -60,11 +67,8 @@ class Rounds:
 
     def delete(self, server, one, entry):
         self.note("deleting", id=one)
-        if self.site.servers[server].ask("entry", "delete", entry) is not None:
-            self.note("deleted", id=one, server=server)
-            return True
-        # Its answer was lost and it is gone: then there is nothing to delete, which is also an answer.
-        if "no such" in (self.site.history.events[-1].get("why") or "") or "not found" in (self.site.history.events[-1].get("why") or ""):
+        # One whose deletion was not answered may be gone: then there is nothing to delete, which is an answer too.
+        if self.site.servers[server].ask("entry", "delete", entry, or_else=NO_ENTRY) is not None:
             self.note("deleted", id=one, server=server)
             return True
         return False
@@ -90,6 +94,14 @@ class Rounds:
             for observer in self.site.observers.values():
                 observer.redeem(token["token"], 10)
 
+    def may_activate(self, authority):
+        """An agent that is cut off now and has not got it before could never come back: no operator does that. Those that are online are
+        what is tried here, and not looked at."""
+        self.look()
+        ways = [(agent, self.paths.whole(agent.namespace, server)) for agent in self.site.agents.values() for server in self.site.servers]
+        online = {agent.name for agent, whole in ways if whole}
+        return all(name in online or authority in self.bundles.get(name, []) for name in self.site.agents)
+
     def rotate(self, name, calm):
         """The next step of an authority's life on one server: prepare, activate, and, when all is calm, taint and revoke."""
         server, now = self.site.servers[name], self.rotations[name]
@@ -97,7 +109,7 @@ class Rounds:
             done = server.ask("authority", "prepare", "x509")
             if done:
                 now.update(state="prepared", next=done["id"], at=self.note("prepared", server=name, authority=done["id"]))
-        elif now["state"] == "prepared" and time.time() - now["at"] > SETTLED:
+        elif now["state"] == "prepared" and time.time() - now["at"] > SETTLED and self.may_activate(now["next"]):
             shown = server.ask("authority", "show")
             rows = [row for row in shown or [] if row.get("kind") == "x509"]
             old = next((row["id"] for row in rows if row.get("standing") == "active"), None)
@@ -143,15 +155,15 @@ class Rounds:
             self.lose_server(name, how)
             return f"{how} of {name}", None
         if kind == "database":
-            what = choose(["kill", "hang", "read-only", "full", "restart"])
+            what = choose(["kill", "hang", "read-only", "full", "full log", "restart"])
             return f"database {what}", what
         return "nothing", None
 
     def harm_database(self, what):
         database = self.site.database
         self.note("database", works=False, what=what)
-        {"kill": database.kill, "hang": database.hang, "read-only": lambda: database.read_only(True), "full": database.fill,
-         "restart": database.stop}[what]()
+        {"kill": database.kill, "hang": database.hang, "read-only": lambda: database.read_only(True), "full": lambda: database.fill(log=False),
+         "full log": lambda: database.fill(log=True), "restart": database.stop}[what]()
 
     def mend_database(self, what):
         database = self.site.database
@@ -159,7 +171,7 @@ class Rounds:
             database.go_on()
         elif what == "read-only":
             database.read_only(False)
-        elif what == "full":
+        elif what.startswith("full"):
             database.make_room()
         if not database.alive():
             database.start()
@@ -216,11 +228,17 @@ class Rounds:
         self.harm_database(what)
         begun, clear = time.time(), dict.fromkeys(pids)
         if what != "restart":
+            work = 0
             while None in clear.values() and time.time() - begun < CLEAR + 5:
-                self.work()
+                if time.time() - work > 1:
+                    self.work()
+                    work = time.time()
                 for name in pids:
                     if clear[name] is None and self.site.ready[name][0] is False:
                         clear[name] = self.site.ready[name][2] - begun
+                    # There may be room in pages that are there already: then what is acknowledged must be so, as always.
+                    elif clear[name] is None and what == "full" and self.entry(name, "probe"):
+                        clear[name] = 0.0
                 time.sleep(0.2)
             time.sleep(self.random.uniform(*HOLD))
         self.mend_database(what)
@@ -248,10 +266,14 @@ class Rounds:
                 self.note("unhealed", round=self.round, what=f"{name} took no entry within {RECOVERED:.0f} s, with everything up")
             else:
                 probes.append(probe)
-        for one, _ in probes:
-            for agent in self.site.agents:
-                if not self.wait(lambda agent=agent, one=one: self.seen(agent, one), 2 * CHANGED):
-                    self.note("unhealed", round=self.round, what=f"{agent} was not given {one} within {2 * CHANGED:.0f} s, with everything up")
+        waiting = [(agent, one) for one, _ in probes for agent in self.site.agents]
+        self.wait(lambda: all(self.seen(*each) for each in waiting), 2 * CHANGED)
+        lacking = [each for each in waiting if not self.seen(*each)]
+        for agent, one in lacking:
+            self.note("unhealed", round=self.round, what=f"{agent} was not given {one} within {2 * CHANGED:.0f} s, with everything up")
+        self.hopeless = self.hopeless + 1 if lacking or len(probes) < len(self.site.servers) else 0
+        if self.hopeless == 3:
+            raise Failed("three times in a row not everything worked again, though everything was up")
         self.live = probes + self.live
         unredeemed = [token for token in self.open if not self.redeemed(token)]
         for token in unredeemed:
@@ -290,7 +312,7 @@ class Rounds:
         for name in self.site.servers:
             self.note("server", server=name, live=True)
         for agent in self.site.agents.values():
-            self.note("agent", agent=agent.name, home=agent.namespace)
+            self.note("agent", agent=agent.name, home=agent.namespace, servers=self.addresses(agent.namespace))
         for number in range(3):
             if self.entry(next(iter(self.site.servers)), "base") is None:
                 raise Failed(f"no entry {number} at the start: {self.site.history.events[-1]}")
@@ -303,8 +325,7 @@ class Rounds:
         self.site.publish_bundle()
         self.look()
         before, ways = dict(self.server_of), dict(self.paths.since)
-        if self.random.random() < 0.5:
-            self.rotate(self.random.choice(list(self.site.servers)), calm=not self.paths.down)
+        self.rotate(self.random.choice(list(self.site.servers)), calm=not self.paths.down)
         begun = time.time()
         what, harm = self.fault()
         if harm:
@@ -316,7 +337,7 @@ class Rounds:
             if what != "nothing":
                 self.failover(what, begun, before, ways)
             worker.join()
-            if self.random.random() < 0.5 and (running := self.running()):
+            if running := self.running():
                 self.rotate(self.random.choice(running), calm=False)
             time.sleep(self.random.uniform(*HOLD))
         # Now and then the next fault comes on top of this one.
@@ -324,6 +345,7 @@ class Rounds:
         if healed:
             self.heal()
             self.settle()
+            time.sleep(self.random.uniform(*CALM))
         self.note("round", round=number, what=what, healed=bool(healed))
         self.say(f"  {number:>3}  {what}{'' if healed else ', left so'}")
 

@@ -21,6 +21,10 @@ def bundle(t, agent, *authorities):
     return {"t": t, "kind": "bundle", "agent": agent, "bundle": list(authorities)}
 
 
+def status(t, agent, server, last_sync):
+    return {"t": t, "kind": "status", "agent": agent, "server": server, "reachable": True, "last_sync": last_sync}
+
+
 def redeem(t, token, key, result):
     return {"t": t, "kind": "redeem", "token": token, "key": key, "server": "s1", "result": result, "what": "", "last": True}
 
@@ -30,7 +34,7 @@ def good():
     return [
         {"t": 0.0, "kind": "begun", "backdate": 60},
         *({"t": 0.0, "kind": "server", "server": name, "live": True} for name in ("s1", "s2")),
-        *({"t": 0.0, "kind": "agent", "agent": name, "home": home} for name, home in (("n1", "a1"), ("n2", "a2"))),
+        *({"t": 0.0, "kind": "agent", "agent": name, "home": home, "servers": {"s1": "s1", "s2": "s2"}} for name, home in (("n1", "a1"), ("n2", "a2"))),
         {"t": 1.0, "kind": "created", "id": A},
         *(event for name in ("n1", "n2") for event in (
             bundle(2.0, name, OLD),
@@ -99,6 +103,11 @@ CASES = [
     ("nobody is online without a database", None, lambda events: [*late_bundle(events), {"t": 21.0, "kind": "database", "works": False}]),
     ("an agent that came back is given a moment", None, lambda events: [*late_bundle(events), *AWAY, link(28.0, "a2", "s1", True)]),
     ("and no more", "authorities", lambda events: [*late_bundle(events), *AWAY, link(25.0, "a2", "s1", True)]),
+    ("it is online sooner by its own word", "authorities",
+     lambda events: [*late_bundle(events), *AWAY, link(28.0, "a2", "s1", True), status(30.5, "n2", "s1", 30)]),
+    ("not by a word that is old", None, lambda events: [*late_bundle(events), *AWAY, link(20.5, "a2", "s1", False), status(31.9, "n2", "s1", 19)]),
+    ("nor by a server that is cut off itself", None,
+     lambda events: [*late_bundle(events), *AWAY, link(28.0, "a2", "s1", True), link(28.0, "db", "s1", False), status(30.5, "n2", "s1", 30)]),
     ("an online agent never gets the authority", "authorities", with_also(svids(45.0, "n1", (A, "x", "other"), bundle=[OLD, "other"]))),
     ("an authority is not in the bundle beside the SVID", "authorities",
      lambda events: [*events, bundle(44.0, "n2", OLD, "other"), svids(45.0, "n1", (A, "x", "other"), bundle=[OLD])]),
