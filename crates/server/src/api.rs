@@ -11,6 +11,7 @@ pub(crate) mod ids;
 pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
+pub(crate) mod policy;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;

@@ -31,13 +31,13 @@ pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
 pub(crate) use above::{Above, Neighbour, Root, RootTrust};
 pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
 pub(crate) use descent::{Descent, DescentError, judge};
-pub(crate) use journal::{AuthorityRow, Journal, Kind, Slot};
+pub(crate) use journal::{AuthorityRow, Journal, Kind, OtherChange, Slot};
 pub(crate) use orders::{Done, Order, OrderError, Standing};
 pub(crate) use plan::Trust;
 pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
-use crate::datastore::Datastore;
+use crate::datastore::{Datastore, DatastoreError};
 use following::Reach;
 use making::Spares;
 use plan::Step;
@@ -145,7 +145,10 @@ impl Authorities {
         }
         authorities.adopt(&journal).await?;
         match authorities.clock.now() {
-            Some(now) => authorities.first_tick(now).await?,
+            Some(now) => {
+                authorities.first_tick(now).await?;
+                authorities.join().await?;
+            }
             None if journal.rows.is_empty() => return Err(AuthorityError::NoClock),
             None => {}
         }
@@ -220,14 +223,24 @@ impl Authorities {
         let _reset = ResetOnDrop(&self.ticking);
         let mut journal = self.datastore.journal().await?;
         let mut unsigned = None;
+        let mut waiting = Vec::new();
         // Each step leads towards rest; more than this at once would be a bug, and the next tick goes on.
         for _ in 0..MAX_STEPS {
             self.spares.give_up_used(&journal);
-            let step = match unsigned {
-                None => plan::next(&journal.rows, self.kinds(), now, trust),
-                Some(_) => plan::next(&journal.rows, self.unsigned_kinds(), now, trust),
+            let kinds = match unsigned {
+                None => self.kinds(),
+                Some(_) => self.unsigned_kinds(),
             };
-            let Some(step) = step else { break };
+            let kinds: Vec<_> = kinds.iter().copied().filter(|kind| !waiting.contains(kind)).collect();
+            let Some(step) = plan::next(&journal.rows, &kinds, now, trust) else {
+                break;
+            };
+            if let Step::Activate(kind) = step
+                && journal.must_wait(kind, now)
+            {
+                waiting.push(kind);
+                continue;
+            }
             let (rows, above) = match self.carry_out(&step, &journal, now).await {
                 Err(error @ AuthorityError::Upstream(_)) => {
                     unsigned = Some(error);
@@ -252,6 +265,41 @@ impl Authorities {
             self.sweep().await;
         }
         unsigned.filter(|_| !self.reach.is_quiet()).map_or(Ok(()), Err)
+    }
+
+    /// Beside other servers the first authorities of a server wait until those who are online know them.
+    async fn join(&self) -> Result<(), AuthorityError> {
+        let mut said = false;
+        while self.datastore.journal().await?.others.iter().any(|row| row.activated_at.is_some())
+            && (self.active_x509().is_none() || self.active_jwt().is_none())
+        {
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!("other servers sign already: waiting for half a minute until agents know the authorities of this one");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if let Some(now) = self.clock.now() {
+                self.tick(now, Trust::Doubtful).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what other servers have changed in the journal.
+    ///
+    /// # Errors
+    /// It cannot be read, or the key of an authority cannot.
+    pub(crate) async fn follow_journal(&self) -> Result<(), AuthorityError> {
+        let journal = self.datastore.journal().await?;
+        self.adopt(&journal).await
+    }
+
+    /// Whether the bundle and the registry are what is stored, but for moments: else no agent is to be answered from them.
+    ///
+    /// # Errors
+    /// Why it is not known to be so.
+    pub(crate) fn current(&self) -> Result<(), DatastoreError> {
+        let version = self.active.read().unwrap_or_else(PoisonError::into_inner).version;
+        self.datastore.standing(version)
     }
 
     /// Makes these rows the journal that follows `before`, and removes the keys of those that are no longer in it. `None` when somebody

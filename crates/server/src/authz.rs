@@ -55,6 +55,14 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
     ("/grpc.health.v1.Health/Check", &[Local]),
     ("/grpc.health.v1.Health/List", &[Local]),
     ("/grpc.health.v1.Health/Watch", &[Local]),
+    (
+        "/landfast.entry.v1.EntryPolicies/GetEntryPolicies",
+        &[Local, Admin],
+    ),
+    (
+        "/landfast.entry.v1.EntryPolicies/SetEntryPolicy",
+        &[Local, Admin],
+    ),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
     ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),
     ("/spire.api.server.agent.v1.Agent/CountAgents", &[Local, Admin]),

@@ -22,6 +22,13 @@ pub enum Verb {
         #[arg(long, default_value = "/etc/landfast/server.toml")]
         config: PathBuf,
     },
+    /// After the PostgreSQL database has lost changes: what it has now is to hold. Servers and agents then take it for newer than what they
+    /// have seen. Look first for what is missing, such as bans.
+    AcceptLoss {
+        /// The configuration file.
+        #[arg(long, default_value = "/etc/landfast/server.toml")]
+        config: PathBuf,
+    },
     /// Check a configuration file without starting.
     Check {
         /// The configuration file.

@@ -1,5 +1,6 @@
 //! The server's configuration, read from one TOML file. Invariant: a [`ServerConfig`] that exists was checked whole.
 
+mod datastore;
 mod federation;
 mod margo;
 mod publish;
@@ -17,6 +18,7 @@ use landfast_daemon::log::{LogFormat, LogLevel};
 use landfast_identity::{Certificate, KeyType, SpiffeId, TrustDomain, parse_chain_pem};
 
 use crate::authority::KeyTypes;
+use crate::datastore::postgres::PostgresConfig;
 use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
@@ -31,6 +33,8 @@ pub struct ServerConfig {
     pub trust_domain: TrustDomain,
     /// Where keys and database are; `None`, which no file can say, keeps all in memory.
     pub data_dir: Option<PathBuf>,
+    /// The database that it shares with other servers; `None`: one in `data_dir`.
+    pub postgres: Option<PostgresConfig>,
     /// Where agents and remote operators connect. Never empty.
     pub listen: Vec<SocketAddr>,
     /// The socket of local operators.
@@ -149,6 +153,7 @@ impl ServerConfig {
         Self {
             trust_domain,
             data_dir: None,
+            postgres: None,
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             admin_socket,
             admin_socket_group: None,
@@ -281,7 +286,9 @@ impl Checker<'_> {
         let margo = self.margo(raw.margo, publish.as_mut(), &admin_ids)?;
         let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
+        let postgres = self.datastore(raw.datastore, upstream.is_some())?;
         Ok(ServerConfig {
+            postgres,
             upstream,
             federation,
             data_dir: Some(self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?),

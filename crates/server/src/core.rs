@@ -15,9 +15,11 @@ use landfast_store::{Store, StoreError};
 use crate::authority::{
     Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Upstream,
 };
+use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
+use crate::random;
 use crate::registry::{MargoPaths, Registry};
 use crate::upstream::UpstreamConfig;
 
@@ -28,6 +30,8 @@ pub struct CoreParams {
     pub trust_domain: TrustDomain,
     /// Where everything is kept; `None` keeps it in memory, for `landfast dev`.
     pub data_dir: Option<PathBuf>,
+    /// Where everything but keys is kept instead, for several servers.
+    pub postgres: Option<PostgresConfig>,
     /// How long things live.
     pub ttls: Ttls,
     /// For how long records of expired SVIDs are kept.
@@ -52,6 +56,7 @@ impl CoreParams {
         Self {
             trust_domain,
             data_dir: None,
+            postgres: None,
             ttls: Ttls::default(),
             records_keep: RECORDS_KEEP,
             clock,
@@ -85,7 +90,7 @@ impl Core {
         for warning in params.ttls.warnings() {
             tracing::warn!("{warning}");
         }
-        let (datastore, keys) = storage(&params)?;
+        let (datastore, keys) = storage(&params).await?;
         Self::assemble(params, datastore, keys).await
     }
 
@@ -106,11 +111,10 @@ impl Core {
         keys: Arc<dyn KeyManager>,
         upstream: Option<Arc<dyn Upstream>>,
     ) -> Result<Self, CoreError> {
-        let path = params
-            .data_dir
-            .as_deref()
-            .map(|dir| dir.join(DATABASE))
-            .unwrap_or_default();
+        let path = match (&params.postgres, &params.data_dir) {
+            (Some(postgres), _) => postgres.shown(),
+            (None, dir) => dir.as_deref().map(|dir| dir.join(DATABASE)).unwrap_or_default(),
+        };
         let unreadable = |source| CoreError::Load {
             path: path.clone(),
             source,
@@ -170,7 +174,7 @@ impl std::fmt::Debug for Core {
 
 type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>);
 
-fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
+async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
     let Some(dir) = &params.data_dir else {
         let datastore = SqliteDatastore::in_memory(&params.trust_domain)?;
         return Ok((Arc::new(datastore), Arc::new(MemoryKeys::default())));
@@ -179,10 +183,40 @@ fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
     let keys = DiskKeys::open(&dir.join(KEYS))?;
     // Keys are made after the database: where there are keys there was a database.
     let initialised = store.read(MARKER)?.is_some() || !keys.is_empty()?;
+    if let Some(target) = &params.postgres {
+        let server = server_id(&store)?;
+        let opening = Opening {
+            target,
+            trust_domain: &params.trust_domain,
+            server,
+            initialised,
+            lock: Some(store.clone()),
+        };
+        let datastore = PostgresDatastore::open(opening).await?;
+        store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
+        return Ok((Arc::new(datastore), Arc::new(keys)));
+    }
     let datastore = SqliteDatastore::open(&dir.join(DATABASE), &params.trust_domain, initialised)?;
     sync_directory(dir)?;
     store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
     Ok((Arc::new(datastore.holding(store)), Arc::new(keys)))
+}
+
+/// The name of this server among those that share a database: made once, durable before it is used.
+pub(crate) fn server_id(store: &Store) -> Result<String, CoreError> {
+    if let Some(known) = store.read(SERVER_ID)? {
+        let known = String::from_utf8_lossy(&known).trim().to_owned();
+        let is_ours = known.len() == 32 && known.bytes().all(|b| b.is_ascii_hexdigit());
+        return match is_ours {
+            true => Ok(known),
+            false => Err(CoreError::ServerId {
+                path: store.path().join(SERVER_ID),
+            }),
+        };
+    }
+    let made = random::hex_id().ok_or(CoreError::Random)?;
+    store.replace(SERVER_ID, format!("{made}\n").as_bytes())?;
+    Ok(made)
 }
 
 /// The name of a new database file is durable only when its directory is.
@@ -206,6 +240,15 @@ pub enum CoreError {
         #[from]
         source: StoreError,
     },
+    /// The file that names this server holds something else.
+    #[error("{} does not hold the name of this server: restore it from a backup", path.display())]
+    ServerId {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The random source failed.
+    #[error("the random source failed")]
+    Random,
     /// The database was not opened.
     #[error("the database was not opened")]
     Database {
@@ -236,6 +279,8 @@ pub(crate) const DATABASE: &str = "landfast.db";
 pub(crate) const KEYS: &str = "keys";
 /// Says that there was a database.
 pub(crate) const MARKER: &str = "initialized";
+/// Which of the servers that share a database this is.
+pub(crate) const SERVER_ID: &str = "server-id";
 const RECORDS_KEEP: Duration = Duration::from_secs(30 * 86_400);
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! What the server remembers. Invariant: when a write returns `Ok` it survives a power cut, and what it changed has been told to the
 //! listener, in commit order, before anybody else hears of it.
 //!
-//! No type of a database appears here: SQLite is behind it today, PostgreSQL later.
+//! No type of a database appears here: SQLite is behind it, or PostgreSQL.
 
+mod bundle_text;
+mod failure;
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::error::Error;
@@ -13,18 +16,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 
-use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
+use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
-    RegistryError, Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
+    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, Revision, TokenError, Versioned,
 };
+
+use failure::Failure;
 
 /// One store of everything but keys. Used by registry, authority and issuance only.
 #[async_trait]
 pub(crate) trait Datastore: Send + Sync {
-    /// Everything the index is built from; once, at the start.
-    async fn load(&self) -> Result<Snapshot, DatastoreError>;
+    /// Everything the index is built from; once, at the start. A registry that has no epoch yet begins one, from the time.
+    async fn load(&self, now: Option<UnixTime>) -> Result<Snapshot, DatastoreError>;
     /// Who is told of every commit from now on. A second listener is not taken.
     fn follow(&self, listener: Arc<dyn CommitListener>);
 
@@ -41,6 +46,14 @@ pub(crate) trait Datastore: Send + Sync {
         patch: EntryPatch,
         margo: MargoPaths,
     ) -> Result<Arc<Entry>, RegistryError>;
+    /// Changes the policy of an entry; with `if_revision`, only while it is at this one.
+    async fn set_policy(
+        &self,
+        id: String,
+        patch: PolicyPatch,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<EntryPolicy>, RegistryError>;
+    /// And its policy with it.
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError>;
 
     async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError>;
@@ -106,6 +119,14 @@ pub(crate) trait Datastore: Send + Sync {
         rows: Vec<AppendedRow>,
     ) -> Result<Option<Journal>, DatastoreError>;
 
+    /// Changes an authority of another server when the journal is still of this version; returns the new one, else `None`.
+    async fn change_other(
+        &self,
+        expected: u64,
+        id: String,
+        change: OtherChange,
+    ) -> Result<Option<Journal>, DatastoreError>;
+
     /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;
 
@@ -113,14 +134,26 @@ pub(crate) trait Datastore: Send + Sync {
     async fn probe(&self) -> Result<(), DatastoreError>;
     /// Returns once a write has failed that nobody has been told of here. For one caller.
     async fn doubted(&self);
+
+    /// Whether what the listener was told, and a journal of this version, are what is stored, but for moments: else nobody is to be
+    /// answered from them. Where nobody else writes they always are.
+    fn standing(&self, _journal: u64) -> Result<(), DatastoreError> {
+        Ok(())
+    }
+    /// Returns once another has changed the journal. For one caller.
+    async fn journal_changed(&self) {
+        std::future::pending().await
+    }
 }
 
 /// Told of commits in their order, before whoever asked for them is answered. Called on the writer: never blocks.
 pub(crate) trait CommitListener: Send + Sync {
     fn committed(&self, commit: &Committed);
+    /// What there is now: the changes that led to it are not to be had.
+    fn reloaded(&self, snapshot: Snapshot);
 }
 
-/// One change of the registry and the revision it made.
+/// One change of the registry and the number of the revision it made.
 #[derive(Clone, Debug)]
 pub(crate) struct Committed {
     pub(crate) revision: u64,
@@ -131,7 +164,9 @@ pub(crate) struct Committed {
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     PutEntry(Arc<Entry>),
+    /// Its policy is gone with it.
     RemoveEntry(String),
+    PutPolicy(Arc<EntryPolicy>),
     PutAgent(Arc<AgentRecord>),
     RemoveAgent(SpiffeId),
     PutBundle(Arc<Bundle>),
@@ -143,11 +178,11 @@ pub(crate) enum Change {
 /// What the index starts from.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    pub(crate) revision: u64,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) agents: Vec<AgentRecord>,
-    pub(crate) bundles: Vec<Bundle>,
-    pub(crate) relationships: Vec<Relationship>,
+    pub(crate) revision: Revision,
+    pub(crate) entries: Vec<Versioned>,
+    pub(crate) agents: Vec<Arc<AgentRecord>>,
+    pub(crate) bundles: Vec<Arc<Bundle>>,
+    pub(crate) relationships: Vec<Arc<Relationship>>,
 }
 
 /// A change of one agent.
@@ -206,6 +241,8 @@ pub(crate) enum Prune {
     Tokens { before: UnixTime },
     /// Tombstones made before this.
     Tombstones { before: UnixTime },
+    /// Authorities of other servers that ended before this.
+    Authorities { ended_before: UnixTime },
 }
 
 /// Why a read or write failed. Cheap to clone: all requests of one commit share one failure.
@@ -229,6 +266,41 @@ pub enum DatastoreError {
         /// Why.
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// There is no connection, or no answer.
+    #[error("the database cannot be reached")]
+    Unreachable {
+        /// Why.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// It is a replica, or was set so.
+    #[error("the database only reads: it is a replica, or default_transaction_read_only is set")]
+    ReadOnly,
+    /// What others have changed has not been read for too long.
+    #[error("this server has not learnt for some seconds what others have changed")]
+    Behind,
+    /// The connection was lost after the commit had been asked for.
+    #[error("the database did not say whether this was stored: look before you do it again")]
+    Undecided {
+        /// How it was lost.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// It has lost commits that this server knows. Nothing is answered from it until somebody says that what it has is to hold.
+    #[error(
+        "the database went back from revision {known} to {found}: changes that were acknowledged are lost, as after a fail-over to a replica that \
+         lagged; bring back the database that has them, or, for what it has now to hold: landfast-server accept-loss"
+    )]
+    WentBack {
+        /// What this server has seen.
+        known: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// Another process writes in the name of this server.
+    #[error(
+        "another process writes to the database in the name of this server: a copy of the data directory is in use; stop one of the two, \
+         and give it an empty data directory"
+    )]
+    Fenced,
     /// The writer has ended: the process is shutting down.
     #[error("the datastore has stopped")]
     Stopped,
@@ -263,6 +335,12 @@ pub enum OpenError {
     Missing {
         /// The file.
         path: PathBuf,
+    },
+    /// A database with tables of others.
+    #[error("the database {} has tables that are not Landfast's: give it a database of its own", database.display())]
+    NotEmpty {
+        /// Which.
+        database: PathBuf,
     },
     /// Another program's database.
     #[error("{} is not a Landfast database: choose another data_dir", path.display())]

@@ -19,6 +19,7 @@ mod upstream;
 
 pub use command_line::{CommandLine, Verb};
 pub use config::{ServerConfig, ServerLimits, X509PopConfig};
+pub use datastore::postgres::{PostgresConfig, TargetError, accept_loss};
 pub use core::{Core, CoreError, CoreParams};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use publish::{

@@ -11,6 +11,7 @@ use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Run { config } => run(&config),
+        Verb::AcceptLoss { config } => accept_loss(&config),
         Verb::Check { file } => match ServerConfig::load(&file) {
             Ok(config) => match config.check_upstream() {
                 Ok(()) => {
@@ -35,6 +36,29 @@ fn run(path: &Path) -> ExitCode {
     match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),
         Err(error) => fail(&error, "the system may be out of threads"),
+    }
+}
+
+fn accept_loss(path: &Path) -> ExitCode {
+    let target = match ServerConfig::load_to_run(path).map(|config| config.postgres) {
+        Ok(Some(target)) => target,
+        Ok(None) => {
+            let error = std::io::Error::other(format!("{} has no datastore.postgres", path.display()));
+            return fail(&error, "only a database that fails over loses changes; restore SQLite from a backup");
+        }
+        Err(error) => return fail(&error, "check it with: landfast-server check FILE"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let begun = match runtime {
+        Ok(runtime) => runtime.block_on(landfast_server::accept_loss(&target)),
+        Err(error) => return fail(&error, "the system may be out of threads"),
+    };
+    match begun {
+        Ok(epoch) => {
+            say(&format!("what the database has now is in force, in epoch {epoch}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, "nothing was changed; the database has to accept writes"),
     }
 }
 

@@ -11,7 +11,9 @@ mod error;
 mod filter;
 mod index;
 mod margo;
+mod policy;
 mod relationships;
+mod revision;
 mod token;
 mod validate;
 
@@ -28,7 +30,9 @@ pub use entry::{Entry, EntryDraft, EntryPatch};
 pub use error::{RegistryError, TokenError};
 pub use filter::{EntryFilter, MatchKind};
 pub use margo::MargoPaths;
+pub use policy::{EntryPolicy, PolicyPatch};
 pub use relationships::{Profile, Relationship, RelationshipPatch};
+pub use revision::{Authorized, Revision, Versioned};
 pub use token::{JoinToken, Redeemed};
 pub use validate::EntryError;
 
@@ -37,7 +41,7 @@ pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
 pub(crate) use token::{alias_draft, alias_selector};
 pub(crate) use validate::{check_dns_name, check_subject};
 
-use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError};
+use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError, Snapshot};
 use crate::issuance::Requester;
 use crate::random;
 use index::Index;
@@ -67,10 +71,11 @@ impl Registry {
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
     ) -> Result<Self, DatastoreError> {
-        let snapshot = datastore.load().await?;
+        let snapshot = datastore.load(clock.now()).await?;
         let server = SpiffeId::server(&trust_domain);
         let index = Arc::new(Shared {
-            index: RwLock::new(Index::build(server, snapshot)),
+            index: RwLock::new(Index::build(server.clone(), snapshot)),
+            server,
             relationships: watch::Sender::new(()),
             bundles: watch::Sender::new(()),
         });
@@ -128,7 +133,7 @@ impl Registry {
 
     /// The entry of this ID, expired or not.
     pub fn entry(&self, id: &str) -> Option<Arc<Entry>> {
-        self.read().entry(id)
+        self.read().versioned(id).map(|found| Arc::clone(&found.entry))
     }
 
     /// A page of entries in the order of their IDs, from after `after`; 0 is one page of all. With the ID to go on after, when
@@ -152,7 +157,18 @@ impl Registry {
     /// What an agent may have for its workloads: all descendants of its ID and of the node aliases whose selectors it has. Nothing
     /// for an agent that is unknown or banned; expired entries grant nothing, to their descendants neither.
     pub fn authorized_entries(&self, agent: &SpiffeId) -> Vec<Arc<Entry>> {
-        self.read().authorized(agent, self.clock.now())
+        let granted = self.read().authorized(agent, self.clock.now());
+        granted.iter().map(|granted| Arc::clone(&granted.entry)).collect()
+    }
+
+    /// The same, with versions and policies, and the revision at which it is so.
+    pub fn authorized(&self, agent: &SpiffeId) -> Authorized {
+        let now = self.clock.now();
+        let index = self.read();
+        Authorized {
+            revision: index.revision,
+            entries: index.authorized(agent, now),
+        }
     }
 
     /// The live entries that grant this identity: what a caller that shows it may do.
@@ -166,7 +182,7 @@ impl Registry {
     }
 
     /// Grows with every change.
-    pub fn revision(&self) -> u64 {
+    pub fn revision(&self) -> Revision {
         self.read().revision
     }
 
@@ -195,13 +211,14 @@ impl Registry {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Registry({}, revision {})", self.trust_domain, self.revision())
+        write!(f, "Registry({}, {:?})", self.trust_domain, self.revision())
     }
 }
 
 /// The index, as the datastore's listener: held for moments only, never across an await.
 struct Shared {
     index: RwLock<Index>,
+    server: SpiffeId,
     /// Sent after a change of relationships.
     relationships: watch::Sender<()>,
     /// Sent after a change of federated bundles.
@@ -223,6 +240,13 @@ impl CommitListener for Shared {
         if matches!(commit.change, Change::PutBundle(_) | Change::RemoveBundle(_)) {
             self.bundles.send_replace(());
         }
+    }
+
+    fn reloaded(&self, snapshot: Snapshot) {
+        let built = Index::build(self.server.clone(), snapshot);
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = built;
+        self.relationships.send_replace(());
+        self.bundles.send_replace(());
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use landfast_daemon::{Health, Metrics, TaskHandle};
 use landfast_identity::Bundle;
 use landfast_lifecycle::{SharedClock, SystemClock};
+use landfast_proto::landfast::entry::v1::entry_policies_server::EntryPoliciesServer;
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use landfast_proto::spire::api::server::debug::v1::debug_server::DebugServer;
@@ -123,6 +124,7 @@ impl Server {
         let core = Core::open(CoreParams {
             trust_domain: config.trust_domain.clone(),
             data_dir: config.data_dir.clone(),
+            postgres: config.postgres.clone(),
             ttls: config.ttls.clone(),
             records_keep: config.records_keep,
             clock: Arc::clone(&parts.clock),
@@ -339,6 +341,7 @@ where
         .add_service(LoggerServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(DebugServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(EntryPoliciesServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(TrustDomainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
 }

@@ -34,6 +34,7 @@ impl Bundle for Api {
         &self,
         request: Request<pb::GetBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
+        self.authorities.current().map_err(|error| status::stale(&error))?;
         let mask = request.into_inner().output_mask;
         Ok(Response::new(bundle_out(
             &self.authorities.bundle(),
@@ -85,6 +86,7 @@ impl Bundle for Api {
         &self,
         request: Request<pb::GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
+        self.authorities.current().map_err(|error| status::stale(&error))?;
         let request = request.into_inner();
         let trust_domain = name_in(&request.trust_domain)?;
         if trust_domain == self.trust_domain {

@@ -108,6 +108,7 @@ impl Entry for Api {
         request: Request<pb::GetAuthorizedEntriesRequest>,
     ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
         let agent = Caller::agent(&request)?;
+        self.authorities.current().map_err(|error| status::stale(&error))?;
         let mask = request.into_inner().output_mask;
         let entries = self.registry.authorized_entries(&agent.id);
         Ok(Response::new(pb::GetAuthorizedEntriesResponse {
@@ -126,6 +127,7 @@ impl Entry for Api {
         request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent = Caller::agent(&request)?;
+        self.authorities.current().map_err(|error| status::stale(&error))?;
         let snapshot = self.registry.authorized_entries(&agent.id);
         let answers = sync::serve(snapshot, request.into_inner(), sync::PAGE);
         Ok(Response::new(Box::pin(answers)))

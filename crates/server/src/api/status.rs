@@ -81,6 +81,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         | RegistryError::OwnTrustDomain { .. }
         | RegistryError::BadToken { .. } => Status::invalid_argument(text),
         RegistryError::BundleInUse { .. }
+        | RegistryError::PolicyChanged { .. }
         | RegistryError::OlderBundle { .. }
         | RegistryError::OtherBundle { .. } => Status::failed_precondition(text),
         RegistryError::TooManyRelationships => Status::resource_exhausted(text),
@@ -104,6 +105,12 @@ fn storage(error: &crate::datastore::DatastoreError) -> Status {
             Status::unavailable("the datastore of the server failed; its log says more")
         }
     }
+}
+
+/// What this server knows may be old: another one may know better.
+pub(crate) fn stale(error: &crate::datastore::DatastoreError) -> Status {
+    tracing::debug!(error = error_chain(error), "an agent was sent away");
+    Status::unavailable("this server cannot read its database, and what it knows may be old: ask another, or again later")
 }
 
 /// The disk is full: a code of its own, so that clients wait instead of trying at once.

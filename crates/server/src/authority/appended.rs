@@ -231,7 +231,7 @@ fn merge(journal: &Journal, wanted: &[AppendedRow], share: usize) -> Result<Vec<
 
 /// How many the bundle has that do not sign here: these, and those known from above that are not among them.
 fn beside_ours(journal: &Journal, appended: &[AppendedRow]) -> usize {
-    let ours = |id: &str| journal.rows.iter().any(|row| row.id == id);
+    let ours = |id: &str| journal.signing().any(|row| row.id == id);
     let known = |id: &str| {
         appended
             .iter()
@@ -248,12 +248,11 @@ fn beside_ours(journal: &Journal, appended: &[AppendedRow]) -> usize {
 fn own(journal: &Journal, key: &AppendedKey) -> Result<bool, AppendError> {
     match key {
         AppendedKey::X509(x509) => Ok(journal
-            .rows
-            .iter()
+            .signing()
             .any(|row| row.certificate.as_ref() == Some(&x509.certificate))),
         AppendedKey::Jwt(jwt) => {
             // A bundle has one key of a key ID, whatever it signs.
-            match journal.rows.iter().find(|row| row.is_token(&jwt.key_id)) {
+            match journal.signing().find(|row| row.is_token(&jwt.key_id)) {
                 Some(row) if row.kind == Kind::Jwt && row.public_key == jwt.public_key => Ok(true),
                 Some(_) => Err(taken(jwt)),
                 None => beside(journal, jwt),

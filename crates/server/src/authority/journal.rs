@@ -19,6 +19,8 @@ pub(crate) struct Journal {
     /// Grows with every change of the bundle's content.
     pub(crate) sequence: u64,
     pub(crate) rows: Vec<AuthorityRow>,
+    /// Those of other servers that share the database: in the bundle, and not ours to sign with.
+    pub(crate) others: Vec<AuthorityRow>,
     /// In the bundle as well, but not ours to sign with.
     pub(crate) appended: Vec<AppendedRow>,
     /// What the upstream authority has in its bundle.
@@ -92,19 +94,23 @@ impl Slot {
 impl Journal {
     /// The bundle of all authorities, our own first. Of X.509 those that sign themselves; the others stand under a root that is here too.
     pub(crate) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Bundle, BundleError> {
-        let mut x509: Vec<_> = self.rows.iter().filter_map(own_root).collect();
-        let mut jwt: Vec<_> = self
-            .rows
+        let mut signing: Vec<_> = self.signing().collect();
+        if !self.others.is_empty() {
+            // Of one sequence there is one bundle, whichever server is asked.
+            signing.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        }
+        let mut x509: Vec<_> = signing.iter().filter_map(|row| own_root(row)).collect();
+        let mut jwt: Vec<_> = signing
             .iter()
             .filter(|row| row.kind == Kind::Jwt)
-            .map(own_jwt)
+            .map(|row| own_jwt(row))
             .collect();
         for row in self.appended.iter().filter(|row| !row.revoked) {
             match &row.key {
                 AppendedKey::X509(more) if x509.iter().all(|a| a.certificate != more.certificate) => {
                     x509.push(more.clone());
                 }
-                AppendedKey::Jwt(more) if !self.rows.iter().any(|row| row.is_token(&more.key_id)) => {
+                AppendedKey::Jwt(more) if !self.signing().any(|row| row.is_token(&more.key_id)) => {
                     jwt.push(more.clone());
                 }
                 // Our own now, by a backup that was restored: it stands there once.
@@ -125,8 +131,7 @@ impl Journal {
                 jwt.push(more.authority.clone());
             }
         }
-        let wit = self
-            .rows
+        let wit = signing
             .iter()
             .filter(|row| row.kind == Kind::Wit)
             .map(|row| WitAuthority {
@@ -141,6 +146,20 @@ impl Journal {
             .with_wit_authorities(wit.collect())?
             .with_sequence(self.sequence)
             .with_refresh_hint(Some(REFRESH_HINT)))
+    }
+
+    /// All that sign here, ours first.
+    pub(crate) fn signing(&self) -> impl Iterator<Item = &AuthorityRow> {
+        self.rows.iter().chain(&self.others)
+    }
+
+    /// Whether a prepared authority of this kind is to wait: others sign already, so there may be agents, and not all of them know it yet.
+    pub(super) fn must_wait(&self, kind: Kind, now: UnixTime) -> bool {
+        let mut others = self.others.iter().filter(|row| row.kind == kind);
+        let next = self.rows.iter().filter(|row| row.kind == kind);
+        let next = next.filter(|row| row.slot == Slot::Prepared).max_by_key(|row| row.created_at);
+        others.any(|row| row.activated_at.is_some())
+            && next.is_some_and(|row| row.activated_at.is_none() && now.since(row.created_at) < SETTLE)
     }
 
     /// Whether an operator has taken this one, which signs elsewhere, out of the bundle.
@@ -174,5 +193,17 @@ pub(super) fn own_jwt(row: &AuthorityRow) -> JwtAuthority {
     }
 }
 
+/// What is done to an authority of another server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OtherChange {
+    /// See [`AuthorityRow::tainted`].
+    Taint,
+    /// It is in no bundle any more.
+    Revoke,
+}
+
+/// An agent that is online has the bundle by then. Servers that have not heard of the database for five seconds send agents away, a commit may
+/// take eight from when the authority was made, and an agent that is told nothing asks every five.
+const SETTLE: Duration = Duration::from_secs(30);
 /// How often those who follow the bundle should ask.
 const REFRESH_HINT: Duration = Duration::from_secs(300);

@@ -9,7 +9,7 @@ use landfast_daemon::TaskHandle;
 use landfast_identity::UnixTime;
 use tokio::sync::oneshot;
 
-use super::journal::{AuthorityRow, Kind, Slot};
+use super::journal::{AuthorityRow, Journal, Kind, OtherChange, Slot};
 use super::{Authorities, AuthorityError, Ordered, plan};
 use crate::issuance::Requester;
 
@@ -75,6 +75,12 @@ impl Authorities {
         for _ in 0..MAX_TRIES {
             let journal = self.datastore.journal().await.map_err(AuthorityError::from)?;
             self.spares.give_up_used(&journal);
+            if let Some(done) = self.order_other(order, &journal).await? {
+                match done {
+                    Some(row) => return Ok(row),
+                    None => continue,
+                }
+            }
             let (mut rows, mut above) = (journal.rows.clone(), None);
             let subject = match order {
                 Order::Prepare(kind) => {
@@ -125,6 +131,36 @@ impl Authorities {
             // The server's own rotation was faster: look again.
         }
         Err(OrderError::Busy)
+    }
+
+    /// Taints or revokes an authority of another server that shares the database. The outer `None`: it is not about one; the inner: somebody
+    /// was faster.
+    async fn order_other(
+        &self,
+        order: &Order,
+        journal: &Journal,
+    ) -> Result<Option<Option<AuthorityRow>>, OrderError> {
+        let (kind, id, change) = match order {
+            Order::Taint(kind, id) => (*kind, id, OtherChange::Taint),
+            Order::Revoke(kind, id) => (*kind, id, OtherChange::Revoke),
+            Order::Prepare(_) | Order::Activate(..) => return Ok(None),
+        };
+        let mut others = journal.others.iter();
+        let Some(row) = others.find(|row| row.kind == kind && row.id == *id) else {
+            return Ok(None);
+        };
+        own(row, "changed")?;
+        old(row)?;
+        if change == OtherChange::Revoke && !row.tainted {
+            return Err(OrderError::NotTainted);
+        }
+        let changed = self.datastore.change_other(journal.version, id.clone(), change);
+        let Some(saved) = changed.await.map_err(AuthorityError::from)? else {
+            return Ok(Some(None));
+        };
+        self.adopt(&saved).await?;
+        let now = saved.others.into_iter().find(|row| row.id == *id);
+        Ok(Some(Some(now.unwrap_or_else(|| row.clone()))))
     }
 
     /// Those of a kind.

@@ -13,12 +13,13 @@ use tonic::{Code, Request, Status};
 use super::*;
 use crate::server::rig::{Rig, td, wire};
 
-/// Every method of SPIRE's server services that we generate code for.
+/// Every method of SPIRE's server services that we generate code for, and of our own that a server has.
 fn described() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
     let mut methods = BTreeSet::new();
     for file in &set.file {
-        if !file.package().starts_with("spire.api.server.") {
+        let ours = ["landfast.entry.v1"].contains(&file.package());
+        if !file.package().starts_with("spire.api.server.") && !ours {
             continue;
         }
         for service in &file.service {

@@ -23,6 +23,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) federation: Vec<RawFederation>,
     #[serde(default)]
+    pub(super) datastore: RawDatastore,
+    #[serde(default)]
     pub(super) ttl: RawTtl,
     #[serde(default)]
     pub(super) keys: RawKeys,
@@ -40,6 +42,14 @@ pub(super) struct RawConfig {
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) log: LogConfig,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDatastore {
+    pub(super) postgres: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

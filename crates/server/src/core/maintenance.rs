@@ -28,6 +28,7 @@ impl Core {
             datastore: Arc::clone(&self.datastore),
             params: self.params.clone(),
             rotation: Complaint::new("authorities cannot be rotated"),
+            following: Complaint::new("the authorities of other servers cannot be taken over"),
             pruning: Complaint::new("old data cannot be removed"),
             mark: Watermark::default(),
             leap: LeapWatch::default(),
@@ -49,6 +50,7 @@ pub(super) struct Maintenance {
     datastore: Arc<dyn Datastore>,
     params: super::CoreParams,
     rotation: Complaint,
+    following: Complaint,
     pruning: Complaint,
     mark: Watermark,
     leap: LeapWatch,
@@ -61,7 +63,14 @@ impl Maintenance {
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         metrics::gauge!("landfast_server_clock_leap_seconds").set(0.0);
         loop {
-            every.tick().await;
+            tokio::select! {
+                _ = every.tick() => {}
+                () = self.datastore.journal_changed() => {
+                    let followed = self.authorities.follow_journal().await;
+                    self.following.heed(followed);
+                    continue;
+                }
+            }
             if self.round().await.is_break() {
                 return;
             }
@@ -157,6 +166,7 @@ async fn prune(datastore: &dyn Datastore, keep: Duration, now: UnixTime) -> Resu
         Prune::Tombstones {
             before: now.saturating_sub(keep),
         },
+        Prune::Authorities { ended_before: day_ago },
     ] {
         // Each batch is a commit of its own, so that issuance waits for one batch at most.
         loop {

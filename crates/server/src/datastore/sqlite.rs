@@ -9,6 +9,7 @@ mod convert;
 mod entries;
 mod migrate;
 mod open;
+mod policies;
 mod probe;
 mod records;
 mod relationships;
@@ -27,11 +28,11 @@ use super::{
     AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
     Snapshot,
 };
-use crate::authority::{Above, AppendedRow, AuthorityRow, Journal};
+use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
-    RegistryError, Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
+    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 use writer::Writer;
 
@@ -92,9 +93,10 @@ impl SqliteDatastore {
 
 #[async_trait]
 impl Datastore for SqliteDatastore {
-    async fn load(&self) -> Result<Snapshot, DatastoreError> {
+    async fn load(&self, now: Option<UnixTime>) -> Result<Snapshot, DatastoreError> {
         self.writer
-            .write(|tx| {
+            .write(move |tx| {
+                tx.begin_epoch(now)?;
                 Ok(Snapshot {
                     revision: tx.revision()?,
                     entries: entries::all(tx)?,
@@ -130,6 +132,17 @@ impl Datastore for SqliteDatastore {
     ) -> Result<Arc<Entry>, RegistryError> {
         self.writer
             .write(move |tx| entries::update(tx, id, patch, margo))
+            .await
+    }
+
+    async fn set_policy(
+        &self,
+        id: String,
+        patch: PolicyPatch,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<EntryPolicy>, RegistryError> {
+        self.writer
+            .write(move |tx| policies::set(tx, &id, patch, if_revision))
             .await
     }
 
@@ -251,6 +264,16 @@ impl Datastore for SqliteDatastore {
             .await
     }
 
+    /// There is no other server.
+    async fn change_other(
+        &self,
+        _expected: u64,
+        _id: String,
+        _change: OtherChange,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        Ok(None)
+    }
+
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {
         self.writer
             .write(move |tx| match what {
@@ -258,6 +281,7 @@ impl Datastore for SqliteDatastore {
                 Prune::Entries { now } => entries::prune(tx, now, limit),
                 Prune::Tokens { before } => tokens::prune(tx, before, limit),
                 Prune::Tombstones { before } => tombstones::prune(tx, before, limit),
+                Prune::Authorities { .. } => Ok(0),
             })
             .await
     }

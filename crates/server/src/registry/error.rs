@@ -25,6 +25,14 @@ pub enum RegistryError {
         /// The ID.
         id: String,
     },
+    /// The policy of an entry is not what whoever changes it believes.
+    #[error("the policy of entry {id} is at revision {found}: read it again")]
+    PolicyChanged {
+        /// The entry.
+        id: String,
+        /// Its policy's.
+        found: u64,
+    },
     /// An entry of this ID exists already, and differs.
     #[error("entry {id} exists already")]
     EntryIdTaken {

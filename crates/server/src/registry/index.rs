@@ -1,33 +1,37 @@
 //! The registry in memory. Invariant: every lookup costs what its answer costs; no map holds an object that another has lost.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ops::Bound;
+mod aliases;
+mod groups;
+mod table;
+
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use landfast_identity::{Bundle, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime};
+#[cfg(test)]
+use landfast_identity::SelectorSet;
+use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 
 use super::agent::{AgentFilter, AgentRecord};
 use super::entry::Entry;
 use super::filter::EntryFilter;
 use super::relationships::Relationship;
+use super::revision::{Revision, Versioned};
 use crate::datastore::{Change, Committed, Snapshot};
-
-/// Entries in the order of their IDs.
-type ById = BTreeMap<String, Arc<Entry>>;
+use aliases::Aliases;
+use groups::Groups;
+use table::Table;
 
 pub(super) struct Index {
-    pub(super) revision: u64,
+    pub(super) revision: Revision,
     /// The parent that marks a node alias.
     server: SpiffeId,
-    entries: ById,
-    by_parent: HashMap<SpiffeId, ById>,
-    by_spiffe_id: HashMap<SpiffeId, ById>,
-    /// Each node alias stands under one of its selectors: an agent that has them all has that one.
-    aliases: HashMap<Selector, ById>,
-    alias_at: HashMap<String, Selector>,
-    agents: BTreeMap<String, Arc<AgentRecord>>,
-    bundles: BTreeMap<String, Arc<Bundle>>,
-    relationships: BTreeMap<String, Arc<Relationship>>,
+    entries: Table<Versioned>,
+    by_parent: Groups,
+    by_spiffe_id: Groups,
+    aliases: Aliases,
+    agents: Table<AgentRecord>,
+    bundles: Table<Bundle>,
+    relationships: Table<Relationship>,
 }
 
 impl Index {
@@ -35,103 +39,91 @@ impl Index {
         let mut index = Self {
             revision: snapshot.revision,
             server,
-            entries: ById::new(),
-            by_parent: HashMap::new(),
-            by_spiffe_id: HashMap::new(),
-            aliases: HashMap::new(),
-            alias_at: HashMap::new(),
-            agents: BTreeMap::new(),
-            bundles: BTreeMap::new(),
-            relationships: BTreeMap::new(),
+            entries: Table::default(),
+            by_parent: Groups::default(),
+            by_spiffe_id: Groups::default(),
+            aliases: Aliases::default(),
+            agents: snapshot.agents.into_iter().collect(),
+            bundles: snapshot.bundles.into_iter().collect(),
+            relationships: snapshot.relationships.into_iter().collect(),
         };
-        for entry in snapshot.entries {
-            index.put(Arc::new(entry));
+        let entries: Vec<_> = snapshot.entries.into_iter().map(Arc::new).collect();
+        for entry in &entries {
+            index.refer_to(entry);
         }
-        index.agents = snapshot
-            .agents
-            .into_iter()
-            .map(|a| (a.id.to_string(), Arc::new(a)))
-            .collect();
-        index.bundles = snapshot
-            .bundles
-            .into_iter()
-            .map(|b| (b.trust_domain().to_string(), Arc::new(b)))
-            .collect();
-        index.relationships = snapshot
-            .relationships
-            .into_iter()
-            .map(|r| (r.trust_domain.to_string(), Arc::new(r)))
-            .collect();
+        index.entries = entries.into_iter().collect();
         index
     }
 
     pub(super) fn apply(&mut self, commit: &Committed) {
         match &commit.change {
-            Change::PutEntry(entry) => self.put(Arc::clone(entry)),
+            Change::PutEntry(entry) => {
+                let policy = self.entries.get(&entry.id).and_then(|old| old.policy.clone());
+                self.put(Versioned {
+                    entry: Arc::clone(entry),
+                    revision: commit.revision,
+                    policy,
+                });
+            }
+            Change::PutPolicy(policy) => {
+                if let Some(old) = self.entries.get(&policy.entry_id) {
+                    let with_policy = Versioned {
+                        policy: Some(Arc::clone(policy)),
+                        ..(**old).clone()
+                    };
+                    self.put(with_policy);
+                }
+            }
             Change::RemoveEntry(id) => self.remove(id),
             Change::PutAgent(agent) => {
-                self.agents.insert(agent.id.to_string(), Arc::clone(agent));
+                self.agents.put(Arc::clone(agent));
             }
             Change::RemoveAgent(id) => {
-                self.agents.remove(id.as_str());
+                self.agents.take(id.as_str());
             }
             Change::PutBundle(bundle) => {
-                self.bundles
-                    .insert(bundle.trust_domain().to_string(), Arc::clone(bundle));
+                self.bundles.put(Arc::clone(bundle));
             }
             Change::RemoveBundle(td) => {
-                self.bundles.remove(td.as_str());
+                self.bundles.take(td.as_str());
             }
             Change::PutRelationship(relationship) => {
-                self.relationships
-                    .insert(relationship.trust_domain.to_string(), Arc::clone(relationship));
+                self.relationships.put(Arc::clone(relationship));
             }
             Change::RemoveRelationship(td) => {
-                self.relationships.remove(td.as_str());
+                self.relationships.take(td.as_str());
             }
         }
-        self.revision = commit.revision;
+        self.revision.number = commit.revision;
     }
 
-    fn put(&mut self, entry: Arc<Entry>) {
-        self.remove(&entry.id);
-        let id = || entry.id.clone();
-        self.by_parent
-            .entry(entry.parent_id.clone())
-            .or_default()
-            .insert(id(), Arc::clone(&entry));
-        self.by_spiffe_id
-            .entry(entry.spiffe_id.clone())
-            .or_default()
-            .insert(id(), Arc::clone(&entry));
-        if entry.parent_id == self.server
-            && let Some(rarest) = entry
-                .selectors
-                .iter()
-                .min_by_key(|s| self.aliases.get(*s).map_or(0, ById::len))
-        {
-            // The rarest, so that a selector that all nodes share does not collect every alias.
-            self.alias_at.insert(id(), rarest.clone());
-            self.aliases
-                .entry(rarest.clone())
-                .or_default()
-                .insert(id(), Arc::clone(&entry));
+    fn put(&mut self, entry: Versioned) {
+        self.remove(&entry.entry.id);
+        let entry = Arc::new(entry);
+        self.refer_to(&entry);
+        self.entries.put(entry);
+    }
+
+    fn refer_to(&mut self, entry: &Arc<Versioned>) {
+        self.by_parent.put(&entry.entry.parent_id, Arc::clone(entry));
+        self.by_spiffe_id.put(&entry.entry.spiffe_id, Arc::clone(entry));
+        if entry.entry.parent_id == self.server {
+            self.aliases.put(Arc::clone(entry));
         }
-        self.entries.insert(id(), entry);
     }
 
     fn remove(&mut self, id: &str) {
-        let Some(entry) = self.entries.remove(id) else {
+        let Some(gone) = self.entries.take(id) else {
             return;
         };
-        drop_from(&mut self.by_parent, &entry.parent_id, id);
-        drop_from(&mut self.by_spiffe_id, &entry.spiffe_id, id);
-        if let Some(selector) = self.alias_at.remove(id) {
-            drop_from(&mut self.aliases, &selector, id);
+        self.by_parent.drop_from(&gone.entry.parent_id, id);
+        self.by_spiffe_id.drop_from(&gone.entry.spiffe_id, id);
+        if gone.entry.parent_id == self.server {
+            self.aliases.take(&gone);
         }
     }
 
-    pub(super) fn entry(&self, id: &str) -> Option<Arc<Entry>> {
+    pub(super) fn versioned(&self, id: &str) -> Option<Arc<Versioned>> {
         self.entries.get(id).cloned()
     }
 
@@ -139,26 +131,24 @@ impl Index {
         &'a self,
         filter: &'a EntryFilter,
         after: Option<&str>,
-    ) -> impl Iterator<Item = Arc<Entry>> + 'a {
-        let narrowed = match (&filter.spiffe_id, &filter.parent_id) {
-            (Some(id), _) => self.by_spiffe_id.get(id),
-            (None, Some(parent)) => self.by_parent.get(parent),
-            (None, None) => Some(&self.entries),
+    ) -> impl Iterator<Item = Arc<Entry>> + use<'a> {
+        let (all, group) = match (&filter.spiffe_id, &filter.parent_id) {
+            (Some(id), _) => (None, Some(self.by_spiffe_id.of(id, after))),
+            (None, Some(parent)) => (None, Some(self.by_parent.of(parent, after))),
+            (None, None) => (Some(self.entries.after(after)), None),
         };
-        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_owned()));
-        narrowed
-            .into_iter()
-            .flat_map(move |entries| entries.range((from.clone(), Bound::Unbounded)))
-            .map(|(_, entry)| entry)
+        let (all, group) = (all.into_iter().flatten(), group.into_iter().flatten());
+        all.chain(group)
+            .map(|found| &found.entry)
             .filter(|entry| filter.matches(entry))
             .cloned()
     }
 
     pub(super) fn of_id(&self, id: &SpiffeId) -> impl Iterator<Item = &Arc<Entry>> {
-        self.by_spiffe_id.get(id).into_iter().flat_map(BTreeMap::values)
+        self.by_spiffe_id.of(id, None).map(|found| &found.entry)
     }
 
-    pub(super) fn authorized(&self, agent: &SpiffeId, now: Option<UnixTime>) -> Vec<Arc<Entry>> {
+    pub(super) fn authorized(&self, agent: &SpiffeId, now: Option<UnixTime>) -> Vec<Arc<Versioned>> {
         let Some(record) = self
             .agents
             .get(agent.as_str())
@@ -166,44 +156,28 @@ impl Index {
         else {
             return Vec::new();
         };
-        let mut parents = VecDeque::from([agent.clone()]);
-        parents.extend(
-            self.aliases_of(&record.selectors, now)
-                .map(|alias| alias.spiffe_id.clone()),
-        );
-        let mut seen: HashSet<SpiffeId> = parents.iter().cloned().collect();
-        let mut granted = BTreeMap::new();
+        let (aliases, _) = self.aliases.of(&record.selectors);
+        let live = |entry: &&Arc<Versioned>| entry.entry.is_live(now);
+        let aliases = aliases.into_iter().filter(live);
+        let mut parents: VecDeque<&SpiffeId> = aliases.map(|alias| &alias.entry.spiffe_id).collect();
+        parents.push_front(agent);
+        let mut seen: HashSet<&SpiffeId> = parents.iter().copied().collect();
+        let mut granted = Vec::new();
         while let Some(parent) = parents.pop_front() {
             // What hangs under the server are aliases, and no alias is itself granted.
-            if parent == self.server {
+            if *parent == self.server {
                 continue;
             }
-            for (id, entry) in self
-                .by_parent
-                .get(&parent)
-                .into_iter()
-                .flatten()
-                .filter(|(_, e)| e.is_live(now))
-            {
-                granted.insert(id.as_str(), entry);
-                if seen.insert(entry.spiffe_id.clone()) {
-                    parents.push_back(entry.spiffe_id.clone());
+            for entry in self.by_parent.of(parent, None).filter(live) {
+                granted.push(Arc::clone(entry));
+                if seen.insert(&entry.entry.spiffe_id) {
+                    parents.push_back(&entry.entry.spiffe_id);
                 }
             }
         }
-        granted.into_values().cloned().collect()
-    }
-
-    fn aliases_of<'a>(
-        &'a self,
-        attested: &'a SelectorSet,
-        now: Option<UnixTime>,
-    ) -> impl Iterator<Item = &'a Arc<Entry>> + 'a {
-        attested
-            .iter()
-            .filter_map(|selector| self.aliases.get(selector))
-            .flat_map(BTreeMap::values)
-            .filter(move |alias| alias.is_live(now) && alias.selectors.is_subset_of(attested))
+        // An entry has one parent, and each parent was asked once.
+        granted.sort_unstable_by(|a, b| a.entry.id.cmp(&b.entry.id));
+        granted
     }
 
     pub(super) fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {
@@ -215,7 +189,8 @@ impl Index {
         filter: &'a AgentFilter,
         after: Option<&str>,
     ) -> impl Iterator<Item = Arc<AgentRecord>> + 'a {
-        range(&self.agents, after)
+        self.agents
+            .after(after)
             .filter(|agent| filter.matches(agent))
             .cloned()
     }
@@ -225,7 +200,7 @@ impl Index {
     }
 
     pub(super) fn bundles(&self, after: Option<&str>) -> impl Iterator<Item = Arc<Bundle>> {
-        range(&self.bundles, after).cloned()
+        self.bundles.after(after).cloned()
     }
 
     pub(super) fn relationship(&self, trust_domain: &TrustDomain) -> Option<Arc<Relationship>> {
@@ -233,24 +208,7 @@ impl Index {
     }
 
     pub(super) fn relationships(&self, after: Option<&str>) -> impl Iterator<Item = Arc<Relationship>> {
-        range(&self.relationships, after).cloned()
-    }
-}
-
-fn range<'a, V>(
-    map: &'a BTreeMap<String, V>,
-    after: Option<&str>,
-) -> impl Iterator<Item = &'a V> + use<'a, V> {
-    let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_owned()));
-    map.range((from, Bound::Unbounded)).map(|(_, value)| value)
-}
-
-fn drop_from<K: std::hash::Hash + Eq>(map: &mut HashMap<K, ById>, key: &K, id: &str) {
-    if let Some(entries) = map.get_mut(key) {
-        entries.remove(id);
-        if entries.is_empty() {
-            map.remove(key);
-        }
+        self.relationships.after(after).cloned()
     }
 }
 
@@ -262,15 +220,10 @@ impl Index {
             && self.by_parent.is_empty()
             && self.by_spiffe_id.is_empty()
             && self.aliases.is_empty()
-            && self.alias_at.is_empty()
     }
 
-    /// How many aliases are looked at for an agent with these selectors.
+    /// How much is looked at to find the aliases of an agent with these selectors.
     pub(super) fn aliases_seen(&self, attested: &SelectorSet) -> usize {
-        attested
-            .iter()
-            .filter_map(|s| self.aliases.get(s))
-            .map(BTreeMap::len)
-            .sum()
+        self.aliases.of(attested).1
     }
 }

@@ -4,5 +4,6 @@ mod agents;
 mod bundles;
 mod entries;
 mod index;
+mod policies;
 mod relationships;
 mod tokens;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use landfast_identity::{SpiffeId, TrustDomain};
 
 use super::entry::EntryDraft;
+use super::policy::MAX_DESCRIPTION;
 
 impl EntryDraft {
     /// Every rule that needs no database (`spire` semantics). Federated bundles are checked when it is stored.
@@ -226,6 +227,15 @@ pub enum EntryError {
     /// A control character.
     #[error("invalid hint: it holds a control character")]
     HintCharacter,
+    /// Over 1024 bytes.
+    #[error("the description is {length} bytes long, more than {MAX_DESCRIPTION}")]
+    DescriptionTooLong {
+        /// Its length.
+        length: usize,
+    },
+    /// A control character.
+    #[error("the description holds a control character")]
+    DescriptionCharacter,
     /// Zero, or not whole seconds of 31 bits.
     #[error("a TTL must be whole seconds from 1 to {}", i32::MAX)]
     Ttl,

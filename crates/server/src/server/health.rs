@@ -68,7 +68,8 @@ impl Judge {
                 probed = Instant::now();
             }
             let obstacle = self.no_signature().map(str::to_owned);
-            let health = match obstacle.or_else(|| no_record.clone()) {
+            let stale = self.authorities.current().err().map(|error| error_chain(&error));
+            let health = match obstacle.or_else(|| no_record.clone()).or(stale) {
                 Some(reason) => Health::not_ready(reason),
                 None => match self.trouble() {
                     None => Health::ready(),

@@ -13,8 +13,8 @@ use crate::datastore::{
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
-    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, MargoPaths, Redeemed,
-    RegistryError, Relationship, RelationshipPatch, TokenError,
+    AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
+    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
 };
 
 /// What becomes of one attempt to save the journal.
@@ -131,6 +131,15 @@ impl Datastore for Scripted {
         saved
     }
 
+    async fn change_other(
+        &self,
+        expected: u64,
+        id: String,
+        change: OtherChange,
+    ) -> Result<Option<Journal>, DatastoreError> {
+        self.db.change_other(expected, id, change).await
+    }
+
     async fn save_appended(
         &self,
         expected: u64,
@@ -143,8 +152,8 @@ impl Datastore for Scripted {
         self.db.journal().await
     }
 
-    async fn load(&self) -> Result<Snapshot, DatastoreError> {
-        self.db.load().await
+    async fn load(&self, now: Option<UnixTime>) -> Result<Snapshot, DatastoreError> {
+        self.db.load(now).await
     }
 
     fn follow(&self, listener: Arc<dyn CommitListener>) {
@@ -168,6 +177,15 @@ impl Datastore for Scripted {
         margo: MargoPaths,
     ) -> Result<Arc<Entry>, RegistryError> {
         self.db.update_entry(id, patch, margo).await
+    }
+
+    async fn set_policy(
+        &self,
+        id: String,
+        patch: PolicyPatch,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<EntryPolicy>, RegistryError> {
+        self.db.set_policy(id, patch, if_revision).await
     }
 
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {

@@ -12,9 +12,11 @@ use super::{entries, tokens};
 use crate::datastore::{AgentChange, Change, DatastoreError};
 use crate::registry::{AgentRecord, RegistryError, alias_selector};
 
-pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<AgentRecord>, DatastoreError> {
+pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Arc<AgentRecord>>, DatastoreError> {
     let mut rows = tx.conn().prepare("SELECT * FROM agents")?;
-    Ok(rows.query_map([], read)?.collect::<Result<_, _>>()?)
+    Ok(rows
+        .query_map([], |row| read(row).map(Arc::new))?
+        .collect::<Result<_, _>>()?)
 }
 
 pub(super) fn attest(tx: &mut Tx<'_>, mut record: AgentRecord) -> Result<(), RegistryError> {

@@ -25,6 +25,7 @@ pub(super) fn journal(tx: &Tx<'_>) -> Result<Journal, DatastoreError> {
         version: version.unsigned_abs(),
         sequence: sequence.unsigned_abs(),
         rows,
+        others: Vec::new(),
         appended: appended::all(tx)?,
         above: above::all(tx)?,
     })

@@ -1,6 +1,5 @@
 //! Entries in SQLite. Invariant: every change has a revision of its own, in the same transaction.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use landfast_identity::{TrustDomain, UnixTime};
@@ -12,24 +11,37 @@ use super::convert::{
 use super::tombstones::bury;
 use super::writer::Tx;
 use crate::datastore::{Change, DatastoreError};
-use crate::registry::{Created, Entry, EntryDraft, EntryPatch, MargoPaths, RegistryError};
+use crate::registry::{
+    Created, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths, RegistryError, Versioned,
+};
 
-pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Entry>, DatastoreError> {
-    let mut federations: HashMap<String, Vec<TrustDomain>> = HashMap::new();
-    let mut rows = tx
-        .conn()
-        .prepare("SELECT entry_id, trust_domain FROM entry_federates ORDER BY entry_id, place")?;
-    for row in rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))? {
-        let (entry, name) = row?;
-        federations.entry(entry).or_default().push(domain(&name)?);
-    }
-    let mut rows = tx.conn().prepare("SELECT * FROM entries")?;
-    let entries = rows.query_map([], read)?.collect::<Result<Vec<_>, _>>()?;
-    let with_federations = |mut entry: Entry| {
-        entry.federates_with = federations.remove(&entry.id).unwrap_or_default();
-        entry
-    };
-    Ok(entries.into_iter().map(with_federations).collect())
+/// Row by row into what stays: nothing is held twice, and what entries share stands in memory once.
+pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Versioned>, DatastoreError> {
+    let mut rows = tx.conn().prepare(
+        "SELECT e.*, p.description, p.revision AS policy_revision, \
+         (SELECT group_concat(trust_domain, ' ' ORDER BY place) FROM entry_federates WHERE entry_id = e.id) AS federates \
+         FROM entries e LEFT JOIN entry_policies p ON p.entry_id = e.id",
+    )?;
+    let entries = rows.query_map([], |row| {
+        let mut entry = read(row)?;
+        if let Some(names) = row.get::<_, Option<String>>("federates")? {
+            entry.federates_with = names.split(' ').map(domain).collect::<Result<_, _>>()?;
+        }
+        let policy = match row.get::<_, Option<i64>>("policy_revision")? {
+            None => None,
+            Some(revision) => Some(Arc::new(EntryPolicy {
+                entry_id: entry.id.clone(),
+                description: row.get("description")?,
+                revision: revision.unsigned_abs(),
+            })),
+        };
+        Ok(Versioned {
+            entry: Arc::new(entry),
+            revision: row.get::<_, i64>("revision")?.unsigned_abs(),
+            policy,
+        })
+    })?;
+    Ok(entries.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn create(

@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0004_appended.sql"),
     include_str!("../../../migrations/sqlite/0005_wit.sql"),
     include_str!("../../../migrations/sqlite/0006_upstream.sql"),
+    include_str!("../../../migrations/sqlite/0007_policies.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing; returns whether there was anything to do.
@@ -69,7 +70,7 @@ pub(super) fn apply(
     }
     if done.is_empty() {
         tx.execute(
-            "INSERT INTO state VALUES (1, ?1, 0, 0, 0)",
+            "INSERT INTO state (one, trust_domain, revision, journal_version, bundle_sequence) VALUES (1, ?1, 0, 0, 0)",
             params![trust_domain.as_str()],
         )
         .map_err(wrong)?;

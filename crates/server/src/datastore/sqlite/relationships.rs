@@ -14,9 +14,11 @@ use crate::registry::{
     BundleWrite, EndpointUrl, MAX_RELATIONSHIPS, Profile, RegistryError, Relationship, RelationshipPatch,
 };
 
-pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Relationship>, DatastoreError> {
+pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Arc<Relationship>>, DatastoreError> {
     let mut rows = tx.conn().prepare("SELECT * FROM federation_relationships")?;
-    let found = rows.query_map([], read)?.collect::<Result<_, _>>()?;
+    let found = rows
+        .query_map([], |row| read(row).map(Arc::new))?
+        .collect::<Result<_, _>>()?;
     Ok(found)
 }
 

@@ -81,18 +81,18 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
     let place = Place::new();
     let db = open(&place.file, false).unwrap();
     fill(&db).await;
-    let mut before = db.load().await.unwrap();
+    let mut before = db.load(Some(START)).await.unwrap();
     drop(db);
-    let mut after = open(&place.file, true).unwrap().load().await.unwrap();
-    before.entries.sort_by(|a, b| a.id.cmp(&b.id));
-    after.entries.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut after = open(&place.file, true).unwrap().load(Some(START)).await.unwrap();
+    before.entries.sort_by(|a, b| a.entry.id.cmp(&b.entry.id));
+    after.entries.sort_by(|a, b| a.entry.id.cmp(&b.entry.id));
     assert_eq!(before.entries.len(), 50);
     assert_eq!(after.entries, before.entries);
     assert_eq!(after.agents, before.agents);
     assert_eq!(after.bundles, before.bundles);
     assert!(after.bundles[0].x509_authorities()[0].tainted && after.bundles[0].jwt_authorities()[0].tainted);
     assert_eq!(after.bundles[0].sequence(), u64::MAX);
-    assert_eq!((after.revision, before.revision), (52, 52));
+    assert_eq!((after.revision.number, before.revision.number), (52, 52));
 }
 
 #[tokio::test]
@@ -135,6 +135,10 @@ struct Listener(Mutex<Vec<Committed>>);
 impl CommitListener for Listener {
     fn committed(&self, commit: &Committed) {
         self.0.lock().unwrap().push(commit.clone());
+    }
+
+    fn reloaded(&self, _: Snapshot) {
+        panic!("nobody else writes");
     }
 }
 
@@ -191,9 +195,9 @@ async fn a_refused_request_takes_no_other_with_it() {
     let (_, one, bad, two, ()) = tokio::join!(block, one, bad, two, release);
     assert!(matches!(one, Ok(Created::New(_))) && matches!(two, Ok(Created::New(_))));
     assert!(matches!(bad, Err(RegistryError::NoFederatedBundle { .. })));
-    let loaded = db.load().await.unwrap();
+    let loaded = db.load(Some(START)).await.unwrap();
     assert_eq!(
-        (loaded.entries.len(), loaded.revision),
+        (loaded.entries.len(), loaded.revision.number),
         (2, 2),
         "the refused one took its revision back"
     );
@@ -218,9 +222,9 @@ async fn nobody_is_told_of_a_change_that_was_taken_back() {
         "the agent goes, its alias does not"
     );
     assert_eq!(listener.0.lock().unwrap().len(), 2);
-    let loaded = db.load().await.unwrap();
+    let loaded = db.load(Some(START)).await.unwrap();
     assert_eq!(
-        (loaded.agents.len(), loaded.entries.len(), loaded.revision),
+        (loaded.agents.len(), loaded.entries.len(), loaded.revision.number),
         (1, 1, 2)
     );
 }
@@ -241,7 +245,7 @@ async fn what_is_asked_for_is_done_and_told_also_when_the_caller_goes_away() {
     drop(create);
     go.send(()).unwrap();
     block.await.unwrap();
-    assert_eq!(db.load().await.unwrap().entries.len(), 1);
+    assert_eq!(db.load(Some(START)).await.unwrap().entries.len(), 1);
     assert_eq!(listener.0.lock().unwrap().len(), 1);
 }
 
@@ -258,7 +262,7 @@ async fn a_full_disk_is_named_and_room_mends_it() {
     let listener = Arc::new(Listener::default());
     db.follow(listener.clone());
     db.execute("PRAGMA max_page_count = 1").await;
-    let before = db.load().await.unwrap();
+    let before = db.load(Some(START)).await.unwrap();
     let big = |n: u32| {
         let mut draft = draft("/spire/agent/y", &format!("/full{n}"));
         draft.hint = "h".repeat(1024);
@@ -279,7 +283,7 @@ async fn a_full_disk_is_named_and_room_mends_it() {
     }
     assert!(stored < 100);
     assert_eq!(
-        db.load().await.unwrap().entries.len(),
+        db.load(Some(START)).await.unwrap().entries.len(),
         before.entries.len() + stored,
         "what was answered Ok is there"
     );
@@ -290,7 +294,7 @@ async fn a_full_disk_is_named_and_room_mends_it() {
     assert_eq!(
         open(&place.file, true)
             .unwrap()
-            .load()
+            .load(Some(START))
             .await
             .unwrap()
             .entries
@@ -492,7 +496,7 @@ async fn a_damaged_file_is_refused_by_name_and_never_opens_with_less() {
     for bad in cases {
         write(&place.file, &bad);
         let outcome = match open(&place.file, true) {
-            Ok(db) => db.load().await.map_err(|error| error.to_string()),
+            Ok(db) => db.load(Some(START)).await.map_err(|error| error.to_string()),
             Err(error) => {
                 let text = landfast_daemon::error_chain(&error);
                 assert!(text.contains(place.file.to_str().unwrap()), "{text}");
@@ -512,7 +516,7 @@ async fn a_damaged_file_is_refused_by_name_and_never_opens_with_less() {
     assert_eq!(
         open(&place.file, true)
             .unwrap()
-            .load()
+            .load(Some(START))
             .await
             .unwrap()
             .entries
@@ -532,7 +536,11 @@ async fn a_value_that_does_not_read_back_is_damage() {
     ] {
         let place = Place::filled().await;
         place.sql(sql);
-        let refused = open(&place.file, true).unwrap().load().await.unwrap_err();
+        let refused = open(&place.file, true)
+            .unwrap()
+            .load(Some(START))
+            .await
+            .unwrap_err();
         assert!(
             matches!(refused, DatastoreError::Corrupt { .. }),
             "{sql}: {refused:?}"
@@ -578,7 +586,7 @@ async fn a_redemption_that_is_undone_leaves_the_token_free() {
 async fn a_probe_fails_as_writes_do_and_leaves_nothing() {
     let place = Place::filled().await;
     let db = open(&place.file, true).unwrap();
-    let before = db.load().await.unwrap().revision;
+    let before = db.load(Some(START)).await.unwrap().revision.number;
     db.probe().await.unwrap();
     assert!(waits(&mut db.doubted()).await, "nothing has failed");
     db.execute("PRAGMA max_page_count = 1").await;

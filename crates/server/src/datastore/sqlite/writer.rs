@@ -6,11 +6,12 @@
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use landfast_identity::UnixTime;
 use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::datastore::{Change, CommitListener, Committed, DatastoreError};
-use crate::registry::{RegistryError, TokenError};
+use crate::datastore::{Change, CommitListener, Committed, DatastoreError, Failure};
+use crate::registry::Revision;
 
 pub(super) struct Writer {
     /// `None` only while dropping.
@@ -88,38 +89,6 @@ impl Drop for Writer {
     }
 }
 
-/// What can come of a request besides its result.
-pub(super) trait Failure: From<DatastoreError> + Send + 'static {
-    /// The failure of the datastore behind it, if that is what it is.
-    fn storage(&self) -> Option<&DatastoreError>;
-}
-
-impl Failure for DatastoreError {
-    fn storage(&self) -> Option<&DatastoreError> {
-        Some(self)
-    }
-}
-
-impl Failure for RegistryError {
-    fn storage(&self) -> Option<&DatastoreError> {
-        if let Self::Storage { source } = self {
-            Some(source)
-        } else {
-            None
-        }
-    }
-}
-
-impl Failure for TokenError {
-    fn storage(&self) -> Option<&DatastoreError> {
-        if let Self::Storage { source } = self {
-            Some(source)
-        } else {
-            None
-        }
-    }
-}
-
 /// A transaction, as one request sees it.
 pub(super) struct Tx<'c> {
     conn: &'c Connection,
@@ -131,12 +100,24 @@ impl<'c> Tx<'c> {
         self.conn
     }
 
-    pub(super) fn revision(&self) -> Result<u64, DatastoreError> {
-        let found: i64 = self
-            .conn
-            .prepare_cached("SELECT revision FROM state")?
-            .query_row([], |row| row.get(0))?;
-        Ok(found.unsigned_abs())
+    pub(super) fn revision(&self) -> Result<Revision, DatastoreError> {
+        let mut state = self.conn.prepare_cached("SELECT epoch, revision FROM state")?;
+        let (epoch, number) =
+            state.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        Ok(Revision {
+            epoch: epoch.unsigned_abs(),
+            number: number.unsigned_abs(),
+        })
+    }
+
+    /// Begins the first epoch, when there is none yet.
+    pub(super) fn begin_epoch(&self, now: Option<UnixTime>) -> Result<(), DatastoreError> {
+        if self.revision()?.epoch == 0 {
+            let epoch = now.map_or(1, UnixTime::as_secs).max(1);
+            let mut begin = self.conn.prepare_cached("UPDATE state SET epoch = ?1")?;
+            begin.execute([epoch])?;
+        }
+        Ok(())
     }
 
     /// The next revision; for one change.

@@ -26,7 +26,7 @@ async fn an_entry_federates_only_with_a_bundle_that_is_here() {
     with.federates_with = vec![b()];
     let refused = registry.create_entry(with, &me()).await.unwrap_err();
     assert!(matches!(refused, RegistryError::NoFederatedBundle { .. }));
-    assert_eq!(registry.revision(), 0);
+    assert_eq!(registry.revision().number, 0);
     assert!(registry.entries_of_id(&crate::core::fixture::id("/w")).is_empty());
     let entry = federated(&rig).await;
     let unknown = TrustDomain::parse("c.example").unwrap();

@@ -1,0 +1,91 @@
+//! `landfast.entry.v1.EntryPolicies`: what entries have beside SPIRE's fields.
+
+use landfast_proto::landfast::entry::v1::{self as pb, entry_policies_server::EntryPolicies};
+use tonic::{Request, Response, Status};
+
+use super::{Api, status};
+use crate::authz::Caller;
+use crate::registry::{EntryPolicy, PolicyPatch, RegistryError};
+
+#[tonic::async_trait]
+impl EntryPolicies for Api {
+    async fn get_entry_policies(
+        &self,
+        request: Request<pb::GetEntryPoliciesRequest>,
+    ) -> Result<Response<pb::GetEntryPoliciesResponse>, Status> {
+        let ids = request.into_inner().entry_ids;
+        if ids.len() > AT_ONCE {
+            return Err(Status::invalid_argument(format!(
+                "policies of {} entries at once, more than {AT_ONCE}",
+                ids.len()
+            )));
+        }
+        let policies = ids.iter().map(|id| {
+            check_id(id)?;
+            let entry = self.registry.versioned(id);
+            let entry =
+                entry.ok_or_else(|| status::registry(&RegistryError::NoSuchEntry { id: id.clone() }))?;
+            Ok(match &entry.policy {
+                Some(policy) => policy_out(policy),
+                None => policy_out(&EntryPolicy::defaults(id)),
+            })
+        });
+        let policies = policies.collect::<Result<_, Status>>()?;
+        Ok(Response::new(pb::GetEntryPoliciesResponse { policies }))
+    }
+
+    async fn set_entry_policy(
+        &self,
+        request: Request<pb::SetEntryPolicyRequest>,
+    ) -> Result<Response<pb::EntryPolicy>, Status> {
+        let by = Caller::of(&request)?.requester.clone();
+        let request = request.into_inner();
+        let given = request
+            .policy
+            .ok_or_else(|| Status::invalid_argument("missing policy"))?;
+        check_id(&given.entry_id)?;
+        let patch = patch_in(given.description, request.mask)?;
+        let if_revision = Some(request.if_revision).filter(|revision| *revision != 0);
+        let policy = self
+            .registry
+            .set_entry_policy(&given.entry_id, patch, if_revision)
+            .await
+            .map_err(|error| status::registry(&error))?;
+        tracing::info!(entry = policy.entry_id, %by, "changed the policy of an entry");
+        Ok(Response::new(policy_out(&policy)))
+    }
+}
+
+fn check_id(id: &str) -> Result<(), Status> {
+    match id {
+        "" => Err(Status::invalid_argument("missing entry ID")),
+        _ => Ok(()),
+    }
+}
+
+/// A mask that names nothing was perhaps made for fields that only a newer server knows: that is no success.
+fn patch_in(description: String, mask: Option<pb::EntryPolicyMask>) -> Result<PolicyPatch, Status> {
+    match mask {
+        None => Err(Status::invalid_argument("missing mask: say which fields to change")),
+        Some(mask) if mask == pb::EntryPolicyMask::default() => Err(Status::invalid_argument(
+            "the mask names no field that this server knows",
+        )),
+        Some(mask) => Ok(PolicyPatch {
+            description: mask.description.then_some(description),
+        }),
+    }
+}
+
+/// As it is on the wire.
+pub(crate) fn policy_out(policy: &EntryPolicy) -> pb::EntryPolicy {
+    pb::EntryPolicy {
+        entry_id: policy.entry_id.clone(),
+        description: policy.description.clone(),
+        revision: policy.revision,
+    }
+}
+
+const AT_ONCE: usize = 500;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! What this server knows of the feed, and who waits for it. Invariant: the listener hears every revision once, in order, whoever made it; who wrote
+//! is answered after that.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+use super::row::{damage, get};
+use super::text;
+use super::writer::Work;
+use crate::datastore::{CommitListener, Committed, DatastoreError, Snapshot};
+
+/// What other threads see.
+pub(super) struct Shared {
+    listener: OnceLock<Arc<dyn CommitListener>>,
+    /// What the last snapshot stood at: a listener that comes goes on from there.
+    loaded: Mutex<Position>,
+    standing: Mutex<Standing>,
+    /// A write has failed.
+    pub(super) doubt: Notify,
+    /// The journal has another version.
+    pub(super) journal: Notify,
+}
+
+struct Standing {
+    read_at: Instant,
+    trouble: Option<DatastoreError>,
+    journal: u64,
+    journal_at: Instant,
+}
+
+/// Where in its history a database is.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Position {
+    pub(super) epoch: i64,
+    pub(super) revision: i64,
+    pub(super) mark: String,
+}
+
+impl Position {
+    /// Whether what there is now may have come after this.
+    fn leads_to(&self, now: &Self) -> Result<(), DatastoreError> {
+        let (known, found) = ((self.epoch, self.revision), (now.epoch, now.revision));
+        match found < known || (found == known && self.mark != now.mark) {
+            true => Err(self.went_back(now)),
+            false => Ok(()),
+        }
+    }
+
+    fn went_back(&self, to: &Self) -> DatastoreError {
+        DatastoreError::WentBack {
+            known: self.revision.unsigned_abs(),
+            found: to.revision.unsigned_abs(),
+        }
+    }
+}
+
+/// What a transaction of ours has committed.
+pub(super) struct Made {
+    /// Where the database stood before.
+    pub(super) after: Position,
+    pub(super) commits: Vec<Committed>,
+    pub(super) mark: String,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            listener: OnceLock::new(),
+            loaded: Mutex::default(),
+            standing: Mutex::new(Standing {
+                read_at: now,
+                trouble: None,
+                journal: 0,
+                journal_at: now,
+            }),
+            doubt: Notify::new(),
+            journal: Notify::new(),
+        }
+    }
+
+    pub(super) fn follow(&self, listener: Arc<dyn CommitListener>) {
+        if self.listener.set(listener).is_err() {
+            tracing::error!("the datastore has a listener already");
+        }
+    }
+
+    /// Whether what the listener knows, and a journal of this version, are what is stored, but for moments.
+    pub(super) fn standing(&self, journal: u64) -> Result<(), DatastoreError> {
+        let standing = self.lock();
+        let for_good = standing.trouble.as_ref().is_some_and(lasts);
+        let old = standing.read_at.elapsed() >= STALE;
+        let behind = standing.journal > journal && standing.journal_at.elapsed() >= STALE;
+        if !old && !behind && !for_good {
+            return Ok(());
+        }
+        let why = standing.trouble.clone();
+        Err(why.unwrap_or(DatastoreError::Behind))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Position> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct Follower {
+    pub(super) shared: Arc<Shared>,
+    inner: RefCell<Inner>,
+    /// There is something to read.
+    pub(super) poke: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    following: bool,
+    at: Position,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    revision: i64,
+    since: Instant,
+    group: Vec<Box<dyn Work>>,
+}
+
+/// Whether it is so until somebody does something about it.
+fn lasts(error: &DatastoreError) -> bool {
+    matches!(error, DatastoreError::Fenced | DatastoreError::WentBack { .. })
+}
+
+/// What is to be done after a look at the feed.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Everything is known.
+    Rest,
+    /// There is more.
+    More,
+    /// What we know is not what came before: all has to be read anew.
+    Reload,
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, at: Position) -> Self {
+        Self {
+            shared,
+            inner: RefCell::new(Inner {
+                at,
+                ..Inner::default()
+            }),
+            poke: Notify::new(),
+        }
+    }
+
+    pub(super) fn doubt(&self, error: &DatastoreError) {
+        if lasts(error) {
+            self.trouble(error);
+        }
+        self.shared.doubt.notify_one();
+    }
+
+    /// A commit of our own. When all before it is known it is told at once; else the feed brings it.
+    pub(super) fn committed(&self, made: Made, group: Vec<Box<dyn Work>>) {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        let Some(last) = made.commits.last() else {
+            return answer(group);
+        };
+        let last = i64::try_from(last.revision).unwrap_or(i64::MAX);
+        if made.after == inner.at {
+            for commit in &made.commits {
+                self.tell(&inner, commit);
+            }
+            inner.at.revision = last;
+            inner.at.mark = made.mark;
+        }
+        if inner.at.revision >= last {
+            return answer(group);
+        }
+        inner.waiting.push_back(Waiting {
+            revision: last,
+            since: Instant::now(),
+            group,
+        });
+        self.poke.notify_one();
+    }
+
+    /// Whether something may be written where the database stands now.
+    pub(super) fn admits(&self, now: &Position) -> Result<(), DatastoreError> {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        match inner.following {
+            true => inner.at.leads_to(now),
+            false => Ok(()),
+        }
+    }
+
+    /// Since which revision the feed is to be read.
+    pub(super) fn at(&self) -> Position {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        inner.at.clone()
+    }
+
+    /// Takes what the feed had when it was asked for everything from `asked` on; `at` is when that was.
+    pub(super) fn read(&self, rows: &[Row], page: usize, at: Instant) -> Result<Next, DatastoreError> {
+        let mut inner = self.inner.borrow_mut();
+        self.meet_listener(&mut inner);
+        let Some(first) = rows.first() else {
+            return Err(damage("state", "the table is empty"));
+        };
+        self.journal_is(get::<i64>(first, "journal_version")?.unsigned_abs());
+        let newest = Position {
+            epoch: get(first, "epoch")?,
+            revision: get(first, "newest")?,
+            mark: get(first, "newest_mark")?,
+        };
+        if !inner.following {
+            inner.at = newest;
+            self.caught_up(&mut inner, at);
+            return Ok(Next::Rest);
+        }
+        if newest.epoch > inner.at.epoch {
+            return Ok(Next::Reload);
+        }
+        inner.at.leads_to(&newest)?;
+        for row in rows {
+            let Some(revision) = get::<Option<i64>>(row, "revision")? else {
+                break;
+            };
+            let mark: &str = get(row, "mark")?;
+            if revision == inner.at.revision && mark != inner.at.mark {
+                return Err(inner.at.went_back(&newest));
+            }
+            if revision <= inner.at.revision {
+                continue;
+            }
+            if revision != inner.at.revision + 1 {
+                return Ok(Next::Reload);
+            }
+            let change = text::read_change(get(row, "kind")?, get(row, "object")?, get(row, "body")?)?;
+            let commit = Committed {
+                revision: revision.unsigned_abs(),
+                change,
+            };
+            self.tell(&inner, &commit);
+            inner.at.revision = revision;
+            mark.clone_into(&mut inner.at.mark);
+        }
+        let next = match inner.at.revision >= newest.revision {
+            true => Next::Rest,
+            false if rows.len() >= page => Next::More,
+            // The rows in between are gone.
+            false => Next::Reload,
+        };
+        if next == Next::Rest {
+            self.caught_up(&mut inner, at);
+        }
+        Ok(next)
+    }
+
+    /// A snapshot that somebody asked for: a listener that comes later goes on from there.
+    pub(super) fn loaded(&self, at: Position) {
+        *self.shared.loaded() = at;
+    }
+
+    /// A snapshot instead of the changes that led to it.
+    pub(super) fn reloaded(&self, snapshot: Snapshot, at: Position, read_at: Instant) {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(listener) = self.shared.listener.get() {
+            listener.reloaded(snapshot);
+        }
+        if at.epoch > inner.at.epoch {
+            // Somebody has said that what there is now is to hold.
+            self.shared.lock().trouble = None;
+        }
+        inner.at = at;
+        self.caught_up(&mut inner, read_at);
+    }
+
+    pub(super) fn trouble(&self, error: &DatastoreError) {
+        let mut standing = self.shared.lock();
+        // Those do not pass by themselves, whatever else happens.
+        if !standing.trouble.as_ref().is_some_and(lasts) {
+            standing.trouble = Some(error.clone());
+        }
+    }
+
+    /// Answers those for whom the feed has not come in time.
+    pub(super) fn expire(&self) {
+        let mut inner = self.inner.borrow_mut();
+        while inner.waiting.front().is_some_and(|w| w.since.elapsed() >= STALE * 2)
+            && let Some(late) = inner.waiting.pop_front()
+        {
+            let error = DatastoreError::Undecided {
+                source: Arc::new(DatastoreError::Behind),
+            };
+            late.group
+                .into_iter()
+                .for_each(|request| request.answer(Err(error.clone())));
+        }
+    }
+
+    fn journal_is(&self, version: u64) {
+        let mut standing = self.shared.lock();
+        if standing.journal != version {
+            standing.journal = version;
+            standing.journal_at = Instant::now();
+            self.shared.journal.notify_one();
+        }
+    }
+
+    fn caught_up(&self, inner: &mut Inner, at: Instant) {
+        let mut standing = self.shared.lock();
+        standing.read_at = at;
+        if !standing.trouble.as_ref().is_some_and(lasts) {
+            standing.trouble = None;
+        }
+        drop(standing);
+        while inner
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.revision <= inner.at.revision)
+            && let Some(done) = inner.waiting.pop_front()
+        {
+            answer(done.group);
+        }
+    }
+
+    fn meet_listener(&self, inner: &mut Inner) {
+        if !inner.following && self.shared.listener.get().is_some() {
+            inner.following = true;
+            inner.at = self.shared.loaded().clone();
+        }
+    }
+
+    fn tell(&self, inner: &Inner, commit: &Committed) {
+        if inner.following
+            && let Some(listener) = self.shared.listener.get()
+        {
+            listener.committed(commit);
+        }
+    }
+}
+
+fn answer(group: Vec<Box<dyn Work>>) {
+    group.into_iter().for_each(|request| request.answer(Ok(())));
+}
+
+/// Without a look at the feed for this long what we know may be stale.
+const STALE: Duration = Duration::from_secs(5);
