@@ -67,7 +67,7 @@ impl Admin {
             agent_svid_not_after: link.agent_not_after.map_or(0, UnixTime::as_secs),
             server_reachable: link.reachable,
             server_address: link.address.clone(),
-            last_sync: link.last_sync.map_or(0, UnixTime::as_secs),
+            last_sync: link.synced_at(now).map_or(0, UnixTime::as_secs),
             last_error: link.complaint(),
             identities: identities.collect(),
             attestation_mode: self.pin_mode.to_owned(),
@@ -80,6 +80,9 @@ impl Admin {
             missing_selectors: self.missing.selectors.clone(),
             descriptor_limit: landfast_daemon::descriptor_limit(),
             descriptors_wanted: self.descriptors_wanted,
+            subscribed_since: link.subscribed_since.map_or(0, UnixTime::as_secs),
+            polls_because: link.polls_because.clone(),
+            newest_revision: link.newest.map(|newest| newest.to_string()).unwrap_or_default(),
         }
     }
 

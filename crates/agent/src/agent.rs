@@ -33,6 +33,7 @@ use crate::error::AgentError;
 use crate::jwt::JwtCache;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;
+use crate::link::revision::Revision;
 use crate::link::{CONFIRM_AFTER, Link, Settings};
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::source::AgentSource;
@@ -131,9 +132,11 @@ impl Agent {
             node_key: config.node_key,
             workload_key: config.workload_key,
             interval: config.sync_interval,
+            backstop: config.sync_backstop,
             retry: (RETRY_MIN.min(config.retry_max), config.retry_max),
             confirm_after: CONFIRM_AFTER,
             bootstrap: state.bootstrap,
+            newest: state.newest,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
         let (link, link_handle) = Link::new(
@@ -310,6 +313,7 @@ struct NodeState {
     node: Option<NodeIdentity>,
     bundle: Bundle,
     bootstrap: String,
+    newest: Option<Revision>,
 }
 
 impl NodeState {
@@ -319,6 +323,7 @@ impl NodeState {
         let node = files.identity()?;
         let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
         let bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
+        let newest = files.revision(&bootstrap.digest)?;
         if node.is_none() {
             // A node that is in already does not need it before the next attestation; a new one had better know now.
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
@@ -327,6 +332,7 @@ impl NodeState {
             files: Arc::new(files),
             node,
             bundle,
+            newest,
             bootstrap: bootstrap.digest,
         })
     }

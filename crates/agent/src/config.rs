@@ -64,8 +64,10 @@ pub struct AgentConfig {
     pub node_key: KeyType,
     /// Kind of the keys made for workloads.
     pub workload_key: KeyType,
-    /// Pause between rounds of synchronisation.
+    /// Pause between rounds of synchronisation with a server that does not say what changes.
     pub sync_interval: Duration,
+    /// Pause between looks whether a server that does has said everything.
+    pub sync_backstop: Duration,
     /// Longest pause between attempts to reach the server.
     pub retry_max: Duration,
     /// How Envoys are served, if at all.
@@ -175,6 +177,12 @@ impl Checker<'_> {
             Duration::from_secs(5),
             min..=max,
         )?;
+        let sync_backstop = self.duration(
+            "sync.backstop",
+            raw.sync.backstop,
+            Duration::from_secs(300),
+            min..=Duration::from_secs(86_400),
+        )?;
         let second = Duration::from_secs(1);
         let retry_max = self.duration(
             "sync.retry_max",
@@ -221,6 +229,7 @@ impl Checker<'_> {
             node_key: self.key_type("keys.node", raw.keys.node.as_deref())?,
             workload_key: self.key_type("keys.workload", raw.keys.workload.as_deref())?,
             sync_interval,
+            sync_backstop,
             retry_max,
             sds: self.sds(raw.sds)?,
             limits: self.limits(&raw.limits)?,

@@ -1,4 +1,5 @@
-//! The task that owns the connection to the server: it attests, renews the node's SVID, and synchronises in rounds.
+//! The task that owns the connection to the server: it attests, renews the node's SVID, and keeps in step: subscribed where that can be had,
+//! in rounds elsewhere.
 //!
 //! Invariant: whatever goes wrong here, nothing valid is dropped and the process goes on; only the server's word that
 //! the node is banned destroys keys.
@@ -14,10 +15,15 @@ pub(crate) mod failure;
 mod handle;
 mod issue;
 mod keeping;
+mod known;
 mod node;
+mod orders;
+mod push;
+pub(crate) mod revision;
 mod rota;
 pub(crate) mod rpc;
 pub(crate) mod status;
+mod step;
 mod sync;
 
 use std::convert::Infallible;
@@ -29,6 +35,7 @@ use landfast_identity::{KeyType, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -38,10 +45,11 @@ use failure::LinkError;
 pub(crate) use handle::LinkHandle;
 use rota::Rota;
 use status::{LinkStatus, Phase};
+use revision::Revision;
 pub(crate) use sync::CONFIRM_AFTER;
 
 use crate::keeper::KeeperHandle;
-use crate::keeper::state::Event;
+use crate::keeper::state::{Event, Order};
 use crate::keeper::taint::Taints;
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::telemetry;
@@ -53,12 +61,17 @@ pub(crate) struct Settings {
     pub(crate) evidence: Evidence,
     pub(crate) node_key: KeyType,
     pub(crate) workload_key: KeyType,
+    /// Between two rounds while there is no subscription.
     pub(crate) interval: Duration,
+    /// Between two looks whether a subscription has brought everything.
+    pub(crate) backstop: Duration,
     pub(crate) retry: (Duration, Duration),
-    /// See [`sync::Known::new`].
+    /// See [`known::Known::new`].
     pub(crate) confirm_after: Duration,
     /// Digest of the operator's bootstrap bundle; see [`NodeFiles::bundle`].
     pub(crate) bootstrap: String,
+    /// The newest revision that the node has seen before this run.
+    pub(crate) newest: Option<Revision>,
 }
 
 /// The link's task before it runs.
@@ -72,7 +85,9 @@ pub(crate) struct Link {
     node: Option<NodeIdentity>,
     unsaved: keeping::Unsaved,
     disk: disk::Disk,
-    known: sync::Known,
+    known: known::Known,
+    push: push::Push,
+    floor: revision::Floor,
     rota: Rota,
     must_attest: bool,
     /// No renewal of the node's SVID before this time: the last one failed.
@@ -96,6 +111,7 @@ impl Link {
     ) -> (Self, LinkHandle) {
         let identity = IdentityStore::new();
         let mut first = LinkStatus::new();
+        first.newest = settings.newest;
         if let Some(node) = &node {
             identity.set(Arc::clone(&node.svid));
             first.set_node(node);
@@ -110,7 +126,9 @@ impl Link {
             channel: channel.subscribe(),
             nudge: Arc::clone(&nudge),
         };
-        let known = sync::Known::new(settings.confirm_after);
+        let known = known::Known::new(settings.confirm_after);
+        let push = push::Push::new(settings.retry, settings.backstop);
+        let floor = revision::Floor::new(settings.newest);
         let rota = Rota::new(settings.dialler.servers.len());
         let link = Self {
             settings,
@@ -123,6 +141,8 @@ impl Link {
             unsaved: keeping::Unsaved::default(),
             disk: disk::Disk::default(),
             known,
+            push,
+            floor,
             rota,
             must_attest: false,
             renew_after: None,
@@ -139,65 +159,91 @@ impl Link {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         let mut backoff = Backoff::new(self.settings.retry.0, self.settings.retry.1);
         let mut jitter = Backoff::new(self.settings.interval / 5, self.settings.interval / 5);
+        let mut wait = Wait::Whole(Duration::ZERO);
         loop {
             let turn = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                turn = self.turn_with_any_server() => turn,
+                () = stop.cancelled() => break,
+                turn = self.go_on(wait) => turn,
             };
-            let wait = match turn {
+            wait = match turn {
                 Ok(()) => {
                     backoff.reset();
                     self.note_success();
                     // Between 0.9 and 1.1 of the interval: many agents started together drift apart.
                     jitter.reset();
                     let pause = self.settings.interval.mul_f64(0.9) + jitter.next();
-                    Wait::OrRenewal(
-                        self.known
-                            .confirm_in()
-                            .map_or(pause, |confirm| confirm.min(pause)),
-                    )
+                    Wait::OrRenewal(self.until_next_turn(pause))
                 }
                 Err(error) => Wait::Whole(self.handle(&error).await.unwrap_or_else(|| backoff.next())),
             };
             telemetry::link(&self.status.borrow(), self.clock.now());
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = self.rest(wait) => {}
-            }
+        }
+        // Not worth an error: it is only not as new as it could be.
+        drop(self.save_revision(true).await);
+        Ok(())
+    }
+
+    async fn go_on(&mut self, wait: Wait) -> Result<(), LinkError> {
+        self.rest(wait).await?;
+        self.turn_with_any_server().await
+    }
+
+    fn until_next_turn(&self, pause: Duration) -> Duration {
+        if !self.push.is_live() {
+            return self
+                .known
+                .confirm_in()
+                .map_or(pause, |confirm| confirm.min(pause));
+        }
+        let check = self.push.check_at.saturating_duration_since(Instant::now());
+        // What is not on disk is written again as often as without a subscription.
+        match self.unsaved.is_anything() {
+            true => check.min(pause),
+            false => check,
         }
     }
 
-    async fn rest(&self, wait: Wait) {
-        match wait {
-            Wait::Whole(wait) => tokio::time::sleep(wait).await,
-            Wait::OrRenewal(wait) => tokio::select! {
-                () = self.rest_or_renewal(wait) => {}
-                () = self.nudge.notified() => tokio::time::sleep(NUDGE_DELAY).await,
-            },
-        }
-    }
-
-    async fn rest_or_renewal(&self, wait: Duration) {
-        let end = tokio::time::Instant::now() + wait;
+    /// Hears what the server says meanwhile.
+    async fn rest(&mut self, wait: Wait) -> Result<(), LinkError> {
+        let (wait, after_failure) = match wait {
+            Wait::Whole(wait) => (wait, true),
+            Wait::OrRenewal(wait) => (wait, false),
+        };
+        let mut end = Instant::now() + wait;
         // One of the node's own that is overdue already waits for its turn like everything else.
         let started = self.clock.now();
         let own = self
             .own_renewal()
-            .filter(|due| started.is_some_and(|now| now < *due));
+            .filter(|due| !after_failure && started.is_some_and(|now| now < *due));
+        let nudge = Arc::clone(&self.nudge);
         loop {
-            let left = end.saturating_duration_since(tokio::time::Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let until_renewal = || {
-                let due = own.into_iter().chain(self.keeper.next_order()).min()?;
-                Some(due.since(self.clock.now()?))
+            let timer = Timer {
+                end,
+                own,
+                keeper: (!after_failure).then(|| self.keeper.clone()),
+                clock: Arc::clone(&self.clock),
             };
-            // Renewals are due by wall time, which may step: it is looked at once a minute.
-            let nap = until_renewal().unwrap_or(LONGEST_NAP);
-            tokio::time::sleep(nap.clamp(SHORTEST_NAP, LONGEST_NAP).min(left)).await;
-            if until_renewal().is_some_and(|left| left.is_zero()) {
-                return;
+            let heard = tokio::select! {
+                () = timer.run() => return Ok(()),
+                () = nudge.notified(), if !after_failure => {
+                    end = end.min(Instant::now() + NUDGE_DELAY);
+                    self.push.check_soon();
+                    continue;
+                }
+                heard = self.hear() => heard,
+            };
+            let orders = match heard {
+                Ok(step) => self.adopt_step(step).await,
+                Err(error) => Err(error),
+            };
+            match orders {
+                Ok(orders) if orders.is_empty() || after_failure => {}
+                Ok(_) => return Ok(()),
+                Err(error) if error.only_ends_a_subscription() => {
+                    let pause = self.lost(&error);
+                    end = end.min(Instant::now() + pause.min(self.settings.interval));
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -218,7 +264,7 @@ impl Link {
         let reused = self.channel.borrow().is_some();
         let mut done = self.turn().await;
         if reused && done.as_ref().is_err_and(LinkError::connection_broke) {
-            self.channel.send_replace(None);
+            self.hang_up();
             done = self.turn().await;
         }
         loop {
@@ -243,8 +289,9 @@ impl Link {
         } else {
             tracing::debug!(%address, error = text, "the server is of no use; the next one is asked");
         }
+        self.alarm_if_stale(error);
         self.rota.go_on();
-        self.channel.send_replace(None);
+        self.hang_up();
     }
 
     /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
@@ -271,28 +318,36 @@ impl Link {
     async fn round(&mut self) -> Result<(), LinkError> {
         self.save_again().await?;
         let channel = self.channel().await?;
-        let synced = self.known.refresh(&channel, &self.settings.trust_domain).await?;
-        self.adopt_bundle(&synced.bundle).await?;
-        let now = self.now()?;
-        self.taints.adopt(&synced.bundle, now);
         // After a clock that was set back.
+        let now = self.now()?;
         self.node_since = self.node_since.min(now);
         let latest = now.saturating_add(node::RENEW_RETRY);
         self.renew_after = self.renew_after.map(|after| after.min(latest));
-        let orders = self.keeper.tell(Event::Synced(synced)).await;
-        self.status
-            .send_modify(|status| status.last_sync = self.clock.now().or(status.last_sync));
-        for batch in orders.chunks(issue::BATCH) {
-            let issued = issue::issue(&channel, batch, self.settings.workload_key).await?;
-            // The last server's word is taken as it is.
-            if let Some(error) = issued.useless.filter(|_| self.rota.has_another()) {
-                return Err(error);
-            }
-            let issued = issued.each;
-            self.keeper.tell(Event::Issued(issued)).await;
-        }
+        let orders = match self.subscribed(&channel).await? {
+            Some(orders) => orders,
+            None => self.poll(&channel).await?,
+        };
+        self.save_revision(false).await?;
+        self.issue_all(&channel, orders).await?;
         self.keeper.tell(Event::RoundOver).await;
         Ok(())
+    }
+
+    async fn poll(&mut self, channel: &Channel) -> Result<Vec<Order>, LinkError> {
+        let trust_domain = &self.settings.trust_domain;
+        let synced = self
+            .known
+            .refresh(channel, trust_domain, &mut self.floor)
+            .await?;
+        self.adopt_bundle(&synced.bundle).await?;
+        self.taints.adopt(&synced.bundle, self.now()?);
+        let orders = self.keeper.tell(Event::Synced(synced)).await;
+        let newest = self.floor.newest();
+        self.status.send_modify(|status| {
+            status.last_sync = self.clock.now().or(status.last_sync);
+            status.newest = newest;
+        });
+        Ok(orders)
     }
 
     /// Draws the consequences of a failed turn. Answers how long to wait, when that is not for the back-off to say.
@@ -308,14 +363,15 @@ impl Link {
             );
         }
         if !error.server_answered() {
-            self.channel.send_replace(None);
+            self.hang_up();
         }
+        self.alarm_if_stale(error);
         let banned = error.disposition() == Disposition::Fatal;
         if banned {
             self.banned().await;
         } else if error.disposition() == Disposition::Reattest {
             self.must_attest = true;
-            self.channel.send_replace(None);
+            self.hang_up();
         }
         self.status.send_modify(|status| {
             status.reachable = status.reachable && error.server_answered();
@@ -336,6 +392,7 @@ impl Link {
             let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
             status.phase = Phase::Serving;
             status.last_error.clear();
+            status.behind = status.behind.take().filter(|(server, _)| *server != self.rota.at());
             differs
         });
         if recovered {
@@ -354,6 +411,38 @@ enum Wait {
     Whole(Duration),
     /// Not beyond the next renewal: an SVID may live shorter than the time between two synchronisations.
     OrRenewal(Duration),
+}
+
+/// The end of a rest.
+struct Timer {
+    end: Instant,
+    /// The renewal of the node's own SVID.
+    own: Option<UnixTime>,
+    /// Of whom renewals are known; `None` when none of them counts.
+    keeper: Option<KeeperHandle>,
+    clock: SharedClock,
+}
+
+impl Timer {
+    async fn run(self) {
+        loop {
+            let left = self.end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let until_renewal = || {
+                let orders = self.keeper.as_ref().and_then(KeeperHandle::next_order);
+                let due = self.own.into_iter().chain(orders).min()?;
+                Some(due.since(self.clock.now()?))
+            };
+            // Renewals are due by wall time, which may step: it is looked at once a minute.
+            let nap = until_renewal().unwrap_or(LONGEST_NAP);
+            tokio::time::sleep(nap.clamp(SHORTEST_NAP, LONGEST_NAP).min(left)).await;
+            if until_renewal().is_some_and(|left| left.is_zero()) {
+                return;
+            }
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {

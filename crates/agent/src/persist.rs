@@ -1,4 +1,5 @@
-//! What the agent keeps on disk about the node itself: its SVID with key, a key on its way to the server, the bundle.
+//! What the agent keeps on disk about the node itself: its SVID with key, a key on its way to the server, the bundle, and how new the server's
+//! registry was.
 //!
 //! Invariant: a key is on disk before anybody hears of it, so a lost answer is asked for again with the same key; and a
 //! damaged file is never taken for an absent one.
@@ -12,6 +13,8 @@ use landfast_identity::{Bundle, KeyType, PrivateKey, TrustDomain, X509Svid, chai
 use landfast_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::link::revision::Revision;
 
 /// The node's own identity.
 #[derive(Clone, Debug)]
@@ -86,6 +89,15 @@ struct BundleFile {
     bootstrap: String,
     sequence: u64,
     jwks: serde_json::Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevisionFile {
+    version: u32,
+    bootstrap: String,
+    epoch: u64,
+    number: u64,
 }
 
 /// The agent's data directory. All calls block; use them off the async threads.
@@ -218,6 +230,27 @@ impl NodeFiles {
         self.write(BUNDLE, &file)
     }
 
+    /// The newest revision of the server's registry that this node has seen, unless the operator has replaced the bootstrap bundle since: that
+    /// may be of servers that begin anew.
+    pub(crate) fn revision(&self, bootstrap: &str) -> Result<Option<Revision>, PersistError> {
+        let Some(bytes) = self.read(REVISION)? else {
+            return Ok(None);
+        };
+        let file: RevisionFile = self.parse(REVISION, &bytes)?;
+        let (epoch, number) = (file.epoch, file.number);
+        Ok((file.bootstrap == bootstrap).then_some(Revision { epoch, number }))
+    }
+
+    pub(crate) fn save_revision(&self, revision: Revision, bootstrap: &str) -> Result<(), PersistError> {
+        let file = RevisionFile {
+            version: VERSION,
+            bootstrap: bootstrap.to_owned(),
+            epoch: revision.epoch,
+            number: revision.number,
+        };
+        self.write(REVISION, &file)
+    }
+
     fn key(&self, name: &str, base64: Zeroizing<String>) -> Result<Arc<PrivateKey>, PersistError> {
         let der = BASE64
             .decode(base64.as_bytes())
@@ -302,9 +335,16 @@ impl Versioned for BundleFile {
     }
 }
 
+impl Versioned for RevisionFile {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
 pub(crate) const IDENTITY: &str = "node-identity.json";
 pub(crate) const PENDING: &str = "node-key-pending.json";
 pub(crate) const BUNDLE: &str = "trust-bundle.json";
+pub(crate) const REVISION: &str = "newest-revision.json";
 const VERSION: u32 = 1;
 
 #[cfg(test)]

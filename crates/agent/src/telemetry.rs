@@ -27,6 +27,23 @@ pub(crate) fn describe() {
         "When the node's own SVID expires, in seconds since 1970; 0 without one."
     );
     describe_gauge!(REACHABLE, "1 while the server answers.");
+    describe_gauge!(
+        SUBSCRIBED,
+        "1 while the server tells this node of changes as they happen; 0 while the node asks."
+    );
+    describe_gauge!(
+        REVISION,
+        "The newest revision of the server's registry that this node has seen (its number, within the epoch)."
+    );
+    describe_counter!(STEPS, "Changes that were told on a subscription and adopted.");
+    describe_counter!(
+        MISSED,
+        "Looks at the server that found what no subscription had told, so that everything was asked for anew."
+    );
+    describe_counter!(
+        STALE,
+        "Answers that were refused because they were older than what this node had seen."
+    );
     describe_gauge!(BANNED, "1 when the server has banned this node.");
     describe_gauge!(
         UNSAVED,
@@ -58,6 +75,21 @@ pub(crate) fn workload_attestation(ok: bool) {
     metrics::counter!(ATTESTATIONS, "result" => result(ok)).increment(1);
 }
 
+/// Counts one step of a subscription.
+pub(crate) fn step() {
+    metrics::counter!(STEPS).increment(1);
+}
+
+/// Counts what a subscription should have told.
+pub(crate) fn missed() {
+    metrics::counter!(MISSED).increment(1);
+}
+
+/// Counts an answer that was too old.
+pub(crate) fn stale() {
+    metrics::counter!(STALE).increment(1);
+}
+
 /// What the keeper holds.
 pub(crate) fn held(snapshot: &Snapshot, now: UnixTime) {
     let valid = || {
@@ -80,10 +112,12 @@ pub(crate) fn held(snapshot: &Snapshot, now: UnixTime) {
 pub(crate) fn link(status: &LinkStatus, now: Option<UnixTime>) {
     metrics::gauge!(REACHABLE).set(f64::from(u8::from(status.reachable)));
     metrics::gauge!(AGENT_EXPIRY).set(status.agent_not_after.map_or(0, UnixTime::as_secs) as f64);
-    metrics::gauge!(LAST_SYNC).set(status.last_sync.map_or(0, UnixTime::as_secs) as f64);
+    let last_sync = status.synced_at(now);
+    metrics::gauge!(LAST_SYNC).set(last_sync.map_or(0, UnixTime::as_secs) as f64);
+    metrics::gauge!(SUBSCRIBED).set(f64::from(u8::from(status.subscribed_since.is_some())));
+    metrics::gauge!(REVISION).set(status.newest.map_or(0, |newest| newest.number) as f64);
     metrics::gauge!(UNSAVED).set(f64::from(u8::from(!status.disk.is_empty())));
-    let since = status
-        .last_sync
+    let since = last_sync
         .zip(now)
         .map(|(last, now)| now.since(last).as_secs_f64());
     metrics::gauge!(SINCE_SYNC).set(since.unwrap_or(-1.0));
@@ -100,6 +134,11 @@ fn result(ok: bool) -> &'static str {
 
 const SINCE_SYNC: &str = "landfast_agent_seconds_since_last_sync";
 const LAST_SYNC: &str = "landfast_agent_last_sync_timestamp_seconds";
+const SUBSCRIBED: &str = "landfast_agent_subscribed";
+const REVISION: &str = "landfast_agent_registry_revision";
+const STEPS: &str = "landfast_agent_pushed_changes_total";
+const MISSED: &str = "landfast_agent_missed_changes_total";
+const STALE: &str = "landfast_agent_stale_answers_total";
 const EARLIEST: &str = "landfast_agent_earliest_svid_expiry_timestamp_seconds";
 const AGENT_EXPIRY: &str = "landfast_agent_own_svid_expiry_timestamp_seconds";
 const REACHABLE: &str = "landfast_agent_server_reachable";

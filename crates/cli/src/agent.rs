@@ -282,6 +282,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         ),
         ("server", server),
         ("last sync", output::when(status.last_sync, "never")),
+        ("changes", changes(status)),
         ("running since", output::when(status.started_at, "-")),
         ("callers pinned by", status.attestation_mode.clone()),
         (
@@ -309,6 +310,19 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// How the node learns of them.
+fn changes(status: &GetStatusResponse) -> String {
+    let how = match (status.subscribed_since, status.polls_because.as_str()) {
+        (0, "") => "not known yet how they come".to_owned(),
+        (0, because) => format!("asked for every few seconds: {because}"),
+        (since, _) => format!("told as they happen since {}", output::when(since, "-")),
+    };
+    match status.newest_revision.as_str() {
+        "" => how,
+        newest => format!("{how}; newest revision {newest}"),
+    }
+}
+
 fn status_json(status: &GetStatusResponse) -> Value {
     let identities = status.identities.iter().map(|held| {
         json!({
@@ -321,6 +335,8 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "agent_svid_not_after": output::time_json(status.agent_svid_not_after),
         "server_reachable": status.server_reachable, "server_address": status.server_address,
         "last_sync": output::time_json(status.last_sync), "last_error": status.last_error,
+        "subscribed_since": output::time_json(status.subscribed_since), "polls_because": status.polls_because,
+        "newest_revision": status.newest_revision,
         "started_at": output::time_json(status.started_at), "attestation_mode": status.attestation_mode,
         "missing_capabilities": status.missing_capabilities, "missing_selectors": status.missing_selectors,
         "descriptor_limit": status.descriptor_limit, "descriptors_wanted": status.descriptors_wanted,

@@ -42,7 +42,7 @@ impl Debug for Admin {
             svid_chain: chain.iter().chain(root).map(cert).collect(),
             uptime: i32::try_from(self.started.elapsed().as_secs()).unwrap_or(i32::MAX),
             svids_count: x509,
-            last_sync_success: status.last_sync.map_or(0, UnixTime::as_secs),
+            last_sync_success: status.synced_at(now).map_or(0, UnixTime::as_secs),
             cached_x509_svids_count: x509,
             cached_jwt_svids_count: count(self.tokens.len()),
             cached_svidstore_x509_svids_count: 0,

@@ -76,6 +76,7 @@ pub(super) struct RawKeys {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSync {
     pub(super) interval: Option<HumanDuration>,
+    pub(super) backstop: Option<HumanDuration>,
     pub(super) retry_max: Option<HumanDuration>,
 }
 

@@ -21,6 +21,19 @@ pub(crate) struct Synced {
     pub(crate) federated: BTreeMap<TrustDomain, Arc<Bundle>>,
 }
 
+/// What is different by one step of a subscription.
+#[derive(Clone, Default)]
+pub(crate) struct Pushed {
+    /// New, or changed.
+    pub(crate) put: Vec<Arc<Entry>>,
+    /// By their IDs. What is in neither list stays.
+    pub(crate) gone: Vec<Arc<str>>,
+    /// Of this trust domain, when it is another.
+    pub(crate) bundle: Option<Arc<Bundle>>,
+    /// All of the others, when one of them is another.
+    pub(crate) federated: Option<BTreeMap<TrustDomain, Arc<Bundle>>>,
+}
+
 /// The outcome for one entry of one round of issuing.
 pub(crate) struct Issued {
     pub(crate) entry_id: Arc<str>,
@@ -31,6 +44,10 @@ pub(crate) struct Issued {
 pub(crate) enum Event {
     /// A round of synchronisation succeeded.
     Synced(Synced),
+    /// A step of a subscription came. The first one, and the first after a ban, holds all there is.
+    Pushed(Pushed),
+    /// Nothing, but that what is due is wanted.
+    Due,
     /// A batch of SVIDs came back.
     Issued(Vec<Issued>),
     /// All that was ordered has been tried.
@@ -60,6 +77,8 @@ pub(crate) enum Reach {
     All,
     /// What is served by these entries, and nothing else.
     Entries(HashSet<Arc<str>>),
+    /// The same, when the entries themselves are new or others, so that more may be served by them than was.
+    Changed(HashSet<Arc<str>>),
 }
 
 /// One SVID to be had.
@@ -158,6 +177,15 @@ impl State {
                 actions.push(Action::Issue(self.due(now)));
                 all(changed)
             }
+            Event::Pushed(pushed) => {
+                let reach = self.adopt_push(now, pushed, &mut actions);
+                actions.push(Action::Issue(self.due(now)));
+                reach
+            }
+            Event::Due => {
+                actions.push(Action::Issue(self.due(now)));
+                None
+            }
             Event::Issued(batch) => {
                 let changed = self.adopt_svids(now, batch, &mut actions);
                 (!changed.is_empty()).then_some(Reach::Entries(changed))
@@ -207,37 +235,75 @@ impl State {
                 .iter()
                 .all(|entry| state.entries.get(&entry.id) == Some(entry));
         if !same {
-            let index = EntryIndex::new(synced.entries);
-            for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
-                actions.push(Action::Note(Note::Withdrawn {
-                    spiffe_id: old.spiffe_id.to_string(),
-                    reason: "its entry is gone",
-                }));
-            }
+            self.replace_entries(EntryIndex::new(synced.entries), actions);
+            changed = true;
+        }
+        changed |= self.replace_bundle(synced.bundle, now);
+        changed | self.replace_federated(synced.federated)
+    }
+
+    /// What the step touches.
+    fn adopt_push(&mut self, now: UnixTime, pushed: Pushed, actions: &mut Vec<Action>) -> Option<Reach> {
+        let mut all = self.now.synced_at.is_none() || self.now.banned;
+        self.now.synced_at = Some(now);
+        self.now.banned = false;
+        let mut touched: HashSet<Arc<str>> = pushed.gone.iter().cloned().collect();
+        touched.extend(pushed.put.iter().map(|entry| Arc::clone(&entry.id)));
+        if !touched.is_empty() {
+            let untouched = self.now.entries.iter().filter(|entry| !touched.contains(&entry.id));
+            let entries: Vec<_> = untouched.cloned().chain(pushed.put).collect();
+            self.replace_entries(EntryIndex::new(entries), actions);
+        }
+        if let Some(bundle) = pushed.bundle {
+            all |= self.replace_bundle(bundle, now);
+        }
+        if let Some(federated) = pushed.federated {
+            all |= self.replace_federated(federated);
+        }
+        // Each view would be compared with each of them: of many it is cheaper to make all views anew.
+        match all || touched.len() > MANY {
+            true => Some(Reach::All),
+            false => (!touched.is_empty()).then_some(Reach::Changed(touched)),
+        }
+    }
+
+    fn replace_entries(&mut self, index: EntryIndex, actions: &mut Vec<Action>) {
+        let state = &mut self.now;
+        for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
+            actions.push(Action::Note(Note::Withdrawn {
+                spiffe_id: old.spiffe_id.to_string(),
+                reason: "its entry is gone",
+            }));
+        }
+        if state.held.keys().any(|id| index.get(id).is_none()) {
             Arc::make_mut(&mut state.held).retain(|id, _| index.get(id).is_some());
-            self.failures.retain(|id, _| index.get(id).is_some());
-            state.entries = Arc::new(index);
-            changed = true;
         }
-        if !state
-            .bundle
-            .as_ref()
-            .is_some_and(|bundle| bundle.content_eq(&synced.bundle))
-        {
-            self.taints.adopt(&synced.bundle, now);
-            state.bundle = Some(synced.bundle);
-            changed = true;
+        self.failures.retain(|id, _| index.get(id).is_some());
+        state.entries = Arc::new(index);
+    }
+
+    /// Whether it is another.
+    fn replace_bundle(&mut self, bundle: Arc<Bundle>, now: UnixTime) -> bool {
+        let state = &mut self.now;
+        if state.bundle.as_ref().is_some_and(|old| old.content_eq(&bundle)) {
+            return false;
         }
-        let same_federated = state.federated.len() == synced.federated.len()
-            && synced
-                .federated
+        self.taints.adopt(&bundle, now);
+        state.bundle = Some(bundle);
+        true
+    }
+
+    /// Whether one of them is another.
+    fn replace_federated(&mut self, federated: BTreeMap<TrustDomain, Arc<Bundle>>) -> bool {
+        let state = &mut self.now;
+        let same = state.federated.len() == federated.len()
+            && federated
                 .iter()
                 .all(|(name, new)| state.federated.get(name).is_some_and(|old| old.content_eq(new)));
-        if !same_federated {
-            state.federated = Arc::new(synced.federated);
-            changed = true;
+        if !same {
+            state.federated = Arc::new(federated);
         }
-        changed
+        !same
     }
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
@@ -278,7 +344,10 @@ impl State {
         let entries = self.now.entries.iter().filter(|entry| !entry.is_over(now));
         let each = entries.map(|entry| {
             let held = self.now.held.get(&entry.id);
-            let renewal = held.map_or(now, |held| held.due(&self.taints));
+            let renewal = held.map_or(now, |held| match held.revision == entry.revision {
+                true => held.due(&self.taints),
+                false => now,
+            });
             let retry = self
                 .failures
                 .get(&entry.id)
@@ -398,6 +467,8 @@ fn usable(svid: &X509Svid, entry: &Entry, now: UnixTime) -> Result<(), String> {
 /// A refused entry is asked for again after these times, doubling.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Entries of one step that are looked at one by one.
+const MANY: usize = 32;
 
 #[cfg(test)]
 mod tests;

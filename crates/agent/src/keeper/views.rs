@@ -111,6 +111,13 @@ impl Views {
             let reached = match reach {
                 Reach::All => true,
                 Reach::Entries(touched) => slot.entries.iter().any(|id| touched.contains(id)),
+                Reach::Changed(touched) => {
+                    let fits = |id: &Arc<str>| {
+                        let entry = snapshot.entries.get(id);
+                        entry.is_some_and(|entry| entry.selectors.is_subset_of(selectors))
+                    };
+                    slot.entries.iter().any(|id| touched.contains(id)) || touched.iter().any(fits)
+                }
             };
             if reached {
                 slot.adopt(compute(snapshot, fallback, selectors, now));

@@ -66,7 +66,7 @@ async fn channel_over(dialled: dial::Dialled, trust_domain: &TrustDomain) -> Res
         .or_else(|_| Endpoint::from_shared("http://server"))
         .map_err(failed)?
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .connect_timeout(HANDSHAKE)
         .connect_with_connector(connector)
@@ -75,4 +75,7 @@ async fn channel_over(dialled: dial::Dialled, trust_domain: &TrustDomain) -> Res
 }
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A dead connection is noticed a minute and a third after its last sign of life. Each ping and its answer are 240 bytes on the wire: so often
+/// they make 0.35 MB a day, a third of what an idle node may use.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -10,7 +10,8 @@ use prost::Message as _;
 
 use super::dial::DialError;
 use super::evidence::EvidenceError;
-use crate::persist::PersistError;
+use super::revision::Revision;
+use crate::persist::{PersistError, REVISION};
 
 /// Why a turn of the link did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,19 @@ pub(crate) enum LinkError {
     Persist(#[from] PersistError),
     #[error("clock is behind by {seconds} s or more: the node's own SVID begins at {not_before}")]
     ClockBehind { seconds: u64, not_before: UnixTime },
+    /// What it says counts for nothing.
+    #[error("{method}: {}", stale(theirs, newest))]
+    Stale {
+        method: &'static str,
+        /// Not said with a refusal.
+        theirs: Option<Revision>,
+        newest: Revision,
+    },
+    /// Said on a subscription.
+    #[error("the server says that this node {}", match .0 { Denial::Banned => "is banned", _ => "must attest again" })]
+    Told(Denial),
+    #[error("the server ended the subscription")]
+    Unsubscribed,
     #[error("the system has no time of day")]
     NoClock,
     #[error("cannot make a key or request")]
@@ -81,6 +95,7 @@ impl LinkError {
     pub(crate) fn denial(&self) -> Option<Denial> {
         match self {
             Self::Refused { denial, .. } => *denial,
+            Self::Told(denial) => Some(*denial),
             Self::Token(inner) => inner.denial(),
             _ => None,
         }
@@ -145,7 +160,19 @@ impl LinkError {
                     | tonic::Code::ResourceExhausted
                     | tonic::Code::DataLoss
             ),
-            Self::Deadline { .. } | Self::Protocol { .. } => true,
+            Self::Deadline { .. } | Self::Protocol { .. } | Self::Stale { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is only to say that a subscription is over, or cannot be had now: the node asks as SPIRE's agents do, and subscribes again.
+    pub(crate) fn only_ends_a_subscription(&self) -> bool {
+        match self {
+            Self::Refused { code, denial, .. } => {
+                // Whatever the server has against this one service. What it has against the node itself, a poll would meet too.
+                denial.is_none() && *code != tonic::Code::PermissionDenied
+            }
+            Self::Unsubscribed | Self::Deadline { .. } | Self::Protocol { .. } => true,
             _ => false,
         }
     }
@@ -165,11 +192,19 @@ impl LinkError {
                 );
                 *by_server && !ill
             }
-            Self::Protocol { .. } => true,
+            Self::Protocol { .. } | Self::Stale { .. } | Self::Told(_) | Self::Unsubscribed => true,
             Self::Token(inner) => inner.server_answered(),
             _ => false,
         }
     }
+}
+
+fn stale(theirs: &Option<Revision>, newest: &Revision) -> String {
+    let theirs = theirs.map_or_else(|| "too old a revision".to_owned(), |theirs| format!("revision {theirs}"));
+    format!(
+        "the server's registry is at {theirs}, and this node has seen {newest}: nothing of it is taken; bring that server up to date, or restore its \
+         registry with `landfast-server restore`; if an older registry is meant to count, stop the agent, remove {REVISION} from its data directory and start it"
+    )
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

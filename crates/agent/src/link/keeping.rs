@@ -20,8 +20,15 @@ pub(super) struct Unsaved {
     node: bool,
     /// One that was not asked for, or is not used, since it could not be written.
     renewal: bool,
+    revision: bool,
     /// What to ask with for as long as it cannot be written: a lost answer is asked for again with the same key.
     key: Option<Arc<PrivateKey>>,
+}
+
+impl Unsaved {
+    pub(super) fn is_anything(&self) -> bool {
+        self.bundle || self.node || self.renewal || self.revision
+    }
 }
 
 impl Link {
@@ -54,6 +61,32 @@ impl Link {
                 "trust bundle adopted"
             );
         }
+        Ok(())
+    }
+
+    /// Writes the bundle, if that has failed before: who is subscribed is not told it again.
+    pub(super) async fn save_bundle_again(&mut self) -> Result<(), LinkError> {
+        match self.known.own_bundle().cloned().filter(|_| self.unsaved.bundle) {
+            Some(bundle) => self.adopt_bundle(&bundle).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes how new the registry is that the node has seen, when it is time for that.
+    pub(super) async fn save_revision(&mut self, at_once: bool) -> Result<(), LinkError> {
+        let Some(newest) = self.floor.to_write(at_once) else {
+            return Ok(());
+        };
+        let (files, bootstrap) = (Arc::clone(&self.files), self.settings.bootstrap.clone());
+        let saved = self
+            .disk
+            .run(move || files.save_revision(newest, &bootstrap))
+            .await?;
+        if saved.is_ok() {
+            self.floor.written(newest);
+        }
+        self.unsaved.revision = saved.is_err();
+        self.tell_of_disk(saved.as_ref().err());
         Ok(())
     }
 
@@ -134,19 +167,13 @@ impl Link {
     }
 
     fn tell_of_disk(&self, failed: Option<&PersistError>) {
-        let Unsaved {
-            bundle,
-            node,
-            renewal,
-            ..
-        } = self.unsaved;
         let text = match failed {
             Some(error) => format!(
                 "the node's state cannot be written ({}); make room, or the data directory writable: until then all goes on, but a restart \
                  may cost the node its identity",
                 error_chain(error)
             ),
-            None if bundle || node || renewal => return,
+            None if self.unsaved.is_anything() => return,
             None => String::new(),
         };
         self.status.send_if_modified(|status| {

@@ -115,7 +115,7 @@ impl Link {
         self.renew_after = None;
         self.node_since = self.clock.now().unwrap_or(self.node_since);
         // The next connection shows the new SVID.
-        self.channel.send_replace(None);
+        self.hang_up();
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Link {
         );
         self.keeper.tell(Event::Banned).await;
         self.known.clear();
-        self.channel.send_replace(None);
+        self.hang_up();
         self.identity.clear();
         self.node = None;
         self.unsaved = Unsaved::default();

@@ -36,6 +36,11 @@ impl Rota {
         self.at = server;
     }
 
+    /// The server reached last.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     /// Whether another server may be asked in this turn.
     pub(super) fn has_another(&self) -> bool {
         self.left > 0

@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
 
 use super::failure::LinkError;
+use super::revision::Revision;
 
 /// Waits for the answer to one call.
 pub(crate) async fn call<T>(
@@ -13,6 +14,17 @@ pub(crate) async fn call<T>(
     answer: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, LinkError> {
     within(method, answer).await.map(Response::into_inner)
+}
+
+/// The same, with the revision of the registry that the answer was made from, where the server says it.
+pub(super) async fn call_at<T>(
+    method: &'static str,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<(T, Option<Revision>), LinkError> {
+    let response = within(method, answer).await?;
+    let revision =
+        Revision::of_answer(response.metadata()).map_err(|what| LinkError::protocol(method, what))?;
+    Ok((response.into_inner(), revision))
 }
 
 /// Waits for the next message of a stream. `None` at its end.
@@ -37,6 +49,6 @@ async fn within<T>(
 }
 
 /// SPIRE's agent waits as long.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// Largest message believed to be a list of entries or a bundle.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024 * 1024;

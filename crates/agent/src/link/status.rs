@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use landfast_identity::{SpiffeId, UnixTime, X509Svid};
 
+use super::revision::Revision;
 use crate::persist::NodeIdentity;
 
 /// Where the node stands with its server.
@@ -39,7 +40,16 @@ pub(crate) struct LinkStatus {
     pub(crate) phase: Phase,
     pub(crate) reachable: bool,
     pub(crate) address: String,
+    /// When the node was last seen to be in step with its server; see [`Self::synced_at`].
     pub(crate) last_sync: Option<UnixTime>,
+    /// While there is a subscription.
+    pub(crate) subscribed_since: Option<UnixTime>,
+    /// Why there is none; empty while there is one, and before the first try.
+    pub(crate) polls_because: String,
+    /// The newest revision of the server's registry that this node has ever seen.
+    pub(crate) newest: Option<Revision>,
+    /// Which server of the list is older than that, and what to do, until it is not any more.
+    pub(crate) behind: Option<(usize, String)>,
     pub(crate) last_error: String,
     /// What of the node's state cannot be written, and what to do; empty while all is on disk.
     pub(crate) disk: String,
@@ -56,6 +66,10 @@ impl LinkStatus {
             reachable: false,
             address: String::new(),
             last_sync: None,
+            subscribed_since: None,
+            polls_because: String::new(),
+            newest: None,
+            behind: None,
             last_error: String::new(),
             disk: String::new(),
             agent_id: None,
@@ -74,11 +88,26 @@ impl LinkStatus {
 
     /// What is wrong, for people.
     pub(crate) fn complaint(&self) -> String {
-        match (self.last_error.as_str(), self.disk.as_str()) {
-            (error, "") => error.to_owned(),
-            ("", disk) => disk.to_owned(),
-            (error, disk) => format!("{error}; {disk}"),
+        let behind = self.behind.as_ref().map_or("", |(_, text)| text);
+        // Of the last server asked it is the last error too.
+        let told = !self.last_error.is_empty() && behind.ends_with(&self.last_error);
+        let behind = if told { "" } else { behind };
+        let all = [self.last_error.as_str(), behind, self.disk.as_str()];
+        let all: Vec<_> = all.into_iter().filter(|one| !one.is_empty()).collect();
+        all.join("; ")
+    }
+
+    /// Until when the node is known to have been in step with its server: now, while it is subscribed, since pings show that the connection lives.
+    pub(crate) fn synced_at(&self, now: Option<UnixTime>) -> Option<UnixTime> {
+        match self.subscribed_since {
+            Some(_) => now.or(self.last_sync),
+            None => self.last_sync,
         }
+    }
+
+    pub(crate) fn unsubscribed(&mut self, because: &str) {
+        self.subscribed_since = None;
+        because.clone_into(&mut self.polls_because);
     }
 
     /// The ID stays, so that an operator can name the node that was banned.

@@ -1,9 +1,8 @@
-//! One round of asking the server what this node may have: entries, its own bundle, the bundles of others.
+//! SPIRE's way of asking the server what this node may have: entries, its own bundle, the bundles of others.
 //!
-//! Invariant: all of it or nothing. A round that fails half way changes nothing; what was known stays. An entry that is missing from an
-//! answer is gone; an answer without any is believed when the server, asked again some seconds later, still has none.
+//! Invariant: what a server sends is bounded, and refused whole when it is older than what the node has seen; nothing here adopts anything.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,135 +12,29 @@ use landfast_proto::spire::api::server::bundle::v1 as bundle_api;
 use landfast_proto::spire::api::server::entry::v1 as entry_api;
 use landfast_proto::spire::api::types;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::bundle_wire;
 use super::failure::LinkError;
+use super::known::{Record, Records};
+use super::revision::{Floor, Revision};
 use super::rpc::{self, MAX_MESSAGE};
-use crate::entry::Entry;
-use crate::keeper::state::Synced;
 
-/// What the last good round brought; the next one asks only for what differs.
-pub(crate) struct Known {
-    entries: Records,
-    federated: BTreeMap<TrustDomain, Arc<Bundle>>,
-    /// Since when the server says that there are no entries, and is not believed yet.
-    none_since: Option<Instant>,
-    confirm_after: Duration,
-}
-
-/// By entry ID. Bounded by [`MAX_ENTRIES`].
-type Records = HashMap<String, Record>;
-
-#[derive(Clone)]
-struct Record {
-    revision: i64,
-    created_at: i64,
-    /// `None` when the entry is not used: refused, or not for workloads here.
-    entry: Option<Arc<Entry>>,
-}
-
-impl Known {
-    /// Nothing yet. An answer that takes away all entries must be repeated after `confirm_after`.
-    pub(crate) fn new(confirm_after: Duration) -> Self {
-        Self {
-            entries: Records::new(),
-            federated: BTreeMap::new(),
-            none_since: None,
-            confirm_after,
-        }
-    }
-
-    /// Forgets everything: the server has shut this node out.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.confirm_after);
-    }
-
-    /// How long to wait before the server is asked whether there are really no entries any more.
-    pub(crate) fn confirm_in(&self) -> Option<Duration> {
-        let asked = self.none_since?.elapsed();
-        Some(self.confirm_after.saturating_sub(asked))
-    }
-
-    /// Runs one round.
-    pub(crate) async fn refresh(
-        &mut self,
-        channel: &Channel,
-        trust_domain: &TrustDomain,
-    ) -> Result<Synced, LinkError> {
-        let entries = match sync_entries(channel.clone(), &self.entries, trust_domain).await {
-            Err(LinkError::Refused {
-                code: tonic::Code::Unimplemented,
-                ..
-            }) => all_entries(channel.clone(), &self.entries, trust_domain).await?,
-            synced => synced?,
-        };
-        let entries = self.believed(entries);
-        let bundle = own_bundle(channel.clone(), trust_domain).await?;
-        let used = || entries.values().filter_map(|record| record.entry.as_ref());
-        let names: BTreeSet<TrustDomain> = used()
-            .flat_map(|entry| entry.federates_with.iter().cloned())
-            .collect();
-        let federated = federated_bundles(channel, names, trust_domain, &self.federated).await;
-        let synced = Synced {
-            entries: used().cloned().collect(),
-            bundle: Arc::new(bundle),
-            federated: federated.clone(),
-        };
-        self.entries = entries;
-        self.federated = federated;
-        Ok(synced)
-    }
-
-    /// What to go on with. A server whose view of its nodes is for a moment not complete answers without any error that this node has no
-    /// entries (SPIRE's do after a node was evicted and has attested again, until their cache is rebuilt); all programs of the node would
-    /// lose their identities.
-    fn believed(&mut self, answer: Records) -> Records {
-        let used = |records: &Records| records.values().filter(|record| record.entry.is_some()).count();
-        let lost = used(&self.entries);
-        if lost == 0 || used(&answer) > 0 {
-            self.none_since = None;
-            return answer;
-        }
-        let since = *self.none_since.get_or_insert_with(|| {
-            tracing::warn!(entries = lost, confirm_after = ?self.confirm_after, "the server has no entries for this node any more; it is asked again before they are given up");
-            Instant::now()
-        });
-        if since.elapsed() < self.confirm_after {
-            return self.entries.clone();
-        }
-        self.none_since = None;
-        answer
-    }
-}
-
-impl Record {
-    /// Keeps the parsed form of what did not change, so that memory does not churn.
-    fn new(wire: &types::Entry, old: Option<&Self>, trust_domain: &TrustDomain) -> Self {
-        let known =
-            old.filter(|old| old.revision == wire.revision_number && old.created_at == wire.created_at);
-        let entry = match Entry::parse(wire, trust_domain) {
-            Ok(Some(entry)) => match known.and_then(|old| old.entry.as_ref()) {
-                Some(same) if **same == entry => Some(Arc::clone(same)),
-                _ => Some(Arc::new(entry)),
-            },
-            Ok(None) => None,
-            Err(refusal) => {
-                // Said once for each revision, not every round.
-                if known.is_none() {
-                    tracing::warn!(%refusal, "entry from the server is not used");
-                }
-                None
-            }
-        };
-        Self {
-            revision: wire.revision_number,
-            created_at: wire.created_at,
-            entry,
-        }
+/// The entries, and the revision of the registry that they come from, where the server says it.
+pub(super) async fn entries(
+    channel: &Channel,
+    known: &Records,
+    trust_domain: &TrustDomain,
+    floor: &Floor,
+) -> Result<(Records, Option<Revision>), LinkError> {
+    match sync_entries(channel.clone(), known, trust_domain, floor).await {
+        Err(LinkError::Refused {
+            code: tonic::Code::Unimplemented,
+            ..
+        }) => all_entries(channel.clone(), known, trust_domain, floor).await,
+        synced => synced,
     }
 }
 
@@ -150,13 +43,15 @@ async fn all_entries(
     channel: Channel,
     known: &Records,
     trust_domain: &TrustDomain,
-) -> Result<Records, LinkError> {
+    floor: &Floor,
+) -> Result<(Records, Option<Revision>), LinkError> {
     let mut client =
         entry_api::entry_client::EntryClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let request = entry_api::GetAuthorizedEntriesRequest {
         output_mask: Some(mask()),
     };
-    let answer = rpc::call(GET_ENTRIES, client.get_authorized_entries(request)).await?;
+    let (answer, revision) = rpc::call_at(GET_ENTRIES, client.get_authorized_entries(request)).await?;
+    floor.admit(GET_ENTRIES, revision)?;
     if answer.entries.len() > MAX_ENTRIES {
         return Err(too_many(GET_ENTRIES));
     }
@@ -165,7 +60,7 @@ async fn all_entries(
         let record = Record::new(&wire, known.get(&wire.id), trust_domain);
         current.insert(wire.id, record);
     }
-    Ok(current)
+    Ok((current, revision))
 }
 
 /// SPIRE's two-phase synchronisation: all entries when they fit one page, else revisions first and then what differs.
@@ -173,7 +68,8 @@ async fn sync_entries(
     channel: Channel,
     known: &Records,
     trust_domain: &TrustDomain,
-) -> Result<Records, LinkError> {
+    floor: &Floor,
+) -> Result<(Records, Option<Revision>), LinkError> {
     let mut client =
         entry_api::entry_client::EntryClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let (requests, outbound) = mpsc::channel(2);
@@ -183,11 +79,9 @@ async fn sync_entries(
         ids: Vec::new(),
     };
     requests.send(first).await.map_err(|_cause| LinkError::Stopping)?;
-    let mut stream = rpc::call(
-        SYNC,
-        client.sync_authorized_entries(ReceiverStream::new(outbound)),
-    )
-    .await?;
+    let call = client.sync_authorized_entries(ReceiverStream::new(outbound));
+    let (mut stream, revision) = rpc::call_at(SYNC, call).await?;
+    floor.admit(SYNC, revision)?;
     let answer = next(&mut stream).await?;
     let adopt = |current: &mut Records, entries: Vec<types::Entry>| {
         for wire in entries {
@@ -201,7 +95,7 @@ async fn sync_entries(
             return Err(LinkError::protocol(SYNC, "entries and revisions are mixed"));
         }
         adopt(&mut current, answer.entries);
-        return Ok(current);
+        return Ok((current, revision));
     }
     let page_size = answer.entry_revisions.len();
     let mut stale = Vec::new();
@@ -249,7 +143,68 @@ async fn sync_entries(
             }
         }
     }
-    Ok(current)
+    Ok((current, revision))
+}
+
+/// An entry by what tells its states apart.
+pub(super) struct EntrySeen {
+    pub(super) id: String,
+    pub(super) revision: i64,
+    pub(super) created_at: i64,
+}
+
+/// As little as shows whether a node holds what it should.
+pub(super) struct Seen {
+    pub(super) entries: Vec<EntrySeen>,
+    pub(super) sequence: u64,
+    pub(super) revision: Option<Revision>,
+}
+
+/// Asks for that.
+pub(super) async fn look(channel: &Channel, floor: &Floor) -> Result<Seen, LinkError> {
+    let mut client =
+        entry_api::entry_client::EntryClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let request = entry_api::SyncAuthorizedEntriesRequest {
+        output_mask: Some(types::EntryMask {
+            revision_number: true,
+            created_at: true,
+            ..Default::default()
+        }),
+        ids: Vec::new(),
+    };
+    let call = client.sync_authorized_entries(futures_util::stream::iter([request]));
+    let (mut stream, revision) = rpc::call_at(SYNC, call).await?;
+    floor.admit(SYNC, revision)?;
+    let answer = next(&mut stream).await?;
+    let entries = if answer.entry_revisions.is_empty() {
+        let each = answer.entries.into_iter().map(|wire| EntrySeen {
+            id: wire.id,
+            revision: wire.revision_number,
+            created_at: wire.created_at,
+        });
+        each.collect()
+    } else {
+        let each = revisions(&mut stream, answer).await?.into_iter();
+        let each = each.map(|wire| EntrySeen {
+            id: wire.id,
+            revision: wire.revision_number,
+            created_at: wire.created_at,
+        });
+        each.collect()
+    };
+    let request = bundle_api::GetBundleRequest {
+        output_mask: Some(types::BundleMask {
+            sequence_number: true,
+            ..Default::default()
+        }),
+    };
+    let mut client = bundle_api::bundle_client::BundleClient::new(channel.clone());
+    let (bundle, _) = rpc::call_at(GET_BUNDLE, client.get_bundle(request)).await?;
+    Ok(Seen {
+        entries,
+        sequence: bundle.sequence_number,
+        revision,
+    })
 }
 
 async fn revisions(
@@ -276,7 +231,7 @@ async fn revisions(
     }
 }
 
-fn too_many(method: &'static str) -> LinkError {
+pub(super) fn too_many(method: &'static str) -> LinkError {
     LinkError::protocol(method, format!("more than {MAX_ENTRIES} entries for one node"))
 }
 
@@ -314,11 +269,16 @@ fn mask() -> types::EntryMask {
     }
 }
 
-async fn own_bundle(channel: Channel, trust_domain: &TrustDomain) -> Result<Bundle, LinkError> {
+pub(super) async fn own_bundle(
+    channel: Channel,
+    trust_domain: &TrustDomain,
+    floor: &Floor,
+) -> Result<(Bundle, Option<Revision>), LinkError> {
     let mut client =
         bundle_api::bundle_client::BundleClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let request = bundle_api::GetBundleRequest { output_mask: None };
-    let wire = rpc::call(GET_BUNDLE, client.get_bundle(request)).await?;
+    let (wire, revision) = rpc::call_at(GET_BUNDLE, client.get_bundle(request)).await?;
+    floor.admit(GET_BUNDLE, revision)?;
     let bundle =
         bundle_wire::parse(&wire, trust_domain).map_err(|what| LinkError::protocol(GET_BUNDLE, what))?;
     if bundle.x509_authorities().is_empty() {
@@ -328,11 +288,11 @@ async fn own_bundle(channel: Channel, trust_domain: &TrustDomain) -> Result<Bund
             "the bundle has no X.509 authority",
         ));
     }
-    Ok(bundle)
+    Ok((bundle, revision))
 }
 
 /// A bundle the server does not have is left out; one that fails otherwise stays as it was.
-async fn federated_bundles(
+pub(super) async fn federated_bundles(
     channel: &Channel,
     names: BTreeSet<TrustDomain>,
     own: &TrustDomain,
@@ -378,7 +338,7 @@ const GET_ENTRIES: &str = "GetAuthorizedEntries";
 const GET_BUNDLE: &str = "GetBundle";
 const GET_FEDERATED: &str = "GetFederatedBundle";
 /// Entries one node can have.
-const MAX_ENTRIES: usize = 65_536;
+pub(super) const MAX_ENTRIES: usize = 65_536;
 const PARALLEL: usize = 10;
 /// SPIRE's servers answer from what they read every five seconds.
 pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(6);

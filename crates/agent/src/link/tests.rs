@@ -1,6 +1,8 @@
 //! The link against a scripted server, over TLS on loopback.
 
 mod disk;
+mod push;
+mod stale;
 mod several_servers;
 mod spire;
 mod tokens;
@@ -39,6 +41,7 @@ struct Setup<'a> {
     clock: SharedClock,
     retry: (Duration, Duration),
     interval: Duration,
+    backstop: Duration,
     confirm_after: Duration,
     disk: faulty::Script,
 }
@@ -58,6 +61,7 @@ impl<'a> Setup<'a> {
             clock: real_clock(),
             retry: (Duration::from_millis(5), Duration::from_millis(20)),
             interval: Duration::from_millis(20),
+            backstop: Duration::from_secs(3600),
             confirm_after: Duration::from_millis(30),
             disk: faulty::Script::default(),
         }
@@ -85,9 +89,11 @@ impl<'a> Setup<'a> {
             node_key: KeyType::EcP256,
             workload_key: KeyType::EcP256,
             interval: self.interval,
+            backstop: self.backstop,
             retry: self.retry,
             confirm_after: self.confirm_after,
             bootstrap: String::new(),
+            newest: files.revision("").unwrap(),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));
         let (link, handle) = Link::new(settings, self.clock, files, keeper_handle, bundles, node);

@@ -1,6 +1,7 @@
 //! A SPIRE server on a script: answers what the test says, counts what it is asked, fails where it is told to.
 
 mod nodes;
+pub(crate) mod push;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use landfast_identity::{BundleSet, Csr, PublicKey, SpiffeId, UnixTime};
+use landfast_proto::landfast::sync::v1 as sync;
 use landfast_proto::spire::api::server::agent::v1 as agent;
 use landfast_proto::spire::api::server::bundle::v1 as bundle;
 use landfast_proto::spire::api::server::entry::v1 as entry;
@@ -60,6 +62,10 @@ pub(crate) struct Script {
     pub(crate) wit: Vec<(&'static str, bool)>,
     /// How long WIT-SVIDs live; an hour unless set.
     pub(crate) wit_life: Option<u64>,
+    /// Subscriptions.
+    pub(crate) push: push::Push,
+    /// X.509-SVIDs are signed while there are permits.
+    pub(crate) hold_issuing: Option<Arc<tokio::sync::Semaphore>>,
     /// How the server misbehaves.
     pub(crate) lie: Option<Lie>,
     /// What happened.
@@ -162,7 +168,8 @@ impl FakeServer {
             .add_service(agent::agent_server::AgentServer::new(server.clone()))
             .add_service(bundle::bundle_server::BundleServer::new(server.clone()))
             .add_service(entry::entry_server::EntryServer::new(server.clone()))
-            .add_service(svid::svid_server::SvidServer::new(server.clone()));
+            .add_service(svid::svid_server::SvidServer::new(server.clone()))
+            .add_service(sync::sync_server::SyncServer::new(server.clone()));
         let stop = server.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "a test's server has no task tree")]
         tokio::spawn(async move {
@@ -230,6 +237,15 @@ impl FakeServer {
             }
         }
         Ok(())
+    }
+
+    /// An answer with the registry's revision, as our server has it.
+    fn dated<T>(&self, answer: T) -> Response<T> {
+        let mut response = Response::new(answer);
+        if let Some(revision) = self.script().push.metadata() {
+            response.metadata_mut().insert(landfast_proto::REVISION, revision);
+        }
+        response
     }
 
     fn authorized(&self) -> Vec<types::Entry> {
@@ -471,7 +487,7 @@ service! {
                 let svid = self.ca.svid(&super::id("/leaf"), UnixTime::from_secs(1_700_000_000), super::NOON);
                 bundle.x509_authorities[0].asn1 = svid.leaf().as_der().to_vec().into();
             }
-            Ok(Response::new(bundle))
+            Ok(self.dated(bundle))
         }
 
         async fn get_federated_bundle(
@@ -549,7 +565,7 @@ service! {
                     }
                 }
             });
-            Ok(Response::new(ReceiverStream::new(stream)))
+            Ok(self.dated(ReceiverStream::new(stream)))
         }
 
         async fn get_authorized_entries(
@@ -557,7 +573,7 @@ service! {
             request: Request<entry::GetAuthorizedEntriesRequest>,
         ) -> Result<Response<entry::GetAuthorizedEntriesResponse>, Status> {
             self.called("GetAuthorizedEntries", &request, true)?;
-            Ok(Response::new(entry::GetAuthorizedEntriesResponse { entries: self.authorized() }))
+            Ok(self.dated(entry::GetAuthorizedEntriesResponse { entries: self.authorized() }))
         }
     }
     refuses {
@@ -577,6 +593,10 @@ service! {
             request: Request<svid::BatchNewX509svidRequest>,
         ) -> Result<Response<svid::BatchNewX509svidResponse>, Status> {
             self.called("BatchNewX509SVID", &request, true)?;
+            let held = self.script().hold_issuing.clone();
+            if let Some(held) = held {
+                held.acquire().await.unwrap().forget();
+            }
             let params = request.into_inner().params;
             self.script().batch_sizes.push(params.len());
             let entries = self.script().entries.clone();

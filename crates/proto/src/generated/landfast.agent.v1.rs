@@ -41,6 +41,12 @@ pub struct GetStatusResponse {
     pub descriptor_limit: u64,
     #[prost(uint64, tag = "19")]
     pub descriptors_wanted: u64,
+    #[prost(int64, tag = "20")]
+    pub subscribed_since: i64,
+    #[prost(string, tag = "21")]
+    pub polls_because: ::prost::alloc::string::String,
+    #[prost(string, tag = "22")]
+    pub newest_revision: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Identity {

@@ -1,0 +1,94 @@
+//! Having issued what the keeper orders, while the server's changes are heard.
+//!
+//! Invariant: what is withdrawn meanwhile is withdrawn at once, whatever the server takes its time for; nothing is asked for twice at a time.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tonic::transport::Channel;
+
+use super::failure::LinkError;
+use super::{Link, issue};
+use crate::keeper::state::{Event, Order};
+
+impl Link {
+    /// Until all that is due has been tried, also what steps ask for meanwhile.
+    pub(super) async fn issue_all(&mut self, channel: &Channel, due: Vec<Order>) -> Result<(), LinkError> {
+        let mut asked = Asked::default();
+        let mut calls = FuturesUnordered::new();
+        let mut due: VecDeque<Order> = due.into();
+        loop {
+            while calls.len() < AT_ONCE && !due.is_empty() {
+                let batch: Vec<Order> = due.drain(..due.len().min(issue::BATCH)).collect();
+                asked.add(&batch);
+                let (channel, key_type) = (channel.clone(), self.settings.workload_key);
+                calls.push(async move {
+                    let answer = issue::issue(&channel, &batch, key_type).await;
+                    (batch, answer)
+                });
+            }
+            tokio::select! {
+                answer = calls.next() => {
+                    let Some((batch, answer)) = answer else {
+                        if !std::mem::take(&mut asked.again) {
+                            return Ok(());
+                        }
+                        due = self.keeper.tell(Event::Due).await.into();
+                        continue;
+                    };
+                    asked.remove(&batch);
+                    let issued = answer?;
+                    // The last server's word is taken as it is.
+                    if let Some(error) = issued.useless.filter(|_| self.rota.has_another()) {
+                        return Err(error);
+                    }
+                    self.keeper.tell(Event::Issued(issued.each)).await;
+                }
+                step = self.hear() => {
+                    let orders = match step {
+                        Ok(step) => self.adopt_step(step).await,
+                        Err(error) => Err(error),
+                    };
+                    match orders {
+                        Ok(orders) => due = asked.without(orders),
+                        Err(error) if error.only_ends_a_subscription() => drop(self.lost(&error)),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Entries for which a request is under way.
+#[derive(Default)]
+struct Asked {
+    ids: HashSet<Arc<str>>,
+    /// What is under way may be for what an entry was before.
+    again: bool,
+}
+
+impl Asked {
+    fn add(&mut self, batch: &[Order]) {
+        self.ids.extend(batch.iter().map(|order| Arc::clone(&order.entry.id)));
+    }
+
+    fn remove(&mut self, batch: &[Order]) {
+        for order in batch {
+            self.ids.remove(&order.entry.id);
+        }
+    }
+
+    /// What else there is to ask for.
+    fn without(&mut self, orders: Vec<Order>) -> VecDeque<Order> {
+        self.again |= !self.ids.is_empty();
+        let mut rest = VecDeque::from(orders);
+        rest.retain(|order| !self.ids.contains(&order.entry.id));
+        rest
+    }
+}
+
+/// A new identity does not wait for renewals that the server takes its time for.
+const AT_ONCE: usize = 2;

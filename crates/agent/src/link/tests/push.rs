@@ -1,0 +1,417 @@
+//! A node that is told of changes. The interval of polls is an hour: only a subscription can explain what happens here.
+
+use landfast_proto::landfast::sync::v1 as wire;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::testing::fake_server::push::{current, gone, put, step};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn setup<'a>(server: &FakeServer, dir: &'a Path) -> Setup<'a> {
+    Setup {
+        interval: HOUR,
+        ..Setup::new(server, dir)
+    }
+}
+
+async fn pushing(entries: &[(&str, &str, &str)]) -> FakeServer {
+    let server = server_with(entries).await;
+    server.pushes(7, 1);
+    server
+}
+
+impl Node {
+    fn view(&self, list: &[&str]) -> watch::Receiver<Arc<landfast_workload_api::WorkloadView>> {
+        self.views.watch(&selectors(list), real_clock().now())
+    }
+
+    async fn serving_for(&self, list: &[&str], paths: &[&str]) {
+        until("it serves", || self.serves(list) == paths).await;
+    }
+
+    async fn subscribed(&self) {
+        until("it is subscribed", || self.status().subscribed_since.is_some()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_told_what_it_has_and_what_changes_and_asks_for_nothing() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    node.subscribed().await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
+    node.serving_for(&["unix:uid:2"], &["/b"]).await;
+    server.put(wire_entry("a", "/a2", &["unix:uid:1"])).await;
+    node.serving_for(&["unix:uid:1"], &["/a2"]).await;
+    let view = node.view(&["unix:uid:2"]);
+    server.take_away("b").await;
+    until("it is withdrawn", || {
+        view.borrow().state == ViewState::NoIdentity
+    })
+    .await;
+    let newest = node.status().newest.unwrap();
+    assert_eq!((newest.epoch, newest.number), (7, 4));
+    for method in ["SyncAuthorizedEntries", "GetAuthorizedEntries", "GetBundle"] {
+        assert_eq!(server.calls(method), 0, "{method}");
+    }
+    assert_eq!((server.subscriptions(), server.calls("AttestAgent")), (1, 1));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_goes_to_the_streams_that_it_touches_and_wakes_no_other() {
+    let server = pushing(&[("a", "/a", "unix:uid:1"), ("b", "/b", "unix:uid:2")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    let (mut a, mut b, mut c) = (
+        node.view(&["unix:uid:1"]),
+        node.view(&["unix:uid:2"]),
+        node.view(&["unix:uid:3"]),
+    );
+    for view in [&mut a, &mut b, &mut c] {
+        view.mark_unchanged();
+    }
+    let mut entry = wire_entry("a", "/a", &["unix:uid:1"]);
+    entry.hint = "main".to_owned();
+    server.put(entry).await;
+    until("the new hint", || {
+        a.borrow().x509.iter().any(|served| served.hint == "main")
+    })
+    .await;
+    assert!(!b.has_changed().unwrap(), "who has only b hears nothing");
+    // Who had nothing hears of an entry that is for it.
+    server.put(wire_entry("c", "/c", &["unix:uid:3"])).await;
+    node.serving_for(&["unix:uid:3"], &["/c"]).await;
+    assert!(c.has_changed().unwrap() && !b.has_changed().unwrap());
+    a.mark_unchanged();
+    server.take_away("c").await;
+    until("c is gone", || c.borrow().state == ViewState::NoIdentity).await;
+    assert!(!a.has_changed().unwrap() && !b.has_changed().unwrap());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_subscriptions_is_asked_as_before_and_once_a_connection_whether_it_has_some() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&server, dir.path()).start();
+    node.serving().await;
+    let rounds = server.calls("SyncAuthorizedEntries");
+    until("more rounds", || {
+        server.calls("SyncAuthorizedEntries") > rounds + 5
+    })
+    .await;
+    assert_eq!(server.calls("Subscribe"), 1);
+    assert_eq!(
+        node.status().polls_because,
+        "the server has no subscriptions"
+    );
+    // An upgrade ends the connection.
+    server.pushes(7, 1);
+    server.break_connections();
+    node.subscribed().await;
+    let rounds = server.calls("SyncAuthorizedEntries");
+    server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
+    node.serving_for(&["unix:uid:2"], &["/b"]).await;
+    assert_eq!(server.calls("SyncAuthorizedEntries"), rounds);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_is_begun_again_with_what_is_held() {
+    let server = pushing(&[("a", "/a", "unix:uid:1"), ("b", "/b", "unix:uid:2")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    let mut a = node.view(&["unix:uid:1"]);
+    a.mark_unchanged();
+    type End<'a> = Box<dyn Fn() -> futures_util::future::BoxFuture<'a, ()> + 'a>;
+    let ends: [End<'_>; 4] = [
+        Box::new(|| Box::pin(server.end_subscription(None))),
+        Box::new(|| {
+            let slow = tonic::Status::aborted("subscribe again");
+            Box::pin(server.end_subscription(Some(slow)))
+        }),
+        Box::new(|| {
+            let away = tonic::Status::unavailable("the agent is banned and evicted, said a proxy");
+            Box::pin(server.end_subscription(Some(away)))
+        }),
+        Box::new(|| {
+            server.break_connections();
+            Box::pin(async {})
+        }),
+    ];
+    for (round, end) in ends.iter().enumerate() {
+        let before = server.subscriptions();
+        // What it misses meanwhile comes with the next subscription.
+        server.script().entries[1].hint = format!("{round}");
+        server.script().entries[1].revision_number += 1;
+        end().await;
+        until("another subscription", || server.subscriptions() > before).await;
+        node.subscribed().await;
+        let view = node.view(&["unix:uid:2"]);
+        until("what was missed", || {
+            view.borrow().x509.iter().any(|served| served.hint == format!("{round}"))
+        })
+        .await;
+        let asked = server.script().push.asked.last().cloned().unwrap();
+        assert_eq!(asked.entries.len(), 2);
+        assert!(asked.entries.iter().all(|held| held.version > 0), "{asked:?}");
+        assert!(!asked.bundles[0].digest.is_empty());
+        assert_eq!(asked.newest.unwrap().epoch, 7);
+    }
+    assert!(!a.has_changed().unwrap(), "who has only a noticed nothing");
+    assert_eq!(node.status().last_error, "");
+    assert_eq!(server.calls("AttestAgent"), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_evicted_node_attests_again_and_serves_meanwhile() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    let used = tonic::Status::invalid_argument("join token has already been used");
+    server.script().refuse_attestation = Some(used);
+    server
+        .say(wire::SubscribeResponse {
+            standing: wire::Standing::Evicted.into(),
+            // Not the way to take them away.
+            gone: vec![gone("a")],
+            ..step(7, 2)
+        })
+        .await;
+    node.error("create a new one with `landfast token create`").await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    assert!(dir.path().join(IDENTITY).exists());
+    server.script().refuse_attestation = None;
+    server.script().deny = Some(2);
+    until("it is let in", || server.script().attested_keys.len() >= 3).await;
+    node.serving().await;
+    node.subscribed().await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_ban_that_is_told_destroys_the_keys() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    let view = node.view(&["unix:uid:1"]);
+    server
+        .say(wire::SubscribeResponse {
+            standing: wire::Standing::Banned.into(),
+            ..step(7, 2)
+        })
+        .await;
+    until("the node is banned", || node.status().phase == Phase::Banned).await;
+    assert_eq!(view.borrow().state, ViewState::NoIdentity);
+    until("the keys are gone", || !dir.path().join(IDENTITY).exists()).await;
+    assert!(node.status().subscribed_since.is_none());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_removal_does_not_wait_for_signatures_and_a_new_identity_not_for_renewals() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    let gate = Arc::new(Semaphore::new(0));
+    server.script().hold_issuing = Some(Arc::clone(&gate));
+    server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
+    until("b is asked for", || server.calls("BatchNewX509SVID") == 2).await;
+    let view = node.view(&["unix:uid:1"]);
+    server.take_away("a").await;
+    until("a is withdrawn", || {
+        view.borrow().state == ViewState::NoIdentity
+    })
+    .await;
+    server.put(wire_entry("c", "/c", &["unix:uid:3"])).await;
+    until("c is asked for beside b", || {
+        server.calls("BatchNewX509SVID") == 3
+    })
+    .await;
+    // What was asked for is not asked for again; what it is now, is.
+    server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
+    server.put(wire_entry("d", "/d", &["unix:uid:4"])).await;
+    until("all is heard", || node.status().newest.unwrap().number == 6).await;
+    assert_eq!(server.script().batch_sizes, [1, 1, 1]);
+    gate.add_permits(9);
+    for (list, path) in [("unix:uid:2", "/b"), ("unix:uid:3", "/c"), ("unix:uid:4", "/d")] {
+        node.serving_for(&[list], &[path]).await;
+    }
+    until("b is renewed", || {
+        server.script().batch_sizes.iter().sum::<usize>() == 5
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_is_adopted_whole_with_its_last_message() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    let b = wire_entry("b", "/b", &["unix:uid:2"]);
+    server.script().entries = vec![b.clone()];
+    server
+        .say(wire::SubscribeResponse {
+            gone: vec![gone("a")],
+            more: true,
+            ..step(7, 2)
+        })
+        .await;
+    // A question that is answered after the message was taken in.
+    server.script().tainted = true;
+    node.handle.nudge();
+    until("a look", || server.calls("SyncAuthorizedEntries") > 0).await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    server
+        .say(wire::SubscribeResponse {
+            put: vec![put(b)],
+            bundles: vec![current(wire_bundle(server.ca(), true))],
+            ..step(7, 2)
+        })
+        .await;
+    node.serving_for(&["unix:uid:2"], &["/b"]).await;
+    assert!(node.serves(&["unix:uid:1"]).is_empty());
+    assert!(node.views.snapshot().bundle.as_ref().unwrap().x509_authorities()[0].tainted);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_that_makes_no_sense_changes_nothing_and_the_node_asks_instead() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        interval: Duration::from_millis(20),
+        ..setup(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    let bad = wire::SubscribeResponse {
+        put: vec![put(wire_entry("b", "/b", &["unix:uid:1"]))],
+        gone: vec![gone("a"), gone("b")],
+        ..step(7, 2)
+    };
+    server.script().push.begin_with = Some(vec![bad.clone()]);
+    server.say(bad).await;
+    until("it asks", || server.calls("SyncAuthorizedEntries") > 2).await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    // An honest server again.
+    server
+        .script()
+        .entries
+        .push(wire_entry("c", "/c", &["unix:uid:3"]));
+    node.serving_for(&["unix:uid:3"], &["/c"]).await;
+    server.script().push.begin_with = None;
+    until("subscribed for good", || {
+        let rounds = server.calls("SyncAuthorizedEntries");
+        node.status().subscribed_since.is_some() && rounds == server.calls("SyncAuthorizedEntries")
+    })
+    .await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_may_not_subscribe_now_asks_and_tries_again() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let full = tonic::Status::resource_exhausted("too many subscriptions");
+    server.script().push.refuse = Some(full);
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        interval: Duration::from_millis(20),
+        ..setup(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    until("it tries again", || server.subscriptions() > 2).await;
+    let status = node.status();
+    assert!(status.polls_because.contains("too many subscriptions"), "{status:?}");
+    assert_eq!(status.phase, Phase::Serving);
+    server.script().push.refuse = None;
+    node.subscribed().await;
+    assert_eq!(node.status().polls_because, "");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_subscription_did_not_tell_is_found_and_asked_for_anew() {
+    let server = pushing(&[("a", "/a", "unix:uid:1"), ("b", "/b", "unix:uid:2")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        backstop: Duration::from_millis(30),
+        ..setup(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    let looks = server.calls("SyncAuthorizedEntries");
+    until("some looks", || {
+        server.calls("SyncAuthorizedEntries") > looks + 3
+    })
+    .await;
+    assert_eq!(server.subscriptions(), 1, "all is well");
+    {
+        let mut script = server.script();
+        script.entries.remove(0);
+        script.entries.push(wire_entry("c", "/c", &["unix:uid:3"]));
+        script.push.revision.1 += 2;
+    }
+    node.serving_for(&["unix:uid:3"], &["/c"]).await;
+    assert!(node.serves(&["unix:uid:1"]).is_empty());
+    let asked = server.script().push.asked.last().cloned().unwrap();
+    assert!(asked.entries.iter().all(|held| held.version == 0), "{asked:?}");
+    assert_eq!(server.subscriptions(), 2);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_told_is_on_disk_and_comes_there_later_when_the_disk_is_full() {
+    use faulty::Verb;
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup {
+        interval: Duration::from_millis(20),
+        ..setup(&server, dir.path())
+    };
+    let disk = setup.disk.clone();
+    let node = setup.start();
+    node.serving().await;
+    assert!(dir.path().join(crate::persist::BUNDLE).exists());
+    disk.break_down(Verb::CreateTemp, std::io::ErrorKind::StorageFull);
+    std::fs::remove_file(dir.path().join(crate::persist::BUNDLE)).unwrap();
+    let federated = Ca::of(&TrustDomain::parse("other.test").unwrap(), "o");
+    server
+        .say(wire::SubscribeResponse {
+            bundles: vec![
+                current(wire_bundle(server.ca(), true)),
+                current(wire_bundle(&federated, false)),
+            ],
+            ..step(7, 2)
+        })
+        .await;
+    until("it counts", || {
+        let snapshot = node.views.snapshot();
+        snapshot.bundle.as_ref().unwrap().x509_authorities()[0].tainted && snapshot.federated.len() == 1
+    })
+    .await;
+    until("it is told", || node.status().disk.contains("make room")).await;
+    disk.mend();
+    until("it is on disk", || {
+        dir.path().join(crate::persist::BUNDLE).exists()
+    })
+    .await;
+    node.stop().await;
+}

@@ -1,0 +1,136 @@
+//! A server whose registry is older than what the node has seen (T-20): somebody's copy, a replica that lags, a disk of yesterday.
+
+use landfast_proto::landfast::sync::v1 as wire;
+
+use super::*;
+use crate::persist::REVISION;
+use crate::testing::fake_server::push::{gone, step};
+
+async fn pushing(entries: &[(&str, &str, &str)], number: u64) -> FakeServer {
+    let server = server_with(entries).await;
+    server.pushes(7, number);
+    server
+}
+
+#[tokio::test]
+async fn nothing_older_than_what_was_seen_is_taken_also_after_a_restart() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&server, dir.path()).start();
+    node.serving().await;
+    node.stop().await;
+    assert!(dir.path().join(REVISION).exists(), "written at the end at the latest");
+    // An older copy, in which a was not yet and b was still there.
+    {
+        let mut script = server.script();
+        script.push.revision = (7, 49);
+        script.entries = vec![wire_entry("b", "/b", &["unix:uid:1"])];
+    }
+    for subscriptions in [true, false] {
+        server.script().push.served = subscriptions;
+        let node = Setup::new(&server, dir.path()).start();
+        node.error("at revision 7.49, and this node has seen 7.50").await;
+        assert!(node.serves(&["unix:uid:1"]).is_empty());
+        assert!(node.status().complaint().contains(REVISION), "what to do");
+        node.stop().await;
+    }
+    // The same number in an epoch before; and then restored as it should be.
+    server.script().push.served = true;
+    server.script().push.revision = (6, 5000);
+    let node = Setup::new(&server, dir.path()).start();
+    node.error("at revision 6.5000").await;
+    server.script().push.revision = (8, 1);
+    until("it is served", || node.serves(&["unix:uid:1"]) == ["/b"]).await;
+    node.serving().await;
+    assert_eq!(node.status().complaint(), "");
+    node.stop().await;
+    // An operator's own word.
+    std::fs::remove_file(dir.path().join(REVISION)).unwrap();
+    server.script().push.revision = (1, 1);
+    let node = Setup::new(&server, dir.path()).start();
+    node.serving().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_held_stays_and_the_next_server_is_asked() {
+    let first = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    let second = first.beside().await;
+    second.pushes(7, 51);
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![first.address.to_string(), second.address.to_string()];
+    let node = Setup {
+        servers,
+        ..Setup::new(&first, dir.path())
+    }
+    .start();
+    node.serving().await;
+    // In the middle of a subscription: its server goes back in time.
+    first.script().push.revision = (7, 40);
+    first.script().entries.clear();
+    first
+        .say(wire::SubscribeResponse {
+            gone: vec![gone("a")],
+            ..step(7, 40)
+        })
+        .await;
+    until("the next one", || second.subscriptions() > 0).await;
+    node.serving().await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    let status = node.status();
+    assert_eq!(status.address, second.address.to_string());
+    assert!(
+        status.complaint().contains(&first.address.to_string()),
+        "it is told while it is so: {}",
+        status.complaint()
+    );
+    assert_eq!(status.newest.unwrap().number, 51);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_says_itself_that_it_is_older_is_not_used() {
+    let first = pushing(&[], 50).await;
+    let second = first.beside().await;
+    second.script().entries = vec![wire_entry("a", "/a", &["unix:uid:1"])];
+    second.pushes(7, 60);
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![first.address.to_string(), second.address.to_string()];
+    let node = Setup {
+        servers: servers.clone(),
+        ..Setup::new(&first, dir.path())
+    }
+    .start();
+    node.serving().await;
+    let older = tonic::Status::failed_precondition("this registry is older");
+    first.script().push.refuse = Some(older);
+    first.break_connections();
+    until("the next one", || node.serves(&["unix:uid:1"]) == ["/a"]).await;
+    assert_eq!(first.calls("SyncAuthorizedEntries"), 0, "it is not even asked");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_older_answer_to_a_poll_is_refused_and_an_empty_one_that_is_not_older_believed_at_once() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    server.script().push.revision = (7, 50);
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        confirm_after: Duration::from_secs(3600),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    server.script().push.revision = (7, 49);
+    server.script().entries.clear();
+    node.error("at revision 7.49").await;
+    let rounds = server.calls("SyncAuthorizedEntries");
+    until("more rounds", || {
+        server.calls("SyncAuthorizedEntries") > rounds + 2
+    })
+    .await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    server.script().push.revision = (7, 51);
+    until("it is withdrawn", || node.serves(&["unix:uid:1"]).is_empty()).await;
+    node.stop().await;
+}
