@@ -38,6 +38,7 @@ class Database:
         self.network, self.namespace, self.bin, self.user = network, namespace, binaries(), user()
         self.disk, self.log, self.process = folder / "disk", folder / "postgres.log", None
         self.data, self.filler = self.disk / "data", self.disk / "filler"
+        self.authority, self.secret = folder / "database-ca.pem", folder / "database-password"
         self.disk.mkdir()
         self.log.touch()
         os.chown(self.log, self.user.pw_uid, self.user.pw_gid)
@@ -47,7 +48,26 @@ class Database:
     def account(self):
         return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
 
-    def create(self):
+    def certify(self, addresses):
+        """A certificate for its addresses, under an authority that the servers are given."""
+        names = ",".join(f"IP:{address}" for address in addresses)
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+        for command in (
+            ["req", "-x509", *key, "-subj", "/CN=maker", "-keyout", "ca.key", "-out", self.authority, "-addext", "keyUsage=critical,keyCertSign"],
+            ["req", *key, "-subj", "/CN=database", "-keyout", "tls.key", "-out", "tls.csr", "-addext", f"subjectAltName={names}"],
+            ["x509", "-req", "-in", "tls.csr", "-CA", self.authority, "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-copy_extensions",
+             "copy", "-out", "tls.crt"],
+        ):
+            done = subprocess.run(["openssl", *command], capture_output=True, text=True, timeout=60, cwd=self.disk)
+            if done.returncode != 0:
+                raise Failed(f"openssl {command[0]}: {done.stderr}")
+        for name in ("tls.key", "tls.crt"):
+            os.chown(self.disk / name, self.user.pw_uid, self.user.pw_gid)
+
+    def create(self, addresses):
+        self.certify(addresses)
+        self.secret.write_text(PASSWORD)
+        self.secret.chmod(0o600)
         secret = self.disk / "secret"
         secret.write_text(PASSWORD)
         os.chown(secret, self.user.pw_uid, self.user.pw_gid)
@@ -59,9 +79,10 @@ class Database:
             raise Failed(f"initdb: {done.stdout}{done.stderr}")
         with open(self.data / "postgresql.conf", "a", encoding="ascii") as file:
             file.write(f"listen_addresses = '*'\nunix_socket_directories = '{self.disk}'\nmax_wal_size = 8MB\nmin_wal_size = 2MB\n"
-                       "shared_buffers = 32MB\nmax_connections = 60\n")
+                       "shared_buffers = 32MB\nmax_connections = 60\n"
+                       f"ssl = on\nssl_cert_file = '{self.disk}/tls.crt'\nssl_key_file = '{self.disk}/tls.key'\n")
         with open(self.data / "pg_hba.conf", "w", encoding="ascii") as file:
-            file.write("local all all trust\nhost all all 10.77.0.0/16 scram-sha-256\n")
+            file.write("local all all trust\nhostssl all all 10.77.0.0/16 scram-sha-256\n")
         self.start()
         self.sql("CREATE DATABASE landfast", database="postgres")
 
@@ -97,8 +118,10 @@ class Database:
             raise Failed(f"psql: {text}: {done.stderr.strip()}")
         return done
 
-    def url(self, address):
-        return f"postgres://{NAME}:{PASSWORD}@{address}:5432/landfast"
+    def table(self, address):
+        """What a server's configuration says of it."""
+        return (f'[datastore]\npostgres = "postgres://{NAME}@{address}:5432/landfast"\nca_file = "{self.authority}"\n'
+                f'password_file = "{self.secret}"')
 
     def family(self):
         """The postmaster, first, and its children."""
