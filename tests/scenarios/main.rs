@@ -7,4 +7,5 @@ mod bad_input;
 mod main_job;
 mod nested;
 mod outages;
+mod push;
 mod wit;

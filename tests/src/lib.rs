@@ -258,6 +258,22 @@ impl Plant {
         assert_eq!(result.status.map(|status| status.code), Some(0));
     }
 
+    /// Evicts a node: it has to attest again.
+    pub async fn evict(&self, agent: &NodeAgent) {
+        let path = agent
+            .id
+            .strip_prefix("spiffe://")
+            .and_then(|id| id.strip_prefix(TRUST_DOMAIN));
+        let id = Some(types::Spiffeid {
+            trust_domain: TRUST_DOMAIN.to_owned(),
+            path: path.expect("an agent of this trust domain").to_owned(),
+        });
+        AgentClient::new(self.admin().await)
+            .delete_agent(agent_api::DeleteAgentRequest { id })
+            .await
+            .expect("the eviction");
+    }
+
     /// Bans a node.
     pub async fn ban(&self, agent: &NodeAgent) {
         let path = agent
@@ -304,6 +320,24 @@ impl NodeAgent {
                 Err(error_chain(&error))
             }
         }
+    }
+
+    /// Edits its configuration, for its next start.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.config).expect("the agent's configuration");
+        assert!(text.contains(from), "nothing to edit");
+        put(&self.config, &text.replace(from, to));
+    }
+
+    /// What `landfast agent status` asks for.
+    pub async fn status(&self) -> landfast_proto::landfast::agent::v1::GetStatusResponse {
+        let admin = unix_channel(&self.socket.with_file_name("admin.sock"))
+            .await
+            .expect("the agent's admin socket answers");
+        let asked = landfast_proto::landfast::agent::v1::agent_admin_client::AgentAdminClient::new(admin)
+            .get_status(landfast_proto::landfast::agent::v1::GetStatusRequest {})
+            .await;
+        asked.expect("the status").into_inner()
     }
 
     /// Stops it and joins its tasks.

@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use landfast_identity::{Bundle, PrivateKey, SpiffeId, UnixTime};
 use landfast_lifecycle::{SharedClock, renewal_due};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::keeper::state::Snapshot;
@@ -199,7 +199,14 @@ impl JwtCache {
                     self.let_straggle(&key, request);
                     return Ok(token);
                 }
-                request.await
+                // It goes on: whoever asks again may find it done.
+                match timeout(IN_FLIGHT, request.clone()).await {
+                    Ok(fetched) => fetched,
+                    Err(_elapsed) => {
+                        self.let_straggle(&key, request);
+                        Err("the server has not answered yet".into())
+                    }
+                }
             }
         };
         let time = self.now()?;
@@ -387,6 +394,8 @@ fn key_id(token: &str) -> Option<String> {
 const MAX_TOKENS: usize = 1000;
 /// So long after it began, a request is no reason any more to let somebody wait who has a good token.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// As long as callers of the Workload API wait for an X.509-SVID that is being signed.
+const IN_FLIGHT: Duration = Duration::from_secs(5);
 const QUEUE: usize = 16;
 /// How long what has run out may stay.
 const CLEAN_EVERY: Duration = Duration::from_secs(60);

@@ -190,10 +190,8 @@ impl Link {
 
     fn until_next_turn(&self, pause: Duration) -> Duration {
         if !self.push.is_live() {
-            return self
-                .known
-                .confirm_in()
-                .map_or(pause, |confirm| confirm.min(pause));
+            let sooner = self.known.confirm_in().into_iter().chain(self.push.again_in());
+            return sooner.fold(pause, Duration::min);
         }
         let check = self.push.check_at.saturating_duration_since(Instant::now());
         // What is not on disk is written again as often as without a subscription.
@@ -237,11 +235,20 @@ impl Link {
                 Err(error) => Err(error),
             };
             match orders {
-                Ok(orders) if orders.is_empty() || after_failure => {}
+                Ok(orders) if orders.is_empty() || after_failure => {
+                    if self.unsaved.is_anything() {
+                        end = end.min(Instant::now() + self.settings.interval);
+                    }
+                }
                 Ok(_) => return Ok(()),
                 Err(error) if error.only_ends_a_subscription() => {
                     let pause = self.lost(&error);
-                    end = end.min(Instant::now() + pause.min(self.settings.interval));
+                    // What was not understood is asked for in the other way at once.
+                    let understood = !matches!(error, LinkError::Protocol { .. });
+                    let pause = if understood { pause.min(self.settings.interval) } else { Duration::ZERO };
+                    if !after_failure {
+                        end = end.min(Instant::now() + pause);
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -12,6 +12,7 @@ pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
 pub(crate) mod policy;
+pub(crate) mod push;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
@@ -29,6 +30,7 @@ use crate::attestation::Attestors;
 use crate::authority::Authorities;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
+use crate::push::{Digests, Stale};
 use crate::registry::Registry;
 use limit::RateLimit;
 
@@ -56,6 +58,11 @@ pub(crate) struct Shared {
     pub(crate) publish_limit: RateLimit,
     /// WIT-SVIDs an agent may ask for, apart likewise.
     pub(crate) wit_limit: RateLimit,
+    /// Subscriptions an agent may begin.
+    pub(crate) subscribe_limit: RateLimit,
+    /// Of what agents are told.
+    pub(crate) digests: Arc<Digests>,
+    pub(crate) stale: Stale,
     /// Reports of an agent that are stored.
     pub(crate) status_limit: RateLimit,
 }

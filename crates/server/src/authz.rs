@@ -17,6 +17,7 @@ use tonic::body::Body;
 use crate::api::status::{internal, permission_denied};
 use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
+use crate::push::LAST_WORDS;
 use crate::registry::{AgentRecord, AgentStanding, Entry, Registry};
 
 /// Who may call a method.
@@ -63,6 +64,7 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         "/landfast.entry.v1.EntryPolicies/SetEntryPolicy",
         &[Local, Admin],
     ),
+    ("/landfast.sync.v1.Sync/Subscribe", &[Agent]),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
     ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),
     ("/spire.api.server.agent.v1.Agent/CountAgents", &[Local, Admin]),
@@ -420,6 +422,9 @@ impl Authorizer {
             AgentStanding::Banned => Reason::AgentBanned,
         };
         tracing::info!(agent = %peer.id, method, ?standing, "an agent was refused");
+        if standing == AgentStanding::Banned {
+            tls.cut().after(LAST_WORDS);
+        }
         Err(permission_denied(method, Some(reason)))
     }
 }
@@ -494,7 +499,8 @@ fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Op
 }
 
 const KIB: usize = 1024;
-const STALE: &str = "the certificate of this connection does not verify any more, its authority was revoked or has gone: connect again \
+/// The certificate is good, but its authority is not in force any more.
+pub(crate) const STALE: &str = "the certificate of this connection does not verify any more, its authority was revoked or has gone: connect again \
     with a new SVID";
 
 #[cfg(test)]

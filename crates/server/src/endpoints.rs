@@ -4,6 +4,7 @@
 //! and over TCP in age and by whose they are; running out of descriptors makes a listener wait, not spin.
 
 mod connection;
+mod cut;
 mod intake;
 mod peer;
 mod places;
@@ -20,12 +21,14 @@ use landfast_tls::{BundleStore, refusal};
 use landfast_uds::{PeerInfo, UdsListener, UdsStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
 use connection::Connection;
+pub(crate) use cut::Cut;
 pub(crate) use intake::{Allowance, Held, metered};
 use peer::Shown;
 pub(crate) use peer::TlsPeer;
@@ -172,9 +175,13 @@ impl TlsFront {
             address,
             shown: shown.map(Arc::new),
             intake: place.intake(),
+            cut: Arc::default(),
+            begun: Instant::now(),
         };
+        let cut = info.cut();
         Ok(Connection::begin(stream, info, permit, Some(last))
             .await?
+            .until(cut)
             .holding(place))
     }
 }

@@ -12,6 +12,7 @@ mod endpoints;
 mod federation;
 pub mod issuance;
 mod publish;
+mod push;
 mod random;
 pub mod registry;
 mod server;

@@ -14,8 +14,10 @@ mod margo;
 mod policy;
 mod relationships;
 mod revision;
+mod subscribers;
 mod token;
 mod validate;
+mod view;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -37,14 +39,17 @@ pub use token::{JoinToken, Redeemed};
 pub use validate::EntryError;
 
 pub(crate) use bundles::check_mode;
+pub(crate) use subscribers::{Subscriber, Told};
 pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
 pub(crate) use token::{alias_draft, alias_selector};
 pub(crate) use validate::{check_dns_name, check_subject};
+pub(crate) use view::View;
 
 use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError, Snapshot};
 use crate::issuance::Requester;
 use crate::random;
 use index::Index;
+use subscribers::Subscribers;
 
 /// The registry of one trust domain. Reads come from memory; writes are durable when they return.
 pub struct Registry {
@@ -78,6 +83,7 @@ impl Registry {
             server,
             relationships: watch::Sender::new(()),
             bundles: watch::Sender::new(()),
+            subscribers: Arc::default(),
         });
         datastore.follow(Arc::clone(&index) as Arc<dyn CommitListener>);
         let registry = Self {
@@ -223,14 +229,18 @@ struct Shared {
     relationships: watch::Sender<()>,
     /// Sent after a change of federated bundles.
     bundles: watch::Sender<()>,
+    /// Told of what concerns them.
+    subscribers: Arc<Subscribers>,
 }
 
 impl CommitListener for Shared {
     fn committed(&self, commit: &Committed) {
-        self.index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply(commit);
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut concerned = index.concerned(&commit.change);
+        index.apply(commit);
+        concerned.extend(index.concerned(&commit.change));
+        drop(index);
+        self.subscribers.tell(concerned);
         if matches!(
             commit.change,
             Change::PutRelationship(_) | Change::RemoveRelationship(_)

@@ -14,6 +14,7 @@ use landfast_daemon::{Health, Metrics, TaskHandle};
 use landfast_identity::Bundle;
 use landfast_lifecycle::{SharedClock, SystemClock};
 use landfast_proto::landfast::entry::v1::entry_policies_server::EntryPoliciesServer;
+use landfast_proto::landfast::sync::v1::sync_server::SyncServer;
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use landfast_proto::spire::api::server::debug::v1::debug_server::DebugServer;
@@ -42,6 +43,7 @@ use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, listen_admin};
 use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
+use crate::push::Stale;
 use clients::Clients;
 pub use error::ServerError;
 use health::Judge;
@@ -305,6 +307,9 @@ fn api(
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
         publish_limit: RateLimit::new(10, 500, "published keys"),
         wit_limit: RateLimit::new(signatures, signatures_burst, "WIT signatures"),
+        subscribe_limit: RateLimit::new(1, 20, "subscriptions"),
+        digests: Arc::default(),
+        stale: Stale::default(),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }
@@ -328,7 +333,7 @@ where
     tonic::transport::Server::builder()
         .layer(AuthLayer(authorizer.clone()))
         .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 * 1024)
         .http2_max_pending_accept_reset_streams(Some(20))
@@ -342,6 +347,7 @@ where
         .add_service(DebugServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(EntryPoliciesServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(SyncServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(TrustDomainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
 }
@@ -361,6 +367,12 @@ fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tas
     tasks.spawn("upstream", async move {
         stop.run_until_cancelled(upstream).await.unwrap_or_default()
     });
+    let (stop, registry) = (tasks.token(), Arc::clone(&core.registry));
+    tasks.spawn("subscribers", async move {
+        stop.run_until_cancelled(registry.wake_subscribers())
+            .await
+            .unwrap_or_default();
+    });
     let stop = tasks.token();
     tasks.spawn("own-svid", async move {
         stop.run_until_cancelled(own.keep()).await.unwrap_or_default()
@@ -371,8 +383,11 @@ fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tas
     });
 }
 
-/// Then a client connects anew, with the certificate it has by then.
-const MAX_AGE: Duration = Duration::from_secs(600);
+/// Then a client connects anew. It may be long: every call is judged by what is in force then, and a handshake an hour is what an idle agent can
+/// afford.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(3600);
+/// An idle connection costs 80 bytes each time.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// What was begun before has this long to end.
 const DRAIN: Duration = Duration::from_secs(150);
 /// Requests of one connection at a time.

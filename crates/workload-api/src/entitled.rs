@@ -6,6 +6,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use landfast_identity::SelectorSet;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use crate::{
@@ -31,10 +32,11 @@ impl Entitled {
         connection: &Connection,
         wanted: Wanted,
     ) -> Result<Self, Status> {
+        let mut wait = Wait::of(connection.limits().first_answer);
         loop {
             let held = connection.attested().await?;
             let mut views = source.view(&held.selectors);
-            let view = settled(&mut views, wanted, connection.limits().first_answer).await?;
+            let view = wait.settled(&mut views, wanted).await?;
             match view.state {
                 state if state.is_served(wanted) => return Ok(Self { held, views, view }),
                 // The first synchronisation may have come while we waited, with entries that ask for more than was looked for.
@@ -79,13 +81,28 @@ impl Entitled {
     }
 }
 
-/// Waits a little for what is being fetched.
-async fn settled(views: &mut Views, wanted: Wanted, within: Duration) -> Result<Arc<WorkloadView>, Status> {
-    let answers = views.wait_for(|view| view.state.answers(wanted));
-    if let Ok(settled) = tokio::time::timeout(within, answers).await {
-        return settled.map(|view| view.clone()).map_err(|_closed| starting());
+/// How long one request waits for what is in flight, however often it has to look anew.
+struct Wait {
+    within: Duration,
+    /// From the first look on: what came before was attestation.
+    until: Option<Instant>,
+}
+
+impl Wait {
+    fn of(within: Duration) -> Self {
+        Self { within, until: None }
     }
-    Ok(views.borrow().clone())
+
+    /// The state, once it can be answered with, or what it is when the time is over.
+    async fn settled(&mut self, views: &mut Views, wanted: Wanted) -> Result<Arc<WorkloadView>, Status> {
+        let within = self.within;
+        let until = *self.until.get_or_insert_with(|| Instant::now() + within);
+        let answers = views.wait_for(|view| view.state.answers(wanted));
+        if let Ok(settled) = timeout_at(until, answers).await {
+            return settled.map(|view| view.clone()).map_err(|_closed| starting());
+        }
+        Ok(views.borrow().clone())
+    }
 }
 
 fn starting() -> Status {
@@ -154,3 +171,6 @@ impl Following {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,11 @@ use crate::delegate::tests::{World, call, channel};
 /// Every method that we generate code for and that is an agent's to serve.
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
+    const SERVERS: [&str; 3] = ["spire.api.server.", "landfast.entry.", "landfast.sync."];
     let agents = set
         .file
         .iter()
-        .filter(|file| !file.package.starts_with("spire.api.server."));
+        .filter(|file| !SERVERS.iter().any(|servers| file.package.starts_with(servers)));
     let mut methods = BTreeSet::new();
     for file in agents {
         for service in &file.service {

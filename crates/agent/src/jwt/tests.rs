@@ -290,11 +290,37 @@ async fn who_has_a_good_token_waits_a_moment_only_and_the_request_goes_on_withou
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's task is joined by the test")]
+async fn who_has_none_waits_five_seconds_at_most_and_the_next_one_finds_it() {
+    let mut world = World::new();
+    let stop = CancellationToken::new();
+    let stragglers = tokio::spawn(world.stragglers.take().unwrap().run(stop.clone()));
+    let (open, gate) = watch::channel(false);
+    let begun = Instant::now();
+    let refused = world.slow(gate.clone(), world.fresh()).await;
+    assert_eq!(refused, Err("the server has not answered yet".into()));
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    // It ends at once when it comes.
+    let asking = world.slow(gate.clone(), world.fresh());
+    let opening = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        open.send_replace(true);
+    };
+    let begun = Instant::now();
+    let (answer, ()) = tokio::join!(asking, opening);
+    assert!(answer.is_ok());
+    assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    assert_eq!(world.fetched(), 1, "it was the same request");
+    stop.cancel();
+    stragglers.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_no_good_token_or_loses_it_meanwhile_waits() {
     let world = World::new();
     let (open, gate) = watch::channel(false);
     let later = || async {
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
         open.send(true).unwrap();
     };
     let (got, ()) = tokio::join!(world.slow(gate.clone(), world.fresh()), later());

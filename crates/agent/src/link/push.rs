@@ -60,7 +60,14 @@ impl Push {
         !self.missing && self.not_before.is_none_or(|at| at <= Instant::now())
     }
 
+    /// How long until the next try, where one makes sense.
+    pub(super) fn again_in(&self) -> Option<Duration> {
+        let at = self.not_before.filter(|_| !self.missing)?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+
     fn begin(&mut self, stream: Streaming<SubscribeResponse>) {
+        self.not_before = None;
         self.live = Some(Live {
             stream,
             parts: Parts::default(),
@@ -166,9 +173,10 @@ impl Link {
             bundles,
         };
         let mut client = SyncClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let stream = rpc::call(SUBSCRIBE, client.subscribe(request))
+        let (stream, revision) = rpc::call_at(SUBSCRIBE, client.subscribe(request))
             .await
             .map_err(|error| self.or_stale(error))?;
+        self.floor.admit(SUBSCRIBE, revision)?;
         self.push.begin(stream);
         // Who holds nothing is sent something. Who holds all is in step without a word.
         if self.known.own_bundle().is_none() {
@@ -183,8 +191,11 @@ impl Link {
                 return Err(error);
             }
         }
-        let now = self.clock.now();
+        // That much it will have brought, or said that there is nothing to bring.
+        self.floor.raise(revision);
+        let (now, newest) = (self.clock.now(), self.floor.newest());
         self.status.send_modify(|status| {
+            status.newest = newest;
             status.subscribed_since = now;
             status.polls_because.clear();
             status.last_sync = now.or(status.last_sync);

@@ -159,8 +159,8 @@ impl FakeServer {
                 };
                 let Ok((tcp, _)) = accepted else { return };
                 if let Ok(stream) = acceptor.accept(tcp).await {
-                    let breaks = living.lock().unwrap().clone();
-                    drop(connections.send(Ok(TlsIo(stream, breaks))).await);
+                    let breaks = living.lock().unwrap().clone().cancelled_owned();
+                    drop(connections.send(Ok(TlsIo(stream, Box::pin(breaks)))).await);
                 }
             }
         });
@@ -665,7 +665,10 @@ service! {
 }
 
 /// A TLS stream that tells tonic who is at the other end, and breaks when the server stops.
-struct TlsIo(TlsStream<TcpStream>, tokio_util::sync::CancellationToken);
+struct TlsIo(
+    TlsStream<TcpStream>,
+    Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
+);
 
 impl Connected for TlsIo {
     type ConnectInfo = Shown;
@@ -690,7 +693,8 @@ impl AsyncRead for TlsIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        if self.1.is_cancelled() {
+        // Also when nothing is sent.
+        if self.1.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
         }
         Pin::new(&mut self.0).poll_read(cx, buf)

@@ -1,18 +1,21 @@
 //! `spire.api.server.entry.v1.Entry`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
+use landfast_proto::REVISION;
 use landfast_proto::spire::api::server::entry::v1::{self as pb, entry_server::Entry};
 use landfast_proto::spire::api::types;
 use tokio_stream::Stream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{draft_in, entry_out, not_an_entry, patch_in};
 use super::{Api, filter, ids, status, sync};
 use crate::authz::Caller;
 use crate::issuance::Requester;
-use crate::registry::{Created, RegistryError};
+use crate::registry::{Created, RegistryError, Revision};
 
 #[tonic::async_trait]
 impl Entry for Api {
@@ -110,13 +113,14 @@ impl Entry for Api {
         let agent = Caller::agent(&request)?;
         self.authorities.current().map_err(|error| status::stale(&error))?;
         let mask = request.into_inner().output_mask;
-        let entries = self.registry.authorized_entries(&agent.id);
-        Ok(Response::new(pb::GetAuthorizedEntriesResponse {
+        let authorized = self.registry.authorized(&agent.id);
+        let entries = authorized.entries.iter();
+        let answer = pb::GetAuthorizedEntriesResponse {
             entries: entries
-                .iter()
-                .map(|entry| entry_out(entry, mask.as_ref()))
+                .map(|found| entry_out(&found.entry, mask.as_ref()))
                 .collect(),
-        }))
+        };
+        Ok(at_revision(answer, authorized.revision))
     }
 
     type SyncAuthorizedEntriesStream =
@@ -128,10 +132,21 @@ impl Entry for Api {
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent = Caller::agent(&request)?;
         self.authorities.current().map_err(|error| status::stale(&error))?;
-        let snapshot = self.registry.authorized_entries(&agent.id);
+        let authorized = self.registry.authorized(&agent.id);
+        let entries = authorized.entries.iter();
+        let snapshot = entries.map(|found| Arc::clone(&found.entry)).collect();
         let answers = sync::serve(snapshot, request.into_inner(), sync::PAGE);
-        Ok(Response::new(Box::pin(answers)))
+        Ok(at_revision(Box::pin(answers), authorized.revision))
     }
+}
+
+/// With the revision at which it was so: an agent that has seen a newer one does not adopt it.
+fn at_revision<T>(answer: T, revision: Revision) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Ok(revision) = MetadataValue::try_from(revision.to_string()) {
+        response.metadata_mut().insert(REVISION, revision);
+    }
+    response
 }
 
 /// The parts of a batch: each is one change, with its own outcome.

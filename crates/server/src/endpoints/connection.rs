@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
+use super::cut::Cut;
 use super::places::Place;
 
 /// A connection that speaks HTTP/2 and counts while it lives.
@@ -20,6 +22,7 @@ pub(crate) struct Connection<S, I> {
     owed: &'static [u8],
     /// HTTP/2 alone would wait for ever for a peer that keeps a stream open and answers pings.
     end: Option<Pin<Box<Sleep>>>,
+    cut: Option<Arc<Cut>>,
     _permit: OwnedSemaphorePermit,
     _place: Option<Place>,
 }
@@ -49,9 +52,27 @@ impl<S: AsyncRead + Unpin, I> Connection<S, I> {
             info,
             owed: PREFACE,
             end: last.map(|last| Box::pin(tokio::time::sleep(last))),
+            cut: None,
             _permit: permit,
             _place: None,
         })
+    }
+
+    /// Ends when this says so, too.
+    pub(super) fn until(mut self, cut: Arc<Cut>) -> Self {
+        self.cut = Some(cut);
+        self
+    }
+
+    fn heed_cut(&mut self, context: &Context<'_>) {
+        let Some(at) = self.cut.as_ref().and_then(|cut| cut.when(context)) else {
+            return;
+        };
+        match &mut self.end {
+            Some(end) if end.deadline() > at => end.as_mut().reset(at),
+            Some(_) => {}
+            None => self.end = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
     }
 
     /// Counts as its peer's until it ends.
@@ -81,10 +102,11 @@ impl<S: AsyncRead + Unpin, I: Unpin> AsyncRead for Connection<S, I> {
             return Poll::Ready(Ok(()));
         }
         // HTTP/2 always reads, so this sees to the end also when nothing comes.
+        self.heed_cut(context);
         if let Some(end) = &mut self.end
             && end.as_mut().poll(context).is_ready()
         {
-            let error = io::Error::new(io::ErrorKind::TimedOut, "the connection is too old");
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the connection is too old, or its peer is welcome no longer");
             return Poll::Ready(Err(error));
         }
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;

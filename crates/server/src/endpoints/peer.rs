@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use landfast_identity::{BundleSet, UnixTime, VerifiedPeer, X509Error, verify_x509_svid};
 use landfast_tls::BundleStore;
 use rustls::pki_types::CertificateDer;
+use tokio::time::Instant;
 
+use super::cut::Cut;
 use super::intake::Intake;
 
 /// See above. Cheap to clone: each request has one.
@@ -16,6 +18,8 @@ pub(crate) struct TlsPeer {
     pub(super) address: SocketAddr,
     pub(super) shown: Option<Arc<Shown>>,
     pub(super) intake: Arc<Intake>,
+    pub(super) cut: Arc<Cut>,
+    pub(super) begun: Instant,
 }
 
 /// A certificate that verified at the handshake.
@@ -84,5 +88,15 @@ impl TlsPeer {
     /// What it makes us hold.
     pub(crate) fn intake(&self) -> Arc<Intake> {
         Arc::clone(&self.intake)
+    }
+
+    /// The order that ends the connection.
+    pub(crate) fn cut(&self) -> Arc<Cut> {
+        Arc::clone(&self.cut)
+    }
+
+    /// When the connection was made.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
     }
 }

@@ -2,6 +2,8 @@
 
 mod aliases;
 mod groups;
+mod nodes;
+mod reach;
 mod table;
 
 use std::collections::{HashSet, VecDeque};
@@ -19,6 +21,8 @@ use super::revision::{Revision, Versioned};
 use crate::datastore::{Change, Committed, Snapshot};
 use aliases::Aliases;
 use groups::Groups;
+use nodes::Nodes;
+pub(crate) use reach::Concern;
 use table::Table;
 
 pub(super) struct Index {
@@ -30,6 +34,8 @@ pub(super) struct Index {
     by_spiffe_id: Groups,
     aliases: Aliases,
     agents: Table<AgentRecord>,
+    /// By what was attested of them.
+    nodes: Nodes,
     bundles: Table<Bundle>,
     relationships: Table<Relationship>,
 }
@@ -43,10 +49,14 @@ impl Index {
             by_parent: Groups::default(),
             by_spiffe_id: Groups::default(),
             aliases: Aliases::default(),
+            nodes: Nodes::default(),
             agents: snapshot.agents.into_iter().collect(),
             bundles: snapshot.bundles.into_iter().collect(),
             relationships: snapshot.relationships.into_iter().collect(),
         };
+        for agent in index.agents.iter() {
+            index.nodes.put(agent);
+        }
         let entries: Vec<_> = snapshot.entries.into_iter().map(Arc::new).collect();
         for entry in &entries {
             index.refer_to(entry);
@@ -76,10 +86,12 @@ impl Index {
             }
             Change::RemoveEntry(id) => self.remove(id),
             Change::PutAgent(agent) => {
+                self.forget(agent.id.as_str());
+                self.nodes.put(agent);
                 self.agents.put(Arc::clone(agent));
             }
             Change::RemoveAgent(id) => {
-                self.agents.take(id.as_str());
+                self.forget(id.as_str());
             }
             Change::PutBundle(bundle) => {
                 self.bundles.put(Arc::clone(bundle));
@@ -120,6 +132,12 @@ impl Index {
         self.by_spiffe_id.drop_from(&gone.entry.spiffe_id, id);
         if gone.entry.parent_id == self.server {
             self.aliases.take(&gone);
+        }
+    }
+
+    fn forget(&mut self, agent: &str) {
+        if let Some(gone) = self.agents.take(agent) {
+            self.nodes.take(&gone);
         }
     }
 
@@ -220,6 +238,7 @@ impl Index {
             && self.by_parent.is_empty()
             && self.by_spiffe_id.is_empty()
             && self.aliases.is_empty()
+            && self.nodes.is_empty()
     }
 
     /// How much is looked at to find the aliases of an agent with these selectors.

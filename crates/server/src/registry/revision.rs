@@ -14,6 +14,12 @@ pub struct Revision {
     pub number: u64,
 }
 
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.number)
+    }
+}
+
 /// An entry, what it has beside SPIRE's fields, and when both last changed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Versioned {

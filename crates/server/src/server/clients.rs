@@ -59,6 +59,7 @@ impl Clients {
         self.foreign.iter().filter(|domain| is_web(domain)).collect()
     }
 
+    /// And whoever is told of changes looks after that.
     fn put_in_force(&self) {
         let federated = self
             .foreign
@@ -66,6 +67,7 @@ impl Clients {
             .filter_map(|domain| self.registry.federated_bundle(domain));
         let own = self.own.borrow().clone();
         self.store.store(federated.chain([own]).collect());
+        self.registry.wake_everybody();
     }
 
     /// Follows both, for ever.

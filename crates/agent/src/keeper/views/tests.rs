@@ -1,5 +1,7 @@
 //! What workloads see of the state.
 
+mod pushed;
+
 use super::super::state::{Event, Issued, State};
 use super::*;
 use crate::entry::Entry;

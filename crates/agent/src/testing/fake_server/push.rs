@@ -185,6 +185,6 @@ impl wire::sync_server::Sync for FakeServer {
         for message in first {
             stream.send(Ok(message)).await.unwrap();
         }
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(self.dated(ReceiverStream::new(answers)))
     }
 }
