@@ -4,6 +4,8 @@
 //! No type of a database appears here: SQLite is behind it, or PostgreSQL.
 
 mod bundle_text;
+#[cfg(test)]
+mod conformance;
 mod failure;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

@@ -275,3 +275,6 @@ const LEAP: i64 = 1_000_000;
 /// For a database that has to come up first.
 const OPENING: Duration = Duration::from_secs(10);
 const MIGRATING: Duration = Duration::from_secs(120);
+
+#[cfg(all(test, feature = "postgres-tests"))]
+mod tests;

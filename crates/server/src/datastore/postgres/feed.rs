@@ -59,16 +59,13 @@ impl Feed {
                 self.link.insert(link)
             }
         };
-        let (asked, session, from) = (
-            Instant::now(),
-            Rc::clone(&link.session),
-            self.follower.at().revision,
-        );
+        let (began, session, asked) = (Instant::now(), Rc::clone(&link.session), self.follower.at());
+        let from = asked.revision;
         let rows = link
             .run(LOOK, async move { Ok(session.rows(SINCE, &[&from, &PAGE]).await?) })
             .await?;
         let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
-        self.follower.read(&rows, page, asked)
+        self.follower.read(&rows, page, &asked, began)
     }
 
     /// Until there may be something new. NOTIFY, and a commit of our own, are hints to look sooner.
@@ -121,6 +118,9 @@ impl Feed {
         if !std::mem::replace(&mut self.said, true) {
             let error = landfast_daemon::error_chain(error);
             tracing::error!(error, "the database does not serve; trying again");
+        }
+        while let Ok(load) = self.loads.try_recv() {
+            drop(load.send(Err(error.clone())));
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -202,4 +202,4 @@ const EVERY: Duration = Duration::from_millis(200);
 /// For one look.
 const LOOK: Duration = Duration::from_secs(2);
 /// For a snapshot.
-pub(super) const LOAD: Duration = Duration::from_secs(60);
+const LOAD: Duration = Duration::from_secs(60);

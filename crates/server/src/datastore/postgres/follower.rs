@@ -211,8 +211,15 @@ impl Follower {
         inner.at.clone()
     }
 
-    /// Takes what the feed had when it was asked for everything from `asked` on; `at` is when that was.
-    pub(super) fn read(&self, rows: &[Row], page: usize, at: Instant) -> Result<Next, DatastoreError> {
+    /// Takes what the feed had when it was asked for everything from `asked` on; `at` is when that was. Commits of our own may have been told of
+    /// since.
+    pub(super) fn read(
+        &self,
+        rows: &[Row],
+        page: usize,
+        asked: &Position,
+        at: Instant,
+    ) -> Result<Next, DatastoreError> {
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
         let Some(first) = rows.first() else {
@@ -232,14 +239,14 @@ impl Follower {
         if newest.epoch > inner.at.epoch {
             return Ok(Next::Reload);
         }
-        inner.at.leads_to(&newest)?;
+        asked.leads_to(&newest)?;
         for row in rows {
             let Some(revision) = get::<Option<i64>>(row, "revision")? else {
                 break;
             };
             let mark: &str = get(row, "mark")?;
-            if revision == inner.at.revision && mark != inner.at.mark {
-                return Err(inner.at.went_back(&newest));
+            if revision == asked.revision && mark != asked.mark {
+                return Err(asked.went_back(&newest));
             }
             if revision <= inner.at.revision {
                 continue;

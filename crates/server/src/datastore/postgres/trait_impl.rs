@@ -25,9 +25,7 @@ impl Datastore for PostgresDatastore {
     async fn load(&self, _now: Option<UnixTime>) -> Result<Snapshot, DatastoreError> {
         let (reply, answer) = oneshot::channel();
         self.loads.send(reply).await.map_err(|_closed| DatastoreError::Stopped)?;
-        let answer = tokio::time::timeout(super::feed::LOAD, answer).await;
-        let answer = answer.map_err(|_elapsed| DatastoreError::unreachable("it does not answer"))?;
-        answer.unwrap_or(Err(DatastoreError::Stopped))
+        answer.await.unwrap_or(Err(DatastoreError::Stopped))
     }
 
     fn follow(&self, listener: Arc<dyn CommitListener>) {

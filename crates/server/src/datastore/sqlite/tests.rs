@@ -16,6 +16,12 @@ fn open(path: &Path, initialised: bool) -> Result<SqliteDatastore, OpenError> {
     SqliteDatastore::open(path, &td(), initialised)
 }
 
+async fn in_memory() -> ((), crate::datastore::conformance::Store) {
+    ((), Arc::new(SqliteDatastore::in_memory(&td()).unwrap()))
+}
+
+crate::datastore::conformance::conforms!(in_memory);
+
 struct Place {
     _dir: tempfile::TempDir,
     file: std::path::PathBuf,

@@ -1,0 +1,225 @@
+//! A PostgreSQL of a test's own, on a socket in a temporary directory, that can be stopped, hung and set back.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+
+use super::super::{Opening, PostgresConfig, PostgresDatastore};
+use crate::core::fixture::td;
+use crate::datastore::OpenError;
+
+pub(super) struct Cluster {
+    pub(super) dir: tempfile::TempDir,
+    process: Option<Child>,
+}
+
+impl Cluster {
+    pub(super) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        if Uid::effective().is_root() {
+            nix::unistd::chown(dir.path(), Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
+        }
+        let mut cluster = Self { dir, process: None };
+        let data = cluster.data();
+        let made = program("initdb")
+            .args(["-N", "-A", "trust", "-U", "landfast", "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        cluster.go();
+        cluster.sql_of("postgres", "CREATE DATABASE landfast");
+        cluster
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Starts it, and waits until it answers.
+    pub(super) fn go(&mut self) {
+        let at = self.dir.path().to_owned();
+        self.go_at(&at);
+    }
+
+    fn go_at(&mut self, at: &Path) {
+        let child = program("postgres")
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(at)
+            .args([
+                "-p",
+                "5432",
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "fsync=off",
+                "-c",
+                "shared_buffers=16MB",
+                "-c",
+                "log_min_messages=fatal",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.process = Some(child);
+        for _ in 0..600 {
+            if self.psql_at(at, "postgres", "SELECT 1").status.success() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the database does not come up");
+    }
+
+    /// As a power cut would.
+    pub(super) fn cut(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            kill(pid(&process), Signal::SIGQUIT).unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Every process of it, so that connections hang that are open.
+    pub(super) fn signal(&self, signal: Signal) {
+        let server = pid(self.process.as_ref().unwrap());
+        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+        for child in children.split_whitespace() {
+            // One may have ended meanwhile.
+            kill(Pid::from_raw(child.parse().unwrap()), signal).ok();
+        }
+        kill(server, signal).unwrap();
+    }
+
+    /// Everything that is in it now, to be put back.
+    pub(super) fn keep(&mut self) {
+        self.cut();
+        self.copy("data", "kept");
+        self.go();
+    }
+
+    pub(super) fn put_back(&mut self) {
+        self.put_back_with("SELECT 1");
+    }
+
+    /// And changed before anybody sees it.
+    pub(super) fn put_back_with(&mut self, sql: &str) {
+        self.cut();
+        std::fs::remove_dir_all(self.data()).unwrap();
+        self.copy("kept", "data");
+        let hidden = self.dir.path().join("hidden");
+        std::fs::create_dir(&hidden).unwrap();
+        if Uid::effective().is_root() {
+            nix::unistd::chown(&hidden, Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
+        }
+        self.go_at(&hidden);
+        let done = self.psql_at(&hidden, "landfast", sql);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        self.cut();
+        self.go();
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([from, to])
+            .current_dir(self.dir.path())
+            .status();
+        assert!(copied.unwrap().success());
+    }
+
+    pub(super) fn sql(&self, sql: &str) -> String {
+        self.sql_of("landfast", sql)
+    }
+
+    fn sql_of(&self, database: &str, sql: &str) -> String {
+        let done = self.psql(database, sql);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> std::process::Output {
+        self.psql_at(self.dir.path(), database, sql)
+    }
+
+    fn psql_at(&self, at: &Path, database: &str, sql: &str) -> std::process::Output {
+        let mut psql = Command::new(binary("psql"));
+        psql.args(["-qtAX", "-v", "ON_ERROR_STOP=1", "-U", "landfast", "-d", database, "-h"])
+            .arg(at);
+        psql.env("PGOPTIONS", "-c default_transaction_read_only=off");
+        psql.args(["-c", sql]).output().unwrap()
+    }
+
+    pub(super) fn target(&self) -> PostgresConfig {
+        self.target_at(self.dir.path())
+    }
+
+    pub(super) fn target_at(&self, host: &Path) -> PostgresConfig {
+        let text = format!("host={} user=landfast dbname=landfast", host.display());
+        PostgresConfig::parse(&text, None, None).unwrap()
+    }
+
+    pub(super) async fn open(&self, server: &str) -> PostgresDatastore {
+        self.try_open(&self.target(), server, false).await.unwrap()
+    }
+
+    pub(super) async fn try_open(
+        &self,
+        target: &PostgresConfig,
+        server: &str,
+        initialised: bool,
+    ) -> Result<PostgresDatastore, OpenError> {
+        PostgresDatastore::open(Opening {
+            target,
+            trust_domain: &td(),
+            server: server.to_owned(),
+            initialised,
+            lock: None,
+        })
+        .await
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.process.is_some() {
+            self.signal(Signal::SIGCONT);
+        }
+        self.cut();
+    }
+}
+
+fn pid(process: &Child) -> Pid {
+    Pid::from_raw(process.id().try_into().unwrap())
+}
+
+/// PostgreSQL refuses to run as root.
+fn program(name: &str) -> Command {
+    let program = binary(name);
+    if !Uid::effective().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    let nobody = NOBODY.to_string();
+    command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
+    command.arg(program);
+    command
+}
+
+/// Debian keeps them out of PATH.
+fn binary(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut found: Vec<_> = versions
+        .filter_map(|version| Some(version.ok()?.path().join("bin").join(name)))
+        .filter(|path| path.exists())
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| PathBuf::from(name))
+}
+
+const NOBODY: u32 = 65_534;

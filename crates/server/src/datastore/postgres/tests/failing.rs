@@ -1,0 +1,203 @@
+//! A database that restarts, hangs, only reads, is full, or has lost what it had.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::Signal;
+
+use super::proxy::Proxy;
+use super::*;
+use crate::datastore::DatastoreError;
+
+fn storage(error: RegistryError) -> DatastoreError {
+    match error {
+        RegistryError::Storage { source } => source,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarts_under_load_lose_nothing_and_make_nothing_twice() {
+    let mut cluster = Cluster::start();
+    let (a, b) = (cluster.open("a").await, cluster.open("b").await);
+    let (at_a, at_b) = (Ear::on(&a).await, Ear::on(&b).await);
+    let stop = AtomicBool::new(false);
+    let done = Mutex::new(BTreeSet::new());
+    let lane = async |db: &PostgresDatastore, lane: &str| {
+        for n in 0.. {
+            if stop.load(Ordering::SeqCst) {
+                return;
+            }
+            let name = format!("{lane}-{n}");
+            if create(db, &name).await.is_ok() {
+                done.lock().unwrap().insert(name);
+            }
+        }
+    };
+    let count = || done.lock().unwrap().len();
+    let cuts = async {
+        for _ in 0..3 {
+            let before = count();
+            eventually("work is done", || count() > before + 20).await;
+            tokio::task::block_in_place(|| {
+                cluster.cut();
+                cluster.go();
+            });
+        }
+        let before = count();
+        eventually("work is done again", || count() > before + 20).await;
+        stop.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(lane(&a, "a1"), lane(&a, "a2"), lane(&b, "b1"), lane(&b, "b2"), cuts);
+    let revision: u64 = cluster.sql("SELECT revision FROM state").parse().unwrap();
+    at_a.until(revision).await;
+    at_b.until(revision).await;
+    at_a.in_order();
+    at_b.in_order();
+    let stored = cluster.sql("SELECT id FROM entries");
+    let stored: BTreeSet<_> = stored.lines().map(str::to_owned).collect();
+    assert!(done.lock().unwrap().is_subset(&stored), "what was acknowledged is there");
+    assert_eq!(stored.len() as u64, revision, "nothing was made twice");
+    a.standing(0).unwrap();
+    b.standing(0).unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_looked_up_and_not_made_again() {
+    let cluster = Cluster::start();
+    let proxy = Proxy::start(cluster.dir.path());
+    let target = cluster.target_at(&proxy.dir);
+    let db = cluster.try_open(&target, "a", false).await.unwrap();
+    let ear = Ear::on(&db).await;
+    create(&db, "before").await.unwrap();
+    for n in 0..5_usize {
+        proxy.lose.store(true, Ordering::SeqCst);
+        let made = create(&db, &format!("e{n}")).await.unwrap();
+        assert!(matches!(made, Created::New(_)), "made anew it would be similar to itself");
+        assert_eq!(proxy.lost.load(Ordering::SeqCst), n + 1);
+    }
+    assert_eq!(cluster.sql("SELECT revision FROM state"), "6");
+    ear.until(6).await;
+    ear.in_order();
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_is_noticed_and_answers_become_no() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let ear = Ear::on(&db).await;
+    create(&db, "before").await.unwrap();
+    cluster.signal(Signal::SIGSTOP);
+    let failed = storage(create(&db, "meanwhile").await.unwrap_err());
+    assert!(
+        matches!(failed, DatastoreError::Unreachable { .. } | DatastoreError::Undecided { .. }),
+        "{failed:?}"
+    );
+    eventually("it says that it may be stale", || db.standing(0).is_err()).await;
+    db.doubted().await;
+    cluster.signal(Signal::SIGCONT);
+    eventually("it knows everything again", || db.standing(0).is_ok()).await;
+    create(&db, "after").await.unwrap();
+    ear.in_order();
+}
+
+#[tokio::test]
+async fn a_database_that_only_reads_takes_nothing_and_is_used_again_when_it_writes() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let ear = Ear::on(&db).await;
+    create(&db, "before").await.unwrap();
+    cluster.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    cluster.sql("SELECT pg_reload_conf()");
+    let mut n = 0;
+    let failed = loop {
+        // The setting comes into force within moments.
+        n += 1;
+        match create(&db, &format!("meanwhile{n}")).await {
+            Ok(_) => assert!(n < 1000),
+            Err(failed) => break storage(failed),
+        }
+    };
+    let said = landfast_daemon::error_chain(&failed);
+    assert!(
+        matches!(failed, DatastoreError::ReadOnly | DatastoreError::Unreachable { .. }),
+        "{said}"
+    );
+    let refused = cluster.try_open(&cluster.target(), "b", true).await.err().unwrap();
+    let said = landfast_daemon::error_chain(&refused);
+    assert!(said.contains("allow writes") || said.contains("only reads"), "{said}");
+    cluster.sql("ALTER SYSTEM RESET default_transaction_read_only");
+    cluster.sql("SELECT pg_reload_conf()");
+    create(&db, "after").await.unwrap();
+    db.standing(0).unwrap();
+    ear.in_order();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_room_mends_it() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let ear = Ear::on(&db).await;
+    cluster.sql(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN RAISE EXCEPTION ''no room'' USING ERRCODE = ''53100''; END'; \
+         CREATE TRIGGER full_disk BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION full_disk()",
+    );
+    let failed = storage(create(&db, "meanwhile").await.unwrap_err());
+    assert!(matches!(failed, DatastoreError::Full), "{failed:?}");
+    db.doubted().await;
+    cluster.sql("DROP TRIGGER full_disk ON entries");
+    create(&db, "after").await.unwrap();
+    assert_eq!(ear.last(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_lost_commits_is_not_gone_on_with_until_somebody_says_so() {
+    let mut cluster = Cluster::start();
+    let (a, b) = (cluster.open("a").await, cluster.open("b").await);
+    let (at_a, at_b) = (Ear::on(&a).await, Ear::on(&b).await);
+    create(&a, "kept").await.unwrap();
+    tokio::task::block_in_place(|| cluster.keep());
+    create(&a, "lost").await.unwrap();
+    create(&a, "lost-too").await.unwrap();
+    at_b.until(3).await;
+    tokio::task::block_in_place(|| cluster.put_back());
+    eventually("both notice", || {
+        [&a, &b].iter().all(|db| matches!(db.standing(0), Err(DatastoreError::WentBack { .. })))
+    })
+    .await;
+    let refused = storage(create(&b, "anew").await.unwrap_err());
+    assert!(
+        matches!(refused, DatastoreError::WentBack { known: 3, found: 1 }),
+        "{refused:?}"
+    );
+    assert_eq!(cluster.sql("SELECT revision FROM state"), "1", "nothing was written");
+    let before: u64 = cluster.sql("SELECT epoch FROM state").parse().unwrap();
+    let epoch = accept_loss(&cluster.target()).await.unwrap();
+    assert!(epoch > before);
+    eventually("both go on", || a.standing(0).is_ok() && b.standing(0).is_ok()).await;
+    for ear in [&at_a, &at_b] {
+        assert_eq!(ear.heard().snapshots, [(epoch, 1)]);
+    }
+    create(&b, "anew").await.unwrap();
+    at_a.until(2).await;
+    assert_eq!(cluster.sql("SELECT count(*) FROM entries"), "2");
+}
+
+/// The same number of revisions, and another history.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_history_of_the_same_length_is_noticed() {
+    let mut cluster = Cluster::start();
+    let a = cluster.open("a").await;
+    let ear = Ear::on(&a).await;
+    create(&a, "kept").await.unwrap();
+    tokio::task::block_in_place(|| cluster.keep());
+    create(&a, "lost").await.unwrap();
+    // Where the server looks it is not to be seen until somebody else has written more.
+    let statements =
+        "UPDATE state SET revision = 3, mark = 'other-2'; \
+         INSERT INTO changes VALUES (2, 'entry', 'x', NULL, 'other-1', 0), (3, 'entry', 'x', NULL, 'other-2', 0)";
+    tokio::task::block_in_place(|| cluster.put_back_with(statements));
+    eventually("it is noticed", || matches!(a.standing(0), Err(DatastoreError::WentBack { .. }))).await;
+    assert_eq!(ear.last(), 2);
+}

@@ -1,0 +1,65 @@
+//! Stands between a server and its database, and loses the answer to a COMMIT when it is told to.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+pub(super) struct Proxy {
+    pub(super) dir: PathBuf,
+    pub(super) lose: Arc<AtomicBool>,
+    pub(super) lost: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    pub(super) fn start(database: &Path) -> Self {
+        let dir = database.join("proxy");
+        std::fs::create_dir(&dir).unwrap();
+        let listener = UnixListener::bind(dir.join(".s.PGSQL.5432")).unwrap();
+        let (lose, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (losing, losses) = (Arc::clone(&lose), Arc::clone(&lost));
+        let behind = database.join(".s.PGSQL.5432");
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), UnixStream::connect(&behind).unwrap());
+                let (back, forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                let (losing, losses) = (Arc::clone(&losing), Arc::clone(&losses));
+                let mute = Arc::new(AtomicBool::new(false));
+                let muted = Arc::clone(&mute);
+                std::thread::spawn(move || pump(back, forth, |_| !muted.load(Ordering::SeqCst)));
+                std::thread::spawn(move || {
+                    let (ours, theirs) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                    pump(client, server, |bytes| {
+                        let commit = bytes.windows(7).any(|part| part == b"COMMIT\0");
+                        if commit && losing.swap(false, Ordering::SeqCst) {
+                            mute.store(true, Ordering::SeqCst);
+                            losses.fetch_add(1, Ordering::SeqCst);
+                            (&theirs).write_all(bytes).unwrap();
+                            // It is committed; nobody hears of it.
+                            std::thread::sleep(Duration::from_millis(300));
+                            ours.shutdown(Shutdown::Both).ok();
+                            theirs.shutdown(Shutdown::Both).ok();
+                            return false;
+                        }
+                        true
+                    });
+                });
+            }
+        });
+        Self { dir, lose, lost }
+    }
+}
+
+fn pump(mut from: UnixStream, mut to: UnixStream, pass: impl Fn(&[u8]) -> bool) {
+    let mut buffer = [0; 65536];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if !pass(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    to.shutdown(Shutdown::Both).ok();
+}
