@@ -133,8 +133,9 @@ level = "info"
                 now = (False, refusal.read(300).decode(errors="replace").strip())
             except OSError:
                 now = (None, "no answer")
-            self.site.ready[self.name] = (*now, time.time())
             if now != before:
+                # Since when it is so.
+                self.site.ready[self.name] = (*now, time.time())
                 self.site.history.add("ready", server=self.name, ready=now[0], text=now[1])
                 before = now
 

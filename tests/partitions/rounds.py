@@ -234,7 +234,7 @@ class Rounds:
                     self.work()
                     work = time.time()
                 for name in pids:
-                    if clear[name] is None and self.site.ready[name][0] is False:
+                    if clear[name] is None and self.site.ready[name][0] is False and self.site.ready[name][2] > begun:
                         clear[name] = self.site.ready[name][2] - begun
                     # There may be room in pages that are there already: then what is acknowledged must be so, as always.
                     elif clear[name] is None and what == "full" and self.entry(name, "probe"):

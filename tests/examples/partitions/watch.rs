@@ -66,7 +66,10 @@ async fn follow_status(agent: &str, socket: &Path) -> Result<(), BoxError> {
     let mut client = AgentAdminClient::new(unix_channel(socket).await?);
     loop {
         let status = client.get_status(GetStatusRequest {}).await?.into_inner();
+        let revision = status.newest_revision.split_once('.');
+        let revision = revision.and_then(|(epoch, number)| Some([epoch.parse::<u64>().ok()?, number.parse().ok()?]));
         let seen = json!({
+            "revision": revision, "subscribed": status.subscribed_since != 0,
             "agent": agent, "state": status.state, "reachable": status.server_reachable, "server": status.server_address,
             "last_sync": status.last_sync, "error": status.last_error,
         });
