@@ -76,7 +76,7 @@ class Server(Daemon):
 
     def __init__(self, site, name, datastore):
         super().__init__(site, name, name)
-        self.admin = self.dir / "admin.sock"
+        self.admin, self.refusal = self.dir / "admin.sock", ""
         self.config = self.write("server.toml", f"""
 trust_domain = "{TRUST_DOMAIN}"
 data_dir = "{self.dir}/data"
@@ -119,6 +119,7 @@ level = "info"
             return json.loads(done.stdout)
         if or_else and or_else in done.stderr:
             return {}
+        self.refusal = done.stderr
         self.site.history.add("refused", server=self.name, command=" ".join(map(str, words)), why=done.stderr.strip(), hung=done.returncode == 124)
         return None
 

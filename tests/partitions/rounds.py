@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 
-from checker import CHANGED, CLEAR, FAILOVER, RECOVERED, WINDOW, Paths
+from checker import CHANGED, CLEAR, FAILOVER, RECOVERED, Paths
 from daemons import BACKDATE, FLEET, TRUST_DOMAIN, until
 from links import Failed
 
@@ -14,6 +14,8 @@ HOLD = (1.0, 4.0)
 CALM = (0.0, 6.0)
 # How a server answers that there is no such entry.
 NO_ENTRY = "entry not found"
+# For how long a way must have been whole to be one that an agent can be expected to take.
+ALIVE = 2.0
 # Entries there are at a time, beside those that stay.
 LIVE = 8
 # After the answer to `authority prepare`, until an operator activates: docs/operations.md says when nodes have synchronised.
@@ -25,7 +27,7 @@ class Rounds:
         self.site, self.random, self.say = site, random.Random(seed), say
         self.paths, self.round, self.live, self.open, self.number = Paths(), 0, [], [], 0
         self.served, self.server_of, self.read, self.reading = {}, {}, 0, threading.Lock()
-        self.hopeless, self.bundles = 0, {}
+        self.hopeless, self.bundles, self.taken = 0, {}, set()
         self.rotations = {name: {"state": "idle"} for name in site.servers}
 
     # What is known of the agents, from the history.
@@ -45,6 +47,8 @@ class Rounds:
                 if event["kind"] == "svids":
                     for svid in event["svids"]:
                         self.served.setdefault((event["agent"], svid["id"]), event["t"])
+                elif event["kind"] == "redeem" and event["result"] == "ok":
+                    self.taken.add(event["token"])
                 elif event["kind"] == "status":
                     self.server_of[event["agent"]] = event["server"] if event["reachable"] else None
 
@@ -145,13 +149,18 @@ class Rounds:
         kind = choose(kinds)
         if kind == "links":
             whole = [ends for ends, link in site.network.links.items() if not link.cut_by]
+            # One that is in use, half of the time: two in three are not.
             chosen = self.random.sample(whole, min(len(whole), choose([1, 1, 2, 3])))
+            if self.random.random() < 0.5:
+                chosen = [ends for ends in whole if ends == self.used(choose(list(self.site.agents.values())))] or chosen
             silent = self.random.random() < 0.6
             for ends in chosen:
                 self.cut(ends, silent)
             return ("silent cut" if silent else "cut") + f" of {', '.join('-'.join(ends) for ends in chosen)}", None
         if kind == "server" and self.running():
             name, how = choose(self.running()), choose(["kill", "stop", "end"])
+            used = self.used(choose(list(self.site.agents.values())))
+            name = used[1] if used and used[1] in self.running() else name
             self.lose_server(name, how)
             return f"{how} of {name}", None
         if kind == "database":
@@ -198,13 +207,19 @@ class Rounds:
         links = self.site.network.links
         return {f"{links[home, name].address[name]}:8081": name for name in self.site.servers}
 
+    def used(self, agent):
+        """The link to its server, or that server's to the database."""
+        server = self.addresses(agent.namespace).get(self.server_of.get(agent.name))
+        home = self.random.choice([agent.namespace, "db"]) if self.site.database else agent.namespace
+        return (home, server) if server else None
+
     def failover(self, what, begun, before, ways):
         """Every agent that had its server taken away, and has another one, is served by that within a time that is measured."""
         moved = []
         for agent in self.site.agents.values():
             server = self.addresses(agent.namespace).get(before.get(agent.name))
             others = [name for name in self.site.servers if name != server and self.paths.whole(agent.namespace, name)
-                      and begun - (ways.get((agent.namespace, name)) or begun) >= WINDOW]
+                      and begun - (ways.get((agent.namespace, name)) or begun) >= ALIVE and self.site.ready[name][0]]
             if server and others and not self.paths.whole(agent.namespace, server):
                 moved.append((agent.name, others[0]))
         for through in sorted({other for _, other in moved}):
@@ -234,11 +249,11 @@ class Rounds:
                     self.work()
                     work = time.time()
                 for name in pids:
-                    if clear[name] is None and self.site.ready[name][0] is False and self.site.ready[name][2] > begun:
-                        clear[name] = self.site.ready[name][2] - begun
-                    # There may be room in pages that are there already: then what is acknowledged must be so, as always.
-                    elif clear[name] is None and what == "full" and self.entry(name, "probe"):
-                        clear[name] = 0.0
+                    if clear[name] is None and self.site.ready[name][0] is False:
+                        clear[name] = max(self.site.ready[name][2] - begun, 0.0)
+                    # There may be room in pages that are there already: what is acknowledged must be so, as always, and what is not says why.
+                    elif clear[name] is None and what == "full" and (self.entry(name, "probe") or "full" in self.site.servers[name].refusal):
+                        clear[name] = time.time() - begun
                 time.sleep(0.2)
             time.sleep(self.random.uniform(*HOLD))
         self.mend_database(what)
@@ -287,8 +302,8 @@ class Rounds:
             self.live.pop(0)
 
     def redeemed(self, token):
-        events = self.site.history.copy()
-        return any(event["kind"] == "redeem" and event["token"] == token and event["result"] == "ok" for event in events)
+        self.look()
+        return token in self.taken
 
     @staticmethod
     def wait(so, seconds):

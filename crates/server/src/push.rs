@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub(crate) use difference::Held;
 pub(crate) use digests::Digests;
-pub(crate) use stale::Stale;
+pub(crate) use stale::{Stale, keep};
 pub(crate) use slot::{Answers, Slot, slot};
 pub(crate) use subscription::{Grounds, Subscription};
 

@@ -14,7 +14,7 @@ use tonic::Status;
 use super::difference::{Step, revision_out};
 use super::slot::Left;
 use super::{Digests, Held, LAST_WORDS, PATIENCE, Slot};
-use crate::api::status::permission_denied;
+use crate::api::status::{permission_denied, stale};
 use crate::authority::Authorities;
 use crate::authz::STALE;
 use crate::endpoints::Cut;
@@ -136,6 +136,10 @@ impl Subscription {
     fn look(&mut self) -> Result<(View, Step), End> {
         let refused = |reason| permission_denied(METHOD, Some(reason));
         loop {
+            // Another server may know better: the agent asks it.
+            self.authorities
+                .current()
+                .map_err(|error| End::Aborted("stale", stale(&error)))?;
             let view = self.registry.view(&self.grounds.agent);
             let Some(agent) = &view.agent else {
                 let standing = Some(Standing::Evicted);
