@@ -44,7 +44,7 @@ use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, deal, listen_admin};
 use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
-use crate::push::Stale;
+use crate::push::{self, Stale};
 use clients::Clients;
 pub use error::ServerError;
 use health::Judge;
@@ -382,11 +382,9 @@ fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tas
     tasks.spawn("upstream", async move {
         stop.run_until_cancelled(upstream).await.unwrap_or_default()
     });
-    let (stop, registry) = (tasks.token(), Arc::clone(&core.registry));
+    let (stop, pushing) = (tasks.token(), push::keep(Arc::clone(&core.authorities), Arc::clone(&core.registry)));
     tasks.spawn("subscribers", async move {
-        stop.run_until_cancelled(registry.wake_subscribers())
-            .await
-            .unwrap_or_default();
+        stop.run_until_cancelled(pushing).await.unwrap_or_default();
     });
     let stop = tasks.token();
     tasks.spawn("own-svid", async move {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use landfast_identity::{ChainRole, UnixTime, X509Error};
 use landfast_tls::PeerError;
 use rustls::pki_types::ServerName;
@@ -195,7 +197,8 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    /// Tries the servers in order, beginning with the one at `begin`, and of each name all its addresses in order.
+    /// Tries the servers in order, beginning with the one at `begin`, and of each name all its addresses in order. One that has not answered
+    /// after [`HEAD_START`] is waited for beside the next: a dead first server costs a second.
     pub(crate) async fn dial(
         &self,
         begin: usize,
@@ -204,43 +207,57 @@ impl Dialler {
     ) -> Result<Dialled, DialError> {
         let mut attempts = Vec::new();
         let places = self.servers.iter().enumerate();
-        for (place, server) in places.clone().skip(begin).chain(places.take(begin)) {
-            match self.dial_one(server, (tls, now), &mut attempts).await {
-                Ok(stream) => {
+        let mut left = places.clone().skip(begin).chain(places.take(begin)).fuse();
+        let mut asked = FuturesUnordered::new();
+        loop {
+            let (last, pause) = match left.next() {
+                Some((place, server)) => {
+                    asked.push(async move { (place, server, self.dial_one(server, (tls, now)).await) });
+                    (false, HEAD_START)
+                }
+                None if asked.is_empty() => return Err(DialError { attempts }),
+                // Each has its own deadlines.
+                None => (true, DEADLINE),
+            };
+            let answered = tokio::select! {
+                answered = asked.next() => answered,
+                () = tokio::time::sleep(pause), if !last => None,
+            };
+            match answered {
+                Some((place, server, Ok(stream))) => {
                     return Ok(Dialled {
                         stream,
                         address: server.to_string(),
                         server: place,
                     });
                 }
-                Err(error) => attempts.push((server.to_string(), error)),
+                Some((_, server, Err(errors))) => {
+                    attempts.extend(errors.into_iter().map(|error| (server.to_string(), error)));
+                }
+                None => {}
             }
         }
-        Err(DialError { attempts })
     }
 
-    /// A server may have several addresses; the failures before the last go to `attempts`.
+    /// A server may have several addresses: one failure each.
     async fn dial_one(
         &self,
         server: &ServerAddress,
         tls: (&Arc<rustls::ClientConfig>, UnixTime),
-        attempts: &mut Vec<(String, AttemptError)>,
-    ) -> Result<TlsStream<TcpStream>, AttemptError> {
+    ) -> Result<TlsStream<TcpStream>, Vec<AttemptError>> {
         let first_hop = self.proxy.as_ref().map_or(server, |proxy| &proxy.address);
-        let addresses = resolve(first_hop).await?;
-        let mut last = AttemptError::NoAddress;
+        let addresses = resolve(first_hop).await.map_err(|error| vec![error])?;
+        let mut errors = Vec::new();
         for address in addresses {
             match self.dial_address(address, server, tls).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => {
-                    if !matches!(last, AttemptError::NoAddress) {
-                        attempts.push((server.to_string(), last));
-                    }
-                    last = error;
-                }
+                Err(error) => errors.push(error),
             }
         }
-        Err(last)
+        if errors.is_empty() {
+            errors.push(AttemptError::NoAddress);
+        }
+        Err(errors)
     }
 
     async fn dial_address(
@@ -363,6 +380,8 @@ async fn within<F: Future>(step: &'static str, future: F) -> Result<F::Output, A
 
 /// For each step of one attempt.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// For the server before, until the next is asked as well.
+const HEAD_START: Duration = Duration::from_secs(1);
 /// Addresses tried of one name.
 const MAX_ADDRESSES: usize = 8;
 const MAX_PROXY_HEAD: usize = 8192;

@@ -1,12 +1,13 @@
 //! This server's registry is older than what an agent has seen. Invariant: it is said at once, and not once an agent.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use landfast_identity::SpiffeId;
 use tokio::time::Instant;
 use tonic::Status;
 
+use crate::authority::Authorities;
 use crate::registry::{Registry, Revision};
 
 /// When that was last said.
@@ -56,8 +57,28 @@ impl Stale {
     }
 }
 
+/// Wakes subscriptions when something changes, for ever.
+pub(crate) async fn keep(authorities: Arc<Authorities>, registry: Arc<Registry>) {
+    tokio::join!(registry.wake_subscribers(), send_away(&authorities, &registry));
+}
+
+/// Wakes all of them once this server cannot tell any more whether it knows what is so; each then sends its agent away.
+async fn send_away(authorities: &Authorities, registry: &Registry) {
+    let mut was_current = true;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let is_current = authorities.current().is_ok();
+        if was_current && !is_current {
+            tracing::warn!("the database cannot be read: subscribed agents are sent to another server");
+            registry.wake_everybody();
+        }
+        was_current = is_current;
+    }
+}
+
 const WHAT_TO_DO: &str = "its database is a replica that does not follow, or was put back as a file: follow the primary, or put the backup back \
     with `landfast-server restore`, which begins a new epoch";
 const CATCHING_UP: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(50);
 const COMPLAINTS: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use tonic::Status;
 use super::difference::{Step, revision_out};
 use super::slot::Ear;
 use super::{Digests, Held, LAST_WORDS, PATIENCE, Slot};
-use crate::api::status::permission_denied;
+use crate::api::status::{permission_denied, stale};
 use crate::authority::Authorities;
 use crate::authz::STALE;
 use crate::endpoints::Cut;
@@ -181,6 +181,10 @@ impl Subscription {
     /// What the agent is to be told now.
     fn look(&mut self) -> Result<Step, End> {
         loop {
+            // Another server may know better: the agent asks it.
+            self.authorities
+                .current()
+                .map_err(|error| End::Aborted("stale", stale(&error)))?;
             let view = self.registry.view(&self.grounds.agent);
             self.admit(view.agent.as_deref())?;
             // A bundle that changed before it was followed was not told of.

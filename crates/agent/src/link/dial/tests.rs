@@ -1,5 +1,8 @@
 //! Addresses, order, deadlines, proxies. TLS itself is tested where the link meets its fake server.
 
+use landfast_identity::{BundleSet, SpiffeId, TrustDomain};
+use landfast_lifecycle::SystemClock;
+use landfast_tls::{BundleStore, Expect, client_config};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -65,6 +68,34 @@ fn credentials_of_a_proxy_are_decoded() {
     }
     for bad in ["u:%", "u:%4", "u:%4x", "%zz:p", "u:%+1", "a%3Ab:p"] {
         assert!(format!("http://{bad}@h:1").parse::<Proxy>().is_err(), "{bad}");
+    }
+}
+
+/// Time does not tell, but this does: the second is dialled while the first is still waited for.
+#[tokio::test]
+async fn the_next_server_is_asked_beside_one_that_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let next = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let servers = [&silent, &next].map(|one| one.local_addr().unwrap().to_string().parse().unwrap());
+    let dialler = Dialler {
+        servers: servers.to_vec(),
+        proxy: None,
+    };
+    let server = SpiffeId::server(&TrustDomain::parse("plant.test").unwrap());
+    let clock = Arc::new(SystemClock);
+    let tls = client_config(Expect::Exactly(server), BundleStore::new(BundleSet::new()), None, clock).unwrap();
+    let watched = async {
+        let (first, _) = silent.accept().await.unwrap();
+        let (_second, _) = next.accept().await.unwrap();
+        first.readable().await.unwrap();
+        let mut hello = [0; 4096];
+        while let Ok(read) = first.try_read(&mut hello) {
+            assert!(read > 0, "the first was given up before the second was asked");
+        }
+    };
+    tokio::select! {
+        _ = dialler.dial(0, &tls, UnixTime::EPOCH) => panic!("nobody has answered"),
+        () = watched => {}
     }
 }
 

@@ -366,5 +366,5 @@ fn answer(group: Vec<Box<dyn Work>>) {
     group.into_iter().for_each(|request| request.answer(Ok(())));
 }
 
-/// Without a look at the feed for this long what we know may be stale.
-const STALE: Duration = Duration::from_secs(5);
+/// Without a look at the feed for this long what we know may be stale. Agents are to be with another server within five seconds.
+const STALE: Duration = Duration::from_millis(2500);

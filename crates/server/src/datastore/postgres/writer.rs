@@ -282,7 +282,7 @@ fn give_up(group: Group, error: &DatastoreError, undecided: bool) -> Group {
 pub(super) const QUEUE: usize = 1024;
 /// Requests in one commit.
 const GROUP: usize = 256;
-/// For one transaction, and for a request while there is no database.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// For one transaction, and for a request while there is no database. Agents that wait here do not ask another server meanwhile.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);

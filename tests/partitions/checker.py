@@ -1,0 +1,256 @@
+"""Reads a whole history and says which rules it breaks. It asks nobody: the same history has the same answer, also years later.
+
+An agent was *online* when for a whole WINDOW there was one server to which its link was whole, which ran, whose link to the database was whole, and the
+database worked: what the rig did, so that an agent which wrongly believes itself cut off is no excuse. And also, sooner than that, when it said itself
+that it had synchronised within the last CONTACT with a server that was so at that time.
+"""
+import bisect
+import itertools
+from collections import Counter, defaultdict
+
+# Seconds. A fail-over and one synchronisation; what an online agent has not got by then it lacks.
+WINDOW = 6.0
+CONTACT = 3.0
+# Between what an agent does and when the observer of a busy machine has written it down.
+SLACK = 1.0
+# The issue's bound for a fail-over.
+FAILOVER = 5.0
+# For a command to be refused, or health to say what is wrong; and for everything to work again, without a restart.
+CLEAR, RECOVERED = 15.0, 15.0
+# An entry that was made or deleted is so at every online agent by then; its SVID has to be signed as well.
+CHANGED = 10.0
+
+
+class Paths:
+    """Since when each agent's way through each server has been whole."""
+
+    def __init__(self):
+        self.homes, self.servers, self.down, self.since = {}, set(), set(), {}
+        self.addresses, self.contact = {}, {}
+
+    def see(self, event):
+        kind = event["kind"]
+        if kind == "agent":
+            self.homes[event["agent"]] = event["home"]
+            self.addresses[event["agent"]] = event.get("servers", {})
+        elif kind == "server":
+            self.servers.add(event["server"])
+            self.mark(("server", event["server"]), event["live"])
+        elif kind == "link":
+            self.mark(tuple(event["ends"]), event["up"])
+        elif kind == "database":
+            self.mark("database", event["works"])
+        elif kind == "status" and "last_sync" in event:
+            return self.note_contact(event)
+        else:
+            return
+        for way in itertools.product(set(self.homes.values()), self.servers):
+            if not self.whole(*way):
+                self.since[way] = None
+            elif self.since.get(way) is None:
+                self.since[way] = event["t"]
+
+    def note_contact(self, event):
+        agent = event["agent"]
+        server = self.addresses.get(agent, {}).get(event["server"])
+        since = self.since.get((self.homes.get(agent), server))
+        # Whole seconds; and the server must have had the news itself by then.
+        if event["reachable"] and since is not None and event["last_sync"] >= since + SLACK:
+            self.contact[agent] = event["last_sync"]
+
+    def mark(self, what, good):
+        (self.down.discard if good else self.down.add)(what)
+
+    def whole(self, home, server):
+        return not self.down & {("server", server), (home, server), ("db", server), "database"}
+
+    def online_since(self, agent):
+        """Through the server that has been there longest, or nothing."""
+        home = self.homes.get(agent)
+        since = [self.since.get((home, server)) for server in self.servers]
+        return min((t for t in since if t is not None), default=None)
+
+    def online(self, agent, t, window=WINDOW):
+        since = self.online_since(agent)
+        return since is not None and t - since >= window or t - self.contact.get(agent, 0) <= CONTACT
+
+
+class Bundles:
+    """Which authorities each agent has served, when."""
+
+    def __init__(self, events):
+        self.seen, self.times, self.firsts = defaultdict(list), defaultdict(list), {}
+        for event in events:
+            if event["kind"] in ("svids", "bundle"):
+                agent, t = event["agent"], event["t"]
+                self.seen[agent].append(frozenset(event["bundle"]))
+                self.times[agent].append(t)
+                for authority in event["bundle"]:
+                    self.firsts.setdefault((agent, authority), t)
+
+    def around(self, agent, t):
+        """Those it had at some moment within SLACK of `t`."""
+        seen, times = self.seen[agent], self.times[agent]
+        first = max(bisect.bisect_right(times, t - SLACK) - 1, 0)
+        return frozenset().union(*seen[first:bisect.bisect_right(times, t + SLACK)])
+
+    def first(self, agent, authority):
+        return self.firsts.get((agent, authority))
+
+
+def check(events):
+    """All violations, as sentences, and how much there was to look at."""
+    wrong, counted = [], Counter()
+    for rule in (authorities, entries, tokens, revisions, measured):
+        rule(events, wrong, counted)
+    return wrong, counted
+
+
+def authorities(events, wrong, counted):
+    """No SVID under an authority that an online agent lacks; none under a revoked one."""
+    bundles, paths, open_streams, handed_out = Bundles(events), Paths(), set(), set()
+    revoked = {event["authority"]: event["t"] for event in events if event["kind"] == "revoked"}
+    # A revocation whose answer was lost may have happened.
+    asked = {event["authority"]: event["t"] for event in reversed(events) if event["kind"] == "revoking"}
+    backdate = next((event["backdate"] for event in events if event["kind"] == "begun"), 0)
+    for event in events:
+        paths.see(event)
+        agent = event.get("agent")
+        if event["kind"] == "bundle":
+            open_streams.add(agent)
+        elif event["kind"] == "ended" and event["stream"] == "bundles":
+            open_streams.discard(agent)
+        elif event["kind"] == "svids":
+            for svid in event["svids"]:
+                if (agent, svid["serial"]) not in handed_out:
+                    handed_out.add((agent, svid["serial"]))
+                    counted["SVIDs"] += 1
+                    judge_svid(event, svid, bundles, paths, open_streams, revoked, asked, backdate, wrong, counted)
+
+
+def judge_svid(event, svid, bundles, paths, open_streams, revoked, asked, backdate, wrong, counted):
+    t, agent, authority = event["t"], event["agent"], svid["authority"]
+    what = f"{svid['id']}, serial {svid['serial']}, by authority {authority}, handed out by {agent} at {t:.3f}"
+    ended = revoked.get(authority)
+    # Whole seconds: one that was signed in the second of the revocation may have been before it.
+    signed = min(svid["not_before"] + backdate, t)
+    if ended is not None and signed > ended + 1:
+        wrong.append(f"authorities: {what}, was signed {signed - ended:.0f} s after its authority was revoked")
+    if authority not in event["bundle"] and not asked.get(authority, t + 1) <= t:
+        wrong.append(f"authorities: {what}: it is not in the bundle beside it")
+    for other in paths.homes:
+        if other == agent or not paths.online(other, t):
+            continue
+        if other not in open_streams:
+            counted["times that an online agent served no bundle to compare with"] += 1
+            continue
+        counted["comparisons of an SVID with an online agent's bundle"] += 1
+        if authority in bundles.around(other, t):
+            lead = t - (bundles.first(other, authority) or t)
+            counted["least lead, ms"] = min(counted["least lead, ms"] or 10**9, int(lead * 1000))
+        elif (first := bundles.first(other, authority)) is None or first > t:
+            late = f"got it {first - t:.3f} s later" if first else "never got it"
+            wrong.append(f"authorities: {what}: {other}, online, lacked it and {late}")
+        elif authority not in asked or asked[authority] > t + SLACK:
+            wrong.append(f"authorities: {what}: {other}, online, had lost it, and nobody has revoked it")
+
+
+def entries(events, wrong, counted):
+    """A deleted entry goes, and stays away; one that was acknowledged comes, and stays."""
+    paths, deleted, asked, created, gone = Paths(), {}, set(), {}, set()
+    for event in events:
+        paths.see(event)
+        kind, t = event["kind"], event["t"]
+        if kind == "created":
+            created[event["id"]] = t
+            counted["entries created"] += 1
+        elif kind == "deleting":
+            asked.add(event["id"])
+        elif kind == "deleted":
+            deleted[event["id"]] = t
+            counted["entries deleted"] += 1
+        elif kind == "svids":
+            here, agent = {svid["id"] for svid in event["svids"]}, event["agent"]
+            online = paths.online_since(agent)
+            for one, at in deleted.items():
+                if one not in here:
+                    gone.add((agent, one))
+                elif (agent, one) in gone:
+                    wrong.append(f"entries: {one}, deleted at {at:.3f}, came back at {agent} at {t:.3f}")
+                elif online is not None and t - max(at, online) > CHANGED:
+                    wrong.append(f"entries: {one}, deleted at {at:.3f}, was still served by {agent} at {t:.3f}, online since {online:.3f}")
+            for one, at in created.items():
+                if one not in here and one not in asked and online is not None and t - max(at, online) > CHANGED:
+                    wrong.append(f"entries: {one}, acknowledged at {at:.3f}, was not served by {agent} at {t:.3f}, online since {online:.3f}")
+
+
+def tokens(events, wrong, counted):
+    """Each token that was handed out is redeemed by exactly one key."""
+    winners, attempts = defaultdict(set), defaultdict(list)
+    for event in events:
+        if event["kind"] == "redeem":
+            counted["attempts to redeem a token"] += 1
+            attempts[event["token"]].append(event)
+            if event["result"] == "ok":
+                winners[event["token"]].add(event["key"])
+    for event in events:
+        if event["kind"] != "token":
+            continue
+        token, keys = event["token"], sorted(winners[event["token"]])
+        counted["tokens"] += 1
+        if len(keys) > 1:
+            wrong.append(f"tokens: {token} was redeemed by {' and '.join(keys)}")
+        elif not keys:
+            ends = Counter(f"{one['key']} through {one['server']}: {one['result']} {one['what']}".strip() for one in attempts[token])
+            wrong.append(f"tokens: {token} was redeemed by nobody: {dict(ends)}")
+    for token in set(attempts) - {event["token"] for event in events if event["kind"] == "token"}:
+        wrong.append(f"tokens: {token} was redeemed, but nobody has made it")
+
+
+def revisions(events, wrong, counted):
+    """What an agent has seen never goes back. An agent that shows no revision is not judged, and not counted."""
+    newest = {}
+    for event in events:
+        if event["kind"] == "status" and event.get("revision"):
+            counted["revisions"] += 1
+            agent, revision = event["agent"], tuple(event["revision"])
+            if revision < newest.get(agent, (0, 0)):
+                wrong.append(f"revisions: {agent} went back from {newest[agent]} to {revision} at {event['t']:.3f}")
+            newest[agent] = max(revision, newest.get(agent, (0, 0)))
+
+
+def measured(events, wrong, counted):
+    """What the rig has waited for: fail-overs, refusals, recoveries."""
+    for event in events:
+        if event["kind"] == "failover":
+            counted["fail-overs"] += 1
+            if event["seconds"] is None or event["seconds"] > FAILOVER:
+                took = "never" if event["seconds"] is None else f"after {event['seconds']:.1f} s"
+                wrong.append(f"fail-over: round {event['round']}, {event['what']}: {event['agent']} was served again {took}")
+        elif event["kind"] == "fault":
+            counted["faults of the database"] += 1
+            for name, limit in (("clear", CLEAR), ("recovered", RECOVERED)):
+                seconds = event[name]
+                if seconds is None or seconds > limit:
+                    took = "never" if seconds is None else f"after {seconds:.1f} s"
+                    wrong.append(f"database: round {event['round']}, {event['what']}: {event['server']} was {name} {took}")
+        elif event["kind"] == "refused" and event["hung"]:
+            wrong.append(f"database: {event['command']} on {event['server']} at {event['t']:.3f} had no answer at all")
+        elif event["kind"] == "died":
+            wrong.append(f"processes: {event['name']} has ended by itself, exit {event['code']}")
+        elif event["kind"] == "unhealed":
+            wrong.append(f"recovery: round {event['round']}: {event['what']}")
+
+
+def quantiles(events):
+    """The distribution of fail-overs, by what went away."""
+    by = defaultdict(list)
+    for event in events:
+        if event["kind"] == "failover" and event["seconds"] is not None:
+            by[event["what"].split(" of ")[0]].append(event["seconds"])
+    lines = []
+    for what, seconds in sorted(by.items()):
+        seconds.sort()
+        at = lambda share: seconds[min(int(len(seconds) * share), len(seconds) - 1)]
+        lines.append(f"{what:<28} {len(seconds):>5}  p50 {at(.5):5.2f} s  p99 {at(.99):5.2f} s  max {seconds[-1]:5.2f} s")
+    return lines

@@ -1,0 +1,150 @@
+"""Faked histories: one that keeps every rule, and for each rule some that break it, each of which the checker must find, and by that rule."""
+import copy
+
+import checker
+
+A, B, OLD, NEXT = "spiffe://plant.test/a", "spiffe://plant.test/b", "old0", "next"
+
+
+def link(t, home, server, up):
+    return {"t": t, "kind": "link", "ends": [home, server], "up": up}
+
+
+def svids(t, agent, *held, bundle):
+    """`held` are (id, serial, authority)."""
+    return {"t": t, "kind": "svids", "agent": agent, "bundle": list(bundle),
+            "svids": [{"id": one, "serial": serial, "authority": authority, "not_before": t - 60, "not_after": t + 60}
+                      for one, serial, authority in held]}
+
+
+def bundle(t, agent, *authorities):
+    return {"t": t, "kind": "bundle", "agent": agent, "bundle": list(authorities)}
+
+
+def status(t, agent, server, last_sync):
+    return {"t": t, "kind": "status", "agent": agent, "server": server, "reachable": True, "last_sync": last_sync}
+
+
+def redeem(t, token, key, result):
+    return {"t": t, "kind": "redeem", "token": token, "key": key, "server": "s1", "result": result, "what": "", "last": True}
+
+
+def good():
+    """Two agents on two servers; one authority after another; an entry that comes and goes; a token."""
+    return [
+        {"t": 0.0, "kind": "begun", "backdate": 60},
+        *({"t": 0.0, "kind": "server", "server": name, "live": True} for name in ("s1", "s2")),
+        *({"t": 0.0, "kind": "agent", "agent": name, "home": home, "servers": {"s1": "s1", "s2": "s2"}} for name, home in (("n1", "a1"), ("n2", "a2"))),
+        {"t": 1.0, "kind": "created", "id": A},
+        *(event for name in ("n1", "n2") for event in (
+            bundle(2.0, name, OLD),
+            svids(2.0, name, (A, f"{name}-1", OLD), bundle=[OLD]),
+            bundle(30.0, name, OLD, NEXT),
+            svids(40.0, name, (A, f"{name}-2", NEXT), (B, f"{name}-3", NEXT), bundle=[OLD, NEXT]),
+            svids(56.0, name, (A, f"{name}-2", NEXT), bundle=[OLD, NEXT]),
+            bundle(60.0, name, NEXT),
+            svids(70.0, name, (A, f"{name}-4", NEXT), bundle=[NEXT]),
+            {"t": 5.0, "kind": "status", "agent": name, "revision": [1, 5]},
+            {"t": 6.0, "kind": "status", "agent": name, "revision": [1, 6]},
+            {"t": 7.0, "kind": "status", "agent": name, "revision": [2, 1]})),
+        {"t": 38.0, "kind": "created", "id": B},
+        {"t": 54.9, "kind": "deleting", "id": B},
+        {"t": 55.0, "kind": "deleted", "id": B},
+        {"t": 58.9, "kind": "revoking", "authority": OLD},
+        {"t": 59.0, "kind": "revoked", "authority": OLD},
+        {"t": 20.0, "kind": "token", "token": "t1"},
+        redeem(21.0, "t1", "a1", "ok"), redeem(21.1, "t1", "a2", "InvalidArgument"), redeem(21.2, "t1", "a1", "ok"),
+        {"t": 50.0, "kind": "failover", "round": 1, "what": "kill of s1", "agent": "n1", "seconds": 4.9},
+        {"t": 51.0, "kind": "fault", "round": 1, "what": "hang", "server": "s1", "clear": 3.0, "recovered": 2.0},
+        {"t": 52.0, "kind": "refused", "server": "s1", "command": "token create", "why": "unavailable", "hung": False},
+    ]
+
+
+def without(events, kind, **what):
+    return [event for event in events if event["kind"] != kind or any(event.get(key) != value for key, value in what.items())]
+
+
+def changed(kind, name, value, **where):
+    def change(events):
+        hit = [event for event in events if event["kind"] == kind and all(event.get(key) == one for key, one in where.items())]
+        assert hit, f"nothing to change: {kind} {where}"
+        hit[0][name] = value
+        return events
+    return change
+
+
+def with_also(*more):
+    return lambda events: [*events, *more]
+
+
+LACKING = [bundle(30.0, "n1", OLD, NEXT), svids(32.0, "n1", (A, "early", NEXT), bundle=[OLD, NEXT])]
+AWAY = [link(20.0, "a2", "s1", False), link(20.0, "a2", "s2", False)]
+
+
+def late_bundle(events):
+    """The second agent has the next authority from 38 on; the first hands out an SVID under it at 32."""
+    return [*without(events, "bundle", agent="n2", t=30.0), bundle(38.0, "n2", OLD, NEXT), *LACKING]
+
+
+def lost_bundle(events):
+    return [*events, bundle(44.0, "n2", OLD), svids(46.0, "n1", (A, "x", NEXT), bundle=[OLD, NEXT])]
+
+
+# Name, the rule that must find it (or none: it is not wrong), the change.
+CASES = [
+    ("all is well", None, lambda events: events),
+    ("an online agent gets the authority later", "authorities", late_bundle),
+    ("an agent that is cut off gets the authority later", None, lambda events: [*late_bundle(events), *AWAY]),
+    ("an agent with one way left is online", "authorities", lambda events: [*late_bundle(events), AWAY[0]]),
+    ("an agent whose only server has lost its database is not", None,
+     lambda events: [*late_bundle(events), AWAY[0], {"t": 21.0, "kind": "link", "ends": ["db", "s2"], "up": False}]),
+    ("an agent whose only server is dead is not", None,
+     lambda events: [*late_bundle(events), AWAY[0], {"t": 21.0, "kind": "server", "server": "s2", "live": False}]),
+    ("nobody is online without a database", None, lambda events: [*late_bundle(events), {"t": 21.0, "kind": "database", "works": False}]),
+    ("an agent that came back is given a moment", None, lambda events: [*late_bundle(events), *AWAY, link(28.0, "a2", "s1", True)]),
+    ("and no more", "authorities", lambda events: [*late_bundle(events), *AWAY, link(25.0, "a2", "s1", True)]),
+    ("it is online sooner by its own word", "authorities",
+     lambda events: [*late_bundle(events), *AWAY, link(28.0, "a2", "s1", True), status(30.5, "n2", "s1", 30)]),
+    ("not by a word that is old", None, lambda events: [*late_bundle(events), *AWAY, link(20.5, "a2", "s1", False), status(31.9, "n2", "s1", 19)]),
+    ("nor by a server that is cut off itself", None,
+     lambda events: [*late_bundle(events), *AWAY, link(28.0, "a2", "s1", True), link(28.0, "db", "s1", False), status(30.5, "n2", "s1", 30)]),
+    ("an online agent never gets the authority", "authorities", with_also(svids(45.0, "n1", (A, "x", "other"), bundle=[OLD, "other"]))),
+    ("an authority is not in the bundle beside the SVID", "authorities",
+     lambda events: [*events, bundle(44.0, "n2", OLD, "other"), svids(45.0, "n1", (A, "x", "other"), bundle=[OLD])]),
+    ("an authority is lost that nobody revoked", "authorities", lost_bundle),
+    ("one whose revocation was not answered may be", None,
+     lambda events: [*lost_bundle(events), {"t": 43.0, "kind": "revoking", "authority": NEXT}]),
+    ("an SVID is signed under a revoked authority", "authorities", with_also(svids(65.0, "n1", (A, "x", OLD), bundle=[NEXT]))),
+    ("a token is redeemed by two keys", "tokens", changed("redeem", "result", "ok", key="a2")),
+    ("a token is redeemed by nobody", "tokens", lambda events: without(events, "redeem", result="ok")),
+    ("a token is redeemed that nobody made", "tokens", lambda events: without(events, "token")),
+    ("a fail-over takes long", "fail-over", changed("failover", "seconds", 5.1)),
+    ("a fail-over never happens", "fail-over", changed("failover", "seconds", None)),
+    ("a revision goes back", "revisions", with_also({"t": 8.0, "kind": "status", "agent": "n1", "revision": [1, 7]})),
+    ("a number goes back", "revisions", with_also({"t": 6.5, "kind": "status", "agent": "n1", "revision": [1, 5]})),
+    ("a deleted entry comes back", "entries", with_also(svids(58.0, "n1", (A, "n1-2", NEXT), (B, "n1-3", NEXT), bundle=[OLD, NEXT]))),
+    ("a deleted entry stays", "entries",
+     lambda events: [*without(events, "svids", agent="n2", t=56.0), svids(69.0, "n2", (A, "x", NEXT), (B, "n2-3", NEXT), bundle=[NEXT])]),
+    ("one that stays where nobody can tell is no wonder", None,
+     lambda events: [*without(without(events, "svids", agent="n2", t=56.0), "svids", agent="n2", t=70.0), link(54.0, "a2", "s1", False),
+                     link(54.0, "a2", "s2", False), svids(69.0, "n2", (A, "x", NEXT), (B, "n2-3", NEXT), bundle=[NEXT])]),
+    ("an acknowledged entry is lost", "entries", with_also(svids(45.0, "n1", (B, "n1-3", NEXT), bundle=[OLD, NEXT]))),
+    ("a server does not say that it cannot work", "database", changed("fault", "clear", None)),
+    ("a server does not recover", "database", changed("fault", "recovered", None)),
+    ("a command hangs", "database", changed("refused", "hung", True)),
+    ("a process ends by itself", "processes", with_also({"t": 9.0, "kind": "died", "name": "s1", "code": 101})),
+    ("something does not work though everything is up", "recovery", with_also({"t": 9.0, "kind": "unhealed", "round": 3, "what": "x"})),
+]
+
+
+def run():
+    failed = 0
+    for name, rule, change in CASES:
+        events = sorted(change(copy.deepcopy(good())), key=lambda event: event["t"])
+        found, _ = checker.check(events)
+        rules = {one.split(":")[0] for one in found}
+        if rules != ({rule} if rule else set()):
+            failed += 1
+            print(f"FAIL {name}: expected {rule or 'nothing'}, found {found or 'nothing'}")
+    print(f"{len(CASES) - failed} passed, {failed} failed")
+    return 1 if failed else 0
