@@ -133,3 +133,37 @@ async fn what_is_no_change_of_a_policy_is_refused_and_changes_nothing() {
     );
     rig.tear_down().await;
 }
+
+/// By name, not by what the table says.
+#[tokio::test]
+async fn only_operators_and_administrators_see_or_set_policies() {
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    let id = rig.entry(&node.id, "/line4/pump", |_| {}).await.id;
+    rig.entry(&node.id, "/nested", |entry| entry.downstream = true)
+        .await;
+    rig.entry(&node.id, "/ops", |entry| entry.admin = true).await;
+    let others = [
+        ("nobody", rig.tls(None).await.unwrap()),
+        ("the agent", node.channel.clone()),
+        (
+            "the workload itself",
+            rig.tls(Some(rig.mint("/line4/pump").await)).await.unwrap(),
+        ),
+        (
+            "a server below",
+            rig.tls(Some(rig.mint("/nested").await)).await.unwrap(),
+        ),
+    ];
+    for (who, channel) in others {
+        let mut client = EntryPoliciesClient::new(channel);
+        let set = client.set_entry_policy(set(&id, "x")).await;
+        assert_eq!(set.unwrap_err().code(), Code::PermissionDenied, "{who}");
+        let got = get(&mut client, &[&id]).await;
+        assert_eq!(got.unwrap_err().0, Code::PermissionDenied, "{who}");
+    }
+    let mut admin = EntryPoliciesClient::new(rig.tls(Some(rig.mint("/ops").await)).await.unwrap());
+    assert_eq!(get(&mut admin, &[&id]).await.unwrap()[0].revision, 0);
+    admin.set_entry_policy(set(&id, "x")).await.unwrap();
+    rig.tear_down().await;
+}
