@@ -35,7 +35,7 @@ pub(crate) fn page<R, M: Message>(
         for row in &found {
             let message = out(row);
             bytes += message.encoded_len() + FRAME;
-            if bytes > usize::MAX - 1 && !page.is_empty() {
+            if bytes > MAX_BYTES && !page.is_empty() {
                 return match all {
                     true => Err(Status::resource_exhausted(TOO_MUCH)),
                     false => Ok((page, after.unwrap_or_default())),
