@@ -74,7 +74,7 @@ impl Link {
 
     /// Writes how new the registry is that the node has seen, when it is time for that.
     pub(super) async fn save_revision(&mut self, at_once: bool) -> Result<(), LinkError> {
-        let Some(newest) = self.floor.to_write(at_once) else {
+        let Some(newest) = self.floor.unwritten(at_once) else {
             return Ok(());
         };
         let (files, bootstrap) = (Arc::clone(&self.files), self.settings.bootstrap.clone());

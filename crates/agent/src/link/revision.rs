@@ -101,7 +101,7 @@ impl Floor {
     }
 
     /// What to write, if it is time: a registry may change all the time, and the flash of a gateway is not a log.
-    pub(super) fn to_write(&mut self, at_once: bool) -> Option<Revision> {
+    pub(super) fn unwritten(&mut self, at_once: bool) -> Option<Revision> {
         let recently = self.tried.is_some_and(|tried| tried.elapsed() < WRITE_EVERY);
         if self.newest == self.on_disk || (recently && !at_once) {
             return None;
@@ -170,11 +170,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_written_once_a_minute_however_often_it_changes() {
         let mut floor = Floor::new(None);
-        assert_eq!(floor.to_write(true), None, "there is nothing to write");
+        assert_eq!(floor.unwritten(true), None, "there is nothing to write");
         let mut writes = Vec::new();
         for number in 1..=600 {
             floor.raise(Some(revision(1, number)));
-            if let Some(newest) = floor.to_write(false) {
+            if let Some(newest) = floor.unwritten(false) {
                 floor.written(newest);
                 writes.push(newest.number);
             }
@@ -182,11 +182,11 @@ mod tests {
         }
         assert_eq!(writes, [1, 61, 121, 181, 241, 301, 361, 421, 481, 541]);
         assert_eq!(
-            floor.to_write(true),
+            floor.unwritten(true),
             Some(revision(1, 600)),
             "at the end, all of it"
         );
         floor.written(revision(1, 600));
-        assert_eq!(floor.to_write(true), None);
+        assert_eq!(floor.unwritten(true), None);
     }
 }

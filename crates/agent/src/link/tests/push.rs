@@ -259,7 +259,11 @@ async fn a_removal_does_not_wait_for_signatures_and_a_new_identity_not_for_renew
 async fn a_step_is_adopted_whole_with_its_last_message() {
     let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
     let dir = tempfile::tempdir().unwrap();
-    let node = setup(&server, dir.path()).start();
+    let node = Setup {
+        confirm_after: HOUR,
+        ..setup(&server, dir.path())
+    }
+    .start();
     node.serving().await;
     let b = wire_entry("b", "/b", &["unix:uid:2"]);
     server.script().entries = vec![b.clone()];
@@ -271,7 +275,11 @@ async fn a_step_is_adopted_whole_with_its_last_message() {
         })
         .await;
     // A question that is answered after the message was taken in.
-    server.script().tainted = true;
+    {
+        let mut script = server.script();
+        script.tainted = true;
+        script.push.revision = (7, 2);
+    }
     node.handle.nudge();
     until("a look", || server.calls("SyncAuthorizedEntries") > 0).await;
     assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
@@ -391,6 +399,7 @@ async fn a_bundle_that_is_told_is_on_disk_and_comes_there_later_when_the_disk_is
     assert!(dir.path().join(crate::persist::BUNDLE).exists());
     disk.break_down(Verb::CreateTemp, std::io::ErrorKind::StorageFull);
     std::fs::remove_file(dir.path().join(crate::persist::BUNDLE)).unwrap();
+    server.script().push.revision = (7, 2);
     let federated = Ca::of(&TrustDomain::parse("other.test").unwrap(), "o");
     server
         .say(wire::SubscribeResponse {
