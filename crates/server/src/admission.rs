@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
-pub(crate) use room::Bounds;
-use room::{Ask, Room, Told, Verdict};
+use room::{Ask, Room, Told, Verdict, Who};
+pub(crate) use room::{Bounds, Kind};
 
 /// The waiting room. Clone to share.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Admission {
     pub(crate) async fn turn<T: prost::Message>(
         &self,
         request: &Request<T>,
-        who: &SpiffeId,
+        (who, kind): (&SpiffeId, Kind),
         count: usize,
         usual: Duration,
     ) -> Result<Turn, Status> {
@@ -63,6 +63,7 @@ impl Admission {
                 .filter(|left| *left > 0)
                 .map(Duration::from_secs),
         };
+        let who = (who.clone(), kind);
         self.enter(self.ask(who, count, request.get_ref().encoded_len(), needed_in))
             .await
     }
@@ -78,7 +79,8 @@ impl Admission {
     ) -> Result<Turn, Status> {
         let left = u64::try_from(ends.as_secs() - self.now()).ok();
         let needed_in = left.filter(|left| *left > 0).map(Duration::from_secs);
-        self.enter(self.ask(who, 1, SMALL, needed_in)).await
+        self.enter(self.ask((who.clone(), Kind::Own), 1, SMALL, needed_in))
+            .await
     }
 
     /// The turn of a node that has attested: a token that is used up cannot be asked with again by everybody, so it is never refused. Those who
@@ -89,7 +91,7 @@ impl Admission {
     pub(crate) async fn certain_turn(&self, who: &SpiffeId) -> Result<Turn, Status> {
         let ask = Ask {
             certain: true,
-            ..self.ask(who, 1, SMALL, None)
+            ..self.ask((who.clone(), Kind::Own), 1, SMALL, None)
         };
         self.enter(ask).await
     }
@@ -103,11 +105,11 @@ impl Admission {
         })
     }
 
-    fn ask(&self, who: &SpiffeId, count: usize, bytes: usize, needed_in: Option<Duration>) -> Ask {
+    fn ask(&self, who: Who, count: usize, bytes: usize, needed_in: Option<Duration>) -> Ask {
         // What is missing altogether can wait for what would be lost before.
         let seconds = needed_in.unwrap_or(MISSING).as_secs();
         Ask {
-            who: who.clone(),
+            who,
             count,
             bytes,
             needed_by: self

@@ -4,6 +4,7 @@ mod clients;
 mod error;
 mod health;
 mod own_svid;
+mod router;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,21 +14,10 @@ use std::time::Duration;
 use landfast_daemon::{Health, Metrics, TaskHandle};
 use landfast_identity::Bundle;
 use landfast_lifecycle::{SharedClock, SystemClock};
-use landfast_proto::landfast::entry::v1::entry_policies_server::EntryPoliciesServer;
-use landfast_proto::landfast::sync::v1::sync_server::SyncServer;
-use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
-use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
-use landfast_proto::spire::api::server::debug::v1::debug_server::DebugServer;
-use landfast_proto::spire::api::server::entry::v1::entry_server::EntryServer;
-use landfast_proto::spire::api::server::localauthority::v1::local_authority_server::LocalAuthorityServer;
-use landfast_proto::spire::api::server::logger::v1::logger_server::LoggerServer;
-use landfast_proto::spire::api::server::svid::v1::svid_server::SvidServer;
-use landfast_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
 use landfast_tls::{ClientAuth, IdentityStore, server_config};
 use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tonic::transport::server::Router;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
@@ -38,7 +28,7 @@ use crate::api::{Api, Shared};
 use crate::attestation::Attestors;
 use crate::attestation::x509pop::X509Pop;
 use crate::authority::Authorities;
-use crate::authz::{AuthLayer, Authorizer};
+use crate::authz::Authorizer;
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, deal, listen_admin};
@@ -49,6 +39,7 @@ use clients::Clients;
 pub use error::ServerError;
 use health::Judge;
 use own_svid::OwnSvid;
+use router::router;
 
 /// What a server gets from its process.
 #[derive(Clone, Debug)]
@@ -327,46 +318,6 @@ fn api(
     }))
 }
 
-type Stack = tower::layer::util::Stack<AuthLayer, tower::layer::util::Identity>;
-
-/// The same services for every listener; the table in front tells them apart.
-fn router<H>(api: &Api, authorizer: &Authorizer, health: H, age: Duration) -> Router<Stack>
-where
-    H: tower::Service<
-            http::Request<tonic::body::Body>,
-            Response = http::Response<tonic::body::Body>,
-            Error = std::convert::Infallible,
-        > + tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    H::Future: Send,
-{
-    tonic::transport::Server::builder()
-        .layer(AuthLayer(authorizer.clone()))
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_connection_window_size(WINDOW)
-        .initial_stream_window_size(WINDOW)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .http2_max_header_list_size(16 * 1024)
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .max_connection_age(age)
-        .timeout(Duration::from_secs(120))
-        .add_service(AgentServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(BundleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(EntryServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(LocalAuthorityServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(LoggerServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(DebugServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(EntryPoliciesServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(SyncServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(TrustDomainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(health)
-}
-
 /// The tasks that have no end: maintenance, federation, the own SVID, the bundle that clients are verified with.
 fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tasks: &TaskHandle) {
     let stop = tasks.token();
@@ -399,16 +350,8 @@ fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tas
 /// Then a client connects anew. It may be long: every call is judged by what is in force then, and a handshake an hour is what an idle agent can
 /// afford.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(3600);
-/// An idle connection costs 80 bytes each time.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// What was begun before has this long to end.
 pub(crate) const DRAIN: Duration = Duration::from_secs(150);
-/// Requests of one connection at a time.
-const MAX_STREAMS: u32 = 128;
-/// What a connection may send before any handler reads it.
-const WINDOW: u32 = 128 * 1024;
-/// A batch of 500 CSRs, or of many entries.
-const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 pub(crate) mod rig;

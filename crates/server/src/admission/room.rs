@@ -22,10 +22,24 @@ pub(crate) struct Bounds {
     pub(crate) longest: Duration,
 }
 
+/// What is asked for. An agent's requests of one kind stand behind each other, not behind those of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Kind {
+    /// The agent's own SVID.
+    Own,
+    /// X.509-SVIDs of its workloads.
+    Svids,
+    /// Tokens, and what else somebody waits for.
+    Tokens,
+}
+
+/// Whose requests stand one behind the other.
+pub(super) type Who = (SpiffeId, Kind);
+
 /// One request for signatures.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
-    pub(super) who: SpiffeId,
+    pub(super) who: Who,
     /// Signatures.
     pub(super) count: usize,
     pub(super) bytes: usize,
@@ -49,7 +63,7 @@ pub(super) enum Verdict {
 /// In which order they go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Place {
-    /// How many requests of the same caller were here when this one came.
+    /// How many requests of the same caller and kind were here when this one came.
     rank: usize,
     needed_by: i64,
     number: u64,
@@ -74,14 +88,14 @@ pub(super) struct Room<T> {
     /// Signatures of all who wait.
     queued: usize,
     /// Requests of each caller: an entry here has at least one inside.
-    of: HashMap<SpiffeId, usize>,
+    of: HashMap<Who, usize>,
     bytes: usize,
     /// In units.
     under_way: usize,
     next: u64,
     pace: Pace,
     /// Who was told to come again, and when: bounded by [`PROMISES`].
-    promised: HashMap<SpiffeId, Instant>,
+    promised: HashMap<Who, Instant>,
 }
 
 /// Whom to tell what.

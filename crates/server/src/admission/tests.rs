@@ -23,7 +23,7 @@ fn agent(n: usize) -> SpiffeId {
 
 fn ask(n: usize, count: usize, needed_in: u64) -> Ask {
     Ask {
-        who: agent(n),
+        who: (agent(n), Kind::Svids),
         count,
         bytes: count * 300,
         needed_by: i64::try_from(needed_in).unwrap(),
@@ -115,6 +115,23 @@ async fn nobodys_second_request_goes_before_anothers_first_whatever_it_says() {
     }
     assert_eq!(sim.going, ["liar 1", "honest", "liar 2", "liar 3"]);
     assert_eq!(sim.refused, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_asks_for_much_is_not_kept_from_its_own_svid() {
+    let (mut sim, held) = Sim::busy(BOUNDS);
+    sim.arrive(ask(1, 128, 60), "batch");
+    sim.arrive(ask(1, 128, 60), "another");
+    sim.arrive(ask(2, 128, 100), "somebody's");
+    let own = Ask {
+        who: (agent(1), Kind::Own),
+        ..ask(1, 1, 80)
+    };
+    sim.arrive(own, "own");
+    for number in held {
+        sim.leave(number);
+    }
+    assert_eq!(sim.going, ["batch", "own", "somebody's", "another"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +373,7 @@ async fn full(admission: &Admission) -> Vec<Turn> {
         let request = asking(Some("0"));
         turns.push(
             admission
-                .turn(&request, &agent(9000 + n), 500, LONGEST)
+                .turn(&request, (&agent(9000 + n), Kind::Svids), 500, LONGEST)
                 .await
                 .unwrap(),
         );
@@ -383,7 +400,7 @@ async fn what_a_caller_says_counts_and_nonsense_is_as_nothing() {
     for (n, (text, expected)) in said.into_iter().enumerate() {
         let request = asking(text.as_deref());
         let agent = agent(n);
-        let mut waiting = Box::pin(admission.turn(&request, &agent, 1, hour));
+        let mut waiting = Box::pin(admission.turn(&request, (&agent, Kind::Svids), 1, hour));
         assert!((&mut waiting).now_or_never().is_none());
         assert_eq!(admission.lock().soonest(), Some(expected), "{text:?}");
         drop(waiting);
@@ -399,7 +416,11 @@ async fn who_waits_is_served_or_told_in_bounded_time() {
     let held = full(&admission).await;
     assert_eq!(admission.trouble(), None);
     let (request, one, began) = (asking(None), agent(1), Instant::now());
-    let refused = admission.turn(&request, &one, 1, LONGEST).await.err().unwrap();
+    let refused = admission
+        .turn(&request, (&one, Kind::Svids), 1, LONGEST)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(began.elapsed(), LONGEST + SLACK);
     assert_eq!(refused.code(), tonic::Code::Unavailable);
     let pushback = refused.metadata().get(PUSHBACK).unwrap().to_str().unwrap();
@@ -425,7 +446,12 @@ async fn a_batch_stops_between_two_signatures_for_who_needs_one_sooner() {
     let (request, hour) = (asking(None), Duration::from_secs(3600));
     let mut turns = Vec::new();
     for n in 0..4 {
-        turns.push(admission.turn(&request, &agent(n), 500, hour).await.unwrap());
+        turns.push(
+            admission
+                .turn(&request, (&agent(n), Kind::Svids), 500, hour)
+                .await
+                .unwrap(),
+        );
     }
     let node = agent(5);
     let mut urgent = Box::pin(admission.turn_by(&node, START.saturating_add(Duration::from_secs(30))));

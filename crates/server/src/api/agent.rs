@@ -134,11 +134,12 @@ impl Agent for Api {
             let message = "agent must reattest instead of renew".to_owned();
             return Err(status::with_reason(message, Reason::AgentMustReattest));
         }
+        let turn = self.admission.turn_by(&agent.id, agent.not_after).await;
+        let _turn = turn.inspect_err(|_refused| self.sign_limit.give_back(&request, 1))?;
         let params = request
             .into_inner()
             .params
             .ok_or_else(|| Status::invalid_argument("missing parameters"))?;
-        let _turn = self.admission.turn_by(&agent.id, agent.not_after).await?;
         let csr = csr_in(&params.csr)?;
         let issued = self
             .issuer

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{id_out, ttl_in, x509_out};
 use super::{Api, ids, status};
+use crate::admission::Kind;
 use crate::authz::Caller;
 use crate::issuance::IssuedJwt;
 use crate::registry::Entry;
@@ -90,7 +91,12 @@ impl Svid for Api {
         self.sign_limit.charge(&request, count)?;
         let turn = self
             .admission
-            .turn(&request, &agent.id, count, self.issuer.ttls().x509 / 2)
+            .turn(
+                &request,
+                (&agent.id, Kind::Svids),
+                count,
+                self.issuer.ttls().x509 / 2,
+            )
             .await
             .inspect_err(|_refused| self.sign_limit.give_back(&request, count))?;
         let params = request.into_inner().params;
@@ -143,7 +149,7 @@ impl Svid for Api {
         self.jwt_limit.charge(&request, 1)?;
         let _turn = self
             .admission
-            .turn(&request, &agent.id, 1, SOMEBODY_WAITS)
+            .turn(&request, (&agent.id, Kind::Tokens), 1, SOMEBODY_WAITS)
             .await
             .inspect_err(|_refused| self.jwt_limit.give_back(&request, 1))?;
         let request = request.into_inner();
@@ -180,7 +186,7 @@ impl Svid for Api {
         self.sign_limit.charge(&request, 1)?;
         let _turn = self
             .admission
-            .turn(&request, &entry.spiffe_id, 1, SOMEBODY_WAITS)
+            .turn(&request, (&entry.spiffe_id, Kind::Tokens), 1, SOMEBODY_WAITS)
             .await
             .inspect_err(|_refused| self.sign_limit.give_back(&request, 1))?;
         let request = request.into_inner();

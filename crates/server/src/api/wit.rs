@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{id_out, ttl_in};
 use super::svid::{MAX_BATCH, SOMEBODY_WAITS, not_authorised};
 use super::{Api, ids, status};
+use crate::admission::Kind;
 use crate::authz::Caller;
 use crate::issuance::{IssuedWit, WitRequest};
 use crate::registry::Entry;
@@ -67,7 +68,7 @@ impl Api {
         self.wit_limit.charge(&request, count)?;
         let turn = self
             .admission
-            .turn(&request, &agent.id, count, SOMEBODY_WAITS)
+            .turn(&request, (&agent.id, Kind::Tokens), count, SOMEBODY_WAITS)
             .await
             .inspect_err(|_refused| self.wit_limit.give_back(&request, count))?;
         let authorised = self.registry.authorized_entries(&agent.id);

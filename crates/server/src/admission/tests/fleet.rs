@@ -84,7 +84,7 @@ fn play(fleet: &[Agent], truthful: bool, bounds: Bounds) -> Outcome {
                     HOUR
                 };
                 let ask = Ask {
-                    who: agent(n),
+                    who: (agent(n), Kind::Svids),
                     count: EACH,
                     bytes: EACH * 300,
                     needed_by: i64::try_from(by.as_secs()).unwrap(),

@@ -24,10 +24,12 @@ async fn who_finds_no_room_is_told_when_to_come_again_and_is_not_charged() {
         assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
         let pushback = refused.metadata().get(landfast_proto::PUSHBACK).unwrap();
         let pushback: u64 = pushback.to_str().unwrap().parse().unwrap();
-        assert!((250..300_000).contains(&pushback), "{pushback}");
+        assert!((1..300_000).contains(&pushback), "{pushback}");
     }
-    let renewal = renew(&node.channel, &key).await.unwrap_err();
-    assert_eq!(renewal.code(), Code::Unavailable);
+    for _ in 0..2 {
+        let renewal = renew(&node.channel, &key).await.unwrap_err();
+        assert_eq!(renewal.code(), Code::Unavailable);
+    }
     let mut client = SvidClient::new(node.channel.clone());
     let jwt = svid::NewJwtsvidRequest {
         entry_id: entry.id,
