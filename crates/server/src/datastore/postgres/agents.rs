@@ -7,6 +7,7 @@ use landfast_identity::{SpiffeId, UnixTime};
 use super::row::get;
 use super::tx::Tx;
 use super::{entries, text, tokens};
+use crate::datastore::sharing::Sharing;
 use crate::datastore::{AgentChange, Change, DatastoreError};
 use crate::registry::{AgentRecord, RegistryError, alias_selector};
 
@@ -94,7 +95,7 @@ pub(super) async fn find(tx: &mut Tx, id: &SpiffeId) -> Result<Option<AgentRecor
     let row = tx
         .opt("SELECT body FROM agents WHERE id = $1", &[&id.as_str()])
         .await?;
-    row.map(|row| text::read_agent(get(&row, "body")?)).transpose()
+    row.map(|row| text::read_agent(get(&row, "body")?, &mut Sharing::none())).transpose()
 }
 
 async fn put(tx: &mut Tx, agent: AgentRecord) -> Result<(), DatastoreError> {

@@ -7,6 +7,7 @@ use landfast_identity::{TrustDomain, UnixTime};
 use super::row::{get, limit};
 use super::text;
 use super::tx::Tx;
+use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{Created, Entry, EntryDraft, EntryPatch, MargoPaths, RegistryError};
 
@@ -41,7 +42,7 @@ pub(super) async fn update(
     let Some(row) = row else {
         return Err(RegistryError::NoSuchEntry { id: id.to_owned() });
     };
-    let old = text::read_entry(get(&row, "body")?)?;
+    let old = text::read_entry(get(&row, "body")?, &mut Sharing::none())?;
     let new = patch.apply(&old);
     let draft = EntryDraft::from_entry(new.clone());
     draft.validate(tx.trust_domain())?;
@@ -94,7 +95,7 @@ pub(super) async fn dissociate(tx: &mut Tx, id: &str, from: &TrustDomain) -> Res
 
 async fn find(tx: &mut Tx, id: &str) -> Result<Option<Entry>, DatastoreError> {
     let row = tx.opt("SELECT body FROM entries WHERE id = $1", &[&id]).await?;
-    row.map(|row| text::read_entry(get(&row, "body")?)).transpose()
+    row.map(|row| text::read_entry(get(&row, "body")?, &mut Sharing::none())).transpose()
 }
 
 async fn similar(tx: &mut Tx, like: &Entry) -> Result<Option<Entry>, DatastoreError> {
@@ -102,7 +103,7 @@ async fn similar(tx: &mut Tx, like: &Entry) -> Result<Option<Entry>, DatastoreEr
     let row = tx
         .opt("SELECT body FROM entries WHERE likeness = $1", &[&likeness])
         .await?;
-    row.map(|row| text::read_entry(get(&row, "body")?)).transpose()
+    row.map(|row| text::read_entry(get(&row, "body")?, &mut Sharing::none())).transpose()
 }
 
 async fn put(tx: &mut Tx, entry: &Arc<Entry>, by: &str) -> Result<(), RegistryError> {

@@ -12,6 +12,7 @@ use super::link::{Link, Session};
 use super::row::{damage, domain, get, unsigned};
 use super::target::PostgresConfig;
 use super::text;
+use crate::datastore::sharing::Sharing;
 use crate::datastore::{DatastoreError, Snapshot};
 use crate::registry::{Revision, Versioned};
 
@@ -145,7 +146,7 @@ impl Feed {
 
 async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError> {
     let state = session
-        .rows("SELECT epoch, revision, mark FROM state", &[])
+        .rows("SELECT trust_domain, epoch, revision, mark FROM state", &[])
         .await?;
     let Some(state) = state.first() else {
         return Err(damage("state", "the table is empty"));
@@ -155,6 +156,7 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
         revision: get(state, "revision")?,
         mark: get(state, "mark")?,
     };
+    let mut sharing = Sharing::among(domain(state, "trust_domain")?);
     let mut snapshot = Snapshot {
         revision: Revision {
             epoch: at.epoch.unsigned_abs(),
@@ -163,7 +165,7 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
         ..Snapshot::default()
     };
     for row in session.rows(ENTRIES, &[]).await? {
-        let entry = text::read_entry(get(&row, "body")?)?;
+        let entry = text::read_entry(get(&row, "body")?, &mut sharing)?;
         let policy: Option<&str> = get(&row, "policy")?;
         let policy = policy.map(|policy| text::read_policy(&entry.id, policy).map(Arc::new));
         snapshot.entries.push(Versioned {
@@ -175,7 +177,7 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
     for row in session.rows("SELECT body FROM agents", &[]).await? {
         snapshot
             .agents
-            .push(Arc::new(text::read_agent(get(&row, "body")?)?));
+            .push(Arc::new(text::read_agent(get(&row, "body")?, &mut sharing)?));
     }
     for row in session
         .rows("SELECT trust_domain, body FROM federated_bundles", &[])

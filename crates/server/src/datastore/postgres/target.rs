@@ -110,7 +110,10 @@ impl PostgresConfig {
                 Host::Tcp(name) => one.host(name),
                 Host::Unix(path) => one.host_path(path),
             };
-            if let Some(port) = ports.get(n).or_else(|| ports.first().filter(|_| ports.len() == 1)) {
+            if let Some(port) = ports
+                .get(n)
+                .or_else(|| ports.first().filter(|_| ports.len() == 1))
+            {
                 one.port(*port);
             }
             if let Some(user) = self.config.get_user() {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_identity::{Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime};
+use landfast_identity::{SelectorSet, SpiffeId, TrustDomain, UnixTime};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::row::damage;
+use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError, bundle_text};
 use crate::random::hex;
 use crate::registry::{AgentRecord, EndpointUrl, Entry, EntryPolicy, Profile, Relationship};
@@ -55,17 +56,20 @@ pub(super) fn entry(entry: &Entry) -> Result<String, DatastoreError> {
     })
 }
 
-pub(super) fn read_entry(text: &str) -> Result<Entry, DatastoreError> {
+pub(super) fn read_entry(text: &str, sharing: &mut Sharing) -> Result<Entry, DatastoreError> {
     let text: EntryText = read(text)?;
-    let federates_with = text.federates_with.iter().map(|name| domain(name));
     Ok(Entry {
         id: text.id,
-        spiffe_id: id(&text.spiffe_id)?,
-        parent_id: id(&text.parent_id)?,
-        selectors: read_selectors(&text.selectors)?,
+        spiffe_id: sharing.id(&text.spiffe_id).map_err(|e| damage("body", e))?,
+        parent_id: sharing.common_id(&text.parent_id).map_err(|e| damage("body", e))?,
+        selectors: read_selectors(&text.selectors, sharing)?,
         x509_svid_ttl: text.x509_svid_ttl.map(Duration::from_secs),
         jwt_svid_ttl: text.jwt_svid_ttl.map(Duration::from_secs),
-        federates_with: federates_with.collect::<Result<_, _>>()?,
+        federates_with: text
+            .federates_with
+            .iter()
+            .map(|name| sharing.domain(name).map_err(|e| damage("body", e)))
+            .collect::<Result<_, _>>()?,
         admin: text.admin,
         downstream: text.downstream,
         expires_at: text.expires_at.map(UnixTime::from_secs),
@@ -141,16 +145,16 @@ pub(super) fn agent(agent: &AgentRecord) -> Result<String, DatastoreError> {
     })
 }
 
-pub(super) fn read_agent(text: &str) -> Result<AgentRecord, DatastoreError> {
+pub(super) fn read_agent(text: &str, sharing: &mut Sharing) -> Result<AgentRecord, DatastoreError> {
     let text: AgentText = read(text)?;
     Ok(AgentRecord {
-        id: id(&text.id)?,
+        id: sharing.id(&text.id).map_err(|e| damage("body", e))?,
         attestation_type: text.attestation_type,
         serial: text.serial,
         not_after: UnixTime::from_secs(text.not_after),
         new_serial: text.new_serial,
         new_not_after: text.new_not_after.map(UnixTime::from_secs),
-        selectors: read_selectors(&text.selectors)?,
+        selectors: read_selectors(&text.selectors, sharing)?,
         can_reattest: text.can_reattest,
         agent_version: text.agent_version,
         key_hash: <[u8; 32]>::try_from(text.key_hash.as_slice()).map_err(|e| damage("body", e))?,
@@ -213,10 +217,10 @@ pub(super) fn change(change: &Change) -> Result<(&'static str, String, Option<St
 
 pub(super) fn read_change(kind: &str, object: &str, body: Option<&str>) -> Result<Change, DatastoreError> {
     Ok(match (kind, body) {
-        (ENTRY, Some(body)) => Change::PutEntry(Arc::new(read_entry(body)?)),
+        (ENTRY, Some(body)) => Change::PutEntry(Arc::new(read_entry(body, &mut Sharing::none())?)),
         (ENTRY, None) => Change::RemoveEntry(object.to_owned()),
         (POLICY, Some(body)) => Change::PutPolicy(Arc::new(read_policy(object, body)?)),
-        (AGENT, Some(body)) => Change::PutAgent(Arc::new(read_agent(body)?)),
+        (AGENT, Some(body)) => Change::PutAgent(Arc::new(read_agent(body, &mut Sharing::none())?)),
         (AGENT, None) => Change::RemoveAgent(id(object)?),
         (BUNDLE, Some(body)) => Change::PutBundle(Arc::new(read_bundle(domain(object)?, body)?)),
         (BUNDLE, None) => Change::RemoveBundle(domain(object)?),
@@ -239,9 +243,9 @@ pub(super) fn selectors(set: &SelectorSet) -> String {
     serde_json::Value::from(selector_list(set)).to_string()
 }
 
-fn read_selectors(list: &[String]) -> Result<SelectorSet, DatastoreError> {
+fn read_selectors(list: &[String], sharing: &mut Sharing) -> Result<SelectorSet, DatastoreError> {
     list.iter()
-        .map(|text| Selector::parse(text).map_err(|e| damage("body", e)))
+        .map(|text| sharing.selector(text).map_err(|e| damage("body", e)))
         .collect()
 }
 
