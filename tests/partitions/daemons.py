@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from links import Failed
 
 TRUST_DOMAIN, PORT = "plant.test", 8081
 FLEET = f"spiffe://{TRUST_DOMAIN}/fleet"
-# Half of it is the time between two SVIDs of an entry.
+# Half of it is the time between two SVIDs of an entry. Servers' own SVIDs live longer, so that an outage of the database does not end them.
 TTL, BACKDATE = 16, 5
 
 
@@ -87,7 +88,7 @@ http_listen = "127.0.0.1:9102"
 [ttl]
 ca = "2h"
 agent = "1h"
-x509 = "{TTL}s"
+x509 = "10m"
 backdate = "{BACKDATE}s"
 [limits]
 attestations_per_second = 1000
@@ -168,6 +169,14 @@ level = "info"
 
     def start(self):
         self.launch(self.site.bin / "landfast-agent", "run", "--config", self.config)
+
+
+    def signed_by(self):
+        """The key ID of the authority that signed the node's own SVID."""
+        chain = json.loads((self.dir / "data/node-identity.json").read_text())["chain"]
+        command = ["openssl", "x509", "-noout", "-ext", "authorityKeyIdentifier"]
+        shown = subprocess.run(command, input=chain, capture_output=True, text=True, timeout=30).stdout
+        return re.sub("[^0-9a-f]", "", shown.splitlines()[-1].lower().replace("keyid", "")) if shown else ""
 
 
 class Observer(Daemon):

@@ -5,7 +5,7 @@ import threading
 import time
 
 from checker import CHANGED, CLEAR, FAILOVER, RECOVERED, Paths
-from daemons import BACKDATE, FLEET, TRUST_DOMAIN, until
+from daemons import BACKDATE, FLEET, TRUST_DOMAIN, TTL, until
 from links import Failed
 
 # For how long a fault is left to do its harm, seconds.
@@ -62,7 +62,7 @@ class Rounds:
         """A new identity for the whole fleet. Its name if it was acknowledged."""
         self.number += 1
         one = f"spiffe://{TRUST_DOMAIN}/{label}/{self.number}"
-        made = self.site.servers[server].ask("entry", "create", "--spiffe-id", one, "--parent-id", FLEET, "--selector", "unix:uid:0")
+        made = self.site.servers[server].ask("entry", "create", "--spiffe-id", one, "--parent-id", FLEET, "--selector", "unix:uid:0", "--x509-ttl", f"{TTL}s")
         if made is None:
             return None
         row = made[0] if isinstance(made, list) else made
@@ -106,6 +106,10 @@ class Rounds:
         online = {agent.name for agent, whole in ways if whole}
         return all(name in online or authority in self.bundles.get(name, []) for name in self.site.agents)
 
+    def may_revoke(self, authority):
+        """A node whose own SVID it has signed could never come back either, and a database that was away may have kept it from a new one."""
+        return all(agent.signed_by() != authority for agent in self.site.agents.values())
+
     def rotate(self, name, calm):
         """The next step of an authority's life on one server: prepare, activate, and, when all is calm, taint and revoke."""
         server, now = self.site.servers[name], self.rotations[name]
@@ -122,7 +126,7 @@ class Rounds:
                 now.update(state="old" if old != now["next"] else "idle", old=old)
         elif now["state"] == "old" and calm and server.ask("authority", "taint", "x509", now["old"]):
             now.update(state="tainted", at=self.note("tainted", server=name, authority=now["old"]), round=self.round)
-        elif now["state"] == "tainted" and calm and self.round > now["round"] + 2:
+        elif now["state"] == "tainted" and calm and self.round > now["round"] + 2 and self.may_revoke(now["old"]):
             self.note("revoking", server=name, authority=now["old"])
             if server.ask("authority", "revoke", "x509", now["old"]):
                 self.note("revoked", server=name, authority=now["old"])
