@@ -13,8 +13,8 @@ use std::time::Duration;
 
 pub(crate) use difference::Held;
 pub(crate) use digests::Digests;
-pub(crate) use stale::{Stale, keep};
 pub(crate) use slot::{Answers, Slot, slot};
+pub(crate) use stale::{Stale, keep};
 pub(crate) use subscription::{Grounds, Subscription};
 
 /// How long what an agent is told may wait for room.

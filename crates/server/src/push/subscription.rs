@@ -120,7 +120,8 @@ impl Subscription {
                 if step.is_empty() {
                     metrics::counter!("landfast_server_push_steps_total").increment(1);
                     if let Some(since) = since {
-                        metrics::histogram!("landfast_server_push_delay_seconds").record(since.elapsed().as_secs_f64());
+                        metrics::histogram!("landfast_server_push_delay_seconds")
+                            .record(since.elapsed().as_secs_f64());
                     }
                 }
             }
