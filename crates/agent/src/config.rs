@@ -190,7 +190,7 @@ impl Checker<'_> {
         let keep_alive = self.duration(
             "sync.keep_alive",
             raw.sync.keep_alive,
-            Duration::from_secs(if servers.len() > 1 { 2 } else { 60 }),
+            Duration::from_secs(if servers.len() > 1 { 1 } else { 60 }),
             second..=Duration::from_secs(300),
         )?;
         let retry_max = self.duration(

@@ -32,7 +32,12 @@ async fn main() -> Result<(), BoxError> {
     }
     // A thread of its own waits for input; one that never comes must not keep this process.
     let (give, mut lines) = mpsc::channel(64);
-    std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| give.blocking_send(line)));
+    std::thread::spawn(move || {
+        std::io::stdin()
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| give.blocking_send(line))
+    });
     while let Some(line) = lines.recv().await {
         let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
         match words.first().map(String::as_str) {

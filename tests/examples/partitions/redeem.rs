@@ -108,7 +108,10 @@ impl Attempt {
 
     async fn dial(&self) -> Result<Channel, BoxError> {
         let domain = TrustDomain::parse(TRUST_DOMAIN)?;
-        let bundles = BundleStore::new(BundleSet::from_iter([Bundle::from_pem(domain.clone(), &self.roots)?]));
+        let bundles = BundleStore::new(BundleSet::from_iter([Bundle::from_pem(
+            domain.clone(),
+            &self.roots,
+        )?]));
         let expect = Expect::Exactly(SpiffeId::server(&domain));
         let config = client_config(expect, bundles, None, Arc::new(landfast_lifecycle::SystemClock))?;
         let connector = tokio_rustls::TlsConnector::from(config);
@@ -117,7 +120,8 @@ impl Attempt {
             let (connector, address) = (connector.clone(), address.clone());
             async move {
                 let tcp = TcpStream::connect(address).await?;
-                let name = rustls::pki_types::ServerName::try_from("landfast.invalid").map_err(std::io::Error::other)?;
+                let name = rustls::pki_types::ServerName::try_from("landfast.invalid")
+                    .map_err(std::io::Error::other)?;
                 connector.connect(name, tcp).await.map(TokioIo::new)
             }
         });
@@ -141,7 +145,12 @@ fn csr_of(token: &str, key: &str) -> Result<Vec<u8>, BoxError> {
 
 /// What will not be otherwise the next time. A full or unreachable datastore is `Unavailable`, `Internal` or `ResourceExhausted`.
 fn is_final(result: &str) -> bool {
-    let refused = [Code::InvalidArgument, Code::PermissionDenied, Code::NotFound, Code::Unauthenticated];
+    let refused = [
+        Code::InvalidArgument,
+        Code::PermissionDenied,
+        Code::NotFound,
+        Code::Unauthenticated,
+    ];
     result == "ok" || refused.iter().any(|code| format!("{code:?}") == result)
 }
 

@@ -18,7 +18,10 @@ use crate::{BoxError, say};
 pub(crate) async fn svids(agent: String, socket: PathBuf) {
     loop {
         let ended = follow_svids(&agent, &socket).await.err();
-        say("ended", json!({"agent": agent, "stream": "svids", "why": text(ended.as_ref())}));
+        say(
+            "ended",
+            json!({"agent": agent, "stream": "svids", "why": text(ended.as_ref())}),
+        );
         sleep(PAUSE).await;
     }
 }
@@ -38,7 +41,10 @@ async fn follow_svids(agent: &str, socket: &Path) -> Result<(), BoxError> {
 pub(crate) async fn bundles(agent: String, socket: PathBuf) {
     loop {
         let ended = follow_bundles(&agent, &socket).await.err();
-        say("ended", json!({"agent": agent, "stream": "bundles", "why": text(ended.as_ref())}));
+        say(
+            "ended",
+            json!({"agent": agent, "stream": "bundles", "why": text(ended.as_ref())}),
+        );
         sleep(PAUSE).await;
     }
 }
@@ -67,7 +73,8 @@ async fn follow_status(agent: &str, socket: &Path) -> Result<(), BoxError> {
     loop {
         let status = client.get_status(GetStatusRequest {}).await?.into_inner();
         let revision = status.newest_revision.split_once('.');
-        let revision = revision.and_then(|(epoch, number)| Some([epoch.parse::<u64>().ok()?, number.parse().ok()?]));
+        let revision =
+            revision.and_then(|(epoch, number)| Some([epoch.parse::<u64>().ok()?, number.parse().ok()?]));
         let seen = json!({
             "revision": revision, "subscribed": status.subscribed_since != 0,
             "agent": agent, "state": status.state, "reachable": status.server_reachable, "server": status.server_address,
@@ -87,7 +94,12 @@ fn context_json(context: &X509Context) -> Result<Value, BoxError> {
         }))
     });
     let svids = svids.collect::<Result<Vec<_>, _>>()?;
-    let domain = context.svids().first().ok_or("no SVID in the message")?.spiffe_id().trust_domain();
+    let domain = context
+        .svids()
+        .first()
+        .ok_or("no SVID in the message")?
+        .spiffe_id()
+        .trust_domain();
     Ok(json!({"svids": svids, "bundle": of(domain, context.bundle_set())?}))
 }
 
@@ -97,7 +109,9 @@ fn authorities(set: &X509BundleSet) -> Result<Vec<String>, BoxError> {
 
 /// The key IDs of a bundle's authorities.
 fn of(domain: &TrustDomain, set: &X509BundleSet) -> Result<Vec<String>, BoxError> {
-    let bundle = set.bundle_for_trust_domain(domain)?.ok_or("no bundle of the trust domain")?;
+    let bundle = set
+        .bundle_for_trust_domain(domain)?
+        .ok_or("no bundle of the trust domain")?;
     let keys = bundle.authorities().iter().map(|authority| {
         let (_, certificate) = x509_parser::parse_x509_certificate(authority.as_bytes())?;
         Ok::<_, BoxError>(subject_key(&certificate))
@@ -106,18 +120,24 @@ fn of(domain: &TrustDomain, set: &X509BundleSet) -> Result<Vec<String>, BoxError
 }
 
 fn subject_key(certificate: &X509Certificate<'_>) -> String {
-    let key = certificate.extensions().iter().find_map(|one| match one.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(key) => Some(hex(key.0)),
-        _ => None,
-    });
+    let key = certificate
+        .extensions()
+        .iter()
+        .find_map(|one| match one.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(key) => Some(hex(key.0)),
+            _ => None,
+        });
     key.unwrap_or_default()
 }
 
 fn authority_key(certificate: &X509Certificate<'_>) -> String {
-    let key = certificate.extensions().iter().find_map(|one| match one.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(key) => key.key_identifier.as_ref().map(|key| hex(key.0)),
-        _ => None,
-    });
+    let key = certificate
+        .extensions()
+        .iter()
+        .find_map(|one| match one.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(key) => key.key_identifier.as_ref().map(|key| hex(key.0)),
+            _ => None,
+        });
     key.unwrap_or_default()
 }
 

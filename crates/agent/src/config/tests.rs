@@ -51,7 +51,7 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!(config.sync_backstop, Duration::from_secs(300));
     assert_eq!(config.keep_alive, Duration::from_secs(60));
     let two = MINIMAL.replace("[\"localhost:8081\"]", "[\"localhost:8081\", \"localhost:8082\"]");
-    assert_eq!(load(&two).unwrap().keep_alive, Duration::from_secs(2));
+    assert_eq!(load(&two).unwrap().keep_alive, Duration::from_secs(1));
     assert_eq!(config.retry_max, Duration::from_secs(60));
     assert_eq!(
         (

@@ -70,7 +70,7 @@ async fn channel_over(
         .or_else(|_| Endpoint::from_shared("http://server"))
         .map_err(failed)?
         .http2_keep_alive_interval(keep_alive)
-        .keep_alive_timeout(keep_alive.min(LONGEST_SILENCE))
+        .keep_alive_timeout((keep_alive * 3 / 2).min(LONGEST_SILENCE))
         .keep_alive_while_idle(true)
         .connect_timeout(HANDSHAKE)
         .connect_with_connector(connector)

@@ -83,7 +83,13 @@ async fn the_next_server_is_asked_beside_one_that_says_nothing() {
     };
     let server = SpiffeId::server(&TrustDomain::parse("plant.test").unwrap());
     let clock = Arc::new(SystemClock);
-    let tls = client_config(Expect::Exactly(server), BundleStore::new(BundleSet::default()), None, clock).unwrap();
+    let tls = client_config(
+        Expect::Exactly(server),
+        BundleStore::new(BundleSet::default()),
+        None,
+        clock,
+    )
+    .unwrap();
     let watched = async {
         let (first, _) = silent.accept().await.unwrap();
         let (_second, _) = next.accept().await.unwrap();
