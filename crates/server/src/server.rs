@@ -333,7 +333,10 @@ fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tas
     tasks.spawn("upstream", async move {
         stop.run_until_cancelled(upstream).await.unwrap_or_default()
     });
-    let (stop, pushing) = (tasks.token(), push::keep(Arc::clone(&core.authorities), Arc::clone(&core.registry)));
+    let (stop, pushing) = (
+        tasks.token(),
+        push::keep(Arc::clone(&core.authorities), Arc::clone(&core.registry)),
+    );
     tasks.spawn("subscribers", async move {
         stop.run_until_cancelled(pushing).await.unwrap_or_default();
     });

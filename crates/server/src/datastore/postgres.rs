@@ -39,10 +39,10 @@ use tokio::time::Instant;
 
 use super::{DatastoreError, Failure, OpenError};
 use crate::random;
+pub(crate) use adopt::{Taken, adopt};
 use feed::{Feed, Load};
 use follower::{Follower, Position, Shared};
 use link::Link;
-pub(crate) use adopt::{Taken, adopt};
 pub use target::{PostgresConfig, TargetError};
 use tx::Tx;
 use writer::{Request, Work, Writer};

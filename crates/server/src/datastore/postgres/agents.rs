@@ -44,7 +44,9 @@ pub(super) async fn change(tx: &mut Tx, id: &SpiffeId, change: AgentChange) -> R
             agent.new_not_after = Some(not_after);
         }
         AgentChange::Adopt { not_before, .. } if !agent.may_have_renewed(not_before) => return Ok(false),
-        AgentChange::Adopt { serial, not_after, .. } => {
+        AgentChange::Adopt {
+            serial, not_after, ..
+        } => {
             agent.serial = serial;
             agent.not_after = not_after;
             agent.new_serial = None;
@@ -95,7 +97,8 @@ pub(super) async fn find(tx: &mut Tx, id: &SpiffeId) -> Result<Option<AgentRecor
     let row = tx
         .opt("SELECT body FROM agents WHERE id = $1", &[&id.as_str()])
         .await?;
-    row.map(|row| text::read_agent(get(&row, "body")?, &mut Sharing::none())).transpose()
+    row.map(|row| text::read_agent(get(&row, "body")?, &mut Sharing::none()))
+        .transpose()
 }
 
 async fn put(tx: &mut Tx, agent: AgentRecord) -> Result<(), DatastoreError> {
