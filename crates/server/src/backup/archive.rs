@@ -82,7 +82,7 @@ impl Archive {
         });
         let taken = take(&head, &mut read)?;
         // The file may have been changed since it was verified.
-        match lines.is_as_before(member) {
+        match lines.ends_as(member) {
             true => Ok(taken),
             false => Err(self.wrong(ArchiveError::damaged("it was changed while it was read"))),
         }
@@ -200,7 +200,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    fn is_as_before(self, member: &Member) -> bool {
+    fn ends_as(self, member: &Member) -> bool {
         self.sum.finish().as_ref() == member.sha256
     }
 }

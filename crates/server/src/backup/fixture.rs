@@ -47,7 +47,7 @@ impl Site {
         let bundle = foreign("office.example").await;
         registry.set_federated_bundle(bundle).await.unwrap();
         let mut wanted = draft(NODE, "/w");
-        wanted.federates_with = [TrustDomain::parse("office.example").unwrap()].into();
+        wanted.federates_with = vec![TrustDomain::parse("office.example").unwrap()];
         let made = entry(core, wanted).await;
         for (path, serial) in [(NODE, "0a"), (BANNED, "0b")] {
             registry
