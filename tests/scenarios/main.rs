@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod authorities;
-mod backup;
 mod bad_input;
 mod main_job;
 mod nested;
