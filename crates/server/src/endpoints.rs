@@ -3,7 +3,6 @@
 //! Invariant: both carry the same services behind the same table. Connections are bounded in number, in the time they have to begin,
 //! and over TCP in age and by whose they are; running out of descriptors makes a listener wait, not spin.
 
-mod ages;
 mod connection;
 mod cut;
 mod intake;
@@ -28,7 +27,6 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
-pub(crate) use ages::deal;
 use connection::Connection;
 pub(crate) use cut::Cut;
 pub(crate) use intake::{Allowance, Held, metered};

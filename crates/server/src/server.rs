@@ -31,7 +31,7 @@ use crate::authority::Authorities;
 use crate::authz::Authorizer;
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
-use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, deal, listen_admin};
+use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
 use crate::federation::Federation;
 use crate::publish::{PublishAddresses, Publishing};
 use crate::push::{self, Stale};
@@ -222,15 +222,13 @@ impl Server {
             .await;
         for listener in listeners {
             let connections = front.clone().listen(listener, tasks);
-            for (age, connections) in deal(connections, MAX_AGE, tasks) {
-                let router = router(&api, &authorizer, health.clone(), age);
-                let stop = tasks.cancelled();
-                tasks.spawn("serve-tls", async move {
-                    router.serve_with_incoming_shutdown(connections, stop).await
-                });
-            }
+            let router = router(&api, &authorizer, health.clone());
+            let stop = tasks.cancelled();
+            tasks.spawn("serve-tls", async move {
+                router.serve_with_incoming_shutdown(connections, stop).await
+            });
         }
-        let router = router(&api, &authorizer, health, MAX_AGE);
+        let router = router(&api, &authorizer, health);
         let (connections, stop) = (listen_admin(admin, tasks), tasks.cancelled());
         tasks.spawn("serve-admin", async move {
             router.serve_with_incoming_shutdown(connections, stop).await

@@ -14,13 +14,14 @@ use landfast_proto::spire::api::server::svid::v1::svid_server::SvidServer;
 use landfast_proto::spire::api::server::trustdomain::v1::trust_domain_server::TrustDomainServer;
 use tonic::transport::server::Router;
 
+use super::MAX_AGE;
 use crate::api::Api;
 use crate::authz::{AuthLayer, Authorizer};
 
 type Stack = tower::layer::util::Stack<AuthLayer, tower::layer::util::Identity>;
 
 /// The same services for every listener; the table in front tells them apart.
-pub(super) fn router<H>(api: &Api, authorizer: &Authorizer, health: H, age: Duration) -> Router<Stack>
+pub(super) fn router<H>(api: &Api, authorizer: &Authorizer, health: H) -> Router<Stack>
 where
     H: tower::Service<
             http::Request<tonic::body::Body>,
@@ -42,7 +43,7 @@ where
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 * 1024)
         .http2_max_pending_accept_reset_streams(Some(20))
-        .max_connection_age(age)
+        .max_connection_age(MAX_AGE)
         .timeout(Duration::from_secs(120))
         .add_service(AgentServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(BundleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
