@@ -88,7 +88,8 @@ pub(super) async fn find(tx: &mut Tx, id: &SpiffeId) -> Result<Option<AgentRecor
     let row = tx
         .opt("SELECT body FROM agents WHERE id = $1", &[&id.as_str()])
         .await?;
-    row.map(|row| text::read_agent(get(&row, "body")?, &mut Sharing::none())).transpose()
+    row.map(|row| text::read_agent(get(&row, "body")?, &mut Sharing::none()))
+        .transpose()
 }
 
 async fn put(tx: &mut Tx, agent: AgentRecord) -> Result<(), DatastoreError> {

@@ -95,7 +95,8 @@ pub(super) async fn dissociate(tx: &mut Tx, id: &str, from: &TrustDomain) -> Res
 
 async fn find(tx: &mut Tx, id: &str) -> Result<Option<Entry>, DatastoreError> {
     let row = tx.opt("SELECT body FROM entries WHERE id = $1", &[&id]).await?;
-    row.map(|row| text::read_entry(get(&row, "body")?, &mut Sharing::none())).transpose()
+    row.map(|row| text::read_entry(get(&row, "body")?, &mut Sharing::none()))
+        .transpose()
 }
 
 async fn similar(tx: &mut Tx, like: &Entry) -> Result<Option<Entry>, DatastoreError> {
@@ -103,7 +104,8 @@ async fn similar(tx: &mut Tx, like: &Entry) -> Result<Option<Entry>, DatastoreEr
     let row = tx
         .opt("SELECT body FROM entries WHERE likeness = $1", &[&likeness])
         .await?;
-    row.map(|row| text::read_entry(get(&row, "body")?, &mut Sharing::none())).transpose()
+    row.map(|row| text::read_entry(get(&row, "body")?, &mut Sharing::none()))
+        .transpose()
 }
 
 async fn put(tx: &mut Tx, entry: &Arc<Entry>, by: &str) -> Result<(), RegistryError> {

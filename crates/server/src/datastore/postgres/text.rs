@@ -61,7 +61,9 @@ pub(super) fn read_entry(text: &str, sharing: &mut Sharing) -> Result<Entry, Dat
     Ok(Entry {
         id: text.id,
         spiffe_id: sharing.id(&text.spiffe_id).map_err(|e| damage("body", e))?,
-        parent_id: sharing.common_id(&text.parent_id).map_err(|e| damage("body", e))?,
+        parent_id: sharing
+            .common_id(&text.parent_id)
+            .map_err(|e| damage("body", e))?,
         selectors: read_selectors(&text.selectors, sharing)?,
         x509_svid_ttl: text.x509_svid_ttl.map(Duration::from_secs),
         jwt_svid_ttl: text.jwt_svid_ttl.map(Duration::from_secs),
