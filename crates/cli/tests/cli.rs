@@ -208,6 +208,7 @@ fn every_program_and_every_command_has_a_manual_page() {
         let names = ["", "-run", "-check"].map(|verb| format!("landfast-{daemon}{verb}.8"));
         wanted.extend(names);
     }
+    wanted.push("landfast-server-accept-loss.8".to_owned());
     wanted.sort_unstable();
     let mut found = runs_in(&pages);
     found.sort_unstable();
