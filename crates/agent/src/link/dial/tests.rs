@@ -85,7 +85,7 @@ async fn the_next_server_is_asked_beside_one_that_says_nothing() {
     let clock = Arc::new(SystemClock);
     let tls = client_config(
         Expect::Exactly(server),
-        BundleStore::new(BundleSet::new()),
+        BundleStore::new(BundleSet::default()),
         None,
         clock,
     )
