@@ -145,5 +145,5 @@ impl Session {
 /// To connect, log in and set up, with one host.
 const CONNECT: Duration = Duration::from_secs(2);
 /// What the database does when it is we who hang, and what a commit has to mean whatever its configuration says.
-const SETTINGS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '4s'; SET idle_in_transaction_session_timeout = '5s'; \
+const SETTINGS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '4s'; SET idle_in_transaction_session_timeout = '1500ms'; \
     SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'";
