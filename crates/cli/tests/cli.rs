@@ -208,7 +208,15 @@ fn every_program_and_every_command_has_a_manual_page() {
         let names = ["", "-run", "-check"].map(|verb| format!("landfast-{daemon}{verb}.8"));
         wanted.extend(names);
     }
-    wanted.push("landfast-server-accept-loss.8".to_owned());
+    let others = [
+        "accept-loss",
+        "backup",
+        "backup-key",
+        "backup-show",
+        "migrate",
+        "restore",
+    ];
+    wanted.extend(others.map(|verb| format!("landfast-server-{verb}.8")));
     wanted.sort_unstable();
     let mut found = runs_in(&pages);
     found.sort_unstable();

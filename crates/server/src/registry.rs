@@ -259,6 +259,8 @@ impl CommitListener for Shared {
     fn reloaded(&self, snapshot: Snapshot) {
         let built = Index::build(self.server.clone(), snapshot);
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = built;
+        // Whom it concerns, what was gone over would have to say.
+        self.subscribers.everybody();
         self.relationships.send_replace(());
         self.bundles.send_replace(());
     }

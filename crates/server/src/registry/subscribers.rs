@@ -199,7 +199,7 @@ impl Subscribers {
         }
     }
 
-    fn everybody(&self) {
+    pub(super) fn everybody(&self) {
         self.state().everybody.get_or_insert_with(Instant::now);
         self.work.notify_one();
     }

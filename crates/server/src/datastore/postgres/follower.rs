@@ -367,4 +367,4 @@ fn answer(group: Vec<Box<dyn Work>>) {
 }
 
 /// Without a look at the feed for this long what we know may be stale. Agents are to be with another server within five seconds.
-const STALE: Duration = Duration::from_millis(2500);
+const STALE: Duration = Duration::from_millis(2000);

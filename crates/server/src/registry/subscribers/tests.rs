@@ -29,6 +29,19 @@ fn is_marked(subscriber: &Subscriber) -> bool {
     dated
 }
 
+/// A follower of a database that lost its place does not know what it missed.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_was_read_anew_marks_everybody() {
+    let rig = Rig::new().await;
+    let one = joined(&rig, "/spire/agent/x/1", &["x:node:1"]).await;
+    let other = joined(&rig, "/spire/agent/x/2", &["x:node:2"]).await;
+    assert!(!is_marked(&one) && !is_marked(&other));
+    let snapshot = rig.core.datastore.load(None).await.unwrap();
+    crate::datastore::CommitListener::reloaded(&*rig.core.registry.index, snapshot);
+    look_up(&rig).await;
+    assert!(is_marked(&one) && is_marked(&other));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_entry_of_one_agent_marks_that_one_alone() {
     let rig = Rig::new().await;
