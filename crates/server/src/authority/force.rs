@@ -25,11 +25,17 @@ impl Authorities {
     /// Takes over a committed journal: finds the signers of the active authorities, then publishes. One that is older than what is in use
     /// changes nothing.
     pub(super) async fn adopt(&self, journal: &Journal) -> Result<(), AuthorityError> {
-        if self.active.read().unwrap_or_else(PoisonError::into_inner).version >= journal.version {
+        let is_over =
+            || self.active.read().unwrap_or_else(PoisonError::into_inner).version >= journal.version;
+        if is_over() {
             return Ok(());
         }
-        let signers = self.signers(&journal.rows).await?;
-        self.put_in_force(journal, signers)
+        match self.signers(&journal.rows).await {
+            Ok(signers) => self.put_in_force(journal, signers),
+            // A newer one came into force meanwhile, and the keys of this one may be gone.
+            Err(_) if is_over() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The active authorities among these rows, with their signers.
