@@ -280,7 +280,12 @@ impl Authorities {
         rows: Vec<AuthorityRow>,
         above: Option<Above>,
     ) -> Result<Option<Journal>, AuthorityError> {
-        let signers = self.signers(&rows).await?;
+        let signers = match self.signers(&rows).await {
+            Ok(signers) => signers,
+            // Somebody else was faster, and the keys of these rows may be gone.
+            Err(_) if self.in_force() > before.version => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let next = Journal {
             rows: rows.clone(),
             above: above.clone().unwrap_or_else(|| before.above.clone()),

@@ -33,9 +33,14 @@ impl Authorities {
         match self.signers(&journal.rows).await {
             Ok(signers) => self.put_in_force(journal, signers),
             // A newer one came into force meanwhile, and the keys of this one may be gone.
-            Err(_) if is_over() => Ok(()),
+            Err(_) if self.in_force() >= journal.version => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The version of the journal in force.
+    pub(super) fn in_force(&self) -> u64 {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).version
     }
 
     /// The active authorities among these rows, with their signers.
