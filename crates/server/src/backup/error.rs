@@ -113,6 +113,12 @@ pub enum BackupError {
         /// Recipients, or a passphrase.
         sealed_for: String,
     },
+    /// Nothing here shows that it is of this trust domain: anybody can seal something for a recipient.
+    #[error("nothing shows who made this backup: none of its authorities has its key in the data directory, nor is it trusted. Its authorities: {authorities}")]
+    Unknown {
+        /// What it holds.
+        authorities: String,
+    },
     /// An identity or recipient that is none, random bytes that cannot be had.
     #[error("what seals or opens keys cannot be used")]
     Age {
@@ -163,9 +169,9 @@ pub enum ArchiveError {
     /// Something in it is not as it was written.
     #[error("it is damaged: {0}")]
     Damaged(String),
-    /// The sealed keys were sealed with other tables.
-    #[error("its tables are not those that its keys were sealed with: somebody has changed it")]
-    OtherTables,
+    /// The sealed keys were sealed with another manifest, or other tables.
+    #[error("its tables or its manifest are not those that its keys were sealed with: somebody has changed it")]
+    OtherManifest,
     /// The keys cannot be opened.
     #[error("its keys cannot be opened")]
     Sealed(#[from] AgeError),
@@ -198,7 +204,10 @@ impl BackupError {
                 source: StoreError::ForeignDirectory { .. } | StoreError::ForeignFile { .. },
             } => "run it as the user of the server, as in: runuser -u landfast-server -- landfast-server …",
             Self::NeedsUnlock { .. } => {
-                "give --identity-file or --passphrase-file; without both, --keys DIR or --new-authorities"
+                "give --identity-file or --passphrase-file, also with --keys or --new-authorities: what it says of itself is verified with them"
+            }
+            Self::Unknown { .. } => {
+                "compare a fingerprint with what was written down when the backup was made, or with a node's bundle, and give it with --trust FINGERPRINT"
             }
             Self::NoKey { .. } => {
                 "give the directory that has it with --keys DIR, or begin anew with --new-authorities"
