@@ -191,7 +191,9 @@ async fn the_messages_are_bounded_as_well() {
 async fn whatever_comes_in_whatever_order_the_bounds_hold() {
     let mut seed = 7_u64;
     let mut dice = move |sides: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % sides
     };
     let bounds = Bounds {
@@ -210,7 +212,9 @@ async fn whatever_comes_in_whatever_order_the_bounds_hold() {
                 ..ask(n, 1 + usize::try_from(dice(200)).unwrap(), dice(1000))
             };
             let (number, told) = room.arrive(now, ask, n as u64);
-            let came_in = !told.iter().any(|(who, verdict)| *who == n as u64 && *verdict != Verdict::Go);
+            let came_in = !told
+                .iter()
+                .any(|(who, verdict)| *who == n as u64 && *verdict != Verdict::Go);
             for (who, verdict) in told {
                 if verdict != Verdict::Go {
                     refused += 1;
@@ -222,7 +226,11 @@ async fn whatever_comes_in_whatever_order_the_bounds_hold() {
                 inside.insert(n as u64, (number, bytes));
             }
             let held: usize = inside.values().map(|(_, bytes)| bytes).sum();
-            assert!(held <= bounds.bytes && inside.len() <= bounds.requests, "{held} {}", inside.len());
+            assert!(
+                held <= bounds.bytes && inside.len() <= bounds.requests,
+                "{held} {}",
+                inside.len()
+            );
             full += usize::from(held > 9_000);
             if dice(4) == 0
                 && let Some((&who, &(number, _))) = inside.iter().next()

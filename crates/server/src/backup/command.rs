@@ -210,7 +210,7 @@ impl MigrateArgs {
 /// Does what `migrate` is told; returns what to print.
 ///
 /// # Errors
-/// As the variants of [`BackupError`] say; then the old database is where it was, and the new one is empty.
+/// As the variants of [`BackupError`] say; run again, it ends what was begun.
 pub async fn migrate(args: &MigrateArgs, config: &ServerConfig) -> Result<String, BackupError> {
     let (Old::Sqlite, New::Postgres) = (args.from, args.to);
     let dir = config.data_dir.as_deref().ok_or(IN_MEMORY)?;

@@ -132,7 +132,9 @@ pub(super) fn fingerprint(key: &PublicKey) -> String {
 }
 
 fn public_key(der: &[u8]) -> Option<PublicKey> {
-    PrivateKey::from_pkcs8_der(der.to_vec()).ok().map(|key| key.public_key())
+    PrivateKey::from_pkcs8_der(der.to_vec())
+        .ok()
+        .map(|key| key.public_key())
 }
 
 fn sha256(bytes: &[u8]) -> String {

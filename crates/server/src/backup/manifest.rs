@@ -78,7 +78,10 @@ impl Manifest {
     /// These authorities, for people.
     pub(super) fn named(&self, fingerprints: &[String]) -> String {
         let name = |fingerprint: &String| {
-            let known = self.authorities.iter().find(|known| known.fingerprint == *fingerprint);
+            let known = self
+                .authorities
+                .iter()
+                .find(|known| known.fingerprint == *fingerprint);
             match known {
                 Some(known) => format!("{} authority {}, fingerprint {fingerprint}", known.kind, known.id),
                 None => format!("fingerprint {fingerprint}"),

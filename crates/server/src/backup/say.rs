@@ -72,7 +72,17 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
 }
 
 pub(super) fn migrated(migrated: &Migrated, form: Form) -> String {
-    let (taken, old) = (migrated.taken, &migrated.old_data);
+    let old = &migrated.old_data;
+    let Some(taken) = migrated.taken else {
+        return match form {
+            Form::Json => pretty(&json!({ "old_data": old })),
+            Form::Text => format!(
+                "An earlier run had brought everything into PostgreSQL.\n\
+                Keys are where they were. The old database is in {}: remove it when all is well.\n",
+                old.display()
+            ),
+        };
+    };
     match form {
         Form::Json => pretty(&json!({
             "epoch": taken.epoch,

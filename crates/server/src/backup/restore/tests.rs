@@ -310,7 +310,9 @@ async fn tables_that_were_changed_do_not_fit_the_sealed_keys() {
 
 /// As it is written down when the backup is made.
 fn fingerprint_in(backup: &Path) -> String {
-    Archive::open(backup).unwrap().manifest.authorities[0].fingerprint.clone()
+    Archive::open(backup).unwrap().manifest.authorities[0]
+        .fingerprint
+        .clone()
 }
 
 /// A moment that lies earlier would let an SVID be adopted that was superseded before.
@@ -374,7 +376,10 @@ async fn a_backup_of_authorities_that_nobody_knows_replaces_nothing_until_it_is_
         assert!(authorities.contains(&fingerprint_in(&theirs)), "{authorities}");
         assert_eq!(site.names(), before);
     }
-    let rehearsed = site.restore(&theirs, &with(None, true, false, None)).await.unwrap();
+    let rehearsed = site
+        .restore(&theirs, &with(None, true, false, None))
+        .await
+        .unwrap();
     assert_eq!((rehearsed.replaced, rehearsed.vouched), (false, Vouched::NotYet));
     assert_eq!(site.disk.open().await.registry.entry(&made.id), Some(made));
     // Who knows the passphrase made it.

@@ -699,7 +699,7 @@ async fn in_a_large_file_the_records_are_not_checked_at_the_start_and_all_else_i
 #[tokio::test]
 async fn what_a_start_would_apply_is_said_and_not_done() {
     let place = Place::new();
-    let known: Vec<i64> = (1..).take(super::migrate::MIGRATIONS.len()).collect();
+    let known: Vec<i64> = (1..).take(migrate::MIGRATIONS.len()).collect();
     let all = Pending {
         schema: 0,
         numbers: known.clone(),
@@ -708,7 +708,10 @@ async fn what_a_start_would_apply_is_said_and_not_done() {
     assert!(!place.file.exists());
     let running = open(&place.file, false).unwrap();
     fill(&running).await;
-    let (last, newer) = (known.len(), [super::migrate::MIGRATIONS, &["SELECT no_such_thing"]].concat());
+    let (last, newer) = (
+        known.len(),
+        [migrate::MIGRATIONS, &["SELECT no_such_thing"]].concat(),
+    );
     let last = i64::try_from(last).unwrap();
     // Beside a server, and after it.
     for running in [Some(running), None] {
@@ -723,8 +726,11 @@ async fn what_a_start_would_apply_is_said_and_not_done() {
     let older = pending_of(&place.file, &td(), &newer[..2]).unwrap_err();
     assert!(matches!(older, OpenError::NewerSchema { .. }), "{older}");
     let changed = pending_of(&place.file, &td(), &[&["SELECT 1"], &newer[1..]].concat()).unwrap_err();
-    assert!(matches!(changed, OpenError::ChangedMigration { number: 1, .. }), "{changed}");
-    let other = landfast_identity::TrustDomain::parse("office.example").unwrap();
+    assert!(
+        matches!(changed, OpenError::ChangedMigration { number: 1, .. }),
+        "{changed}"
+    );
+    let other = TrustDomain::parse("office.example").unwrap();
     let other = pending(&place.file, &other).unwrap_err();
     assert!(matches!(other, OpenError::OtherTrustDomain { .. }), "{other}");
 }
