@@ -81,10 +81,18 @@ async fn the_disk_of_the_server_is_lost_and_nodes_of_before_go_on() {
     let identity = ["--identity-file", key.to_str().unwrap()];
     // Anybody could have sealed it for this recipient: the operator says whose it is.
     let error = put_back(&plant, &file, &identity).await.unwrap_err();
-    assert!(matches!(error, BackupError::Unknown { .. }), "{}", error_chain(&error));
-    let fingerprint = said.lines().find_map(|line| line.trim().strip_prefix("fingerprint "));
+    assert!(
+        matches!(error, BackupError::Unknown { .. }),
+        "{}",
+        error_chain(&error)
+    );
+    let fingerprint = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("fingerprint "));
     let trust = ["--trust", fingerprint.unwrap()];
-    let said = put_back(&plant, &file, &[&identity[..], &trust].concat()).await.unwrap();
+    let said = put_back(&plant, &file, &[&identity[..], &trust].concat())
+        .await
+        .unwrap();
     assert!(said.contains("repeat bans"), "{said}");
     plant.start_server().await.unwrap();
     // The node is the one of before: no new token. It learns what is no more, and what comes.
