@@ -78,7 +78,19 @@ async fn the_disk_of_the_server_is_lost_and_nodes_of_before_go_on() {
     .await;
     plant.stop_server().await;
     fs::remove_dir_all(plant.server_data()).unwrap();
-    let said = put_back(&plant, &file, &["--identity-file", key.to_str().unwrap()])
+    let identity = ["--identity-file", key.to_str().unwrap()];
+    // Anybody could have sealed it for this recipient: the operator says whose it is.
+    let error = put_back(&plant, &file, &identity).await.unwrap_err();
+    assert!(
+        matches!(error, BackupError::Unknown { .. }),
+        "{}",
+        error_chain(&error)
+    );
+    let fingerprint = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("fingerprint "));
+    let trust = ["--trust", fingerprint.unwrap()];
+    let said = put_back(&plant, &file, &[&identity[..], &trust].concat())
         .await
         .unwrap();
     assert!(said.contains("repeat bans"), "{said}");

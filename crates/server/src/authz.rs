@@ -51,6 +51,18 @@ impl Class {
     }
 }
 
+/// What may be sent to this method.
+fn allowance(class: Class, method: &str) -> Option<Allowance> {
+    match class.allowance()? {
+        // An agent says all that it holds, 50 bytes an entry; other requests of it have their room beside that.
+        usual if method == SUBSCRIBE => Some(Allowance {
+            message: 4096 * KIB,
+            in_all: usual.in_all + 4096 * KIB,
+        }),
+        usual => Some(usual),
+    }
+}
+
 /// Every method there is, with everybody who may call it.
 pub(crate) const TABLE: &[(&str, &[Class])] = &[
     ("/grpc.health.v1.Health/Check", &[Local]),
@@ -61,7 +73,7 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         &[Local, Admin],
     ),
     ("/landfast.entry.v1.EntryPolicies/SetEntryPolicy", &[Local, Admin]),
-    ("/landfast.sync.v1.Sync/Subscribe", &[Agent]),
+    (SUBSCRIBE, &[Agent]),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
     ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),
     ("/spire.api.server.agent.v1.Agent/CountAgents", &[Local, Admin]),
@@ -239,7 +251,7 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
 pub(crate) struct Caller {
     /// For records and logs.
     pub(crate) requester: Requester,
-    /// The agent, when it called as one.
+    /// The agent, when it called as one, or called what is open to anybody.
     pub(crate) agent: Option<Arc<AgentRecord>>,
     /// The entry by which a server below this one called: the one that gives it this right for longest.
     pub(crate) downstream: Option<Arc<Entry>>,
@@ -347,7 +359,7 @@ impl Authorizer {
             };
             return Ok(Caller {
                 requester,
-                agent: None,
+                agent: peer.and_then(|(_, peer)| self.shown(peer)),
                 downstream: None,
                 class: Any,
             });
@@ -356,6 +368,14 @@ impl Authorizer {
             return Err(permission_denied(method, None));
         };
         self.judge_peer(method, row, tls, peer).await
+    }
+
+    /// The agent whose SVID this is.
+    fn shown(&self, peer: &VerifiedPeer) -> Option<Arc<AgentRecord>> {
+        let agent = self.0.registry.agent(&peer.id)?;
+        let serial = &peer.serial_hex;
+        let current = agent.serial == *serial || agent.new_serial.as_ref() == Some(serial);
+        (current && !agent.is_banned()).then_some(agent)
     }
 
     async fn judge_peer(
@@ -495,7 +515,7 @@ where
 /// What the peer sends is counted from here on, until what comes back is dropped.
 fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Option<Arc<Held>>) {
     let intake = request.extensions().get().map(TlsPeer::intake);
-    let (Some(intake), Some(allowance)) = (intake, class.allowance()) else {
+    let (Some(intake), Some(allowance)) = (intake, allowance(class, request.uri().path())) else {
         return (request, None);
     };
     let (head, body) = request.into_parts();
@@ -504,6 +524,7 @@ fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Op
 }
 
 const KIB: usize = 1024;
+const SUBSCRIBE: &str = "/landfast.sync.v1.Sync/Subscribe";
 /// The certificate is good, but its authority is not in force any more.
 pub(crate) const STALE: &str = "the certificate of this connection does not verify any more, its authority was revoked or has gone: connect again \
     with a new SVID";

@@ -35,6 +35,9 @@ pub enum Verb {
     Check {
         /// The configuration file.
         file: PathBuf,
+        /// Look at the database as well, also while a server runs: say which migrations this version would apply, and apply none.
+        #[arg(long)]
+        database: bool,
     },
     /// Make a backup of database and keys, also while the server runs.
     Backup(BackupArgs),

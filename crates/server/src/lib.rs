@@ -13,6 +13,7 @@ pub mod datastore;
 mod endpoints;
 mod federation;
 pub mod issuance;
+mod migrations;
 mod publish;
 mod push;
 mod random;
@@ -25,6 +26,7 @@ pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};
 pub use datastore::postgres::{PostgresConfig, TargetError, accept_loss};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
+pub use migrations::check_database;
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,
     PublishError, WebConfig,

@@ -14,19 +14,29 @@ fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Run { config } => run(&config),
         Verb::AcceptLoss { config } => accept_loss(&config),
-        Verb::Check { file } => match ServerConfig::load(&file) {
-            Ok(config) => match config.check_upstream() {
-                Ok(()) => {
-                    say(&format!("{}: fine", file.display()));
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(&error, "docs/nested.md says how these files are made"),
-            },
-            Err(error) => fail(&error, "examples/server.toml shows every key"),
-        },
+        Verb::Check { file, database } => check(&file, database),
         Verb::Backup(args) => backup(&args),
         Verb::Restore(args) => restore(&args),
         Verb::Migrate(args) => migrate(&args),
+    }
+}
+
+fn check(file: &Path, database: bool) -> ExitCode {
+    let config = match ServerConfig::load(file) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, "examples/server.toml shows every key"),
+    };
+    if let Err(error) = config.check_upstream() {
+        return fail(&error, "docs/nested.md says how these files are made");
+    }
+    say(&format!("{}: fine", file.display()));
+    match database.then(|| landfast_server::check_database(&config)) {
+        None => ExitCode::SUCCESS,
+        Some(Ok(said)) => {
+            say(&said);
+            ExitCode::SUCCESS
+        }
+        Some(Err(error)) => fail(&error, "a start would refuse it as well; nothing was changed"),
     }
 }
 

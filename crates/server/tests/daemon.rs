@@ -156,6 +156,13 @@ fn a_configuration_is_checked_without_starting_and_a_wrong_one_starts_nothing() 
     let fine = output(&["check", good]);
     assert!(fine.status.success());
     assert_eq!(String::from_utf8(fine.stdout).unwrap(), format!("{good}: fine\n"));
+    let looked = output(&["check", "--database", good]);
+    assert!(looked.status.success());
+    let said = String::from_utf8(looked.stdout).unwrap();
+    assert!(
+        said.contains("is not there yet; a start makes it, with migrations 1, 2"),
+        "{said}"
+    );
     assert!(!dir.path().join("data").exists(), "a check changes nothing");
     let bad = configured(dir.path(), "colour = 7");
     let bad = bad.to_str().unwrap();

@@ -224,7 +224,7 @@ impl<T> Room<T> {
 
     fn can_take(&self, place: Place, ask: &Ask) -> bool {
         let share = (self.bounds.requests / SHARES).max(2);
-        let fits = || !self.overflows(ask.bytes) || self.last_to_refuse(place).is_some();
+        let fits = || !self.overflows(ask.bytes) || self.can_make_room(place, ask.bytes);
         place.rank < share && self.comes_in_time(place) && fits()
     }
 
@@ -238,14 +238,30 @@ impl<T> Room<T> {
         self.inside.len() >= self.bounds.requests || self.bytes + more > self.bounds.bytes
     }
 
-    /// The last one in the order, if it goes after this place and may be refused.
+    /// Whether enough goes when those that may be refused for this place are. Else nobody is refused for nothing.
+    fn can_make_room(&self, place: Place, more: usize) -> bool {
+        let (mut requests, mut bytes) = (self.inside.len(), self.bytes + more);
+        for (_, guest) in self.to_refuse(place) {
+            requests -= 1;
+            bytes -= guest.ask.bytes;
+            if requests < self.bounds.requests && bytes <= self.bounds.bytes {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Those that go after this place and may be refused, the last one first.
+    fn to_refuse(&self, place: Place) -> impl Iterator<Item = (Place, &Guest<T>)> {
+        let last_first = self.waiting.keys().rev().take_while(move |other| **other > place);
+        last_first.filter_map(|other| {
+            let guest = self.inside.get(&other.number)?;
+            (!guest.ask.certain && !guest.begun).then_some((*other, guest))
+        })
+    }
+
     fn last_to_refuse(&self, place: Place) -> Option<Place> {
-        let mut last_first = self.waiting.keys().rev().take_while(|other| **other > place);
-        let refusable = |other: &&Place| {
-            let guest = self.inside.get(&other.number);
-            guest.is_some_and(|guest| !guest.ask.certain && !guest.begun)
-        };
-        last_first.find(refusable).copied()
+        self.to_refuse(place).next().map(|(place, _)| place)
     }
 
     fn refuse(&mut self, now: Instant, place: Place) -> Option<(T, Verdict)> {

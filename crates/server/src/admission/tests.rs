@@ -186,6 +186,63 @@ async fn the_messages_are_bounded_as_well() {
     assert_eq!(sim.going, ["sooner", "there is room again"]);
 }
 
+/// Refusing those who may be refused has to be enough; else nobody is refused for nothing.
+#[tokio::test(start_paused = true)]
+async fn whatever_comes_in_whatever_order_the_bounds_hold() {
+    let mut seed = 7_u64;
+    let mut dice = move |sides: u64| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % sides
+    };
+    let bounds = Bounds {
+        requests: 12,
+        bytes: 10_000,
+        longest: LONGEST,
+    };
+    let (mut refused, mut full) = (0, 0);
+    for _ in 0..300 {
+        let mut room: Room<u64> = Room::new(bounds);
+        let (mut inside, now) = (std::collections::BTreeMap::new(), Instant::now());
+        for n in 0..120 {
+            let bytes = usize::try_from(dice(6_000)).unwrap();
+            let ask = Ask {
+                bytes,
+                ..ask(n, 1 + usize::try_from(dice(200)).unwrap(), dice(1000))
+            };
+            let (number, told) = room.arrive(now, ask, n as u64);
+            let came_in = !told
+                .iter()
+                .any(|(who, verdict)| *who == n as u64 && *verdict != Verdict::Go);
+            for (who, verdict) in told {
+                if verdict != Verdict::Go {
+                    refused += 1;
+                    assert!(came_in || who == n as u64, "somebody went, and nobody came");
+                    inside.remove(&who);
+                }
+            }
+            if came_in {
+                inside.insert(n as u64, (number, bytes));
+            }
+            let held: usize = inside.values().map(|(_, bytes)| bytes).sum();
+            assert!(
+                held <= bounds.bytes && inside.len() <= bounds.requests,
+                "{held} {}",
+                inside.len()
+            );
+            full += usize::from(held > 9_000);
+            if dice(4) == 0
+                && let Some((&who, &(number, _))) = inside.iter().next()
+            {
+                inside.remove(&who);
+                room.leave(now, number);
+            }
+        }
+    }
+    assert!(refused > 1000 && full > 100, "{refused} {full}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_cannot_be_served_in_time_is_refused_at_once_and_others_are_not() {
     let bounds = Bounds {

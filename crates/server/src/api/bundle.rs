@@ -12,6 +12,7 @@ use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
+use super::entry::at_revision;
 use super::page::{Wanted, page};
 use super::{Api, filter, ids, status};
 use crate::authz::Caller;
@@ -38,11 +39,16 @@ impl Bundle for Api {
         self.authorities
             .current()
             .map_err(|error| status::stale(&error))?;
+        let is_agent = Caller::of(&request)?.agent.is_some();
+        // Before the bundle is: an agent that has seen a newer one does not adopt it.
+        let revision = self.registry.revision();
         let mask = request.into_inner().output_mask;
-        Ok(Response::new(bundle_out(
-            &self.authorities.bundle(),
-            mask.as_ref(),
-        )))
+        let bundle = bundle_out(&self.authorities.bundle(), mask.as_ref());
+        match is_agent {
+            true => Ok(at_revision(bundle, revision)),
+            // What a registry is at is not for strangers.
+            false => Ok(Response::new(bundle)),
+        }
     }
 
     async fn append_bundle(

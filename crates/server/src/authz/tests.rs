@@ -186,6 +186,32 @@ async fn a_banned_agent_is_no_agent_and_keeps_the_rights_of_nobody() {
 }
 
 /// T-21.
+/// 50 bytes an entry: what an agent may have has to fit, or it is refused for ever.
+#[tokio::test]
+async fn an_agent_of_many_entries_may_say_all_that_it_holds() {
+    use landfast_proto::landfast::sync::v1::{HeldEntry, SubscribeRequest, sync_client::SyncClient};
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    let request = |entries: usize| {
+        let entry = |n: usize| HeldEntry {
+            id: format!("{n:036}"),
+            version: 1_000_000,
+        };
+        SubscribeRequest {
+            entries: (0..entries).map(entry).collect(),
+            ..SubscribeRequest::default()
+        }
+    };
+    assert!(request(60_000).encoded_len() > 2 * 1024 * KIB);
+    let mut client = SyncClient::new(node.channel.clone());
+    let mut answers = client.subscribe(request(60_000)).await.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+    let status = client.subscribe(request(110_000)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    drop((answers, client, node));
+    rig.tear_down().await;
+}
+
 #[tokio::test]
 async fn a_path_that_is_not_in_the_table_to_the_letter_reaches_nothing() {
     let rig = Rig::new().await;

@@ -102,7 +102,7 @@ impl Archive {
         let opened: Result<Zeroizing<Vec<u8>>, _> = age::open(&member.content, unlock);
         let keys = opened
             .map_err(ArchiveError::from)
-            .and_then(|text| Keys::from_text(&text, &self.manifest.digests()));
+            .and_then(|text| Keys::from_text(&text, &self.manifest.bound()));
         keys.map(Some).map_err(|source| self.wrong(source))
     }
 

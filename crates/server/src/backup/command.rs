@@ -86,18 +86,22 @@ pub struct RestoreArgs {
     /// The backup.
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// Open the keys with the identities in this file (AGE-SECRET-KEY-1…, one a line).
+    /// Open the seal with the identities in this file (AGE-SECRET-KEY-1…, one a line).
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     identity_file: Option<PathBuf>,
-    /// Open the keys with the passphrase in the first line of this file.
+    /// Open the seal with the passphrase in the first line of this file.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// Take the keys from this copy of a keys directory. Of a backup without keys they are otherwise taken from the data directory.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["identity_file", "passphrase_file"])]
+    /// Take the keys from this copy of a keys directory; a sealed backup is opened all the same, to verify it. Of a backup without keys they are otherwise taken from the data directory.
+    #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// The keys are lost: begin with new authorities. No node trusts them, and each has to be enrolled again with the new bundle.
-    #[arg(long, conflicts_with_all = ["identity_file", "passphrase_file", "keys"])]
+    #[arg(long, conflicts_with = "keys")]
     new_authorities: bool,
+    /// The backup is ours when it has the key of an authority with this fingerprint. Needed when the data directory has none of its keys, and it is
+    /// sealed for a recipient: whoever knows that can make one.
+    #[arg(long, value_name = "FINGERPRINT")]
+    trust: Option<String>,
     /// Let join tokens that were not redeemed at the time of the backup be redeemed. Whoever has redeemed one since can do so again.
     #[arg(long)]
     keep_tokens: bool,
@@ -206,7 +210,7 @@ impl MigrateArgs {
 /// Does what `migrate` is told; returns what to print.
 ///
 /// # Errors
-/// As the variants of [`BackupError`] say; then the old database is where it was, and the new one is empty.
+/// As the variants of [`BackupError`] say; run again, it ends what was begun.
 pub async fn migrate(args: &MigrateArgs, config: &ServerConfig) -> Result<String, BackupError> {
     let (Old::Sqlite, New::Postgres) = (args.from, args.to);
     let dir = config.data_dir.as_deref().ok_or(IN_MEMORY)?;
@@ -237,6 +241,7 @@ pub async fn restore(args: &RestoreArgs, config: &ServerConfig) -> Result<String
         unlock,
         keys: args.keys.clone(),
         new_authorities: args.new_authorities,
+        trust: args.trust.clone(),
         keep_tokens: args.keep_tokens,
         dry_run: args.dry_run,
     };

@@ -51,6 +51,12 @@ pub enum BackupError {
         #[from]
         source: OpenError,
     },
+    /// It cannot be brought into another.
+    #[error("the registry cannot be brought into PostgreSQL")]
+    Adopt {
+        /// Why.
+        source: OpenError,
+    },
     /// Nor can its rows.
     #[error("the database cannot be read")]
     Datastore {
@@ -113,6 +119,14 @@ pub enum BackupError {
         /// Recipients, or a passphrase.
         sealed_for: String,
     },
+    /// Nothing here shows that it is of this trust domain: anybody can seal something for a recipient.
+    #[error(
+        "nothing shows who made this backup: none of its authorities has its key in the data directory, nor is it trusted. Its authorities: {authorities}"
+    )]
+    Unknown {
+        /// What it holds.
+        authorities: String,
+    },
     /// An identity or recipient that is none, random bytes that cannot be had.
     #[error("what seals or opens keys cannot be used")]
     Age {
@@ -163,9 +177,11 @@ pub enum ArchiveError {
     /// Something in it is not as it was written.
     #[error("it is damaged: {0}")]
     Damaged(String),
-    /// The sealed keys were sealed with other tables.
-    #[error("its tables are not those that its keys were sealed with: somebody has changed it")]
-    OtherTables,
+    /// The sealed keys were sealed with another manifest, or other tables.
+    #[error(
+        "its tables or its manifest are not those that its keys were sealed with: somebody has changed it"
+    )]
+    OtherManifest,
     /// The keys cannot be opened.
     #[error("its keys cannot be opened")]
     Sealed(#[from] AgeError),
@@ -198,7 +214,16 @@ impl BackupError {
                 source: StoreError::ForeignDirectory { .. } | StoreError::ForeignFile { .. },
             } => "run it as the user of the server, as in: runuser -u landfast-server -- landfast-server …",
             Self::NeedsUnlock { .. } => {
-                "give --identity-file or --passphrase-file; without both, --keys DIR or --new-authorities"
+                "give --identity-file or --passphrase-file, also with --keys or --new-authorities: what it says of itself is verified with them"
+            }
+            Self::Adopt {
+                source: OpenError::Used { .. },
+            } => "it is not the registry of this data directory: give an empty database",
+            Self::Adopt { .. } => {
+                "mend it and run it again; the old database is where it was. Had all arrived and only the answer been lost, that run finds it and goes on"
+            }
+            Self::Unknown { .. } => {
+                "compare a fingerprint with what was written down when the backup was made, or with a node's bundle, and give it with --trust FINGERPRINT"
             }
             Self::NoKey { .. } => {
                 "give the directory that has it with --keys DIR, or begin anew with --new-authorities"

@@ -1,6 +1,6 @@
-//! The keys of authorities as a backup holds them: under a seal, with the digests of the tables that they belong to.
+//! The keys of authorities as a backup holds them: under a seal, with the digest of the manifest that they belong to.
 //!
-//! Invariant: whoever can change the tables but does not have the keys cannot make a seal that fits them.
+//! Invariant: tables and manifest are those that these keys were sealed with. Who sealed them is another question: a recipient is public.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use landfast_identity::PrivateKey;
+use landfast_identity::{PrivateKey, PublicKey};
 use landfast_store::read_beside;
 use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
@@ -70,8 +70,23 @@ impl Keys {
         self.0.iter().map(|(name, key)| (name.as_str(), key.as_slice()))
     }
 
-    /// What is sealed.
-    pub(super) fn to_text(&self, digests: &str) -> Zeroizing<String> {
+    /// The fingerprints of the authorities whose keys these are.
+    pub(super) fn fingerprints(&self) -> Vec<String> {
+        let public = self.0.values().filter_map(|der| public_key(der));
+        public.map(|key| fingerprint(&key)).collect()
+    }
+
+    /// Whether one of them is in this directory as well. Whoever has only the recipient cannot bring that about.
+    pub(super) fn meet(&self, dir: &Path) -> bool {
+        self.0.iter().any(|(name, der)| {
+            let there = read_beside(dir, &DiskKeys::file_name(name)).ok().flatten();
+            let there = there.and_then(|der| public_key(&der));
+            there.is_some() && there == public_key(der)
+        })
+    }
+
+    /// What is sealed. `bound`: what the manifest says.
+    pub(super) fn to_text(&self, bound: &[u8]) -> Zeroizing<String> {
         // Room for all of it at once: growing would leave copies of a secret behind.
         let room: usize = self
             .0
@@ -79,9 +94,8 @@ impl Keys {
             .map(|(name, key)| name.len() + 2 * key.len() + 16)
             .sum();
         let mut text = Zeroizing::new(String::with_capacity(room + 128));
-        let tables = hex(digest(&SHA256, digests.as_bytes()).as_ref());
         text.push_str(HEAD);
-        writeln!(text, "{TABLES}{tables}").expect("writing to a String cannot fail");
+        writeln!(text, "{MANIFEST}{}", sha256(bound)).expect("writing to a String cannot fail");
         for (name, key) in &self.0 {
             let key = Zeroizing::new(STANDARD.encode(key));
             writeln!(text, "{KEY}{name} {}", *key).expect("writing to a String cannot fail");
@@ -89,14 +103,14 @@ impl Keys {
         text
     }
 
-    /// Reads it again. The tables must have these digests.
-    pub(super) fn from_text(text: &[u8], digests: &str) -> Result<Self, ArchiveError> {
+    /// Reads it again. The manifest must say this.
+    pub(super) fn from_text(text: &[u8], bound: &[u8]) -> Result<Self, ArchiveError> {
         let damaged = || ArchiveError::damaged("what is sealed in keys.age cannot be read");
         let text = std::str::from_utf8(text).map_err(|_bytes| damaged())?;
         let mut lines = text.strip_prefix(HEAD).ok_or_else(damaged)?.lines();
-        let tables = lines.next().and_then(|line| line.strip_prefix(TABLES));
-        if tables.ok_or_else(damaged)? != hex(digest(&SHA256, digests.as_bytes()).as_ref()) {
-            return Err(ArchiveError::OtherTables);
+        let manifest = lines.next().and_then(|line| line.strip_prefix(MANIFEST));
+        if manifest.ok_or_else(damaged)? != sha256(bound) {
+            return Err(ArchiveError::OtherManifest);
         }
         let mut keys = Self::default();
         for line in lines {
@@ -112,10 +126,25 @@ impl Keys {
     }
 }
 
+/// By what people know an authority: SHA-256 of its public key (SPKI).
+pub(super) fn fingerprint(key: &PublicKey) -> String {
+    sha256(key.spki_der())
+}
+
+fn public_key(der: &[u8]) -> Option<PublicKey> {
+    PrivateKey::from_pkcs8_der(der.to_vec())
+        .ok()
+        .map(|key| key.public_key())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(digest(&SHA256, bytes).as_ref())
+}
+
 fn named(row: &AuthorityRow) -> String {
     format!("{} authority {}", row.kind.as_str(), row.id)
 }
 
 const HEAD: &str = "landfast-keys 1\n";
-const TABLES: &str = "tables ";
+const MANIFEST: &str = "manifest ";
 const KEY: &str = "key ";

@@ -9,7 +9,7 @@ use ring::digest::{Context, SHA256};
 
 use super::age::{self, Lock};
 use super::error::BackupError;
-use super::keys::Keys;
+use super::keys::{Keys, fingerprint};
 use super::manifest::{self, Authority, Manifest, Part};
 use super::{rows, tar};
 use crate::authority::Journal;
@@ -59,7 +59,7 @@ pub(super) fn make(
         }),
     };
     if let (Some(lock), Some(keys)) = (lock, &keys) {
-        let sealed = age::seal(keys.to_text(&manifest.digests()).as_bytes(), lock)?;
+        let sealed = age::seal(keys.to_text(&manifest.bound()).as_bytes(), lock)?;
         let part = writer.whole(manifest::KEYS, &sealed)?;
         manifest.parts.push(part);
     }
@@ -96,6 +96,7 @@ fn authorities(journal: &Journal, keys: Option<&Keys>) -> Vec<Authority> {
     let rows = journal.rows.iter().map(|row| Authority {
         kind: row.kind.as_str().to_owned(),
         id: row.id.clone(),
+        fingerprint: fingerprint(&row.public_key),
         slot: row.slot.as_str().to_owned(),
         not_after: row.not_after.as_secs(),
         key: keys.is_some_and(|keys| keys.holds(row)),

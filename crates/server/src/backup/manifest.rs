@@ -40,6 +40,8 @@ pub(super) struct Part {
 pub(super) struct Authority {
     pub(super) kind: String,
     pub(super) id: String,
+    /// SHA-256 of its public key.
+    pub(super) fingerprint: String,
     pub(super) slot: String,
     /// Unix seconds.
     pub(super) not_after: i64,
@@ -66,12 +68,26 @@ impl Manifest {
         bytes
     }
 
-    /// The tables' digests, as `sha256sum` writes them: what the sealed keys vouch for.
-    pub(super) fn digests(&self) -> String {
-        let tables = self.parts.iter().filter(|part| part.rows.is_some());
-        tables
-            .map(|part| format!("{}  {}\n", part.sha256, part.name))
-            .collect()
+    /// All of it but the part of the keys, which are sealed with the digest of this.
+    pub(super) fn bound(&self) -> Vec<u8> {
+        let mut bound = self.clone();
+        bound.parts.retain(|part| part.name != KEYS);
+        bound.to_bytes()
+    }
+
+    /// These authorities, for people.
+    pub(super) fn named(&self, fingerprints: &[String]) -> String {
+        let name = |fingerprint: &String| {
+            let known = self
+                .authorities
+                .iter()
+                .find(|known| known.fingerprint == *fingerprint);
+            match known {
+                Some(known) => format!("{} authority {}, fingerprint {fingerprint}", known.kind, known.id),
+                None => format!("fingerprint {fingerprint}"),
+            }
+        };
+        fingerprints.iter().map(name).collect::<Vec<_>>().join("; ")
     }
 
     pub(super) fn rows(&self, table: &str) -> u64 {

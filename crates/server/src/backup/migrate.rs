@@ -1,4 +1,5 @@
-//! From one database to another, while no server runs. Invariant: the old database is only read, and put aside when the new one has everything.
+//! From one database to another, while no server runs. Invariant: the old database is only read, and put aside when the new one has everything;
+//! wherever this is interrupted, running it again ends it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +8,17 @@ use landfast_store::{Store, StoreError};
 
 use super::error::BackupError;
 use super::swap::Swap;
+use crate::authority::{AuthorityRow, Journal};
 use crate::core::{self, DATABASE};
-use crate::datastore::postgres::{PostgresConfig, Taken, adopt};
+use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore, Taken, adopt};
 use crate::datastore::sqlite::Export;
+use crate::datastore::{Datastore as _, OpenError};
 
 /// What was done.
 #[derive(Debug)]
 pub(super) struct Migrated {
-    pub(super) taken: Taken,
+    /// `None`: an earlier run had brought it there.
+    pub(super) taken: Option<Taken>,
     /// Where the old database is.
     pub(super) old_data: PathBuf,
 }
@@ -30,16 +34,61 @@ pub(super) async fn migrate(
         StoreError::InUse { path } => BackupError::InUse { path },
         other => other.into(),
     })?;
+    let swap = Swap::open(data_dir)?;
+    if let Some(old_data) = swap.finish_aside()? {
+        return Ok(Migrated {
+            taken: None,
+            old_data,
+        });
+    }
     super::recover(data_dir)?;
     let export = Export::open(&data_dir.join(DATABASE), trust_domain)?;
     let server = core::server_id(&lock).map_err(|source| BackupError::ServerName {
         source: Box::new(source),
     })?;
-    let taken = adopt(target, trust_domain, server, &export, now).await?;
+    let failed = |source| BackupError::Adopt { source };
+    let taken = match adopt(target, trust_domain, server.clone(), &export, now).await {
+        Ok(taken) => Some(taken),
+        // An earlier run may not have heard that all had arrived, or have failed after that.
+        Err(error @ OpenError::Used { .. }) => {
+            let journal = export.journal()?;
+            match is_there(target, trust_domain, server, &journal).await {
+                true => None,
+                false => return Err(failed(error)),
+            }
+        }
+        Err(error) => return Err(failed(error)),
+    };
     // Its log is taken into it when it is closed.
     drop(export);
-    let old_data = Swap::open(data_dir)?.put_aside(now)?;
+    let old_data = swap.put_aside(now)?;
     Ok(Migrated { taken, old_data })
+}
+
+/// Whether the database has the authorities of this one, which no other can have.
+async fn is_there(
+    target: &PostgresConfig,
+    trust_domain: &TrustDomain,
+    server: String,
+    old: &Journal,
+) -> bool {
+    let opening = Opening {
+        target,
+        trust_domain,
+        server,
+        initialised: true,
+        lock: None,
+    };
+    let Ok(datastore) = PostgresDatastore::open(opening).await else {
+        return false;
+    };
+    let Ok(found) = datastore.journal().await else {
+        return false;
+    };
+    let same = |(old, found): (&AuthorityRow, &AuthorityRow)| {
+        (&old.id, &old.key_name, &old.public_key) == (&found.id, &found.key_name, &found.public_key)
+    };
+    !old.rows.is_empty() && old.rows.len() == found.rows.len() && old.rows.iter().zip(&found.rows).all(same)
 }
 
 #[cfg(test)]

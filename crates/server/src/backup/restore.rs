@@ -34,6 +34,8 @@ pub(super) struct Choice {
     /// Where the keys are, when they are not in the backup.
     pub(super) keys: Option<PathBuf>,
     pub(super) new_authorities: bool,
+    /// The fingerprint of an authority of this trust domain.
+    pub(super) trust: Option<String>,
     pub(super) keep_tokens: bool,
     pub(super) dry_run: bool,
 }
@@ -43,10 +45,23 @@ pub(super) struct Choice {
 pub(super) struct Restored {
     pub(super) manifest: Manifest,
     pub(super) epoch: u64,
+    /// Whether what it is sealed with shows who made it.
+    pub(super) vouched: Vouched,
     /// Whether anything was replaced: not in a dry run.
     pub(super) replaced: bool,
     /// Where the old data is, if there was any.
     pub(super) old_data: Option<PathBuf>,
+}
+
+/// What shows that the backup is ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Vouched {
+    /// There is no seal.
+    Nothing,
+    /// A key in it that is known, or the passphrase.
+    Seal,
+    /// It needs a fingerprint first: only in a dry run.
+    NotYet,
 }
 
 /// Does it. The disk is what `wrap` makes of it, for tests.
@@ -74,33 +89,37 @@ pub(super) async fn restore<F: Files + 'static>(
     let swap = Swap::open_with(target.data_dir, wrap)?;
     let staging = swap.prepare()?;
     let staged = stage(target, &archive, choice, &staging, now).await;
-    if let (Ok(epoch), false) = (&staged, choice.dry_run) {
+    if let (Ok((epoch, vouched)), false) = (&staged, choice.dry_run) {
         // From here on what is prepared is not discarded: it may have been decided that it comes.
         let old_data = swap.commit(now)?;
         return Ok(Restored {
             manifest: archive.manifest,
             epoch: *epoch,
+            vouched: *vouched,
             replaced: true,
             old_data,
         });
     }
     swap.discard()?;
+    let (epoch, vouched) = staged?;
     Ok(Restored {
-        epoch: staged?,
+        epoch,
+        vouched,
         manifest: archive.manifest,
         replaced: false,
         old_data: None,
     })
 }
 
-/// Builds database and keys in the directory, and opens them as the server would. Returns the new epoch.
+/// Builds database and keys in the directory, and opens them as the server would. Returns the new epoch,
+/// and who vouches for the backup.
 async fn stage(
     target: &Target<'_>,
     archive: &Archive,
     choice: &Choice,
     staging: &Path,
     now: UnixTime,
-) -> Result<u64, BackupError> {
+) -> Result<(u64, Vouched), BackupError> {
     let database = staging.join(DATABASE);
     build(target, archive, choice, &database, now)?;
     let datastore = SqliteDatastore::open(&database, target.trust_domain, true)?;
@@ -113,12 +132,12 @@ async fn stage(
     journal
         .bundle(target.trust_domain)
         .map_err(|source| unusable(source.into()))?;
-    let keys = keys(target, archive, choice, &journal)?;
+    let (keys, vouched) = keys(target, archive, choice, &journal)?;
     let store = Store::open(&staging.join(KEYS))?;
     for (name, der) in keys.iter() {
         store.create(&DiskKeys::file_name(name), der)?;
     }
-    Ok(epoch)
+    Ok((epoch, vouched))
 }
 
 fn build(
@@ -180,19 +199,54 @@ fn keys(
     archive: &Archive,
     choice: &Choice,
     journal: &Journal,
-) -> Result<Keys, BackupError> {
+) -> Result<(Keys, Vouched), BackupError> {
+    // Also when the keys come from elsewhere: else nothing would vouch for the tables.
+    let sealed = archive.keys(choice.unlock.as_ref())?;
+    let vouched = match &sealed {
+        Some(sealed) => vouch(target, archive, choice, sealed)?,
+        None if choice.unlock.is_some() || choice.trust.is_some() => {
+            return Err(BackupError::Choice(
+                "there are no keys in this backup: an identity, a passphrase or a fingerprint says nothing of it",
+            ));
+        }
+        None => Vouched::Nothing,
+    };
     if choice.new_authorities {
-        return Ok(Keys::default());
+        return Ok((Keys::default(), vouched));
     }
-    if let Some(dir) = &choice.keys {
-        return Keys::beside(dir, journal);
-    }
-    match archive.keys(choice.unlock.as_ref())? {
-        Some(keys) => keys.verify(journal).map(|()| keys),
-        None if choice.unlock.is_some() => Err(BackupError::Choice(
-            "there are no keys in this backup: an identity or passphrase opens nothing",
-        )),
-        None => Keys::beside(&target.data_dir.join(KEYS), journal),
+    let keys = match (&choice.keys, sealed) {
+        (Some(dir), _) => Keys::beside(dir, journal)?,
+        (None, Some(keys)) => keys.verify(journal).map(|()| keys)?,
+        (None, None) => Keys::beside(&target.data_dir.join(KEYS), journal)?,
+    };
+    Ok((keys, vouched))
+}
+
+/// Whether whoever made it had a key of this trust domain, or the passphrase.
+fn vouch(
+    target: &Target<'_>,
+    archive: &Archive,
+    choice: &Choice,
+    sealed: &Keys,
+) -> Result<Vouched, BackupError> {
+    let fingerprints = sealed.fingerprints();
+    let vouched = match (&choice.trust, &choice.unlock) {
+        (Some(trusted), _) => {
+            let trusted = trusted.replace(':', "").to_ascii_lowercase();
+            fingerprints.contains(&trusted)
+        }
+        (None, Some(Unlock::Passphrase(_))) => true,
+        (None, _) => {
+            let here = [Some(target.data_dir.join(KEYS)), choice.keys.clone()];
+            here.iter().flatten().any(|dir| sealed.meet(dir))
+        }
+    };
+    match vouched {
+        true => Ok(Vouched::Seal),
+        false if choice.dry_run && choice.trust.is_none() => Ok(Vouched::NotYet),
+        false => Err(BackupError::Unknown {
+            authorities: archive.manifest.named(&fingerprints),
+        }),
     }
 }
 

@@ -9,7 +9,7 @@ use super::command::Form;
 use super::make::PASSPHRASE;
 use super::manifest::Manifest;
 use super::migrate::Migrated;
-use super::restore::{Choice, Restored};
+use super::restore::{Choice, Restored, Vouched};
 
 pub(super) fn shown(manifest: &Manifest, form: Form) -> String {
     match form {
@@ -30,6 +30,7 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
     if form == Form::Json {
         return pretty(&json!({
             "restored": restored.replaced,
+            "vouched_for": restored.vouched == Vouched::Seal,
             "epoch": restored.epoch,
             "old_data": restored.old_data,
             "tokens_kept": choice.keep_tokens,
@@ -41,6 +42,13 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
     text += &match restored.replaced {
         true => format!("restored, as epoch {}\n", restored.epoch),
         false => "verified: it can be restored. Nothing was replaced.\n".to_owned(),
+    };
+    text += match restored.vouched {
+        Vouched::Seal => "",
+        Vouched::Nothing => "NOTHING VOUCHES for its tables: without a seal anybody can have changed it.\n",
+        Vouched::NotYet => {
+            "NOTHING SHOWS WHO MADE IT: the data directory has none of its keys. Compare a fingerprint with what was written down; it needs --trust FINGERPRINT.\n"
+        }
     };
     if let Some(dir) = &restored.old_data {
         let dir = dir.display();
@@ -64,7 +72,17 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
 }
 
 pub(super) fn migrated(migrated: &Migrated, form: Form) -> String {
-    let (taken, old) = (migrated.taken, &migrated.old_data);
+    let old = &migrated.old_data;
+    let Some(taken) = migrated.taken else {
+        return match form {
+            Form::Json => pretty(&json!({ "old_data": old })),
+            Form::Text => format!(
+                "An earlier run had brought everything into PostgreSQL.\n\
+                Keys are where they were. The old database is in {}: remove it when all is well.\n",
+                old.display()
+            ),
+        };
+    };
     match form {
         Form::Json => pretty(&json!({
             "epoch": taken.epoch,
@@ -101,7 +119,7 @@ fn described(manifest: &Manifest) -> String {
     text += &format!("{}\n", counted.join(", "));
     for authority in &manifest.authorities {
         text += &format!(
-            "  {} authority {} ({}) until {}: key {}\n",
+            "  {} authority {} ({}) until {}: key {}\n    fingerprint {}\n",
             authority.kind,
             authority.id,
             authority.slot,
@@ -110,7 +128,8 @@ fn described(manifest: &Manifest) -> String {
                 "sealed in it"
             } else {
                 "NOT in it"
-            }
+            },
+            authority.fingerprint
         );
     }
     text += &match &manifest.keys {

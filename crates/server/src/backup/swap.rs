@@ -23,6 +23,9 @@ pub(super) struct Swap {
 /// Ends what an interrupted restoration has begun. The caller holds the lock.
 pub(crate) fn recover(dir: &Path) -> Result<(), BackupError> {
     let swap = Swap::open(dir)?;
+    if let Some(aside) = swap.finish_aside()? {
+        tracing::warn!(old_data = %aside.display(), "a migrate had been interrupted: it is complete now");
+    }
     if let Some(aside) = swap.finish()? {
         tracing::warn!(old_data = %aside.display(), "a restore had been interrupted: it is complete now");
     } else if swap.exists(STAGING) {
@@ -86,7 +89,7 @@ impl Swap {
         }
         let aside = self.make_aside(ASIDE, now)?;
         self.tried("write", self.files.sync_dir())?;
-        self.tried("write", self.mark(&aside))?;
+        self.tried("write", self.mark(MARKER, &aside))?;
         self.finish()?;
         let aside = self.dir.join(aside);
         // It goes only when nothing is in it.
@@ -95,14 +98,9 @@ impl Swap {
 
     /// Moves whatever the marker says is to be moved; returns where the old data is, if there is a marker.
     pub(super) fn finish(&self) -> Result<Option<PathBuf>, BackupError> {
-        let marker = self.tried("read", self.files.read(MARKER, 256))?;
-        let Some(marker) = marker else { return Ok(None) };
-        let text = String::from_utf8_lossy(&marker.bytes);
-        let aside = text.trim_end();
-        if !aside.starts_with(ASIDE) || aside.contains('/') {
-            let source = io::Error::new(ErrorKind::InvalidData, format!("{MARKER} is none of ours"));
-            return self.tried("go on", Err(source));
-        }
+        let Some(aside) = self.marked(MARKER, ASIDE)? else {
+            return Ok(None);
+        };
         for (name, with) in [(DATABASE, &LOGS[..]), (KEYS, &[])] {
             let new = format!("{STAGING}/{name}");
             // Else it has its place already.
@@ -112,7 +110,7 @@ impl Swap {
                         self.tried("move", self.files.rename(old, &format!("{aside}/{old}")))?;
                     }
                 }
-                self.sync(aside)?;
+                self.sync(&aside)?;
                 self.tried("move", self.files.sync_dir())?;
                 self.tried("move", self.files.rename(&new, name))?;
                 self.sync(STAGING)?;
@@ -126,12 +124,12 @@ impl Swap {
     }
 
     /// The commit: whoever opens the directory from now on moves the new data into its place first.
-    fn mark(&self, aside: &str) -> io::Result<()> {
-        let temp = format!(".{MARKER}.tmp");
+    fn mark(&self, marker: &str, aside: &str) -> io::Result<()> {
+        let temp = format!(".{marker}.tmp");
         let mut file = self.files.create_temp(&temp)?;
         self.files.write(&mut file, format!("{aside}\n").as_bytes())?;
         self.files.sync(&file)?;
-        self.files.rename(&temp, MARKER)?;
+        self.files.rename(&temp, marker)?;
         self.files.sync_dir()
     }
 
@@ -151,6 +149,16 @@ impl Swap {
     /// Puts the database out of the way; returns where it is.
     pub(super) fn put_aside(&self, now: UnixTime) -> Result<PathBuf, BackupError> {
         let aside = self.make_aside(MIGRATED, now)?;
+        self.tried("write the marker", self.mark(MOVING, &aside))?;
+        self.finish_aside()?;
+        Ok(self.dir.join(aside))
+    }
+
+    /// Moves the database away when the marker says so; returns where it is, if there is a marker.
+    pub(super) fn finish_aside(&self) -> Result<Option<PathBuf>, BackupError> {
+        let Some(aside) = self.marked(MOVING, MIGRATED)? else {
+            return Ok(None);
+        };
         for name in [&[DATABASE], &LOGS[..]].concat() {
             if self.exists(name) {
                 self.tried("move", self.files.rename(name, &format!("{aside}/{name}")))?;
@@ -158,7 +166,23 @@ impl Swap {
         }
         self.sync(&aside)?;
         self.tried("move", self.files.sync_dir())?;
-        Ok(self.dir.join(aside))
+        self.tried("remove the marker", self.files.remove(MOVING))?;
+        self.tried("remove the marker", self.files.sync_dir())?;
+        Ok(Some(self.dir.join(aside)))
+    }
+
+    /// Where what is replaced goes, by this marker.
+    fn marked(&self, marker: &str, stem: &str) -> Result<Option<String>, BackupError> {
+        let Some(found) = self.tried("read", self.files.read(marker, 256))? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&found.bytes);
+        let aside = text.trim_end();
+        if !aside.starts_with(stem) || aside.contains('/') {
+            let source = io::Error::new(ErrorKind::InvalidData, format!("{marker} is none of ours"));
+            return self.tried("go on", Err(source));
+        }
+        Ok(Some(aside.to_owned()))
     }
 
     /// What stands in this file or directory reaches the disk.
@@ -184,6 +208,8 @@ impl Swap {
 const STAGING: &str = "restore.new";
 const MARKER: &str = "restore-pending";
 const ASIDE: &str = "before-restore-";
+/// Orders that the database goes away, which another has taken over.
+const MOVING: &str = "migrate-pending";
 const MIGRATED: &str = "before-migrate-";
 /// What belongs to the database file.
 const LOGS: [&str; 2] = ["landfast.db-wal", "landfast.db-shm"];

@@ -41,6 +41,7 @@ use writer::Writer;
 pub(crate) use export::Export;
 pub(crate) use import::Import;
 pub use import::ImportError;
+pub(crate) use migrate::pending;
 
 /// A database in one file, or in memory.
 pub(crate) struct SqliteDatastore {

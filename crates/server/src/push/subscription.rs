@@ -128,10 +128,10 @@ impl Subscription {
                 }
                 Ear::Busy => {}
             }
-            let wake = busy.map_or_else(
-                || self.look_again(),
-                |busy| self.look_again().min(busy + PATIENCE),
-            );
+            // Whoever is to look anyway does so when there is an ear: time that passes makes no difference to that.
+            let ends = self.ends.filter(|_| !looks);
+            let wake = self.look_again(ends);
+            let wake = busy.map_or(wake, |busy| wake.min(busy + PATIENCE));
             tokio::select! {
                 () = self.subscriber.marked() => looks = true,
                 () = tokio::time::sleep_until(wake) => looks = true,
@@ -198,13 +198,13 @@ impl Subscription {
     }
 
     /// When something changes by time alone: an entry ends, or the certificate of the connection.
-    fn look_again(&self) -> Instant {
+    fn look_again(&self, ends: Option<UnixTime>) -> Instant {
         let Some(now) = self.clock.now() else {
             return Instant::now() + MINUTE;
         };
         // Over is a certificate a second later.
         let over = self.grounds.not_after.saturating_add(Duration::from_secs(1));
-        let end = self.ends.map_or(over, |end| end.min(over));
+        let end = ends.map_or(over, |end| end.min(over));
         let left = end.since(now);
         // The clock may be set meanwhile.
         (Instant::now() + left.min(MINUTE)).min(self.grounds.retires)

@@ -1,7 +1,7 @@
 //! A subscription without a network: what it says, to whom it is silent, and how it ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -28,6 +28,21 @@ struct Node {
     tree: TaskTree,
     verifies: Arc<AtomicBool>,
     digests: Arc<Digests>,
+    /// How often a subscription has asked for the time: at least once each time that it wakes.
+    asked: Arc<AtomicUsize>,
+}
+
+/// A clock that counts.
+#[derive(Debug)]
+struct Counting(landfast_lifecycle::SimClock, Arc<AtomicUsize>);
+
+impl landfast_lifecycle::Clock for Counting {
+    fn now(&self) -> Option<landfast_identity::UnixTime> {
+        let asked = self.1.fetch_add(1, Ordering::Relaxed);
+        // Time stands still for who does not rest: without this the test would not end.
+        assert!(asked < 5000, "it wakes again and again");
+        self.0.now()
+    }
 }
 
 impl Node {
@@ -44,6 +59,7 @@ impl Node {
             tree,
             verifies: Arc::new(AtomicBool::new(true)),
             digests: Arc::default(),
+            asked: Arc::default(),
         }
     }
 
@@ -58,7 +74,7 @@ impl Node {
             registry: Arc::clone(registry),
             authorities: Arc::clone(&self.rig.core.authorities),
             digests: Arc::clone(&self.digests),
-            clock: Arc::new(self.rig.clock.clone()),
+            clock: Arc::new(Counting(self.rig.clock.clone(), Arc::clone(&self.asked))),
             grounds: Grounds {
                 agent: id(NODE),
                 serial: "0a".to_owned(),
@@ -302,6 +318,26 @@ async fn an_agent_that_takes_nothing_for_half_a_minute_is_to_subscribe_again() {
     assert_eq!(status.code(), Code::Aborted, "{status:?}");
     assert!(status.message().contains("subscribe again"));
     assert!(answers.next().await.is_none());
+    node.tear_down().await;
+}
+
+/// What it would be told of an entry that has ended makes nobody busy before there is an ear.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_ends_while_nobody_listens_wakes_nobody_again_and_again() {
+    let node = Node::new().await;
+    let mut wanted = draft(NODE, "/one");
+    wanted.expires_at = Some(START.saturating_add(Duration::from_secs(20)));
+    node.rig.entry(wanted).await;
+    let mut answers = node.subscribe(SubscribeRequest::default());
+    let registry = &node.rig.core.registry;
+    for _ in 0..70 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(registry.subscriptions(), 0, "it has been given up");
+    let status = next(&mut answers).await.unwrap_err();
+    assert_eq!(status.code(), Code::Aborted, "{status:?}");
+    let asked = node.asked.load(Ordering::Relaxed);
+    assert!((3..50).contains(&asked), "{asked}");
     node.tear_down().await;
 }
 

@@ -1,4 +1,4 @@
-//! A server whose registry is older than what the node has seen (T-20): somebody's copy, a replica that lags, a disk of yesterday.
+//! A server whose registry is older than what the node has seen (T-34): somebody's copy, a replica that lags, a disk of yesterday.
 
 use landfast_proto::landfast::sync::v1 as wire;
 

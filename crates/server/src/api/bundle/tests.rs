@@ -125,6 +125,26 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, text: &str
 }
 
 #[tokio::test]
+async fn an_agent_is_told_at_which_revision_the_bundle_is_and_nobody_else() {
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    rig.entry(&node.id, "/w", |_| ()).await;
+    let told = async |channel: Channel| {
+        let request = pb::GetBundleRequest { output_mask: None };
+        let answer = BundleClient::new(channel).get_bundle(request).await.unwrap();
+        let revision = answer.metadata().get(landfast_proto::REVISION);
+        revision.map(|revision| revision.to_str().unwrap().to_owned())
+    };
+    let revision = told(node.channel.clone()).await.unwrap();
+    let (_, number) = revision.split_once(['.', ':', '-', '/']).unwrap();
+    assert!(number.parse::<u64>().unwrap() > 1, "{revision}");
+    assert_eq!(told(rig.tls(None).await.unwrap()).await, None);
+    let workload = rig.tls(Some(rig.mint("/w").await)).await.unwrap();
+    assert_eq!(told(workload).await, None);
+    rig.tear_down().await;
+}
+
+#[tokio::test]
 async fn an_operator_appends_authorities_and_everybody_sees_them() {
     let rig = Rig::new().await;
     let admin = rig.admin().await;

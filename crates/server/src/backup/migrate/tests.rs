@@ -36,8 +36,9 @@ async fn everything_is_in_postgresql_afterwards_and_the_server_goes_on() {
     assert!(matches!(error, BackupError::InUse { .. }), "{error}");
     drop(core);
     let done = moved(&site, &cluster).await.unwrap();
-    assert_eq!((done.taken.entries, done.taken.agents), (1, 2));
-    assert_eq!((done.taken.tokens, done.taken.records), (2, 1));
+    let taken = done.taken.unwrap();
+    assert_eq!((taken.entries, taken.agents), (1, 2));
+    assert_eq!((taken.tokens, taken.records), (2, 1));
     assert!(done.old_data.join(DATABASE).exists() && !site.disk.database().exists());
     let params = || CoreParams {
         postgres: Some(cluster.target()),
@@ -76,6 +77,26 @@ async fn everything_is_in_postgresql_afterwards_and_the_server_goes_on() {
     assert_eq!(core.registry.entry(&next.id), Some(next));
 }
 
+/// The answer to COMMIT was lost, or the power after it: the old database stands where it was, and all is in the new one.
+#[tokio::test]
+async fn what_had_arrived_without_being_heard_of_is_found_by_the_next_run() {
+    let (site, cluster) = (Site::new(), Cluster::start());
+    let core = site.disk.open().await;
+    let made = site.populate(&core).await;
+    drop(core);
+    let first = moved(&site, &cluster).await.unwrap();
+    std::fs::rename(first.old_data.join(DATABASE), site.disk.database()).unwrap();
+    let second = moved(&site, &cluster).await.unwrap();
+    assert_eq!(second.taken, None);
+    assert!(second.old_data.join(DATABASE).exists() && !site.disk.database().exists());
+    let params = CoreParams {
+        postgres: Some(cluster.target()),
+        ..site.disk.params()
+    };
+    let core = Core::open(params).await.unwrap();
+    assert_eq!(core.registry.entry(&made.id), Some(made));
+}
+
 #[tokio::test]
 async fn a_database_with_something_in_it_is_left_as_it_is() {
     let (site, cluster) = (Site::new(), Cluster::start());
@@ -92,7 +113,7 @@ async fn a_database_with_something_in_it_is_left_as_it_is() {
     let error = moved(&site, &cluster).await.unwrap_err();
     let used = matches!(
         &error,
-        BackupError::Open {
+        BackupError::Adopt {
             source: OpenError::Used { .. }
         }
     );

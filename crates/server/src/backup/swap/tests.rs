@@ -233,3 +233,39 @@ fn where_nothing_was_nothing_is_kept_aside() {
     assert_eq!(swap.commit(NOW).unwrap(), None);
     assert_eq!(found(dir.path()), ["keys/a.key=new", "landfast.db=new"]);
 }
+
+#[test]
+fn a_database_that_another_has_taken_over_goes_away_wherever_the_power_fails() {
+    for calls in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        put(
+            dir.path(),
+            "old",
+            &["landfast.db", "landfast.db-wal", "keys/a.key"],
+        );
+        let cut = PowerCut::after(calls);
+        let swap = Swap::open_with(dir.path(), |files| cut.over(files)).unwrap();
+        let done = swap.put_aside(NOW);
+        // At the very end the marker may be gone already, and that not be durable.
+        let moved = !dir.path().join("landfast.db").exists();
+        let decided = moved || dir.path().join(MOVING).exists();
+        recover(dir.path()).unwrap();
+        assert_eq!(
+            dir.path().join("landfast.db").exists(),
+            !decided,
+            "after {calls} calls"
+        );
+        assert_eq!(
+            dir.path().join("landfast.db-wal").exists(),
+            !decided,
+            "after {calls} calls"
+        );
+        assert!(dir.path().join("keys/a.key").exists() && !dir.path().join(MOVING).exists());
+        if let Ok(aside) = done {
+            assert_eq!(fs::read_to_string(aside.join("landfast.db")).unwrap(), "old");
+            assert!(calls > 5);
+            return;
+        }
+    }
+    panic!("it never ended");
+}

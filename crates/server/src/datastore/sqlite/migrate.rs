@@ -4,9 +4,9 @@ use std::path::Path;
 
 use landfast_identity::TrustDomain;
 use ring::digest::{SHA256, digest};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 
-use super::open::{APPLICATION, refused};
+use super::open::{self, APPLICATION, refused};
 use crate::datastore::OpenError;
 use crate::random::hex;
 
@@ -55,6 +55,60 @@ pub(super) fn current(conn: &Connection, path: &Path) -> Result<i64, OpenError> 
     }
 }
 
+/// What a start would do to the schema of a database.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Pending {
+    /// Number of the last migration; 0 when there is no database yet.
+    pub(crate) schema: i64,
+    /// Numbers of those that would be applied.
+    pub(crate) numbers: Vec<i64>,
+}
+
+/// Looks, and changes nothing; also beside a server that runs. Refuses what a start would refuse for the schema's sake.
+pub(crate) fn pending(path: &Path, trust_domain: &TrustDomain) -> Result<Pending, OpenError> {
+    pending_of(path, trust_domain, MIGRATIONS)
+}
+
+pub(super) fn pending_of(
+    path: &Path,
+    trust_domain: &TrustDomain,
+    migrations: &[&str],
+) -> Result<Pending, OpenError> {
+    let known = known(migrations);
+    if !path.exists() {
+        let numbers = (1..=known).collect();
+        return Ok(Pending { schema: 0, numbers });
+    }
+    let wrong = |e| refused(path, e);
+    // Not read-only: without a server the log has to be made, and taken in again.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(wrong)?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA busy_timeout = 5000")
+        .map_err(wrong)?;
+    open::recognise(&conn, path)?;
+    open::owner(&conn, path, trust_domain)?;
+    let done = applied(&conn).map_err(wrong)?;
+    let schema = done.last().map_or(0, |(number, _)| *number);
+    let path = path.to_owned();
+    if schema > known {
+        let found = schema;
+        return Err(OpenError::NewerSchema { path, found, known });
+    }
+    let mut numbers = Vec::new();
+    for (number, text) in (1..).zip(migrations) {
+        match done.iter().find(|(n, _)| *n == number) {
+            None => numbers.push(number),
+            Some((_, found)) if *found == sum(text) => {}
+            Some(_) => return Err(OpenError::ChangedMigration { path, number }),
+        }
+    }
+    Ok(Pending { schema, numbers })
+}
+
+fn sum(text: &str) -> String {
+    hex(digest(&SHA256, text.as_bytes()).as_ref())
+}
+
 fn known(migrations: &[&str]) -> i64 {
     i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }
@@ -81,7 +135,7 @@ pub(super) fn apply(
         });
     }
     for (number, text) in (1..).zip(migrations) {
-        let sum = hex(digest(&SHA256, text.as_bytes()).as_ref());
+        let sum = sum(text);
         match done.iter().find(|(n, _)| *n == number) {
             Some((_, found)) if *found == sum => {}
             Some(_) => {

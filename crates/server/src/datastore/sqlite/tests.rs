@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use landfast_identity::{JwtAuthority, X509Authority};
 use rusqlite::Connection;
 
-use super::migrate::apply;
+use super::migrate::{Pending, apply, pending, pending_of};
 use super::*;
 use crate::core::fixture::{DAY, START, agent, draft, foreign, id, td};
 use crate::datastore::{Committed, Redemption};
@@ -694,4 +694,43 @@ async fn in_a_large_file_the_records_are_not_checked_at_the_start_and_all_else_i
     ));
     let conn = Connection::open(&place.file).unwrap();
     open::check_start(&conn, &place.file, 0).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_start_would_apply_is_said_and_not_done() {
+    let place = Place::new();
+    let known: Vec<i64> = (1..).take(migrate::MIGRATIONS.len()).collect();
+    let all = Pending {
+        schema: 0,
+        numbers: known.clone(),
+    };
+    assert_eq!(pending(&place.file, &td()).unwrap(), all);
+    assert!(!place.file.exists());
+    let running = open(&place.file, false).unwrap();
+    fill(&running).await;
+    let (last, newer) = (
+        known.len(),
+        [migrate::MIGRATIONS, &["SELECT no_such_thing"]].concat(),
+    );
+    let last = i64::try_from(last).unwrap();
+    // Beside a server, and after it.
+    for running in [Some(running), None] {
+        let nothing = pending(&place.file, &td()).unwrap();
+        assert_eq!((nothing.schema, nothing.numbers), (last, vec![]));
+        for _ in 0..2 {
+            let one = pending_of(&place.file, &td(), &newer).unwrap();
+            assert_eq!((one.schema, one.numbers), (last, vec![last + 1]));
+        }
+        drop(running);
+    }
+    let older = pending_of(&place.file, &td(), &newer[..2]).unwrap_err();
+    assert!(matches!(older, OpenError::NewerSchema { .. }), "{older}");
+    let changed = pending_of(&place.file, &td(), &[&["SELECT 1"], &newer[1..]].concat()).unwrap_err();
+    assert!(
+        matches!(changed, OpenError::ChangedMigration { number: 1, .. }),
+        "{changed}"
+    );
+    let other = TrustDomain::parse("office.example").unwrap();
+    let other = pending(&place.file, &other).unwrap_err();
+    assert!(matches!(other, OpenError::OtherTrustDomain { .. }), "{other}");
 }
