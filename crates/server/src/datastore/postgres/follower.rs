@@ -196,6 +196,9 @@ impl Follower {
 
     /// Whether something may be written where the database stands now.
     pub(super) fn admits(&self, now: &Position) -> Result<(), DatastoreError> {
+        if let Some(trouble) = self.shared.lock().trouble.clone().filter(lasts) {
+            return Err(trouble);
+        }
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
         match inner.following {

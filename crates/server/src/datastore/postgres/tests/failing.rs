@@ -236,4 +236,8 @@ async fn another_history_of_the_same_length_is_noticed() {
     })
     .await;
     assert_eq!(ear.last(), 2);
+    // By its number it would be one that goes on from there.
+    let refused = storage(create(&a, "anew").await.unwrap_err());
+    assert!(matches!(refused, DatastoreError::WentBack { .. }), "{refused:?}");
+    assert_eq!(cluster.sql("SELECT revision FROM state"), "3", "nothing was written");
 }
