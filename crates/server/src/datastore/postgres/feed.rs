@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::follower::{Follower, Next, Position};
+use super::follower::{Follower, Next};
 use super::link::{Link, Session};
+use super::position::Position;
 use super::row::{damage, domain, get, unsigned};
 use super::target::PostgresConfig;
 use super::text;
@@ -51,7 +52,7 @@ impl Feed {
         let link = match &mut self.link {
             Some(link) => link,
             None => {
-                let mut link = Link::connect(&self.target).await?;
+                let mut link = Link::again(&self.target).await?;
                 if link.session.notifies {
                     let session = Rc::clone(&link.session);
                     link.run(LOOK, async move { Ok(session.batch("LISTEN landfast").await?) })

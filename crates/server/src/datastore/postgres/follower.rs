@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use super::position::Position;
 use super::row::{damage, get};
 use super::text;
 use super::writer::Work;
@@ -32,39 +33,6 @@ struct Standing {
     trouble: Option<DatastoreError>,
     journal: u64,
     journal_at: Instant,
-}
-
-/// Where in its history a database is.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Position {
-    pub(super) epoch: i64,
-    pub(super) revision: i64,
-    pub(super) mark: String,
-    /// The version of the journal of authorities, which has no revision: whoever lost a revocation is noticed by it.
-    pub(super) journal: i64,
-}
-
-impl Position {
-    fn number(&self) -> (i64, i64) {
-        (self.epoch, self.revision)
-    }
-
-    /// Whether what there is now may have come after this.
-    fn leads_to(&self, now: &Self) -> Result<(), DatastoreError> {
-        let (known, found) = (self.number(), now.number());
-        let lost_authorities = now.epoch == self.epoch && now.journal < self.journal;
-        match found < known || (found == known && self.mark != now.mark) || lost_authorities {
-            true => Err(self.went_back(now)),
-            false => Ok(()),
-        }
-    }
-
-    fn went_back(&self, to: &Self) -> DatastoreError {
-        DatastoreError::WentBack {
-            known: self.revision.unsigned_abs(),
-            found: to.revision.unsigned_abs(),
-        }
-    }
 }
 
 /// What a transaction of ours has committed.
@@ -397,3 +365,6 @@ fn answer(group: Vec<Box<dyn Work>>) {
 
 /// Without a look at the feed for this long what we know may be stale. Agents are to be with another server within five seconds.
 const STALE: Duration = Duration::from_millis(2000);
+
+#[cfg(test)]
+mod tests;

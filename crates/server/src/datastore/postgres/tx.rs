@@ -6,8 +6,9 @@ use landfast_identity::{TrustDomain, UnixTime};
 use tokio_postgres::Row;
 
 use super::Identity;
-use super::follower::{Made, Position};
+use super::follower::Made;
 use super::link::{Params, Session};
+use super::position::Position;
 use super::row::{damage, ends_the_session, get, is_passing, signed};
 use super::text;
 use crate::datastore::{Change, Committed, DatastoreError};

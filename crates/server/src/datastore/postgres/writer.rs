@@ -166,7 +166,7 @@ impl Writer {
         let link = match &mut self.link {
             Some(link) => link,
             None => {
-                let link = Link::connect(&self.target).await.map_err(Ended::Lost)?;
+                let link = Link::again(&self.target).await.map_err(Ended::Lost)?;
                 self.link.insert(link)
             }
         };

@@ -242,3 +242,28 @@ async fn an_agent_of_one_server_is_served_by_another_until_what_it_knows_may_be_
     a.tear_down().await;
     b.tear_down().await;
 }
+
+/// The clock shows nothing, so that no round of maintenance does it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_could_not_be_read_is_read_again() {
+    let cluster = Cluster::start();
+    let clock = SimClock::new(START);
+    let a = core(&cluster, "a", &clock).await;
+    drop(beside(&cluster, "b", &clock).await);
+    a.authorities.follow_journal().await.unwrap();
+    clock.set_absent(true);
+    let test = async {
+        cluster.sql(
+            "CREATE TABLE kept AS SELECT id, public_key FROM authorities; BEGIN; \
+             UPDATE authorities SET public_key = '' WHERE server = 'b'; \
+             UPDATE state SET journal_version = journal_version + 1, bundle_sequence = bundle_sequence + 1; COMMIT",
+        );
+        eventually("it is behind", || a.authorities.current().is_err()).await;
+        cluster.sql("UPDATE authorities a SET public_key = k.public_key FROM kept k WHERE a.id = k.id");
+        eventually("it has caught up", || a.authorities.current().is_ok()).await;
+    };
+    tokio::select! {
+        () = a.maintenance() => panic!("maintenance ended"),
+        () = test => {}
+    }
+}

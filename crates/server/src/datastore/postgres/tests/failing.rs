@@ -311,3 +311,22 @@ async fn a_commit_that_cannot_be_looked_up_is_not_said_to_have_failed() {
     assert!(matches!(failed, DatastoreError::Undecided { .. }), "{failed:?}");
     assert_eq!(cluster.sql("SELECT count(*) FROM entries"), "1");
 }
+
+#[tokio::test]
+async fn a_server_that_is_older_than_the_schema_says_so() {
+    let mut cluster = Cluster::start();
+    let a = cluster.open("a").await;
+    let _ear = Ear::on(&a).await;
+    cluster.sql("INSERT INTO schema_migrations VALUES (1000, 'x')");
+    cluster.cut();
+    cluster.go();
+    let is_newer = |error: &DatastoreError| matches!(error, DatastoreError::NewerSchema { found: 1000, .. });
+    eventually("it is noticed", || {
+        a.standing(0).is_err_and(|error| is_newer(&error))
+    })
+    .await;
+    let refused = storage(create(&a, "e").await.unwrap_err());
+    assert!(is_newer(&refused), "{refused:?}");
+    cluster.sql("DELETE FROM schema_migrations WHERE number = 1000");
+    eventually("it goes on", || a.standing(0).is_ok()).await;
+}
