@@ -18,8 +18,8 @@ NO_ENTRY = "entry not found"
 ALIVE = 2.0
 # Entries there are at a time, beside those that stay.
 LIVE = 8
-# After the answer to `authority prepare`, until an operator activates: docs/operations.md says when nodes have synchronised.
-SETTLED = 3.0
+# After the answer to `authority prepare`, until an operator activates: beside another server it is refused for half a minute.
+SETTLED = 31.0
 
 
 class Rounds:

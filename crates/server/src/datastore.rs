@@ -307,6 +307,16 @@ pub enum DatastoreError {
         /// What is there.
         found: u64,
     },
+    /// A newer program has changed the schema while this one ran.
+    #[error(
+        "a newer landfast-server has migrated the database: its schema is {found}, and this program knows {known}: update this server too"
+    )]
+    NewerSchema {
+        /// What is there.
+        found: i64,
+        /// What this program knows.
+        known: i64,
+    },
     /// Another process writes in the name of this server.
     #[error(
         "another process writes to the database in the name of this server: a copy of the data directory is in use; stop one of the two, \

@@ -136,6 +136,8 @@ impl Agent for Api {
         }
         let turn = self.admission.turn_by(&agent.id, agent.not_after).await;
         let _turn = turn.inspect_err(|_refused| self.sign_limit.give_back(&request, 1))?;
+        self.is_current()
+            .inspect_err(|_stale| self.sign_limit.give_back(&request, 1))?;
         let params = request
             .into_inner()
             .params
@@ -219,6 +221,11 @@ impl Api {
             .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))
     }
 
+    /// Whoever is answered from what may be old may be given what was taken from it.
+    pub(super) fn is_current(&self) -> Result<(), Status> {
+        self.authorities.current().map_err(|error| status::stale(&error))
+    }
+
     async fn attest(&self, node: &mut Node) -> Result<pb::AttestAgentResponse, Status> {
         let params = match node.next().await? {
             ask::Step::Params(params) => params,
@@ -234,6 +241,8 @@ impl Api {
         }
         let csr = params.params.map(|params| params.csr).unwrap_or_default();
         let csr = csr_in(&csr)?;
+        // Before a token is redeemed for nothing, and a ban overlooked.
+        self.is_current()?;
         let evidence = Evidence {
             payload: &data.payload,
             key: csr.public_key(),
@@ -256,6 +265,7 @@ impl Api {
             return Err(status::registry(&crate::registry::RegistryError::Banned));
         }
         let _turn = self.admission.certain_turn(&attested.agent_id).await?;
+        self.is_current()?;
         // Known by now: the attestors above take no other names.
         let who = Requester::attestation(data.r#type.as_str());
         let issued = self

@@ -296,7 +296,9 @@ fn refused(order: &Order, error: OrderError, about: &str) -> Status {
         (Order::Taint(..), OrderError::Active) => {
             Status::invalid_argument("unable to taint current local authority")
         }
-        (_, error @ OrderError::Upstream { .. }) => Status::failed_precondition(error.to_string()),
+        (_, error @ (OrderError::Upstream { .. } | OrderError::TooEarly { .. })) => {
+            Status::failed_precondition(error.to_string())
+        }
         (Order::Taint(..), OrderError::NotOld) => Status::invalid_argument(
             "only Old local authorities can be tainted: unsupported local authority status: PREPARED",
         ),

@@ -23,6 +23,7 @@ impl Svid for Api {
         request: Request<pb::MintX509svidRequest>,
     ) -> Result<Response<pb::MintX509svidResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
+        self.is_current()?;
         let request = request.into_inner();
         let csr = csr_in(&request.csr)?;
         let uri = match csr.uri_sans() {
@@ -51,6 +52,7 @@ impl Svid for Api {
         request: Request<pb::MintJwtsvidRequest>,
     ) -> Result<Response<pb::MintJwtsvidResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
+        self.is_current()?;
         let request = request.into_inner();
         let id = ids::workload(request.id.as_ref(), &self.trust_domain)
             .map_err(|why| ids::refused("invalid SPIFFE ID", &why))?;
@@ -99,6 +101,8 @@ impl Svid for Api {
             )
             .await
             .inspect_err(|_refused| self.sign_limit.give_back(&request, count))?;
+        self.is_current()
+            .inspect_err(|_stale| self.sign_limit.give_back(&request, count))?;
         let params = request.into_inner().params;
         let authorised = self.registry.authorized_entries(&agent.id);
         let by_id: HashMap<&str, &Arc<Entry>> = authorised
@@ -152,6 +156,8 @@ impl Svid for Api {
             .turn(&request, (&agent.id, Kind::Tokens), 1, SOMEBODY_WAITS)
             .await
             .inspect_err(|_refused| self.jwt_limit.give_back(&request, 1))?;
+        self.is_current()
+            .inspect_err(|_stale| self.jwt_limit.give_back(&request, 1))?;
         let request = request.into_inner();
         let audience = named(request.audience);
         let authorised = self.registry.authorized_entries(&agent.id);
@@ -189,6 +195,8 @@ impl Svid for Api {
             .turn(&request, (&entry.spiffe_id, Kind::Tokens), 1, SOMEBODY_WAITS)
             .await
             .inspect_err(|_refused| self.sign_limit.give_back(&request, 1))?;
+        self.is_current()
+            .inspect_err(|_stale| self.sign_limit.give_back(&request, 1))?;
         let request = request.into_inner();
         let csr = csr_in(&request.csr)?;
         let ours = self.trust_domain.id_string();

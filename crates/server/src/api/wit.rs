@@ -32,6 +32,7 @@ impl Api {
     ) -> Result<Response<pb::MintWitsvidResponse>, Status> {
         self.wit_is_on()?;
         let who = Caller::of(&request)?.requester.clone();
+        self.is_current()?;
         let request = request.into_inner();
         let id = ids::workload(request.id.as_ref(), &self.trust_domain)
             .map_err(|why| ids::refused("invalid SPIFFE ID", &why))?;
@@ -71,6 +72,8 @@ impl Api {
             .turn(&request, (&agent.id, Kind::Tokens), count, SOMEBODY_WAITS)
             .await
             .inspect_err(|_refused| self.wit_limit.give_back(&request, count))?;
+        self.is_current()
+            .inspect_err(|_stale| self.wit_limit.give_back(&request, count))?;
         let authorised = self.registry.authorized_entries(&agent.id);
         let by_id: HashMap<&str, &Arc<Entry>> = authorised
             .iter()

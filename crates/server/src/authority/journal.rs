@@ -155,13 +155,19 @@ impl Journal {
 
     /// Whether a prepared authority of this kind is to wait: others sign already, so there may be agents, and not all of them know it yet.
     pub(super) fn must_wait(&self, kind: Kind, now: UnixTime) -> bool {
+        self.wait_left(kind, now).is_some()
+    }
+
+    /// For how long it is to wait.
+    pub(super) fn wait_left(&self, kind: Kind, now: UnixTime) -> Option<Duration> {
         let mut others = self.others.iter().filter(|row| row.kind == kind);
         let next = self.rows.iter().filter(|row| row.kind == kind);
         let next = next
             .filter(|row| row.slot == Slot::Prepared)
             .max_by_key(|row| row.created_at);
-        others.any(|row| row.activated_at.is_some())
-            && next.is_some_and(|row| row.activated_at.is_none() && now.since(row.created_at) < SETTLE)
+        let next = next.filter(|row| row.activated_at.is_none())?;
+        let left = SETTLE.saturating_sub(now.since(next.created_at));
+        (!left.is_zero() && others.any(|row| row.activated_at.is_some())).then_some(left)
     }
 
     /// Whether an operator has taken this one, which signs elsewhere, out of the bundle.
@@ -204,8 +210,8 @@ pub(crate) enum OtherChange {
     Revoke,
 }
 
-/// An agent that is online has the bundle by then. Servers that have not heard of the database for five seconds send agents away, a commit may
-/// take eight from when the authority was made, and an agent that is told nothing asks every five.
+/// An agent that is online has the bundle by then. Servers that have not heard of the database for two seconds send agents away, a commit may
+/// take nine from when the authority was made, and an agent that is told nothing asks every five.
 const SETTLE: Duration = Duration::from_secs(30);
 /// How often those who follow the bundle should ask.
 const REFRESH_HINT: Duration = Duration::from_secs(300);

@@ -95,6 +95,10 @@ impl Authorities {
                     if row.slot != Slot::Prepared {
                         return Err(OrderError::NotPrepared { slot: row.slot });
                     }
+                    if let Some(left) = journal.wait_left(*kind, now) {
+                        let seconds = left.as_secs();
+                        return Err(OrderError::TooEarly { seconds });
+                    }
                     plan::activate(&mut rows, *kind, now);
                     rows.iter().find(|row| row.id == *id).cloned()
                 }
@@ -259,6 +263,10 @@ pub(crate) enum OrderError {
     Unknown,
     #[error("only prepared authorities can be activated, and this one is {}", .slot.as_str())]
     NotPrepared { slot: Slot },
+    #[error(
+        "other servers sign too, and not every agent that is online knows this authority yet: activate it again in {seconds} s"
+    )]
+    TooEarly { seconds: u64 },
     #[error("the authority is active: prepare and activate another first")]
     Active,
     #[error("the authority is prepared: only old ones, which have signed, are tainted and revoked")]

@@ -19,7 +19,18 @@ impl Core {
     /// Rotates authorities, prunes, and watches the disk, until it is dropped. It ends by itself only when the datastore has.
     pub fn maintenance(&self) -> impl Future<Output = ()> + Send + use<> {
         let work = self.rounds();
-        async move { work.run().await }
+        let following = Following {
+            authorities: Arc::clone(&self.authorities),
+            datastore: Arc::clone(&self.datastore),
+            complaint: Complaint::new("the authorities of other servers cannot be taken over"),
+        };
+        async move {
+            // A long round is in nobody's way: agents are sent away by who is behind.
+            tokio::select! {
+                () = work.run() => {}
+                () = following.run() => {}
+            }
+        }
     }
 
     pub(super) fn rounds(&self) -> Maintenance {
@@ -28,7 +39,6 @@ impl Core {
             datastore: Arc::clone(&self.datastore),
             params: self.params.clone(),
             rotation: Complaint::new("authorities cannot be rotated"),
-            following: Complaint::new("the authorities of other servers cannot be taken over"),
             pruning: Complaint::new("old data cannot be removed"),
             mark: Watermark::default(),
             leap: LeapWatch::default(),
@@ -50,7 +60,6 @@ pub(super) struct Maintenance {
     datastore: Arc<dyn Datastore>,
     params: super::CoreParams,
     rotation: Complaint,
-    following: Complaint,
     pruning: Complaint,
     mark: Watermark,
     leap: LeapWatch,
@@ -63,14 +72,7 @@ impl Maintenance {
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         metrics::gauge!("landfast_server_clock_leap_seconds").set(0.0);
         loop {
-            tokio::select! {
-                _ = every.tick() => {}
-                () = self.datastore.journal_changed() => {
-                    let followed = self.authorities.follow_journal().await;
-                    self.following.heed(followed);
-                    continue;
-                }
-            }
+            every.tick().await;
             if self.round().await.is_break() {
                 return;
             }
@@ -154,6 +156,31 @@ impl Maintenance {
     }
 }
 
+/// Takes over what other servers change in the journal.
+struct Following {
+    authorities: Arc<Authorities>,
+    datastore: Arc<dyn Datastore>,
+    complaint: Complaint,
+}
+
+impl Following {
+    /// For ever.
+    async fn run(mut self) {
+        loop {
+            self.datastore.journal_changed().await;
+            loop {
+                let followed = self.authorities.follow_journal().await;
+                let is_done = followed.is_ok();
+                self.complaint.heed(followed);
+                if is_done {
+                    break;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
 async fn prune(datastore: &dyn Datastore, keep: Duration, now: UnixTime) -> Result<usize, DatastoreError> {
     let day_ago = now.saturating_sub(DAY);
     let mut removed = 0;
@@ -213,6 +240,8 @@ impl Complaint {
 }
 
 const TICK: Duration = Duration::from_secs(10);
+/// Until the journal is read again that could not be.
+const AGAIN: Duration = Duration::from_secs(1);
 const PRUNE: Duration = Duration::from_secs(300);
 const DAY: Duration = Duration::from_secs(86_400);
 /// Rows in one commit of pruning.

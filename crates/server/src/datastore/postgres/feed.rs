@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::follower::{Follower, Next, Position};
+use super::follower::{Follower, Next};
 use super::link::{Link, Session};
+use super::position::Position;
 use super::row::{damage, domain, get, unsigned};
 use super::target::PostgresConfig;
 use super::text;
@@ -51,7 +52,7 @@ impl Feed {
         let link = match &mut self.link {
             Some(link) => link,
             None => {
-                let mut link = Link::connect(&self.target).await?;
+                let mut link = Link::again(&self.target).await?;
                 if link.session.notifies {
                     let session = Rc::clone(&link.session);
                     link.run(LOOK, async move { Ok(session.batch("LISTEN landfast").await?) })
@@ -146,7 +147,10 @@ impl Feed {
 
 async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError> {
     let state = session
-        .rows("SELECT trust_domain, epoch, revision, mark FROM state", &[])
+        .rows(
+            "SELECT trust_domain, epoch, revision, mark, journal_version FROM state",
+            &[],
+        )
         .await?;
     let Some(state) = state.first() else {
         return Err(damage("state", "the table is empty"));
@@ -155,6 +159,7 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
         epoch: get(state, "epoch")?,
         revision: get(state, "revision")?,
         mark: get(state, "mark")?,
+        journal: get(state, "journal_version")?,
     };
     let mut sharing = Sharing::among(domain(state, "trust_domain")?);
     let mut snapshot = Snapshot {
@@ -206,7 +211,7 @@ const BEGIN_LOAD: &str =
 /// Changes of one look.
 const PAGE: i64 = 500;
 const EVERY: Duration = Duration::from_millis(200);
-/// For one look.
-const LOOK: Duration = Duration::from_secs(2);
+/// For one look: one that has no answer leaves time for another before what is known counts as old.
+const LOOK: Duration = Duration::from_secs(1);
 /// For a snapshot.
 const LOAD: Duration = Duration::from_secs(60);

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use super::position::Position;
 use super::row::{damage, get};
 use super::text;
 use super::writer::Work;
@@ -34,38 +35,14 @@ struct Standing {
     journal_at: Instant,
 }
 
-/// Where in its history a database is.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct Position {
-    pub(super) epoch: i64,
-    pub(super) revision: i64,
-    pub(super) mark: String,
-}
-
-impl Position {
-    /// Whether what there is now may have come after this.
-    fn leads_to(&self, now: &Self) -> Result<(), DatastoreError> {
-        let (known, found) = ((self.epoch, self.revision), (now.epoch, now.revision));
-        match found < known || (found == known && self.mark != now.mark) {
-            true => Err(self.went_back(now)),
-            false => Ok(()),
-        }
-    }
-
-    fn went_back(&self, to: &Self) -> DatastoreError {
-        DatastoreError::WentBack {
-            known: self.revision.unsigned_abs(),
-            found: to.revision.unsigned_abs(),
-        }
-    }
-}
-
 /// What a transaction of ours has committed.
 pub(super) struct Made {
     /// Where the database stood before.
     pub(super) after: Position,
     pub(super) commits: Vec<Committed>,
     pub(super) mark: String,
+    /// The version that the journal then has.
+    pub(super) journal: i64,
 }
 
 impl Shared {
@@ -128,7 +105,8 @@ struct Inner {
 }
 
 struct Waiting {
-    revision: i64,
+    /// The epoch, and the revision in it.
+    number: (i64, i64),
     since: Instant,
     group: Vec<Box<dyn Work>>,
 }
@@ -172,22 +150,26 @@ impl Follower {
     pub(super) fn committed(&self, made: Made, group: Vec<Box<dyn Work>>) {
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
+        if made.after.epoch == inner.at.epoch {
+            inner.at.journal = inner.at.journal.max(made.journal);
+        }
         let Some(last) = made.commits.last() else {
             return answer(group);
         };
         let last = i64::try_from(last.revision).unwrap_or(i64::MAX);
-        if made.after == inner.at {
+        if made.after.number() == inner.at.number() && made.after.mark == inner.at.mark {
             for commit in &made.commits {
                 self.tell(&inner, commit);
             }
             inner.at.revision = last;
             inner.at.mark = made.mark;
         }
-        if inner.at.revision >= last {
+        let number = (made.after.epoch, last);
+        if inner.at.number() >= number {
             return answer(group);
         }
         inner.waiting.push_back(Waiting {
-            revision: last,
+            number,
             since: Instant::now(),
             group,
         });
@@ -196,6 +178,9 @@ impl Follower {
 
     /// Whether something may be written where the database stands now.
     pub(super) fn admits(&self, now: &Position) -> Result<(), DatastoreError> {
+        if let Some(trouble) = self.shared.lock().trouble.clone().filter(lasts) {
+            return Err(trouble);
+        }
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
         match inner.following {
@@ -230,23 +215,30 @@ impl Follower {
             epoch: get(first, "epoch")?,
             revision: get(first, "newest")?,
             mark: get(first, "newest_mark")?,
+            journal: get(first, "journal_version")?,
         };
         if !inner.following {
             inner.at = newest;
-            self.caught_up(&mut inner, at);
+            self.caught_up(&mut inner, at, false);
             return Ok(Next::Rest);
         }
         if newest.epoch > inner.at.epoch {
             return Ok(Next::Reload);
         }
         asked.leads_to(&newest)?;
+        inner.at.journal = inner.at.journal.max(newest.journal);
+        // Whether what we know is in it.
+        let mut is_ours = newest.number() == asked.number();
         for row in rows {
             let Some(revision) = get::<Option<i64>>(row, "revision")? else {
                 break;
             };
             let mark: &str = get(row, "mark")?;
-            if revision == asked.revision && mark != asked.mark {
-                return Err(asked.went_back(&newest));
+            if revision == asked.revision {
+                if mark != asked.mark {
+                    return Err(asked.went_back(&newest));
+                }
+                is_ours = true;
             }
             if revision <= inner.at.revision {
                 continue;
@@ -270,7 +262,7 @@ impl Follower {
             false => Next::Reload,
         };
         if next == Next::Rest {
-            self.caught_up(&mut inner, at);
+            self.caught_up(&mut inner, at, is_ours);
         }
         Ok(next)
     }
@@ -291,7 +283,7 @@ impl Follower {
             self.shared.lock().trouble = None;
         }
         inner.at = at;
-        self.caught_up(&mut inner, read_at);
+        self.caught_up(&mut inner, read_at, false);
     }
 
     pub(super) fn trouble(&self, error: &DatastoreError) {
@@ -329,17 +321,19 @@ impl Follower {
         }
     }
 
-    fn caught_up(&self, inner: &mut Inner, at: Instant) {
+    /// With `is_ours` it is the database that we know, though another may have stood in its place meanwhile.
+    fn caught_up(&self, inner: &mut Inner, at: Instant, is_ours: bool) {
         let mut standing = self.shared.lock();
         standing.read_at = at;
-        if !standing.trouble.as_ref().is_some_and(lasts) {
-            standing.trouble = None;
-        }
+        standing.trouble = standing.trouble.take().filter(|trouble| match trouble {
+            DatastoreError::WentBack { .. } => !is_ours,
+            trouble => lasts(trouble),
+        });
         drop(standing);
         while inner
             .waiting
             .front()
-            .is_some_and(|waiting| waiting.revision <= inner.at.revision)
+            .is_some_and(|waiting| waiting.number <= inner.at.number())
             && let Some(done) = inner.waiting.pop_front()
         {
             answer(done.group);
@@ -349,7 +343,10 @@ impl Follower {
     fn meet_listener(&self, inner: &mut Inner) {
         if !inner.following && self.shared.listener.get().is_some() {
             inner.following = true;
-            inner.at = self.shared.loaded().clone();
+            let seen = std::mem::replace(&mut inner.at, self.shared.loaded().clone());
+            if seen.epoch == inner.at.epoch {
+                inner.at.journal = inner.at.journal.max(seen.journal);
+            }
         }
     }
 
@@ -368,3 +365,6 @@ fn answer(group: Vec<Box<dyn Work>>) {
 
 /// Without a look at the feed for this long what we know may be stale. Agents are to be with another server within five seconds.
 const STALE: Duration = Duration::from_millis(2000);
+
+#[cfg(test)]
+mod tests;

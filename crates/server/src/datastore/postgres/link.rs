@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
 
+use super::migrate::MIGRATIONS;
+use super::row::get;
 use super::target::PostgresConfig;
 use super::tls::{MakeTls, Secured};
 use crate::datastore::DatastoreError;
@@ -55,6 +57,22 @@ impl Link {
             }
         }
         Err(last.unwrap_or_else(|| DatastoreError::unreachable("no host is named")))
+    }
+
+    /// For a server that runs: others may have been replaced by newer ones meanwhile.
+    pub(super) async fn again(target: &PostgresConfig) -> Result<Self, DatastoreError> {
+        let mut link = Self::connect(target).await?;
+        let session = Rc::clone(&link.session);
+        let found = link.run(CONNECT, async move {
+            let rows = session.rows(SCHEMA, &[]).await?;
+            rows.first().map_or(Ok(0), |row| get::<i64>(row, "number"))
+        });
+        let found = found.await?;
+        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        match found > known {
+            true => Err(DatastoreError::NewerSchema { found, known }),
+            false => Ok(link),
+        }
     }
 
     async fn set_up(&mut self) -> Result<(), DatastoreError> {
@@ -142,6 +160,7 @@ impl Session {
     }
 }
 
+const SCHEMA: &str = "SELECT coalesce(max(number), 0) AS number FROM schema_migrations";
 /// To connect, log in and set up, with one host.
 const CONNECT: Duration = Duration::from_secs(2);
 /// What the database does when it is we who hang, and what a commit has to mean whatever its configuration says.

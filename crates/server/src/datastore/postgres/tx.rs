@@ -6,8 +6,9 @@ use landfast_identity::{TrustDomain, UnixTime};
 use tokio_postgres::Row;
 
 use super::Identity;
-use super::follower::{Made, Position};
+use super::follower::Made;
 use super::link::{Params, Session};
+use super::position::Position;
 use super::row::{damage, ends_the_session, get, is_passing, signed};
 use super::text;
 use crate::datastore::{Change, Committed, DatastoreError};
@@ -18,11 +19,10 @@ pub(super) struct Tx {
     /// Where the database stands.
     pub(super) after: Position,
     revision: i64,
+    journal: i64,
     /// With the time of those that have one.
     changes: Vec<(Committed, Option<i64>)>,
     wrote: bool,
-    /// Others are to look, though no revision says so.
-    stirred: bool,
     fault: Option<Fault>,
 }
 
@@ -41,6 +41,7 @@ pub(super) enum Fault {
 #[derive(Clone, Copy)]
 pub(super) struct Before {
     revision: i64,
+    journal: i64,
     changes: usize,
 }
 
@@ -51,9 +52,9 @@ impl Tx {
             identity,
             after: Position::default(),
             revision: 0,
+            journal: 0,
             changes: Vec::new(),
             wrote: false,
-            stirred: false,
             fault: None,
         }
     }
@@ -62,13 +63,18 @@ impl Tx {
     pub(super) async fn begin(&mut self) -> Result<i64, DatastoreError> {
         self.batch("BEGIN").await?;
         let row = self
-            .one("SELECT epoch, revision, mark FROM state FOR UPDATE", &[])
+            .one(
+                "SELECT epoch, revision, mark, journal_version FROM state FOR UPDATE",
+                &[],
+            )
             .await?;
         self.after = Position {
             epoch: get(&row, "epoch")?,
             revision: get(&row, "revision")?,
             mark: get(&row, "mark")?,
+            journal: get(&row, "journal_version")?,
         };
+        self.journal = self.after.journal;
         self.revision = self.after.revision;
         // A statement of its own: it has to see what was committed while the lock was waited for.
         let server = self.identity.server.clone();
@@ -114,7 +120,7 @@ impl Tx {
             self.execute(FEED, &[&revisions, &kinds, &objects, &bodies, &times, &mark])
                 .await?;
         }
-        if self.session.notifies && (self.stirred || !self.changes.is_empty()) {
+        if self.session.notifies && (self.journal != self.after.journal || !self.changes.is_empty()) {
             self.batch("SELECT pg_notify('landfast', '')").await?;
         }
         Ok(())
@@ -126,6 +132,7 @@ impl Tx {
             after: self.after.clone(),
             commits: self.changes.iter().map(|(commit, _)| commit.clone()).collect(),
             mark: self.identity.mark(number),
+            journal: self.journal,
         }
     }
 
@@ -158,20 +165,22 @@ impl Tx {
         self.changed(revision, change, Some(now));
     }
 
-    /// The journal has changed.
+    /// The journal has its next version. Others are to look, though no revision says so.
     pub(super) fn stir(&mut self) {
-        self.stirred = true;
+        self.journal += 1;
     }
 
     pub(super) fn savepoint(&self) -> Before {
         Before {
             revision: self.revision,
+            journal: self.journal,
             changes: self.changes.len(),
         }
     }
 
     pub(super) fn undo(&mut self, before: Before) {
         self.revision = before.revision;
+        self.journal = before.journal;
         self.changes.truncate(before.changes);
         self.fault = None;
     }

@@ -134,6 +134,10 @@ impl Writer {
                 }
                 Err(Ended::Refused(error)) => {
                     self.follower.doubt(&error);
+                    let error = match sent {
+                        Some(_) => not_known(&error),
+                        None => error,
+                    };
                     group
                         .into_iter()
                         .for_each(|request| request.answer(Err(error.clone())));
@@ -162,7 +166,7 @@ impl Writer {
         let link = match &mut self.link {
             Some(link) => link,
             None => {
-                let link = Link::connect(&self.target).await.map_err(Ended::Lost)?;
+                let link = Link::again(&self.target).await.map_err(Ended::Lost)?;
                 self.link.insert(link)
             }
         };
@@ -208,15 +212,18 @@ async fn transact(
     ended: &mut Option<Fault>,
     follower: &Follower,
 ) -> Result<Made, DatastoreError> {
+    // Until the look-up has an answer, nothing that fails here says anything of the COMMIT before.
+    let mut looked_up = false;
     let done = async {
         let last = tx.begin().await?;
-        if last == number
-            && let Some(made) = sent.take()
-        {
-            // The COMMIT whose answer was lost was made.
+        if last == number && sent.is_some() {
             tx.batch("ROLLBACK").await?;
-            return Ok(made);
+            if let Some(made) = sent.take() {
+                // The COMMIT whose answer was lost was made.
+                return Ok(made);
+            }
         }
+        looked_up = true;
         *sent = None;
         follower.admits(&tx.after)?;
         run_group(&mut tx, group, follower).await?;
@@ -231,7 +238,7 @@ async fn transact(
         Err(DatastoreError::Fenced | DatastoreError::WentBack { .. }) => Some(Fault::Refused),
         Err(_) => tx.fault(),
     };
-    if let Some(Fault::Passing | Fault::Refused) = ended {
+    if looked_up && let Some(Fault::Passing | Fault::Refused) = ended {
         // It has answered: nothing was committed.
         *sent = None;
     }
@@ -257,6 +264,12 @@ async fn run_group(tx: &mut Tx, group: &mut Group, follower: &Follower) -> Resul
     Ok(())
 }
 
+fn not_known(error: &DatastoreError) -> DatastoreError {
+    DatastoreError::Undecided {
+        source: Arc::new(error.clone()),
+    }
+}
+
 /// Answers those who have waited for long enough; the rest goes on waiting. Of a group that may have been committed all are answered at once.
 fn give_up(group: Group, error: &DatastoreError, undecided: bool) -> Group {
     let late = |request: &dyn Work| request.since().elapsed() >= PATIENCE;
@@ -264,9 +277,7 @@ fn give_up(group: Group, error: &DatastoreError, undecided: bool) -> Group {
         if !group.iter().any(|request| late(&**request)) {
             return group;
         }
-        let error = DatastoreError::Undecided {
-            source: Arc::new(error.clone()),
-        };
+        let error = not_known(error);
         group
             .into_iter()
             .for_each(|request| request.answer(Err(error.clone())));

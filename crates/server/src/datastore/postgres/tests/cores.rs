@@ -4,7 +4,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use landfast_identity::{Certificate, UnixTime, verify_x509_svid};
 use landfast_lifecycle::{Clock, SimClock, SystemClock};
+use landfast_proto::spire::api::server::agent::v1::{RenewAgentRequest, agent_client::AgentClient};
 use landfast_proto::spire::api::server::entry::v1::{GetAuthorizedEntriesRequest, entry_client::EntryClient};
+use landfast_proto::spire::api::server::svid::v1::{
+    BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, svid_client::SvidClient,
+};
 
 use super::*;
 use crate::authority::{Done, Kind, MemoryKeys, Order, OrderError};
@@ -88,7 +92,13 @@ async fn two_servers_that_rotate_at_once_both_do() {
                 .await
                 .unwrap();
             let activate = Order::Activate(Kind::X509, prepared.id.clone());
-            core.authorities.order(&activate, now).await.unwrap();
+            let early = core.authorities.order(&activate, now).await;
+            assert!(
+                matches!(early, Err(OrderError::TooEarly { seconds: 30 })),
+                "{early:?}"
+            );
+            let later = now.saturating_add(Duration::from_secs(30));
+            core.authorities.order(&activate, later).await.unwrap();
             assert_eq!(core.authorities.active_x509().unwrap().id, prepared.id);
         };
         tokio::join!(turn(&a), turn(&b));
@@ -195,6 +205,30 @@ async fn an_agent_of_one_server_is_served_by_another_until_what_it_knows_may_be_
     let refused = refused.expect("it says that it may be stale");
     assert_eq!(refused.code(), tonic::Code::Unavailable);
     assert!(refused.message().contains("ask another"), "{refused:?}");
+    // Nor is anything signed by it.
+    let mut svids = SvidClient::new(channel.clone());
+    let token = NewJwtsvidRequest {
+        entry_id: entry.id.clone(),
+        audience: vec!["x".into()],
+    };
+    let batch = BatchNewX509svidRequest {
+        params: vec![NewX509svidParams {
+            entry_id: entry.id.clone(),
+            csr: Default::default(),
+        }],
+    };
+    let renewal = RenewAgentRequest { params: None };
+    for status in [
+        svids.new_jwtsvid(token).await.map(drop),
+        svids.batch_new_x509svid(batch).await.map(drop),
+        AgentClient::new(channel.clone())
+            .renew_agent(renewal)
+            .await
+            .map(drop),
+    ] {
+        let status = status.unwrap_err();
+        assert!(status.message().contains("ask another"), "{status:?}");
+    }
     tokio::task::block_in_place(|| cluster.go());
     let mut served = false;
     for _ in 0..300 {
@@ -207,4 +241,29 @@ async fn an_agent_of_one_server_is_served_by_another_until_what_it_knows_may_be_
     assert!(served, "without a restart");
     a.tear_down().await;
     b.tear_down().await;
+}
+
+/// The clock shows nothing, so that no round of maintenance does it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_could_not_be_read_is_read_again() {
+    let cluster = Cluster::start();
+    let clock = SimClock::new(START);
+    let a = core(&cluster, "a", &clock).await;
+    drop(beside(&cluster, "b", &clock).await);
+    a.authorities.follow_journal().await.unwrap();
+    clock.set_absent(true);
+    let test = async {
+        cluster.sql(
+            "CREATE TABLE kept AS SELECT id, public_key FROM authorities; BEGIN; \
+             UPDATE authorities SET public_key = '' WHERE server = 'b'; \
+             UPDATE state SET journal_version = journal_version + 1, bundle_sequence = bundle_sequence + 1; COMMIT",
+        );
+        eventually("it is behind", || a.authorities.current().is_err()).await;
+        cluster.sql("UPDATE authorities a SET public_key = k.public_key FROM kept k WHERE a.id = k.id");
+        eventually("it has caught up", || a.authorities.current().is_ok()).await;
+    };
+    tokio::select! {
+        () = a.maintenance() => panic!("maintenance ended"),
+        () = test => {}
+    }
 }

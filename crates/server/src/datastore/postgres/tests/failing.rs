@@ -236,4 +236,97 @@ async fn another_history_of_the_same_length_is_noticed() {
     })
     .await;
     assert_eq!(ear.last(), 2);
+    // By its number it would be one that goes on from there.
+    let refused = storage(create(&a, "anew").await.unwrap_err());
+    assert!(matches!(refused, DatastoreError::WentBack { .. }), "{refused:?}");
+    assert_eq!(
+        cluster.sql("SELECT revision FROM state"),
+        "3",
+        "nothing was written"
+    );
+}
+
+#[tokio::test]
+async fn the_database_that_has_everything_may_come_back() {
+    let cluster = Cluster::start();
+    let a = cluster.open("a").await;
+    let ear = Ear::on(&a).await;
+    for n in 0..3 {
+        create(&a, &format!("e{n}")).await.unwrap();
+    }
+    let mark = cluster.sql("SELECT mark FROM state");
+    cluster.sql("UPDATE state SET revision = 1, mark = 'x'");
+    eventually("it is noticed", || {
+        matches!(a.standing(0), Err(DatastoreError::WentBack { .. }))
+    })
+    .await;
+    cluster.sql(&format!("UPDATE state SET revision = 3, mark = '{mark}'"));
+    eventually("it goes on", || a.standing(0).is_ok()).await;
+    create(&a, "more").await.unwrap();
+    assert_eq!(ear.last(), 4);
+    ear.in_order();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_change_of_the_authorities_is_noticed_though_no_revision_went_with_it() {
+    use crate::authority::Slot;
+    use crate::datastore::conformance::authority;
+    let mut cluster = Cluster::start();
+    let a = cluster.open("a").await;
+    let _ear = Ear::on(&a).await;
+    create(&a, "kept").await.unwrap();
+    tokio::task::block_in_place(|| cluster.keep());
+    let rows = vec![authority("one", Slot::Active)];
+    a.save_journal(0, rows).await.unwrap().unwrap();
+    tokio::task::block_in_place(|| cluster.put_back());
+    eventually("it is noticed", || {
+        matches!(a.standing(1), Err(DatastoreError::WentBack { .. }))
+    })
+    .await;
+    let refused = storage(create(&a, "anew").await.unwrap_err());
+    assert!(matches!(refused, DatastoreError::WentBack { .. }), "{refused:?}");
+    accept_loss(&cluster.target()).await.unwrap();
+    eventually("it goes on", || a.standing(u64::MAX).is_ok()).await;
+    create(&a, "anew").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_cannot_be_looked_up_is_not_said_to_have_failed() {
+    let cluster = Cluster::start();
+    let proxy = Proxy::start(cluster.dir.path());
+    let target = cluster.target_at(&proxy.dir);
+    let db = cluster.try_open(&target, "a", false).await.unwrap();
+    let _ear = Ear::on(&db).await;
+    proxy.lose.store(true, Ordering::SeqCst);
+    let replaced = async {
+        eventually("the COMMIT is on its way", || {
+            proxy.lost.load(Ordering::SeqCst) == 1
+        })
+        .await;
+        // Waits for the commit. The look-up finds another process in this one's place.
+        cluster.sql("UPDATE servers SET boot = 'another'");
+    };
+    let (made, ()) = tokio::join!(create(&db, "e"), replaced);
+    let failed = storage(made.unwrap_err());
+    assert!(matches!(failed, DatastoreError::Undecided { .. }), "{failed:?}");
+    assert_eq!(cluster.sql("SELECT count(*) FROM entries"), "1");
+}
+
+#[tokio::test]
+async fn a_server_that_is_older_than_the_schema_says_so() {
+    let mut cluster = Cluster::start();
+    let a = cluster.open("a").await;
+    let _ear = Ear::on(&a).await;
+    cluster.sql("INSERT INTO schema_migrations VALUES (1000, 'x')");
+    cluster.cut();
+    cluster.go();
+    let is_newer = |error: &DatastoreError| matches!(error, DatastoreError::NewerSchema { found: 1000, .. });
+    eventually("it is noticed", || {
+        a.standing(0).is_err_and(|error| is_newer(&error))
+    })
+    .await;
+    let refused = storage(create(&a, "e").await.unwrap_err());
+    assert!(is_newer(&refused), "{refused:?}");
+    cluster.sql("DELETE FROM schema_migrations WHERE number = 1000");
+    eventually("it goes on", || a.standing(0).is_ok()).await;
 }
