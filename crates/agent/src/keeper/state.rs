@@ -304,6 +304,8 @@ impl State {
                     changed.insert(Arc::clone(&issued.entry_id));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
                 }
+                // Of what the entry was before.
+                Err(_) if issued.revision != entry.revision => {}
                 Err(reason) => actions.push(Action::Note(self.note_failure(now, &entry, reason))),
             }
         }
