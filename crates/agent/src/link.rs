@@ -102,6 +102,8 @@ pub(crate) struct Link {
     node_since: UnixTime,
     status: watch::Sender<LinkStatus>,
     channel: watch::Sender<Option<Channel>>,
+    /// The server asks for another connection. Until there is one, questions go over this one.
+    leaving: bool,
     nudge: Arc<Notify>,
 }
 
@@ -157,6 +159,7 @@ impl Link {
             node_since: UnixTime::EPOCH,
             status,
             channel,
+            leaving: false,
             nudge,
         };
         (link, handle)

@@ -21,7 +21,7 @@ impl Link {
         let mut calls = FuturesUnordered::new();
         let mut due: VecDeque<Order> = due.into();
         loop {
-            while calls.len() < AT_ONCE && !due.is_empty() && self.busy.is_over() {
+            while calls.len() < AT_ONCE && !due.is_empty() && self.busy.is_over() && !self.leaving {
                 let batch: Vec<Order> = due.drain(..due.len().min(issue::BATCH)).collect();
                 asked.add(&batch);
                 let (channel, key_type) = (channel.clone(), self.settings.workload_key);

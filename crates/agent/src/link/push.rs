@@ -14,6 +14,7 @@ use tonic::{Code, Streaming};
 
 use super::Link;
 use super::failure::LinkError;
+use super::revision::{Floor, Revision};
 use super::rpc::{self, MAX_MESSAGE};
 use super::step::{Parts, SUBSCRIBE, Step};
 use crate::keeper::state::{Event, Order};
@@ -106,7 +107,7 @@ impl Push {
     }
 
     /// The next step; never, without a subscription. May be dropped and asked again: nothing that came is lost.
-    pub(super) async fn next(&mut self) -> Result<Step, LinkError> {
+    pub(super) async fn next(&mut self, floor: &Floor) -> Result<Step, LinkError> {
         let Some(live) = &mut self.live else {
             return std::future::pending().await;
         };
@@ -119,7 +120,10 @@ impl Push {
                 },
             };
             let message = message.map_err(|status| LinkError::from_status(SUBSCRIBE, &status))?;
-            if let Some(step) = live.parts.add(message.ok_or(LinkError::Unsubscribed)?)? {
+            let message = message.ok_or(LinkError::Unsubscribed)?;
+            // Also how the node stands: an old copy knows nothing of that.
+            floor.admit(SUBSCRIBE, message.revision.as_ref().map(Revision::from))?;
+            if let Some(step) = live.parts.add(message)? {
                 return Ok(step);
             }
         }
@@ -180,7 +184,7 @@ impl Link {
         self.push.begin(stream);
         // Who holds nothing is sent something. Who holds all is in step without a word.
         if self.known.own_bundle().is_none() {
-            let step = timeout(rpc::DEADLINE, self.push.next()).await;
+            let step = timeout(rpc::DEADLINE, self.push.next(&self.floor)).await;
             let step = step.unwrap_or_else(|_elapsed| Err(late()));
             let adopted = match step {
                 Ok(step) => self.adopt_step(step).await.map(drop),
@@ -205,7 +209,7 @@ impl Link {
 
     /// Steps until one asks for something, or for ever. May be dropped and asked again: a step that came is adopted whole.
     pub(super) async fn hear(&mut self) -> Result<Step, LinkError> {
-        let heard = self.push.next().await;
+        let heard = self.push.next(&self.floor).await;
         heard.map_err(|error| self.or_stale(error))
     }
 
@@ -232,10 +236,8 @@ impl Link {
 
     /// Looks whether the node holds what it should. What is different is first given time to come by itself, and then asked for anew.
     async fn check(&mut self, channel: &Channel) -> Result<(), LinkError> {
+        // The floor stays where it is: a step that is under way may be of a revision before this one.
         let seen = super::sync::look(channel, &self.floor).await?;
-        self.floor.raise(seen.revision);
-        let newest = self.floor.newest();
-        self.status.send_modify(|status| status.newest = newest);
         if self.known.agrees_with(&seen) {
             self.push.checked();
         } else if !self.push.doubt {
@@ -267,6 +269,8 @@ impl Link {
         let pause = self.push.over();
         if !error.server_answered() {
             self.hang_up();
+        } else if matches!(error, LinkError::Unsubscribed) {
+            self.leaving = true;
         }
         if error.connection_broke() {
             self.rota.pass_over();
@@ -278,6 +282,7 @@ impl Link {
     /// The connection is not used any more, nor what came over it.
     pub(super) fn hang_up(&mut self) {
         self.channel.send_replace(None);
+        self.leaving = false;
         self.push.hang_up();
         self.status
             .send_if_modified(|status| status.subscribed_since.take().is_some());

@@ -157,7 +157,6 @@ pub(super) struct EntrySeen {
 pub(super) struct Seen {
     pub(super) entries: Vec<EntrySeen>,
     pub(super) sequence: u64,
-    pub(super) revision: Option<Revision>,
 }
 
 /// Asks for that.
@@ -203,7 +202,6 @@ pub(super) async fn look(channel: &Channel, floor: &Floor) -> Result<Seen, LinkE
     Ok(Seen {
         entries,
         sequence: bundle.sequence_number,
-        revision,
     })
 }
 

@@ -137,3 +137,32 @@ async fn an_older_answer_to_a_poll_is_refused_and_an_empty_one_that_is_not_older
     until("it is withdrawn", || node.serves(&["unix:uid:1"]).is_empty()).await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn what_an_older_registry_says_of_the_node_itself_counts_no_more_than_the_rest() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    let other = server.beside().await;
+    other.pushes(7, 51);
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![server.address.to_string(), other.address.to_string()];
+    let node = Setup {
+        servers,
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    until("a is there", || node.serves(&["unix:uid:1"]) == ["/a"]).await;
+    server.script().push.revision = (7, 49);
+    server
+        .say(wire::SubscribeResponse {
+            standing: wire::Standing::Banned.into(),
+            ..step(7, 49)
+        })
+        .await;
+    until("the next one", || other.subscriptions() > 0).await;
+    node.serving().await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    assert!(dir.path().join(IDENTITY).exists());
+    assert!(node.status().complaint().contains("at revision 7.49"));
+    node.stop().await;
+}
