@@ -40,6 +40,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+pub(crate) use busy::Question;
 use dial::Dialler;
 use evidence::Evidence;
 use failure::LinkError;
@@ -281,8 +282,8 @@ impl Link {
             None => self.poll(&channel).await?,
         };
         self.save_revision(false).await?;
-        if self.issue_all(&channel, orders).await? {
-            self.keeper.tell(Event::RoundOver).await;
+        if let Some(end) = self.issue_all(&channel, orders).await? {
+            self.keeper.tell(end).await;
         }
         Ok(())
     }

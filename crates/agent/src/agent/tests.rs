@@ -496,6 +496,10 @@ async fn a_damaged_note_of_the_newest_revision_does_not_keep_the_agent_from_star
     let state = NodeState::read(&config).unwrap();
     assert_eq!(state.newest, None);
     state.files.save_revision(seen, &state.bootstrap).unwrap();
-    assert_eq!(state.files.revision(&state.bootstrap).unwrap(), Some(seen), "mended");
+    assert_eq!(
+        state.files.revision(&state.bootstrap).unwrap(),
+        Some(seen),
+        "mended"
+    );
     world.stop().await;
 }

@@ -99,6 +99,10 @@ mod tests {
     fn a_server_that_stands_still_for_two_signs_of_life_is_not_left() {
         let after = |seconds| silence(Duration::from_secs(seconds)).as_secs();
         assert_eq!((after(1), after(5), after(10)), (2, 10, 20));
-        assert_eq!((after(60), after(300)), (20, 20), "a dead one is left all the same");
+        assert_eq!(
+            (after(60), after(300)),
+            (20, 20),
+            "a dead one is left all the same"
+        );
     }
 }
