@@ -137,7 +137,10 @@ impl Link {
         };
         let known = known::Known::new(settings.confirm_after);
         let push = push::Push::new(settings.retry, settings.backstop);
-        let floor = revision::Floor::new(settings.newest);
+        let mut floor = revision::Floor::new(settings.newest);
+        if let Some(own) = bundles.load().get(&settings.trust_domain) {
+            floor.hold_bundle(settings.newest, own.sequence());
+        }
         let rota = Rota::new(settings.dialler.servers.len());
         let link = Self {
             settings,

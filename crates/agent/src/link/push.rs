@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
+use landfast_identity::TrustDomain;
 use landfast_lifecycle::Backoff;
 use landfast_proto::landfast::sync::v1::{SubscribeRequest, SubscribeResponse, sync_client::SyncClient};
+use landfast_proto::spire::api::types::Bundle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
@@ -130,6 +132,11 @@ impl Push {
     }
 }
 
+/// Both ways to write a trust domain are read.
+fn is_of(bundle: &Bundle, trust_domain: &str) -> bool {
+    TrustDomain::parse(&bundle.trust_domain).is_ok_and(|name| name.as_str() == trust_domain)
+}
+
 fn late() -> LinkError {
     LinkError::Deadline {
         method: SUBSCRIBE,
@@ -217,8 +224,15 @@ impl Link {
     pub(super) async fn adopt_step(&mut self, step: Step) -> Result<Vec<Order>, LinkError> {
         let revision = Some(step.revision);
         self.floor.admit(SUBSCRIBE, revision)?;
+        let own = self.settings.trust_domain.as_str();
+        let bundles = step.bundles.iter().filter_map(|current| current.bundle.as_ref());
+        for bundle in bundles.filter(|bundle| is_of(bundle, own)) {
+            self.floor
+                .admit_bundle(SUBSCRIBE, revision, bundle.sequence_number)?;
+        }
         let pushed = self.known.apply(step, &self.settings.trust_domain)?;
         if let Some(bundle) = pushed.bundle.clone() {
+            self.floor.hold_bundle(revision, bundle.sequence());
             self.adopt_bundle(&bundle).await?;
             self.taints.adopt(&bundle, self.now()?);
         }
@@ -290,7 +304,7 @@ impl Link {
 
     /// A server that has forgotten something, or is somebody's old copy, is told about once, and for as long as it is so.
     pub(super) fn alarm_if_stale(&mut self, error: &LinkError) {
-        if !matches!(error, LinkError::Stale { .. }) {
+        if !matches!(error, LinkError::Stale { .. } | LinkError::OlderBundle { .. }) {
             return;
         }
         telemetry::stale();
