@@ -35,7 +35,7 @@ use crate::keeper::Keeper;
 use crate::keeper::views::Views;
 use crate::link::revision::Revision;
 use crate::link::{CONFIRM_AFTER, Link, Settings};
-use crate::persist::{NodeFiles, NodeIdentity};
+use crate::persist::{NodeFiles, NodeIdentity, PersistError};
 use crate::source::AgentSource;
 use crate::telemetry;
 use crate::wit::Wits;
@@ -324,7 +324,18 @@ impl NodeState {
         let node = files.identity()?;
         let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
         let bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
-        let newest = files.revision(&bootstrap.digest)?;
+        let newest = match files.revision(&bootstrap.digest) {
+            // It is worth less than a node that serves.
+            Err(error @ PersistError::Damaged { .. }) => {
+                tracing::error!(
+                    error = landfast_daemon::error_chain(&error),
+                    "it is not known any more how new a registry this node has seen: until it has heard of a newer one, an old copy of the \
+                     registry would be believed; the file is written anew, nothing needs to be done"
+                );
+                None
+            }
+            newest => newest?,
+        };
         if node.is_none() {
             // A node that is in already does not need it before the next attestation; a new one had better know now.
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);

@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use landfast_identity::{Bundle, PrivateKey, SpiffeId, UnixTime};
 use landfast_lifecycle::{SharedClock, renewal_due};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::keeper::state::Snapshot;
@@ -167,12 +167,18 @@ impl JwtCache {
         (cache, Stragglers(queue))
     }
 
+    /// Until when one who asks now waits, for however many tokens.
+    pub(crate) fn deadline() -> Instant {
+        Instant::now() + IN_FLIGHT
+    }
+
     /// A token for `id`: from the cache, or by `fetch`. Who has one that is still good waits for a newer one only a moment.
     pub(crate) async fn token<F>(
         &self,
         key: Key,
         id: &SpiffeId,
         bundle: Option<&Bundle>,
+        deadline: Instant,
         fetch: impl FnOnce() -> F,
     ) -> Result<Token, Refusal>
     where
@@ -185,6 +191,9 @@ impl JwtCache {
             .filter(|token| token.is_usable(id, bundle, time));
         if let Some(token) = cached.as_ref().filter(|token| !token.is_old(time)) {
             return Ok(token.clone());
+        }
+        if cached.is_none() && deadline <= Instant::now() {
+            return Err("the server has not answered in time".into());
         }
         let (request, since) = self.request(&key, id, fetch);
         let still_good = |time| cached.clone().filter(|token| token.is_usable(id, bundle, time));
@@ -200,7 +209,7 @@ impl JwtCache {
                     return Ok(token);
                 }
                 // It goes on: whoever asks again may find it done.
-                match timeout(IN_FLIGHT, request.clone()).await {
+                match timeout_at(deadline, request.clone()).await {
                     Ok(fetched) => fetched,
                     Err(_elapsed) => {
                         self.let_straggle(&key, request);
@@ -342,9 +351,11 @@ impl JwtCache {
         }
     }
 
-    /// When what there is ends; `None` when there is nothing.
+    /// When what there is ends; `None` when there is nothing that is valid.
     pub(crate) fn held_until(&self, key: &Key) -> Option<UnixTime> {
-        self.lock().tokens.get(key).map(|(token, _)| token.expires_at)
+        let now = self.now().ok()?;
+        let end = self.lock().tokens.get(key).map(|(token, _)| token.expires_at);
+        end.filter(|end| now < *end)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -25,7 +25,14 @@ use crate::telemetry;
 #[derive(Clone)]
 pub(crate) struct KeeperHandle {
     commands: mpsc::Sender<Command>,
-    next_order: watch::Receiver<Option<UnixTime>>,
+    next_order: watch::Receiver<NextOrders>,
+}
+
+/// See [`KeeperHandle::next_order`] and [`KeeperHandle::next_new_order`].
+#[derive(Clone, Copy, Default)]
+struct NextOrders {
+    any: Option<UnixTime>,
+    new: Option<UnixTime>,
 }
 
 struct Command {
@@ -46,7 +53,12 @@ impl KeeperHandle {
 
     /// When something is to be issued next, as far as is known: a renewal, or another attempt at one.
     pub(crate) fn next_order(&self) -> Option<UnixTime> {
-        *self.next_order.borrow()
+        self.next_order.borrow().any
+    }
+
+    /// The same of what was not due when the keeper was last told something.
+    pub(crate) fn next_new_order(&self) -> Option<UnixTime> {
+        self.next_order.borrow().new
     }
 }
 
@@ -57,13 +69,13 @@ pub(crate) struct Keeper {
     clock: SharedClock,
     commands: mpsc::Receiver<Command>,
     wake_at: Option<UnixTime>,
-    next_order: watch::Sender<Option<UnixTime>>,
+    next_order: watch::Sender<NextOrders>,
 }
 
 impl Keeper {
     pub(crate) fn new(views: Views, clock: SharedClock) -> (Self, KeeperHandle) {
         let (sender, commands) = mpsc::channel(QUEUE);
-        let (next_order, next_orders) = watch::channel(None);
+        let (next_order, next_orders) = watch::channel(NextOrders::default());
         let keeper = Self {
             state: State::default(),
             views,
@@ -114,7 +126,10 @@ impl Keeper {
                 Action::Note(note) => log(&note),
             }
         }
-        self.next_order.send_replace(self.state.next_order(now));
+        self.next_order.send_replace(NextOrders {
+            any: self.state.next_order(now),
+            new: self.state.next_new_order(now),
+        });
         orders
     }
 

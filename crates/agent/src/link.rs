@@ -40,6 +40,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+pub(crate) use busy::Question;
 use dial::Dialler;
 use evidence::Evidence;
 use failure::LinkError;
@@ -102,6 +103,8 @@ pub(crate) struct Link {
     node_since: UnixTime,
     status: watch::Sender<LinkStatus>,
     channel: watch::Sender<Option<Channel>>,
+    /// The server asks for another connection. Until there is one, questions go over this one.
+    leaving: bool,
     nudge: Arc<Notify>,
 }
 
@@ -134,7 +137,10 @@ impl Link {
         };
         let known = known::Known::new(settings.confirm_after);
         let push = push::Push::new(settings.retry, settings.backstop);
-        let floor = revision::Floor::new(settings.newest);
+        let mut floor = revision::Floor::new(settings.newest);
+        if let Some(own) = bundles.load().get(&settings.trust_domain) {
+            floor.hold_bundle(settings.newest, own.sequence());
+        }
         let rota = Rota::new(settings.dialler.servers.len());
         let link = Self {
             settings,
@@ -157,6 +163,7 @@ impl Link {
             node_since: UnixTime::EPOCH,
             status,
             channel,
+            leaving: false,
             nudge,
         };
         (link, handle)
@@ -278,8 +285,8 @@ impl Link {
             None => self.poll(&channel).await?,
         };
         self.save_revision(false).await?;
-        if self.issue_all(&channel, orders).await? {
-            self.keeper.tell(Event::RoundOver).await;
+        if let Some(end) = self.issue_all(&channel, orders).await? {
+            self.keeper.tell(end).await;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! registry was.
 //!
 //! Invariant: a key is on disk before anybody hears of it, so a lost answer is asked for again with the same key; and a
-//! damaged file is never taken for an absent one.
+//! damaged file is never taken for an absent one without a word.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

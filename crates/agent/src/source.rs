@@ -12,6 +12,7 @@ use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_workload_api::{FetchedJwt, FetchedWits, IdentitySource, SourceError, WorkloadView};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::entry::{Entry, one_for_each_hint};
@@ -20,7 +21,7 @@ use crate::jwt::{JwtCache, Key, Refusal, Token};
 use crate::keeper::state::Snapshot;
 use crate::keeper::views::Views;
 use crate::link::failure::LinkError;
-use crate::link::{LinkHandle, rpc};
+use crate::link::{LinkHandle, Question, rpc};
 use crate::wit::Wits;
 
 /// The agent's side of the Workload API.
@@ -41,6 +42,7 @@ impl AgentSource {
         payer: &SelectorSet,
         audience: &[String],
         bundle: Option<&Bundle>,
+        deadline: Instant,
     ) -> Result<FetchedJwt, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), audience);
         let needed_by = self.tokens.held_until(&key);
@@ -59,7 +61,10 @@ impl AgentSource {
                 }
             }
         };
-        let token = self.tokens.token(key, &entry.spiffe_id, bundle, fetch).await?;
+        let token = self
+            .tokens
+            .token(key, &entry.spiffe_id, bundle, deadline, fetch)
+            .await?;
         Ok(FetchedJwt {
             id: token.id,
             token: token.text.to_string(),
@@ -75,10 +80,11 @@ impl AgentSource {
         audience: &[String],
         bundle: Option<&Bundle>,
     ) -> Result<Vec<FetchedJwt>, SourceError> {
+        let deadline = JwtCache::deadline();
         // Collected first: a stream over a borrowing closure is not `Send` in the compiler's eyes.
         let fetches: Vec<_> = entries
             .iter()
-            .map(|entry| self.token(Arc::clone(entry), payer, audience, bundle))
+            .map(|entry| self.token(Arc::clone(entry), payer, audience, bundle, deadline))
             .collect();
         let fetched: Vec<_> = futures_util::stream::iter(fetches)
             .buffered(PARALLEL)
@@ -205,8 +211,12 @@ async fn fetch(
     needed_by: Option<UnixTime>,
 ) -> Result<Token, Refusal> {
     let (entry, audience) = (&*entry, &audience[..]);
+    let question = Question {
+        kind: "jwt",
+        renewal: needed_by.is_some(),
+    };
     let fetched = link
-        .ask("jwt", move |channel| once(channel, entry, audience, needed_by))
+        .ask(question, move |channel| once(channel, entry, audience, needed_by))
         .await;
     fetched.map_err(|error| match error {
         LinkError::Refused {

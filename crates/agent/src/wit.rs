@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use crate::entry::Entry;
 use crate::jwt::{BoundKey, JwtCache, Key, Refusal, Stragglers, Token};
 use crate::link::failure::LinkError;
-use crate::link::{LinkHandle, rpc};
+use crate::link::{LinkHandle, Question, rpc};
 use crate::source::{AgentSource, PARALLEL, still};
 
 /// The WIT-SVIDs of the node. Clone to share.
@@ -50,7 +50,13 @@ impl Wits {
     }
 
     /// The one of an entry: from the cache, or from the server.
-    async fn of(&self, link: &LinkHandle, entry: Arc<Entry>, bundle: &Bundle) -> Result<Token, Refusal> {
+    async fn of(
+        &self,
+        link: &LinkHandle,
+        entry: Arc<Entry>,
+        bundle: &Bundle,
+        deadline: Instant,
+    ) -> Result<Token, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), &[]);
         let needed_by = self.cache.held_until(&key);
         let fetch = || {
@@ -64,7 +70,9 @@ impl Wits {
                 fetched
             }
         };
-        self.cache.token(key, &entry.spiffe_id, Some(bundle), fetch).await
+        self.cache
+            .token(key, &entry.spiffe_id, Some(bundle), deadline, fetch)
+            .await
     }
 
     /// What the server last said of an entry, while it is not to be asked again.
@@ -123,9 +131,10 @@ impl AgentSource {
         if bundle.wit_authorities().is_empty() {
             return Err(SourceError::Unsupported);
         }
+        let deadline = JwtCache::deadline();
         let fetches: Vec<_> = entries
             .iter()
-            .map(|entry| self.wits.of(&self.link, Arc::clone(entry), bundle))
+            .map(|entry| self.wits.of(&self.link, Arc::clone(entry), bundle, deadline))
             .collect();
         let fetched: Vec<_> = futures_util::stream::iter(fetches)
             .buffered(PARALLEL)
@@ -182,8 +191,12 @@ async fn fetch(
 ) -> Result<Token, Refusal> {
     let key = PrivateKey::generate_as(key_type).map_err(|_cause| Refusal::from("no key can be made"))?;
     let key = &Arc::new(key);
+    let question = Question {
+        kind: "wit",
+        renewal: needed_by.is_some(),
+    };
     let fetched = link
-        .ask("wit", move |channel| once(channel, entry, key, needed_by))
+        .ask(question, move |channel| once(channel, entry, key, needed_by))
         .await;
     fetched.map_err(|error| {
         let reason = landfast_daemon::error_chain(&error).into();

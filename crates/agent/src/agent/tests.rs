@@ -481,3 +481,25 @@ async fn an_open_stream_gets_an_identity_by_hash_that_is_registered_later() {
     drop((stream, client));
     world.stop().await;
 }
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's own files")]
+async fn a_damaged_note_of_the_newest_revision_does_not_keep_the_agent_from_starting() {
+    let world = World::new().await;
+    let config = world.config();
+    let state = NodeState::read(&config).unwrap();
+    let seen = Revision { epoch: 7, number: 50 };
+    state.files.save_revision(seen, &state.bootstrap).unwrap();
+    drop(state);
+    assert_eq!(NodeState::read(&config).unwrap().newest, Some(seen));
+    std::fs::write(config.data_dir.join(crate::persist::REVISION), b"{").unwrap();
+    let state = NodeState::read(&config).unwrap();
+    assert_eq!(state.newest, None);
+    state.files.save_revision(seen, &state.bootstrap).unwrap();
+    assert_eq!(
+        state.files.revision(&state.bootstrap).unwrap(),
+        Some(seen),
+        "mended"
+    );
+    world.stop().await;
+}

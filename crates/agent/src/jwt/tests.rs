@@ -58,7 +58,9 @@ impl World {
             answer
         };
         let key = Key::new("a".into(), &audience);
-        self.cache.token(key, &id("/a"), Some(&self.bundle), fetch).await
+        self.cache
+            .token(key, &id("/a"), Some(&self.bundle), JwtCache::deadline(), fetch)
+            .await
     }
 
     /// As [`Self::get`] from a server that answers when the gate opens.
@@ -70,7 +72,9 @@ impl World {
             Ok(token)
         };
         let key = Key::new("a".into(), &["a".to_owned()]);
-        self.cache.token(key, &id("/a"), Some(&self.bundle), fetch).await
+        self.cache
+            .token(key, &id("/a"), Some(&self.bundle), JwtCache::deadline(), fetch)
+            .await
     }
 
     fn fetched(&self) -> u32 {
@@ -208,7 +212,10 @@ async fn many_who_want_the_same_ask_once() {
             Ok(token)
         };
         let key = Key::new("a".into(), &["aud".to_owned()]);
-        world.cache.token(key, &id("/a"), None, fetch).await
+        world
+            .cache
+            .token(key, &id("/a"), None, JwtCache::deadline(), fetch)
+            .await
     };
     let all = futures_util::future::join_all((0..50).map(|_| one()));
     let release = async {
@@ -233,7 +240,7 @@ async fn a_caller_who_leaves_does_not_take_the_request_with_him() {
             Ok(token)
         };
         let key = Key::new("a".into(), &["aud".to_owned()]);
-        Box::pin(world.cache.token(key, &wanted, None, fetch))
+        Box::pin(world.cache.token(key, &wanted, None, JwtCache::deadline(), fetch))
     };
     let (mut first, mut second) = (ask(), ask());
     assert!((&mut first).now_or_never().is_none());

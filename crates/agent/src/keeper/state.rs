@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Issued(Vec<Issued>),
     /// All that was ordered has been tried.
     RoundOver,
+    /// The rest is to be asked for later, when the server has room. Nobody who has something waits for it.
+    RoundPaused,
     /// The server has banned this node.
     Banned,
     /// Time passed.
@@ -119,7 +121,7 @@ pub(crate) struct Snapshot {
     pub(crate) bundle: Option<Arc<Bundle>>,
     pub(crate) federated: Arc<BTreeMap<TrustDomain, Arc<Bundle>>>,
     pub(crate) synced_at: Option<UnixTime>,
-    /// The first round of issuing has been tried to its end.
+    /// The first round of issuing has been tried to its end, or as far as the server had room.
     pub(crate) round_over: bool,
     pub(crate) banned: bool,
 }
@@ -194,7 +196,8 @@ impl State {
                 let changed = self.adopt_svids(now, batch, &mut actions);
                 (!changed.is_empty()).then_some(Reach::Entries(changed))
             }
-            Event::RoundOver => all(!std::mem::replace(&mut self.now.round_over, true)),
+            Event::RoundPaused if self.now.held.is_empty() => None,
+            Event::RoundOver | Event::RoundPaused => all(!std::mem::replace(&mut self.now.round_over, true)),
             Event::Banned => all(self.forget(&mut actions)),
             Event::Tick => None,
         };
@@ -261,8 +264,17 @@ impl State {
 
     /// When [`Self::due`] has something to say next, by the clock alone.
     pub(crate) fn next_order(&self, now: UnixTime) -> Option<UnixTime> {
-        let entries = self.now.entries.iter().filter(|entry| !entry.is_over(now));
-        let each = entries.map(|entry| {
+        self.order_times(now).min()
+    }
+
+    /// When it has something to say that it does not say now.
+    pub(crate) fn next_new_order(&self, now: UnixTime) -> Option<UnixTime> {
+        self.order_times(now).filter(|due| now < *due).min()
+    }
+
+    fn order_times(&self, now: UnixTime) -> impl Iterator<Item = UnixTime> + '_ {
+        let entries = self.now.entries.iter().filter(move |entry| !entry.is_over(now));
+        entries.map(move |entry| {
             let held = self.now.held.get(&entry.id);
             let renewal = held.map_or(now, |held| match held.revision == entry.revision {
                 true => held.due(&self.taints),
@@ -273,8 +285,7 @@ impl State {
                 .get(&entry.id)
                 .map_or(renewal, |failure| failure.next);
             renewal.max(retry)
-        });
-        each.min()
+        })
     }
 
     /// The entries whose SVID is another now.
@@ -304,6 +315,8 @@ impl State {
                     changed.insert(Arc::clone(&issued.entry_id));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
                 }
+                // Of what the entry was before.
+                Err(_) if issued.revision != entry.revision => {}
                 Err(reason) => actions.push(Action::Note(self.note_failure(now, &entry, reason))),
             }
         }

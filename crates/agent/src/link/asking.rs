@@ -6,21 +6,22 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use super::LinkHandle;
+use super::busy::Question;
 use super::failure::LinkError;
 use crate::telemetry;
 
 impl LinkHandle {
     /// Asks over the connection there is and, when that one proves broken, once more over the next. What a round may explain or mend hurries
-    /// the link. A busy server is asked for nothing of the kind until the time that it named. `kind` is for the metrics as well.
+    /// the link. A busy server is asked for nothing of the kind until the time that it named.
     pub(crate) async fn ask<T, F>(
         mut self,
-        kind: &'static str,
+        question: Question,
         once: impl Fn(Channel) -> F,
     ) -> Result<T, LinkError>
     where
         F: Future<Output = Result<T, LinkError>>,
     {
-        if let Some(busy) = self.pauses.refusal(kind) {
+        if let Some(busy) = self.pauses.refusal(question) {
             return Err(busy);
         }
         let mut answer = self.ask_once(&once).await;
@@ -31,9 +32,9 @@ impl LinkHandle {
                 answer = self.ask_once(&once).await;
             }
         }
-        telemetry::renewal(kind, answer.is_ok());
+        telemetry::renewal(question.kind, answer.is_ok());
         if let Err(error) = &answer {
-            self.pauses.note(kind, error);
+            self.pauses.note(question, error);
         }
         if answer.as_ref().is_err_and(LinkError::calls_for_a_round) {
             self.nudge();

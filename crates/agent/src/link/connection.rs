@@ -17,11 +17,15 @@ use super::{Link, attest, dial};
 impl Link {
     /// The connection in use, or a new one that shows our SVID.
     pub(super) async fn channel(&mut self) -> Result<Channel, LinkError> {
-        let current = self.channel.borrow().clone();
+        let current = self.channel.borrow().clone().filter(|_| !self.leaving);
         if let Some(channel) = current {
             return Ok(channel);
         }
         let channel = self.connect(true).await?;
+        if self.leaving {
+            self.hang_up();
+        }
+        // Calls that are under way keep the connection that they began on.
         self.channel.send_replace(Some(channel.clone()));
         attest::post_status(channel.clone()).await;
         Ok(channel)
@@ -70,7 +74,7 @@ async fn channel_over(
         .or_else(|_| Endpoint::from_shared("http://server"))
         .map_err(failed)?
         .http2_keep_alive_interval(keep_alive)
-        .keep_alive_timeout((keep_alive * 3 / 2).min(LONGEST_SILENCE))
+        .keep_alive_timeout(silence(keep_alive))
         .keep_alive_while_idle(true)
         .connect_timeout(HANDSHAKE)
         .connect_with_connector(connector)
@@ -78,6 +82,27 @@ async fn channel_over(
         .map_err(failed)
 }
 
+/// How long a ping may go unanswered: a server that is loaded or whose disk stands still for a moment is not dead.
+fn silence(keep_alive: Duration) -> Duration {
+    (keep_alive * 2).min(LONGEST_SILENCE)
+}
+
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A ping that is not answered for so long never is.
 const LONGEST_SILENCE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stands_still_for_two_signs_of_life_is_not_left() {
+        let after = |seconds| silence(Duration::from_secs(seconds)).as_secs();
+        assert_eq!((after(1), after(5), after(10)), (2, 10, 20));
+        assert_eq!(
+            (after(60), after(300)),
+            (20, 20),
+            "a dead one is left all the same"
+        );
+    }
+}

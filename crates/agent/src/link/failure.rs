@@ -54,6 +54,16 @@ pub(crate) enum LinkError {
         theirs: Option<Revision>,
         newest: Revision,
     },
+    /// So does this.
+    #[error(
+        "{method}: the server's trust bundle has sequence {theirs}, and this node holds one of {held} from the same registry: nothing of it is taken; \
+         bring that server up to date, or restore its registry with `landfast-server restore`"
+    )]
+    OlderBundle {
+        method: &'static str,
+        theirs: u64,
+        held: u64,
+    },
     /// Said on a subscription.
     #[error("the server says that this node {}", match .0 { Denial::Banned => "is banned", _ => "must attest again" })]
     Told(Denial),
@@ -179,7 +189,9 @@ impl LinkError {
                     | tonic::Code::ResourceExhausted
                     | tonic::Code::DataLoss
             ),
-            Self::Deadline { .. } | Self::Protocol { .. } | Self::Stale { .. } => true,
+            Self::Deadline { .. } | Self::Protocol { .. } | Self::Stale { .. } | Self::OlderBundle { .. } => {
+                true
+            }
             _ => false,
         }
     }
@@ -214,7 +226,11 @@ impl LinkError {
                 );
                 *by_server && !ill
             }
-            Self::Protocol { .. } | Self::Stale { .. } | Self::Told(_) | Self::Unsubscribed => true,
+            Self::Protocol { .. }
+            | Self::Stale { .. }
+            | Self::OlderBundle { .. }
+            | Self::Told(_)
+            | Self::Unsubscribed => true,
             Self::Token(inner) => inner.server_answered(),
             _ => false,
         }

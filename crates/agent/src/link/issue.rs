@@ -64,7 +64,7 @@ pub(crate) async fn issue(
 }
 
 /// When the first of them ends; `None` when one is missing altogether.
-fn soonest(orders: &[Order]) -> Option<UnixTime> {
+pub(super) fn soonest(orders: &[Order]) -> Option<UnixTime> {
     let ends: Option<Vec<_>> = orders.iter().map(|order| order.needed_by).collect();
     ends?.into_iter().min()
 }

@@ -91,7 +91,8 @@ impl Known {
             Some(_) => self.believed_at_once(entries),
             None => self.believed(entries),
         };
-        let (bundle, bundle_revision) = sync::own_bundle(channel.clone(), trust_domain, floor).await?;
+        let (bundle, bundle_revision) =
+            sync::own_bundle(channel.clone(), trust_domain, floor, revision).await?;
         let used = || entries.values().filter_map(|record| record.entry.as_ref());
         let names: BTreeSet<TrustDomain> = used()
             .flat_map(|entry| entry.federates_with.iter().cloned())
@@ -104,6 +105,7 @@ impl Known {
             federated: federated.clone(),
         };
         floor.raise(revision.max(bundle_revision));
+        floor.hold_bundle(bundle_revision, bundle.sequence());
         self.entries = entries;
         self.adopt_bundles(bundle, federated);
         Ok(synced)

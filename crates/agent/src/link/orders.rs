@@ -15,13 +15,23 @@ use crate::keeper::state::{Event, Order};
 
 impl Link {
     /// Until all that is due has been tried, also what steps ask for meanwhile.
-    /// Answers whether that is so: a busy server is not asked for more.
-    pub(super) async fn issue_all(&mut self, channel: &Channel, due: Vec<Order>) -> Result<bool, LinkError> {
+    /// Answers how the round ended, if it did: a busy server is asked only for what is more urgent than what it refused.
+    pub(super) async fn issue_all(
+        &mut self,
+        channel: &Channel,
+        due: Vec<Order>,
+    ) -> Result<Option<Event>, LinkError> {
+        let mut waits = false;
         let mut asked = Asked::default();
         let mut calls = FuturesUnordered::new();
         let mut due: VecDeque<Order> = due.into();
         loop {
-            while calls.len() < AT_ONCE && !due.is_empty() && self.busy.is_over() {
+            if !self.busy.is_over() {
+                let before = due.len();
+                due.retain(|order| self.busy.admits(order));
+                waits |= due.len() < before;
+            }
+            while calls.len() < AT_ONCE && !due.is_empty() && !self.leaving {
                 let batch: Vec<Order> = due.drain(..due.len().min(issue::BATCH)).collect();
                 asked.add(&batch);
                 let (channel, key_type) = (channel.clone(), self.settings.workload_key);
@@ -33,15 +43,19 @@ impl Link {
             tokio::select! {
                 answer = calls.next() => {
                     let Some((batch, answer)) = answer else {
-                        if !self.busy.is_over() || !std::mem::take(&mut asked.again) {
-                            return Ok(due.is_empty() && self.busy.is_over());
+                        if self.leaving || !std::mem::take(&mut asked.again) {
+                            let end = if waits { Event::RoundPaused } else { Event::RoundOver };
+                            return Ok(due.is_empty().then_some(end));
                         }
                         due = self.keeper.tell(Event::Due).await.into();
                         continue;
                     };
                     asked.remove(&batch);
                     let issued = match answer {
-                        Err(error) if self.busy.note(&error) => continue,
+                        Err(error) if self.busy.note(&error, &batch, self.clock.now()) => {
+                            waits = true;
+                            continue;
+                        }
                         answer => answer?,
                     };
                     // The last server's word is taken as it is.

@@ -6,14 +6,17 @@
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
+use landfast_identity::TrustDomain;
 use landfast_lifecycle::Backoff;
 use landfast_proto::landfast::sync::v1::{SubscribeRequest, SubscribeResponse, sync_client::SyncClient};
+use landfast_proto::spire::api::types::Bundle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use super::Link;
 use super::failure::LinkError;
+use super::revision::{Floor, Revision};
 use super::rpc::{self, MAX_MESSAGE};
 use super::step::{Parts, SUBSCRIBE, Step};
 use crate::keeper::state::{Event, Order};
@@ -106,7 +109,7 @@ impl Push {
     }
 
     /// The next step; never, without a subscription. May be dropped and asked again: nothing that came is lost.
-    pub(super) async fn next(&mut self) -> Result<Step, LinkError> {
+    pub(super) async fn next(&mut self, floor: &Floor) -> Result<Step, LinkError> {
         let Some(live) = &mut self.live else {
             return std::future::pending().await;
         };
@@ -119,11 +122,19 @@ impl Push {
                 },
             };
             let message = message.map_err(|status| LinkError::from_status(SUBSCRIBE, &status))?;
-            if let Some(step) = live.parts.add(message.ok_or(LinkError::Unsubscribed)?)? {
+            let message = message.ok_or(LinkError::Unsubscribed)?;
+            // Also how the node stands: an old copy knows nothing of that.
+            floor.admit(SUBSCRIBE, message.revision.as_ref().map(Revision::from))?;
+            if let Some(step) = live.parts.add(message)? {
                 return Ok(step);
             }
         }
     }
+}
+
+/// Both ways to write a trust domain are read.
+fn is_of(bundle: &Bundle, trust_domain: &str) -> bool {
+    TrustDomain::parse(&bundle.trust_domain).is_ok_and(|name| name.as_str() == trust_domain)
 }
 
 fn late() -> LinkError {
@@ -180,7 +191,7 @@ impl Link {
         self.push.begin(stream);
         // Who holds nothing is sent something. Who holds all is in step without a word.
         if self.known.own_bundle().is_none() {
-            let step = timeout(rpc::DEADLINE, self.push.next()).await;
+            let step = timeout(rpc::DEADLINE, self.push.next(&self.floor)).await;
             let step = step.unwrap_or_else(|_elapsed| Err(late()));
             let adopted = match step {
                 Ok(step) => self.adopt_step(step).await.map(drop),
@@ -205,7 +216,7 @@ impl Link {
 
     /// Steps until one asks for something, or for ever. May be dropped and asked again: a step that came is adopted whole.
     pub(super) async fn hear(&mut self) -> Result<Step, LinkError> {
-        let heard = self.push.next().await;
+        let heard = self.push.next(&self.floor).await;
         heard.map_err(|error| self.or_stale(error))
     }
 
@@ -213,8 +224,15 @@ impl Link {
     pub(super) async fn adopt_step(&mut self, step: Step) -> Result<Vec<Order>, LinkError> {
         let revision = Some(step.revision);
         self.floor.admit(SUBSCRIBE, revision)?;
+        let own = self.settings.trust_domain.as_str();
+        let bundles = step.bundles.iter().filter_map(|current| current.bundle.as_ref());
+        for bundle in bundles.filter(|bundle| is_of(bundle, own)) {
+            self.floor
+                .admit_bundle(SUBSCRIBE, revision, bundle.sequence_number)?;
+        }
         let pushed = self.known.apply(step, &self.settings.trust_domain)?;
         if let Some(bundle) = pushed.bundle.clone() {
+            self.floor.hold_bundle(revision, bundle.sequence());
             self.adopt_bundle(&bundle).await?;
             self.taints.adopt(&bundle, self.now()?);
         }
@@ -232,10 +250,8 @@ impl Link {
 
     /// Looks whether the node holds what it should. What is different is first given time to come by itself, and then asked for anew.
     async fn check(&mut self, channel: &Channel) -> Result<(), LinkError> {
+        // The floor stays where it is: a step that is under way may be of a revision before this one.
         let seen = super::sync::look(channel, &self.floor).await?;
-        self.floor.raise(seen.revision);
-        let newest = self.floor.newest();
-        self.status.send_modify(|status| status.newest = newest);
         if self.known.agrees_with(&seen) {
             self.push.checked();
         } else if !self.push.doubt {
@@ -267,6 +283,8 @@ impl Link {
         let pause = self.push.over();
         if !error.server_answered() {
             self.hang_up();
+        } else if matches!(error, LinkError::Unsubscribed) {
+            self.leaving = true;
         }
         if error.connection_broke() {
             self.rota.pass_over();
@@ -278,6 +296,7 @@ impl Link {
     /// The connection is not used any more, nor what came over it.
     pub(super) fn hang_up(&mut self) {
         self.channel.send_replace(None);
+        self.leaving = false;
         self.push.hang_up();
         self.status
             .send_if_modified(|status| status.subscribed_since.take().is_some());
@@ -285,7 +304,7 @@ impl Link {
 
     /// A server that has forgotten something, or is somebody's old copy, is told about once, and for as long as it is so.
     pub(super) fn alarm_if_stale(&mut self, error: &LinkError) {
-        if !matches!(error, LinkError::Stale { .. }) {
+        if !matches!(error, LinkError::Stale { .. } | LinkError::OlderBundle { .. }) {
             return;
         }
         telemetry::stale();

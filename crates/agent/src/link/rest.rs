@@ -103,7 +103,7 @@ struct Timer {
     own: Option<UnixTime>,
     /// Of whom renewals are known; `None` when none of them counts.
     keeper: Option<KeeperHandle>,
-    /// The server makes no signatures for them before.
+    /// What is due already has been asked for, or waits until then.
     busy_until: Option<Instant>,
     clock: SharedClock,
 }
@@ -119,11 +119,15 @@ impl Timer {
                 let now = self.clock.now()?;
                 let own = self.own.map(|due| due.since(now));
                 let orders = self.keeper.as_ref().and_then(KeeperHandle::next_order);
+                // What falls due meanwhile may be more urgent than what the server refused.
+                let new = self.keeper.as_ref().filter(|_| self.busy_until.is_some());
+                let new = new.and_then(KeeperHandle::next_new_order);
                 let busy = self.busy_until.map_or(Duration::ZERO, |until| {
                     until.saturating_duration_since(Instant::now())
                 });
                 own.into_iter()
                     .chain(orders.map(|due| due.since(now).max(busy)))
+                    .chain(new.map(|due| due.since(now)))
                     .min()
             };
             // Renewals are due by wall time, which may step: it is looked at once a minute.

@@ -67,6 +67,8 @@ impl fmt::Display for Revision {
 pub(super) struct Floor {
     newest: Option<Revision>,
     on_disk: Option<Revision>,
+    /// The epoch and the sequence number of the trust bundle in use; `None` when it is of no server that says its revision.
+    bundle: Option<(u64, u64)>,
     tried: Option<Instant>,
 }
 
@@ -76,6 +78,7 @@ impl Floor {
         Self {
             newest: on_disk,
             on_disk,
+            bundle: None,
             tried: None,
         }
     }
@@ -94,6 +97,31 @@ impl Floor {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a trust bundle that goes back within one epoch: an authority that was taken away or tainted would be trusted again. With a
+    /// greater one the numbers may begin anew.
+    pub(super) fn admit_bundle(
+        &self,
+        method: &'static str,
+        revision: Option<Revision>,
+        sequence: u64,
+    ) -> Result<(), LinkError> {
+        match (revision, self.bundle) {
+            (Some(theirs), Some((epoch, held))) if theirs.epoch == epoch && sequence < held => {
+                Err(LinkError::OlderBundle {
+                    method,
+                    theirs: sequence,
+                    held,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// That is the one in use.
+    pub(super) fn hold_bundle(&mut self, revision: Option<Revision>, sequence: u64) {
+        self.bundle = revision.map(|revision| (revision.epoch, sequence));
     }
 
     pub(super) fn raise(&mut self, revision: Option<Revision>) {

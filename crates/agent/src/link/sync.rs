@@ -157,7 +157,6 @@ pub(super) struct EntrySeen {
 pub(super) struct Seen {
     pub(super) entries: Vec<EntrySeen>,
     pub(super) sequence: u64,
-    pub(super) revision: Option<Revision>,
 }
 
 /// Asks for that.
@@ -203,7 +202,6 @@ pub(super) async fn look(channel: &Channel, floor: &Floor) -> Result<Seen, LinkE
     Ok(Seen {
         entries,
         sequence: bundle.sequence_number,
-        revision,
     })
 }
 
@@ -273,12 +271,16 @@ pub(super) async fn own_bundle(
     channel: Channel,
     trust_domain: &TrustDomain,
     floor: &Floor,
+    entries_of: Option<Revision>,
 ) -> Result<(Bundle, Option<Revision>), LinkError> {
     let mut client =
         bundle_api::bundle_client::BundleClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let request = bundle_api::GetBundleRequest { output_mask: None };
     let (wire, revision) = rpc::call_at(GET_BUNDLE, client.get_bundle(request)).await?;
     floor.admit(GET_BUNDLE, revision)?;
+    // Older servers of ours say it only of the entries.
+    let revision = revision.or(entries_of);
+    floor.admit_bundle(GET_BUNDLE, revision, wire.sequence_number)?;
     let bundle =
         bundle_wire::parse(&wire, trust_domain).map_err(|what| LinkError::protocol(GET_BUNDLE, what))?;
     if bundle.x509_authorities().is_empty() {

@@ -111,7 +111,7 @@ async fn a_cached_token_is_served_while_the_server_is_away_and_not_after_a_ban()
     world
         .source
         .tokens
-        .token(key, &id("/a"), None, || async { Ok(token) })
+        .token(key, &id("/a"), None, JwtCache::deadline(), || async { Ok(token) })
         .await
         .unwrap();
     assert_eq!(ask(&world, &["aud"], None).await.unwrap(), 1);
@@ -203,7 +203,12 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_token_does_not_get_i
             gate.wait_for(|open| *open).await.unwrap();
             Ok(token)
         };
-        let mut first = Box::pin(world.source.tokens.token(key, &wanted, None, slow));
+        let mut first = Box::pin(
+            world
+                .source
+                .tokens
+                .token(key, &wanted, None, JwtCache::deadline(), slow),
+        );
         assert!((&mut first).now_or_never().is_none());
         let mut asked = Box::pin(ask(&world, &["aud"], None));
         assert!(
@@ -281,7 +286,7 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_wit_svid_does_not_ge
                     gate.wait_for(|open| *open).await.unwrap();
                     Ok(token)
                 };
-                Box::pin(cache.token(Key::new(name.into(), &[]), id, None, slow))
+                Box::pin(cache.token(Key::new(name.into(), &[]), id, None, JwtCache::deadline(), slow))
             })
             .collect();
         assert!(first.iter_mut().all(|first| first.now_or_never().is_none()));
@@ -305,4 +310,21 @@ async fn who_loses_an_entry_or_the_node_while_waiting_for_a_wit_svid_does_not_ge
             (got, _) => panic!("{got:?}, not {gets:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_waits_once_however_many_tokens_it_is_for() {
+    let entries = (0..40).map(|n| entry(&format!("e{n}"), &format!("/{n}"), &["unix:uid:1"]));
+    let world = world(Some(synced(entries.collect())));
+    let begun = Instant::now();
+    assert!(matches!(
+        ask(&world, &["a"], None).await,
+        Err(SourceError::Unavailable(_))
+    ));
+    // By the paused clock: groups of eight, each of which waits two seconds for a connection.
+    assert!(
+        begun.elapsed() <= std::time::Duration::from_millis(5001),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -58,6 +58,8 @@ pub(crate) struct Script {
     pub(crate) workload_validity: Option<(i64, i64)>,
     pub(crate) federated: HashMap<String, types::Bundle>,
     pub(crate) tainted: bool,
+    /// Of the bundle, when it is not 0.
+    pub(crate) sequence: u64,
     /// The key IDs for WIT-SVIDs in the bundle, and which are tainted; the last one signs.
     pub(crate) wit: Vec<(&'static str, bool)>,
     /// How long WIT-SVIDs live; an hour unless set.
@@ -476,6 +478,7 @@ service! {
             self.called("GetBundle", &request, false)?;
             let tainted = self.script().tainted;
             let mut bundle = wire_bundle(&self.ca, tainted);
+            bundle.sequence_number = self.script().sequence.max(1);
             let wit = self.script().wit.clone();
             bundle.wit_authorities = wit.into_iter().map(|(key_id, tainted)| types::WitKey {
                 public_key: self.ca.public_key().spki_der().to_vec().into(),

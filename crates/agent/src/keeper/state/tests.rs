@@ -73,6 +73,52 @@ fn hour(ca: &Ca, entry: &Entry, from: i64) -> Arc<X509Svid> {
 }
 
 #[test]
+fn a_mended_entry_is_asked_for_at_once_whatever_it_was_refused_for_before() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.fail(NOON, &a);
+    assert!(world.sync(at(1), &ca, vec![a.clone()]).is_empty(), "it waits");
+    let mended = Entry {
+        revision: a.revision + 1,
+        ..a.clone()
+    };
+    assert_eq!(world.sync(at(1), &ca, vec![mended.clone()]), ["a"]);
+    // A refusal that comes late is of what the entry was.
+    world.fail(at(1), &a);
+    assert_eq!(world.sync(at(1), &ca, vec![mended.clone()]), ["a"]);
+    world.fail(at(2), &mended);
+    let again = Entry {
+        revision: mended.revision + 1,
+        ..mended
+    };
+    let pushed = Pushed {
+        put: vec![Arc::new(again)],
+        ..Pushed::default()
+    };
+    assert_eq!(orders(&world.step(at(2), Event::Pushed(pushed))), ["a"]);
+}
+
+#[test]
+fn a_busy_server_does_not_keep_those_waiting_who_have_something() {
+    let (ca, a, b) = (
+        Ca::new("one"),
+        entry("a", "/a", &["unix:uid:1"]),
+        entry("b", "/b", &["unix:uid:1"]),
+    );
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone(), b]);
+    world.step(NOON, Event::RoundPaused);
+    assert!(!world.state.now.round_over, "there is nothing yet");
+    world.issue(NOON, &a, hour(&ca, &a, 0));
+    world.step(NOON, Event::RoundPaused);
+    assert!(world.published.round_over);
+    // b is due all the time; what comes next is a's renewal.
+    assert_eq!(world.state.next_order(NOON), Some(NOON));
+    assert!(world.state.next_new_order(NOON).is_some_and(|due| NOON < due));
+}
+
+#[test]
 fn a_new_entry_is_asked_for_and_served_once_it_came() {
     let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
     let mut world = World::default();

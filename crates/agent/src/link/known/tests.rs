@@ -317,7 +317,6 @@ fn a_short_answer_agrees_when_it_names_what_is_held_and_nothing_else() {
             })
             .collect(),
         sequence,
-        revision: None,
     };
     assert!(known.agrees_with(&seen(&[("b", 0), ("a", 0)], 1)));
     for (what, seen) in [

@@ -42,12 +42,17 @@ async fn a_busy_server_is_not_asked_again_and_not_left() {
     assert!(other.script().calls.is_empty());
     assert_eq!(node.status().last_error, "");
     assert!(!node.views.snapshot().round_over, "what is wanted is under way");
-    // Changes come all the same, and what they want waits with the rest.
+    // Changes come all the same, and what they want is tried once.
     let new = wire_entry("b", "/b", &["unix:uid:2"]);
     server.script().entries.push(new);
     until("the entry is known", || node.views.snapshot().entries.len() == 2).await;
     rounds(&server, 3).await;
-    assert_eq!(server.calls("BatchNewX509SVID"), 1);
+    assert_eq!(server.calls("BatchNewX509SVID"), 2);
+    assert_eq!(
+        server.script().batch_sizes,
+        Vec::<usize>::new(),
+        "without the other"
+    );
     node.stop().await;
 }
 
@@ -60,7 +65,43 @@ async fn when_the_time_is_over_it_is_asked_again_and_serves() {
     until("it is asked again", || server.calls("BatchNewX509SVID") >= 3).await;
     server.script().refuse.clear();
     until("it serves", || node.serves(&["unix:uid:1"]) == ["/a"]).await;
-    assert!(node.views.snapshot().round_over);
+    until("the round is over", || node.views.snapshot().round_over).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_can_wait_does_not_keep_what_is_urgent_waiting() {
+    let server = server_with(&[("a", "/a", "unix:uid:1"), ("d", "/d", "unix:uid:4")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&server, dir.path()).start();
+    until("it serves", || node.serves(&["unix:uid:4"]) == ["/d"]).await;
+    // One that ends before them.
+    server.script().workload_validity = Some((-300, 1800));
+    let b = wire_entry("b", "/b", &["unix:uid:2"]);
+    server.script().entries.push(b);
+    until("b too", || node.serves(&["unix:uid:2"]) == ["/b"]).await;
+    server.script().workload_validity = None;
+    let renew = |name: &str| {
+        let mut script = server.script();
+        let entry = script.entries.iter_mut().find(|entry| entry.id == name);
+        entry.unwrap().revision_number += 1;
+    };
+    server.script().refuse.insert("BatchNewX509SVID", busy(600_000));
+    let before = server.calls("BatchNewX509SVID");
+    renew("a");
+    until("a is refused", || server.calls("BatchNewX509SVID") > before).await;
+    server.script().refuse.clear();
+    let c = wire_entry("c", "/c", &["unix:uid:3"]);
+    server.script().entries.push(c);
+    until("what is missing comes", || node.serves(&["unix:uid:3"]) == ["/c"]).await;
+    renew("b");
+    until("what ends sooner comes", || {
+        server.calls("BatchNewX509SVID") == before + 3
+    })
+    .await;
+    renew("d");
+    rounds(&server, 5).await;
+    assert_eq!(server.calls("BatchNewX509SVID"), before + 3, "a and d wait");
     node.stop().await;
 }
 

@@ -423,3 +423,64 @@ async fn a_bundle_that_is_told_is_on_disk_and_comes_there_later_when_the_disk_is
     .await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_look_that_is_ahead_of_a_step_under_way_does_not_make_it_a_stale_one() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        backstop: Duration::from_millis(20),
+        confirm_after: HOUR,
+        ..setup(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    node.subscribed().await;
+    let b = wire_entry("b", "/b", &["unix:uid:2"]);
+    let looks = server.calls("GetBundle");
+    {
+        let mut script = server.script();
+        script.entries.push(b.clone());
+        script.push.revision = (7, 9);
+    }
+    // The first that sees it is the last: it gives what differs an hour to come.
+    until("a look", || server.calls("GetBundle") > looks).await;
+    server
+        .say(wire::SubscribeResponse {
+            put: vec![put(b)],
+            ..step(7, 2)
+        })
+        .await;
+    node.serving_for(&["unix:uid:2"], &["/b"]).await;
+    assert_eq!(node.status().complaint(), "");
+    assert_eq!(server.subscriptions(), 1, "the server is not left");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_the_server_ends_begins_anew_on_another_connection_and_no_call_is_lost() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    node.subscribed().await;
+    let connections = server.calls("PostStatus");
+    let gate = Arc::new(Semaphore::new(0));
+    server.script().hold_issuing = Some(Arc::clone(&gate));
+    server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
+    until("b is asked for", || server.calls("BatchNewX509SVID") == 2).await;
+    server.end_subscription(None).await;
+    until("it is heard", || node.status().subscribed_since.is_none()).await;
+    assert!(node.handle.channel.borrow().is_some(), "questions go on");
+    gate.add_permits(9);
+    node.serving_for(&["unix:uid:2"], &["/b"]).await;
+    assert_eq!(server.calls("BatchNewX509SVID"), 2);
+    node.subscribed().await;
+    assert_eq!(server.subscriptions(), 2);
+    assert!(
+        server.calls("PostStatus") > connections,
+        "over another connection"
+    );
+    assert_eq!(server.calls("AttestAgent"), 1);
+    node.stop().await;
+}

@@ -1,10 +1,11 @@
 //! A server whose registry is older than what the node has seen (T-34): somebody's copy, a replica that lags, a disk of yesterday.
 
 use landfast_proto::landfast::sync::v1 as wire;
+use landfast_proto::spire::api::types;
 
 use super::*;
 use crate::persist::REVISION;
-use crate::testing::fake_server::push::{gone, step};
+use crate::testing::fake_server::push::{current, gone, step};
 
 async fn pushing(entries: &[(&str, &str, &str)], number: u64) -> FakeServer {
     let server = server_with(entries).await;
@@ -136,4 +137,97 @@ async fn an_older_answer_to_a_poll_is_refused_and_an_empty_one_that_is_not_older
     server.script().push.revision = (7, 51);
     until("it is withdrawn", || node.serves(&["unix:uid:1"]).is_empty()).await;
     node.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_older_registry_says_of_the_node_itself_counts_no_more_than_the_rest() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    let other = server.beside().await;
+    other.pushes(7, 51);
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![server.address.to_string(), other.address.to_string()];
+    let node = Setup {
+        servers,
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    until("a is there", || node.serves(&["unix:uid:1"]) == ["/a"]).await;
+    server.script().push.revision = (7, 49);
+    server
+        .say(wire::SubscribeResponse {
+            standing: wire::Standing::Banned.into(),
+            ..step(7, 49)
+        })
+        .await;
+    until("the next one", || other.subscriptions() > 0).await;
+    node.serving().await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    assert!(dir.path().join(IDENTITY).exists());
+    assert!(node.status().complaint().contains("at revision 7.49"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_trust_bundle_does_not_go_back_within_one_epoch() {
+    for subscriptions in [true, false] {
+        let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
+        let second = first.beside().await;
+        for server in [&first, &second] {
+            server.pushes(7, 50);
+            let mut script = server.script();
+            script.push.served = subscriptions;
+            script.tainted = true;
+            script.sequence = 5;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let servers = vec![first.address.to_string(), second.address.to_string()];
+        let node = Setup {
+            servers,
+            ..Setup::new(&first, dir.path())
+        }
+        .start();
+        let tainted = || {
+            let bundle = node.views.snapshot().bundle.clone();
+            bundle.is_some_and(|bundle| bundle.x509_authorities()[0].tainted)
+        };
+        until("the taint counts", tainted).await;
+        node.serving().await;
+        // The same registry, and a bundle from before the taint.
+        {
+            let mut script = first.script();
+            script.tainted = false;
+            script.sequence = 4;
+            script.push.revision = (7, 60);
+        }
+        if subscriptions {
+            let older = types::Bundle {
+                sequence_number: 4,
+                ..wire_bundle(first.ca(), false)
+            };
+            let message = wire::SubscribeResponse {
+                bundles: vec![current(older)],
+                ..step(7, 60)
+            };
+            first.say(message).await;
+        }
+        until("it is told", || {
+            node.status().complaint().contains("trust bundle has sequence 4")
+        })
+        .await;
+        let asked = |server: &FakeServer| server.calls("SyncAuthorizedEntries") + server.calls("Subscribe");
+        until("the next one is asked", || asked(&second) > 0).await;
+        assert!(tainted(), "it is not taken");
+        // A registry that was restored begins anew.
+        for server in [&first, &second] {
+            let mut script = server.script();
+            script.tainted = false;
+            script.sequence = 1;
+            script.push.revision = (8, 1);
+        }
+        first.break_connections();
+        second.break_connections();
+        until("it is taken", || !tainted()).await;
+        node.stop().await;
+    }
 }

@@ -134,7 +134,10 @@ impl FakeServer {
         let is_there = |id: &str| script.entries.iter().any(|entry| entry.id == id);
         let over = held.entries.iter().filter(|held| !is_there(&held.id));
         message.gone = over.map(|held| gone(&held.id)).collect();
-        let bundle = current(wire_bundle(&self.ca, script.tainted));
+        let bundle = current(types::Bundle {
+            sequence_number: script.sequence.max(1),
+            ..wire_bundle(&self.ca, script.tainted)
+        });
         let known = held.bundles.iter().any(|held| held.digest == bundle.digest);
         if !known || script.tainted {
             message.bundles.push(bundle);
