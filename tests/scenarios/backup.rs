@@ -133,6 +133,11 @@ async fn over_a_running_server_with_a_wrong_key_or_from_a_damaged_file_nothing_i
     let mut plant = Plant::new("").await;
     let agent = plant.agent("node", "").await;
     plant.entry(&agent, "/line4/collector", 3600).await;
+    eventually("the node is known", async || match plant.count_agents().await {
+        1 => Ok(()),
+        other => Err(other),
+    })
+    .await;
     let (key, recipient) = key_file(&plant);
     let file = plant.path().join("plant.backup");
     back_up(&plant, &file, &["--recipient", &recipient]).unwrap();
