@@ -119,7 +119,7 @@ pub struct RestoreArgs {
     runuser -u landfast-server -- landfast-server migrate --from sqlite --to postgres\n\
     The configuration says where PostgreSQL is ([datastore]); the database there must be empty. Keys stay where they are.")]
 pub struct MigrateArgs {
-    /// The server's configuration, with [datastore] already.
+    /// The server's configuration, with `[datastore]` already.
     #[arg(long, value_name = "FILE", default_value = "/etc/landfast/server.toml")]
     config: PathBuf,
     /// What holds the registry now: the database in data_dir.

@@ -115,7 +115,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD_NO_PAD.encode(bytes)
 }
 
-/// Only what [`base64`] writes.
+/// Only what [`base64()`] writes.
 pub(super) fn unbase64(text: &str) -> Option<Vec<u8>> {
     STANDARD_NO_PAD.decode(text).ok()
 }
