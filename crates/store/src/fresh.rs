@@ -3,11 +3,11 @@
 //!
 //! Invariant: it has its name when it is whole and on the disk, and not before; what has the name already is left alone.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::place::place;
 use crate::{DirFiles, Files, StoreError};
 
 /// See the module. Every call blocks on the disk.
@@ -38,24 +38,9 @@ impl FreshFile {
         path: &Path,
         wrap: impl FnOnce(DirFiles) -> F,
     ) -> Result<Self, StoreError> {
-        let name = path.file_name().and_then(OsStr::to_str);
-        let name = name.ok_or_else(|| StoreError::BadName {
-            name: path.display().to_string(),
-        })?;
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        let cannot = |source| StoreError::Directory {
-            path: dir.to_owned(),
-            source,
-        };
-        let fd = File::open(dir).map_err(cannot)?;
-        if !fd.metadata().map_err(cannot)?.is_dir() {
-            return Err(cannot(io::ErrorKind::NotADirectory.into()));
-        }
-        let files = wrap(DirFiles::new(fd.into()));
-        refuse_taken(&files, path, name)?;
+        let (files, name) = place(path)?;
+        let files = wrap(files);
+        refuse_taken(&files, path, &name)?;
         let temp = format!(".{name}.{}.tmp", std::process::id());
         let made = match files.create_temp(&temp) {
             // Left by a process of our number, which is no more.

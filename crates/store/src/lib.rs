@@ -8,6 +8,7 @@ mod error;
 pub mod faulty;
 mod files;
 mod fresh;
+mod place;
 mod public;
 mod store;
 

@@ -2,14 +2,14 @@
 //!
 //! Invariant: whoever reads it sees the old content whole or the new one whole, whatever fails in between.
 
-use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::place::{cannot, place};
 use crate::{DirFiles, Files, MAX_FILE_BYTES, StoreError};
 
 /// See the module. Every call blocks on the disk.
@@ -38,29 +38,14 @@ impl PublicFile {
         path: &Path,
         wrap: impl FnOnce(DirFiles) -> F,
     ) -> Result<Self, StoreError> {
-        let name = path.file_name().and_then(OsStr::to_str);
-        let name = name.ok_or_else(|| StoreError::BadName {
-            name: path.display().to_string(),
-        })?;
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        let cannot = |source| StoreError::Directory {
-            path: dir.to_owned(),
-            source,
-        };
-        let fd = File::open(dir).map_err(cannot)?;
-        if !fd.metadata().map_err(cannot)?.is_dir() {
-            return Err(cannot(io::ErrorKind::NotADirectory.into()));
-        }
+        let (files, name) = place(path)?;
         let file = Self {
             path: path.to_owned(),
-            name: name.to_owned(),
-            files: Arc::new(wrap(DirFiles::new(fd.into()))),
+            name,
+            files: Arc::new(wrap(files)),
             temps: AtomicU64::new(0),
         };
-        file.clean().map_err(cannot)?;
+        file.clean().map_err(cannot(path))?;
         Ok(file)
     }
 

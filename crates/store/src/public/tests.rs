@@ -87,7 +87,7 @@ fn leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not() {
     // The largest process ID there can be is 4194304.
     let (dead, alive) = (".b.4194999.0.tmp", format!(".b.{}.7.tmp", std::process::id()));
     for name in [dead, &alive, ".c.4194999.0.tmp", ".b.x.tmp"] {
-        File::create(root.path().join(name)).unwrap();
+        std::fs::File::create(root.path().join(name)).unwrap();
     }
     PublicFile::open(&root.path().join("b")).unwrap();
     let mut left = names(root.path());
