@@ -10,6 +10,7 @@ mod files;
 mod fresh;
 mod place;
 mod public;
+pub mod seal;
 mod store;
 
 pub use beside::read_beside;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: while a [`Store`] is open no other process opens the same directory as one.
 
+mod many;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -213,6 +215,17 @@ impl Store {
         bytes: &[u8],
         adopt: impl FnOnce(&dyn Files, &str) -> io::Result<()>,
     ) -> Result<(), StoreError> {
+        let path = self.put(name, bytes, adopt)?;
+        self.sync_dir(path)
+    }
+
+    /// All but the last step.
+    fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        adopt: impl FnOnce(&dyn Files, &str) -> io::Result<()>,
+    ) -> Result<PathBuf, StoreError> {
         let path = self.file(name)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(StoreError::TooLarge {
@@ -231,7 +244,7 @@ impl Store {
             let _cleaned_later = files.remove(&temp);
             return Err(StoreError::CannotWrite { path, source });
         }
-        self.sync_dir(path)
+        Ok(path)
     }
 
     fn sync_dir(&self, path: PathBuf) -> Result<(), StoreError> {
