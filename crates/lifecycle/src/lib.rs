@@ -4,6 +4,7 @@
 
 mod backoff;
 mod clock;
+pub mod island;
 mod renewal;
 
 pub use backoff::Backoff;

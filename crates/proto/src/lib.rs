@@ -134,6 +134,13 @@ pub mod landfast {
             include!("generated/landfast.entry.v1.rs");
         }
     }
+    /// `landfast.cache.*`
+    pub mod cache {
+        /// What an agent keeps on disk.
+        pub mod v1 {
+            include!("generated/landfast.cache.v1.rs");
+        }
+    }
     /// `landfast.sync.*`
     pub mod sync {
         /// An agent is told what concerns it.

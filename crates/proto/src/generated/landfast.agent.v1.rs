@@ -47,6 +47,16 @@ pub struct GetStatusResponse {
     pub polls_because: ::prost::alloc::string::String,
     #[prost(string, tag = "22")]
     pub newest_revision: ::prost::alloc::string::String,
+    #[prost(string, tag = "30")]
+    pub standing: ::prost::alloc::string::String,
+    #[prost(string, tag = "31")]
+    pub standing_text: ::prost::alloc::string::String,
+    #[prost(int64, tag = "32")]
+    pub valid_until: i64,
+    #[prost(int64, tag = "33")]
+    pub first_ends: i64,
+    #[prost(string, tag = "34")]
+    pub cache: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Identity {
