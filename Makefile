@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable demo test test-root planted torture partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable demo test test-root planted torture islands partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ planted: ## plant known bugs and see each one found (root, Python 3.11; fifteen 
 torture: ## the same attacks, a hundred thousand pids and ten times as long floods (half an hour, as root)
 	@LANDFAST_ROUNDS=10 tests/root/run --skip t01
 	@LANDFAST_ROUNDS=50 tests/root/run t01
+	@$(MAKE) --no-print-directory islands RESTARTS=100
+
+islands: ## real daemons: an agent is killed and started RESTARTS (10) times while its server is away, and serves each time
+	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins
+	$(CARGO) build --locked --quiet -p landfast-testkit --example islands
+	@target/debug/examples/islands --bin-dir target/debug --restarts $(or $(RESTARTS),10)
 
 interop: ## third-party clients (Python, Go, Java, Rust) against the real agent and server
 	@tests/interop/run

@@ -271,6 +271,12 @@ impl Site {
         self.agent = daemon(under, &program, &config);
     }
 
+    /// Kills the server. It cannot be started again.
+    pub fn stop_server(&mut self) {
+        drop(self.server.0.kill());
+        drop(self.server.0.wait());
+    }
+
     fn agent_is_up(&self) {
         until("an agent that serves", || {
             self.try_status()

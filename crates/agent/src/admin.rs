@@ -11,15 +11,18 @@ use std::sync::Arc;
 use landfast_identity::{TrustDomain, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::landfast::agent::v1 as api;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::attestor::unix::Missing;
 use crate::attestor::{Attestors, look};
+use crate::cache::CacheState;
 use crate::jwt::JwtCache;
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
+use crate::standing::Report;
 use crate::why::{Asked, Compared, explain};
 use landfast_workload_api::Gauges;
 
@@ -39,12 +42,15 @@ pub(crate) struct Admin {
     pub(crate) descriptors_wanted: u64,
     pub(crate) tokens: JwtCache,
     pub(crate) started: Instant,
+    pub(crate) standing: watch::Receiver<Report>,
+    pub(crate) cache: watch::Receiver<CacheState>,
 }
 
 impl Admin {
     fn status(&self, link: &LinkStatus) -> api::GetStatusResponse {
         let snapshot = self.views.snapshot();
         let now = self.clock.now();
+        let report = self.standing.borrow().clone();
         let identities = snapshot.entries.iter().map(|entry| {
             let held = now.and_then(|now| snapshot.svid(entry, now));
             api::Identity {
@@ -83,6 +89,11 @@ impl Admin {
             subscribed_since: link.subscribed_since.map_or(0, UnixTime::as_secs),
             polls_because: link.polls_because.clone(),
             newest_revision: link.newest.map(|newest| newest.to_string()).unwrap_or_default(),
+            standing: report.standing.as_str().to_owned(),
+            standing_text: report.text,
+            valid_until: report.valid_until.map_or(0, UnixTime::as_secs),
+            first_ends: report.first_ends.map_or(0, UnixTime::as_secs),
+            cache: self.cache.borrow().in_words(),
         }
     }
 

@@ -27,6 +27,7 @@ use crate::attestor::Attestors;
 use crate::attestor::unix::{self, UnixAttestor};
 use crate::bootstrap::Bootstrap;
 use crate::broker::{self, Broker};
+use crate::cache::{self, Begun};
 use crate::config::AgentConfig;
 use crate::delegate::{self, DelegatedIdentity, office::Office};
 use crate::error::AgentError;
@@ -39,7 +40,7 @@ use crate::persist::{NodeFiles, NodeIdentity, PersistError};
 use crate::source::AgentSource;
 use crate::telemetry;
 use crate::wit::Wits;
-use crate::{admin_server, health};
+use crate::{admin_server, health, standing};
 use landfast_workload_api::{Attestor, Gauges, Surface};
 
 /// What an agent is given from outside.
@@ -99,8 +100,8 @@ impl AgentHandle {
         self.http_address
     }
 
-    /// Waits until the agent has synchronised with its server and asked once for every SVID due. Waits for ever when the
-    /// server stays away.
+    /// Waits until the agent has synchronised with its server and asked once for every SVID due, in this run or in one before it of which something
+    /// is still valid. Waits for ever when the server stays away.
     pub async fn ready(&self) {
         let mut health = self.health.clone();
         if health.wait_for(|health| health.ready).await.is_err() {
@@ -123,8 +124,14 @@ impl Agent {
         telemetry::describe();
         let clock = parts.clock;
         let state = Self::read_state(&config).await?;
+        let Begun {
+            shelf,
+            before,
+            state: cache_state,
+        } = state.cache;
+        let held_before = before.as_ref().map(|image| &image.snapshot);
         let views = Views::new(&config.trust_domain);
-        let (keeper, keeper_handle) = Keeper::new(views.clone(), Arc::clone(&clock));
+        let (keeper, keeper_handle) = Keeper::restored(views.clone(), Arc::clone(&clock), held_before);
         let settings = Settings {
             trust_domain: config.trust_domain.clone(),
             dialler: config.dialler(),
@@ -136,7 +143,7 @@ impl Agent {
             keep_alive: config.keep_alive,
             retry: (RETRY_MIN.min(config.retry_max), config.retry_max),
             confirm_after: CONFIRM_AFTER,
-            bootstrap: state.bootstrap,
+            bootstrap: state.bootstrap.clone(),
             newest: state.newest,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
@@ -148,7 +155,12 @@ impl Agent {
             bundles.clone(),
             state.node,
         );
+        let link = link.restored(held_before.map(|snapshot| &**snapshot));
         let (tokens, stragglers) = JwtCache::new(Arc::clone(&clock));
+        let watch = standing::Watch::new(before.is_some());
+        if let Some(image) = before {
+            tokens.restore(image.tokens);
+        }
         let (wits, wit_stragglers) = Wits::new(Arc::clone(&clock), config.workload_key);
         let missing = unix::missing();
         if !missing.capabilities.is_empty() {
@@ -186,8 +198,22 @@ impl Agent {
         let http_address = http.as_ref().map(|(address, _)| *address);
 
         let (ready, is_ready) = watch::channel(false);
+        let (standing_report, standing) = watch::channel(standing::Report::first());
+        let cache = cache_state.subscribe();
 
         let stop = tasks.token();
+        if let Some(shelf) = shelf {
+            let writer = cache::Writer {
+                shelf,
+                views: views.clone(),
+                link: link_handle.clone(),
+                tokens: tokens.clone(),
+                clock: Arc::clone(&clock),
+                bootstrap: state.bootstrap,
+                state: cache_state,
+            };
+            tasks.spawn("cache", writer.run(stop.clone()));
+        }
         tasks.spawn("keeper", keeper.run(stop.clone()));
         tasks.spawn("link", link.run(stop.clone()));
         tasks.spawn("tokens", stragglers.run(stop.clone()));
@@ -258,6 +284,8 @@ impl Agent {
             descriptors_wanted: config.descriptors_wanted(),
             tokens: tokens.clone(),
             started: Instant::now(),
+            standing,
+            cache: cache.clone(),
         };
         let services = admin_server::Services {
             admin,
@@ -275,15 +303,20 @@ impl Agent {
                 stop.clone(),
             ),
         );
-        let (report, health) = watch::channel(health::state(&views, &link_handle, clock.now()));
-        let reporter = health::Reporter {
+        let (report, health) = watch::channel(Health::not_ready("starting"));
+        let mut reporter = health::Reporter {
             views,
             link: link_handle,
             tokens,
             clock,
             report,
+            watch,
+            standing: standing_report,
+            cache,
             ready,
         };
+        // Whoever asks first is told how it is.
+        reporter.look();
         tasks.spawn("health", reporter.run(stop.clone()));
         if let (Some((_, listener)), Some(metrics)) = (http, parts.metrics) {
             tasks.spawn(
@@ -315,6 +348,7 @@ struct NodeState {
     bundle: Bundle,
     bootstrap: String,
     newest: Option<Revision>,
+    cache: Begun,
 }
 
 impl NodeState {
@@ -323,8 +357,8 @@ impl NodeState {
         let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
         let node = files.identity()?;
         let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
-        let bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
-        let newest = match files.revision(&bootstrap.digest) {
+        let mut bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
+        let mut newest = match files.revision(&bootstrap.digest) {
             // It is worth less than a node that serves.
             Err(error @ PersistError::Damaged { .. }) => {
                 tracing::error!(
@@ -340,12 +374,20 @@ impl NodeState {
             // A node that is in already does not need it before the next attestation; a new one had better know now.
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
         }
+        let own = cache::Own {
+            node: node.as_ref(),
+            bootstrap: &bootstrap.digest,
+            bundle: &mut bundle,
+            newest: &mut newest,
+        };
+        let cache = Begun::read(config, own);
         Ok(Self {
             files: Arc::new(files),
             node,
             bundle,
             newest,
             bootstrap: bootstrap.digest,
+            cache,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: an [`AgentConfig`] that exists was checked whole; no later code asks whether a value makes sense.
 
 mod attestation;
+mod cache;
 mod limits;
 mod raw;
 mod rights;
@@ -25,6 +26,7 @@ use raw::{RawConfig, RawWorkload};
 
 pub use crate::link::dial::{Proxy, ServerAddress};
 pub use crate::link::evidence::{Evidence, EvidenceError, TokenSource};
+pub use cache::CacheKind;
 pub use rights::BrokerConfig;
 
 /// Everything an agent is told.
@@ -38,6 +40,8 @@ pub struct AgentConfig {
     pub proxy: Option<Proxy>,
     /// Where the node's own identity is kept.
     pub data_dir: PathBuf,
+    /// What is kept there of the workloads' identities.
+    pub cache: CacheKind,
     /// The bundle to begin with: PEM or JWKS.
     pub trust_bundle: PathBuf,
     /// The Workload API's socket.
@@ -221,6 +225,7 @@ impl Checker<'_> {
             servers,
             proxy,
             data_dir: self.absolute("data_dir", raw.data_dir)?,
+            cache: self.cache(raw.cache.as_deref(), raw.seal_key)?,
             trust_bundle: self.absolute("trust_bundle", raw.trust_bundle)?,
             socket,
             socket_group: raw.socket_group,

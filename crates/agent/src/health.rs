@@ -1,22 +1,26 @@
 //! Whether the agent is ready, and the metrics that change by themselves.
 //!
 //! Invariant: ready means that there is something to give: a node identity to ask with, or SVIDs that are still valid. A server that
-//! is away does not make an agent unready while it has those, nor does a disk that fails; a ban does. gRPC health and `/ready` say the same.
+//! is away does not make an agent unready while it has those, nor does a disk that fails; a ban does, and so does an island on which nothing is
+//! valid any more. gRPC health, `/ready`, metrics, `agent status` and systemd say the same.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use landfast_daemon::Health;
+use landfast_daemon::{Health, notify};
 use landfast_identity::UnixTime;
 use landfast_lifecycle::SharedClock;
+use landfast_lifecycle::island::Standing;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::CacheState;
 use crate::jwt::JwtCache;
 use crate::keeper::state::Snapshot;
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
+use crate::standing::{Report, Watch};
 use crate::telemetry;
 
 /// Looks every second, and at once when the link has something new.
@@ -26,27 +30,44 @@ pub(crate) struct Reporter {
     pub(crate) tokens: JwtCache,
     pub(crate) clock: SharedClock,
     pub(crate) report: watch::Sender<Health>,
+    pub(crate) watch: Watch,
+    pub(crate) standing: watch::Sender<Report>,
+    pub(crate) cache: watch::Receiver<CacheState>,
     /// The same for gRPC health.
     pub(crate) ready: watch::Sender<bool>,
 }
 
 impl Reporter {
-    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         let mut status = self.link.status.clone();
+        let mut cache = self.cache.clone();
         loop {
             self.look();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 _ = status.changed() => {}
+                Ok(()) = cache.changed() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
         }
     }
 
-    fn look(&self) {
-        telemetry::link(&self.link.status.borrow(), self.clock.now());
+    pub(crate) fn look(&mut self) {
+        let (time, snapshot) = (self.clock.now(), self.views.snapshot());
+        let (status, cache) = (self.link.status.borrow().clone(), self.cache.borrow().clone());
+        telemetry::link(&status, time);
         telemetry::tokens(self.tokens.len());
-        let now = state(&self.views, &self.link, self.clock.now());
+        let report = self.watch.look(&snapshot, &status, time);
+        telemetry::standing(&report, &cache);
+        let now = state(&snapshot, &status, &report, &cache, time);
+        if self.standing.borrow().text != report.text {
+            notify::status(&report.text);
+        }
+        self.standing.send_if_modified(|old| {
+            let differs = *old != report;
+            *old = report;
+            differs
+        });
         self.ready
             .send_if_modified(|old| std::mem::replace(old, now.ready) != now.ready);
         self.report.send_if_modified(|old| {
@@ -57,13 +78,28 @@ impl Reporter {
     }
 }
 
-/// Ready once a whole round with the server has succeeded, for as long as the node's own SVID or any that it serves is valid.
-pub(crate) fn state(views: &Views, link: &LinkHandle, now: Option<UnixTime>) -> Health {
-    let status = link.status.borrow();
-    match (obstacle(&views.snapshot(), &status, now), status.disk.as_str()) {
-        (Some(obstacle), _) => Health::not_ready(obstacle),
-        (None, "") => Health::ready(),
-        (None, disk) => Health::ready_but(disk),
+/// Ready once a whole round with the server has succeeded, in this run or in one before it, for as long as the node's own SVID or any that it serves
+/// is valid.
+fn state(
+    snapshot: &Snapshot,
+    status: &LinkStatus,
+    report: &Report,
+    cache: &CacheState,
+    now: Option<UnixTime>,
+) -> Health {
+    if let Some(obstacle) = obstacle(snapshot, status, now) {
+        return Health::not_ready(obstacle);
+    }
+    let standing = match report.standing {
+        Standing::Exhausted => return Health::not_ready(report.text.clone()),
+        Standing::Degraded | Standing::Islanded => report.text.as_str(),
+        Standing::Starting | Standing::Connected => "",
+    };
+    let all = [standing, &status.disk, &cache.complaint];
+    let all: Vec<_> = all.into_iter().filter(|one| !one.is_empty()).collect();
+    match all.is_empty() {
+        true => Health::ready(),
+        false => Health::ready_but(all.join("; ")),
     }
 }
 

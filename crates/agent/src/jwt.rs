@@ -4,6 +4,7 @@
 //! that is still valid is handed out when no new one can be had.
 
 pub(crate) mod budget;
+mod kept;
 mod stragglers;
 
 use std::collections::HashMap;

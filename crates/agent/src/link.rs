@@ -6,7 +6,7 @@
 
 mod asking;
 mod attest;
-mod bundle_wire;
+pub(crate) mod bundle_wire;
 mod busy;
 mod connection;
 pub(crate) mod dial;
@@ -21,6 +21,7 @@ mod node;
 mod orders;
 mod push;
 mod rest;
+mod restored;
 pub(crate) mod revision;
 mod rota;
 pub(crate) mod rpc;

@@ -3,9 +3,12 @@
 //! Invariant: no label is chosen by a peer, so the number of series is fixed.
 
 use landfast_identity::UnixTime;
+use landfast_lifecycle::island::Standing;
 
+use crate::cache::CacheState;
 use crate::keeper::state::Snapshot;
 use crate::link::status::LinkStatus;
+use crate::standing::Report;
 
 /// Describes every metric once, at start.
 pub(crate) fn describe() {
@@ -48,6 +51,18 @@ pub(crate) fn describe() {
     describe_gauge!(
         UNSAVED,
         "1 while the node's own state cannot be written to its data directory."
+    );
+    describe_gauge!(
+        STANDING,
+        "1 for how the node stands: connected, starting, degraded, islanded, exhausted; 0 for the others."
+    );
+    describe_gauge!(
+        VALID_UNTIL,
+        "When the last of the workload X.509-SVIDs held now expires, in seconds since 1970; 0 without any."
+    );
+    describe_gauge!(
+        CACHE_UNSAVED,
+        "1 while something is wrong with the sealed cache: it could not be opened, or cannot be written."
     );
     describe_gauge!(ENTRIES, "Entries registered for this node.");
     describe_gauge!(SVIDS, "Workload X.509-SVIDs that are held and valid.");
@@ -123,6 +138,17 @@ pub(crate) fn link(status: &LinkStatus, now: Option<UnixTime>) {
     metrics::gauge!(SINCE_SYNC).set(since.unwrap_or(-1.0));
 }
 
+/// How the node stands, and its cache.
+pub(crate) fn standing(report: &Report, cache: &CacheState) {
+    for one in Standing::ALL {
+        let is = u8::from(one == report.standing);
+        metrics::gauge!(STANDING, "standing" => one.as_str()).set(f64::from(is));
+    }
+    let until = report.valid_until.map_or(0, UnixTime::as_secs);
+    metrics::gauge!(VALID_UNTIL).set(until as f64);
+    metrics::gauge!(CACHE_UNSAVED).set(f64::from(u8::from(!cache.complaint.is_empty())));
+}
+
 /// How many tokens are cached.
 pub(crate) fn tokens(cached: usize) {
     metrics::gauge!(TOKENS).set(cached as f64);
@@ -143,6 +169,9 @@ const EARLIEST: &str = "landfast_agent_earliest_svid_expiry_timestamp_seconds";
 const AGENT_EXPIRY: &str = "landfast_agent_own_svid_expiry_timestamp_seconds";
 const REACHABLE: &str = "landfast_agent_server_reachable";
 const BANNED: &str = "landfast_agent_banned";
+const STANDING: &str = "landfast_agent_standing";
+const VALID_UNTIL: &str = "landfast_agent_valid_until_timestamp_seconds";
+const CACHE_UNSAVED: &str = "landfast_agent_cache_unsaved";
 const UNSAVED: &str = "landfast_agent_state_unsaved";
 const ENTRIES: &str = "landfast_agent_entries";
 const SVIDS: &str = "landfast_agent_x509_svids";

@@ -189,6 +189,13 @@ pub(crate) fn real_clock() -> SharedClock {
     Arc::new(landfast_lifecycle::SystemClock)
 }
 
+/// A file as our own are: for its owner alone.
+pub(crate) fn write_private(path: &std::path::Path, bytes: &[u8]) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// Waits, with a bound, until something is so.
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let waiting = async {

@@ -272,6 +272,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
     };
     let mut facts = vec![
         ("state", status.state.clone()),
+        ("standing", standing_of_agent(status)),
         ("trust domain", status.trust_domain.clone()),
         (
             "node",
@@ -288,6 +289,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         ("server", server),
         ("last sync", output::when(status.last_sync, "never")),
         ("changes", changes(status)),
+        ("cache", cache(status)),
         ("running since", output::when(status.started_at, "-")),
         ("callers pinned by", status.attestation_mode.clone()),
         (
@@ -313,6 +315,27 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         facts.push(("so no selectors", status.missing_selectors.join(", ")));
     }
     facts
+}
+
+/// An agent from before this was said says nothing.
+fn standing_of_agent(status: &GetStatusResponse) -> String {
+    let ends = [status.first_ends, status.valid_until].into_iter().min();
+    match (status.standing_text.as_str(), ends.filter(|end| *end > 0)) {
+        ("", _) => "not told".to_owned(),
+        ("connected", Some(_)) => format!(
+            "connected; what is held would last until {}, the first until {}",
+            output::when(status.valid_until, "-"),
+            output::when(status.first_ends, "-")
+        ),
+        (text, _) => text.to_owned(),
+    }
+}
+
+fn cache(status: &GetStatusResponse) -> String {
+    match status.cache.as_str() {
+        "" => "not told".to_owned(),
+        cache => cache.to_owned(),
+    }
 }
 
 /// How the node learns of them.
@@ -342,6 +365,9 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "last_sync": output::time_json(status.last_sync), "last_error": status.last_error,
         "subscribed_since": output::time_json(status.subscribed_since), "polls_because": status.polls_because,
         "newest_revision": status.newest_revision,
+        "standing": status.standing, "standing_text": status.standing_text,
+        "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
+        "cache": status.cache,
         "started_at": output::time_json(status.started_at), "attestation_mode": status.attestation_mode,
         "missing_capabilities": status.missing_capabilities, "missing_selectors": status.missing_selectors,
         "descriptor_limit": status.descriptor_limit, "descriptors_wanted": status.descriptors_wanted,

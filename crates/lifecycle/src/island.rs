@@ -156,8 +156,8 @@ impl Island {
             Event::Holds(holdings) => self.holdings = holdings,
             Event::Tick => {}
         }
-        let from = std::mem::replace(&mut self.standing, self.judge(at));
-        let to = self.standing;
+        let (from, to) = (self.standing, self.judge(at));
+        self.standing = to;
         let mut actions = Vec::new();
         if from != to {
             actions.push(Action::Stand { from, to });

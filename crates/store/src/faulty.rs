@@ -54,15 +54,22 @@ pub struct Script(Arc<(Mutex<State>, Condvar)>);
 #[derive(Debug, Default)]
 struct State {
     failures: VecDeque<(Verb, io::ErrorKind)>,
+    later: Vec<(Verb, usize, io::ErrorKind)>,
     broken: Vec<(Verb, io::ErrorKind)>,
     hanging: Vec<Verb>,
     calls: Vec<Verb>,
+    written: u64,
 }
 
 impl Script {
     /// The next call of `verb` fails with `kind`, once. Failures of one verb queue up.
     pub fn fail(&self, verb: Verb, kind: io::ErrorKind) {
         self.state(|state| state.failures.push_back((verb, kind)));
+    }
+
+    /// After `count` more calls of `verb` that go well, one fails with `kind`.
+    pub fn fail_after(&self, verb: Verb, count: usize, kind: io::ErrorKind) {
+        self.state(|state| state.later.push((verb, count, kind)));
     }
 
     /// From now on every call of `verb` fails with `kind`.
@@ -79,6 +86,7 @@ impl Script {
     pub fn mend(&self) {
         self.state(|state| {
             state.failures.clear();
+            state.later.clear();
             state.broken.clear();
             state.hanging.clear();
         });
@@ -91,6 +99,12 @@ impl Script {
         self.state(|state| state.calls.clone())
     }
 
+    /// Bytes written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.state(|state| state.written)
+    }
+
     fn check(&self, verb: Verb) -> io::Result<()> {
         self.state(|state| state.calls.push(verb));
         let state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +113,16 @@ impl Script {
         self.state(|state| {
             if let Some((_, kind)) = state.broken.iter().find(|(broken, _)| *broken == verb) {
                 return Err((*kind).into());
+            }
+            let mut late = None;
+            state.later.retain_mut(|(later, left, kind)| {
+                let now = *later == verb && *left == 0;
+                late = late.or(now.then_some(*kind));
+                *left -= usize::from(*later == verb && !now);
+                !now
+            });
+            if let Some(kind) = late {
+                return Err(kind.into());
             }
             let due = state.failures.iter().position(|(failing, _)| *failing == verb);
             match due.and_then(|index| state.failures.remove(index)) {
@@ -144,6 +168,7 @@ impl Files for FaultyFiles {
             self.files.write(file, &bytes[..bytes.len() / 2])?;
             return Err(error);
         }
+        self.script.state(|state| state.written += bytes.len() as u64);
         self.files.write(file, bytes)
     }
 

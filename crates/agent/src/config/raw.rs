@@ -12,6 +12,8 @@ pub(super) struct RawConfig {
     pub(super) server: Vec<String>,
     pub(super) proxy: Option<String>,
     pub(super) data_dir: PathBuf,
+    pub(super) cache: Option<String>,
+    pub(super) seal_key: Option<PathBuf>,
     pub(super) trust_bundle: PathBuf,
     pub(super) socket: Option<PathBuf>,
     pub(super) socket_group: Option<String>,

@@ -76,6 +76,7 @@ fn the_example_is_valid_and_its_comments_show_the_defaults() {
     // Every commented-out key that shows a default, switched on, changes nothing.
     let keys = [
         "socket =",
+        "cache =",
         "admin_socket =",
         "interval",
         "backstop",
@@ -111,6 +112,19 @@ fn the_example_is_valid_and_its_comments_show_the_defaults() {
     );
     let explicit = load(&switched.join("\n")).unwrap();
     assert_eq!(format!("{shown:?}"), format!("{explicit:?}"));
+}
+
+#[test]
+fn what_is_kept_is_on_disk_or_in_memory_and_the_key_is_where_it_is_said() {
+    assert_eq!(load(MINIMAL).unwrap().cache, CacheKind::Disk { seal_key: None });
+    let elsewhere = with("seal_key = \"/media/a.key\"").unwrap();
+    let seal_key = Some("/media/a.key".into());
+    assert_eq!(elsewhere.cache, CacheKind::Disk { seal_key });
+    assert_eq!(with("cache = \"memory\"").unwrap().cache, CacheKind::Memory);
+    refused(with("cache = \"none\""), &["cache", "none", "disk or memory"]);
+    refused(with("seal_key = \"a.key\""), &["seal_key", "absolute path"]);
+    let both = "cache = \"memory\"\nseal_key = \"/media/a.key\"";
+    refused(with(both), &["seal_key", "keeps nothing"]);
 }
 
 #[test]

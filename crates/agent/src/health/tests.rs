@@ -137,20 +137,39 @@ fn ready_is_who_has_something_to_give() {
 
 #[test]
 fn a_disk_that_fails_is_told_and_leaves_the_agent_ready() {
-    let views = Views::new(&crate::testing::td());
-    views.publish(
-        Arc::new(synchronised()),
-        &crate::keeper::state::Reach::All,
-        Some(at(0)),
-    );
-    let status = watch::Sender::new(LinkStatus {
+    let (snapshot, connected) = (synchronised(), standing(Standing::Connected));
+    let failing = LinkStatus {
         disk: "make room".to_owned(),
         ..status()
-    });
-    let link = LinkHandle::fixed(status.subscribe(), watch::channel(None).1);
-    assert_eq!(state(&views, &link, Some(at(0))), Health::ready_but("make room"));
-    status.send_modify(|status| status.disk.clear());
-    assert_eq!(state(&views, &link, Some(at(0))), Health::ready());
-    status.send_modify(|status| status.disk = "make room".to_owned());
-    assert!(!state(&views, &link, Some(at(3000))).ready, "nothing is valid");
+    };
+    let cache = CacheState::default();
+    let of = |status: &LinkStatus, now| state(&snapshot, status, &connected, &cache, Some(now));
+    assert_eq!(of(&failing, at(0)), Health::ready_but("make room"));
+    assert_eq!(of(&status(), at(0)), Health::ready());
+    assert!(!of(&failing, at(3000)).ready, "nothing is valid");
+    let unsaved = CacheState {
+        complaint: "the cache is full".to_owned(),
+        ..cache.clone()
+    };
+    let both = state(&snapshot, &failing, &connected, &unsaved, Some(at(0)));
+    assert_eq!(both, Health::ready_but("make room; the cache is full"));
+}
+
+fn standing(standing: Standing) -> Report {
+    Report {
+        standing,
+        text: standing.as_str().to_owned(),
+        first_ends: None,
+        valid_until: None,
+    }
+}
+
+#[test]
+fn an_island_that_serves_is_ready_and_says_so_and_an_exhausted_one_is_not() {
+    let (snapshot, cache) = (synchronised(), CacheState::default());
+    let of = |standing: Report| state(&snapshot, &status(), &standing, &cache, Some(at(0)));
+    assert_eq!(of(standing(Standing::Islanded)), Health::ready_but("islanded"));
+    assert_eq!(of(standing(Standing::Degraded)), Health::ready_but("degraded"));
+    assert_eq!(of(standing(Standing::Exhausted)), Health::not_ready("exhausted"));
+    assert_eq!(of(standing(Standing::Connected)), Health::ready());
 }

@@ -31,6 +31,11 @@ impl Held {
         }
     }
 
+    /// Since when it is held.
+    pub(crate) fn received(&self) -> UnixTime {
+        self.received
+    }
+
     /// When it is to be replaced, by the clock alone.
     pub(super) fn due(&self, taints: &Taints) -> UnixTime {
         let replace = taints.replace_at(&self.svid, self.received);

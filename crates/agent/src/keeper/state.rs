@@ -4,6 +4,7 @@
 //! renewal failed, and a [`Snapshot`] never yields an expired one.
 
 mod adopt;
+mod restored;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! with a tombstone; an answer without any, of a server that does not say how old its answers are, is believed when the server, asked again
 //! some seconds later, still has none.
 
+mod restored;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,218 @@
+//! When the cache is written: flash wears, and a burst of changes is one.
+//!
+//! Invariant: what was taken away is written at once, what is new within seconds. A renewal may wait, for a small part of its life: what it replaces
+//! is still valid for much longer. While the disk fails, it is tried again every few seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::keeper::state::Snapshot;
+
+/// What is different from what is on disk, the least urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    Nothing,
+    /// SVIDs took the place of others; of the shortest of them this is the life.
+    Renewed(Duration),
+    /// Something is there that was not.
+    New,
+    /// Something is to be had no longer.
+    Withdrawn,
+}
+
+impl Change {
+    pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
+        let same_entries = Arc::ptr_eq(&old.entries, &new.entries);
+        let withdrawn = |entry: &Arc<crate::entry::Entry>| new.entries.get(&entry.id) != Some(entry);
+        if !same_entries && old.entries.iter().any(withdrawn) {
+            return Self::Withdrawn;
+        }
+        let same_bundles = new.same_bundle(old) && Arc::ptr_eq(&old.federated, &new.federated);
+        if !same_bundles || (!same_entries && new.entries.len() != old.entries.len()) {
+            return Self::New;
+        }
+        if Arc::ptr_eq(&old.held, &new.held) {
+            return Self::Nothing;
+        }
+        let each = new.held.iter().map(|(id, held)| match old.held.get(id) {
+            None => Self::New,
+            Some(before) if Arc::ptr_eq(&before.svid, &held.svid) => Self::Nothing,
+            Some(_) => Self::Renewed(held.svid.not_after().since(held.svid.not_before())),
+        });
+        each.reduce(Self::sooner).unwrap_or(Self::Nothing)
+    }
+
+    fn sooner(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Renewed(one), Self::Renewed(two)) => Self::Renewed(one.min(two)),
+            (one, two) => one.max(two),
+        }
+    }
+
+    /// How long after it, and how long after the write before it, at least.
+    fn waits(self) -> Option<(Duration, Duration)> {
+        match self {
+            Self::Nothing => None,
+            Self::Renewed(life) => {
+                let part = (life / PART_OF_LIFE).clamp(BURST, LONGEST);
+                Some((part, part))
+            }
+            Self::New => Some((BURST, PAUSE)),
+            Self::Withdrawn => Some((Duration::ZERO, BURST)),
+        }
+    }
+}
+
+/// What is to be written, and when.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    due: Option<Instant>,
+    /// Both places of the index.
+    both: bool,
+    last: Option<Instant>,
+}
+
+impl Plan {
+    pub(super) fn note(&mut self, now: Instant, change: Change) {
+        let Some((after, pause)) = change.waits() else {
+            return;
+        };
+        let free = self.last.map_or(now, |last| last + pause);
+        let due = free.max(now + after);
+        self.due = Some(self.due.map_or(due, |other| other.min(due)));
+        self.both |= change == Change::Withdrawn;
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// It is being written. Answers whether into both places.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        self.due = None;
+        self.last = Some(now);
+        std::mem::take(&mut self.both)
+    }
+
+    /// It could not be written.
+    pub(super) fn failed(&mut self, now: Instant, both: bool) {
+        self.both |= both;
+        self.due = Some(now + RETRY);
+    }
+}
+
+/// Of the life of an SVID that may pass before it is on disk.
+const PART_OF_LIFE: u32 = 12;
+const LONGEST: Duration = Duration::from_secs(600);
+/// What comes within this time comes together.
+const BURST: Duration = Duration::from_secs(1);
+/// Between two writes for something new.
+const PAUSE: Duration = Duration::from_secs(15);
+pub(super) const RETRY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tests::holding;
+    use crate::entry::EntryIndex;
+    use crate::keeper::state::Held;
+    use crate::testing::{Ca, NOON, at, entry, id};
+
+    #[test]
+    fn a_change_is_as_urgent_as_what_it_takes_away() {
+        let ca = Ca::new("one");
+        let before = holding(&ca, &["a", "b"]);
+        let with = |change: &dyn Fn(&mut Snapshot)| {
+            let mut after = before.clone();
+            change(&mut after);
+            Change::between(&before, &after)
+        };
+        let entries = |names: &[&str]| {
+            let made = names
+                .iter()
+                .map(|name| Arc::new(entry(name, &format!("/{name}"), &["unix:uid:1"])));
+            Arc::new(EntryIndex::new(made))
+        };
+        assert_eq!(with(&|_| {}), Change::Nothing);
+        assert_eq!(
+            with(&|after| after.entries = entries(&["a", "b"])),
+            Change::Nothing,
+            "the same, parsed again"
+        );
+        assert_eq!(
+            with(&|after| after.entries = entries(&["a", "b", "c"])),
+            Change::New
+        );
+        assert_eq!(
+            with(&|after| after.entries = entries(&["a"])),
+            Change::Withdrawn
+        );
+        assert_eq!(
+            with(&|after| {
+                let other = [entry("a", "/a", &["unix:uid:2"]), entry("b", "/b", &["unix:uid:1"])];
+                after.entries = Arc::new(EntryIndex::new(other.map(Arc::new)));
+            }),
+            Change::Withdrawn,
+            "for others"
+        );
+        assert_eq!(
+            with(&|after| after.bundle = Some(Arc::new(Ca::new("two").bundle()))),
+            Change::New
+        );
+        let renewed = |life| {
+            let svid = ca.svid(&id("/a"), NOON, at(life));
+            with(&|after| {
+                let held = Arc::new(Held::new(Arc::clone(&svid), 0, NOON));
+                Arc::make_mut(&mut after.held).insert("a".into(), held);
+            })
+        };
+        assert_eq!(renewed(3600), Change::Renewed(Duration::from_secs(3600)));
+        assert!(Change::Renewed(Duration::MAX) < Change::New && Change::New < Change::Withdrawn);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewals_wait_for_each_other_and_what_is_taken_away_waits_for_nobody() {
+        let start = Instant::now();
+        let secs = |secs| start + Duration::from_secs(secs);
+        let mut plan = Plan::default();
+        plan.note(start, Change::Nothing);
+        assert_eq!(plan.due(), None);
+        let hour = Change::Renewed(Duration::from_secs(3600));
+        plan.note(start, hour);
+        plan.note(secs(100), hour);
+        assert_eq!(plan.due(), Some(secs(300)), "the first sets the time");
+        plan.note(secs(100), Change::New);
+        assert_eq!(plan.due(), Some(secs(101)));
+        assert!(!plan.begin(secs(101)));
+        assert_eq!(plan.due(), None);
+        plan.note(secs(102), Change::New);
+        assert_eq!(plan.due(), Some(secs(116)), "not at once again");
+        plan.note(secs(103), Change::Withdrawn);
+        assert_eq!(plan.due(), Some(secs(103)));
+        assert!(plan.begin(secs(103)), "both places");
+        plan.failed(secs(104), true);
+        assert_eq!(plan.due(), Some(secs(109)));
+        plan.note(secs(105), hour);
+        assert_eq!(plan.due(), Some(secs(109)));
+        assert!(plan.begin(secs(109)), "still both");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_day_of_renewals_is_few_writes() {
+        let start = Instant::now();
+        let mut plan = Plan::default();
+        let mut writes = 0;
+        // 20 entries of an hour each: one renewal every 90 seconds.
+        for minute in 0..(24 * 60) {
+            let now = start + Duration::from_secs(60 * minute);
+            plan.note(now, Change::Renewed(Duration::from_secs(3600)));
+            if plan.due().is_some_and(|due| due <= now) {
+                plan.begin(now);
+                writes += 1;
+            }
+        }
+        assert!((200..=300).contains(&writes), "{writes}");
+    }
+}

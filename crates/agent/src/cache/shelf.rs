@@ -1,0 +1,322 @@
+//! The cache's files: `index.a` and `index.b` in turn, one file for each SVID, and the tokens.
+//!
+//! Invariant: an index is written when all it names is on disk, and takes the place of the older of the two; what either names stays. So
+//! whatever is cut off in between, one whole generation is there. An index that tells of something taken away takes both places.
+
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use landfast_daemon::error_chain;
+use landfast_proto::landfast::cache::v1 as wire;
+use landfast_store::seal::Sealer;
+use landfast_store::{Store, StoreError};
+use prost::Message as _;
+use ring::digest::{SHA256, digest};
+
+use super::key::{self, Found as FoundKey};
+use super::wire as convert;
+use super::{Found, Image, Place};
+use crate::keeper::state::Held;
+
+/// Why something is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShelfError {
+    #[error("{0}")]
+    NoKey(String),
+    #[error("the cache cannot be written")]
+    Store(#[from] StoreError),
+    #[error("the cache cannot be sealed")]
+    Seal(#[from] landfast_store::seal::SealError),
+    #[error("the disk does not answer")]
+    Hangs,
+}
+
+/// One place for an index.
+#[derive(Default)]
+struct Slot {
+    /// 0: nothing that counts.
+    generation: u64,
+    /// The files that it names.
+    names: BTreeSet<String>,
+}
+
+/// The files. All calls block.
+pub(crate) struct Shelf {
+    place: Place,
+    open: Box<dyn Fn(&std::path::Path) -> Result<Store, StoreError> + Send>,
+    store: Option<Store>,
+    sealer: Option<Sealer>,
+    slots: [Slot; 2],
+    /// Files of SVIDs that are whole, with the digests of what is in them.
+    whole: BTreeMap<String, [u8; 32]>,
+    /// There is something that could not be used. It is left alone until the server has made it worthless.
+    foreign: bool,
+}
+
+/// How an image is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// The server has been heard in this run, so that what could not be opened is worth nothing any more.
+    pub(crate) worthless: bool,
+    /// Something was taken away: nothing may bring it back.
+    pub(crate) both: bool,
+    pub(crate) tokens: bool,
+}
+
+impl Shelf {
+    /// Opens what there is, and reads it. `agent_id` is that of the node; without one nothing is used.
+    pub(crate) fn open(place: Place, agent_id: Option<&landfast_identity::SpiffeId>) -> (Self, Found) {
+        Self::open_by(place, agent_id, Store::open)
+    }
+
+    /// Over a disk that a test breaks.
+    pub(crate) fn open_by(
+        place: Place,
+        agent_id: Option<&landfast_identity::SpiffeId>,
+        open: impl Fn(&std::path::Path) -> Result<Store, StoreError> + Send + 'static,
+    ) -> (Self, Found) {
+        let mut shelf = Self {
+            place,
+            open: Box::new(open),
+            store: None,
+            sealer: None,
+            slots: Default::default(),
+            whole: BTreeMap::new(),
+            foreign: false,
+        };
+        let found = shelf.read(agent_id);
+        (shelf, found)
+    }
+
+    /// Writes all of it that is not there yet.
+    pub(crate) fn write(&mut self, image: &Image, manner: Manner) -> Result<(), ShelfError> {
+        if self.foreign && !manner.worthless {
+            // Also while nothing would be overwritten: of two caches nobody knows which counts.
+            return Ok(());
+        }
+        self.prepare(manner.worthless)?;
+        if self.foreign {
+            // An index of another node, under the same key, could count more than ours.
+            self.store()?.remove_all(&SLOTS)?;
+        }
+        // Both places are taken from the first time on: one that is empty has lost something.
+        let both = manner.both || self.slots.iter().any(|slot| slot.generation == 0);
+        let written = self.write_index(image).and_then(|()| match both {
+            true => self.write_index(image),
+            false => Ok(()),
+        });
+        if manner.both && written.is_err() {
+            // A full disk takes no index, but it gives files back: what was taken away loses its keys at least.
+            self.drop_keys_beside(image);
+        }
+        written?;
+        self.foreign = false;
+        if manner.tokens {
+            self.write_tokens(image)?;
+        }
+        self.sweep()
+    }
+
+    /// Removes everything, for a node that is banned.
+    pub(crate) fn destroy(&mut self) -> Result<(), ShelfError> {
+        self.slots = Default::default();
+        self.whole.clear();
+        self.foreign = false;
+        if !self.place.dir.exists() {
+            return Ok(());
+        }
+        let store = self.store()?;
+        let names = store.list()?;
+        let names: Vec<_> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| is_ours(name))
+            .collect();
+        Ok(store.remove_all(&names)?)
+    }
+
+    /// Which key it is sealed under, for people.
+    pub(crate) fn key_id(&self) -> String {
+        let id = self.sealer.as_ref().map(|sealer| sealer.key_id().to_string());
+        id.unwrap_or_default()
+    }
+
+    fn prepare(&mut self, worthless: bool) -> Result<(), ShelfError> {
+        let begun = !self.is_empty()?;
+        if self.sealer.is_none() {
+            match key::find(&self.place, begun, worthless) {
+                FoundKey::Key(key) => self.sealer = Some(self.sealer_of(key)),
+                FoundKey::None(why) => return Err(ShelfError::NoKey(why)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sealer_of(&self, key: Arc<dyn landfast_store::seal::SealKey>) -> Sealer {
+        Sealer::new(key, PURPOSE, self.place.trust_domain.as_str())
+    }
+
+    fn sealer(&self) -> Result<&Sealer, ShelfError> {
+        self.sealer
+            .as_ref()
+            .ok_or_else(|| ShelfError::NoKey("there is no seal key".to_owned()))
+    }
+
+    fn store(&mut self) -> Result<Store, ShelfError> {
+        if let Some(store) = &self.store {
+            return Ok(store.clone());
+        }
+        let store = (self.open)(&self.place.dir)?;
+        Ok(self.store.insert(store).clone())
+    }
+
+    fn is_empty(&mut self) -> Result<bool, ShelfError> {
+        Ok(!self.store()?.list()?.iter().any(|name| is_ours(name)))
+    }
+
+    fn write_index(&mut self, image: &Image) -> Result<(), ShelfError> {
+        let store = self.store()?;
+        let named = self.write_svids(&store, image)?;
+        let slot = usize::from(self.slots[0].generation > self.slots[1].generation);
+        let generation = self.slots[1 - slot].generation + 1;
+        let names = named.iter().map(|file| file.name.clone()).collect();
+        let index = convert::index(image, generation, named).encode_to_vec();
+        let sealed = self.sealer()?.seal(SLOTS[slot], &index)?;
+        // What is there until the new one is whole counts as before; one that is not durable may be either.
+        let before = std::mem::take(&mut self.slots[slot].names);
+        match store.replace(SLOTS[slot], &sealed) {
+            Ok(()) => {
+                self.slots[slot] = Slot { generation, names };
+                Ok(())
+            }
+            Err(error) => {
+                self.slots[slot].names = before.union(&names).cloned().collect();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The files of all SVIDs, of which those that are new are written.
+    fn write_svids(&mut self, store: &Store, image: &Image) -> Result<Vec<wire::SvidFile>, ShelfError> {
+        let mut named = Vec::with_capacity(image.snapshot.held.len());
+        let mut fresh = Vec::new();
+        for (entry_id, held) in image.snapshot.held.iter() {
+            let name = name_of(entry_id, held);
+            if !self.whole.contains_key(&name) {
+                fresh.push((name.clone(), entry_id, held));
+            }
+            named.push((Arc::clone(entry_id), name));
+        }
+        for some in fresh.chunks(AT_ONCE) {
+            let mut sealed = Vec::with_capacity(some.len());
+            for (name, entry_id, held) in some {
+                let plain = convert::svid_of(entry_id, held);
+                sealed.push((name.as_str(), self.sealer()?.seal(name, &plain)?));
+            }
+            let files: Vec<_> = sealed
+                .iter()
+                .map(|(name, bytes)| (*name, bytes.as_slice()))
+                .collect();
+            store.replace_all(&files)?;
+            let whole = sealed
+                .iter()
+                .map(|(name, bytes)| ((*name).to_owned(), sha256(bytes)));
+            self.whole.extend(whole);
+        }
+        let files = named.into_iter().map(|(entry_id, name)| wire::SvidFile {
+            entry_id: entry_id.to_string(),
+            sha256: self
+                .whole
+                .get(&name)
+                .map_or_else(Vec::new, |digest| digest.to_vec())
+                .into(),
+            name,
+        });
+        Ok(files.collect())
+    }
+
+    fn write_tokens(&mut self, image: &Image) -> Result<(), ShelfError> {
+        let store = self.store()?;
+        let plain = convert::tokens_of(&image.tokens);
+        match plain.is_empty() {
+            true => store.remove(TOKENS)?,
+            false => store.replace(TOKENS, &self.sealer()?.seal(TOKENS, &plain)?)?,
+        }
+        Ok(())
+    }
+
+    /// Removes what no index names.
+    fn sweep(&mut self) -> Result<(), ShelfError> {
+        let store = self.store()?;
+        let names = store.list()?;
+        let named = |name: &str| self.slots.iter().any(|slot| slot.names.contains(name));
+        let gone: Vec<_> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| name.starts_with(SVID) && !named(name))
+            .collect();
+        for name in &gone {
+            self.whole.remove(*name);
+        }
+        Ok(store.remove_all(&gone)?)
+    }
+
+    fn drop_keys_beside(&mut self, image: &Image) {
+        let kept: BTreeSet<_> = image
+            .snapshot
+            .held
+            .iter()
+            .map(|(id, held)| name_of(id, held))
+            .collect();
+        let Ok(store) = self.store() else { return };
+        let names = store.list().unwrap_or_default();
+        let gone: Vec<_> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| name.starts_with(SVID) && !kept.contains(*name))
+            .collect();
+        for name in &gone {
+            self.whole.remove(*name);
+        }
+        if let Err(error) = store.remove_all(&gone) {
+            tracing::error!(
+                error = error_chain(&error),
+                "keys that were taken away are still on disk"
+            );
+        }
+    }
+}
+
+/// The same for the same SVID of the same entry, and for no other.
+fn name_of(entry_id: &str, held: &Held) -> String {
+    let leaf = held.svid.leaf().fingerprint_sha256();
+    let revision = held.revision.to_be_bytes();
+    let hash = digest(
+        &SHA256,
+        &[leaf.as_slice(), &revision, entry_id.as_bytes()].concat(),
+    );
+    let hex: String = hash.as_ref()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{SVID}{hex}")
+}
+
+fn is_ours(name: &str) -> bool {
+    SLOTS.contains(&name) || name == TOKENS || name.starts_with(SVID)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    out
+}
+
+pub(super) const SLOTS: [&str; 2] = ["index.a", "index.b"];
+pub(super) const TOKENS: &str = "tokens";
+pub(super) const SVID: &str = "svid-";
+const PURPOSE: &str = "agent cache";
+/// Sealed files in memory at a time.
+const AT_ONCE: usize = 64;

@@ -1,0 +1,203 @@
+//! What is on the shelf at the start.
+//!
+//! Invariant: the newest index that is whole counts, and of an SVID that is not whole the older index's, if that is of the same entry. Whatever is
+//! passed over is named.
+
+use std::sync::Arc;
+
+use landfast_identity::SpiffeId;
+use landfast_proto::landfast::cache::v1 as wire;
+use landfast_store::Store;
+use landfast_store::seal::Sealer;
+use prost::Message as _;
+
+use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, error_chain, is_ours, key, sha256};
+use crate::cache::wire::HeldMap;
+use crate::cache::{Found, Image};
+use crate::keeper::state::Held;
+use crate::keeper::state::Snapshot;
+
+impl Shelf {
+    pub(super) fn read(&mut self, agent_id: Option<&SpiffeId>) -> Found {
+        let mut complaints = Vec::new();
+        let image = match self.try_read(agent_id, &mut complaints) {
+            Ok(image) => image,
+            Err(why) => {
+                complaints.push(why);
+                None
+            }
+        };
+        let image = image.map(|mut image| {
+            image.tokens = self.read_tokens(&mut complaints);
+            image
+        });
+        if image.is_none() && !complaints.is_empty() {
+            complaints.push(
+                "so the agent starts without the identities that it held, and has them from the server"
+                    .to_owned(),
+            );
+        }
+        Found { image, complaints }
+    }
+
+    fn try_read(
+        &mut self,
+        agent_id: Option<&SpiffeId>,
+        complaints: &mut Vec<String>,
+    ) -> Result<Option<Image>, String> {
+        let dir = self.place.dir.display().to_string();
+        let unusable = |error: &dyn std::error::Error| {
+            format!("the cache {dir} cannot be used ({})", error_chain(error))
+        };
+        let empty = self.is_empty().map_err(|error| unusable(&error))?;
+        self.foreign = !empty;
+        let had_key = self.place.key.exists();
+        match key::find(&self.place, !empty, false) {
+            FoundKey::Key(key) => self.sealer = Some(self.sealer_of(key)),
+            FoundKey::None(why) => return Err(why),
+        }
+        if empty {
+            // A key is made with the first cache: of a node that is in, something is missing.
+            return match had_key && agent_id.is_some() {
+                true => Err(format!("the cache {dir} holds nothing, and this node has a seal key for it")),
+                false => Ok(None),
+            };
+        }
+        let store = self.store().map_err(|error| unusable(&error))?;
+        let Some(sealer) = self.sealer.clone() else {
+            return Ok(None);
+        };
+        let mut whole = Vec::new();
+        for (slot, name) in SLOTS.into_iter().enumerate() {
+            match read_index(&store, &sealer, name) {
+                Ok(Some(index)) => whole.push((slot, index)),
+                Ok(None) => {}
+                Err(what) => complaints.push(format!("{dir}/{name} is passed over: {what}")),
+            }
+        }
+        whole.sort_by_key(|(_, index)| std::cmp::Reverse(index.generation));
+        let older = whole.get(1).map(|(_, index)| index.svids.clone());
+        let Some((_, index)) = whole.first() else {
+            return Err(format!("no index in the cache {dir} can be used"));
+        };
+        let index = index.clone();
+        if whole.len() < SLOTS.len() && complaints.is_empty() {
+            complaints.push(format!("one of the two indexes in {dir} is missing"));
+        }
+        let whose = index.agent_id.clone();
+        if agent_id.is_none_or(|ours| ours.as_str() != whose) {
+            let ours = agent_id.map_or_else(|| "not attested".to_owned(), ToString::to_string);
+            return Err(format!(
+                "the cache {dir} is of node {whose}, and this node is {ours}: it is not used"
+            ));
+        }
+        let named = index.svids.clone();
+        let Some(mut image) = convert::image(index, &self.place.trust_domain, complaints) else {
+            return Err(format!("the cache {dir} names no node"));
+        };
+        let held = self.read_svids(&store, &sealer, &named, &older.unwrap_or_default(), &image, complaints);
+        let snapshot = Snapshot {
+            held: Arc::new(held),
+            ..Snapshot::clone(&image.snapshot)
+        };
+        image.snapshot = Arc::new(snapshot);
+        for (slot, index) in whole {
+            let names = index.svids.into_iter().map(|file| file.name).collect();
+            self.slots[slot] = Slot {
+                generation: index.generation,
+                names,
+            };
+        }
+        self.foreign = false;
+        Ok(Some(image))
+    }
+
+    fn read_svids(
+        &mut self,
+        store: &Store,
+        sealer: &Sealer,
+        named: &[wire::SvidFile],
+        older: &[wire::SvidFile],
+        image: &Image,
+        complaints: &mut Vec<String>,
+    ) -> HeldMap {
+        let mut held = HeldMap::new();
+        for file in named {
+            let Some(entry) = image.snapshot.entries.get(&file.entry_id) else {
+                continue;
+            };
+            let mut of_file = |file: &wire::SvidFile| match read_svid(store, sealer, file) {
+                Ok((svid, digest)) => {
+                    self.whole.insert(file.name.clone(), digest);
+                    (*svid.svid.id() == entry.spiffe_id).then_some(svid)
+                }
+                Err(what) => {
+                    complaints.push(format!(
+                        "the SVID of {} in {} is passed over: {what}",
+                        entry.spiffe_id, file.name
+                    ));
+                    None
+                }
+            };
+            let read = of_file(file).or_else(|| {
+                let older = older.iter().find(|one| one.entry_id == file.entry_id)?;
+                (older.name != file.name).then(|| of_file(older))?
+            });
+            if let Some(svid) = read {
+                held.insert(Arc::clone(&entry.id), Arc::new(svid));
+            }
+        }
+        held
+    }
+
+    fn read_tokens(&mut self, complaints: &mut Vec<String>) -> Vec<(crate::jwt::Key, crate::jwt::Token)> {
+        let (Some(store), Some(sealer)) = (&self.store, &self.sealer) else {
+            return Vec::new();
+        };
+        let read = store
+            .read(TOKENS)
+            .map_err(|error| error_chain(&error))
+            .and_then(|bytes| match bytes {
+                None => Ok(Vec::new()),
+                Some(bytes) => {
+                    let plain = sealer
+                        .open(TOKENS, &bytes)
+                        .map_err(|error| error.to_string())?;
+                    convert::tokens(plain).map_err(str::to_owned)
+                }
+            });
+        read.unwrap_or_else(|what| {
+            complaints.push(format!("the cached JWT-SVIDs are passed over: {what}"));
+            Vec::new()
+        })
+    }
+}
+
+fn read_index(store: &Store, sealer: &Sealer, name: &str) -> Result<Option<wire::Index>, String> {
+    debug_assert!(is_ours(name));
+    let Some(sealed) = store.read(name).map_err(|error| error_chain(&error))? else {
+        return Ok(None);
+    };
+    let plain = sealer
+        .open(name, &sealed)
+        .map_err(|error| error.to_string())?;
+    let index =
+        wire::Index::decode(plain.as_slice()).map_err(|_cause| "it cannot be understood".to_owned())?;
+    Ok(Some(index))
+}
+
+/// The SVID, and the digest of its file.
+fn read_svid(store: &Store, sealer: &Sealer, file: &wire::SvidFile) -> Result<(Held, [u8; 32]), String> {
+    let sealed = store
+        .read(&file.name)
+        .map_err(|error| error_chain(&error))?
+        .ok_or_else(|| "the file is gone".to_owned())?;
+    let digest = sha256(&sealed);
+    if file.sha256 != digest.as_slice() {
+        return Err("it is not the file that the index names".to_owned());
+    }
+    let plain = sealer
+        .open(&file.name, &sealed)
+        .map_err(|error| error.to_string())?;
+    Ok((convert::svid(plain, &file.entry_id)?, digest))
+}

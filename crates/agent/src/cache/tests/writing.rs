@@ -1,0 +1,228 @@
+//! The task: what it writes when, and what it says while it cannot.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use landfast_lifecycle::SimClock;
+use landfast_store::Store;
+use landfast_store::faulty::{FaultyFiles, Script, Verb};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::jwt::JwtCache;
+use crate::keeper::state::Reach;
+use crate::keeper::views::Views;
+use crate::link::LinkHandle;
+use crate::link::status::{LinkStatus, Phase};
+use crate::testing::until;
+
+struct Running {
+    world: World,
+    views: Views,
+    status: watch::Sender<LinkStatus>,
+    state: watch::Receiver<CacheState>,
+    script: Script,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), std::convert::Infallible>>,
+}
+
+impl Running {
+    #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+    fn start() -> Self {
+        let (world, script) = (World::new(), Script::default());
+        let faulty = script.clone();
+        let (shelf, _) = Shelf::open_by(world.place(), Some(&node()), move |dir| {
+            Store::open_with(dir, |files| FaultyFiles::new(files, faulty.clone()))
+        });
+        let views = Views::new(&td());
+        let status = watch::Sender::new(LinkStatus {
+            agent_id: Some(node()),
+            ..LinkStatus::new()
+        });
+        let clock: landfast_lifecycle::SharedClock = Arc::new(SimClock::new(NOON));
+        let sender = watch::Sender::new(CacheState::default());
+        let (state, stop) = (sender.subscribe(), CancellationToken::new());
+        let writer = Writer {
+            shelf,
+            views: views.clone(),
+            link: LinkHandle::fixed(status.subscribe(), watch::channel(None).1),
+            tokens: JwtCache::new(Arc::clone(&clock)).0,
+            clock,
+            bootstrap: "operator's".to_owned(),
+            state: sender,
+        };
+        let task = tokio::spawn(writer.run(stop.clone()));
+        Self {
+            world,
+            views,
+            status,
+            state,
+            script,
+            stop,
+            task,
+        }
+    }
+
+    fn publish(&self, snapshot: &Snapshot) {
+        self.views
+            .publish(Arc::new(snapshot.clone()), &Reach::All, Some(NOON));
+    }
+
+    fn hear(&self) {
+        self.status.send_modify(|status| {
+            status.phase = Phase::Serving;
+            status.last_sync = Some(at(5));
+        });
+    }
+
+    fn renames(&self) -> usize {
+        let calls = self.script.calls();
+        calls.iter().filter(|verb| **verb == Verb::Rename).count()
+    }
+
+    fn held(&self) -> Option<BTreeMap<String, (String, Vec<u8>)>> {
+        let copy = tempfile::tempdir().unwrap();
+        let place = Place::new(copy.path(), Some(&self.world.place().key), &td());
+        std::fs::create_dir(&place.dir).unwrap();
+        for (name, bytes) in self.world.files() {
+            if !name.starts_with('.') {
+                crate::testing::write_private(&place.dir.join(name), &bytes);
+            }
+        }
+        let found = Shelf::open(place, Some(&node())).1;
+        found.image.map(|image| keys(&image.snapshot))
+    }
+
+    async fn end(self) -> World {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        self.world
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_before_the_server_was_heard_and_a_burst_is_one_write() {
+    let running = Running::start();
+    let snapshot = holding(&running.world.ca, &["a", "b", "c"]);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(running.renames(), 0);
+    for names in [&["a"][..], &["a", "b"], &["a", "b", "c"]] {
+        let some = Snapshot {
+            held: Arc::new(
+                snapshot
+                    .held
+                    .iter()
+                    .filter(|(id, _)| names.contains(&&***id))
+                    .map(|(id, held)| (id.clone(), held.clone()))
+                    .collect(),
+            ),
+            ..snapshot.clone()
+        };
+        running.publish(&some);
+        running.hear();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    until("it is on disk", || running.held() == Some(keys(&snapshot))).await;
+    assert_eq!(running.renames(), 5, "three SVIDs and both places of the index");
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_told_and_written_again_when_it_is_mended() {
+    let mut running = Running::start();
+    let snapshot = holding(&running.world.ca, &["a"]);
+    running.script.break_down(Verb::Write, ErrorKind::StorageFull);
+    running.publish(&snapshot);
+    running.hear();
+    let told = running.state.wait_for(|state| !state.complaint.is_empty());
+    let told = told.await.unwrap().complaint.clone();
+    assert!(told.contains("what is held is not on disk"), "{told}");
+    assert_eq!(running.held(), None);
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    running.script.mend();
+    let begin = tokio::time::Instant::now();
+    running
+        .state
+        .wait_for(|state| state.complaint.is_empty())
+        .await
+        .unwrap();
+    assert!(begin.elapsed() <= Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert_eq!(running.held(), Some(keys(&snapshot)));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ban_takes_the_cache_with_it_also_over_a_disk_that_refuses_at_first() {
+    let running = Running::start();
+    let snapshot = holding(&running.world.ca, &["a"]);
+    running.publish(&snapshot);
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    running.script.break_down(Verb::Remove, ErrorKind::ReadOnlyFilesystem);
+    running.publish(&Snapshot {
+        banned: true,
+        ..Snapshot::default()
+    });
+    let mut state = running.state.clone();
+    let told = state.wait_for(|state| !state.complaint.is_empty());
+    assert!(told.await.unwrap().complaint.contains("banned node could not be removed"));
+    running.script.mend();
+    until("it is gone", || running.world.files().is_empty()).await;
+    let world = running.end().await;
+    assert_eq!(world.files(), [], "nor is it written at the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eviction_keeps_it_and_the_end_of_the_process_writes_what_is_new() {
+    let running = Running::start();
+    let snapshot = holding(&running.world.ca, &["a"]);
+    running.publish(&snapshot);
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    running.status.send_modify(|status| {
+        status.phase = Phase::Disconnected;
+        status.last_error = "the server does not know this node".to_owned();
+    });
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(running.held(), Some(keys(&snapshot)));
+    let mut renewed = snapshot.clone();
+    let fresh = holding(&running.world.ca, &["a"]).held["a"].clone();
+    Arc::make_mut(&mut renewed.held).insert("a".into(), fresh);
+    running.publish(&renewed);
+    let world = running.end().await;
+    let image = world.open().1.image.unwrap();
+    assert_eq!(keys(&image.snapshot), keys(&renewed));
+    assert_eq!(image.snapshot.synced_at, Some(at(5)), "when it was in step last");
+}
+
+/// The aim is 20 MB a day with 20 entries. A sync costs a file system some blocks of its own, so they are few as well.
+#[tokio::test(start_paused = true)]
+async fn a_day_of_twenty_entries_is_few_megabytes() {
+    let running = Running::start();
+    let names: Vec<String> = (0..20).map(|number| format!("workload-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut snapshot = holding(&running.world.ca, &names);
+    running.publish(&snapshot);
+    running.hear();
+    for minute in 0..24 * 60 {
+        for (number, name) in names.iter().enumerate() {
+            if (minute + 3 * number) % 30 == 0 {
+                let fresh = holding(&running.world.ca, &[name]).held[*name].clone();
+                Arc::make_mut(&mut snapshot.held).insert((*name).into(), fresh);
+            }
+        }
+        running.publish(&snapshot);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    let (bytes, calls) = (running.script.written(), running.script.calls());
+    let of = |verb| calls.iter().filter(|call| **call == verb).count();
+    let text = format!(
+        "{bytes} bytes, {} files, {} syncs of the directory",
+        of(Verb::Rename),
+        of(Verb::SyncDir)
+    );
+    assert!(of(Verb::Rename) > 900, "each renewal reaches the disk: {text}");
+    assert!(bytes < 6_000_000 && of(Verb::SyncDir) < 1000, "{text}");
+    running.end().await;
+}

@@ -1,0 +1,317 @@
+//! The task that keeps the cache as it should be.
+//!
+//! Invariant: it changes nothing but files. A disk that is full, read-only or does not answer costs nothing that is held; it is told, and tried again
+//! until it is mended. While work hangs no other is begun.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfast_daemon::error_chain;
+use landfast_lifecycle::SharedClock;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{Change, Plan};
+use super::shelf::{Manner, Shelf, ShelfError};
+use super::{CacheState, Image};
+use crate::jwt::{JwtCache, Key, Token};
+use crate::keeper::state::Snapshot;
+use crate::keeper::views::Views;
+use crate::link::LinkHandle;
+use crate::link::status::Phase;
+
+/// See the module.
+pub(crate) struct Writer {
+    pub(crate) shelf: Shelf,
+    pub(crate) views: Views,
+    pub(crate) link: LinkHandle,
+    pub(crate) tokens: JwtCache,
+    pub(crate) clock: SharedClock,
+    pub(crate) bootstrap: String,
+    pub(crate) state: watch::Sender<CacheState>,
+}
+
+/// What is done on the disk.
+enum Work {
+    Write { image: Box<Image>, manner: Manner },
+    Destroy,
+}
+
+struct Done {
+    shelf: Shelf,
+    work: Work,
+    result: Result<(), ShelfError>,
+}
+
+impl Writer {
+    /// Runs until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut published = self.views.published();
+        let mut status = self.link.status.clone();
+        let mut keeping = Keeping::new(self);
+        loop {
+            keeping.look();
+            keeping.begin_what_is_due();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = published.changed() => {}
+                _ = status.changed() => {}
+                () = keeping.turn() => {}
+            }
+        }
+        keeping.end().await;
+        Ok(())
+    }
+}
+
+struct Keeping {
+    writer_state: watch::Sender<CacheState>,
+    views: Views,
+    link: LinkHandle,
+    tokens: JwtCache,
+    clock: SharedClock,
+    bootstrap: String,
+    /// `None` while it is at work.
+    shelf: Option<Shelf>,
+    at_work: Option<(JoinHandle<Done>, Instant)>,
+    plan: Plan,
+    /// What the plan knows of.
+    seen: Arc<Snapshot>,
+    /// The server has been heard in this run.
+    heard: bool,
+    in_step: bool,
+    banned: bool,
+    destroyed: bool,
+    agent_id: Option<landfast_identity::SpiffeId>,
+    tokens_on_disk: Vec<(Key, Token)>,
+    tokens_due: Instant,
+}
+
+impl Keeping {
+    fn new(writer: Writer) -> Self {
+        let agent_id = writer.link.status.borrow().agent_id.clone();
+        Self {
+            seen: writer.views.snapshot(),
+            tokens_on_disk: writer.tokens.held(),
+            writer_state: writer.state,
+            views: writer.views,
+            link: writer.link,
+            tokens: writer.tokens,
+            clock: writer.clock,
+            bootstrap: writer.bootstrap,
+            shelf: Some(writer.shelf),
+            at_work: None,
+            plan: Plan::default(),
+            heard: false,
+            in_step: false,
+            banned: false,
+            destroyed: false,
+            agent_id,
+            tokens_due: Instant::now() + TOKENS_EVERY,
+        }
+    }
+
+    /// Sees what is different.
+    fn look(&mut self) {
+        let (now, snapshot) = (Instant::now(), self.views.snapshot());
+        let status = self.link.status.borrow().clone();
+        let in_step = status.phase == Phase::Serving && status.last_error.is_empty();
+        let first = in_step && !self.heard;
+        self.heard |= in_step;
+        if self.banned != snapshot.banned {
+            self.banned = snapshot.banned;
+            self.destroyed = false;
+        }
+        let mut change = Change::between(&self.seen, &snapshot);
+        if !Arc::ptr_eq(&self.seen, &snapshot) {
+            self.heard |= snapshot.synced_at != self.seen.synced_at;
+            self.seen = snapshot;
+        }
+        // When it was in step last is worth a write when that ends, and whose cache it is always.
+        let alone = self.in_step && !in_step;
+        if first || alone || self.agent_id != status.agent_id {
+            change = change.max(Change::New);
+        }
+        self.in_step = in_step;
+        self.agent_id = status.agent_id;
+        self.plan.note(now, change);
+    }
+
+    fn begin_what_is_due(&mut self) {
+        let now = Instant::now();
+        let due = self.plan.due().is_some_and(|due| due <= now);
+        let destroys = self.banned && !self.destroyed && (due || self.plan.due().is_none());
+        let tokens = now >= self.tokens_due;
+        if tokens {
+            self.tokens_due = now + TOKENS_EVERY;
+        }
+        let changed = tokens && self.tokens.held() != self.tokens_on_disk;
+        let work = match (destroys, self.banned) {
+            (true, _) => Some(Work::Destroy),
+            (false, true) => None,
+            (false, false) if (due || changed) && self.heard => self.writing(changed),
+            (false, false) => None,
+        };
+        if let Some(work) = work {
+            self.start(work);
+        }
+    }
+
+    fn writing(&mut self, tokens: bool) -> Option<Work> {
+        // At work still: what is due stays due.
+        self.shelf.as_ref()?;
+        let Some(image) = self.image().map(Box::new) else {
+            // Nobody's yet.
+            self.plan.failed(Instant::now(), false);
+            return None;
+        };
+        let manner = Manner {
+            worthless: true,
+            both: self.plan.begin(Instant::now()),
+            tokens,
+        };
+        Some(Work::Write { image, manner })
+    }
+
+    fn image(&self) -> Option<Image> {
+        let status = self.link.status.borrow().clone();
+        let snapshot = Snapshot {
+            synced_at: status.synced_at(self.clock.now()).or(self.seen.synced_at),
+            ..Snapshot::clone(&self.seen)
+        };
+        Some(Image {
+            agent_id: status.agent_id?,
+            bootstrap: self.bootstrap.clone(),
+            newest: status.newest,
+            snapshot: Arc::new(snapshot),
+            tokens: self.tokens.held(),
+        })
+    }
+
+    fn start(&mut self, work: Work) {
+        let Some(mut shelf) = self.shelf.take() else {
+            return;
+        };
+        if matches!(work, Work::Destroy) {
+            self.plan.begin(Instant::now());
+        }
+        let running = tokio::task::spawn_blocking(move || {
+            let result = match &work {
+                Work::Write { image, manner } => shelf.write(image, *manner),
+                Work::Destroy => shelf.destroy(),
+            };
+            Done { shelf, work, result }
+        });
+        self.at_work = Some((running, Instant::now()));
+    }
+
+    /// Until something is done or due.
+    async fn turn(&mut self) {
+        if let Some((running, since)) = &mut self.at_work {
+            let until = *since + PATIENCE;
+            let late = Instant::now() >= until;
+            tokio::select! {
+                done = running => {
+                    self.at_work = None;
+                    if let Ok(done) = done {
+                        self.done(done);
+                    }
+                }
+                () = sleep_until(until), if !late => self.tell(Err(&ShelfError::Hangs)),
+            }
+            return;
+        }
+        let may = if self.banned { !self.destroyed } else { self.heard };
+        let due = self.plan.due().filter(|_| may);
+        sleep_until(due.unwrap_or(self.tokens_due).min(self.tokens_due)).await;
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = Instant::now();
+        self.shelf = Some(done.shelf);
+        match (&done.result, done.work) {
+            (Ok(()), Work::Destroy) => self.destroyed = true,
+            (Ok(()), Work::Write { image, manner }) if manner.tokens => self.tokens_on_disk = image.tokens,
+            (Ok(()), Work::Write { .. }) => {}
+            (Err(_), Work::Destroy) => self.plan.failed(now, false),
+            (Err(_), Work::Write { manner, .. }) => {
+                if manner.tokens {
+                    self.tokens_due = now;
+                }
+                self.plan.failed(now, manner.both);
+            }
+        }
+        self.tell(done.result.as_ref().map(|_done| ()));
+    }
+
+    fn tell(&self, result: Result<(), &ShelfError>) {
+        let key = self.shelf.as_ref().map(Shelf::key_id).unwrap_or_default();
+        let text = match self.destroyed {
+            true => "destroyed, since the node is banned".to_owned(),
+            false => on_disk(&key),
+        };
+        let complaint = match result {
+            Ok(()) => String::new(),
+            Err(error) if self.banned => format!(
+                "the keys of this banned node could not be removed from disk ({}); remove the folder cache in the data directory",
+                error_chain(error)
+            ),
+            Err(error) => format!(
+                "what is held is not on disk ({}): it is served all the same, but a restart without a server would cost what has come since; \
+                 make room, or the disk writable, and it is written by itself",
+                error_chain(error)
+            ),
+        };
+        self.writer_state.send_if_modified(|state| {
+            match (state.complaint == complaint, complaint.is_empty()) {
+                (true, _) => {}
+                (false, true) => tracing::info!("the cache is on disk again"),
+                (false, false) => tracing::error!("{complaint}"),
+            }
+            let now = CacheState { text, complaint };
+            let differs = *state != now;
+            *state = now;
+            differs
+        });
+    }
+
+    /// What is not on disk yet, if the disk takes it soon.
+    async fn end(&mut self) {
+        if let Some((running, _)) = self.at_work.take() {
+            let Ok(Ok(done)) = timeout(LAST, running).await else { return };
+            self.done(done);
+        }
+        self.look();
+        let work = match self.banned {
+            true => (!self.destroyed).then_some(Work::Destroy),
+            false if self.heard => self.writing(true),
+            false => None,
+        };
+        if let Some(work) = work {
+            self.start(work);
+        }
+        if let Some((running, _)) = self.at_work.take()
+            && let Ok(Ok(done)) = timeout(LAST, running).await
+        {
+            self.done(done);
+        }
+    }
+}
+
+/// In words, while all is well.
+pub(super) fn on_disk(key: &str) -> String {
+    match key {
+        "" => "on disk".to_owned(),
+        key => format!("on disk, sealed under key {key}"),
+    }
+}
+
+/// Tokens come and go; those of the last minutes are worth little.
+const TOKENS_EVERY: Duration = Duration::from_secs(300);
+/// A slow card with a full queue answers in less.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// At the end of the process.
+const LAST: Duration = Duration::from_secs(2);

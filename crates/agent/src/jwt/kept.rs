@@ -1,0 +1,41 @@
+//! Tokens that outlive a restart. Invariant: what comes back is judged as if it had been here all the time.
+
+use std::sync::Arc;
+
+use super::{JwtCache, Key, Token};
+
+impl Key {
+    pub(crate) fn entry(&self) -> &Arc<str> {
+        &self.entry
+    }
+
+    pub(crate) fn audience(&self) -> &[String] {
+        &self.audience
+    }
+}
+
+impl JwtCache {
+    /// Those that are held and valid, in a fixed order.
+    pub(crate) fn held(&self) -> Vec<(Key, Token)> {
+        let now = self.now().ok();
+        let inner = self.lock();
+        let valid = inner
+            .tokens
+            .iter()
+            .filter(|(_, (token, _))| now.is_some_and(|now| now < token.expires_at));
+        let mut held: Vec<_> = valid
+            .map(|(key, (token, _))| (key.clone(), token.clone()))
+            .collect();
+        drop(inner);
+        held.sort_by(|(a, _), (b, _)| (&a.entry, &a.audience).cmp(&(&b.entry, &b.audience)));
+        held
+    }
+
+    /// Takes back what was held before a restart.
+    pub(crate) fn restore(&self, tokens: Vec<(Key, Token)>) {
+        let mut inner = self.lock();
+        for (key, token) in tokens {
+            inner.put(key, token, self.most);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! A link of a node that comes back. Invariant: nothing here is taken for contact with a server.
+
+use super::Link;
+use crate::keeper::state::Snapshot;
+
+impl Link {
+    /// As it was before a restart.
+    pub(crate) fn restored(mut self, before: Option<&Snapshot>) -> Self {
+        if let Some(before) = before {
+            self.known.restore(before);
+            self.status
+                .send_modify(|status| status.last_sync = before.synced_at);
+        }
+        self
+    }
+}
