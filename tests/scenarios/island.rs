@@ -13,7 +13,9 @@ use tonic::Code;
 fn svid_files(agent: &NodeAgent) -> usize {
     let files = std::fs::read_dir(agent.data().join("cache"));
     let names = files.into_iter().flatten().map(|file| file.unwrap().file_name());
-    names.filter(|name| name.to_string_lossy().starts_with("svid-")).count()
+    names
+        .filter(|name| name.to_string_lossy().starts_with("svid-"))
+        .count()
 }
 
 async fn cached(agent: &NodeAgent, svids: usize) {
@@ -57,12 +59,20 @@ async fn an_agent_that_restarts_without_its_server_serves_before_any_attempt_has
     assert_eq!(status.last_error, "", "no attempt has ended");
     assert_eq!(status.standing, "degraded", "{}", status.standing_text);
     assert!(status.last_sync > 0 && status.valid_until > status.last_sync);
-    assert!(status.cache.starts_with("on disk, sealed under key"), "{}", status.cache);
+    assert!(
+        status.cache.starts_with("on disk, sealed under key"),
+        "{}",
+        status.cache
+    );
     // The attempt fails: an island, which says for how long.
     drop(hole);
     eventually("an island", async || match agent.status().await {
         status if status.standing == "islanded" => {
-            assert!(status.standing_text.contains("valid until"), "{}", status.standing_text);
+            assert!(
+                status.standing_text.contains("valid until"),
+                "{}",
+                status.standing_text
+            );
             Ok(())
         }
         status => Err(status.standing_text),
@@ -95,7 +105,10 @@ async fn what_has_expired_on_an_island_is_not_served_and_said() {
     drop(client);
     agent.stop().await;
     plant.stop_server().await;
-    let later = SystemClock.now().unwrap().saturating_add(Duration::from_secs(2 * 3600));
+    let later = SystemClock
+        .now()
+        .unwrap()
+        .saturating_add(Duration::from_secs(2 * 3600));
     let parts = AgentParts {
         clock: Arc::new(SimClock::new(later)),
         ..AgentParts::default()
@@ -140,7 +153,11 @@ async fn what_was_deleted_is_not_served_after_a_restart_whenever_the_agent_heard
     agent.start().await.unwrap();
     let mut client = agent.client().await;
     let context = client.fetch_x509().await.unwrap();
-    let ids: Vec<_> = context.svids.iter().map(|svid| svid.id().path().to_owned()).collect();
+    let ids: Vec<_> = context
+        .svids
+        .iter()
+        .map(|svid| svid.id().path().to_owned())
+        .collect();
     assert_eq!(ids, ["/line4/historian"]);
     plant.start_server().await.unwrap();
     eventually("the end of it", async || match client.fetch_x509().await {
@@ -165,9 +182,11 @@ async fn a_ban_empties_the_cache_and_an_eviction_does_not() {
     }
     plant.evict(&evicted).await;
     plant.ban(&agent).await;
-    eventually("an empty cache", async || match files(&agent.data().join("cache")) {
-        0 => Ok(()),
-        files => Err(files),
+    eventually("an empty cache", async || {
+        match files(&agent.data().join("cache")) {
+            0 => Ok(()),
+            files => Err(files),
+        }
     })
     .await;
     eventually("the eviction", async || match evicted.status().await.last_error {
@@ -178,7 +197,11 @@ async fn a_ban_empties_the_cache_and_an_eviction_does_not() {
     agent.stop().await;
     evicted.stop().await;
     plant.stop_server().await;
-    assert_eq!(files(&agent.data().join("cache")), 0, "nor is it written at the end");
+    assert_eq!(
+        files(&agent.data().join("cache")),
+        0,
+        "nor is it written at the end"
+    );
     evicted.start().await.unwrap();
     let mut client = evicted.client().await;
     client.fetch_x509().await.unwrap();

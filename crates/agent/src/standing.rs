@@ -52,7 +52,10 @@ impl Watch {
             };
             island.step(at, Event::Restored);
         }
-        Self { island, counted: None }
+        Self {
+            island,
+            counted: None,
+        }
     }
 
     pub(crate) fn look(
@@ -97,14 +100,15 @@ impl Watch {
 
     fn report(&self, status: &LinkStatus, now: Option<UnixTime>) -> Report {
         let (standing, holdings) = (self.island.standing(), self.island.holdings());
-        let since = status.last_sync.map_or_else(
-            || "since it started".to_owned(),
-            |sync| format!("since {sync}"),
-        );
+        let since = status
+            .last_sync
+            .map_or_else(|| "since it started".to_owned(), |sync| format!("since {sync}"));
         let mut text = standing.as_str().to_owned();
         let more = match standing {
             Standing::Connected => String::new(),
-            Standing::Starting => ": the server has not been reached yet, and there is nothing from before".to_owned(),
+            Standing::Starting => {
+                ": the server has not been reached yet, and there is nothing from before".to_owned()
+            }
             Standing::Degraded => format!(": no success with the server {since}; {}", lasts(&holdings, now)),
             Standing::Islanded => format!(": on its own {since}, {}", lasts(&holdings, now)),
             Standing::Exhausted => format!(
@@ -129,7 +133,10 @@ fn lasts(holdings: &Holdings, now: Option<UnixTime>) -> String {
     };
     let mut text = format!("valid until {last} ({})", in_words(last.since(now)));
     if last.since(first) >= WORTH_A_WORD {
-        text.push_str(&format!(", the first until {first} ({})", in_words(first.since(now))));
+        text.push_str(&format!(
+            ", the first until {first} ({})",
+            in_words(first.since(now))
+        ));
     }
     if holdings.valid < holdings.wanted {
         let lost = holdings.wanted - holdings.valid;
@@ -143,7 +150,10 @@ fn in_words(left: Duration) -> String {
     let secs = left.as_secs();
     let units = [(86_400, "days"), (3600, "h"), (60, "min")];
     let unit = units.into_iter().find(|(unit, _)| secs >= 2 * unit);
-    unit.map_or_else(|| format!("{secs} s"), |(unit, name)| format!("{} {name}", secs / unit))
+    unit.map_or_else(
+        || format!("{secs} s"),
+        |(unit, name)| format!("{} {name}", secs / unit),
+    )
 }
 
 fn holdings(snapshot: &Snapshot, now: UnixTime) -> Holdings {

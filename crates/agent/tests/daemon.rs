@@ -20,8 +20,17 @@ use nix::unistd::Pid;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_landfast-agent");
 
-/// What the daemon says next to whoever started it, within ten seconds.
+/// What the daemon says next to whoever started it, within ten seconds, but for how it stands.
 fn heard(manager: &UnixDatagram) -> String {
+    loop {
+        let heard = heard_any(manager);
+        if !heard.starts_with("STATUS=") {
+            return heard;
+        }
+    }
+}
+
+fn heard_any(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 4096];
     let length = loop {
         match manager.recv(&mut buffer) {
@@ -96,6 +105,11 @@ fn it_says_when_it_is_ready_that_it_lives_and_that_it_ends() {
     let config = configured(dir.path(), "");
     let manager = manager(dir.path());
     let mut daemon = start(dir.path(), &config, 100_000);
+    let stands = heard_any(&manager);
+    assert!(
+        stands.starts_with("STATUS=starting: the server has not been reached yet"),
+        "{stands}"
+    );
     assert_eq!(heard(&manager), "READY=1\n");
     for _ in 0..3 {
         assert_eq!(heard(&manager), "WATCHDOG=1\n");

@@ -183,7 +183,11 @@ impl Island {
 
     /// Who has nothing to give has nothing that could run out.
     fn is_empty(&self, wall: Option<UnixTime>) -> bool {
-        let valid = self.holdings.last_ends.zip(wall).is_some_and(|(end, now)| now < end);
+        let valid = self
+            .holdings
+            .last_ends
+            .zip(wall)
+            .is_some_and(|(end, now)| now < end);
         self.holdings.wanted > 0 && !(valid && self.holdings.valid > 0)
     }
 }

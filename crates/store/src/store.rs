@@ -261,13 +261,8 @@ impl Store {
             .iter()
             .filter(|name| name.starts_with('.') && name.ends_with(TEMP))
         {
-            self.inner
-                .files
-                .remove(name)
-                .map_err(|source| StoreError::CannotRemove {
-                    path: self.inner.path.join(name),
-                    source,
-                })?;
+            // Best effort: on a disk that is read-only after a power cut what is there must be read all the same.
+            let _stays = self.inner.files.remove(name);
         }
         Ok(())
     }

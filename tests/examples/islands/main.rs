@@ -100,7 +100,9 @@ async fn once(endpoint: &str) -> Result<Vec<(String, Vec<u8>)>, BoxError> {
 fn svid_files(cache: &Path) -> usize {
     let files = std::fs::read_dir(cache).into_iter().flatten().flatten();
     let names = files.map(|file| file.file_name());
-    names.filter(|name| name.to_string_lossy().starts_with("svid-")).count()
+    names
+        .filter(|name| name.to_string_lossy().starts_with("svid-"))
+        .count()
 }
 
 const ENTRIES: usize = 20;

@@ -145,13 +145,13 @@ mod tests {
             with(&|after| after.entries = entries(&["a", "b", "c"])),
             Change::New
         );
-        assert_eq!(
-            with(&|after| after.entries = entries(&["a"])),
-            Change::Withdrawn
-        );
+        assert_eq!(with(&|after| after.entries = entries(&["a"])), Change::Withdrawn);
         assert_eq!(
             with(&|after| {
-                let other = [entry("a", "/a", &["unix:uid:2"]), entry("b", "/b", &["unix:uid:1"])];
+                let other = [
+                    entry("a", "/a", &["unix:uid:2"]),
+                    entry("b", "/b", &["unix:uid:1"]),
+                ];
                 after.entries = Arc::new(EntryIndex::new(other.map(Arc::new)));
             }),
             Change::Withdrawn,

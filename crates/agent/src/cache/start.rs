@@ -49,7 +49,9 @@ impl Begun {
         if let Some(image) = &before {
             let snapshot = &image.snapshot;
             tracing::info!(
-                entries = snapshot.entries.len(), svids = snapshot.held.len(), tokens = image.tokens.len(),
+                entries = snapshot.entries.len(),
+                svids = snapshot.held.len(),
+                tokens = image.tokens.len(),
                 synced_at = snapshot.synced_at.map(|at| at.to_string()).unwrap_or_default(),
                 "what was held before is held again; what is valid of it is served"
             );

@@ -120,7 +120,9 @@ fn what_was_held_is_held_again_and_no_key_is_to_be_found_on_disk() {
     with_all.created_at = 99;
     with_all.privileged = true;
     let rest = snapshot.entries.iter().filter(|entry| &*entry.id != "a").cloned();
-    snapshot.entries = Arc::new(EntryIndex::new(rest.chain([Arc::new(with_all)]).collect::<Vec<_>>()));
+    snapshot.entries = Arc::new(EntryIndex::new(
+        rest.chain([Arc::new(with_all)]).collect::<Vec<_>>(),
+    ));
     let mut own = world.ca.bundle();
     let tainted = own
         .x509_authorities()
@@ -158,7 +160,11 @@ fn what_was_held_is_held_again_and_no_key_is_to_be_found_on_disk() {
         ..image(&snapshot)
     };
     let (mut shelf, found) = world.open();
-    assert!(found.image.is_none() && found.complaints.is_empty(), "{:?}", found.complaints);
+    assert!(
+        found.image.is_none() && found.complaints.is_empty(),
+        "{:?}",
+        found.complaints
+    );
     shelf.write(&written, PLAIN).unwrap();
     drop(shelf);
     let (_shelf, found) = world.open();
@@ -177,7 +183,11 @@ fn what_was_held_is_held_again_and_no_key_is_to_be_found_on_disk() {
     assert!(one.content_eq(two), "{one:?} {two:?}");
     assert!(two.x509_authorities()[0].tainted);
     assert_eq!(one.refresh_hint(), two.refresh_hint());
-    assert!(old.federated.iter().all(|(name, bundle)| new.federated[name].content_eq(bundle)));
+    assert!(
+        old.federated
+            .iter()
+            .all(|(name, bundle)| new.federated[name].content_eq(bundle))
+    );
     for (id, held) in old.held.iter() {
         assert_eq!(new.held[id].renew_at, held.renew_at, "it is due when it was due");
     }
@@ -185,11 +195,16 @@ fn what_was_held_is_held_again_and_no_key_is_to_be_found_on_disk() {
     let scalar = |key: &[u8]| key.windows(16).map(<[u8]>::to_vec).collect::<Vec<_>>();
     for (name, bytes) in world.files() {
         for (_, key) in keys(old).values() {
-            let found = scalar(key).iter().any(|part| bytes.windows(16).any(|of| of == part));
+            let found = scalar(key)
+                .iter()
+                .any(|part| bytes.windows(16).any(|of| of == part));
             assert!(!found, "{name} holds a part of a key");
         }
         let text = String::from_utf8_lossy(&bytes);
-        assert!(!text.contains("plant.test") && !text.contains("PRIVATE"), "{name}");
+        assert!(
+            !text.contains("plant.test") && !text.contains("PRIVATE"),
+            "{name}"
+        );
     }
 }
 
@@ -206,9 +221,9 @@ fn what_expired_while_nobody_looked_is_held_and_not_served() {
     assert!(snapshot.svid(entry, at(-61)).is_none());
     let mut state = State::restored(&snapshot);
     let actions = state.step(at(3600), crate::keeper::state::Event::Due);
-    let due = actions.iter().any(|action| {
-        matches!(action, crate::keeper::state::Action::Issue(orders) if orders.len() == 1)
-    });
+    let due = actions
+        .iter()
+        .any(|action| matches!(action, crate::keeper::state::Action::Issue(orders) if orders.len() == 1));
     assert!(due, "another is asked for");
 }
 
@@ -219,7 +234,12 @@ fn a_change_writes_what_is_new_and_one_index_and_sweeps_what_no_index_names() {
     let first = holding(&world.ca, &["a", "b"]);
     shelf.write(&image(&first), PLAIN).unwrap();
     let names = |world: &World| -> Vec<String> { world.files().into_iter().map(|(name, _)| name).collect() };
-    assert_eq!(names(&world).len(), 4, "both indexes, two SVIDs: {:?}", names(&world));
+    assert_eq!(
+        names(&world).len(),
+        4,
+        "both indexes, two SVIDs: {:?}",
+        names(&world)
+    );
     let before = world.files();
     let mut second = first.clone();
     let fresh = holding(&world.ca, &["a"]).held["a"].clone();
@@ -272,10 +292,17 @@ fn a_ban_leaves_nothing_and_the_cache_of_another_node_is_not_used() {
         agent_id: two.clone(),
         ..image(&holding(&world.ca, &["b"]))
     };
-    let unheard = Manner { worthless: false, ..PLAIN };
+    let unheard = Manner {
+        worthless: false,
+        ..PLAIN
+    };
     let before = world.files();
     shelf.write(&others, unheard).unwrap();
-    assert_eq!(world.files(), before, "it is left alone until the server has been heard");
+    assert_eq!(
+        world.files(),
+        before,
+        "it is left alone until the server has been heard"
+    );
     shelf.write(&others, PLAIN).unwrap();
     drop(shelf);
     let (mut shelf, found) = Shelf::open(world.place(), Some(&two));
@@ -285,4 +312,3 @@ fn a_ban_leaves_nothing_and_the_cache_of_another_node_is_not_used() {
     assert_eq!(world.files(), []);
     shelf.destroy().unwrap();
 }
-

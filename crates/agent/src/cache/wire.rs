@@ -169,8 +169,7 @@ impl AsRef<[u8]> for KeyBytes {
 
 /// The SVID of this entry. The message shares the memory that it is read from, which is wiped when it is dropped.
 pub(super) fn svid(plain: Zeroizing<Vec<u8>>, entry_id: &str) -> Result<Held, &'static str> {
-    let message =
-        wire::Svid::decode(Bytes::from_owner(plain)).map_err(|_cause| "it cannot be understood")?;
+    let message = wire::Svid::decode(Bytes::from_owner(plain)).map_err(|_cause| "it cannot be understood")?;
     if message.entry_id != entry_id {
         return Err("it is of another entry");
     }
@@ -180,8 +179,7 @@ pub(super) fn svid(plain: Zeroizing<Vec<u8>>, entry_id: &str) -> Result<Held, &'
         .map(|der| Certificate::from_der(der))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_cause| "a certificate cannot be read")?;
-    let key =
-        PrivateKey::from_pkcs8_der(message.key.to_vec()).map_err(|_cause| "the key cannot be read")?;
+    let key = PrivateKey::from_pkcs8_der(message.key.to_vec()).map_err(|_cause| "the key cannot be read")?;
     let svid = X509Svid::new(chain, key).map_err(|_cause| "certificate and key do not belong together")?;
     Ok(Held::new(
         Arc::new(svid),
@@ -209,7 +207,8 @@ pub(super) fn tokens_of(tokens: &[(Key, Token)]) -> Zeroizing<Vec<u8>> {
 
 /// Those that can be read.
 pub(super) fn tokens(plain: Zeroizing<Vec<u8>>) -> Result<Vec<(Key, Token)>, &'static str> {
-    let message = wire::Tokens::decode(Bytes::from_owner(plain)).map_err(|_cause| "it cannot be understood")?;
+    let message =
+        wire::Tokens::decode(Bytes::from_owner(plain)).map_err(|_cause| "it cannot be understood")?;
     let read = message.tokens.into_iter().filter_map(|kept| {
         let parsed = landfast_identity::jwt::parse_unverified(&kept.token).ok()?;
         let token = Token {

@@ -281,7 +281,9 @@ impl Keeping {
     /// What is not on disk yet, if the disk takes it soon.
     async fn end(&mut self) {
         if let Some((running, _)) = self.at_work.take() {
-            let Ok(Ok(done)) = timeout(LAST, running).await else { return };
+            let Ok(Ok(done)) = timeout(LAST, running).await else {
+                return;
+            };
             self.done(done);
         }
         self.look();

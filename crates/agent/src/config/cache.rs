@@ -24,9 +24,7 @@ impl Checker<'_> {
         kind: Option<&str>,
         seal_key: Option<PathBuf>,
     ) -> Result<CacheKind, ConfigError> {
-        let seal_key = seal_key
-            .map(|path| self.absolute("seal_key", path))
-            .transpose()?;
+        let seal_key = seal_key.map(|path| self.absolute("seal_key", path)).transpose()?;
         match (kind, seal_key) {
             (None | Some("disk"), seal_key) => Ok(CacheKind::Disk { seal_key }),
             (Some("memory"), None) => Ok(CacheKind::Memory),

@@ -55,10 +55,18 @@ async fn an_island_says_for_how_long_it_lasts() {
     );
     let report = watch.look(&snapshot, &refused, Some(at(3600)));
     assert_eq!(report.standing, Standing::Islanded);
-    assert!(report.text.ends_with("(41 h); 1 of 2 have nothing valid"), "{}", report.text);
+    assert!(
+        report.text.ends_with("(41 h); 1 of 2 have nothing valid"),
+        "{}",
+        report.text
+    );
     let report = watch.look(&snapshot, &refused, Some(at(3600 * 42)));
     assert_eq!(report.standing, Standing::Exhausted);
-    assert!(report.text.contains("nothing of the 2 identities"), "{}", report.text);
+    assert!(
+        report.text.contains("nothing of the 2 identities"),
+        "{}",
+        report.text
+    );
     let report = watch.look(&snapshot, &status(Phase::Serving, ""), Some(at(3600 * 42)));
     assert_eq!(report.text, "connected");
 }
@@ -67,7 +75,11 @@ async fn an_island_says_for_how_long_it_lasts() {
 async fn a_node_with_nothing_from_before_is_starting_and_a_short_failure_is_no_island() {
     let mut watch = Watch::new(false);
     let nothing = Arc::new(Snapshot::default());
-    let report = watch.look(&nothing, &status(Phase::Attesting, "connection refused"), Some(NOON));
+    let report = watch.look(
+        &nothing,
+        &status(Phase::Attesting, "connection refused"),
+        Some(NOON),
+    );
     assert_eq!(report.standing, Standing::Starting);
     watch.look(&held(), &status(Phase::Serving, ""), Some(NOON));
     let snapshot = held();
@@ -89,5 +101,8 @@ async fn a_node_with_nothing_from_before_is_starting_and_a_short_failure_is_no_i
 fn what_is_left_is_said_in_one_unit() {
     let said = [1, 119, 120, 7199, 7200, 41 * 3600 + 59, 2 * 86_400];
     let said = said.map(|secs| in_words(Duration::from_secs(secs)));
-    assert_eq!(said, ["1 s", "119 s", "2 min", "119 min", "2 h", "41 h", "2 days"]);
+    assert_eq!(
+        said,
+        ["1 s", "119 s", "2 min", "119 min", "2 h", "41 h", "2 days"]
+    );
 }

@@ -24,7 +24,11 @@ fn what_is_sealed_is_opened_with_the_key_read_again_and_tells_nothing_without() 
     let read = Arc::new(FileSealKey::open(&dir.path().join("key")).unwrap().unwrap());
     assert_eq!(read.id(), made.id());
     assert_eq!(sealer(&read).open("svid-1", &sealed).unwrap().as_slice(), plain);
-    assert!(!sealed.windows(8).any(|part| plain.windows(8).any(|of| of == part)));
+    assert!(
+        !sealed
+            .windows(8)
+            .any(|part| plain.windows(8).any(|of| of == part))
+    );
     let again = sealer(&made).seal("svid-1", &plain).unwrap();
     assert_ne!(again, sealed, "a salt of its own each time");
     assert_eq!(sealed_under(&sealed), Ok(made.id()));
@@ -65,7 +69,11 @@ fn it_says_whether_key_file_or_format_is_another() {
         sealer(&one).open("svid-2", &sealed).unwrap_err(),
         SealError::Broken
     );
-    for (purpose, realm) in [("journal", "plant.test"), ("cache", "plant.tes"), ("cachep", "lant.test")] {
+    for (purpose, realm) in [
+        ("journal", "plant.test"),
+        ("cache", "plant.tes"),
+        ("cachep", "lant.test"),
+    ] {
         let other = Sealer::new(one.clone(), purpose, realm);
         assert_eq!(other.open("svid-1", &sealed).unwrap_err(), SealError::Broken);
     }
@@ -88,7 +96,11 @@ fn a_key_file_is_a_key_or_damaged_and_never_another_key() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     assert!(FileSealKey::open(&path).unwrap().is_none());
-    assert!(FileSealKey::open(&dir.path().join("not/mounted")).unwrap().is_none());
+    assert!(
+        FileSealKey::open(&dir.path().join("not/mounted"))
+            .unwrap()
+            .is_none()
+    );
     key(dir.path(), "key");
     let whole = fs::read(&path).unwrap();
     let damaged = |bytes: &[u8]| {
@@ -115,4 +127,3 @@ fn a_key_file_is_a_key_or_damaged_and_never_another_key() {
         Err(SealKeyError::Store(StoreError::TooOpen { .. }))
     ));
 }
-

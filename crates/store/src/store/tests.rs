@@ -164,6 +164,48 @@ fn a_temporary_file_that_cannot_be_removed_goes_at_the_next_start() {
 }
 
 #[test]
+fn a_disk_that_takes_no_change_is_read_whatever_an_interrupted_write_left() {
+    let root = tempfile::tempdir().unwrap();
+    let (store, script) = faulty(root.path());
+    store.replace("key", b"secret").unwrap();
+    script.fail(Verb::Sync, ErrorKind::StorageFull);
+    script.fail(Verb::Remove, ErrorKind::Other);
+    store.replace("key", b"other").unwrap_err();
+    drop(store);
+    script.break_down(Verb::Remove, ErrorKind::ReadOnlyFilesystem);
+    let store = Store::open_with(root.path(), |files| FaultyFiles::new(files, script)).unwrap();
+    assert_eq!(content(&store, "key"), b"secret");
+}
+
+#[test]
+fn several_files_are_as_durable_as_one_and_the_directory_is_written_once() {
+    let root = tempfile::tempdir().unwrap();
+    let (store, script) = faulty(root.path());
+    store
+        .replace_all(&[("a", b"1"), ("b", b"2"), ("c", b"3")])
+        .unwrap();
+    let calls = script.calls();
+    let of = |verb| calls.iter().filter(|call| **call == verb).count();
+    assert_eq!((of(Verb::Sync), of(Verb::Rename), of(Verb::SyncDir)), (3, 3, 1));
+    assert_eq!(calls.last(), Some(&Verb::SyncDir));
+    script.fail_after(Verb::Write, 1, ErrorKind::StorageFull);
+    store
+        .replace_all(&[("a", b"4"), ("b", b"5"), ("c", b"6")])
+        .unwrap_err();
+    let now = ["a", "b", "c"].map(|name| content(&store, name));
+    assert_eq!(now, [b"4", b"2", b"3"]);
+    script.fail(Verb::SyncDir, ErrorKind::Other);
+    let undurable = store.replace_all(&[("a", b"7")]);
+    assert!(matches!(undurable, Err(StoreError::NotDurable { .. })));
+    script.fail(Verb::Remove, ErrorKind::Other);
+    let kept = store.remove_all(&["a", "b", "missing"]).unwrap_err();
+    assert!(matches!(kept, StoreError::CannotRemove { .. }));
+    assert_eq!(store.list().unwrap(), ["a", "c"], "one that stays keeps no other");
+    store.remove_all(&["a", "c"]).unwrap();
+    assert_eq!(store.list().unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn create_refuses_to_overwrite() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();

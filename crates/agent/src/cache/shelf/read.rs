@@ -59,7 +59,9 @@ impl Shelf {
         if empty {
             // A key is made with the first cache: of a node that is in, something is missing.
             return match had_key && agent_id.is_some() {
-                true => Err(format!("the cache {dir} holds nothing, and this node has a seal key for it")),
+                true => Err(format!(
+                    "the cache {dir} holds nothing, and this node has a seal key for it"
+                )),
                 false => Ok(None),
             };
         }
@@ -95,7 +97,14 @@ impl Shelf {
         let Some(mut image) = convert::image(index, &self.place.trust_domain, complaints) else {
             return Err(format!("the cache {dir} names no node"));
         };
-        let held = self.read_svids(&store, &sealer, &named, &older.unwrap_or_default(), &image, complaints);
+        let held = self.read_svids(
+            &store,
+            &sealer,
+            &named,
+            &older.unwrap_or_default(),
+            &image,
+            complaints,
+        );
         let snapshot = Snapshot {
             held: Arc::new(held),
             ..Snapshot::clone(&image.snapshot)
@@ -160,9 +169,7 @@ impl Shelf {
             .and_then(|bytes| match bytes {
                 None => Ok(Vec::new()),
                 Some(bytes) => {
-                    let plain = sealer
-                        .open(TOKENS, &bytes)
-                        .map_err(|error| error.to_string())?;
+                    let plain = sealer.open(TOKENS, &bytes).map_err(|error| error.to_string())?;
                     convert::tokens(plain).map_err(str::to_owned)
                 }
             });
@@ -178,9 +185,7 @@ fn read_index(store: &Store, sealer: &Sealer, name: &str) -> Result<Option<wire:
     let Some(sealed) = store.read(name).map_err(|error| error_chain(&error))? else {
         return Ok(None);
     };
-    let plain = sealer
-        .open(name, &sealed)
-        .map_err(|error| error.to_string())?;
+    let plain = sealer.open(name, &sealed).map_err(|error| error.to_string())?;
     let index =
         wire::Index::decode(plain.as_slice()).map_err(|_cause| "it cannot be understood".to_owned())?;
     Ok(Some(index))

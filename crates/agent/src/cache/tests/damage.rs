@@ -40,7 +40,10 @@ fn judge(world: &World, generations: &[Snapshot; 2], what: &str) -> (bool, usize
         assert!(known, "{what}: a wrong key for {entry}");
     }
     let whole = held == wanted[1] && image.tokens.len() == 1;
-    assert!(whole || !found.complaints.is_empty(), "{what}: less without a word");
+    assert!(
+        whole || !found.complaints.is_empty(),
+        "{what}: less without a word"
+    );
     (whole, held.len(), !found.complaints.is_empty())
 }
 
@@ -61,9 +64,15 @@ fn every_byte_and_every_cut_is_found_and_the_older_generation_helps() {
             images += 1;
             served += held;
             // One file of them costs at most one identity: that of the entry whose only SVID it holds.
-            assert!(held + 1 >= newest.held.len(), "{what}: {held} identities are left");
+            assert!(
+                held + 1 >= newest.held.len(),
+                "{what}: {held} identities are left"
+            );
             // An SVID that only the older index names is not looked at while the newer one is whole.
-            assert!(told || (whole && name.starts_with("svid-")), "{what}: not noticed");
+            assert!(
+                told || (whole && name.starts_with("svid-")),
+                "{what}: not noticed"
+            );
         };
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
@@ -98,7 +107,10 @@ fn a_file_in_the_place_of_another_is_found() {
             assert!(told || (whole && name.starts_with("svid-")), "{name}");
         }
         std::fs::remove_file(cache.join(name)).unwrap();
-        judge(&world, &generations, name);
+        // There need not be tokens.
+        if name != "tokens" {
+            judge(&world, &generations, name);
+        }
         crate::testing::write_private(&cache.join(name), whole);
     }
     // Of another plant, whole and under a key of its own.

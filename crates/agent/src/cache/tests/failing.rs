@@ -48,10 +48,17 @@ fn wherever_a_write_fails_one_whole_generation_is_there_and_the_next_write_mends
             script.mend();
             drop(shelf);
             let found = world.open().1;
-            assert!(found.complaints.is_empty(), "{verb:?} {nth}: {:?}", found.complaints);
+            assert!(
+                found.complaints.is_empty(),
+                "{verb:?} {nth}: {:?}",
+                found.complaints
+            );
             let held = keys(&found.image.unwrap().snapshot);
             assert!(held == keys(&second) || held == keys(&third), "{verb:?} {nth}");
-            assert!(failed || held == keys(&third), "{verb:?} {nth}: said to be on disk");
+            assert!(
+                failed || held == keys(&third),
+                "{verb:?} {nth}: said to be on disk"
+            );
             let (mut shelf, _) = open(&world, &script);
             shelf.write(&image(&third), PLAIN).unwrap();
             drop(shelf);
@@ -70,7 +77,9 @@ fn on_a_full_disk_what_was_taken_away_loses_its_key() {
     let world = World::new();
     let script = Script::default();
     let (mut shelf, _) = open(&world, &script);
-    shelf.write(&image(&holding(&world.ca, &["a", "b"])), PLAIN).unwrap();
+    shelf
+        .write(&image(&holding(&world.ca, &["a", "b"])), PLAIN)
+        .unwrap();
     let kept = world.open_beside();
     let mut after = holding(&world.ca, &["b"]);
     after.held = Arc::new([("b".into(), kept)].into_iter().collect());

@@ -20,7 +20,10 @@ fn a_key_that_is_gone_costs_the_cache_and_is_made_again_only_when_the_server_was
     assert!(found.image.is_none());
     assert!(found.complaints[0].contains("is gone, so the cache cannot be opened"));
     let next = holding(&world.ca, &["b"]);
-    let unheard = Manner { worthless: false, ..PLAIN };
+    let unheard = Manner {
+        worthless: false,
+        ..PLAIN
+    };
     shelf.write(&image(&next), unheard).unwrap();
     assert_eq!(world.files(), kept, "an operator may bring the key back");
     assert!(!place.key.exists());
@@ -44,7 +47,11 @@ fn a_key_on_a_medium_that_is_not_there_is_never_made_beside_it() {
     std::fs::rename(&medium, &away).unwrap();
     let (mut shelf, found) = Shelf::open(place.clone(), Some(&node()));
     assert!(found.image.is_none());
-    assert!(found.complaints[0].contains("bring its medium back"), "{:?}", found.complaints);
+    assert!(
+        found.complaints[0].contains("bring its medium back"),
+        "{:?}",
+        found.complaints
+    );
     let next = holding(&world.ca, &["b"]);
     let error = shelf.write(&image(&next), PLAIN).unwrap_err();
     assert!(error.to_string().contains("bring its medium back"), "{error}");
@@ -56,7 +63,11 @@ fn a_key_on_a_medium_that_is_not_there_is_never_made_beside_it() {
     drop(shelf);
     std::fs::rename(&away, &medium).unwrap();
     let (mut shelf, found) = Shelf::open(place, Some(&node()));
-    assert_eq!(keys(&found.image.unwrap().snapshot), keys(&snapshot), "nothing was lost");
+    assert_eq!(
+        keys(&found.image.unwrap().snapshot),
+        keys(&snapshot),
+        "nothing was lost"
+    );
     shelf.write(&image(&next), PLAIN).unwrap();
 }
 
@@ -70,7 +81,11 @@ fn a_damaged_key_is_named_and_replaced_when_nothing_is_lost_by_it() {
     crate::testing::write_private(&place.key, &key);
     let (mut shelf, found) = world.open();
     assert!(found.image.is_none());
-    assert!(found.complaints[0].contains("seal-key is damaged"), "{:?}", found.complaints);
+    assert!(
+        found.complaints[0].contains("seal-key is damaged"),
+        "{:?}",
+        found.complaints
+    );
     let next = holding(&world.ca, &["b"]);
     shelf.write(&image(&next), PLAIN).unwrap();
     drop(shelf);
@@ -84,7 +99,15 @@ fn an_empty_cache_beside_a_key_of_a_node_that_had_one_is_not_taken_for_a_first_s
     std::fs::remove_dir_all(world.dir.path().join("cache")).unwrap();
     let found = world.open().1;
     assert!(found.image.is_none());
-    assert!(found.complaints[0].contains("holds nothing"), "{:?}", found.complaints);
+    assert!(
+        found.complaints[0].contains("holds nothing"),
+        "{:?}",
+        found.complaints
+    );
     let first = Shelf::open(world.place(), None).1;
-    assert!(first.complaints.is_empty(), "a node that is not attested: {:?}", first.complaints);
+    assert!(
+        first.complaints.is_empty(),
+        "a node that is not attested: {:?}",
+        first.complaints
+    );
 }

@@ -147,7 +147,11 @@ async fn a_full_disk_is_told_and_written_again_when_it_is_mended() {
         .wait_for(|state| state.complaint.is_empty())
         .await
         .unwrap();
-    assert!(begin.elapsed() <= Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() <= Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
     assert_eq!(running.held(), Some(keys(&snapshot)));
     running.end().await;
 }
@@ -159,14 +163,21 @@ async fn a_ban_takes_the_cache_with_it_also_over_a_disk_that_refuses_at_first() 
     running.publish(&snapshot);
     running.hear();
     until("it is on disk", || running.held().is_some()).await;
-    running.script.break_down(Verb::Remove, ErrorKind::ReadOnlyFilesystem);
+    running
+        .script
+        .break_down(Verb::Remove, ErrorKind::ReadOnlyFilesystem);
     running.publish(&Snapshot {
         banned: true,
         ..Snapshot::default()
     });
     let mut state = running.state.clone();
     let told = state.wait_for(|state| !state.complaint.is_empty());
-    assert!(told.await.unwrap().complaint.contains("banned node could not be removed"));
+    assert!(
+        told.await
+            .unwrap()
+            .complaint
+            .contains("banned node could not be removed")
+    );
     running.script.mend();
     until("it is gone", || running.world.files().is_empty()).await;
     let world = running.end().await;
