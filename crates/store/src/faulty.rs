@@ -117,7 +117,9 @@ impl Script {
             let mut late = None;
             state.later.retain_mut(|(later, left, kind)| {
                 let now = *later == verb && *left == 0;
-                late = late.or(now.then_some(*kind));
+                if now {
+                    late.get_or_insert(*kind);
+                }
                 *left -= usize::from(*later == verb && !now);
                 !now
             });

@@ -26,11 +26,12 @@ impl Change {
     pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let same_entries = Arc::ptr_eq(&old.entries, &new.entries);
         let withdrawn = |entry: &Arc<crate::entry::Entry>| new.entries.get(&entry.id) != Some(entry);
-        if !same_entries && old.entries.iter().any(withdrawn) {
+        // What another bundle no longer trusts is as good as taken away.
+        let same_bundles = new.same_bundle(old) && Arc::ptr_eq(&old.federated, &new.federated);
+        if !same_bundles || (!same_entries && old.entries.iter().any(withdrawn)) {
             return Self::Withdrawn;
         }
-        let same_bundles = new.same_bundle(old) && Arc::ptr_eq(&old.federated, &new.federated);
-        if !same_bundles || (!same_entries && new.entries.len() != old.entries.len()) {
+        if !same_entries && new.entries.len() != old.entries.len() {
             return Self::New;
         }
         if Arc::ptr_eq(&old.held, &new.held) {
@@ -159,7 +160,8 @@ mod tests {
         );
         assert_eq!(
             with(&|after| after.bundle = Some(Arc::new(Ca::new("two").bundle()))),
-            Change::New
+            Change::Withdrawn,
+            "an authority may be gone"
         );
         let renewed = |life| {
             let svid = ca.svid(&id("/a"), NOON, at(life));

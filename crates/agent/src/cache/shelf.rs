@@ -5,7 +5,7 @@
 
 mod read;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use landfast_daemon::error_chain;
@@ -39,7 +39,14 @@ struct Slot {
     /// 0: nothing that counts.
     generation: u64,
     /// The files that it names.
-    names: BTreeSet<String>,
+    names: BTreeMap<String, Of>,
+}
+
+/// The entry that a file is of, as it was when the index was written.
+#[derive(Clone)]
+struct Of {
+    entry_id: String,
+    revision: i64,
 }
 
 /// The files. All calls block.
@@ -181,7 +188,7 @@ impl Shelf {
         let named = self.write_svids(&store, image)?;
         let slot = usize::from(self.slots[0].generation > self.slots[1].generation);
         let generation = self.slots[1 - slot].generation + 1;
-        let names = named.iter().map(|file| file.name.clone()).collect();
+        let names = named_by(&named, |id| image.snapshot.entries.get(id).map(|entry| entry.revision));
         let index = convert::index(image, generation, named).encode_to_vec();
         let sealed = self.sealer()?.seal(SLOTS[slot], &index)?;
         // What is there until the new one is whole counts as before; one that is not durable may be either.
@@ -192,7 +199,7 @@ impl Shelf {
                 Ok(())
             }
             Err(error) => {
-                self.slots[slot].names = before.union(&names).cloned().collect();
+                self.slots[slot].names = before.into_iter().chain(names).collect();
                 Err(error.into())
             }
         }
@@ -251,7 +258,7 @@ impl Shelf {
     fn sweep(&mut self) -> Result<(), ShelfError> {
         let store = self.store()?;
         let names = store.list()?;
-        let named = |name: &str| self.slots.iter().any(|slot| slot.names.contains(name));
+        let named = |name: &str| self.slots.iter().any(|slot| slot.names.contains_key(name));
         let gone: Vec<_> = names
             .iter()
             .map(String::as_str)
@@ -263,24 +270,21 @@ impl Shelf {
         Ok(store.remove_all(&gone)?)
     }
 
+    /// Of entries that are gone, or are others now.
     fn drop_keys_beside(&mut self, image: &Image) {
-        let kept: BTreeSet<_> = image
-            .snapshot
-            .held
-            .iter()
-            .map(|(id, held)| name_of(id, held))
-            .collect();
-        let Ok(store) = self.store() else { return };
-        let names = store.list().unwrap_or_default();
-        let gone: Vec<_> = names
-            .iter()
-            .map(String::as_str)
-            .filter(|name| name.starts_with(SVID) && !kept.contains(*name))
+        let entries = &image.snapshot.entries;
+        let gone = |of: &Of| entries.get(&of.entry_id).is_none_or(|now| now.revision != of.revision);
+        let named = self.slots.iter().flat_map(|slot| &slot.names);
+        let gone: Vec<String> = named
+            .filter(|(_, of)| gone(of))
+            .map(|(name, _)| name.clone())
             .collect();
         for name in &gone {
-            self.whole.remove(*name);
+            self.whole.remove(name);
         }
-        if let Err(error) = store.remove_all(&gone) {
+        let names: Vec<&str> = gone.iter().map(String::as_str).collect();
+        let removed = self.store().and_then(|store| Ok(store.remove_all(&names)?));
+        if let Err(error) = removed {
             tracing::error!(
                 error = error_chain(&error),
                 "keys that were taken away are still on disk"
@@ -302,6 +306,17 @@ fn name_of(entry_id: &str, held: &Held) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("{SVID}{hex}")
+}
+
+fn named_by(files: &[wire::SvidFile], revision: impl Fn(&str) -> Option<i64>) -> BTreeMap<String, Of> {
+    let each = files.iter().map(|file| {
+        let of = Of {
+            entry_id: file.entry_id.clone(),
+            revision: revision(&file.entry_id).unwrap_or_default(),
+        };
+        (file.name.clone(), of)
+    });
+    each.collect()
 }
 
 fn is_ours(name: &str) -> bool {

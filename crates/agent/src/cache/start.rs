@@ -94,7 +94,7 @@ fn remove(dir: &Path, key: &Path) -> std::io::Result<()> {
 }
 
 /// With the newest bundle of the node's own and the cache's, unless the operator has given another since: then that counts.
-fn agreed(image: Image, own: Own<'_>) -> Image {
+pub(super) fn agreed(image: Image, own: Own<'_>) -> Image {
     if image.bootstrap == own.bootstrap {
         *own.newest = image.newest.max(*own.newest);
         if let Some(cached) = &image.snapshot.bundle

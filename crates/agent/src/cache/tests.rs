@@ -3,6 +3,7 @@
 mod damage;
 mod failing;
 mod keys;
+mod starting;
 mod writing;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 //! Invariant: the newest index that is whole counts, and of an SVID that is not whole the older index's, if that is of the same entry. Whatever is
 //! passed over is named.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use landfast_identity::SpiffeId;
@@ -11,7 +12,7 @@ use landfast_store::Store;
 use landfast_store::seal::Sealer;
 use prost::Message as _;
 
-use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, error_chain, is_ours, key, sha256};
+use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, error_chain, is_ours, key, named_by, sha256};
 use crate::cache::wire::HeldMap;
 use crate::cache::{Found, Image};
 use crate::keeper::state::Held;
@@ -46,87 +47,79 @@ impl Shelf {
         complaints: &mut Vec<String>,
     ) -> Result<Option<Image>, String> {
         let dir = self.place.dir.display().to_string();
-        let unusable = |error: &dyn std::error::Error| {
-            format!("the cache {dir} cannot be used ({})", error_chain(error))
-        };
-        let empty = self.is_empty().map_err(|error| unusable(&error))?;
-        self.foreign = !empty;
-        let had_key = self.place.key.exists();
-        match key::find(&self.place, !empty, false) {
-            FoundKey::Key(key) => self.sealer = Some(self.sealer_of(key)),
-            FoundKey::None(why) => return Err(why),
-        }
-        if empty {
-            // A key is made with the first cache: of a node that is in, something is missing.
-            return match had_key && agent_id.is_some() {
-                true => Err(format!(
-                    "the cache {dir} holds nothing, and this node has a seal key for it"
-                )),
-                false => Ok(None),
-            };
-        }
-        let store = self.store().map_err(|error| unusable(&error))?;
-        let Some(sealer) = self.sealer.clone() else {
+        let Some((store, sealer)) = self.ready_to_read(agent_id)? else {
             return Ok(None);
         };
-        let mut whole = Vec::new();
-        for (slot, name) in SLOTS.into_iter().enumerate() {
-            match read_index(&store, &sealer, name) {
-                Ok(Some(index)) => whole.push((slot, index)),
-                Ok(None) => {}
-                Err(what) => complaints.push(format!("{dir}/{name} is passed over: {what}")),
-            }
-        }
-        whole.sort_by_key(|(_, index)| std::cmp::Reverse(index.generation));
-        let older = whole.get(1).map(|(_, index)| index.svids.clone());
+        let whole = indexes(&store, &sealer, &dir, complaints);
         let Some((_, index)) = whole.first() else {
             return Err(format!("no index in the cache {dir} can be used"));
         };
-        let index = index.clone();
         if whole.len() < SLOTS.len() && complaints.is_empty() {
             complaints.push(format!("one of the two indexes in {dir} is missing"));
         }
-        let whose = index.agent_id.clone();
+        let whose = index.agent_id.as_str();
         if agent_id.is_none_or(|ours| ours.as_str() != whose) {
             let ours = agent_id.map_or_else(|| "not attested".to_owned(), ToString::to_string);
             return Err(format!(
                 "the cache {dir} is of node {whose}, and this node is {ours}: it is not used"
             ));
         }
-        let named = index.svids.clone();
-        let Some(mut image) = convert::image(index, &self.place.trust_domain, complaints) else {
+        let Some(mut image) = convert::image(index.clone(), &self.place.trust_domain, complaints) else {
             return Err(format!("the cache {dir} names no node"));
         };
-        let held = self.read_svids(
-            &store,
-            &sealer,
-            &named,
-            &older.unwrap_or_default(),
-            &image,
-            complaints,
-        );
+        let older = whole.get(1).map_or(&[][..], |(_, older)| &older.svids);
+        let held = self.read_svids(&store, &sealer, [&index.svids, older], &image, complaints);
         let snapshot = Snapshot {
             held: Arc::new(held),
             ..Snapshot::clone(&image.snapshot)
         };
         image.snapshot = Arc::new(snapshot);
         for (slot, index) in whole {
-            let names = index.svids.into_iter().map(|file| file.name).collect();
+            let entries = index.entries.iter().filter_map(|kept| kept.entry.as_ref());
+            let revisions: BTreeMap<&str, i64> = entries
+                .map(|entry| (entry.id.as_str(), entry.revision_number))
+                .collect();
             self.slots[slot] = Slot {
                 generation: index.generation,
-                names,
+                names: named_by(&index.svids, |id| revisions.get(id).copied()),
             };
         }
         self.foreign = false;
         Ok(Some(image))
     }
 
+    /// What to read from, and with; `None` when there is nothing, as there should be.
+    fn ready_to_read(&mut self, agent_id: Option<&SpiffeId>) -> Result<Option<(Store, Sealer)>, String> {
+        let dir = self.place.dir.display().to_string();
+        let unusable = |error: &dyn std::error::Error| {
+            format!("the cache {dir} cannot be used ({})", error_chain(error))
+        };
+        let empty = self.is_empty().map_err(|error| unusable(&error))?;
+        self.foreign = !empty;
+        let had_key = self.place.key.exists();
+        let sealer = match key::find(&self.place, !empty, false) {
+            FoundKey::Key(key) => self.sealer_of(key),
+            FoundKey::None(why) => return Err(why),
+        };
+        self.sealer = Some(sealer.clone());
+        // A key is made with the first cache: of a node that is in, something is missing.
+        match (empty, had_key && agent_id.is_some()) {
+            (true, true) => Err(format!(
+                "the cache {dir} holds nothing, and this node has a seal key for it"
+            )),
+            (true, false) => Ok(None),
+            (false, _) => {
+                let store = self.store().map_err(|error| unusable(&error))?;
+                Ok(Some((store, sealer)))
+            }
+        }
+    }
+
     fn read_svids(
         &mut self,
         store: &Store,
         sealer: &Sealer,
-        named: &[wire::SvidFile],
-        older: &[wire::SvidFile],
+        [named, older]: [&[wire::SvidFile]; 2],
         image: &Image,
         complaints: &mut Vec<String>,
     ) -> HeldMap {
@@ -178,6 +171,25 @@ impl Shelf {
             Vec::new()
         })
     }
+}
+
+/// Those that are whole, with their places, the newest first.
+fn indexes(
+    store: &Store,
+    sealer: &Sealer,
+    dir: &str,
+    complaints: &mut Vec<String>,
+) -> Vec<(usize, wire::Index)> {
+    let mut whole = Vec::new();
+    for (slot, name) in SLOTS.into_iter().enumerate() {
+        match read_index(store, sealer, name) {
+            Ok(Some(index)) => whole.push((slot, index)),
+            Ok(None) => {}
+            Err(what) => complaints.push(format!("{dir}/{name} is passed over: {what}")),
+        }
+    }
+    whole.sort_by_key(|(_, index)| std::cmp::Reverse(index.generation));
+    whole
 }
 
 fn read_index(store: &Store, sealer: &Sealer, name: &str) -> Result<Option<wire::Index>, String> {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use landfast_store::Store;
 use landfast_store::faulty::{FaultyFiles, Script, Verb};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -105,5 +106,67 @@ impl World {
         let key = std::fs::read(self.dir.path().join("seal-key")).unwrap();
         crate::testing::write_private(&copy.dir.path().join("seal-key"), &key);
         copy.open().1.image.unwrap().snapshot.held["b"].clone()
+    }
+}
+
+/// One write of some entries, in this manner, of which one call fails, or none; and whether the agent starts anew afterwards.
+#[derive(Clone, Debug)]
+struct Attempt {
+    entries: Vec<usize>,
+    both: bool,
+    fails: Option<(Verb, usize)>,
+    restarts: bool,
+}
+
+fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
+    let verbs = [Verb::CreateTemp, Verb::Write, Verb::Sync, Verb::Rename, Verb::SyncDir, Verb::Remove, Verb::List];
+    let fails = proptest::option::of((proptest::sample::select(verbs.to_vec()), 0..4_usize));
+    let entries = proptest::sample::subsequence(vec![0, 1, 2, 3], 0..=4);
+    let attempt = (entries, any::<bool>(), fails, any::<bool>()).prop_map(|(entries, both, fails, restarts)| Attempt {
+        entries,
+        both,
+        fails,
+        restarts,
+    });
+    proptest::collection::vec(attempt, 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever fails in whatever order: a start finds what was last said to be on disk, or something that was tried since, whole; nothing
+    /// that was taken away with a word of success, and never less without a word.
+    #[test]
+    fn a_start_finds_what_was_written_last_or_tried_since(attempts in attempts()) {
+        let (world, script) = (World::new(), Script::default());
+        let names = ["a", "b", "c", "d"];
+        let (mut shelf, _) = open(&world, &script);
+        let mut possible = vec![None];
+        for attempt in attempts {
+            let chosen: Vec<_> = attempt.entries.iter().map(|number| names[*number]).collect();
+            let snapshot = holding(&world.ca, &chosen);
+            if let Some((verb, nth)) = attempt.fails {
+                script.fail_after(verb, nth, ErrorKind::StorageFull);
+            }
+            let manner = Manner { both: attempt.both, ..PLAIN };
+            let written = shelf.write(&image(&snapshot), manner);
+            script.mend();
+            if written.is_ok() {
+                possible.clear();
+            }
+            possible.push(Some(keys(&snapshot)));
+            if attempt.restarts {
+                drop(shelf);
+                let (next, found) = open(&world, &script);
+                shelf = next;
+                let held = found.image.as_ref().map(|image| keys(&image.snapshot));
+                // A write that takes something away drops its key also when the disk refuses the rest.
+                let told = !found.complaints.is_empty();
+                let less = possible.iter().flatten().any(|of| {
+                    held.iter().flatten().all(|(entry, key)| of.get(entry) == Some(key))
+                });
+                prop_assert!(possible.contains(&held) || (told && (less || held.is_none())), "{:?}", found.complaints);
+            }
+        }
     }
 }
