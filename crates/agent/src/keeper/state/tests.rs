@@ -131,6 +131,42 @@ fn a_new_entry_is_asked_for_and_served_once_it_came() {
 }
 
 #[test]
+fn what_is_not_fetched_ahead_is_asked_for_once_somebody_wants_it_and_then_kept() {
+    let (ca, b) = (Ca::new("one"), entry("b", "/b", &["unix:uid:1"]));
+    let a = Entry {
+        on_demand: true,
+        ..entry("a", "/a", &["unix:uid:1"])
+    };
+    let wanted = |name: &str| Event::Wanted([name.into()].into());
+    let mut world = World::default();
+    assert_eq!(world.sync(NOON, &ca, vec![a.clone(), b.clone()]), ["b"]);
+    world.issue(NOON, &b, hour(&ca, &b, 0));
+    world.step(NOON, Event::RoundOver);
+    assert!(world.state.next_order(NOON).is_some_and(|due| NOON < due));
+    for name in ["b", "nobody's"] {
+        assert!(!published(&world.step(at(1), wanted(name))), "{name}");
+    }
+    assert!(orders(&world.step(at(1), Event::Due)).is_empty());
+    assert!(published(&world.step(at(1), wanted("a"))));
+    assert!(!published(&world.step(at(1), wanted("a"))), "it is known");
+    assert_eq!(world.state.next_order(at(1)), Some(at(1)));
+    assert_eq!(orders(&world.step(at(1), Event::Due)), ["a"]);
+    world.issue(at(1), &a, hour(&ca, &a, 0));
+    assert!(world.serves(&a, at(1)).is_some());
+    assert_eq!(
+        orders(&world.step(at(3000), Event::Due)),
+        ["a", "b"],
+        "renewed like others"
+    );
+    // Another of the same name, and the same one after a ban, is asked for by nobody.
+    world.sync(at(3000), &ca, vec![b.clone()]);
+    assert_eq!(world.sync(at(3000), &ca, vec![a.clone(), b.clone()]), ["b"]);
+    world.step(at(3000), wanted("a"));
+    world.step(at(3000), Event::Banned);
+    assert_eq!(world.sync(at(3000), &ca, vec![a, b]), ["b"]);
+}
+
+#[test]
 fn what_did_not_change_is_not_published_again() {
     let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
     let mut world = World::default();
