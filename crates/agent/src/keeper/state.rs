@@ -7,6 +7,7 @@ mod adopt;
 mod issued;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use landfast_identity::{Bundle, TrustDomain, UnixTime, X509Svid};
@@ -123,6 +124,8 @@ pub(crate) struct State {
     now: Snapshot,
     failures: HashMap<Arc<str>, Failure>,
     taints: Taints,
+    /// From which pauses are drawn: another one in each process.
+    draws: RandomState,
     next_change: Option<UnixTime>,
     last_seen: Option<UnixTime>,
 }

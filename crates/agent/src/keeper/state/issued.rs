@@ -2,10 +2,12 @@
 //! takes nothing away.
 
 use std::collections::HashSet;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_identity::{UnixTime, X509Svid};
+use landfast_lifecycle::spread_within;
 
 use super::{Action, Failure, Held, Issued, Note, State};
 use crate::entry::Entry;
@@ -51,9 +53,17 @@ impl State {
             .failures
             .entry(Arc::clone(&entry.id))
             .or_insert(Failure { count: 0, next: now });
-        let wait = RETRY_MIN
+        let tainted = self
+            .now
+            .held
+            .get(&entry.id)
+            .is_some_and(|held| held.is_tainted(&self.taints));
+        let ceiling = RETRY_MIN
             .saturating_mul(1 << failure.count.min(10))
-            .min(RETRY_MAX);
+            .min(if tainted { RETRY_TAINTED } else { RETRY_MAX });
+        // What many nodes were refused in one moment they do not ask for again in one.
+        let draw = self.draws.hash_one((&entry.id, failure.count));
+        let wait = Duration::from_secs(1) + spread_within(ceiling, &draw.to_be_bytes());
         failure.count = failure.count.saturating_add(1);
         failure.next = now.saturating_add(wait);
         Note::RenewalFailed {
@@ -87,6 +97,8 @@ fn usable(svid: &X509Svid, entry: &Entry, now: UnixTime) -> Result<(), String> {
     Ok(())
 }
 
-/// A refused entry is asked for again after these times, doubling.
+/// The longest after which a refused entry is asked for again, doubling; with full jitter, and a second more.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);
+/// While the authority that signed what is held is tainted: it may be revoked before long.
+const RETRY_TAINTED: Duration = Duration::from_secs(15);
