@@ -159,7 +159,8 @@ fn in_words(left: Duration) -> String {
 fn holdings(snapshot: &Snapshot, now: UnixTime) -> Holdings {
     let mut counted = Holdings::default();
     for entry in snapshot.entries.iter().filter(|entry| !entry.is_over(now)) {
-        counted.wanted += 1;
+        // What nobody asked for is not to be given.
+        counted.wanted += usize::from(snapshot.is_wanted(entry) || snapshot.held.contains_key(&entry.id));
         if let Some(held) = snapshot.svid(entry, now) {
             let end = held.svid.not_after();
             counted.valid += 1;

@@ -35,6 +35,7 @@ pub(super) fn holding(ca: &Ca, names: &[&str]) -> Snapshot {
         synced_at: Some(NOON),
         round_over: true,
         banned: false,
+        wanted: Arc::default(),
     }
 }
 
@@ -120,6 +121,7 @@ fn what_was_held_is_held_again_and_no_key_is_to_be_found_on_disk() {
     with_all.revision = 4;
     with_all.created_at = 99;
     with_all.privileged = true;
+    with_all.on_demand = true;
     let rest = snapshot.entries.iter().filter(|entry| &*entry.id != "a").cloned();
     snapshot.entries = Arc::new(EntryIndex::new(
         rest.chain([Arc::new(with_all)]).collect::<Vec<_>>(),

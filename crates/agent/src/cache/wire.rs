@@ -57,6 +57,10 @@ fn entry_of(entry: &Entry) -> wire::Entry {
         revision_number: entry.revision,
         created_at: entry.created_at,
         admin: entry.privileged,
+        additional_attributes: entry.on_demand.then(|| types::entry::AdditionalAttributes {
+            disable_x509_svid_prefetch: true,
+            ..Default::default()
+        }),
         ..Default::default()
     };
     wire::Entry { entry: Some(entry) }
@@ -137,6 +141,7 @@ pub(super) fn image(
             // What is missing has to be asked for; nobody who has something waits for it.
             round_over: true,
             banned: false,
+            wanted: Arc::default(),
         }),
         tokens: Vec::new(),
     })
