@@ -191,6 +191,10 @@ pub(crate) fn real_clock() -> SharedClock {
 }
 
 /// A file as our own are: for its owner alone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a test writes need not survive a power cut"
+)]
 pub(crate) fn write_private(path: &std::path::Path, bytes: &[u8]) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, bytes).unwrap();

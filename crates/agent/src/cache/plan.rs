@@ -28,10 +28,11 @@ impl Change {
         let withdrawn = |entry: &Arc<crate::entry::Entry>| new.entries.get(&entry.id) != Some(entry);
         // What another bundle no longer trusts is as good as taken away.
         let same_bundles = new.same_bundle(old) && Arc::ptr_eq(&old.federated, &new.federated);
-        if !same_bundles || (!same_entries && old.entries.iter().any(withdrawn)) {
+        let other_bundles = !same_bundles && old.bundle.is_some();
+        if other_bundles || (!same_entries && old.entries.iter().any(withdrawn)) {
             return Self::Withdrawn;
         }
-        if !same_entries && new.entries.len() != old.entries.len() {
+        if !same_bundles || (!same_entries && new.entries.len() != old.entries.len()) {
             return Self::New;
         }
         if Arc::ptr_eq(&old.held, &new.held) {

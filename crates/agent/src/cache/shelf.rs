@@ -49,10 +49,13 @@ struct Of {
     revision: i64,
 }
 
+/// How the directory is opened: tests put a disk in between that fails.
+type Open = Box<dyn Fn(&std::path::Path) -> Result<Store, StoreError> + Send>;
+
 /// The files. All calls block.
 pub(crate) struct Shelf {
     place: Place,
-    open: Box<dyn Fn(&std::path::Path) -> Result<Store, StoreError> + Send>,
+    open: Open,
     store: Option<Store>,
     sealer: Option<Sealer>,
     slots: [Slot; 2],
@@ -188,7 +191,9 @@ impl Shelf {
         let named = self.write_svids(&store, image)?;
         let slot = usize::from(self.slots[0].generation > self.slots[1].generation);
         let generation = self.slots[1 - slot].generation + 1;
-        let names = named_by(&named, |id| image.snapshot.entries.get(id).map(|entry| entry.revision));
+        let names = named_by(&named, |id| {
+            image.snapshot.entries.get(id).map(|entry| entry.revision)
+        });
         let index = convert::index(image, generation, named).encode_to_vec();
         let sealed = self.sealer()?.seal(SLOTS[slot], &index)?;
         // What is there until the new one is whole counts as before; one that is not durable may be either.
@@ -273,7 +278,11 @@ impl Shelf {
     /// Of entries that are gone, or are others now.
     fn drop_keys_beside(&mut self, image: &Image) {
         let entries = &image.snapshot.entries;
-        let gone = |of: &Of| entries.get(&of.entry_id).is_none_or(|now| now.revision != of.revision);
+        let gone = |of: &Of| {
+            entries
+                .get(&of.entry_id)
+                .is_none_or(|now| now.revision != of.revision)
+        };
         let named = self.slots.iter().flat_map(|slot| &slot.names);
         let gone: Vec<String> = named
             .filter(|(_, of)| gone(of))

@@ -90,7 +90,12 @@ fn remove(dir: &Path, key: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    gone(std::fs::remove_dir_all(dir)).and(gone(std::fs::remove_file(key)))
+    // One that stays does not keep the other.
+    let (files, key) = (
+        gone(std::fs::remove_dir_all(dir)),
+        gone(std::fs::remove_file(key)),
+    );
+    files.and(key)
 }
 
 /// With the newest bundle of the node's own and the cache's, unless the operator has given another since: then that counts.

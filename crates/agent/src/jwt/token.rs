@@ -66,7 +66,7 @@ impl Token {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(super) entry: Arc<str>,
-    audience: Vec<String>,
+    pub(super) audience: Vec<String>,
 }
 
 impl Key {

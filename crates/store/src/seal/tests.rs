@@ -1,6 +1,7 @@
 //! What a thief, a bad disk and a wrong file get: nothing, and a word about it.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -104,7 +105,7 @@ fn a_key_file_is_a_key_or_damaged_and_never_another_key() {
     key(dir.path(), "key");
     let whole = fs::read(&path).unwrap();
     let damaged = |bytes: &[u8]| {
-        fs::write(&path, bytes).unwrap();
+        fs::File::create(&path).unwrap().write_all(bytes).unwrap();
         matches!(FileSealKey::open(&path), Err(SealKeyError::Damaged { .. }))
     };
     for at in 0..whole.len() {

@@ -152,7 +152,7 @@ impl Shelf {
         held
     }
 
-    fn read_tokens(&mut self, complaints: &mut Vec<String>) -> Vec<(crate::jwt::Key, crate::jwt::Token)> {
+    fn read_tokens(&self, complaints: &mut Vec<String>) -> Vec<(crate::jwt::Key, crate::jwt::Token)> {
         let (Some(store), Some(sealer)) = (&self.store, &self.sealer) else {
             return Vec::new();
         };

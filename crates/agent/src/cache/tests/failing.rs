@@ -97,7 +97,7 @@ fn on_a_full_disk_what_was_taken_away_loses_its_key() {
 impl World {
     /// The SVID of b as it is on disk.
     fn open_beside(&self) -> Arc<Held> {
-        let copy = World::new();
+        let copy = Self::new();
         for (name, bytes) in self.files() {
             let dir = copy.dir.path().join("cache");
             std::fs::create_dir_all(&dir).unwrap();
@@ -119,15 +119,24 @@ struct Attempt {
 }
 
 fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
-    let verbs = [Verb::CreateTemp, Verb::Write, Verb::Sync, Verb::Rename, Verb::SyncDir, Verb::Remove, Verb::List];
+    let verbs = [
+        Verb::CreateTemp,
+        Verb::Write,
+        Verb::Sync,
+        Verb::Rename,
+        Verb::SyncDir,
+        Verb::Remove,
+        Verb::List,
+    ];
     let fails = proptest::option::of((proptest::sample::select(verbs.to_vec()), 0..4_usize));
     let entries = proptest::sample::subsequence(vec![0, 1, 2, 3], 0..=4);
-    let attempt = (entries, any::<bool>(), fails, any::<bool>()).prop_map(|(entries, both, fails, restarts)| Attempt {
-        entries,
-        both,
-        fails,
-        restarts,
-    });
+    let attempt =
+        (entries, any::<bool>(), fails, any::<bool>()).prop_map(|(entries, both, fails, restarts)| Attempt {
+            entries,
+            both,
+            fails,
+            restarts,
+        });
     proptest::collection::vec(attempt, 1..12)
 }
 
