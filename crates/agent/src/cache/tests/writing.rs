@@ -94,6 +94,17 @@ impl Running {
         found.image.map(|image| keys(&image.snapshot))
     }
 
+    /// What the cache complains of, once it is so.
+    async fn says(&self, so: impl Fn(&str) -> bool) -> String {
+        let mut state = self.state.clone();
+        let said = state.wait_for(|state| so(&state.complaint));
+        let said = tokio::time::timeout(Duration::from_secs(60), said).await;
+        said.expect("it is said within a minute")
+            .unwrap()
+            .complaint
+            .clone()
+    }
+
     async fn end(self) -> World {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
@@ -130,23 +141,18 @@ async fn nothing_is_written_before_the_server_was_heard_and_a_burst_is_one_write
 
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_is_told_and_written_again_when_it_is_mended() {
-    let mut running = Running::start();
+    let running = Running::start();
     let snapshot = holding(&running.world.ca, &["a"]);
     running.script.break_down(Verb::Write, ErrorKind::StorageFull);
     running.publish(&snapshot);
     running.hear();
-    let told = running.state.wait_for(|state| !state.complaint.is_empty());
-    let told = told.await.unwrap().complaint.clone();
+    let told = running.says(|complaint| !complaint.is_empty()).await;
     assert!(told.contains("what is held is not on disk"), "{told}");
     assert_eq!(running.held(), None);
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     running.script.mend();
     let begin = tokio::time::Instant::now();
-    running
-        .state
-        .wait_for(|state| state.complaint.is_empty())
-        .await
-        .unwrap();
+    running.says(str::is_empty).await;
     assert!(
         begin.elapsed() <= Duration::from_secs(10),
         "{:?}",
@@ -170,14 +176,8 @@ async fn a_ban_takes_the_cache_with_it_also_over_a_disk_that_refuses_at_first() 
         banned: true,
         ..Snapshot::default()
     });
-    let mut state = running.state.clone();
-    let told = state.wait_for(|state| !state.complaint.is_empty());
-    assert!(
-        told.await
-            .unwrap()
-            .complaint
-            .contains("banned node could not be removed")
-    );
+    let told = running.says(|complaint| !complaint.is_empty()).await;
+    assert!(told.contains("banned node could not be removed"), "{told}");
     running.script.mend();
     until("it is gone", || running.world.files().is_empty()).await;
     let world = running.end().await;
