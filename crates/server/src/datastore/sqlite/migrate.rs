@@ -151,11 +151,14 @@ pub(super) fn apply(
                     params![number, sum],
                 )
                 .map_err(wrong)?;
-                tracing::info!(number, database = %path.display(), "migration applied");
+                if !done.is_empty() {
+                    tracing::info!(number, database = %path.display(), "migration applied");
+                }
             }
         }
     }
     if done.is_empty() {
+        tracing::info!(schema = known, database = %path.display(), "a new database begins");
         tx.execute(
             "INSERT INTO state (one, trust_domain, revision, journal_version, bundle_sequence) VALUES (1, ?1, 0, 0, 0)",
             params![trust_domain.as_str()],
