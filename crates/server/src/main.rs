@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
+use landfast_daemon::{TaskTree, error_chain, log};
 use landfast_server::backup::{self, BackupArgs, BackupError, MigrateArgs, RestoreArgs};
 use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
 
@@ -147,24 +147,8 @@ async fn serve(config: ServerConfig) -> ExitCode {
         Err(error) => return fail(&error, "mend it and start again; what was there is as it was"),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), admin_socket = %handle.admin_socket().display(), "server started");
-    let asked_to_stop = landfast_daemon::shutdown_signal();
-    notify::ready();
-    let handle = tree.handle();
-    let stop = handle.token();
-    handle.spawn("watchdog", async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = notify::watchdog() => {}
-        }
-    });
-    let signal = async {
-        asked_to_stop.await;
-        notify::stopping();
-    };
-    let ended = tree.run(signal, DRAIN).await;
-    match ended {
-        // A client that does not read must not make a stop a failure; the log names what was cut.
-        Ok(()) | Err(TreeError::Unfinished { .. }) => ExitCode::SUCCESS,
+    match landfast_daemon::serve_until_asked(tree, DRAIN).await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, "this is a fault of the program; please report it"),
     }
 }
