@@ -167,20 +167,20 @@ impl Writer {
         let link = match &mut self.link {
             Some(link) => link,
             None => {
-                let link = in_time(&follower, Link::again(&self.target)).await;
+                let link = in_time(&follower, CONNECTING, Link::again(&self.target)).await;
                 self.link.insert(link.map_err(Ended::Lost)?)
             }
         };
         let tx = Tx::new(Rc::clone(&link.session), self.identity.clone());
         let mut ended = None;
         let work = transact(tx, group, self.commits, sent, &mut ended, &follower);
-        let done = in_time(&follower, link.run(PATIENCE, work)).await;
+        let done = in_time(&follower, LEAST, link.run(PATIENCE, work)).await;
         match (done, ended) {
             (Ok(made), _) => Ok(made),
             (Err(error), Some(Fault::Passing)) => {
                 let session = Rc::clone(&link.session);
                 let undo = link.run(PATIENCE, async move { Ok(session.batch("ROLLBACK").await?) });
-                let undone = in_time(&follower, undo).await;
+                let undone = in_time(&follower, LEAST, undo).await;
                 Err(match undone {
                     Ok(()) => Ended::Again(error),
                     Err(_) => Ended::Lost(error),
@@ -199,11 +199,12 @@ impl Writer {
 /// An attempt, but for no longer than agents are kept here: with a database that does not answer they are to be elsewhere in time.
 async fn in_time<T>(
     follower: &Follower,
+    least: Duration,
     attempt: impl Future<Output = Result<T, DatastoreError>>,
 ) -> Result<T, DatastoreError> {
     let given_up = async {
         // What begins late has a moment all the same: the feed may be the slower one.
-        tokio::time::sleep(LEAST).await;
+        tokio::time::sleep(least).await;
         follower.gone().await
     };
     tokio::select! {
@@ -312,7 +313,9 @@ pub(super) const QUEUE: usize = 1024;
 const GROUP: usize = 256;
 /// For one transaction, and for a request while there is no database, if that is not known to be gone before.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// For an attempt with a database that may be gone.
-const LEAST: Duration = Duration::from_secs(1);
+/// For a transaction with a database that may be gone: many servers take turns.
+const LEAST: Duration = Duration::from_secs(2);
+/// For a connection to it.
+const CONNECTING: Duration = Duration::from_secs(1);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
