@@ -147,7 +147,8 @@ fn key_and_csr(id: &SpiffeId, key_type: KeyType) -> Result<(Arc<PrivateKey>, Vec
 }
 
 const BATCH_NEW: &str = "BatchNewX509SVID";
-pub(super) const OTHER_CLOCK: &str = "what it signs is not valid at this time: its clock, or that of this node, is wrong";
+pub(super) const OTHER_CLOCK: &str =
+    "what it signs is not valid at this time: its clock, or that of this node, is wrong";
 /// SPIRE's servers sign as many in one call (their rate limit counts each).
 pub(crate) const BATCH: usize = 500;
 const INLINE: usize = 8;
