@@ -1,7 +1,9 @@
 """Faked histories: one that keeps every rule, and for each rule some that break it, each of which the checker must find, and by that rule."""
 import copy
+import json
 
 import checker
+import report
 
 A, B, OLD, NEXT = "spiffe://plant.test/a", "spiffe://plant.test/b", "old0", "next"
 
@@ -185,5 +187,10 @@ def run():
         if rules != ({rule} if rule else set()):
             failed += 1
             print(f"FAIL {name}: expected {rule or 'nothing'}, found {found or 'nothing'}")
-    print(f"{len(CASES) - failed} passed, {failed} failed")
+    late = changed("failover", "seconds", None)(copy.deepcopy(good()))
+    told = json.loads(json.dumps(report.summary(late, seed=7, seconds=0.0)))
+    if told["fail_over_missed"] != [{"round": 1, "seed": 7, "what": "kill of s1", "agent": "n1", "seconds": None}] or not told["violations"]:
+        failed += 1
+        print(f"FAIL the report: {told}")
+    print(f"{len(CASES) + 1 - failed} passed, {failed} failed")
     return 1 if failed else 0
