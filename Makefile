@@ -52,7 +52,7 @@ patroni: ## a server on PostgreSQL under Patroni: switch-over, and the primary k
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-cli --bins
 	@tests/patroni/run
 
-partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) of it (root, PostgreSQL 15; an hour)
+partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) of it (root, PostgreSQL 15, libfaketime; 45 minutes)
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli
 	$(CARGO) build --locked --quiet -p landfast-testkit --example partitions
 	@tests/partitions/run --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::entry::at_revision;
-use super::status::internal;
+use super::status::{internal, stale};
 use crate::authz::Caller;
 use crate::endpoints::TlsPeer;
 use crate::push::{Answers, Grounds, Held, Subscription, slot};
@@ -24,6 +24,8 @@ impl Sync for Api {
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         self.subscribe_limit.charge(&request, 1)?;
+        // Else it would begin and end, and the agent take that for an answer.
+        self.authorities.current().map_err(|error| stale(&error))?;
         let agent = Caller::agent(&request)?;
         let tls = request.extensions().get::<TlsPeer>().cloned();
         let tls = tls.ok_or_else(|| internal("an agent without a connection"))?;

@@ -209,6 +209,7 @@ async fn run(
         link: Some(link),
         commits: 0,
     };
+    let clock = Rc::clone(&follower);
     let feed = Feed {
         target: start.target,
         follower,
@@ -219,6 +220,7 @@ async fn run(
     tokio::select! {
         () = writer.run(requests) => {}
         () = feed.run() => {}
+        () = clock.keep_time() => {}
     }
 }
 

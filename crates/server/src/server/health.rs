@@ -70,13 +70,16 @@ impl Judge {
         let (mut no_record, mut probed) = (None, Instant::now());
         let mut doubt = false;
         loop {
-            if doubt || no_record.is_some() || probed.elapsed() >= PROBE {
+            let mut stale = self.authorities.current().err();
+            // A database that cannot be read is not written either, and trying would only wait for it.
+            if stale.is_none() && (doubt || no_record.is_some() || probed.elapsed() >= PROBE) {
                 no_record = self.no_record().await;
-                probed = Instant::now();
+                (doubt, probed) = (false, Instant::now());
+                stale = self.authorities.current().err();
             }
             let obstacle = self.no_signature().map(str::to_owned);
-            let stale = self.authorities.current().err().map(|error| error_chain(&error));
-            let health = match obstacle.or_else(|| no_record.clone()).or(stale) {
+            let stale = stale.map(|error| error_chain(&error));
+            let health = match obstacle.or(stale).or_else(|| no_record.clone()) {
                 Some(reason) => Health::not_ready(reason),
                 None => match self.trouble() {
                     None => Health::ready(),
@@ -94,7 +97,7 @@ impl Judge {
                 differs
             });
             tokio::time::sleep(LOOK).await;
-            doubt = tokio::select! {
+            doubt |= tokio::select! {
                 biased;
                 () = self.datastore.doubted() => true,
                 () = std::future::ready(()) => false,

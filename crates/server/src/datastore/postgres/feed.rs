@@ -44,7 +44,6 @@ impl Feed {
                 Ok(Next::Reload) => self.reload().await,
                 Err(error) => self.failed(&error).await,
             }
-            self.follower.expire();
         }
     }
 

@@ -81,6 +81,12 @@ impl Shared {
         Err(why.unwrap_or(DatastoreError::Behind))
     }
 
+    /// Whether the database cannot be read, and what is known counts as old.
+    fn is_gone(&self) -> bool {
+        let standing = self.lock();
+        standing.trouble.is_some() && standing.read_at.elapsed() >= STALE
+    }
+
     fn lock(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -294,13 +300,36 @@ impl Follower {
         }
     }
 
-    /// Answers those for whom the feed has not come in time.
-    pub(super) fn expire(&self) {
+    /// Whether nobody is to wait for the database any more: agents ask another server now.
+    pub(super) fn is_gone(&self) -> bool {
+        self.shared.is_gone()
+    }
+
+    /// Returns once it is, and says why.
+    pub(super) async fn gone(&self) -> DatastoreError {
+        while !self.is_gone() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let standing = self.shared.lock();
+        standing.trouble.clone().unwrap_or(DatastoreError::Behind)
+    }
+
+    /// For ever; apart from the feed, which waits for the database.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.expire();
+        }
+    }
+
+    /// Answers those for whom the feed has not come in time, or cannot come.
+    fn expire(&self) {
+        let is_gone = self.is_gone();
         let mut inner = self.inner.borrow_mut();
         while inner
             .waiting
             .front()
-            .is_some_and(|w| w.since.elapsed() >= STALE * 2)
+            .is_some_and(|w| is_gone || w.since.elapsed() >= STALE * 2)
             && let Some(late) = inner.waiting.pop_front()
         {
             let error = DatastoreError::Undecided {
@@ -365,6 +394,7 @@ fn answer(group: Vec<Box<dyn Work>>) {
 
 /// Without a look at the feed for this long what we know may be stale. Agents are to be with another server within five seconds.
 const STALE: Duration = Duration::from_millis(2000);
+const LOOK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

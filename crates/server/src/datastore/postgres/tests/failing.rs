@@ -1,6 +1,7 @@
 //! A database that restarts, hangs, only reads, is full, or has lost what it had.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
@@ -114,6 +115,69 @@ async fn a_database_that_hangs_is_noticed_and_answers_become_no() {
     eventually("it knows everything again", || db.standing(0).is_ok()).await;
     create(&db, "after").await.unwrap();
     ear.in_order();
+}
+
+/// Callers come for as long as they are let in, one after the other; the last of them is the worst off.
+#[tokio::test]
+async fn nobody_waits_for_a_database_that_is_known_to_be_gone() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let ear = Ear::on(&db).await;
+    create(&db, "before").await.unwrap();
+    cluster.signal(Signal::SIGSTOP);
+    let callers = (0..40).map(|n| {
+        let db = &db;
+        async move {
+            tokio::time::sleep(Duration::from_millis(100 * n)).await;
+            match db.standing(0) {
+                Ok(()) => create(db, &format!("meanwhile{n}")).await.err(),
+                Err(_) => None,
+            }
+        }
+    });
+    let refused = async {
+        let refused = futures_util::future::join_all(callers).await;
+        refused.into_iter().flatten().count()
+    };
+    let known = async {
+        eventually("it says that it may be stale", || db.standing(0).is_err()).await;
+        // With what an attempt has at least. Who waited for as long as for a database that answers would be here still.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+    };
+    let refused = tokio::select! {
+        refused = refused => refused,
+        () = known => panic!("somebody still waits"),
+    };
+    assert!(refused > 1, "{refused}");
+    cluster.signal(Signal::SIGCONT);
+    eventually("it knows everything again", || db.standing(0).is_ok()).await;
+    create(&db, "after").await.unwrap();
+    ear.in_order();
+}
+
+#[tokio::test]
+async fn a_replica_is_said_to_only_read_whatever_is_behind_it_in_the_list() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let _ear = Ear::on(&db).await;
+    cluster.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    cluster.sql("SELECT pg_reload_conf()");
+    let nowhere = cluster.dir.path().join("nowhere");
+    let target = cluster.target_at(Path::new(&format!(
+        "{},{}",
+        cluster.dir.path().display(),
+        nowhere.display()
+    )));
+    let mut said = None;
+    for _ in 0..100 {
+        // The setting comes into force within moments.
+        said = Link::connect(&target).await.err();
+        match said {
+            Some(_) => break,
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    assert!(matches!(said, Some(DatastoreError::ReadOnly)), "{said:?}");
 }
 
 #[tokio::test]
