@@ -5,6 +5,7 @@ mod cores;
 mod failing;
 mod journal;
 mod proxy;
+mod races;
 mod secured;
 mod several;
 mod upgrade;
