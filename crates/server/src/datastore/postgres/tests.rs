@@ -4,7 +4,7 @@ pub(crate) mod cluster;
 mod cores;
 mod failing;
 mod journal;
-mod proxy;
+pub(crate) mod proxy;
 mod races;
 mod secured;
 mod several;
