@@ -41,7 +41,8 @@ test-root: ## attacks that need root: other users, namespaces, chosen pids, floo
 planted: ## plant known bugs and see each one found (root, Python 3.11; fifteen minutes)
 	@tests/planted/run
 
-torture: ## the same attacks, a hundred thousand pids and ten times as long floods (half an hour, as root)
+torture: ## the same attacks, a hundred thousand pids and ten times as long floods, and changes of eight servers (most of an hour, as root; PostgreSQL)
+	@LANDFAST_FEED_CHANGES=100000 tests/interop/postgres eight_writers
 	@LANDFAST_ROUNDS=10 tests/root/run --skip t01
 	@LANDFAST_ROUNDS=50 tests/root/run t01
 

@@ -8,6 +8,7 @@ mod bundle_text;
 mod conformance;
 mod failure;
 mod open_error;
+mod pending;
 pub(crate) mod postgres;
 pub(crate) mod rows;
 mod sharing;
@@ -31,6 +32,7 @@ use crate::registry::{
 };
 
 use failure::Failure;
+pub(crate) use pending::Pending;
 
 /// One store of everything but keys. Used by registry, authority and issuance only.
 #[async_trait]
@@ -306,6 +308,17 @@ pub enum DatastoreError {
         /// What this server has seen.
         known: u64,
         /// What is there.
+        found: u64,
+    },
+    /// It has lost changes of the authorities that this server knows, or has others in their place. As with `WentBack`.
+    #[error(
+        "the database has lost changes of the authorities, as after a fail-over to a replica that lagged: their journal, which was at version {known}, \
+         is at {found} with another history; bring back the database that has them, or, for what it has now to hold: landfast-server accept-loss"
+    )]
+    JournalWentBack {
+        /// What this server has seen.
+        known: u64,
+        /// What is there; it may be as much, or more.
         found: u64,
     },
     /// A newer program has changed the schema while this one ran.

@@ -13,7 +13,7 @@ use super::migrate::migrate;
 use super::{say, tar};
 use crate::backup::Form;
 use crate::core::fixture::{START, td};
-use crate::core::{KEYS, fixture};
+use crate::core::KEYS;
 use crate::datastore::postgres::PostgresConfig;
 use crate::datastore::sqlite::SqliteDatastore;
 

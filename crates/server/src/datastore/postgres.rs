@@ -44,6 +44,7 @@ pub(crate) use adopt::{Taken, adopt};
 use feed::{Feed, Load};
 use follower::{Follower, Shared};
 use link::Link;
+pub(crate) use migrate::pending;
 use position::Position;
 pub use target::{PostgresConfig, TargetError};
 use tx::Tx;

@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::position::Position;
+use super::position::{Position, Traces};
 use super::row::{damage, get};
-use super::text;
 use super::writer::Work;
+use super::{migrate, text};
 use crate::datastore::{CommitListener, Committed, DatastoreError, Snapshot};
 
 /// What other threads see.
@@ -43,6 +43,7 @@ pub(super) struct Made {
     pub(super) mark: String,
     /// The version that the journal then has.
     pub(super) journal: i64,
+    pub(super) journal_mark: String,
 }
 
 impl Shared {
@@ -119,7 +120,15 @@ struct Waiting {
 
 /// Whether it is so until somebody does something about it.
 fn lasts(error: &DatastoreError) -> bool {
-    matches!(error, DatastoreError::Fenced | DatastoreError::WentBack { .. })
+    matches!(error, DatastoreError::Fenced) || lost(error)
+}
+
+/// Whether it is so until the database with everything is back.
+fn lost(error: &DatastoreError) -> bool {
+    matches!(
+        error,
+        DatastoreError::WentBack { .. } | DatastoreError::JournalWentBack { .. }
+    )
 }
 
 /// What is to be done after a look at the feed.
@@ -157,7 +166,7 @@ impl Follower {
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
         if made.after.epoch == inner.at.epoch {
-            inner.at.journal = inner.at.journal.max(made.journal);
+            inner.at.learn_journal(made.journal, &made.journal_mark);
         }
         let Some(last) = made.commits.last() else {
             return answer(group);
@@ -182,17 +191,23 @@ impl Follower {
         self.poke.notify_one();
     }
 
-    /// Whether something may be written where the database stands now.
-    pub(super) fn admits(&self, now: &Position) -> Result<(), DatastoreError> {
+    /// Whether something may be written where the database stands now, which has these traces of what was known when it was asked.
+    pub(super) fn admits(
+        &self,
+        known: &Position,
+        now: &Position,
+        traces: &Traces,
+    ) -> Result<(), DatastoreError> {
         if let Some(trouble) = self.shared.lock().trouble.clone().filter(lasts) {
             return Err(trouble);
         }
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
-        match inner.following {
-            true => inner.at.leads_to(now),
-            false => Ok(()),
+        if !inner.following {
+            return Ok(());
         }
+        known.leads_to(now, traces)?;
+        inner.at.leads_to(now, &Traces::default())
     }
 
     /// Since which revision the feed is to be read.
@@ -216,13 +231,9 @@ impl Follower {
         let Some(first) = rows.first() else {
             return Err(damage("state", "the table is empty"));
         };
-        self.journal_is(get::<i64>(first, "journal_version")?.unsigned_abs());
-        let newest = Position {
-            epoch: get(first, "epoch")?,
-            revision: get(first, "newest")?,
-            mark: get(first, "newest_mark")?,
-            journal: get(first, "journal_version")?,
-        };
+        migrate::not_newer(get(first, "schema")?)?;
+        let newest = Position::of(first)?;
+        self.journal_is(newest.journal.unsigned_abs());
         if !inner.following {
             inner.at = newest;
             self.caught_up(&mut inner, at, false);
@@ -231,8 +242,12 @@ impl Follower {
         if newest.epoch > inner.at.epoch {
             return Ok(Next::Reload);
         }
-        asked.leads_to(&newest)?;
-        inner.at.journal = inner.at.journal.max(newest.journal);
+        let traces = Traces {
+            revision: None,
+            journal: get(first, "journal_trace")?,
+        };
+        asked.leads_to(&newest, &traces)?;
+        inner.at.learn_journal(newest.journal, &newest.journal_mark);
         // Whether what we know is in it.
         let mut is_ours = newest.number() == asked.number();
         for row in rows {
@@ -355,7 +370,7 @@ impl Follower {
         let mut standing = self.shared.lock();
         standing.read_at = at;
         standing.trouble = standing.trouble.take().filter(|trouble| match trouble {
-            DatastoreError::WentBack { .. } => !is_ours,
+            trouble if lost(trouble) => !is_ours,
             trouble => lasts(trouble),
         });
         drop(standing);
@@ -374,7 +389,7 @@ impl Follower {
             inner.following = true;
             let seen = std::mem::replace(&mut inner.at, self.shared.loaded().clone());
             if seen.epoch == inner.at.epoch {
-                inner.at.journal = inner.at.journal.max(seen.journal);
+                inner.at.learn_journal(seen.journal, &seen.journal_mark);
             }
         }
     }

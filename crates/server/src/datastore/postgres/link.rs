@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
 
-use super::migrate::MIGRATIONS;
+use super::migrate;
 use super::row::get;
 use super::target::PostgresConfig;
 use super::tls::{MakeTls, Secured};
@@ -69,14 +69,10 @@ impl Link {
         let session = Rc::clone(&link.session);
         let found = link.run(CONNECT, async move {
             let rows = session.rows(SCHEMA, &[]).await?;
-            rows.first().map_or(Ok(0), |row| get::<i64>(row, "number"))
+            rows.first().map_or(Ok(None), |row| get(row, "number"))
         });
-        let found = found.await?;
-        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        match found > known {
-            true => Err(DatastoreError::NewerSchema { found, known }),
-            false => Ok(link),
-        }
+        migrate::not_newer(found.await?)?;
+        Ok(link)
     }
 
     async fn set_up(&mut self) -> Result<(), DatastoreError> {
@@ -180,7 +176,7 @@ fn has_answered(error: &DatastoreError) -> bool {
 
 /// As tokio-postgres says it of a session that is not read-write.
 const NO_WRITES: &str = "database does not allow writes";
-const SCHEMA: &str = "SELECT coalesce(max(number), 0) AS number FROM schema_migrations";
+const SCHEMA: &str = "SELECT max(number) AS number FROM schema_migrations";
 /// To connect, log in and set up, with one host.
 const CONNECT: Duration = Duration::from_secs(2);
 /// What the database does when it is we who hang, and what a commit has to mean whatever its configuration says.

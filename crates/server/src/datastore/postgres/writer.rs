@@ -232,7 +232,8 @@ async fn transact(
     // Until the look-up has an answer, nothing that fails here says anything of the COMMIT before.
     let mut looked_up = false;
     let done = async {
-        let last = tx.begin().await?;
+        let known = follower.at();
+        let last = tx.begin(&known).await?;
         if last == number && sent.is_some() {
             tx.batch("ROLLBACK").await?;
             if let Some(made) = sent.take() {
@@ -242,7 +243,7 @@ async fn transact(
         }
         looked_up = true;
         *sent = None;
-        follower.admits(&tx.after)?;
+        follower.admits(&known, &tx.after, &tx.traces)?;
         run_group(&mut tx, group, follower).await?;
         tx.finish(number).await?;
         *sent = Some(tx.made(number));
@@ -252,7 +253,7 @@ async fn transact(
     .await;
     *ended = match &done {
         Ok(_) => None,
-        Err(DatastoreError::Fenced | DatastoreError::WentBack { .. }) => Some(Fault::Refused),
+        Err(error) if for_good(error) => Some(Fault::Refused),
         Err(_) => tx.fault(),
     };
     if looked_up && let Some(Fault::Passing | Fault::Refused) = ended {
@@ -279,6 +280,17 @@ async fn run_group(tx: &mut Tx, group: &mut Group, follower: &Follower) -> Resul
         tx.batch("RELEASE SAVEPOINT request").await?;
     }
     Ok(())
+}
+
+/// Whether another attempt finds it as it is.
+fn for_good(error: &DatastoreError) -> bool {
+    matches!(
+        error,
+        DatastoreError::Fenced
+            | DatastoreError::WentBack { .. }
+            | DatastoreError::JournalWentBack { .. }
+            | DatastoreError::NewerSchema { .. }
+    )
 }
 
 fn not_known(error: &DatastoreError) -> DatastoreError {

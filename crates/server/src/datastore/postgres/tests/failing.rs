@@ -10,13 +10,6 @@ use super::proxy::Proxy;
 use super::*;
 use crate::datastore::DatastoreError;
 
-fn storage(error: RegistryError) -> DatastoreError {
-    match error {
-        RegistryError::Storage { source } => source,
-        other => panic!("{other:?}"),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_under_load_lose_nothing_and_make_nothing_twice() {
     let mut cluster = Cluster::start();
@@ -344,11 +337,14 @@ async fn a_lost_change_of_the_authorities_is_noticed_though_no_revision_went_wit
     a.save_journal(0, rows).await.unwrap().unwrap();
     tokio::task::block_in_place(|| cluster.put_back());
     eventually("it is noticed", || {
-        matches!(a.standing(1), Err(DatastoreError::WentBack { .. }))
+        matches!(a.standing(1), Err(DatastoreError::JournalWentBack { .. }))
     })
     .await;
     let refused = storage(create(&a, "anew").await.unwrap_err());
-    assert!(matches!(refused, DatastoreError::WentBack { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, DatastoreError::JournalWentBack { known: 1, found: 0 }),
+        "{refused:?}"
+    );
     accept_loss(&cluster.target()).await.unwrap();
     eventually("it goes on", || a.standing(u64::MAX).is_ok()).await;
     create(&a, "anew").await.unwrap();
@@ -378,12 +374,16 @@ async fn a_commit_that_cannot_be_looked_up_is_not_said_to_have_failed() {
 
 #[tokio::test]
 async fn a_server_that_is_older_than_the_schema_says_so() {
-    let mut cluster = Cluster::start();
+    let cluster = Cluster::start();
     let a = cluster.open("a").await;
     let _ear = Ear::on(&a).await;
+    // Its connections go on; it sees so all the same.
     cluster.sql("INSERT INTO schema_migrations VALUES (1000, 'x')");
-    cluster.cut();
-    cluster.go();
+    let refused = storage(create(&a, "at-once").await.unwrap_err());
+    assert!(
+        matches!(refused, DatastoreError::NewerSchema { found: 1000, .. }),
+        "{refused:?}"
+    );
     let is_newer = |error: &DatastoreError| matches!(error, DatastoreError::NewerSchema { found: 1000, .. });
     eventually("it is noticed", || {
         a.standing(0).is_err_and(|error| is_newer(&error))
@@ -391,6 +391,11 @@ async fn a_server_that_is_older_than_the_schema_says_so() {
     .await;
     let refused = storage(create(&a, "e").await.unwrap_err());
     assert!(is_newer(&refused), "{refused:?}");
+    assert_eq!(
+        cluster.sql("SELECT count(*) FROM entries"),
+        "0",
+        "nothing was written"
+    );
     cluster.sql("DELETE FROM schema_migrations WHERE number = 1000");
     eventually("it goes on", || a.standing(0).is_ok()).await;
 }
