@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
 
+use super::gauges;
 use super::migrate::MIGRATIONS;
 use super::row::get;
 use super::target::PostgresConfig;
@@ -71,7 +72,10 @@ impl Link {
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
         match found > known {
             true => Err(DatastoreError::NewerSchema { found, known }),
-            false => Ok(link),
+            false => {
+                gauges::connected();
+                Ok(link)
+            }
         }
     }
 
