@@ -223,6 +223,12 @@ impl Authorities {
         }
         let _reset = ResetOnDrop(&self.ticking);
         let mut journal = self.datastore.journal().await?;
+        if let Some(rows) = journal.stranded() {
+            journal = match self.commit(&journal, rows, None).await? {
+                Some(saved) => saved,
+                None => self.datastore.journal().await?,
+            };
+        }
         let mut unsigned = None;
         let mut waiting = Vec::new();
         // Each step leads towards rest; more than this at once would be a bug, and the next tick goes on.

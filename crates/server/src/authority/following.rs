@@ -30,6 +30,8 @@ struct Fare {
     /// Why its bundle is not known now.
     unseen: Option<String>,
     unpublished: Unpublished,
+    /// Until when servers beside this one keep something that the upstream authority has given up.
+    lent_until: Option<Instant>,
 }
 
 struct Refused {
@@ -82,6 +84,16 @@ impl Reach {
 
     pub(super) fn with_unpublished<T>(&self, with: impl FnOnce(&mut Unpublished) -> T) -> T {
         with(&mut self.lock().unpublished)
+    }
+
+    /// Whether servers beside this one may keep what they need a little longer, now that they do or do not.
+    fn lends(&self, needed: bool) -> bool {
+        let until = &mut self.lock().lent_until;
+        match needed {
+            false => *until = None,
+            true => return Instant::now() < *until.get_or_insert_with(|| Instant::now() + LENT),
+        }
+        true
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -246,6 +258,12 @@ impl Authorities {
         }
     }
 
+    /// As if the time was over for which a server beside us may need what was given up above.
+    #[cfg(all(test, feature = "postgres-tests"))]
+    pub(super) fn lend_no_longer(&self) {
+        self.reach.lock().lent_until = Some(Instant::now());
+    }
+
     /// One look, as [`Self::keep_to_upstream`] looks.
     #[cfg(test)]
     pub(crate) async fn look_as_kept(&self) -> Result<bool, AuthorityError> {
@@ -300,18 +318,19 @@ impl Authorities {
             return Ok(false);
         };
         let above = |error| AuthorityError::Upstream(UpstreamFailure(Arc::new(error)));
-        let seen = upstream.look(now).await.map_err(above)?;
-        if seen.roots.is_empty() {
-            return Err(above(UpstreamError::Empty));
-        }
-        if seen.fresh {
-            self.reach.ask_again();
-        }
         let complete = upstream.is_complete();
         let mut news = false;
         for _ in 0..MAX_TRIES {
+            // Before the upstream authority is asked: an answer that a server beside us has overtaken is not taken for the later one.
             let journal = self.datastore.journal().await?;
-            let (rows, known) = follow(&journal, &seen, complete, now);
+            let seen = upstream.look(now).await.map_err(above)?;
+            if seen.roots.is_empty() {
+                return Err(above(UpstreamError::Empty));
+            }
+            if seen.fresh {
+                self.reach.ask_again();
+            }
+            let (rows, known) = self.followed(&journal, &seen, complete, now);
             let doomed = |rows: &[AuthorityRow]| rows.iter().filter(|row| row.tainted).count();
             if known == journal.above && doomed(&rows) == doomed(&journal.rows) {
                 break;
@@ -336,6 +355,33 @@ impl Authorities {
         Ok(news)
     }
 
+    /// As [`follow`], and not for ever for the sake of a server beside us: one that is gone would keep a root that was revoked.
+    fn followed(
+        &self,
+        journal: &Journal,
+        seen: &Seen,
+        complete: bool,
+        now: UnixTime,
+    ) -> (Vec<AuthorityRow>, Above) {
+        let together = follow(journal, seen, complete, now);
+        let alone = Journal {
+            others: Vec::new(),
+            ..journal.clone()
+        };
+        let alone = follow(&alone, seen, complete, now);
+        let needed = alone.1 != together.1;
+        match self.reach.lends(needed) {
+            true => together,
+            false => {
+                tracing::warn!(
+                    "another server of this database signs under a root that the upstream authority has given up, and does not replace it: \
+                     the root goes, and that server signs no more until it can reach the upstream authority"
+                );
+                alone
+            }
+        }
+    }
+
     /// Without an upstream authority, what is left of one: roots that something of ours stands under, and nothing of others.
     pub(super) async fn leave_above(
         &self,
@@ -343,6 +389,13 @@ impl Authorities {
         now: UnixTime,
     ) -> Result<Journal, AuthorityError> {
         if self.has_upstream() || journal.above.is_empty() {
+            return Ok(journal);
+        }
+        // A server beside us may have one, and keeps what it says.
+        let follows = |row: &AuthorityRow| {
+            row.kind == Kind::X509 && row.slot != Slot::Old && row.descent.is_some() && now < row.not_after
+        };
+        if journal.others.iter().any(follows) {
             return Ok(journal);
         }
         let (rows, left) = follow(&journal, &Seen::default(), false, now);
@@ -373,6 +426,9 @@ const POLL: Duration = Duration::from_secs(5);
 /// At files.
 const LOOK: Duration = Duration::from_secs(10);
 const MOST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+/// How long a root that was given up stays for a server beside us: it notices within a minute, and waits for half of one until everybody knows the
+/// root of its next authority.
+const LENT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(1);
 pub(super) const LEAST_WAIT: Duration = Duration::from_secs(5);
 pub(super) const MOST_WAIT: Duration = Duration::from_secs(300);
