@@ -15,6 +15,7 @@ mod making;
 mod orders;
 mod plan;
 mod publishing;
+mod reach;
 mod upstream;
 mod upstream_orders;
 
@@ -39,9 +40,9 @@ pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
 use crate::datastore::Datastore;
-use following::Reach;
 use making::Spares;
 use plan::Step;
+use reach::Reach;
 
 /// How long authorities live, and with which keys.
 #[derive(Clone, Debug)]

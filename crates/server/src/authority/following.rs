@@ -2,111 +2,20 @@
 //!
 //! Invariant: whatever it does or fails to do, what signs now goes on until it ends; who fails is asked again, later each time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::{Signer, UnixTime};
 use landfast_lifecycle::Backoff;
-use tokio::time::Instant;
 
 use super::above::{Above, follow};
 use super::descent::{Judged, judge};
 use super::error::UpstreamFailure;
 use super::journal::{AuthorityRow, Journal, Kind, Slot};
 use super::making::{Life, Made};
-use super::publishing::Unpublished;
 use super::upstream::{Seen, Upstream, UpstreamError, Wish};
 use super::{Authorities, AuthorityError, Trust};
-
-/// How the upstream authority fares.
-#[derive(Default)]
-pub(super) struct Reach(Mutex<Fare>);
-
-#[derive(Default)]
-struct Fare {
-    /// Since it last did not sign.
-    refused: Option<Refused>,
-    /// Why its bundle is not known now.
-    unseen: Option<String>,
-    unpublished: Unpublished,
-    /// Until when servers beside this one keep something that the upstream authority has given up.
-    lent_until: Option<Instant>,
-}
-
-struct Refused {
-    why: UpstreamFailure,
-    backoff: Backoff,
-    not_before: Instant,
-    /// There is time enough: nobody has to look after it yet.
-    quiet: bool,
-}
-
-impl Reach {
-    fn lock(&self) -> MutexGuard<'_, Fare> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why it is not asked to sign yet.
-    fn held(&self) -> Option<UpstreamFailure> {
-        let fare = self.lock();
-        let refused = fare.refused.as_ref()?;
-        (Instant::now() < refused.not_before).then(|| refused.why.clone())
-    }
-
-    fn signed(&self) {
-        self.lock().refused = None;
-    }
-
-    fn refused(&self, why: UpstreamFailure) {
-        let mut fare = self.lock();
-        let before = fare.refused.take();
-        let mut backoff = before.map_or_else(|| Backoff::new(LEAST_WAIT, MOST_WAIT), |before| before.backoff);
-        let not_before = Instant::now() + backoff.next();
-        fare.refused = Some(Refused {
-            why,
-            backoff,
-            not_before,
-            quiet: false,
-        });
-    }
-
-    /// It would sign, but nothing that lasts longer than what signs now.
-    fn no_gain(&self, why: UpstreamFailure, left: Duration, quiet: bool) {
-        let wait = (left / 24).clamp(LEAST_PAUSE, MOST_PAUSE);
-        self.lock().refused = Some(Refused {
-            why,
-            backoff: Backoff::new(LEAST_WAIT, MOST_WAIT),
-            not_before: Instant::now() + wait,
-            quiet,
-        });
-    }
-
-    pub(super) fn with_unpublished<T>(&self, with: impl FnOnce(&mut Unpublished) -> T) -> T {
-        with(&mut self.lock().unpublished)
-    }
-
-    /// Whether servers beside this one may keep what they need a little longer, now that they do or do not.
-    fn lends(&self, needed: bool) -> bool {
-        let until = &mut self.lock().lent_until;
-        match needed {
-            false => *until = None,
-            true => return Instant::now() < *until.get_or_insert_with(|| Instant::now() + LENT),
-        }
-        true
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.lock().refused.as_ref().is_some_and(|refused| refused.quiet)
-    }
-
-    /// Something has changed above: what failed may do now.
-    fn ask_again(&self) {
-        if let Some(refused) = &mut self.lock().refused {
-            refused.not_before = Instant::now();
-        }
-    }
-}
 
 impl Authorities {
     /// What is wrong with the upstream authority, for operators; nothing is while it does what it is for.
@@ -261,7 +170,7 @@ impl Authorities {
     /// As if the time was over for which a server beside us may need what was given up above.
     #[cfg(all(test, feature = "postgres-tests"))]
     pub(super) fn lend_no_longer(&self) {
-        self.reach.lock().lent_until = Some(Instant::now());
+        self.reach.lock().lent_until = Some(tokio::time::Instant::now());
     }
 
     /// One look, as [`Self::keep_to_upstream`] looks.
@@ -426,14 +335,8 @@ const POLL: Duration = Duration::from_secs(5);
 /// At files.
 const LOOK: Duration = Duration::from_secs(10);
 const MOST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
-/// How long a root that was given up stays for a server beside us: it notices within a minute, and waits for half of one until everybody knows the
-/// root of its next authority.
-const LENT: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(1);
 pub(super) const LEAST_WAIT: Duration = Duration::from_secs(5);
 pub(super) const MOST_WAIT: Duration = Duration::from_secs(300);
-/// Between attempts to have something that lasts longer: each is a certificate that the parent records.
-const LEAST_PAUSE: Duration = Duration::from_secs(60);
-const MOST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// The server's own rotation can be in the way once or twice, not for ever.
 const MAX_TRIES: usize = 8;
