@@ -21,7 +21,7 @@ check: ## formatting, lints, layers, licences, documentation
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	@$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null # its Cargo.lock is up to date
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked -p landfast-testkit --test root -- -D warnings
+	$(CARGO) clippy --locked -p landfast-testkit --test root --test postgres -- -D warnings
 	tests/check-layers
 	tests/check-monitoring
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet

@@ -267,6 +267,15 @@ pub enum DatastoreError {
     /// The disk, or the room given to the database, is full. Nothing was written.
     #[error("the disk of the datastore is full")]
     Full,
+    /// The disk of a database elsewhere is full. Nothing was written.
+    #[error(
+        "the disk of the database is full: nothing is stored or signed until there is room, what is known is read and served on; make room \
+         there, no restart is needed"
+    )]
+    NoSpace {
+        /// What the database says.
+        source: Arc<dyn Error + Send + Sync>,
+    },
     /// The database is damaged.
     #[error(
         "the database is damaged: stop the server and restore it from a backup, together with the keys directory"

@@ -7,11 +7,11 @@ mod adopt;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use landfast_identity::{Bundle, TrustDomain, UnixTime, X509Svid};
 
 pub(crate) use super::held::Held;
+use super::refusals::Refusals;
 use super::taint::Taints;
 use crate::entry::{Entry, EntryIndex};
 
@@ -158,15 +158,10 @@ impl Snapshot {
 #[derive(Default)]
 pub(crate) struct State {
     now: Snapshot,
-    failures: HashMap<Arc<str>, Failure>,
+    refusals: Refusals,
     taints: Taints,
     next_change: Option<UnixTime>,
     last_seen: Option<UnixTime>,
-}
-
-struct Failure {
-    count: u32,
-    next: UnixTime,
 }
 
 impl State {
@@ -226,20 +221,14 @@ impl State {
                 *held = Arc::new(earlier);
             }
         }
-        for failure in self.failures.values_mut() {
-            failure.next = failure.next.min(now.saturating_add(RETRY_MAX));
-        }
+        self.refusals.turn_back(now);
     }
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
     fn due(&self, now: UnixTime) -> Vec<Order> {
         let mut due: Vec<Order> = Vec::new();
         for entry in self.now.entries.iter().filter(|entry| !entry.is_over(now)) {
-            if self
-                .failures
-                .get(&entry.id)
-                .is_some_and(|failure| now < failure.next)
-            {
+            if self.refusals.again(&entry.id).is_some_and(|again| now < again) {
                 continue;
             }
             let needed_by = match self.now.held.get(&entry.id) {
@@ -280,11 +269,7 @@ impl State {
                 true => held.due(&self.taints),
                 false => now,
             });
-            let retry = self
-                .failures
-                .get(&entry.id)
-                .map_or(renewal, |failure| failure.next);
-            renewal.max(retry)
+            renewal.max(self.refusals.again(&entry.id).unwrap_or(renewal))
         })
     }
 
@@ -310,7 +295,7 @@ impl State {
                         serial: svid.serial_hex(),
                         not_after: svid.not_after(),
                     }));
-                    self.failures.remove(&issued.entry_id);
+                    self.refusals.over(&issued.entry_id);
                     let held = Arc::new(Held::new(svid, issued.revision, now));
                     changed.insert(Arc::clone(&issued.entry_id));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
@@ -324,20 +309,12 @@ impl State {
     }
 
     fn note_failure(&mut self, now: UnixTime, entry: &Entry, reason: String) -> Note {
-        let failure = self
-            .failures
-            .entry(Arc::clone(&entry.id))
-            .or_insert(Failure { count: 0, next: now });
-        let wait = RETRY_MIN
-            .saturating_mul(1 << failure.count.min(10))
-            .min(RETRY_MAX);
-        failure.count = failure.count.saturating_add(1);
-        failure.next = now.saturating_add(wait);
+        let next = self.refusals.refused(&entry.id, now);
         Note::RenewalFailed {
             spiffe_id: entry.spiffe_id.to_string(),
             reason,
             valid_until: self.now.svid(entry, now).map(|held| held.svid.not_after()),
-            next: failure.next,
+            next,
         }
     }
 
@@ -357,7 +334,7 @@ impl State {
         self.now.held = Arc::default();
         self.now.entries = Arc::default();
         self.now.round_over = false;
-        self.failures.clear();
+        self.refusals.forget();
         !was_banned
     }
 
@@ -396,10 +373,6 @@ fn usable(svid: &X509Svid, entry: &Entry, now: UnixTime) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// A refused entry is asked for again after these times, doubling.
-const RETRY_MIN: Duration = Duration::from_secs(5);
-const RETRY_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;

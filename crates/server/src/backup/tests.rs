@@ -12,8 +12,8 @@ use super::manifest::{FORMAT, FORMAT_1, Manifest};
 use super::migrate::migrate;
 use super::{say, tar};
 use crate::backup::Form;
-use crate::core::fixture::{START, td};
 use crate::core::KEYS;
+use crate::core::fixture::{START, td};
 use crate::datastore::postgres::PostgresConfig;
 use crate::datastore::sqlite::SqliteDatastore;
 

@@ -10,6 +10,7 @@ mod bundles;
 mod entries;
 mod feed;
 mod follower;
+mod gauges;
 mod link;
 mod migrate;
 mod policies;

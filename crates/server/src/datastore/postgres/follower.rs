@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_postgres::Row;
 use super::position::{Position, Traces};
 use super::row::{damage, get};
 use super::writer::Work;
-use super::{migrate, text};
+use super::{gauges, migrate, text};
 use crate::datastore::{CommitListener, Committed, DatastoreError, Snapshot};
 
 /// What other threads see.
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) doubt: Notify,
     /// The journal has another version.
     pub(super) journal: Notify,
+    /// A write has found no room, and no probe has found any since.
+    pub(super) full: AtomicBool,
 }
 
 struct Standing {
@@ -60,6 +63,7 @@ impl Shared {
             }),
             doubt: Notify::new(),
             journal: Notify::new(),
+            full: AtomicBool::new(false),
         }
     }
 
@@ -158,6 +162,10 @@ impl Follower {
         if lasts(error) {
             self.trouble(error);
         }
+        if let DatastoreError::NoSpace { .. } = error {
+            self.shared.full.store(true, Ordering::Relaxed);
+        }
+        gauges::failed(error);
         self.shared.doubt.notify_one();
     }
 
@@ -165,6 +173,7 @@ impl Follower {
     pub(super) fn committed(&self, made: Made, group: Vec<Box<dyn Work>>) {
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
+        gauges::wrote();
         if made.after.epoch == inner.at.epoch {
             inner.at.learn_journal(made.journal, &made.journal_mark);
         }
@@ -308,6 +317,8 @@ impl Follower {
     }
 
     pub(super) fn trouble(&self, error: &DatastoreError) {
+        gauges::failed(error);
+        gauges::age(self.shared.lock().read_at.elapsed());
         let mut standing = self.shared.lock();
         // Those do not pass by themselves, whatever else happens.
         if !standing.trouble.as_ref().is_some_and(lasts) {
@@ -369,10 +380,12 @@ impl Follower {
     fn caught_up(&self, inner: &mut Inner, at: Instant, is_ours: bool) {
         let mut standing = self.shared.lock();
         standing.read_at = at;
+        gauges::age(at.elapsed());
         standing.trouble = standing.trouble.take().filter(|trouble| match trouble {
             trouble if lost(trouble) => !is_ours,
             trouble => lasts(trouble),
         });
+        gauges::read(standing.trouble.as_ref());
         drop(standing);
         while inner
             .waiting

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
 
-use super::migrate;
 use super::row::get;
 use super::target::PostgresConfig;
 use super::tls::{MakeTls, Secured};
+use super::{gauges, migrate};
 use crate::datastore::DatastoreError;
 
 /// A connection.
@@ -72,6 +72,7 @@ impl Link {
             rows.first().map_or(Ok(None), |row| get(row, "number"))
         });
         migrate::not_newer(found.await?)?;
+        gauges::connected();
         Ok(link)
     }
 

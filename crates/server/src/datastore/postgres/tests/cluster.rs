@@ -21,7 +21,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// In this directory.
+    pub(crate) fn start_in(dir: tempfile::TempDir) -> Self {
         if Uid::effective().is_root() {
             nix::unistd::chown(dir.path(), Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
         }
@@ -242,7 +246,7 @@ impl Cluster {
         PostgresConfig::parse(&text, None, None).unwrap()
     }
 
-    pub(super) async fn open(&self, server: &str) -> PostgresDatastore {
+    pub(crate) async fn open(&self, server: &str) -> PostgresDatastore {
         self.try_open(&self.target(), server, false).await.unwrap()
     }
 

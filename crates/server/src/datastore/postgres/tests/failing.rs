@@ -226,11 +226,32 @@ async fn a_full_disk_is_named_and_room_mends_it() {
          CREATE TRIGGER full_disk BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION full_disk()",
     );
     let failed = storage(create(&db, "meanwhile").await.unwrap_err());
-    assert!(matches!(failed, DatastoreError::Full), "{failed:?}");
+    assert!(matches!(failed, DatastoreError::NoSpace { .. }), "{failed:?}");
     db.doubted().await;
     cluster.sql("DROP TRIGGER full_disk ON entries");
     create(&db, "after").await.unwrap();
     assert_eq!(ear.last(), 1);
+}
+
+/// As `pg_dump` does for as long as it takes.
+#[tokio::test]
+async fn whoever_reads_every_table_is_in_no_probes_way() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let mut dump = Link::connect(&cluster.target()).await.unwrap();
+    let session = Rc::clone(&dump.session);
+    let reading = "SET idle_in_transaction_session_timeout = 0; BEGIN; DO $$ DECLARE t regclass; BEGIN \
+        FOR t IN SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace \
+        LOOP EXECUTE format('LOCK TABLE %s IN ACCESS SHARE MODE', t); END LOOP; END $$";
+    let locked = dump.run(Duration::from_secs(60), async move {
+        Ok(session.batch(reading).await?)
+    });
+    locked.await.unwrap();
+    for _ in 0..3 {
+        db.probe().await.unwrap();
+    }
+    let left = cluster.sql("SELECT count(*) FROM pg_class WHERE relname = 'room'");
+    assert_eq!(left, "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
