@@ -1,6 +1,7 @@
 //! Landfast's signing server.
 
 mod admission;
+mod answers;
 mod api;
 mod attestation;
 pub mod authority;

@@ -1,5 +1,6 @@
 //! A node's life with a real server, as SPIRE's agent lives it, and what must not work.
 
+mod answers;
 mod busy;
 mod connections;
 mod entries;
