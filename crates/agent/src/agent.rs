@@ -3,44 +3,41 @@
 //! Invariant: everything that can be wrong on this machine is found before a socket opens; nothing about a server is
 //! needed for that.
 
+mod node_state;
+mod sockets;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::{Health, Metrics, TaskHandle};
-use landfast_identity::{Bundle, BundleSet};
+use landfast_identity::BundleSet;
 use landfast_lifecycle::{SharedClock, SystemClock};
-use landfast_proto::spiffe::broker::api_server::ApiServer;
-use landfast_proto::spire::api::agent::delegatedidentity::v1::delegated_identity_server::DelegatedIdentityServer;
 use landfast_tls::BundleStore;
-use landfast_uds::{SocketMode, UdsListener};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
-use crate::access::{AdminGate, BROKERED, DELEGATED};
+use crate::access::AdminGate;
 use crate::admin::Admin;
 use crate::attestor::Attestors;
 use crate::attestor::unix::{self, UnixAttestor};
-use crate::bootstrap::Bootstrap;
-use crate::broker::{self, Broker};
+use crate::broker;
 use crate::config::AgentConfig;
 use crate::delegate::{self, DelegatedIdentity, office::Office};
 use crate::error::AgentError;
 use crate::jwt::JwtCache;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;
-use crate::link::revision::Revision;
 use crate::link::{CONFIRM_AFTER, Link, Settings};
-use crate::persist::{NodeFiles, NodeIdentity, PersistError};
 use crate::source::AgentSource;
 use crate::telemetry;
 use crate::wit::Wits;
 use crate::{admin_server, health};
-use landfast_workload_api::{Attestor, Gauges, Surface};
+use landfast_workload_api::{Attestor, Gauges};
+use node_state::NodeState;
+use sockets::{bind, serve_brokers, serve_delegates};
 
 /// What an agent is given from outside.
 pub struct AgentParts {
@@ -306,115 +303,6 @@ impl Agent {
         let read = tokio::task::spawn_blocking(move || NodeState::read(&config));
         read.await.map_err(|_cause| AgentError::Stopping)?
     }
-}
-
-/// What is on disk when the agent starts.
-struct NodeState {
-    files: Arc<NodeFiles>,
-    node: Option<NodeIdentity>,
-    bundle: Bundle,
-    bootstrap: String,
-    newest: Option<Revision>,
-}
-
-impl NodeState {
-    /// The newest bundle there is: the server's last, unless the operator has given another since.
-    fn read(config: &AgentConfig) -> Result<Self, AgentError> {
-        let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
-        let node = files.identity()?;
-        let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
-        let bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
-        let newest = match files.revision(&bootstrap.digest) {
-            // It is worth less than a node that serves.
-            Err(error @ PersistError::Damaged { .. }) => {
-                tracing::error!(
-                    error = landfast_daemon::error_chain(&error),
-                    "it is not known any more how new a registry this node has seen: until it has heard of a newer one, an old copy of the \
-                     registry would be believed; the file is written anew, nothing needs to be done"
-                );
-                None
-            }
-            newest => newest?,
-        };
-        if node.is_none() {
-            // A node that is in already does not need it before the next attestation; a new one had better know now.
-            drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
-        }
-        Ok(Self {
-            files: Arc::new(files),
-            node,
-            bundle,
-            newest,
-            bootstrap: bootstrap.digest,
-        })
-    }
-}
-
-/// The delegates' own socket.
-fn serve_delegates(
-    listener: UdsListener,
-    office: &Arc<Office>,
-    attestors: &Arc<Attestors>,
-    config: &AgentConfig,
-    stop: CancellationToken,
-) -> impl Future<Output = Result<(), landfast_workload_api::ServeError>> + use<> {
-    let limits = config.delegate_limits();
-    let service = DelegatedIdentityServer::new(DelegatedIdentity::on_its_own_socket(Arc::clone(office)))
-        .max_decoding_message_size(limits.max_message);
-    let surface = Surface {
-        routes: Routes::new(service),
-        methods: &DELEGATED,
-        header: None,
-        front: None,
-    };
-    landfast_workload_api::serve_surface(
-        listener,
-        surface,
-        Arc::clone(attestors) as Arc<dyn Attestor>,
-        limits,
-        Arc::new(Gauges::unpublished()),
-        stop.cancelled_owned(),
-    )
-}
-
-/// The brokers' socket.
-fn serve_brokers(
-    listener: UdsListener,
-    front: broker::Tls,
-    office: Arc<Office>,
-    attestors: &Arc<Attestors>,
-    config: &AgentConfig,
-    stop: CancellationToken,
-) -> impl Future<Output = Result<(), landfast_workload_api::ServeError>> + use<> {
-    let limits = config.broker_limits();
-    let service = ApiServer::new(Broker::new(office)).max_decoding_message_size(limits.max_message);
-    let surface = Surface {
-        routes: Routes::new(service),
-        methods: &BROKERED,
-        header: Some(broker::HEADER),
-        front: Some(Arc::new(front)),
-    };
-    landfast_workload_api::serve_surface(
-        listener,
-        surface,
-        Arc::clone(attestors) as Arc<dyn Attestor>,
-        limits,
-        Arc::new(Gauges::unpublished()),
-        stop.cancelled_owned(),
-    )
-}
-
-fn bind(path: &Path, mode: u32, group: Option<String>) -> Result<UdsListener, AgentError> {
-    // A named group narrows the public socket and widens the private one.
-    let mode = match (&group, mode) {
-        (Some(_), 0o777) => 0o770,
-        (Some(_), _) => 0o660,
-        (None, mode) => mode,
-    };
-    UdsListener::bind(path, SocketMode { mode, group }).map_err(|source| AgentError::Socket {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// First pause after a failure; doubles, with jitter, up to `sync.retry_max`.

@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) created_at: i64,
     /// Its holder may administer the server, or sign below it: never for anybody but the process that it describes.
     pub(crate) privileged: bool,
+    /// Its X.509-SVID is fetched when somebody asks for it, not ahead: SPIRE's `disable_x509_svid_prefetch`.
+    pub(crate) on_demand: bool,
 }
 
 /// Why an entry from the server is not used.
@@ -86,6 +88,9 @@ impl Entry {
             revision: wire.revision_number,
             created_at: wire.created_at,
             privileged: wire.admin || wire.downstream,
+            on_demand: wire
+                .additional_attributes
+                .is_some_and(|attributes| attributes.disable_x509_svid_prefetch),
         }))
     }
 
@@ -109,6 +114,7 @@ pub(crate) struct EntryIndex {
     by_selector: HashMap<Selector, Vec<Arc<Entry>>>,
     privileged: HashSet<SpiffeId>,
     uses_hashes: bool,
+    any_on_demand: bool,
 }
 
 impl EntryIndex {
@@ -137,11 +143,13 @@ impl EntryIndex {
                     .push(Arc::clone(entry));
             }
         }
+        let any_on_demand = by_id.values().any(|entry| entry.on_demand);
         Self {
             by_id,
             by_selector,
             privileged,
             uses_hashes,
+            any_on_demand,
         }
     }
 
@@ -160,6 +168,11 @@ impl EntryIndex {
     /// Whether some entry asks for the hash of a binary. Without one, nothing is hashed.
     pub(crate) fn uses_hashes(&self) -> bool {
         self.uses_hashes
+    }
+
+    /// Whether there is an entry whose SVID is fetched only when it is asked for.
+    pub(crate) fn any_on_demand(&self) -> bool {
+        self.any_on_demand
     }
 
     /// Whether some entry makes holders of this ID administrators, or lets them sign: servers go by the ID, not by the entry that it came from.

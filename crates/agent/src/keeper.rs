@@ -5,16 +5,18 @@
 
 mod held;
 mod refusals;
+mod snapshot;
 pub(crate) mod state;
 pub(crate) mod taint;
 pub(crate) mod views;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_identity::UnixTime;
 use landfast_lifecycle::SharedClock;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use state::{Action, Event, Note, Order, Reach, State};
@@ -27,6 +29,7 @@ use crate::telemetry;
 pub(crate) struct KeeperHandle {
     commands: mpsc::Sender<Command>,
     next_order: watch::Receiver<NextOrders>,
+    asked_for: Arc<Notify>,
 }
 
 /// See [`KeeperHandle::next_order`] and [`KeeperHandle::next_new_order`].
@@ -61,6 +64,11 @@ impl KeeperHandle {
     pub(crate) fn next_new_order(&self) -> Option<UnixTime> {
         self.next_order.borrow().new
     }
+
+    /// Something that is not fetched ahead has been asked for. May be dropped and asked again.
+    pub(crate) async fn asked_for(&self) {
+        self.asked_for.notified().await;
+    }
 }
 
 /// The keeper's task before it runs.
@@ -71,12 +79,14 @@ pub(crate) struct Keeper {
     commands: mpsc::Receiver<Command>,
     wake_at: Option<UnixTime>,
     next_order: watch::Sender<NextOrders>,
+    asked_for: Arc<Notify>,
 }
 
 impl Keeper {
     pub(crate) fn new(views: Views, clock: SharedClock) -> (Self, KeeperHandle) {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (next_order, next_orders) = watch::channel(NextOrders::default());
+        let asked_for = Arc::<Notify>::default();
         let keeper = Self {
             state: State::default(),
             views,
@@ -84,16 +94,19 @@ impl Keeper {
             commands,
             wake_at: None,
             next_order,
+            asked_for: Arc::clone(&asked_for),
         };
         let handle = KeeperHandle {
             commands: sender,
             next_order: next_orders,
+            asked_for,
         };
         (keeper, handle)
     }
 
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let views = self.views.clone();
         loop {
             let nap = self.nap();
             tokio::select! {
@@ -103,6 +116,10 @@ impl Keeper {
                     let orders = self.handle(command.event);
                     // The sender may have been cancelled meanwhile; its orders then come again with the next round.
                     drop(command.done.send(orders));
+                }
+                ids = views.asked_for() => {
+                    self.handle(Event::Wanted(ids));
+                    self.asked_for.notify_one();
                 }
                 () = tokio::time::sleep(nap) => drop(self.handle(Event::Tick)),
             }

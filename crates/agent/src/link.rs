@@ -21,6 +21,7 @@ mod node;
 mod orders;
 mod push;
 mod rest;
+mod retry;
 pub(crate) mod revision;
 mod rota;
 pub(crate) mod rpc;
@@ -95,8 +96,8 @@ pub(crate) struct Link {
     floor: revision::Floor,
     rota: Rota,
     must_attest: bool,
-    /// No renewal of the node's SVID before this time: the last one failed.
-    renew_after: Option<UnixTime>,
+    /// When the last renewal of the node's SVID failed.
+    retry: retry::Retry,
     busy: busy::Busy,
     taints: Taints,
     /// Since when the node's own SVID is held; of one from before this run, not known.
@@ -157,7 +158,7 @@ impl Link {
             floor,
             rota,
             must_attest: false,
-            renew_after: None,
+            retry: retry::Retry::default(),
             busy: busy::Busy::default(),
             taints: Taints::default(),
             node_since: UnixTime::EPOCH,
@@ -211,7 +212,7 @@ impl Link {
         let due = renewal_due(svid.not_before(), svid.not_after(), svid.serial_hex().as_bytes());
         let replace = self.taints.replace_at(svid, self.node_since);
         let due = replace.map_or(due, |at| due.min(at));
-        Some(self.renew_after.map_or(due, |after| due.max(after)))
+        Some(self.retry.not_before(due, replace.is_some()))
     }
 
     /// Servers close connections by age. One that was open before and broke is replaced before anything is called a failure; and
@@ -280,8 +281,7 @@ impl Link {
         // After a clock that was set back.
         let now = self.now()?;
         self.node_since = self.node_since.min(now);
-        let latest = now.saturating_add(failure::FARTHEST);
-        self.renew_after = self.renew_after.map(|after| after.min(latest));
+        self.retry.turn_back(now);
         let orders = match self.subscribed(&channel).await? {
             Some(orders) => orders,
             None => self.poll(&channel).await?,

@@ -152,6 +152,10 @@ impl IdentitySource for AgentSource {
         self.views.watch(selectors, self.clock.now())
     }
 
+    fn ask_for_x509(&self, selectors: &SelectorSet) {
+        self.views.ask_for_x509(selectors, self.clock.now());
+    }
+
     async fn fetch_jwt(
         &self,
         selectors: &SelectorSet,

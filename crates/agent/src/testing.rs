@@ -47,6 +47,7 @@ pub(crate) fn entry(name: &str, path: &str, list: &[&str]) -> Entry {
         revision: 0,
         created_at: 0,
         privileged: false,
+        on_demand: false,
     }
 }
 

@@ -94,7 +94,7 @@ fn advise(
     if !matching.is_empty() {
         let waiting: Vec<&str> = matching
             .iter()
-            .filter(|entry| snapshot.svid(entry, asked.now).is_none())
+            .filter(|entry| snapshot.is_wanted(entry) && snapshot.svid(entry, asked.now).is_none())
             .map(|entry| entry.spiffe_id.as_str())
             .collect();
         if waiting.is_empty() {

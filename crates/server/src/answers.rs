@@ -8,7 +8,7 @@ mod budget;
 mod size;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Poll, Waker};
 
 use landfast_identity::SpiffeId;
 use tonic::{Request, Status};
@@ -85,9 +85,9 @@ impl Way {
         self.held().lasting = Some(reservation);
     }
 
-    fn poll_free(&self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_free(&self, waker: &Waker) -> Poll<()> {
         let outflow = self.0.outflow.as_ref();
-        outflow.map_or(Poll::Ready(()), |outflow| outflow.poll_free(context))
+        outflow.map_or(Poll::Ready(()), |outflow| outflow.poll_free(waker))
     }
 
     /// The connection is given so many bytes.

@@ -16,6 +16,15 @@ use crate::{
     source::Wanted,
 };
 
+impl Wanted {
+    fn ask(self, source: &Arc<dyn IdentitySource>, selectors: &SelectorSet) {
+        match self {
+            Self::X509Svids | Self::Secrets => source.ask_for_x509(selectors),
+            Self::Rest => {}
+        }
+    }
+}
+
 type Views = watch::Receiver<Arc<WorkloadView>>;
 
 /// A caller's selectors, and what they are entitled to.
@@ -35,6 +44,7 @@ impl Entitled {
         let mut wait = Wait::of(connection.limits().first_answer);
         loop {
             let held = connection.attested().await?;
+            wanted.ask(source, &held.selectors);
             let mut views = source.view(&held.selectors);
             let view = wait.settled(&mut views, wanted).await?;
             match view.state {
@@ -150,6 +160,8 @@ impl Following {
                     }
                 }
             }
+            // An entry that came meanwhile may be one that has to be asked for.
+            self.wanted.ask(&self.source, &self.held.selectors);
             let view = self.views.borrow_and_update().clone();
             // What was served before stays valid.
             if !view.state.answers(self.wanted) {

@@ -123,8 +123,8 @@ impl SecretService {
         let mut dialogue = D::default();
         dialogue.hear(first, &self.sds)?;
         // What an SVID is missing for is sent when it comes: an Envoy waits, and its other secrets need not.
-        let entitled = Entitled::look(&self.source, &connection, Wanted::Rest).await?;
-        let following = entitled.follow(self.source.clone(), connection, Wanted::Rest);
+        let entitled = Entitled::look(&self.source, &connection, Wanted::Secrets).await?;
+        let following = entitled.follow(self.source.clone(), connection, Wanted::Secrets);
         let session = Session::new(following, requests, dialogue, self.sds.clone());
         Ok(Response::new(Box::pin(stream::unfold(session, Session::next))))
     }

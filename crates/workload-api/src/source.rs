@@ -49,7 +49,7 @@ impl ViewState {
     pub(crate) fn answers(self, wanted: Wanted) -> bool {
         match self {
             Self::Starting => false,
-            Self::WithoutX509 => wanted == Wanted::Rest,
+            Self::WithoutX509 => wanted != Wanted::X509Svids,
             Self::NoIdentity | Self::Ready => true,
         }
     }
@@ -59,6 +59,8 @@ impl ViewState {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wanted {
     X509Svids,
+    /// X509-SVIDs as they come, and bundles: whoever asks does not wait for the first.
+    Secrets,
     /// Bundles, tokens, and judgements on tokens.
     Rest,
 }
@@ -124,6 +126,10 @@ pub struct FetchedWits {
 pub trait IdentitySource: Send + Sync + 'static {
     /// What `selectors` are entitled to; changes whenever that changes.
     fn view(&self, selectors: &SelectorSet) -> watch::Receiver<Arc<WorkloadView>>;
+
+    /// Somebody with these selectors asks for X509-SVIDs. A source that has some of them made only then has them made now; views say so
+    /// from then on.
+    fn ask_for_x509(&self, _selectors: &SelectorSet) {}
 
     /// JWT-SVIDs for `audience`: for `id`, or for every identity of `selectors`.
     async fn fetch_jwt(

@@ -15,6 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::config::{Evidence, TokenSource};
+use crate::link::revision::Revision;
 use crate::testing::fake_server::{FakeServer, wire_entry};
 use crate::testing::{Ca, td, until};
 

@@ -11,6 +11,7 @@ use crate::delegate::subscription::State;
 use crate::keeper::views;
 
 pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509svidResponse>, Status> {
+    state.ask_for_x509();
     let Some(view) = view(state)?.filter(|view| view.state == landfast_workload_api::ViewState::Ready) else {
         return Ok(None);
     };

@@ -16,6 +16,7 @@ use super::refusal::{Reason, workload};
 use super::seen::Seen;
 use crate::entry::Entry;
 use crate::keeper::state::Snapshot;
+use crate::keeper::views::Views;
 
 /// Whom a delegate asks about.
 pub(crate) enum Whose {
@@ -77,6 +78,14 @@ pub(crate) struct State<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) entries: &'a [Arc<Entry>],
     pub(crate) now: UnixTime,
+    views: &'a Views,
+}
+
+impl State<'_> {
+    /// The message is of X.509-SVIDs: those that are not fetched ahead are to be fetched.
+    pub(crate) fn ask_for_x509(&self) {
+        self.views.ask_for(self.snapshot, self.entries);
+    }
 }
 
 /// Makes it; nothing, when it is too early to.
@@ -180,6 +189,7 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 snapshot: &snapshot,
                 entries: &entries,
                 now,
+                views: &self.office.views,
             });
         }
     }

@@ -16,6 +16,7 @@ use crate::entry::Entry;
 use crate::keeper::state::Held;
 
 pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509sviDsResponse>, Status> {
+    state.ask_for_x509();
     let held = |entry: &Arc<Entry>| state.snapshot.svid(entry, state.now).cloned();
     // While the first round is still running a part would look like the whole.
     if !state.snapshot.round_over && state.entries.iter().any(|entry| held(entry).is_none()) {

@@ -43,6 +43,19 @@ fn a_whole_entry_is_taken_over() {
 }
 
 #[test]
+fn an_entry_says_whether_its_svid_is_fetched_ahead() {
+    let with = |attributes: Option<bool>| {
+        let attributes = attributes.map(|on_demand| types::entry::AdditionalAttributes {
+            disable_x509_svid_prefetch: on_demand,
+            jwt_svid_include_jti: !on_demand,
+        });
+        let parsed = parse(|wire| wire.additional_attributes = attributes);
+        parsed.unwrap().unwrap().on_demand
+    };
+    assert!(with(Some(true)) && !with(Some(false)) && !with(None));
+}
+
+#[test]
 fn an_entry_that_breaks_a_rule_is_refused() {
     let long = "x".repeat(256);
     assert_eq!(parse(|wire| wire.id.clear()), Err(EntryRefusal::Id));

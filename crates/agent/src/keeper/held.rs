@@ -37,6 +37,11 @@ impl Held {
         replace.map_or(self.renew_at, |at| self.renew_at.min(at))
     }
 
+    /// Whether it is to be replaced before its time.
+    pub(super) fn is_tainted(&self, taints: &Taints) -> bool {
+        taints.replace_at(&self.svid, self.received).is_some()
+    }
+
     /// As if received no later than `now`, if that is not so: the clock was set back.
     pub(super) fn turned_back(&self, now: UnixTime) -> Option<Self> {
         (now < self.received).then(|| Self {

@@ -43,8 +43,9 @@ impl Refusals {
         }
     }
 
-    /// Another one for this entry. Returns when it is to be asked for again.
-    pub(super) fn refused(&mut self, id: &Arc<str>, now: UnixTime) -> UnixTime {
+    /// Another one for this entry. Returns when it is to be asked for again: soon, whatever there was before, while what is held for it was signed
+    /// by a tainted authority, which may be revoked before long.
+    pub(super) fn refused(&mut self, id: &Arc<str>, now: UnixTime, tainted: bool) -> UnixTime {
         let entropy = (self.random)();
         let refused = self.refused.entry(Arc::clone(id)).or_insert_with(|| Refused {
             backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
@@ -52,8 +53,13 @@ impl Refusals {
             again: now,
         });
         // A time has whole seconds: rounded down, a fifth of the first draws would be no wait at all.
-        let drawn = refused.backoff.next_with(entropy).as_secs_f64();
-        refused.wait = Duration::from_secs_f64(drawn.ceil());
+        let drawn = refused.backoff.next_with(entropy);
+        let longest = if tainted {
+            RETRY_TAINTED.mul_f64(share(entropy))
+        } else {
+            RETRY_MAX
+        };
+        refused.wait = Duration::from_secs_f64(drawn.min(longest).as_secs_f64().ceil());
         refused.again = now.saturating_add(refused.wait);
         refused.again
     }
@@ -88,6 +94,12 @@ impl Refusals {
 /// The longest wait after the first refusal; it doubles.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+const RETRY_TAINTED: Duration = Duration::from_secs(15);
+
+/// What was drawn, from 0 to 1.
+fn share(entropy: u64) -> f64 {
+    entropy as f64 / u64::MAX as f64
+}
 
 #[cfg(test)]
 mod tests {
@@ -107,10 +119,10 @@ mod tests {
     #[test]
     fn each_refusal_is_waited_out_for_a_share_of_a_time_that_doubles() {
         let mut refusals = drawing(&[1.0, 0.5, 0.25, 1.0, 0.0]);
-        let mut waits = |now| refusals.refused(&id("a"), now).since(now).as_secs();
+        let mut waits = |now| refusals.refused(&id("a"), now, false).since(now).as_secs();
         assert_eq!([0; 5].map(|_| waits(NOON)), [5, 5, 5, 40, 0]);
         let mut refusals = drawing(&[1.0]);
-        let mut waits = |now| refusals.refused(&id("a"), now).since(now).as_secs();
+        let mut waits = |now| refusals.refused(&id("a"), now, false).since(now).as_secs();
         assert_eq!([0; 8].map(|_| waits(NOON)), [5, 10, 20, 40, 80, 160, 300, 300]);
     }
 
@@ -118,7 +130,7 @@ mod tests {
     fn entries_that_are_refused_together_do_not_come_back_together() {
         let mut refusals = drawing(&[0.2, 0.9, 0.4]);
         let [a, b, c] = ["a", "b", "c"].map(id);
-        let again = [&a, &b, &c].map(|id| refusals.refused(id, NOON));
+        let again = [&a, &b, &c].map(|id| refusals.refused(id, NOON, false));
         assert_eq!(again.map(|at| at.since(NOON).as_secs()), [1, 5, 2]);
         // Looking draws nothing.
         for _ in 0..3 {
@@ -127,10 +139,23 @@ mod tests {
         refusals.over(&b);
         assert_eq!(refusals.again(&b), None);
         assert_eq!(
-            refusals.refused(&b, NOON).since(NOON).as_secs(),
+            refusals.refused(&b, NOON, false).since(NOON).as_secs(),
             1,
             "from the beginning"
         );
+    }
+
+    #[test]
+    fn what_a_tainted_authority_signed_never_waits_long() {
+        let mut refusals = drawing(&[1.0]);
+        let mut waits = |tainted| refusals.refused(&id("a"), NOON, tainted).since(NOON).as_secs();
+        assert_eq!(
+            [false, true, true, true, true, false].map(&mut waits),
+            [5, 10, 15, 15, 15, 160]
+        );
+        let mut refusals = drawing(&[0.4]);
+        let mut waits = |tainted| refusals.refused(&id("a"), NOON, tainted).since(NOON).as_secs();
+        assert_eq!([true; 8].map(&mut waits)[7], 6, "each a share of its own");
     }
 
     #[test]
@@ -138,7 +163,7 @@ mod tests {
         let mut refusals = drawing(&[0.2, 1.0]);
         let [a, b] = ["a", "b"].map(id);
         for id in [&a, &b] {
-            refusals.refused(id, at(7200));
+            refusals.refused(id, at(7200), false);
         }
         refusals.turn_back(at(0));
         assert_eq!([&a, &b].map(|id| refusals.again(id)), [Some(at(1)), Some(at(5))]);

@@ -1,19 +1,21 @@
 //! What the agent holds, and every decision about it.
 //!
 //! Invariant: [`State::step`] is pure: same state, time and event, same actions. It never drops a valid SVID because a
-//! renewal failed, and a [`Snapshot`] never yields an expired one.
+//! renewal failed.
 
 mod adopt;
+mod issued;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use landfast_identity::{Bundle, TrustDomain, UnixTime, X509Svid};
 
 pub(crate) use super::held::Held;
 use super::refusals::Refusals;
+pub(crate) use super::snapshot::Snapshot;
 use super::taint::Taints;
-use crate::entry::{Entry, EntryIndex};
+use crate::entry::Entry;
 
 /// What the server said in one complete round of synchronisation.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ pub(crate) enum Event {
     Synced(Synced),
     /// A step of a subscription came. The first one, and the first after a ban, holds all there is.
     Pushed(Pushed),
+    /// Somebody asks for the SVIDs of these entries, which are not fetched ahead.
+    Wanted(HashSet<Arc<str>>),
     /// Nothing, but that what is due is wanted.
     Due,
     /// A batch of SVIDs came back.
@@ -113,47 +117,6 @@ pub(crate) enum Note {
     },
 }
 
-/// Everything there is to serve, as of one moment. Cheap to clone; never changes.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) entries: Arc<EntryIndex>,
-    pub(crate) held: Arc<HashMap<Arc<str>, Arc<Held>>>,
-    pub(crate) bundle: Option<Arc<Bundle>>,
-    pub(crate) federated: Arc<BTreeMap<TrustDomain, Arc<Bundle>>>,
-    pub(crate) synced_at: Option<UnixTime>,
-    /// The first round of issuing has been tried to its end, or as far as the server had room.
-    pub(crate) round_over: bool,
-    pub(crate) banned: bool,
-}
-
-impl Snapshot {
-    /// The SVID to serve for an entry now, if there is one: of the entry's present ID, and valid.
-    pub(crate) fn svid(&self, entry: &Entry, now: UnixTime) -> Option<&Arc<Held>> {
-        self.held.get(&entry.id).filter(|held| {
-            held.svid.id() == &entry.spiffe_id && held.svid.not_before() <= now && now < held.svid.not_after()
-        })
-    }
-
-    pub(crate) fn same_bundle(&self, other: &Self) -> bool {
-        match (&self.bundle, &other.bundle) {
-            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
-            (one, two) => one.is_none() && two.is_none(),
-        }
-    }
-
-    /// The next moment at which something in here begins or ceases to be served by itself.
-    pub(crate) fn next_change(&self, now: UnixTime) -> Option<UnixTime> {
-        let svids = self
-            .held
-            .values()
-            .flat_map(|held| [held.svid.not_before(), held.svid.not_after()]);
-        svids
-            .chain(self.entries.iter().filter_map(|entry| entry.expires_at))
-            .filter(|at| *at > now)
-            .min()
-    }
-}
-
 /// The keeper's state.
 #[derive(Default)]
 pub(crate) struct State {
@@ -183,6 +146,7 @@ impl State {
                 actions.push(Action::Issue(self.due(now)));
                 reach
             }
+            Event::Wanted(ids) => self.adopt_wanted(now, ids),
             Event::Due => {
                 actions.push(Action::Issue(self.due(now)));
                 None
@@ -221,13 +185,21 @@ impl State {
                 *held = Arc::new(earlier);
             }
         }
+        for since in Arc::make_mut(&mut self.now.wanted).values_mut() {
+            *since = (*since).min(now);
+        }
         self.refusals.turn_back(now);
     }
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
     fn due(&self, now: UnixTime) -> Vec<Order> {
         let mut due: Vec<Order> = Vec::new();
-        for entry in self.now.entries.iter().filter(|entry| !entry.is_over(now)) {
+        for entry in self
+            .now
+            .entries
+            .iter()
+            .filter(|entry| self.may_be_due(entry, now))
+        {
             if self.refusals.again(&entry.id).is_some_and(|again| now < again) {
                 continue;
             }
@@ -251,6 +223,11 @@ impl State {
         due
     }
 
+    /// What is not fetched ahead is once it was asked for, and then renewed like everything else.
+    fn may_be_due(&self, entry: &Entry, now: UnixTime) -> bool {
+        !entry.is_over(now) && (self.now.is_wanted(entry) || self.now.held.contains_key(&entry.id))
+    }
+
     /// When [`Self::due`] has something to say next, by the clock alone.
     pub(crate) fn next_order(&self, now: UnixTime) -> Option<UnixTime> {
         self.order_times(now).min()
@@ -262,60 +239,17 @@ impl State {
     }
 
     fn order_times(&self, now: UnixTime) -> impl Iterator<Item = UnixTime> + '_ {
-        let entries = self.now.entries.iter().filter(move |entry| !entry.is_over(now));
-        entries.map(move |entry| {
-            let held = self.now.held.get(&entry.id);
-            let renewal = held.map_or(now, |held| match held.revision == entry.revision {
-                true => held.due(&self.taints),
-                false => now,
-            });
-            renewal.max(self.refusals.again(&entry.id).unwrap_or(renewal))
-        })
-    }
-
-    /// The entries whose SVID is another now.
-    fn adopt_svids(
-        &mut self,
-        now: UnixTime,
-        batch: Vec<Issued>,
-        actions: &mut Vec<Action>,
-    ) -> HashSet<Arc<str>> {
-        let mut changed = HashSet::new();
-        for issued in batch {
-            let Some(entry) = self.now.entries.get(&issued.entry_id).cloned() else {
-                continue;
-            };
-            match issued
-                .outcome
-                .and_then(|svid| usable(&svid, &entry, now).map(|()| svid))
-            {
-                Ok(svid) => {
-                    actions.push(Action::Note(Note::Renewed {
-                        spiffe_id: entry.spiffe_id.to_string(),
-                        serial: svid.serial_hex(),
-                        not_after: svid.not_after(),
-                    }));
-                    self.refusals.over(&issued.entry_id);
-                    let held = Arc::new(Held::new(svid, issued.revision, now));
-                    changed.insert(Arc::clone(&issued.entry_id));
-                    Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
-                }
-                // Of what the entry was before.
-                Err(_) if issued.revision != entry.revision => {}
-                Err(reason) => actions.push(Action::Note(self.note_failure(now, &entry, reason))),
-            }
-        }
-        changed
-    }
-
-    fn note_failure(&mut self, now: UnixTime, entry: &Entry, reason: String) -> Note {
-        let next = self.refusals.refused(&entry.id, now);
-        Note::RenewalFailed {
-            spiffe_id: entry.spiffe_id.to_string(),
-            reason,
-            valid_until: self.now.svid(entry, now).map(|held| held.svid.not_after()),
-            next,
-        }
+        let entries = self.now.entries.iter();
+        entries
+            .filter(move |entry| self.may_be_due(entry, now))
+            .map(move |entry| {
+                let held = self.now.held.get(&entry.id);
+                let renewal = held.map_or(now, |held| match held.revision == entry.revision {
+                    true => held.due(&self.taints),
+                    false => now,
+                });
+                renewal.max(self.refusals.again(&entry.id).unwrap_or(renewal))
+            })
     }
 
     fn forget(&mut self, actions: &mut Vec<Action>) -> bool {
@@ -333,6 +267,7 @@ impl State {
         }
         self.now.held = Arc::default();
         self.now.entries = Arc::default();
+        self.now.wanted = Arc::default();
         self.now.round_over = false;
         self.refusals.forget();
         !was_banned
@@ -350,28 +285,6 @@ impl State {
             }
         }
     }
-}
-
-/// Whether a new SVID may replace what is held. The reason says what is wrong, for people.
-fn usable(svid: &X509Svid, entry: &Entry, now: UnixTime) -> Result<(), String> {
-    if svid.id() != &entry.spiffe_id {
-        return Err(format!("the server sent an SVID for {} instead", svid.id()));
-    }
-    if now < svid.not_before() {
-        let by = svid.not_before().since(now).as_secs();
-        return Err(format!(
-            "clock is behind by {by} s or more: the SVID begins at {}",
-            svid.not_before()
-        ));
-    }
-    if svid.not_after() <= now {
-        let by = now.since(svid.not_after()).as_secs();
-        return Err(format!(
-            "clock is ahead by {by} s or more: the new SVID ended at {}",
-            svid.not_after()
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@
 //! "subscribe"; views nobody watches are swept, so their number is bounded by the connections there are.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use landfast_identity::{Bundle, SelectorSet, TrustDomain, UnixTime};
 use landfast_workload_api::{ServedJwtIdentity, ServedX509, ViewState, WorkloadView};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Reach, Snapshot};
@@ -17,7 +17,10 @@ use crate::entry::one_for_each_hint;
 
 /// Hands out views. Clone to share.
 #[derive(Clone)]
-pub(crate) struct Views(Arc<Mutex<Table>>);
+pub(crate) struct Views {
+    table: Arc<Mutex<Table>>,
+    asked_for: Arc<Notify>,
+}
 
 struct Table {
     snapshot: Arc<Snapshot>,
@@ -29,6 +32,8 @@ struct Table {
     high_water: usize,
     /// How often a snapshot was adopted.
     published: watch::Sender<u64>,
+    /// What is not fetched ahead, was asked for, and has not been looked at by the keeper yet.
+    asked_for: HashSet<Arc<str>>,
 }
 
 struct Slot {
@@ -48,14 +53,19 @@ struct Computed {
 impl Views {
     /// Starts with nothing to serve. `trust_domain` names the bundle that is empty until the first synchronisation.
     pub(crate) fn new(trust_domain: &TrustDomain) -> Self {
-        Self(Arc::new(Mutex::new(Table {
+        let table = Table {
             snapshot: Arc::default(),
             fallback: Arc::new(Bundle::new(trust_domain.clone())),
             slots: HashMap::new(),
             outdated: CancellationToken::new(),
             high_water: MIN_SWEEP,
             published: watch::Sender::new(0),
-        })))
+            asked_for: HashSet::new(),
+        };
+        Self {
+            table: Arc::new(Mutex::new(table)),
+            asked_for: Arc::default(),
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -88,6 +98,31 @@ impl Views {
             table.sweep();
         }
         table.refresh(selectors.clone(), now).view.subscribe()
+    }
+
+    /// Somebody with these selectors asks for X.509-SVIDs: those that are not fetched ahead are to be fetched.
+    pub(crate) fn ask_for_x509(&self, selectors: &SelectorSet, now: Option<UnixTime>) {
+        let snapshot = self.snapshot();
+        // Most nodes have none, and nobody looks for them there.
+        if let (true, Some(now)) = (snapshot.entries.any_on_demand(), now) {
+            self.ask_for(&snapshot, &snapshot.entries.matching(selectors, now));
+        }
+    }
+
+    /// The same for who may have these entries of a snapshot.
+    pub(crate) fn ask_for(&self, snapshot: &Snapshot, entries: &[Arc<crate::entry::Entry>]) {
+        let new = entries.iter().filter(|entry| !snapshot.is_wanted(entry));
+        let new: Vec<_> = new.map(|entry| Arc::clone(&entry.id)).collect();
+        if !new.is_empty() {
+            self.lock().asked_for.extend(new);
+            self.asked_for.notify_one();
+        }
+    }
+
+    /// What was asked for since the last look. May be dropped and asked again.
+    pub(crate) async fn asked_for(&self) -> HashSet<Arc<str>> {
+        self.asked_for.notified().await;
+        std::mem::take(&mut self.lock().asked_for)
     }
 
     /// Adopts a snapshot and tells those whose view it changes. Views beyond its reach are not even looked at: with thousands of them,
@@ -138,7 +173,7 @@ impl Views {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         // A panic while computing leaves whole values behind, never half a view.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -252,7 +287,8 @@ pub(crate) fn of_entries(
         .collect();
     // While the first round is still running a part would make a later SVID the default one (W-24). After it a later one does
     // stand first while one before it cannot be had: what is valid is served, and who needs one in particular names it by hint or ID.
-    let waiting = !all.round_over && held.iter().any(|(_, held, _)| held.is_none());
+    let waits = |entry| !all.round_over || all.is_coming(entry, now);
+    let waiting = held.iter().any(|(entry, held, _)| held.is_none() && waits(entry));
     let names: BTreeSet<&TrustDomain> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
     WorkloadView {
         state: if waiting || !x509.iter().any(|served| served.told) {

@@ -373,6 +373,30 @@ mod tests {
     }
 
     #[test]
+    fn whatever_ends_a_subscription_is_no_trouble_unless_it_is_about_the_node() {
+        let refused = |code| LinkError::from_status("m", &tonic::Status::new(code, "no"));
+        for code in [
+            // The server's words for a slow agent.
+            tonic::Code::Aborted,
+            tonic::Code::Unavailable,
+            tonic::Code::ResourceExhausted,
+            tonic::Code::Internal,
+        ] {
+            assert!(refused(code).only_ends_a_subscription(), "{code:?}");
+        }
+        assert!(LinkError::Unsubscribed.only_ends_a_subscription());
+        for about_the_node in [
+            denied(2),
+            denied(4),
+            refused(tonic::Code::PermissionDenied),
+            LinkError::Told(Denial::Banned),
+            LinkError::Told(Denial::MustReattest),
+        ] {
+            assert!(!about_the_node.only_ends_a_subscription(), "{about_the_node}");
+        }
+    }
+
+    #[test]
     fn words_of_denial_without_the_detail_decide_nothing() {
         let status = tonic::Status::permission_denied("failed to attest: agent is banned");
         assert_eq!(

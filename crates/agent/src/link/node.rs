@@ -4,7 +4,6 @@
 //! it was.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
@@ -13,6 +12,7 @@ use landfast_lifecycle::Disposition;
 use super::evidence::Evidence;
 use super::failure::LinkError;
 use super::keeping::Unsaved;
+use super::retry::Retry;
 use super::status::{LinkStatus, Phase};
 use super::{Link, attest, blocking, issue};
 use crate::keeper::state::Event;
@@ -79,15 +79,23 @@ impl Link {
         if elsewhere || matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
             return Err(error);
         }
-        // By whole seconds, so never before the time that a busy server named.
-        let pause = error
-            .pushback()
-            .map_or(RENEW_RETRY, |pushback| pushback + Duration::from_secs(1));
-        self.renew_after = Some(now.saturating_add(pause));
+        let next_try = self.retry.failed(now, error.pushback());
+        let tainted = self.taints.replace_at(&node.svid, self.node_since).is_some();
+        let (why, valid_until) = (error_chain(&error), node.svid.not_after());
         tracing::warn!(
-            error = error_chain(&error), valid_until = %node.svid.not_after(), next_try_in = ?pause,
+            error = why, %valid_until, %next_try, tainted,
             "the node's SVID could not be renewed; the present one is kept"
         );
+        let because = if tainted {
+            "signed by a tainted authority, "
+        } else {
+            ""
+        };
+        self.status.send_modify(|status| {
+            status.renewal = format!(
+                "the node's own SVID, {because}valid until {valid_until}, could not be renewed: {why}"
+            );
+        });
         Ok(())
     }
 
@@ -121,7 +129,7 @@ impl Link {
         self.identity.set(Arc::clone(&node.svid));
         self.status.send_modify(|status| status.set_node(&node));
         self.node = Some(node);
-        self.renew_after = None;
+        self.retry = Retry::default();
         self.node_since = self.clock.now().unwrap_or(self.node_since);
         // The next connection shows the new SVID.
         self.hang_up();
@@ -168,5 +176,3 @@ impl Link {
         });
     }
 }
-
-pub(super) const RENEW_RETRY: Duration = Duration::from_secs(30);

@@ -25,6 +25,7 @@ impl Link {
         let mut asked = Asked::default();
         let mut calls = FuturesUnordered::new();
         let mut due: VecDeque<Order> = due.into();
+        let keeper = self.keeper.clone();
         loop {
             if !self.busy.is_over() {
                 let before = due.len();
@@ -65,6 +66,7 @@ impl Link {
                     }
                     self.keeper.tell(Event::Issued(issued.each)).await;
                 }
+                () = keeper.asked_for() => due = asked.without(self.keeper.tell(Event::Due).await),
                 step = self.hear() => {
                     let orders = match step {
                         Ok(step) => self.adopt_step(step).await,

@@ -223,7 +223,6 @@ impl Link {
     /// Takes a step, and answers what it asks for.
     pub(super) async fn adopt_step(&mut self, step: Step) -> Result<Vec<Order>, LinkError> {
         let revision = Some(step.revision);
-        self.floor.admit(SUBSCRIBE, revision)?;
         let own = self.settings.trust_domain.as_str();
         let bundles = step.bundles.iter().filter_map(|current| current.bundle.as_ref());
         for bundle in bundles.filter(|bundle| is_of(bundle, own)) {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Link;
 use super::failure::LinkError;
 use crate::keeper::KeeperHandle;
+use crate::keeper::state::Event;
 
 /// Between two turns.
 pub(super) enum Wait {
@@ -45,10 +46,10 @@ impl Link {
         let mut end = Instant::now() + wait;
         // One of the node's own that is overdue already waits for its turn like everything else.
         let started = self.clock.now();
-        let own = self
+        let mut own = self
             .own_renewal()
             .filter(|due| !after_failure && started.is_some_and(|now| now < *due));
-        let nudge = Arc::clone(&self.nudge);
+        let (nudge, keeper) = (Arc::clone(&self.nudge), self.keeper.clone());
         loop {
             let timer = Timer {
                 end,
@@ -64,12 +65,18 @@ impl Link {
                     self.push.check_soon();
                     continue;
                 }
-                heard = self.hear() => heard,
+                () = keeper.asked_for(), if !after_failure => None,
+                heard = self.hear() => Some(heard),
             };
             let orders = match heard {
-                Ok(step) => self.adopt_step(step).await,
-                Err(error) => Err(error),
+                None => Ok(self.keeper.tell(Event::Due).await),
+                Some(Ok(step)) => self.adopt_step(step).await,
+                Some(Err(error)) => Err(error),
             };
+            if !after_failure {
+                // The step may have said that the authority that signed it is tainted.
+                own = self.own_renewal();
+            }
             match orders {
                 Ok(orders) if orders.is_empty() || after_failure => {
                     if self.unsaved.is_anything() {

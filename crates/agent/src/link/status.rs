@@ -51,6 +51,8 @@ pub(crate) struct LinkStatus {
     /// Which server of the list is older than that, and what to do, until it is not any more.
     pub(crate) behind: Option<(usize, String)>,
     pub(crate) last_error: String,
+    /// Why the node's own SVID, which is due, is not another yet; empty otherwise.
+    pub(crate) renewal: String,
     /// What of the node's state cannot be written, and what to do; empty while all is on disk.
     pub(crate) disk: String,
     pub(crate) agent_id: Option<SpiffeId>,
@@ -71,6 +73,7 @@ impl LinkStatus {
             newest: None,
             behind: None,
             last_error: String::new(),
+            renewal: String::new(),
             disk: String::new(),
             agent_id: None,
             agent_not_before: None,
@@ -84,6 +87,7 @@ impl LinkStatus {
         self.agent_not_before = Some(node.svid.not_before());
         self.agent_not_after = Some(node.svid.not_after());
         self.agent_svid = Some(Arc::clone(&node.svid));
+        self.renewal.clear();
     }
 
     /// What is wrong, for people.
@@ -92,7 +96,7 @@ impl LinkStatus {
         // Of the last server asked it is the last error too.
         let told = !self.last_error.is_empty() && behind.ends_with(&self.last_error);
         let behind = if told { "" } else { behind };
-        let all = [self.last_error.as_str(), behind, self.disk.as_str()];
+        let all = [self.last_error.as_str(), behind, &self.renewal, &self.disk];
         let all: Vec<_> = all.into_iter().filter(|one| !one.is_empty()).collect();
         all.join("; ")
     }
@@ -115,6 +119,7 @@ impl LinkStatus {
         self.agent_not_before = None;
         self.agent_not_after = None;
         self.agent_svid = None;
+        self.renewal.clear();
     }
 
     /// A node that has never synchronised in this run is still starting, whatever failed.

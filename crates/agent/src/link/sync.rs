@@ -263,6 +263,7 @@ fn mask() -> types::EntryMask {
         created_at: true,
         admin: true,
         downstream: true,
+        additional_attributes: true,
         ..Default::default()
     }
 }

@@ -75,7 +75,7 @@ struct CommonArgs {
     /// The workload is a server below ours.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     downstream: Option<bool>,
-    /// Tells a SPIRE agent to have no X509-SVID before the workload asks; Landfast's has it always.
+    /// Has no X509-SVID made before somebody asks for one.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     no_prefetch: Option<bool>,
     /// JWT-SVIDs get a jti. One that is still young is given to a caller again.

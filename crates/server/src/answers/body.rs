@@ -45,7 +45,7 @@ impl http_body::Body for Paced {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        ready!(this.way.poll_free(context));
+        ready!(this.way.poll_free(context.waker()));
         if this.rest.is_empty() {
             if std::mem::take(&mut this.given) {
                 this.way.gone();

@@ -115,7 +115,7 @@ impl http_body::Body for Whole {
     type Error = Status;
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        _context: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         Poll::Ready(self.0.take().map(|all| Ok(Frame::data(all))))
     }

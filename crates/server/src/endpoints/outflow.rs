@@ -2,7 +2,7 @@
 //! for the kernel, so that what a peer does not take stays where it is counted.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 /// Of one connection.
 #[derive(Debug, Default)]
@@ -18,13 +18,13 @@ struct State {
 
 impl Outflow {
     /// Ready when the connection has nothing left; else whoever asks is woken then.
-    pub(crate) fn poll_free(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_free(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.state();
         if !state.busy {
             return Poll::Ready(());
         }
-        if !state.waiting.iter().any(|known| known.will_wake(context.waker())) {
-            state.waiting.push(context.waker().clone());
+        if !state.waiting.iter().any(|known| known.will_wake(waker)) {
+            state.waiting.push(waker.clone());
         }
         Poll::Pending
     }

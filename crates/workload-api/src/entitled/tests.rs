@@ -42,6 +42,7 @@ async fn answered(
 #[tokio::test(start_paused = true)]
 async fn what_is_in_flight_is_waited_for_until_it_comes_and_five_seconds_at_most() {
     use ViewState::{NoIdentity, Ready, Starting, WithoutX509};
+    assert_eq!(crate::Limits::default().first_answer, FIVE);
     for (wanted, first, then, state, after) in [
         // Neither the first synchronisation nor a signature comes.
         (Wanted::X509Svids, Starting, vec![], Starting, 5000),
@@ -67,6 +68,7 @@ async fn what_is_in_flight_is_waited_for_until_it_comes_and_five_seconds_at_most
         // Bundles and tokens do not need it.
         (Wanted::Rest, Starting, vec![(10, WithoutX509)], WithoutX509, 10),
         (Wanted::Rest, WithoutX509, vec![], WithoutX509, 0),
+        (Wanted::Secrets, WithoutX509, vec![], WithoutX509, 0),
         // Who has no entry hears so at once.
         (Wanted::X509Svids, NoIdentity, vec![(10, Ready)], NoIdentity, 0),
         (Wanted::Rest, NoIdentity, vec![], NoIdentity, 0),

@@ -159,6 +159,8 @@ pub(super) struct Script {
     pub(super) attestations: AtomicUsize,
     pub(super) attestation_fails: Mutex<bool>,
     pub(super) look: Mutex<Look>,
+    /// How often somebody asked for X509-SVIDs.
+    pub(super) x509_asked: AtomicUsize,
 }
 
 /// The source's side of WIT-SVIDs.
@@ -188,6 +190,10 @@ impl IdentitySource for Script {
             2 => self.hashed.subscribe(),
             other => panic!("{other} selectors"),
         }
+    }
+
+    fn ask_for_x509(&self, _: &SelectorSet) {
+        self.x509_asked.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn fetch_jwt(
@@ -298,6 +304,7 @@ impl Rig {
             attestations: AtomicUsize::new(0),
             attestation_fails: Mutex::new(false),
             look: Mutex::default(),
+            x509_asked: AtomicUsize::new(0),
         });
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("api.sock");

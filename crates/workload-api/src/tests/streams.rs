@@ -419,3 +419,27 @@ async fn streams_share_the_bytes_of_a_key() {
 }
 
 const X509: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
+
+/// Sources have some SVIDs made only for who asks for them.
+#[tokio::test]
+async fn x509_svids_are_asked_for_by_whoever_wants_them_and_by_nobody_else() {
+    use std::sync::atomic::Ordering;
+    let rig = Rig::start();
+    let asked = || rig.script.x509_asked.load(Ordering::SeqCst);
+    let mut client = rig.client().await;
+    let audience = ["a".to_owned()];
+    let tokens = client.fetch_jwt(&audience, None).await.unwrap();
+    assert!(!tokens.is_empty());
+    let mut bundles = client.jwt_bundles().await.unwrap();
+    next(&mut bundles).await.unwrap().unwrap();
+    assert_eq!(asked(), 0);
+    let mut svids = client.x509_svids().await.unwrap();
+    next(&mut svids).await.unwrap().unwrap();
+    let before = asked();
+    assert!(before > 0);
+    // What comes later may have to be asked for too.
+    rig.publish(rig.script.own.view(2, &[]));
+    next(&mut svids).await.unwrap().unwrap();
+    assert!(asked() > before);
+    rig.stop().await;
+}

@@ -202,3 +202,24 @@ async fn it_is_looked_at_again_before_anything_new_comes() {
     let refused = seen.or_last(Err(Status::permission_denied("another program")));
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn what_is_not_fetched_ahead_is_fetched_for_a_delegate_that_asks_for_svids() {
+    let world = World::new();
+    let on_demand = |name: &str, path: &str| Entry {
+        on_demand: true,
+        ..entry(name, path, &["unix:uid:7"])
+    };
+    let mesh = entry("m", "/mesh", &["unix:uid:1"]);
+    // Another's is not its to ask for.
+    world.publish(&[mesh, on_demand("w", "/line/w"), on_demand("x", "/line/x")]);
+    let whose = || Whose::Selectors(selectors(&["unix:uid:7"]));
+    let (_, _bundles) = world.stream_about(whose()).first().await.unwrap();
+    let asked = || futures_util::FutureExt::now_or_never(world.views.asked_for());
+    assert!(asked().is_none(), "bundles need none");
+    let asker = Asker::attested(this_process(&world.desk));
+    let office = Arc::clone(&world.office);
+    let svids = Subscription::new(office, asker, whose(), super::super::wire::x509_svids);
+    let (_, _svids) = svids.first().await.unwrap();
+    assert_eq!(asked().unwrap(), ["w".into()].into());
+}

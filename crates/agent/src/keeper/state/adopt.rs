@@ -61,6 +61,18 @@ impl State {
         }
     }
 
+    /// Whom it reaches: who waits for what was not asked for before.
+    pub(super) fn adopt_wanted(&mut self, now: UnixTime, ids: HashSet<Arc<str>>) -> Option<Reach> {
+        let state = &mut self.now;
+        let mut new = ids;
+        new.retain(|id| state.entries.get(id).is_some_and(|entry| !state.is_wanted(entry)));
+        if new.is_empty() {
+            return None;
+        }
+        Arc::make_mut(&mut state.wanted).extend(new.iter().map(|id| (Arc::clone(id), now)));
+        Some(Reach::Entries(new))
+    }
+
     fn replace_entries(&mut self, index: EntryIndex, actions: &mut Vec<Action>) {
         let state = &mut self.now;
         for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
@@ -71,6 +83,10 @@ impl State {
         }
         if state.held.keys().any(|id| index.get(id).is_none()) {
             Arc::make_mut(&mut state.held).retain(|id, _| index.get(id).is_some());
+        }
+        let on_demand = |id: &Arc<str>| index.get(id).is_some_and(|entry| entry.on_demand);
+        if !state.wanted.keys().all(on_demand) {
+            Arc::make_mut(&mut state.wanted).retain(|id, _| on_demand(id));
         }
         // What was refused before an entry was changed says nothing of what it is now.
         self.refusals.retain(|id| {

@@ -2,6 +2,8 @@
 
 mod pushed;
 
+use futures_util::FutureExt as _;
+
 use super::super::state::{Event, Issued, State};
 use super::*;
 use crate::entry::Entry;
@@ -107,6 +109,54 @@ fn an_entry_that_cannot_be_had_does_not_hold_up_the_others_for_ever() {
 }
 
 #[test]
+fn who_asks_for_what_is_not_fetched_ahead_waits_for_it_and_is_then_given_what_there_is() {
+    for comes in [true, false] {
+        let mut world = World::new();
+        let on_demand = Entry {
+            on_demand: true,
+            ..entry("a", "/a", &["unix:uid:1"])
+        };
+        let list = [on_demand, entry("b", "/b", &["unix:uid:1"])];
+        world.sync(&list);
+        world.issue(&list[1..]);
+        world.step(Event::RoundOver);
+        let caller = selectors(&["unix:uid:1"]);
+        world.views.ask_for_x509(&selectors(&["unix:uid:2"]), Some(NOON));
+        assert!(world.views.asked_for().now_or_never().is_none(), "a stranger");
+        world.views.ask_for_x509(&caller, Some(NOON));
+        let view = world.watch(&["unix:uid:1"]);
+        assert_eq!(
+            view.borrow().state,
+            ViewState::WithoutX509,
+            "b would be the default"
+        );
+        let asked = world.views.asked_for().now_or_never().unwrap();
+        assert_eq!(asked, ["a".into()].into());
+        world.step(Event::Wanted(asked));
+        assert_eq!(view.borrow().state, ViewState::WithoutX509);
+        world.views.ask_for_x509(&caller, Some(NOON));
+        assert!(world.views.asked_for().now_or_never().is_none(), "it is known");
+        if comes {
+            world.issue(&list[..1]);
+            assert_eq!(
+                (view.borrow().state, ids(&view)),
+                (ViewState::Ready, vec!["a".to_owned(), "b".to_owned()])
+            );
+        } else {
+            world.now = at(4);
+            world.step(Event::Tick);
+            assert_eq!(view.borrow().state, ViewState::WithoutX509);
+            world.now = at(5);
+            world.step(Event::Tick);
+            assert_eq!(
+                (view.borrow().state, ids(&view)),
+                (ViewState::Ready, vec!["b".to_owned()])
+            );
+        }
+    }
+}
+
+#[test]
 fn the_oldest_entry_with_a_hint_has_it_whether_or_not_its_svid_can_be_had() {
     let mut world = World::new();
     let hinted = |name: &str, created_at| Entry {
@@ -171,7 +221,7 @@ fn the_same_selectors_share_one_view_and_unwatched_ones_are_swept() {
                 .watch(&selectors(&[&format!("unix:uid:{n}")]), Some(NOON)),
         );
     }
-    assert!(world.views.0.lock().unwrap().slots.len() <= MIN_SWEEP + 1);
+    assert!(world.views.table.lock().unwrap().slots.len() <= MIN_SWEEP + 1);
     assert_eq!(world.views.watched(), 1);
     let c = world.watch(&["unix:uid:1"]);
     assert!(a.same_channel(&c), "a watched view survives the sweep");

@@ -233,3 +233,27 @@ async fn the_first_server_is_asked_again_when_the_connection_to_the_next_ends() 
     node.serving().await;
     node.stop().await;
 }
+
+/// A machine without power closes no connection.
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    first.pushes(7, 1);
+    let second = first.beside().await;
+    second.pushes(7, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        servers: vec![first.address.to_string(), second.address.to_string()],
+        interval: Duration::from_secs(3600),
+        keep_alive: Duration::from_millis(500),
+        ..Setup::new(&first, dir.path())
+    }
+    .start();
+    node.serving().await;
+    assert_eq!(node.status().address, first.address.to_string());
+    first.fall_silent();
+    until("the next one", || second.subscriptions() > 0).await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    assert_eq!(first.calls("AttestAgent") + second.calls("AttestAgent"), 1);
+    node.stop().await;
+}

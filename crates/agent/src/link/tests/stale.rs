@@ -15,10 +15,13 @@ async fn pushing(entries: &[(&str, &str, &str)], number: u64) -> FakeServer {
 
 #[tokio::test]
 async fn nothing_older_than_what_was_seen_is_taken_also_after_a_restart() {
-    let server = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    let server = pushing(&[("a", "/a", "unix:uid:1")], 49).await;
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
+    // Within the minute in which it is not written again.
+    server.put(wire_entry("a", "/a", &["unix:uid:1"])).await;
+    until("it is heard", || node.status().newest.unwrap().number == 50).await;
     node.stop().await;
     assert!(
         dir.path().join(REVISION).exists(),
@@ -230,4 +233,94 @@ async fn a_trust_bundle_does_not_go_back_within_one_epoch() {
         until("it is taken", || !tainted()).await;
         node.stop().await;
     }
+}
+
+/// Behind one address there may be several servers, or one that catches up between two answers.
+#[tokio::test]
+async fn each_answer_is_judged_by_its_own_revision() {
+    for method in ["SyncAuthorizedEntries", "GetAuthorizedEntries", "GetBundle"] {
+        let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+        server.script().push.revision = (7, 50);
+        if method == "GetAuthorizedEntries" {
+            let unknown = tonic::Status::unimplemented("unknown method SyncAuthorizedEntries");
+            server.script().refuse.insert("SyncAuthorizedEntries", unknown);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let node = Setup::new(&server, dir.path()).start();
+        node.serving().await;
+        {
+            let mut script = server.script();
+            script.dated_as.insert(method, (7, 49));
+            script.entries.clear();
+            script.tainted = true;
+        }
+        node.error(&format!("{method}: the server's registry is at revision 7.49"))
+            .await;
+        assert_eq!(node.serves(&["unix:uid:1"]), ["/a"], "{method}");
+        let bundle = node.views.snapshot().bundle.clone().unwrap();
+        assert!(!bundle.x509_authorities()[0].tainted, "{method}");
+        server.script().dated_as.clear();
+        until("it is withdrawn", || node.serves(&["unix:uid:1"]).is_empty()).await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_looks_whether_its_server_went_back() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        backstop: Duration::from_millis(30),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    server.script().push.revision = (7, 40);
+    node.error("SyncAuthorizedEntries: the server's registry is at revision 7.40")
+        .await;
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_older_registry_is_not_subscribed_to_though_it_has_nothing_to_say() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup {
+        interval: Duration::from_secs(3600),
+        ..Setup::new(&server, dir.path())
+    }
+    .start();
+    node.serving().await;
+    server.script().push.revision = (7, 49);
+    server.end_subscription(None).await;
+    node.error("Subscribe: the server's registry is at revision 7.49")
+        .await;
+    assert!(node.status().subscribed_since.is_none());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_trust_bundle_does_not_go_back_over_a_restart_either() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], 50).await;
+    {
+        let mut script = server.script();
+        script.tainted = true;
+        script.sequence = 5;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&server, dir.path()).start();
+    node.serving().await;
+    node.stop().await;
+    {
+        let mut script = server.script();
+        script.tainted = false;
+        script.sequence = 4;
+        script.push.revision = (7, 60);
+    }
+    let node = Setup::new(&server, dir.path()).start();
+    node.error("trust bundle has sequence 4, and this node holds one of 5")
+        .await;
+    assert!(node.views.snapshot().bundle.is_none(), "nothing of it is taken");
+    node.stop().await;
 }

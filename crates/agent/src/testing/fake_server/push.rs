@@ -152,12 +152,11 @@ impl Push {
         self.revision.1 += 1;
         self.revision
     }
+}
 
-    /// For the answers to polls.
-    pub(super) fn metadata(&self) -> Option<tonic::metadata::AsciiMetadataValue> {
-        let (epoch, number) = self.revision;
-        (number > 0).then(|| format!("{epoch}.{number}").parse().unwrap())
-    }
+/// Of an answer.
+pub(super) fn metadata((epoch, number): (u64, u64)) -> Option<tonic::metadata::AsciiMetadataValue> {
+    (number > 0).then(|| format!("{epoch}.{number}").parse().unwrap())
 }
 
 #[tonic::async_trait]
@@ -188,6 +187,6 @@ impl wire::sync_server::Sync for FakeServer {
         for message in first {
             stream.send(Ok(message)).await.unwrap();
         }
-        Ok(self.dated(ReceiverStream::new(answers)))
+        Ok(self.dated("Subscribe", ReceiverStream::new(answers)))
     }
 }

@@ -43,6 +43,42 @@ async fn who_finds_no_room_is_told_when_to_come_again_and_is_not_charged() {
     rig.tear_down().await;
 }
 
+/// T-38: WIT-SVIDs wait and are refused like everything that is signed for agents, and an operator is not kept waiting by them.
+#[tokio::test]
+async fn wit_svids_have_no_way_around_the_room() {
+    let rig = Rig::with(|config| {
+        config.wit_svid = true;
+        config.limits.signing_queue = 0;
+        config.limits.signatures_burst = 1;
+    })
+    .await;
+    let node = rig.node().await;
+    let entry = rig.entry(&node.id, "/a", |_| {}).await;
+    let key = PrivateKey::generate().unwrap();
+    let one = svid::NewWitsvidParams {
+        entry_id: entry.id,
+        public_key: key.public_key().spki_der().to_vec().into(),
+        signing_algorithm: "ES256".to_owned(),
+    };
+    let mut client = SvidClient::new(node.channel.clone());
+    for needed_by in ["0", "9999999999", "1"] {
+        let mut request = tonic::Request::new(svid::BatchNewWitsvidRequest {
+            params: vec![one.clone()],
+        });
+        let needed_by = needed_by.parse().unwrap();
+        request
+            .metadata_mut()
+            .insert(landfast_proto::NEEDED_BY, needed_by);
+        let refused = client.batch_new_witsvid(request).await.unwrap_err();
+        // Were it charged for, the second would meet the limit of one.
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        let pushback = refused.metadata().get(landfast_proto::PUSHBACK).unwrap();
+        let pushback: u64 = pushback.to_str().unwrap().parse().unwrap();
+        assert!((1..300_000).contains(&pushback), "{pushback}");
+    }
+    rig.tear_down().await;
+}
+
 /// A batch is signed whole, whoever else asks meanwhile, and everything leaves the room.
 #[tokio::test]
 async fn many_agents_at_once_are_all_served() {

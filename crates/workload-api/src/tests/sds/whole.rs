@@ -154,3 +154,12 @@ async fn a_secret_that_is_gone_ends_the_stream_that_named_it() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn whoever_asks_for_secrets_asks_for_svids_though_he_does_not_wait_for_them() {
+    let rig = Rig::start();
+    let mut stream = whole(&mut connect(&rig).await, ask(&["default"])).await.unwrap();
+    stream.hear().await.unwrap();
+    assert!(rig.script.x509_asked.load(std::sync::atomic::Ordering::SeqCst) > 0);
+    rig.stop().await;
+}

@@ -1,0 +1,53 @@
+//! What the node holds when the agent starts. Invariant: what is damaged is named; only what is worth less than a node that serves is gone on without.
+
+use std::sync::Arc;
+
+use landfast_identity::Bundle;
+
+use crate::bootstrap::Bootstrap;
+use crate::config::AgentConfig;
+use crate::error::AgentError;
+use crate::link::revision::Revision;
+use crate::persist::{NodeFiles, NodeIdentity, PersistError};
+
+/// What is on disk when the agent starts.
+pub(super) struct NodeState {
+    pub(super) files: Arc<NodeFiles>,
+    pub(super) node: Option<NodeIdentity>,
+    pub(super) bundle: Bundle,
+    pub(super) bootstrap: String,
+    pub(super) newest: Option<Revision>,
+}
+
+impl NodeState {
+    /// The newest bundle there is: the server's last, unless the operator has given another since.
+    pub(super) fn read(config: &AgentConfig) -> Result<Self, AgentError> {
+        let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
+        let node = files.identity()?;
+        let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
+        let bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
+        let newest = match files.revision(&bootstrap.digest) {
+            // It is worth less than a node that serves.
+            Err(error @ PersistError::Damaged { .. }) => {
+                tracing::error!(
+                    error = landfast_daemon::error_chain(&error),
+                    "it is not known any more how new a registry this node has seen: until it has heard of a newer one, an old copy of the \
+                     registry would be believed; the file is written anew, nothing needs to be done"
+                );
+                None
+            }
+            newest => newest?,
+        };
+        if node.is_none() {
+            // A node that is in already does not need it before the next attestation; a new one had better know now.
+            drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
+        }
+        Ok(Self {
+            files: Arc::new(files),
+            node,
+            bundle,
+            newest,
+            bootstrap: bootstrap.digest,
+        })
+    }
+}
