@@ -221,6 +221,7 @@ fn a_refused_entry_is_asked_for_again_with_growing_pauses() {
     let mut all = Vec::new();
     for _node in 0..40 {
         let mut world = World::default();
+        world.state.refusals = Refusals::default();
         let mut asked = Vec::new();
         for second in 0..2000 {
             if !world.sync(at(second), &ca, vec![a.clone()]).is_empty() {
