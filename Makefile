@@ -21,7 +21,7 @@ check: ## formatting, lints, layers, licences, documentation
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	@$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null # its Cargo.lock is up to date
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked -p landfast-testkit --test root -- -D warnings
+	$(CARGO) clippy --locked -p landfast-testkit --test root --test postgres -- -D warnings
 	tests/check-layers
 	tests/check-monitoring
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
@@ -41,7 +41,8 @@ test-root: ## attacks that need root: other users, namespaces, chosen pids, floo
 planted: ## plant known bugs and see each one found (root, Python 3.11; fifteen minutes)
 	@tests/planted/run
 
-torture: ## the same attacks, a hundred thousand pids and ten times as long floods (half an hour, as root)
+torture: ## the same attacks, a hundred thousand pids and ten times as long floods, and changes of eight servers (most of an hour, as root; PostgreSQL)
+	@LANDFAST_FEED_CHANGES=100000 tests/interop/postgres eight_writers
 	@LANDFAST_ROUNDS=10 tests/root/run --skip t01
 	@LANDFAST_ROUNDS=50 tests/root/run t01
 	@$(MAKE) --no-print-directory islands RESTARTS=100
@@ -58,7 +59,7 @@ patroni: ## a server on PostgreSQL under Patroni: switch-over, and the primary k
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-cli --bins
 	@tests/patroni/run
 
-partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) of it (root, PostgreSQL 15; an hour)
+partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) of it (root, PostgreSQL 15, libfaketime; 45 minutes)
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli
 	$(CARGO) build --locked --quiet -p landfast-testkit --example partitions
 	@tests/partitions/run --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))

@@ -19,6 +19,8 @@ FAILOVER = 5.0
 CLEAR, RECOVERED = 15.0, 15.0
 # An entry that was made or deleted is so at every online agent by then; its SVID has to be signed as well.
 CHANGED = 10.0
+# Seconds by which a server's clock may differ without any harm.
+TOLERATED = 3
 
 
 class Paths:
@@ -36,6 +38,9 @@ class Paths:
         elif kind == "server":
             self.servers.add(event["server"])
             self.mark(("server", event["server"]), event["live"])
+        elif kind == "clock":
+            # Beyond what SVIDs are backdated by, and half their life, its agents take none of it.
+            self.mark(("clock", event["server"]), abs(event["offset"]) <= TOLERATED)
         elif kind == "link":
             self.mark(tuple(event["ends"]), event["up"])
         elif kind == "database":
@@ -62,7 +67,7 @@ class Paths:
         (self.down.discard if good else self.down.add)(what)
 
     def whole(self, home, server):
-        return not self.down & {("server", server), (home, server), ("db", server), "database"}
+        return not self.down & {("server", server), ("clock", server), (home, server), ("db", server), "database"}
 
     def online_since(self, agent):
         """Through the server that has been there longest, or nothing."""
@@ -101,7 +106,7 @@ class Bundles:
 def check(events):
     """All violations, as sentences, and how much there was to look at."""
     wrong, counted = [], Counter()
-    for rule in (authorities, entries, tokens, revisions, measured):
+    for rule in (authorities, validity, entries, tokens, revisions, measured):
         rule(events, wrong, counted)
     return wrong, counted
 
@@ -155,6 +160,16 @@ def judge_svid(event, svid, bundles, paths, open_streams, revoked, asked, backda
             wrong.append(f"authorities: {what}: {other}, online, had lost it, and nobody has revoked it")
 
 
+def validity(events, wrong, counted):
+    """What is handed out is valid at that moment, whatever the clock showed by which it was signed."""
+    for event in events:
+        for svid in event["svids"] if event["kind"] == "svids" else ():
+            early, late = svid["not_before"] - event["t"], event["t"] - svid["not_after"]
+            if early > SLACK or late > SLACK:
+                how = f"begins {early:.0f} s later" if early > SLACK else f"has ended {late:.0f} s before"
+                wrong.append(f"validity: {svid['id']}, serial {svid['serial']}, handed out by {event['agent']} at {event['t']:.3f}, {how}")
+
+
 def entries(events, wrong, counted):
     """A deleted entry goes, and stays away; one that was acknowledged comes, and stays."""
     paths, deleted, asked, created, gone = Paths(), {}, set(), {}, set()
@@ -169,6 +184,16 @@ def entries(events, wrong, counted):
         elif kind == "deleted":
             deleted[event["id"]] = t
             counted["entries deleted"] += 1
+        elif kind == "lost":
+            # Somebody has said that the database without them is to hold: from now on nobody has made or deleted them.
+            for one in event["created"]:
+                created.pop(one, None)
+            for one in event["deleted"]:
+                deleted.pop(one, None)
+                gone.difference_update([each for each in gone if each[1] == one])
+                # When it is back at each agent, and until when, is nobody's promise.
+                asked.add(one)
+            counted["changes given up"] += len(event["created"]) + len(event["deleted"])
         elif kind == "svids":
             here, agent = {svid["id"] for svid in event["svids"]}, event["agent"]
             online = paths.online_since(agent)
@@ -228,29 +253,17 @@ def measured(events, wrong, counted):
                 took = "never" if event["seconds"] is None else f"after {event['seconds']:.1f} s"
                 wrong.append(f"fail-over: round {event['round']}, {event['what']}: {event['agent']} was served again {took}")
         elif event["kind"] == "fault":
-            counted["faults of the database"] += 1
+            counted["faults of the database, at a server"] += 1
             for name, limit in (("clear", CLEAR), ("recovered", RECOVERED)):
-                seconds = event[name]
-                if seconds is None or seconds > limit:
+                seconds = event.get(name)
+                if name in event and (seconds is None or seconds > limit):
                     took = "never" if seconds is None else f"after {seconds:.1f} s"
                     wrong.append(f"database: round {event['round']}, {event['what']}: {event['server']} was {name} {took}")
+        elif event["kind"] == "stale":
+            wrong.append(f"stale: round {event['round']}: {event['server']} has answered {event['command']} by a database that lacks what was acknowledged")
         elif event["kind"] == "refused" and event["hung"]:
             wrong.append(f"database: {event['command']} on {event['server']} at {event['t']:.3f} had no answer at all")
         elif event["kind"] == "died":
             wrong.append(f"processes: {event['name']} has ended by itself, exit {event['code']}")
         elif event["kind"] == "unhealed":
             wrong.append(f"recovery: round {event['round']}: {event['what']}")
-
-
-def quantiles(events):
-    """The distribution of fail-overs, by what went away."""
-    by = defaultdict(list)
-    for event in events:
-        if event["kind"] == "failover" and event["seconds"] is not None:
-            by[event["what"].split(" of ")[0]].append(event["seconds"])
-    lines = []
-    for what, seconds in sorted(by.items()):
-        seconds.sort()
-        at = lambda share: seconds[min(int(len(seconds) * share), len(seconds) - 1)]
-        lines.append(f"{what:<28} {len(seconds):>5}  p50 {at(.5):5.2f} s  p99 {at(.99):5.2f} s  max {seconds[-1]:5.2f} s")
-    return lines

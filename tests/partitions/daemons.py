@@ -11,24 +11,15 @@ import urllib.error
 import urllib.request
 
 import links
-from links import Failed
+from rig import Failed, until
 
 TRUST_DOMAIN, PORT = "plant.test", 8081
 FLEET = f"spiffe://{TRUST_DOMAIN}/fleet"
 # Half of it is the time between two SVIDs of an entry. Servers' own SVIDs live longer, so that an outage of the database does not end them.
 TTL, BACKDATE = 16, 5
+# Debian's package libfaketime: of all clocks only this one can be another for one process.
+FAKETIME = pathlib.Path("/usr/lib") / f"{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1"
 
-
-def until(what, so, seconds=40, every=0.1):
-    """Waits, with a bound, until `so()` is true, and returns what it returned."""
-    end = time.monotonic() + seconds
-    while True:
-        seen = so()
-        if seen:
-            return seen
-        if time.monotonic() > end:
-            raise Failed(f"never happened: {what}")
-        time.sleep(every)
 
 
 class Daemon:
@@ -95,12 +86,30 @@ attestations_per_second = 1000
 [log]
 level = "info"
 """)
+        self.offset = 0
+        # Time alone: what waits by the monotonic clock waits as ever.
+        self.clock = [f"LD_PRELOAD={FAKETIME}", f"FAKETIME_TIMESTAMP_FILE={self.dir / 'clock'}", "FAKETIME_NO_CACHE=1", "NO_FAKE_STAT=1",
+                      "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DISABLE_SHM=1"]
+        self.set_clock(0)
         links.within(site.network.name(name), self.poll)
 
+    def set_clock(self, offset):
+        """So many seconds beside the others, from now on."""
+        self.offset = offset
+        fresh = self.write("clock.new", f"{offset:+d}")
+        os.replace(fresh, self.dir / "clock")
+
     def start(self, wait=True):
-        self.launch(self.site.bin / "landfast-server", "run", "--config", self.config)
+        self.launch("env", *self.clock, self.site.bin / "landfast-server", "run", "--config", self.config)
         if wait:
             until(f"{self.name} answers on its admin socket", lambda: self.cli("debug", "info", check=False).returncode == 0)
+
+    def accept_loss(self):
+        """What an operator does when commits are gone for good."""
+        command = self.site.network.command(self.namespace, self.site.bin / "landfast-server", "accept-loss", "--config", self.config)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            raise Failed(f"accept-loss: {done.stdout}{done.stderr}")
 
     def cli(self, *words, check=True, seconds=15, output="json"):
         """A command of `landfast`. 124 when there was no answer."""
@@ -136,8 +145,9 @@ level = "info"
             except OSError:
                 now = (None, "no answer")
             if now != before:
-                # Since when it is so.
-                self.site.ready[self.name] = (*now, time.time())
+                # Since when it is ready or not, whatever it says of that.
+                since = self.site.ready[self.name][2] if before and before[0] is now[0] else time.time()
+                self.site.ready[self.name] = (*now, since)
                 self.site.history.add("ready", server=self.name, ready=now[0], text=now[1])
                 before = now
 
@@ -169,7 +179,6 @@ level = "info"
 
     def start(self):
         self.launch(self.site.bin / "landfast-agent", "run", "--config", self.config)
-
 
     def signed_by(self):
         """The key ID of the authority that signed the node's own SVID."""
@@ -207,7 +216,7 @@ class Site:
         self.network, self.dir, self.bin, self.history = network, pathlib.Path(folder), pathlib.Path(binaries), history
         self.bundle = self.dir / "bundle.pem"
         self.servers, self.agents, self.observers, self.ready = {}, {}, {}, {}
-        self.database, self.over = None, threading.Event()
+        self.database, self.replica, self.over = None, None, threading.Event()
 
     def daemons(self):
         return [*self.servers.values(), *self.agents.values(), *self.observers.values()]
@@ -226,6 +235,6 @@ class Site:
         self.over.set()
         for daemon in self.daemons():
             daemon.end(signal.SIGKILL)
-        if self.database:
-            self.database.remove()
+        for database in filter(None, (self.database, self.replica)):
+            database.remove()
         self.network.remove()

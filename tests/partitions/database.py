@@ -1,32 +1,13 @@
-"""One PostgreSQL, on a small disk of its own, and what can happen to it."""
+"""A PostgreSQL, on a small disk of its own, what can happen to it, and how it becomes the copy of another."""
 import os
 import pathlib
-import pwd
 import shutil
 import signal
 import subprocess
-import time
 
-from links import Failed
+from rig import Failed, postgres_binaries, postgres_user, until
 
 NAME, PASSWORD = "landfast", "of-this-run-only"
-BINARIES = ["/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin", "/usr/local/bin"]
-
-
-def binaries():
-    for place in BINARIES:
-        if all((pathlib.Path(place) / name).exists() for name in ("initdb", "postgres")):
-            return pathlib.Path(place)
-    return None
-
-
-def user():
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise Failed("neither a user postgres nor nobody: PostgreSQL refuses to run as root")
 
 
 class Database:
@@ -35,8 +16,8 @@ class Database:
     MEGABYTES = 160
 
     def __init__(self, network, namespace, folder):
-        self.network, self.namespace, self.bin, self.user = network, namespace, binaries(), user()
-        self.disk, self.log, self.process = folder / "disk", folder / "postgres.log", None
+        self.network, self.namespace, self.bin, self.user = network, namespace, postgres_binaries(), postgres_user()
+        self.folder, self.disk, self.log, self.process = folder, folder / f"disk-{namespace}", folder / f"postgres-{namespace}.log", None
         self.data, self.filler = self.disk / "data", self.disk / "filler"
         self.authority, self.secret = folder / "database-ca.pem", folder / "database-password"
         self.disk.mkdir()
@@ -48,14 +29,17 @@ class Database:
     def account(self):
         return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
 
-    def certify(self, addresses):
-        """A certificate for its addresses, under an authority that the servers are given."""
+    def certify(self):
+        """A certificate for its addresses, under an authority that the servers are given: one for all databases of a run."""
+        addresses = [link.address[self.namespace] for ends, link in self.network.links.items() if self.namespace in ends]
         names = ",".join(f"IP:{address}" for address in addresses)
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+        maker = self.folder / "database-ca.key"
+        commands = [["req", "-x509", *key, "-subj", "/CN=maker", "-keyout", maker, "-out", self.authority, "-addext", "keyUsage=critical,keyCertSign"]]
         for command in (
-            ["req", "-x509", *key, "-subj", "/CN=maker", "-keyout", "ca.key", "-out", self.authority, "-addext", "keyUsage=critical,keyCertSign"],
+            *([] if maker.exists() else commands),
             ["req", *key, "-subj", "/CN=database", "-keyout", "tls.key", "-out", "tls.csr", "-addext", f"subjectAltName={names}"],
-            ["x509", "-req", "-in", "tls.csr", "-CA", self.authority, "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-copy_extensions",
+            ["x509", "-req", "-in", "tls.csr", "-CA", self.authority, "-CAkey", maker, "-CAcreateserial", "-days", "30", "-copy_extensions",
              "copy", "-out", "tls.crt"],
         ):
             done = subprocess.run(["openssl", *command], capture_output=True, text=True, timeout=60, cwd=self.disk)
@@ -64,8 +48,7 @@ class Database:
         for name in ("tls.key", "tls.crt"):
             os.chown(self.disk / name, self.user.pw_uid, self.user.pw_gid)
 
-    def create(self, addresses):
-        self.certify(addresses)
+    def create(self):
         self.secret.write_text(PASSWORD)
         self.secret.chmod(0o600)
         secret = self.disk / "secret"
@@ -78,27 +61,30 @@ class Database:
         if done.returncode != 0:
             raise Failed(f"initdb: {done.stdout}{done.stderr}")
         with open(self.data / "postgresql.conf", "a", encoding="ascii") as file:
-            file.write(f"listen_addresses = '*'\nunix_socket_directories = '{self.disk}'\nmax_wal_size = 8MB\nmin_wal_size = 2MB\n"
-                       "shared_buffers = 32MB\nmax_connections = 60\n"
-                       f"ssl = on\nssl_cert_file = '{self.disk}/tls.crt'\nssl_key_file = '{self.disk}/tls.key'\n")
+            file.write("listen_addresses = '*'\nmax_wal_size = 8MB\nmin_wal_size = 2MB\nshared_buffers = 32MB\nmax_connections = 60\nssl = on\n")
         with open(self.data / "pg_hba.conf", "w", encoding="ascii") as file:
-            file.write("local all all trust\nhostssl all all 10.77.0.0/16 scram-sha-256\n")
+            file.write("local all all trust\nhostssl all,replication all 10.77.0.0/16 scram-sha-256\n")
         self.start()
         self.sql("CREATE DATABASE landfast", database="postgres")
 
+    def inside(self, *words):
+        """As its user, in its namespace."""
+        return self.network.command(self.namespace, "setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups",
+                                    "env", f"HOME={self.disk}", *words)
+
     def start(self):
-        command = self.network.command(self.namespace, "setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}",
-                                       "--clear-groups", self.bin / "postgres", "-D", self.data)
+        # What is its own: the rest of the configuration goes to a copy of it as it is.
+        own = {"unix_socket_directories": self.disk, "ssl_cert_file": self.disk / "tls.crt", "ssl_key_file": self.disk / "tls.key"}
+        own = [word for name, value in own.items() for word in ("-c", f"{name}={value}")]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.disk, start_new_session=True)
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                raise Failed(f"PostgreSQL has ended; its log is {self.log}")
-            if self.answers():
-                return
-            time.sleep(0.1)
-        raise Failed(f"PostgreSQL does not answer; its log is {self.log}")
+            self.process = subprocess.Popen(self.inside(self.bin / "postgres", "-D", self.data, *own), stdout=log, stderr=log, cwd=self.disk,
+                                            start_new_session=True)
+        until("PostgreSQL answers", lambda: self.answers() or self.has_ended(), 30)
+
+    def has_ended(self):
+        if self.process.poll() is not None:
+            raise Failed(f"PostgreSQL has ended; its log is {self.log}")
+        return False
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
@@ -118,10 +104,9 @@ class Database:
             raise Failed(f"psql: {text}: {done.stderr.strip()}")
         return done
 
-    def table(self, address):
-        """What a server's configuration says of it."""
-        return (f'[datastore]\npostgres = "postgres://{NAME}@{address}:5432/landfast"\nca_file = "{self.authority}"\n'
-                f'password_file = "{self.secret}"')
+    def says(self, text):
+        """One value, or nothing when there is no answer."""
+        return self.sql(text, database="postgres", check=False).stdout.strip()
 
     def family(self):
         """The postmaster, first, and its children."""
@@ -157,9 +142,7 @@ class Database:
         family = self.family()
         self.signal(signal.SIGKILL)
         self.process.wait(30)
-        end = time.monotonic() + 20
-        while any(os.path.exists(f"/proc/{pid}") for pid in family[1:]) and time.monotonic() < end:
-            time.sleep(0.05)
+        until("PostgreSQL is gone", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in family[1:]), 20, 0.05)
 
     def hang(self):
         # The first cannot start others then.
@@ -190,9 +173,42 @@ class Database:
     def make_room(self):
         self.filler.unlink(missing_ok=True)
 
+    # A copy of another.
+
+    def copy(self, source):
+        """Anew, as a replica of `source` that streams and has everything. False when that was not to be reached."""
+        if self.alive():
+            self.kill()
+        shutil.rmtree(self.data, ignore_errors=True)
+        address = self.network.links["db", "db2"].address[source.namespace]
+        where = f"host={address} user={NAME} password={PASSWORD} sslmode=require"
+        command = self.inside(self.bin / "pg_basebackup", "-D", self.data, "-d", where, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self.disk)
+        if "No route to host" in done.stderr:
+            return False
+        if done.returncode != 0:
+            raise Failed(f"pg_basebackup: {done.stderr}")
+        self.start()
+        return until("the replica has everything", lambda: self.has_all_of(source), 30)
+
+    def has_all_of(self, source):
+        end = source.says("SELECT pg_current_wal_lsn()")
+        return bool(end) and self.says(f"SELECT pg_last_wal_replay_lsn() >= '{end}' AND EXISTS (SELECT FROM pg_stat_wal_receiver)") == "t"
+
+    def promote(self):
+        self.sql("SELECT pg_promote(true, 30)", database="postgres")
+        until("the replica is promoted", lambda: self.says("SELECT pg_is_in_recovery()") == "f", 30)
+
     def remove(self):
         if self.alive():
             self.signal(signal.SIGCONT)
             self.kill()
         subprocess.run(["umount", self.disk], capture_output=True, timeout=30)
         shutil.rmtree(self.disk, ignore_errors=True)
+
+
+def table(databases, server):
+    """What the configuration of a server says of them: all, in their order."""
+    hosts = ",".join(database.network.links[database.namespace, server].address[database.namespace] for database in databases)
+    return (f'[datastore]\npostgres = "host={hosts} port=5432 user={NAME} dbname=landfast"\nca_file = "{databases[0].authority}"\n'
+            f'password_file = "{databases[0].secret}"')

@@ -5,11 +5,9 @@ import os
 import subprocess
 import threading
 
+from rig import Failed
+
 CLONE_NEWNET = 0x40000000
-
-
-class Failed(Exception):
-    """The rig itself cannot go on; the message says which step, and what was seen. Never a result."""
 
 
 def ip(*arguments):

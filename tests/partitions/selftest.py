@@ -1,7 +1,9 @@
 """Faked histories: one that keeps every rule, and for each rule some that break it, each of which the checker must find, and by that rule."""
 import copy
+import json
 
 import checker
+import report
 
 A, B, OLD, NEXT = "spiffe://plant.test/a", "spiffe://plant.test/b", "old0", "next"
 
@@ -77,6 +79,10 @@ def with_also(*more):
     return lambda events: [*events, *more]
 
 
+def clock(t, server, offset):
+    return {"t": t, "kind": "clock", "server": server, "offset": offset}
+
+
 LACKING = [bundle(30.0, "n1", OLD, NEXT), svids(32.0, "n1", (A, "early", NEXT), bundle=[OLD, NEXT])]
 AWAY = [link(20.0, "a2", "s1", False), link(20.0, "a2", "s2", False)]
 
@@ -84,6 +90,20 @@ AWAY = [link(20.0, "a2", "s1", False), link(20.0, "a2", "s2", False)]
 def late_bundle(events):
     """The second agent has the next authority from 38 on; the first hands out an SVID under it at 32."""
     return [*without(events, "bundle", agent="n2", t=30.0), bundle(38.0, "n2", OLD, NEXT), *LACKING]
+
+
+def ahead(seconds):
+    """The first SVID of one agent, of a clock that is so far ahead."""
+    def change(events):
+        svid = next(event for event in events if event["kind"] == "svids")["svids"][0]
+        svid.update(not_before=svid["not_before"] + seconds, not_after=svid["not_after"] + seconds)
+        return events
+    return change
+
+
+# The agent has lost the second entry, though nobody has deleted it; and has it again, though somebody has.
+LOST = with_also(svids(50.0, "n1", (A, "n1-2", NEXT), bundle=[OLD, NEXT]))
+BACK = with_also(svids(58.0, "n1", (A, "n1-2", NEXT), (B, "n1-3", NEXT), bundle=[OLD, NEXT]))
 
 
 def lost_bundle(events):
@@ -131,6 +151,25 @@ CASES = [
      lambda events: [*without(without(events, "svids", agent="n2", t=56.0), "svids", agent="n2", t=70.0), link(54.0, "a2", "s1", False),
                      link(54.0, "a2", "s2", False), svids(69.0, "n2", (A, "x", NEXT), (B, "n2-3", NEXT), bundle=[NEXT])]),
     ("an acknowledged entry is lost", "entries", with_also(svids(45.0, "n1", (B, "n1-3", NEXT), bundle=[OLD, NEXT]))),
+    ("an agent whose only server has another clock is not online", None, lambda events: [*late_bundle(events), AWAY[0], clock(21.0, "s2", 30)]),
+    ("one whose only server is a little late is", "authorities", lambda events: [*late_bundle(events), AWAY[0], clock(21.0, "s2", -3)]),
+    ("a clock that is set is right", "authorities",
+     lambda events: [*late_bundle(events), AWAY[0], clock(21.0, "s2", 30), clock(22.0, "s2", 0)]),
+    ("an SVID is handed out before it begins", "validity", ahead(280)),
+    ("an SVID is handed out after it has ended", "validity", ahead(-90)),
+    ("one that has just ended was under way", None, ahead(-60.5)),
+    ("an acknowledged entry is lost with the database, and somebody accepts it", None,
+     lambda events: [*LOST(events), {"t": 44.0, "kind": "lost", "created": [B], "deleted": []}]),
+    ("nobody has accepted it yet", "entries", lambda events: [*LOST(events), {"t": 62.0, "kind": "lost", "created": [B], "deleted": []}]),
+    ("another one goes with it", "entries", lambda events: [*LOST(events), {"t": 44.0, "kind": "lost", "created": ["c"], "deleted": []}]),
+    ("a deletion is lost with the database, and somebody accepts it", None,
+     lambda events: [*BACK(events), {"t": 57.0, "kind": "lost", "created": [], "deleted": [B]}]),
+    ("a deleted entry comes back by a replica that nobody has accepted", "entries",
+     lambda events: [*BACK(events), {"t": 58.5, "kind": "lost", "created": [], "deleted": [B]}]),
+    ("a server answers by a database that lacks something", "stale",
+     with_also({"t": 9.0, "kind": "stale", "round": 2, "server": "s1", "command": "entry create"})),
+    ("a server does not recover, and nothing else was looked at", "database",
+     with_also({"t": 9.0, "kind": "fault", "round": 2, "what": "replica", "server": "s1", "recovered": None})),
     ("a server does not say that it cannot work", "database", changed("fault", "clear", None)),
     ("a server does not recover", "database", changed("fault", "recovered", None)),
     ("a command hangs", "database", changed("refused", "hung", True)),
@@ -148,5 +187,10 @@ def run():
         if rules != ({rule} if rule else set()):
             failed += 1
             print(f"FAIL {name}: expected {rule or 'nothing'}, found {found or 'nothing'}")
-    print(f"{len(CASES) - failed} passed, {failed} failed")
+    late = changed("failover", "seconds", None)(copy.deepcopy(good()))
+    told = json.loads(json.dumps(report.summary(late, seed=7, seconds=0.0)))
+    if told["fail_over_missed"] != [{"round": 1, "seed": 7, "what": "kill of s1", "agent": "n1", "seconds": None}] or not told["violations"]:
+        failed += 1
+        print(f"FAIL the report: {told}")
+    print(f"{len(CASES) + 1 - failed} passed, {failed} failed")
     return 1 if failed else 0

@@ -3,34 +3,14 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
-import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "rigs/python"))
+from rig import Failed, free_port, until
 
 TRUST_DOMAIN = "plant.test"
-
-
-class Failed(Exception):
-    """A step did not go as it should; the message says which, and what was seen."""
-
-
-def until(what, so, seconds=40, every=0.2):
-    """Waits, with a bound, until `so()` is true, and returns what it returned."""
-    end = time.monotonic() + seconds
-    while True:
-        seen = so()
-        if seen:
-            return seen
-        if time.monotonic() > end:
-            raise Failed(f"never happened: {what}")
-        time.sleep(every)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Site:

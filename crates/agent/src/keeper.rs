@@ -4,6 +4,7 @@
 //! [`state::State::step`], and what follows from them is published before the sender gets its answer.
 
 mod held;
+mod refusals;
 mod restored;
 mod snapshot;
 pub(crate) mod state;

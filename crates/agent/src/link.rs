@@ -223,6 +223,8 @@ impl Link {
         let reused = self.channel.borrow().is_some();
         let mut done = self.turn().await;
         if reused && done.as_ref().is_err_and(LinkError::connection_broke) {
+            // It may be dead: waiting for it first would cost each dial of this turn, and a renewed node dials twice.
+            self.rota.pass_over();
             self.hang_up();
             done = self.turn().await;
         }

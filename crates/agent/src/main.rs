@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use landfast_agent::{Agent, AgentConfig, AgentParts, CommandLine, Verb};
-use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
+use landfast_daemon::{TaskTree, error_chain, log};
 
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
@@ -52,24 +52,8 @@ async fn serve(config: AgentConfig) -> ExitCode {
         Err(error) => return fail(&error, "mend it and start again; what was there is as it was"),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %handle.socket().display(), "agent started");
-    let asked_to_stop = landfast_daemon::shutdown_signal();
-    notify::ready();
-    let handle = tree.handle();
-    let stop = handle.token();
-    handle.spawn("watchdog", async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = notify::watchdog() => {}
-        }
-    });
-    let signal = async {
-        asked_to_stop.await;
-        notify::stopping();
-    };
-    let ended = tree.run(signal, DRAIN).await;
-    match ended {
-        // A client that does not read must not make a stop a failure; the log names what was cut.
-        Ok(()) | Err(TreeError::Unfinished { .. }) => ExitCode::SUCCESS,
+    match landfast_daemon::serve_until_asked(tree, DRAIN).await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, "this is a fault of the program; please report it"),
     }
 }

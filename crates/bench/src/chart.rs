@@ -1,5 +1,7 @@
 //! Growth as a picture: both axes logarithmic, so that what is proportional to the size is a straight line like the dashed one.
 
+mod frame;
+
 /// One kind of figure: sizes and values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
@@ -35,11 +37,7 @@ impl Chart {
                 BASE - y.share(value) * PLOT_HEIGHT,
             )
         };
-        let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n<text x=\"{LEFT}\" y=\"20\" font-size=\"15\">{} ({})</text>\n",
-            escaped(&self.title),
-            escaped(&self.unit)
-        );
+        let mut out = frame::begin(HEIGHT, LEFT, &self.title, &self.unit);
         out += &self.grid(x, y);
         if let Some(first) = points().next() {
             // From the first point up in proportion, as far as the picture goes.
@@ -89,20 +87,14 @@ impl Chart {
             "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{} (dashed: in proportion)</text>\n",
             LEFT + PLOT_WIDTH / 2.0,
             BASE + 34.0,
-            escaped(&self.sizes)
+            frame::escaped(&self.sizes)
         )
     }
 }
 
 fn drawn(n: usize, one: &Series, at: impl Fn((f64, f64)) -> (f64, f64)) -> String {
-    let colour = COLOURS[n % COLOURS.len()];
-    let legend = 36.0 + 15.0 * n as f64;
-    let mut out = format!(
-        "<rect x=\"{LEFT}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{}\" y=\"{legend}\">{}</text>\n",
-        legend - 9.0,
-        LEFT + 16.0,
-        escaped(&one.name)
-    );
+    let colour = frame::colour(n);
+    let mut out = frame::legend(LEFT, 36.0 + 15.0 * n as f64, colour, &one.name);
     let drawable: Vec<_> = one.points.iter().copied().filter(drawable).collect();
     let path: Vec<_> = drawable
         .iter()
@@ -179,19 +171,11 @@ fn trimmed(value: f64) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
-const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 60.0;
 const PLOT_WIDTH: f64 = 550.0;
 const PLOT_HEIGHT: f64 = 250.0;
 const BASE: f64 = 370.0;
-const COLOURS: [&str; 6] = ["#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2"];
 
 #[cfg(test)]
 mod tests {

@@ -113,9 +113,8 @@ pub(crate) enum Command {
     Mint(crate::mint::MintCommand),
     /// Why a process gets the identities it gets, or none [speaks to the local agent's admin socket].
     Why(crate::why::WhyArgs),
-    /// The server's configuration.
-    #[command(subcommand)]
-    Server(crate::server::ServerCommand),
+    /// The program landfast-server: backup, restore, migrate, run, and whatever else it knows; check a configuration.
+    Server(crate::server::ServerArgs),
     /// Coming from SPIRE: its configuration becomes ours [speaks to neither server nor agent].
     #[command(subcommand)]
     Migrate(crate::migrate::MigrateCommand),

@@ -83,7 +83,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),
         Command::Why(args) => why::run(&args, &globals).await.map(|()| 0),
-        Command::Server(command) => server::run(command, &globals).map(|()| 0),
+        Command::Server(args) => server::run(args, &globals).map(|()| 0),
         Command::Migrate(command) => migrate::run(command, &globals).map(|()| 0),
         Command::Dev(args) => dev::run(args, &globals).await,
         Command::Completion(args) => manual::completion(&args).map(|()| 0),

@@ -34,7 +34,13 @@ pub(crate) struct ManArgs {
 
 pub(crate) fn completion(args: &CompletionArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "landfast", &mut script);
+    // `landfast server` passes on what landfast-server knows, so a shell offers that too.
+    let mut whole = Cli::command().mut_subcommand("server", |server| {
+        let daemon = landfast_server::CommandLine::command();
+        let passed_on = daemon.get_subcommands().filter(|verb| verb.get_name() != "check");
+        server.subcommands(passed_on.cloned().collect::<Vec<_>>())
+    });
+    clap_complete::generate(args.shell, &mut whole, "landfast", &mut script);
     output::print(&String::from_utf8_lossy(&script))
 }
 

@@ -106,6 +106,9 @@ impl Drop for Dev {
     }
 }
 
+#[path = "cli/daemon.rs"]
+mod daemon;
+
 #[test]
 fn a_wrong_command_line_ends_with_a_hint_and_2() {
     for args in [
@@ -131,11 +134,11 @@ fn help_goes_to_standard_output_and_is_fine() {
     );
 }
 
-/// Every command that `--help` shows, `landfast entry create` as `["entry", "create"]`.
+/// Every command that `landfast help` shows, `landfast entry create` as `["entry", "create"]`.
 fn commands() -> Vec<Vec<String>> {
     let below = |path: &[String]| -> Vec<Vec<String>> {
-        let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
-        args.push("--help");
+        let mut args = vec!["help"];
+        args.extend(path.iter().map(String::as_str));
         let (code, out, _) = run(&args);
         assert_eq!(code, 0, "{path:?}");
         let listed = out
@@ -191,6 +194,13 @@ fn bash_accepts_its_completion_and_completes_with_it() {
         .output()
         .unwrap();
     assert_eq!(outcome(completed), (0, "create\n".to_owned(), String::new()));
+    let ask = "source $1; COMP_WORDS=(landfast server ba); COMP_CWORD=2; _landfast landfast ba server; echo ${COMPREPLY[*]}";
+    let completed = Command::new("bash")
+        .args(["-c", ask, "bash"])
+        .arg(&script)
+        .output()
+        .unwrap();
+    assert_eq!(outcome(completed), (0, "backup\n".to_owned(), String::new()));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod http;
 pub mod log;
 mod metrics;
 pub mod notify;
+mod service;
 mod signal;
 mod task_tree;
 
@@ -18,5 +19,6 @@ pub use error_chain::error_chain;
 pub use health::Health;
 pub use http::serve_http;
 pub use metrics::Metrics;
+pub use service::serve_until_asked;
 pub use signal::{shutdown_signal, terminal_signal};
 pub use task_tree::{TaskError, TaskHandle, TaskOutcome, TaskTree, TreeError};

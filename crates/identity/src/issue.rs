@@ -1,11 +1,13 @@
 //! Building certificates. Invariant: built from the parameters alone; what comes out was read back and meets the standard.
 
-use std::cell::RefCell;
+mod adapter;
+mod error;
+
+pub use error::IssueError;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
-    SigningKey,
+    Issuer, KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
@@ -14,10 +16,11 @@ use time::OffsetDateTime;
 use crate::certificate::Certificate;
 use crate::id::SpiffeId;
 use crate::key::{KeyError, Signer};
-use crate::public_key::{KeyAlgorithm, PublicKey};
+use crate::public_key::PublicKey;
 use crate::trust_domain::TrustDomain;
 use crate::unix_time::UnixTime;
-use crate::x509_error::X509Error;
+
+use adapter::{Adapter, SubjectKey};
 
 /// What a self-signed authority is built from.
 #[derive(Debug)]
@@ -300,131 +303,6 @@ fn is_dns_name(name: &str) -> bool {
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     name.len() <= 253 && name.strip_prefix("*.").unwrap_or(name).split('.').all(label)
-}
-
-/// Lets rcgen sign with our `Signer`, and keeps the signer's own error, for which rcgen has no place.
-struct Adapter<'a> {
-    signer: &'a dyn Signer,
-    public: PublicKey,
-    failed: RefCell<Option<KeyError>>,
-}
-
-impl<'a> Adapter<'a> {
-    fn new(signer: &'a dyn Signer) -> Result<Self, IssueError> {
-        Ok(Self {
-            signer,
-            public: signer.public_key(),
-            failed: RefCell::new(None),
-        })
-    }
-
-    fn own_error(&self) -> Result<(), IssueError> {
-        self.failed
-            .take()
-            .map_or(Ok(()), |source| Err(IssueError::Signing { source }))
-    }
-
-    fn finish(&self, built: Result<rcgen::Certificate, rcgen::Error>) -> Result<Certificate, IssueError> {
-        self.own_error()?;
-        let built = built.map_err(|source| IssueError::Build { source })?;
-        Certificate::from_der(built.der()).map_err(|source| IssueError::ReadBack { source })
-    }
-}
-
-impl PublicKeyData for Adapter<'_> {
-    fn der_bytes(&self) -> &[u8] {
-        self.public.raw()
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        signature_algorithm(&self.public)
-    }
-}
-
-impl SigningKey for Adapter<'_> {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.signer.sign(message).map_err(|e| {
-            self.failed.replace(Some(e));
-            rcgen::Error::RemoteKeyError
-        })
-    }
-}
-
-struct SubjectKey<'a>(&'a PublicKey);
-
-impl PublicKeyData for SubjectKey<'_> {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.raw()
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        signature_algorithm(self.0)
-    }
-}
-
-fn signature_algorithm(key: &PublicKey) -> &'static SignatureAlgorithm {
-    match key.algorithm() {
-        KeyAlgorithm::EcP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        KeyAlgorithm::EcP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-        KeyAlgorithm::Rsa => &rcgen::PKCS_RSA_SHA256,
-    }
-}
-
-/// Why no certificate or request was built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum IssueError {
-    /// A leaf needs an ID with a path (X509-SVID §3.1).
-    #[error("the SPIFFE ID of a leaf needs a path")]
-    NoPath,
-    /// Ends before it starts.
-    #[error("the validity is empty")]
-    EmptyValidity,
-    /// A time outside of the years 1950 to 9999.
-    #[error("{time} cannot stand in a certificate")]
-    TimeRange {
-        /// Which.
-        time: UnixTime,
-    },
-    /// A leaf that would outlive its authority.
-    #[error("the leaf would outlive its issuer, which ends at {issuer_not_after}")]
-    OutlivesIssuer {
-        /// The issuer's end.
-        issuer_not_after: UnixTime,
-    },
-    /// A serial number of zero.
-    #[error("the serial number is zero")]
-    ZeroSerial,
-    /// The signer's key is not the one in the issuer's certificate.
-    #[error("the signer is not the key of the issuer")]
-    WrongSigner,
-    /// A DNS SAN that is no DNS name.
-    #[error("{name:?} is no DNS name")]
-    DnsName {
-        /// Which.
-        name: String,
-    },
-    /// The issuer's subject cannot be repeated byte by byte.
-    #[error("the issuer's subject cannot be repeated in a certificate")]
-    IssuerName,
-    /// The signer failed.
-    #[error("signing failed")]
-    Signing {
-        /// Why.
-        source: KeyError,
-    },
-    /// The encoder refused.
-    #[error("the certificate cannot be encoded")]
-    Build {
-        /// Why.
-        source: rcgen::Error,
-    },
-    /// What was built does not read back.
-    #[error("the new certificate cannot be read back")]
-    ReadBack {
-        /// Why.
-        source: X509Error,
-    },
 }
 
 const MAX_COMMON_NAME: usize = 64;

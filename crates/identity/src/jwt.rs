@@ -218,18 +218,26 @@ pub fn verify(token: &str, bundles: &BundleSet, audience: &str, now: UnixTime) -
         return Err(JwtError::KeyExpired { key_id: svid.key_id });
     }
     jws.verify(&authority.public_key)?;
-    if now >= svid.expires_at {
-        return Err(JwtError::Expired {
-            expires_at: svid.expires_at,
-        });
-    }
-    if let Some(not_before) = svid.not_before.filter(|start| now < *start) {
-        return Err(JwtError::NotYetValid { not_before });
-    }
+    in_time(now, svid.expires_at, svid.not_before)?;
     if !svid.audience.iter().any(|a| a == audience) {
         return Err(JwtError::WrongAudience);
     }
     Ok(svid)
+}
+
+/// Whether a token with these times holds now; no leeway.
+pub(crate) fn in_time(
+    now: UnixTime,
+    expires_at: UnixTime,
+    not_before: Option<UnixTime>,
+) -> Result<(), JwtError> {
+    if now >= expires_at {
+        return Err(JwtError::Expired { expires_at });
+    }
+    match not_before.filter(|start| now < *start) {
+        Some(not_before) => Err(JwtError::NotYetValid { not_before }),
+        None => Ok(()),
+    }
 }
 
 /// Reads a token without verifying it: for the holder of a token of its own, and to show one to a human. Never for a

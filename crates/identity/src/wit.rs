@@ -9,7 +9,7 @@ use crate::json;
 use crate::jwk;
 use crate::jwt::jws::{Jws, Kind};
 use crate::jwt::parse::{moment, subject};
-use crate::jwt::{JwtError, compact};
+use crate::jwt::{JwtError, compact, in_time};
 use crate::key::Signer;
 use crate::public_key::{KeyAlgorithm, PublicKey};
 use crate::unix_time::UnixTime;
@@ -135,14 +135,7 @@ pub fn verify(token: &str, bundles: &BundleSet, now: UnixTime) -> Result<WitSvid
         return Err(JwtError::KeyExpired { key_id: svid.key_id });
     }
     jws.verify(&authority.public_key)?;
-    if now >= svid.expires_at {
-        return Err(JwtError::Expired {
-            expires_at: svid.expires_at,
-        });
-    }
-    if let Some(not_before) = svid.not_before.filter(|start| now < *start) {
-        return Err(JwtError::NotYetValid { not_before });
-    }
+    in_time(now, svid.expires_at, svid.not_before)?;
     Ok(svid)
 }
 

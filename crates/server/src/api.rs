@@ -1,6 +1,7 @@
 //! The published API, one file a service: decode, call, encode. Who may call what was decided before (`authz`).
 
 pub(crate) mod agent;
+mod batch;
 pub(crate) mod bundle;
 pub(crate) mod convert;
 pub(crate) mod debug;
@@ -28,6 +29,7 @@ use landfast_lifecycle::SharedClock;
 use landfast_tls::IdentityStore;
 
 use crate::admission::Admission;
+use crate::answers::Budget;
 use crate::attestation::Attestors;
 use crate::authority::Authorities;
 use crate::federation::Federation;
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     /// Whose signatures are made next.
     pub(crate) admission: Admission,
+    /// Room for what synchronisations and subscriptions send.
+    pub(crate) answers: Budget,
     /// Attestations an address may begin.
     pub(crate) attest_limit: RateLimit,
     /// X.509-SVIDs an agent may ask for, its own among them.

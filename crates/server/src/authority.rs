@@ -15,6 +15,7 @@ mod making;
 mod orders;
 mod plan;
 mod publishing;
+mod reach;
 mod upstream;
 mod upstream_orders;
 
@@ -39,9 +40,9 @@ pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
 use crate::datastore::Datastore;
-use following::Reach;
 use making::Spares;
 use plan::Step;
+use reach::Reach;
 
 /// How long authorities live, and with which keys.
 #[derive(Clone, Debug)]
@@ -223,6 +224,12 @@ impl Authorities {
         }
         let _reset = ResetOnDrop(&self.ticking);
         let mut journal = self.datastore.journal().await?;
+        if let Some(rows) = journal.stranded() {
+            journal = match self.commit(&journal, rows, None).await? {
+                Some(saved) => saved,
+                None => self.datastore.journal().await?,
+            };
+        }
         let mut unsigned = None;
         let mut waiting = Vec::new();
         // Each step leads towards rest; more than this at once would be a bug, and the next tick goes on.

@@ -18,6 +18,7 @@ use tonic::body::Body;
 
 use table::TABLE;
 
+use crate::answers::paced;
 use crate::api::status::{internal, permission_denied};
 use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
@@ -322,7 +323,7 @@ where
                     request.extensions_mut().insert(caller);
                     let answer = inner.call(request).await;
                     drop(held);
-                    answer
+                    answer.map(paced)
                 }
                 Err(status) => {
                     metrics::counter!("landfast_server_rpc_refused_total").increment(1);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::backup::{BackupArgs, MigrateArgs, RestoreArgs};
 
@@ -13,6 +13,15 @@ pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// How a result is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs: one JSON value.
+    Json,
 }
 
 /// What landfast-server can be asked to do.
@@ -38,6 +47,9 @@ pub enum Verb {
         /// Look at the database as well, also while a server runs: say which migrations this version would apply, and apply none.
         #[arg(long)]
         database: bool,
+        /// How the result is shown.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Make a backup of database and keys, also while the server runs.
     Backup(BackupArgs),

@@ -227,7 +227,7 @@ impl Checker<'_> {
         let margo = self.margo(raw.margo, publish.as_mut(), &admin_ids)?;
         let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
-        let postgres = self.datastore(raw.datastore, upstream.is_some())?;
+        let postgres = self.datastore(raw.datastore, upstream.as_ref())?;
         Ok(ServerConfig {
             postgres,
             upstream,

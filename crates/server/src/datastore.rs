@@ -7,15 +7,17 @@ mod bundle_text;
 #[cfg(test)]
 mod conformance;
 mod failure;
+mod open_error;
+mod pending;
 pub(crate) mod postgres;
 pub(crate) mod rows;
 mod sharing;
 pub(crate) mod sqlite;
 
+pub use open_error::OpenError;
 pub use sqlite::ImportError;
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use crate::registry::{
 };
 
 use failure::Failure;
+pub(crate) use pending::Pending;
 
 /// One store of everything but keys. Used by registry, authority and issuance only.
 #[async_trait]
@@ -264,6 +267,15 @@ pub enum DatastoreError {
     /// The disk, or the room given to the database, is full. Nothing was written.
     #[error("the disk of the datastore is full")]
     Full,
+    /// The disk of a database elsewhere is full. Nothing was written.
+    #[error(
+        "the disk of the database is full: nothing is stored or signed until there is room, what is known is read and served on; make room \
+         there, no restart is needed"
+    )]
+    NoSpace {
+        /// What the database says.
+        source: Arc<dyn Error + Send + Sync>,
+    },
     /// The database is damaged.
     #[error(
         "the database is damaged: stop the server and restore it from a backup, together with the keys directory"
@@ -307,6 +319,17 @@ pub enum DatastoreError {
         /// What is there.
         found: u64,
     },
+    /// It has lost changes of the authorities that this server knows, or has others in their place. As with `WentBack`.
+    #[error(
+        "the database has lost changes of the authorities, as after a fail-over to a replica that lagged: their journal, which was at version {known}, \
+         is at {found} with another history; bring back the database that has them, or, for what it has now to hold: landfast-server accept-loss"
+    )]
+    JournalWentBack {
+        /// What this server has seen.
+        known: u64,
+        /// What is there; it may be as much, or more.
+        found: u64,
+    },
     /// A newer program has changed the schema while this one ran.
     #[error(
         "a newer landfast-server has migrated the database: its schema is {found}, and this program knows {known}: update this server too"
@@ -326,110 +349,4 @@ pub enum DatastoreError {
     /// The writer has ended: the process is shutting down.
     #[error("the datastore has stopped")]
     Stopped,
-}
-
-/// Why the datastore was not opened. It is never replaced by an empty one.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The file cannot be opened, or is no database.
-    #[error("cannot open the database {}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: DatastoreError,
-    },
-    /// The file is damaged.
-    #[error("{} ({found})", damaged(path))]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What the check found first.
-        found: String,
-    },
-    /// There was a database, and it is gone or empty.
-    #[error(
-        "the database {} is missing or empty, but this server was initialised: restore it from a backup, together with the keys \
-         directory; to begin anew, with new authorities, move the whole data directory away",
-        path.display()
-    )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is no such file, and nothing says that there was.
-    #[error("there is no database {}: is data_dir in the configuration the server's?", path.display())]
-    Absent {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A database with tables of others.
-    #[error("the database {} has tables that are not Landfast's: give it a database of its own", database.display())]
-    NotEmpty {
-        /// Which.
-        database: PathBuf,
-    },
-    /// A database to which another is to be moved has something in it.
-    #[error("the database {} holds a registry already: give an empty one", database.display())]
-    Used {
-        /// Which.
-        database: PathBuf,
-    },
-    /// Another program's database.
-    #[error("{} is not a Landfast database: choose another data_dir", path.display())]
-    NotOurs {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The database of another trust domain.
-    #[error("the database {} is of trust domain {found}, not {configured}: choose another data_dir", path.display())]
-    OtherTrustDomain {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: String,
-        /// What the configuration says.
-        configured: TrustDomain,
-    },
-    /// Written by a newer version.
-    #[error(
-        "the database {} has schema {found}, newer than the {known} of this program: run the newer version", path.display()
-    )]
-    NewerSchema {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: i64,
-        /// The newest we know.
-        known: i64,
-    },
-    /// Written by an older version, and not migrated yet.
-    #[error(
-        "the database {} has schema {found}, older than the {known} of this program: start the server with it once, or use the older version",
-        path.display()
-    )]
-    OlderSchema {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: i64,
-        /// The newest we know.
-        known: i64,
-    },
-    /// The schema was made by another text of this migration.
-    #[error("migration {number} of the database {} is not the one this program has: restore it from a backup", path.display())]
-    ChangedMigration {
-        /// The file.
-        path: PathBuf,
-        /// Which.
-        number: i64,
-    },
-}
-
-fn damaged(path: &std::path::Path) -> String {
-    format!(
-        "the database {} is damaged: stop the server and restore it from a backup, together with the keys directory",
-        path.display()
-    )
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod cut;
 mod intake;
+mod outflow;
 mod peer;
 mod places;
 
@@ -30,6 +31,7 @@ use tonic::transport::server::Connected as _;
 use connection::Connection;
 pub(crate) use cut::Cut;
 pub(crate) use intake::{Allowance, Held, metered};
+pub(crate) use outflow::Outflow;
 use peer::Shown;
 pub(crate) use peer::TlsPeer;
 pub(crate) use places::{Place, Places, network};
@@ -181,12 +183,14 @@ impl TlsFront {
             shown: shown.map(Arc::new),
             intake: place.intake(),
             cut: Arc::default(),
+            outflow: Arc::default(),
             begun: Instant::now(),
         };
-        let cut = info.cut();
+        let (cut, outflow) = (info.cut(), info.outflow());
         Ok(Connection::begin(stream, info, permit, Some(last))
             .await?
             .until(cut)
+            .telling(outflow)
             .holding(place))
     }
 }

@@ -3,11 +3,13 @@
 //! Invariant: an SVID that anybody outside has seen has a committed record, and was built from an entry (or an administrator's
 //! order) and a public key alone.
 
+mod batch;
 mod error;
 mod jwt;
 mod policy;
 mod record;
 mod requester;
+mod validity;
 mod wit;
 mod x509;
 

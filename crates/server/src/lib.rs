@@ -1,6 +1,7 @@
 //! Landfast's signing server.
 
 mod admission;
+mod answers;
 mod api;
 mod attestation;
 pub mod authority;
@@ -21,12 +22,12 @@ pub mod registry;
 mod server;
 mod upstream;
 
-pub use command_line::{CommandLine, Verb};
+pub use command_line::{CommandLine, Output, Verb};
 pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};
 pub use datastore::postgres::{PostgresConfig, TargetError, accept_loss};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
-pub use migrations::check_database;
+pub use migrations::{DatabaseReport, check_database};
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,
     PublishError, WebConfig,

@@ -6,22 +6,26 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use landfast_daemon::{TaskTree, TreeError, error_chain, log, notify};
+use landfast_daemon::{TaskTree, error_chain, log};
 use landfast_server::backup::{self, BackupArgs, BackupError, MigrateArgs, RestoreArgs};
-use landfast_server::{CommandLine, Server, ServerConfig, ServerParts, Verb};
+use landfast_server::{CommandLine, DatabaseReport, Output, Server, ServerConfig, ServerParts, Verb};
 
 fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Run { config } => run(&config),
         Verb::AcceptLoss { config } => accept_loss(&config),
-        Verb::Check { file, database } => check(&file, database),
+        Verb::Check {
+            file,
+            database,
+            output,
+        } => check(&file, database, output),
         Verb::Backup(args) => backup(&args),
         Verb::Restore(args) => restore(&args),
         Verb::Migrate(args) => migrate(&args),
     }
 }
 
-fn check(file: &Path, database: bool) -> ExitCode {
+fn check(file: &Path, database: bool, output: Output) -> ExitCode {
     let config = match ServerConfig::load(file) {
         Ok(config) => config,
         Err(error) => return fail(&error, "examples/server.toml shows every key"),
@@ -29,15 +33,37 @@ fn check(file: &Path, database: bool) -> ExitCode {
     if let Err(error) = config.check_upstream() {
         return fail(&error, "docs/nested.md says how these files are made");
     }
-    say(&format!("{}: fine", file.display()));
-    match database.then(|| landfast_server::check_database(&config)) {
-        None => ExitCode::SUCCESS,
-        Some(Ok(said)) => {
-            say(&said);
-            ExitCode::SUCCESS
+    let report = match database.then(|| look(&config)).transpose() {
+        Ok(report) => report,
+        Err(code) => return code,
+    };
+    let name = file.display().to_string();
+    match output {
+        Output::Json => {
+            let mut said = serde_json::json!({ "file": name, "fine": true });
+            if let Some(report) = report {
+                said["database"] = report.json();
+            }
+            say(&format!("{said:#}"));
         }
-        Some(Err(error)) => fail(&error, "a start would refuse it as well; nothing was changed"),
+        Output::Text => {
+            say(&format!("{name}: fine"));
+            if let Some(report) = report {
+                say(&report.to_string());
+            }
+        }
     }
+    ExitCode::SUCCESS
+}
+
+/// What a start would do to the database.
+fn look(config: &ServerConfig) -> Result<DatabaseReport, ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| fail(&error, "the system may be out of threads"))?;
+    let looked = runtime.block_on(landfast_server::check_database(config));
+    looked.map_err(|error| fail(&error, "a start would refuse it as well; nothing was changed"))
 }
 
 fn backup(args: &BackupArgs) -> ExitCode {
@@ -147,24 +173,8 @@ async fn serve(config: ServerConfig) -> ExitCode {
         Err(error) => return fail(&error, "mend it and start again; what was there is as it was"),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), admin_socket = %handle.admin_socket().display(), "server started");
-    let asked_to_stop = landfast_daemon::shutdown_signal();
-    notify::ready();
-    let handle = tree.handle();
-    let stop = handle.token();
-    handle.spawn("watchdog", async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = notify::watchdog() => {}
-        }
-    });
-    let signal = async {
-        asked_to_stop.await;
-        notify::stopping();
-    };
-    let ended = tree.run(signal, DRAIN).await;
-    match ended {
-        // A client that does not read must not make a stop a failure; the log names what was cut.
-        Ok(()) | Err(TreeError::Unfinished { .. }) => ExitCode::SUCCESS,
+    match landfast_daemon::serve_until_asked(tree, DRAIN).await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, "this is a fault of the program; please report it"),
     }
 }

@@ -22,6 +22,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
 use crate::admission::{Admission, Bounds, LONGEST};
+use crate::answers::Budget;
 use crate::api::health::WholeHealth;
 use crate::api::limit::RateLimit;
 use crate::api::{Api, Shared};
@@ -304,6 +305,7 @@ fn api(
         started: tokio::time::Instant::now(),
         clock: Arc::clone(&parts.clock),
         admission,
+        answers: Budget::new(config.limits.answers_bytes),
         attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),

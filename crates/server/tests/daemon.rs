@@ -163,6 +163,15 @@ fn a_configuration_is_checked_without_starting_and_a_wrong_one_starts_nothing() 
         said.contains("is not there yet; a start makes it, with migrations 1, 2"),
         "{said}"
     );
+    let looked = output(&["check", "--database", "--output", "json", good]);
+    let said: serde_json::Value = serde_json::from_slice(&looked.stdout).unwrap();
+    assert_eq!((&said["file"], &said["fine"]), (&good.into(), &true.into()));
+    let database = &said["database"];
+    assert_eq!(
+        (&database["kind"], &database["schema"]),
+        (&"sqlite".into(), &0.into())
+    );
+    assert_eq!(database["pending"][0], 1);
     assert!(!dir.path().join("data").exists(), "a check changes nothing");
     let bad = configured(dir.path(), "colour = 7");
     let bad = bad.to_str().unwrap();

@@ -1,5 +1,8 @@
 //! A small chart: bars in groups, one group a size, one bar a series, the value over each.
 
+#[path = "../../../crates/bench/src/chart/frame.rs"]
+mod frame;
+
 /// One kind of bar.
 pub(crate) struct Series {
     pub(crate) name: String,
@@ -31,19 +34,10 @@ pub(crate) fn svg(title: &str, sizes: &str, unit: &str, series: &[Series]) -> St
         .fold(f64::MIN_POSITIVE, f64::max);
     let group = PLOT_WIDTH / groups.len().max(1) as f64;
     let bar = group * 0.8 / series.len().max(1) as f64;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n<text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{}</text>\n",
-        escaped(&format!("{title} ({unit})"))
-    );
+    let mut out = frame::begin(HEIGHT, LEFT, title, unit);
     for (at, one) in series.iter().enumerate() {
-        let colour = COLOURS[at % COLOURS.len()];
-        let y = 40 + 16 * at;
-        let name = escaped(&one.name);
-        out += &format!(
-            "<rect x=\"{LEFT}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{}\" y=\"{y}\">{name}</text>\n",
-            y - 10,
-            LEFT + 16.0
-        );
+        let colour = frame::colour(at);
+        out += &frame::legend(LEFT, 40.0 + 16.0 * at as f64, colour, &one.name);
         for (n, (_, value)) in one.points.iter().enumerate() {
             let height = value / most * PLOT_HEIGHT;
             let x = LEFT + n as f64 * group + group * 0.1 + at as f64 * bar;
@@ -62,7 +56,7 @@ pub(crate) fn svg(title: &str, sizes: &str, unit: &str, series: &[Series]) -> St
         out += &format!(
             "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
             BASE + 16.0,
-            escaped(size)
+            frame::escaped(size)
         );
     }
     out += &format!(
@@ -70,7 +64,7 @@ pub(crate) fn svg(title: &str, sizes: &str, unit: &str, series: &[Series]) -> St
         LEFT + PLOT_WIDTH,
         LEFT + PLOT_WIDTH / 2.0,
         BASE + 34.0,
-        escaped(sizes)
+        frame::escaped(sizes)
     );
     out
 }
@@ -83,16 +77,8 @@ fn short(value: f64) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
-const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 400.0;
 const LEFT: f64 = 30.0;
 const PLOT_WIDTH: f64 = 580.0;
 const PLOT_HEIGHT: f64 = 240.0;
 const BASE: f64 = 350.0;
-const COLOURS: [&str; 4] = ["#4c78a8", "#f58518", "#54a24b", "#b279a2"];

@@ -7,17 +7,16 @@ mod adopt;
 mod issued;
 mod restored;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::RandomState;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use landfast_identity::{Bundle, TrustDomain, UnixTime, X509Svid};
 
 pub(crate) use super::held::Held;
+use super::refusals::Refusals;
 pub(crate) use super::snapshot::Snapshot;
 use super::taint::Taints;
 use crate::entry::Entry;
-use issued::RETRY_MAX;
 
 /// What the server said in one complete round of synchronisation.
 #[derive(Clone)]
@@ -123,17 +122,10 @@ pub(crate) enum Note {
 #[derive(Default)]
 pub(crate) struct State {
     now: Snapshot,
-    failures: HashMap<Arc<str>, Failure>,
+    refusals: Refusals,
     taints: Taints,
-    /// From which pauses are drawn: another one in each process.
-    draws: RandomState,
     next_change: Option<UnixTime>,
     last_seen: Option<UnixTime>,
-}
-
-struct Failure {
-    count: u32,
-    next: UnixTime,
 }
 
 impl State {
@@ -197,9 +189,7 @@ impl State {
         for since in Arc::make_mut(&mut self.now.wanted).values_mut() {
             *since = (*since).min(now);
         }
-        for failure in self.failures.values_mut() {
-            failure.next = failure.next.min(now.saturating_add(RETRY_MAX));
-        }
+        self.refusals.turn_back(now);
     }
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
@@ -211,11 +201,7 @@ impl State {
             .iter()
             .filter(|entry| self.may_be_due(entry, now))
         {
-            if self
-                .failures
-                .get(&entry.id)
-                .is_some_and(|failure| now < failure.next)
-            {
+            if self.refusals.again(&entry.id).is_some_and(|again| now < again) {
                 continue;
             }
             let needed_by = match self.now.held.get(&entry.id) {
@@ -263,11 +249,7 @@ impl State {
                     true => held.due(&self.taints),
                     false => now,
                 });
-                let retry = self
-                    .failures
-                    .get(&entry.id)
-                    .map_or(renewal, |failure| failure.next);
-                renewal.max(retry)
+                renewal.max(self.refusals.again(&entry.id).unwrap_or(renewal))
             })
     }
 
@@ -288,7 +270,7 @@ impl State {
         self.now.entries = Arc::default();
         self.now.wanted = Arc::default();
         self.now.round_over = false;
-        self.failures.clear();
+        self.refusals.forget();
         !was_banned
     }
 

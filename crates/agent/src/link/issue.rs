@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use landfast_identity::{Certificate, KeyType, PrivateKey, SpiffeId, UnixTime, X509Svid, build_csr};
+use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_proto::spire::api::types;
 use tonic::transport::Channel;
@@ -23,7 +24,7 @@ struct Prepared {
 /// What became of one batch.
 pub(crate) struct Batch {
     pub(crate) each: Vec<Issued>,
-    /// All were refused, and each for a reason that lies with the server, such as a full disk.
+    /// All were refused, and each for a reason that lies with the server, such as a full disk; or none is of this time.
     pub(crate) useless: Option<LinkError>,
 }
 
@@ -32,6 +33,7 @@ pub(crate) async fn issue(
     channel: &Channel,
     orders: &[Order],
     key_type: KeyType,
+    clock: &SharedClock,
 ) -> Result<Batch, LinkError> {
     let prepared = prepare(orders.to_vec(), key_type).await?;
     let params = prepared
@@ -57,10 +59,19 @@ pub(crate) async fn issue(
         .into_iter()
         .zip(answer.results)
         .map(|(one, result)| adopt(one, result));
-    Ok(Batch {
-        each: each.collect(),
-        useless,
-    })
+    let each: Vec<_> = each.collect();
+    let useless = useless.or_else(|| of_another_time(&each, clock.now()?));
+    Ok(Batch { each, useless })
+}
+
+/// Whether the server's clock is another than ours, by each SVID. Which of the two is wrong, another server will show.
+fn of_another_time(each: &[Issued], now: UnixTime) -> Option<LinkError> {
+    let is_of_now = |svid: &X509Svid| svid.not_before() <= now && now < svid.not_after();
+    let some = each.iter().any(|one| one.outcome.is_ok());
+    let none_of_now = each
+        .iter()
+        .all(|one| one.outcome.as_ref().is_ok_and(|svid| !is_of_now(svid)));
+    (some && none_of_now).then(|| LinkError::protocol(BATCH_NEW, OTHER_CLOCK))
 }
 
 /// When the first of them ends; `None` when one is missing altogether.
@@ -136,6 +147,8 @@ fn key_and_csr(id: &SpiffeId, key_type: KeyType) -> Result<(Arc<PrivateKey>, Vec
 }
 
 const BATCH_NEW: &str = "BatchNewX509SVID";
+pub(super) const OTHER_CLOCK: &str =
+    "what it signs is not valid at this time: its clock, or that of this node, is wrong";
 /// SPIRE's servers sign as many in one call (their rate limit counts each).
 pub(crate) const BATCH: usize = 500;
 const INLINE: usize = 8;

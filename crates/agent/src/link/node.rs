@@ -14,7 +14,7 @@ use super::failure::LinkError;
 use super::keeping::Unsaved;
 use super::retry::Retry;
 use super::status::{LinkStatus, Phase};
-use super::{Link, attest, blocking};
+use super::{Link, attest, blocking, issue};
 use crate::keeper::state::Event;
 use crate::persist::{IDENTITY, NodeIdentity, PENDING};
 use crate::telemetry;
@@ -109,6 +109,11 @@ impl Link {
                 "RenewAgent",
                 format!("the new SVID is for {}", svid.id()),
             ));
+        }
+        let now = self.now()?;
+        if now < svid.not_before() || svid.not_after() <= now {
+            // Nobody would take it, and one that had ended would have the node attest again.
+            return Err(LinkError::protocol("RenewAgent", issue::OTHER_CLOCK));
         }
         let node = NodeIdentity {
             svid: Arc::new(svid),

@@ -36,8 +36,9 @@ impl Link {
                 let batch: Vec<Order> = due.drain(..due.len().min(issue::BATCH)).collect();
                 asked.add(&batch);
                 let (channel, key_type) = (channel.clone(), self.settings.workload_key);
+                let clock = Arc::clone(&self.clock);
                 calls.push(async move {
-                    let answer = issue::issue(&channel, &batch, key_type).await;
+                    let answer = issue::issue(&channel, &batch, key_type, &clock).await;
                     (batch, answer)
                 });
             }

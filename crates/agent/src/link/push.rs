@@ -285,7 +285,7 @@ impl Link {
         } else if matches!(error, LinkError::Unsubscribed) {
             self.leaving = true;
         }
-        if error.connection_broke() {
+        if error.connection_broke() || error.another_server_may_help() {
             self.rota.pass_over();
         }
         self.status.send_modify(|status| status.unsubscribed(&text));

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 pub(super) struct Pace {
     /// Signatures a second, while there was always somebody waiting.
     rate: f64,
+    /// Whether that was ever seen: until then it is a guess.
+    seen: bool,
     /// Since when `made` counts.
     since: Option<Instant>,
     made: usize,
@@ -27,6 +29,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             rate: FIRST_GUESS,
+            seen: false,
             since: None,
             made: 0,
             pressed: false,
@@ -49,14 +52,30 @@ impl Pace {
         self.made += count;
         self.pressed &= pressed;
         let elapsed = self.since.map_or(Duration::ZERO, |since| now - since);
-        if elapsed < SAMPLE {
+        if elapsed < if self.seen { SAMPLE } else { FIRST_SAMPLE } {
             return;
         }
-        if self.pressed {
-            let seen = self.made as f64 / elapsed.as_secs_f64();
-            self.rate = (self.rate + seen) / 2.0;
+        let made = self.made as f64 / elapsed.as_secs_f64();
+        // Who rests now and then may be quicker than that, but is no slower: better than a guess.
+        if self.pressed || (!self.seen && made > self.rate) {
+            self.learn(now, made);
         }
         (self.since, self.made, self.pressed) = (Some(now), 0, pressed);
+    }
+
+    /// What is in the calendar is signatures: at another pace they take another time. Else who came before anything was known would have got
+    /// times for which nothing else is left to do, and who comes later would come after all of these.
+    fn learn(&mut self, now: Instant, seen: f64) {
+        let before = self.rate;
+        self.rate = match self.seen {
+            true => (before + seen) / 2.0,
+            false => seen.max(SLOWEST),
+        };
+        self.seen = true;
+        if let Some(booked) = &mut self.booked {
+            let left = booked.saturating_duration_since(now).mul_f64(before / self.rate);
+            *booked = now + left.min(FARTHEST);
+        }
     }
 
     /// How long so many will take.
@@ -104,6 +123,8 @@ const FIRST_GUESS: f64 = 500.0;
 const SLOWEST: f64 = 1.0;
 /// What the pace is measured over.
 const SAMPLE: Duration = Duration::from_secs(1);
+/// The first time: those who come in the first second after a start are to be told something better than a guess.
+const FIRST_SAMPLE: Duration = Duration::from_millis(100);
 const SOONEST: Duration = Duration::from_millis(250);
 const FARTHEST: Duration = Duration::from_secs(300);
 /// Those who come at one time are at least so far apart.

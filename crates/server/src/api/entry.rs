@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::convert::{draft_in, entry_out, not_an_entry, patch_in};
 use super::page::{Wanted, page};
 use super::{Api, filter, ids, status, sync};
+use crate::answers::{Way, of_page};
 use crate::authz::Caller;
 use crate::issuance::Requester;
 use crate::registry::{Created, RegistryError, Revision};
@@ -118,15 +119,18 @@ impl Entry for Api {
         self.authorities
             .current()
             .map_err(|error| status::stale(&error))?;
+        let way = Way::of(&self.answers, &agent.id, &request);
         let mask = request.into_inner().output_mask;
         let authorized = self.registry.authorized(&agent.id);
         let entries = authorized.entries.iter();
+        let all: Vec<_> = entries.clone().map(|found| Arc::clone(&found.entry)).collect();
+        way.hold(way.room(of_page(&all, all.len())).await?);
         let answer = pb::GetAuthorizedEntriesResponse {
             entries: entries
                 .map(|found| entry_out(&found.entry, mask.as_ref()))
                 .collect(),
         };
-        Ok(at_revision(answer, authorized.revision))
+        Ok(along(way, at_revision(answer, authorized.revision)))
     }
 
     type SyncAuthorizedEntriesStream =
@@ -140,11 +144,14 @@ impl Entry for Api {
         self.authorities
             .current()
             .map_err(|error| status::stale(&error))?;
+        let way = Way::of(&self.answers, &agent.id, &request);
         let authorized = self.registry.authorized(&agent.id);
         let entries = authorized.entries.iter();
-        let snapshot = entries.map(|found| Arc::clone(&found.entry)).collect();
+        let snapshot: Vec<_> = entries.map(|found| Arc::clone(&found.entry)).collect();
+        // One page at a time, as long as it takes.
+        way.hold_to_the_end(way.room(of_page(&snapshot, sync::PAGE)).await?);
         let answers = sync::serve(snapshot, request.into_inner(), sync::PAGE);
-        Ok(at_revision(Box::pin(answers), authorized.revision))
+        Ok(along(way, at_revision(Box::pin(answers), authorized.revision)))
     }
 }
 
@@ -155,6 +162,12 @@ pub(super) fn at_revision<T>(answer: T, revision: Revision) -> Response<T> {
         response.metadata_mut().insert(REVISION, revision);
     }
     response
+}
+
+/// Sent at the pace at which it is taken, and counted meanwhile.
+pub(super) fn along<T>(way: Way, mut answer: Response<T>) -> Response<T> {
+    answer.extensions_mut().insert(way);
+    answer
 }
 
 /// The parts of a batch: each is one change, with its own outcome.

@@ -333,7 +333,9 @@ fn refused_above(error: UpstreamOrderError, about: &str, order: UpstreamOrder) -
     };
     match error {
         E::NoUpstream => Status::failed_precondition(error.to_string()),
-        E::NoId | E::Signs | E::Prepared | E::NotOld => Status::invalid_argument(format!("{about}: {error}")),
+        E::NoId | E::Signs | E::SignsElsewhere | E::Prepared | E::NotOld => {
+            Status::invalid_argument(format!("{about}: {error}"))
+        }
         E::Unknown => Status::not_found(format!("{failed}: {error}")),
         E::AlreadyTainted | E::NotTainted => Status::failed_precondition(format!("{failed}: {error}")),
         E::Busy => Status::aborted(error.to_string()),

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Api;
-use super::entry::at_revision;
-use super::status::internal;
+use super::entry::{along, at_revision};
+use super::status::{internal, stale};
+use crate::answers::Way;
 use crate::authz::Caller;
 use crate::endpoints::TlsPeer;
 use crate::push::{Answers, Grounds, Held, Subscription, slot};
@@ -24,6 +25,8 @@ impl Sync for Api {
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         self.subscribe_limit.charge(&request, 1)?;
+        // Else it would begin and end, and the agent take that for an answer.
+        self.authorities.current().map_err(|error| stale(&error))?;
         let agent = Caller::agent(&request)?;
         let tls = request.extensions().get::<TlsPeer>().cloned();
         let tls = tls.ok_or_else(|| internal("an agent without a connection"))?;
@@ -41,6 +44,7 @@ impl Sync for Api {
                 move |now| tls.verify_again(now).is_ok()
             }),
         };
+        let way = Way::of(&self.answers, &agent.id, &request);
         let said = request.into_inner();
         let newest = said.newest.map(|newest| Revision {
             epoch: newest.epoch,
@@ -64,15 +68,15 @@ impl Sync for Api {
             held,
             ends: None,
         };
-        let (way, answers) = slot();
+        let (slot, answers) = slot(way.clone());
         let stop = self.tasks.cancelled();
         self.tasks.spawn_job("subscription", async move {
             tokio::select! {
-                () = subscription.run(way) => {}
+                () = subscription.run(slot) => {}
                 () = stop => {}
             }
         });
-        Ok(at_revision(answers, known))
+        Ok(along(way, at_revision(answers, known)))
     }
 }
 

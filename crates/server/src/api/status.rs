@@ -99,7 +99,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
 /// The datastore failed.
 fn storage(error: &crate::datastore::DatastoreError) -> Status {
     match error {
-        crate::datastore::DatastoreError::Full => full(),
+        crate::datastore::DatastoreError::Full | crate::datastore::DatastoreError::NoSpace { .. } => full(),
         other => {
             tracing::error!(error = error_chain(other), "the datastore failed");
             Status::unavailable("the datastore of the server failed; its log says more")

@@ -1,6 +1,5 @@
 //! `spire.api.server.svid.v1.SVID`. Of a CSR only the public key is used, unless an administrator mints.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use landfast_proto::spire::api::server::svid::v1::{self as pb, svid_server::Svid
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
+use super::batch::{answers, by_id, count_of};
 use super::convert::{id_out, ttl_in, x509_out};
 use super::{Api, ids, status};
 use crate::admission::Kind;
@@ -81,34 +81,15 @@ impl Svid for Api {
     ) -> Result<Response<pb::BatchNewX509svidResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
         let agent = Caller::agent(&request)?;
-        let count = request.get_ref().params.len();
-        if count == 0 {
-            return Err(Status::invalid_argument("missing parameters"));
-        }
-        if count > MAX_BATCH {
-            return Err(Status::invalid_argument(format!(
-                "too many parameters: at most {MAX_BATCH} at once"
-            )));
-        }
-        self.sign_limit.charge(&request, count)?;
+        let count = count_of(&request.get_ref().params)?;
+        let usual = self.issuer.ttls().x509 / 2;
+        let whose = (&agent.id, Kind::Svids);
         let turn = self
-            .admission
-            .turn(
-                &request,
-                (&agent.id, Kind::Svids),
-                count,
-                self.issuer.ttls().x509 / 2,
-            )
-            .await
-            .inspect_err(|_refused| self.sign_limit.give_back(&request, count))?;
-        self.is_current()
-            .inspect_err(|_stale| self.sign_limit.give_back(&request, count))?;
+            .admit(&request, &self.sign_limit, whose, count, usual)
+            .await?;
         let params = request.into_inner().params;
         let authorised = self.registry.authorized_entries(&agent.id);
-        let by_id: HashMap<&str, &Arc<Entry>> = authorised
-            .iter()
-            .map(|entry| (entry.id.as_str(), entry))
-            .collect();
+        let by_id = by_id(&authorised);
         let mut orders = Vec::with_capacity(count);
         let mut outcome = Vec::with_capacity(count);
         for (done, one) in params.iter().enumerate() {
@@ -125,20 +106,11 @@ impl Svid for Api {
                 Err(refused) => outcome.push(Err(refused)),
             }
         }
-        let mut issued = self.issuer.x509_batch(&who, orders, &turn).await.into_iter();
+        let issued = self.issuer.x509_batch(&who, orders, &turn).await;
         drop(turn);
-        let mut results = Vec::with_capacity(count);
-        for one in outcome {
-            let made = one.and_then(|hint| match issued.next() {
-                Some(Ok(issued)) => Ok(x509_out(&issued, &hint)),
-                Some(Err(error)) => Err(status::issue(&error)),
-                None => Err(status::internal("fewer answers than orders")),
-            });
-            results.push(pb::batch_new_x509svid_response::Result {
-                status: status::item(made.as_ref().map(|_| ())),
-                svid: made.ok(),
-            });
-        }
+        let result = |(status, svid)| pb::batch_new_x509svid_response::Result { status, svid };
+        let answers = answers(outcome, issued, x509_out);
+        let results: Vec<_> = answers.into_iter().map(result).collect();
         let made = results.iter().filter(|result| result.svid.is_some()).count();
         metrics::counter!("landfast_server_x509_svids_total").increment(made as u64);
         Ok(Response::new(pb::BatchNewX509svidResponse { results }))
@@ -150,14 +122,10 @@ impl Svid for Api {
     ) -> Result<Response<pb::NewJwtsvidResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
         let agent = Caller::agent(&request)?;
-        self.jwt_limit.charge(&request, 1)?;
+        let whose = (&agent.id, Kind::Tokens);
         let _turn = self
-            .admission
-            .turn(&request, (&agent.id, Kind::Tokens), 1, SOMEBODY_WAITS)
-            .await
-            .inspect_err(|_refused| self.jwt_limit.give_back(&request, 1))?;
-        self.is_current()
-            .inspect_err(|_stale| self.jwt_limit.give_back(&request, 1))?;
+            .admit(&request, &self.jwt_limit, whose, 1, SOMEBODY_WAITS)
+            .await?;
         let request = request.into_inner();
         let audience = named(request.audience);
         let authorised = self.registry.authorized_entries(&agent.id);
@@ -189,14 +157,10 @@ impl Svid for Api {
     ) -> Result<Response<pb::NewDownstreamX509caResponse>, Status> {
         let who = Caller::of(&request)?.requester.clone();
         let entry = Caller::downstream(&request)?;
-        self.sign_limit.charge(&request, 1)?;
+        let whose = (&entry.spiffe_id, Kind::Tokens);
         let _turn = self
-            .admission
-            .turn(&request, (&entry.spiffe_id, Kind::Tokens), 1, SOMEBODY_WAITS)
-            .await
-            .inspect_err(|_refused| self.sign_limit.give_back(&request, 1))?;
-        self.is_current()
-            .inspect_err(|_stale| self.sign_limit.give_back(&request, 1))?;
+            .admit(&request, &self.sign_limit, whose, 1, SOMEBODY_WAITS)
+            .await?;
         let request = request.into_inner();
         let csr = csr_in(&request.csr)?;
         let ours = self.trust_domain.id_string();
@@ -255,8 +219,6 @@ fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
     }
 }
 
-/// As many as SPIRE's agent asks for at once.
-pub(super) const MAX_BATCH: usize = 500;
 /// What is asked for when it is wanted, by who does not say by when.
 pub(super) const SOMEBODY_WAITS: Duration = Duration::from_secs(30);
 /// A millisecond with P-256.

@@ -9,8 +9,9 @@ use landfast_proto::spire::api::server::svid::v1 as pb;
 use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
+use super::batch::{answers, by_id, count_of};
 use super::convert::{id_out, ttl_in};
-use super::svid::{MAX_BATCH, SOMEBODY_WAITS, not_authorised};
+use super::svid::{SOMEBODY_WAITS, not_authorised};
 use super::{Api, ids, status};
 use crate::admission::Kind;
 use crate::authz::Caller;
@@ -57,28 +58,13 @@ impl Api {
         self.wit_is_on()?;
         let who = Caller::of(&request)?.requester.clone();
         let agent = Caller::agent(&request)?;
-        let count = request.get_ref().params.len();
-        if count == 0 {
-            return Err(Status::invalid_argument("missing parameters"));
-        }
-        if count > MAX_BATCH {
-            return Err(Status::invalid_argument(format!(
-                "too many parameters: at most {MAX_BATCH} at once"
-            )));
-        }
-        self.wit_limit.charge(&request, count)?;
+        let count = count_of(&request.get_ref().params)?;
+        let whose = (&agent.id, Kind::Tokens);
         let turn = self
-            .admission
-            .turn(&request, (&agent.id, Kind::Tokens), count, SOMEBODY_WAITS)
-            .await
-            .inspect_err(|_refused| self.wit_limit.give_back(&request, count))?;
-        self.is_current()
-            .inspect_err(|_stale| self.wit_limit.give_back(&request, count))?;
+            .admit(&request, &self.wit_limit, whose, count, SOMEBODY_WAITS)
+            .await?;
         let authorised = self.registry.authorized_entries(&agent.id);
-        let by_id: HashMap<&str, &Arc<Entry>> = authorised
-            .iter()
-            .map(|entry| (entry.id.as_str(), entry))
-            .collect();
+        let by_id = by_id(&authorised);
         let mut orders = Vec::with_capacity(count);
         let mut outcome = Vec::with_capacity(count);
         for one in request.into_inner().params {
@@ -90,21 +76,12 @@ impl Api {
                 Err(refused) => outcome.push(Err(refused)),
             }
         }
-        let mut issued = self.issuer.wit_batch(&who, orders, &turn).await.into_iter();
+        let issued = self.issuer.wit_batch(&who, orders, &turn).await;
         drop(turn);
-        let mut results = Vec::with_capacity(count);
-        for one in outcome {
-            let made = one.and_then(|hint| match issued.next() {
-                Some(Ok(issued)) => Ok(wit_out(&issued, &hint)),
-                Some(Err(error)) => Err(status::issue(&error)),
-                None => Err(status::internal("fewer answers than orders")),
-            });
-            // SPIRE leaves the status of a success out; ours is there, as in the other batches.
-            results.push(pb::batch_new_witsvid_response::Result {
-                status: status::item(made.as_ref().map(|_| ())),
-                svid: made.ok(),
-            });
-        }
+        // SPIRE leaves the status of a success out; ours is there, as in the other batches.
+        let result = |(status, svid)| pb::batch_new_witsvid_response::Result { status, svid };
+        let answers = answers(outcome, issued, wit_out);
+        let results: Vec<_> = answers.into_iter().map(result).collect();
         let made = results.iter().filter(|result| result.svid.is_some()).count();
         metrics::counter!("landfast_server_wit_svids_total").increment(made as u64);
         Ok(Response::new(pb::BatchNewWitsvidResponse { results }))

@@ -79,7 +79,7 @@ impl Above {
     }
 
     /// Whether SVIDs under this root verify, and are meant to.
-    fn trusts(&self, id: &str) -> bool {
+    pub(super) fn trusts(&self, id: &str) -> bool {
         let mut trusted = self.roots.iter().filter(|root| root.trust == RootTrust::Trusted);
         trusted.any(|root| root.id() == id)
     }
@@ -99,7 +99,7 @@ impl Above {
     }
 
     /// This key verifies nothing here from now on, whoever names it.
-    pub(super) fn revoke_jwt(&mut self, row: &AuthorityRow) {
+    pub(crate) fn revoke_jwt(&mut self, row: &AuthorityRow) {
         match self.jwt.iter_mut().find(|known| known.authority.key_id == row.id) {
             Some(known) => known.revoked = true,
             None => self.jwt.push(Neighbour {
@@ -122,7 +122,8 @@ pub(crate) fn root_id(certificate: &Certificate) -> String {
 }
 
 /// The journal after the upstream authority was looked at. One that is `complete` names everything that it believes; else what it does not
-/// name stays while an authority of ours stands under it.
+/// name stays while an authority of ours stands under it. What an authority of a server beside us signs under stays as well: who has waited for
+/// that server for long enough leaves it out of the journal.
 pub(super) fn follow(
     journal: &Journal,
     seen: &Seen,
@@ -132,6 +133,14 @@ pub(super) fn follow(
     let mut rows = journal.rows.clone();
     let signs = |row: &AuthorityRow| row.kind == Kind::X509 && row.slot == Slot::Active;
     let signing = journal.rows.iter().find(|row| signs(row)).and_then(root_of);
+    // A server beside us dooms its own: what is ours to do is to leave it the root meanwhile.
+    let lends = |id: &str| {
+        let mut others = journal
+            .others
+            .iter()
+            .filter(|row| signs(row) && now < row.not_after);
+        others.any(|row| root_of(row) == Some(id))
+    };
     let mut doomed = false;
     // Another certificate of the same key does as well.
     let vouched = |id: &str| {
@@ -144,9 +153,10 @@ pub(super) fn follow(
     };
     for known in &journal.above.roots {
         let id = known.id();
+        let ours = signing == Some(id.as_str());
         let (needed, used) = (
-            signing == Some(id.as_str()) && !vouched(&id),
-            journal.rows.iter().any(|row| root_of(row) == Some(id.as_str())),
+            (ours || lends(&id)) && !vouched(&id),
+            journal.signing().any(|row| root_of(row) == Some(id.as_str())),
         );
         let named = seen
             .roots
@@ -155,13 +165,13 @@ pub(super) fn follow(
         let trust = match (named, known.trust) {
             (Some(_), RootTrust::Revoked | RootTrust::Tainted) => Some(known.trust),
             (Some(root), RootTrust::Trusted) if root.tainted && needed => {
-                doomed = true;
+                doomed |= ours;
                 Some(RootTrust::Trusted)
             }
             (Some(root), RootTrust::Trusted) => Some(trust_of(root)),
             (None, RootTrust::Revoked) => None,
             (None, trust) if complete && needed => {
-                doomed = true;
+                doomed |= ours;
                 Some(trust)
             }
             (None, trust) => (used && !complete).then_some(trust),
@@ -214,7 +224,7 @@ fn neighbours(known: &Above, seen: &Seen, complete: bool, now: UnixTime) -> Vec<
     jwt
 }
 
-fn root_of(row: &AuthorityRow) -> Option<&str> {
+pub(super) fn root_of(row: &AuthorityRow) -> Option<&str> {
     row.descent.as_ref().map(|descent| descent.root.as_str())
 }
 

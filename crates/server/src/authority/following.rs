@@ -2,99 +2,20 @@
 //!
 //! Invariant: whatever it does or fails to do, what signs now goes on until it ends; who fails is asked again, later each time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::{Signer, UnixTime};
 use landfast_lifecycle::Backoff;
-use tokio::time::Instant;
 
 use super::above::{Above, follow};
 use super::descent::{Judged, judge};
 use super::error::UpstreamFailure;
 use super::journal::{AuthorityRow, Journal, Kind, Slot};
 use super::making::{Life, Made};
-use super::publishing::Unpublished;
 use super::upstream::{Seen, Upstream, UpstreamError, Wish};
 use super::{Authorities, AuthorityError, Trust};
-
-/// How the upstream authority fares.
-#[derive(Default)]
-pub(super) struct Reach(Mutex<Fare>);
-
-#[derive(Default)]
-struct Fare {
-    /// Since it last did not sign.
-    refused: Option<Refused>,
-    /// Why its bundle is not known now.
-    unseen: Option<String>,
-    unpublished: Unpublished,
-}
-
-struct Refused {
-    why: UpstreamFailure,
-    backoff: Backoff,
-    not_before: Instant,
-    /// There is time enough: nobody has to look after it yet.
-    quiet: bool,
-}
-
-impl Reach {
-    fn lock(&self) -> MutexGuard<'_, Fare> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why it is not asked to sign yet.
-    fn held(&self) -> Option<UpstreamFailure> {
-        let fare = self.lock();
-        let refused = fare.refused.as_ref()?;
-        (Instant::now() < refused.not_before).then(|| refused.why.clone())
-    }
-
-    fn signed(&self) {
-        self.lock().refused = None;
-    }
-
-    fn refused(&self, why: UpstreamFailure) {
-        let mut fare = self.lock();
-        let before = fare.refused.take();
-        let mut backoff = before.map_or_else(|| Backoff::new(LEAST_WAIT, MOST_WAIT), |before| before.backoff);
-        let not_before = Instant::now() + backoff.next();
-        fare.refused = Some(Refused {
-            why,
-            backoff,
-            not_before,
-            quiet: false,
-        });
-    }
-
-    /// It would sign, but nothing that lasts longer than what signs now.
-    fn no_gain(&self, why: UpstreamFailure, left: Duration, quiet: bool) {
-        let wait = (left / 24).clamp(LEAST_PAUSE, MOST_PAUSE);
-        self.lock().refused = Some(Refused {
-            why,
-            backoff: Backoff::new(LEAST_WAIT, MOST_WAIT),
-            not_before: Instant::now() + wait,
-            quiet,
-        });
-    }
-
-    pub(super) fn with_unpublished<T>(&self, with: impl FnOnce(&mut Unpublished) -> T) -> T {
-        with(&mut self.lock().unpublished)
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.lock().refused.as_ref().is_some_and(|refused| refused.quiet)
-    }
-
-    /// Something has changed above: what failed may do now.
-    fn ask_again(&self) {
-        if let Some(refused) = &mut self.lock().refused {
-            refused.not_before = Instant::now();
-        }
-    }
-}
 
 impl Authorities {
     /// What is wrong with the upstream authority, for operators; nothing is while it does what it is for.
@@ -246,6 +167,12 @@ impl Authorities {
         }
     }
 
+    /// As if the time was over for which a server beside us may need what was given up above.
+    #[cfg(all(test, feature = "postgres-tests"))]
+    pub(super) fn lend_no_longer(&self) {
+        self.reach.lock().lent_until = Some(tokio::time::Instant::now());
+    }
+
     /// One look, as [`Self::keep_to_upstream`] looks.
     #[cfg(test)]
     pub(crate) async fn look_as_kept(&self) -> Result<bool, AuthorityError> {
@@ -300,18 +227,19 @@ impl Authorities {
             return Ok(false);
         };
         let above = |error| AuthorityError::Upstream(UpstreamFailure(Arc::new(error)));
-        let seen = upstream.look(now).await.map_err(above)?;
-        if seen.roots.is_empty() {
-            return Err(above(UpstreamError::Empty));
-        }
-        if seen.fresh {
-            self.reach.ask_again();
-        }
         let complete = upstream.is_complete();
         let mut news = false;
         for _ in 0..MAX_TRIES {
+            // Before the upstream authority is asked: an answer that a server beside us has overtaken is not taken for the later one.
             let journal = self.datastore.journal().await?;
-            let (rows, known) = follow(&journal, &seen, complete, now);
+            let seen = upstream.look(now).await.map_err(above)?;
+            if seen.roots.is_empty() {
+                return Err(above(UpstreamError::Empty));
+            }
+            if seen.fresh {
+                self.reach.ask_again();
+            }
+            let (rows, known) = self.followed(&journal, &seen, complete, now);
             let doomed = |rows: &[AuthorityRow]| rows.iter().filter(|row| row.tainted).count();
             if known == journal.above && doomed(&rows) == doomed(&journal.rows) {
                 break;
@@ -336,6 +264,33 @@ impl Authorities {
         Ok(news)
     }
 
+    /// As [`follow`], and not for ever for the sake of a server beside us: one that is gone would keep a root that was revoked.
+    fn followed(
+        &self,
+        journal: &Journal,
+        seen: &Seen,
+        complete: bool,
+        now: UnixTime,
+    ) -> (Vec<AuthorityRow>, Above) {
+        let together = follow(journal, seen, complete, now);
+        let alone = Journal {
+            others: Vec::new(),
+            ..journal.clone()
+        };
+        let alone = follow(&alone, seen, complete, now);
+        let needed = alone.1 != together.1;
+        match self.reach.lends(needed) {
+            true => together,
+            false => {
+                tracing::warn!(
+                    "another server of this database signs under a root that the upstream authority has given up, and does not replace it: \
+                     the root goes, and that server signs no more until it can reach the upstream authority"
+                );
+                alone
+            }
+        }
+    }
+
     /// Without an upstream authority, what is left of one: roots that something of ours stands under, and nothing of others.
     pub(super) async fn leave_above(
         &self,
@@ -343,6 +298,13 @@ impl Authorities {
         now: UnixTime,
     ) -> Result<Journal, AuthorityError> {
         if self.has_upstream() || journal.above.is_empty() {
+            return Ok(journal);
+        }
+        // A server beside us may have one, and keeps what it says.
+        let follows = |row: &AuthorityRow| {
+            row.kind == Kind::X509 && row.slot != Slot::Old && row.descent.is_some() && now < row.not_after
+        };
+        if journal.others.iter().any(follows) {
             return Ok(journal);
         }
         let (rows, left) = follow(&journal, &Seen::default(), false, now);
@@ -376,8 +338,5 @@ const MOST_BETWEEN_LOOKS: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(1);
 pub(super) const LEAST_WAIT: Duration = Duration::from_secs(5);
 pub(super) const MOST_WAIT: Duration = Duration::from_secs(300);
-/// Between attempts to have something that lasts longer: each is a certificate that the parent records.
-const LEAST_PAUSE: Duration = Duration::from_secs(60);
-const MOST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// The server's own rotation can be in the way once or twice, not for ever.
 const MAX_TRIES: usize = 8;

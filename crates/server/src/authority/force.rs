@@ -102,6 +102,8 @@ impl Authorities {
         }
         *present = Active {
             version: journal.version,
+            // What nothing verifies is not signed: agents have another server.
+            x509: signers.x509.filter(|x509| journal.verifies(&x509.id)),
             ..signers
         };
         // Still under the lock: whoever sees the new signer sees the bundle it stands in.

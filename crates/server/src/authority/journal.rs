@@ -7,7 +7,7 @@ use landfast_identity::{
     X509Authority,
 };
 
-use super::above::Above;
+use super::above::{Above, root_id, root_of};
 use super::appended::{AppendedKey, AppendedRow};
 use super::descent::Descent;
 
@@ -166,8 +166,40 @@ impl Journal {
             .filter(|row| row.slot == Slot::Prepared)
             .max_by_key(|row| row.created_at);
         let next = next.filter(|row| row.activated_at.is_none())?;
+        if self.stands_on_known(next, now) {
+            return None;
+        }
         let left = SETTLE.saturating_sub(now.since(next.created_at));
         (!left.is_zero() && others.any(|row| row.activated_at.is_some())).then_some(left)
+    }
+
+    /// Whether an authority that another signed can be verified by everybody already: another has stood under its root for long enough.
+    fn stands_on_known(&self, next: &AuthorityRow, now: UnixTime) -> bool {
+        let Some(root) = root_of(next).filter(|root| self.above.trusts(root)) else {
+            return false;
+        };
+        let mut under = self.signing().filter(|row| row.id != next.id && !row.tainted);
+        under.any(|row| root_of(row) == Some(root) && now.since(row.created_at) >= SETTLE)
+    }
+
+    /// Whether the bundle verifies what this X.509 authority of ours signs. A server beside us may have taken its root out.
+    pub(super) fn verifies(&self, id: &str) -> bool {
+        let root = self.rows.iter().find(|row| row.id == id).and_then(root_of);
+        root.is_none_or(|root| {
+            let mut believed = self.above.x509();
+            believed.any(|known| root_id(&known.certificate) == root)
+        })
+    }
+
+    /// Those of ours that stand under a root which a server beside us has given up, and are not doomed yet.
+    pub(super) fn stranded(&self) -> Option<Vec<AuthorityRow>> {
+        let stranded =
+            |row: &AuthorityRow| !row.tainted && root_of(row).is_some_and(|root| !self.above.trusts(root));
+        self.rows.iter().any(stranded).then(|| {
+            let mut rows = self.rows.clone();
+            rows.iter_mut().for_each(|row| row.tainted |= stranded(row));
+            rows
+        })
     }
 
     /// Whether an operator has taken this one, which signs elsewhere, out of the bundle.

@@ -9,6 +9,8 @@ use landfast_store::Store;
 use landfast_store::faulty::{FaultyFiles, Script, Verb};
 
 mod below;
+#[cfg(feature = "postgres-tests")]
+mod beside;
 mod left;
 mod scripted;
 mod whole;

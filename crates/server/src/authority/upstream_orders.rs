@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use landfast_daemon::TaskHandle;
+use landfast_identity::UnixTime;
 
 use super::above::RootTrust;
-use super::journal::{AuthorityRow, Kind, Slot};
+use super::journal::{AuthorityRow, Journal, Kind, Slot};
 use super::orders::wholly;
 use super::{Authorities, AuthorityError};
 use crate::issuance::Requester;
@@ -64,7 +65,7 @@ impl Authorities {
             if !self.has_upstream() && journal.above.is_empty() {
                 return Err(UpstreamOrderError::NoUpstream);
             }
-            signed_an_old_one(&journal.rows, key_id)?;
+            signed_an_old_one(&journal, key_id, self.clock.now())?;
             let (mut rows, mut above) = (journal.rows.clone(), journal.above.clone());
             let mut named: Vec<_> = above
                 .roots
@@ -99,21 +100,28 @@ impl Authorities {
     }
 }
 
-fn signed_an_old_one(rows: &[AuthorityRow], key_id: &str) -> Result<(), UpstreamOrderError> {
+fn signed_an_old_one(
+    journal: &Journal,
+    key_id: &str,
+    now: Option<UnixTime>,
+) -> Result<(), UpstreamOrderError> {
     if key_id.is_empty() {
         return Err(UpstreamOrderError::NoId);
     }
-    let under = |slot| {
-        rows.iter()
-            .any(|row| row.kind == Kind::X509 && row.slot == slot && stands_under(row, key_id))
-    };
+    let below = |row: &&AuthorityRow| row.kind == Kind::X509 && stands_under(row, key_id);
+    // Its nodes would replace what it signs as often as it signs. One that is gone for good is in the way until its authority has ended.
+    let signs = |row: &AuthorityRow| row.slot == Slot::Active && now.is_none_or(|now| now < row.not_after);
+    if journal.others.iter().filter(below).any(signs) {
+        return Err(UpstreamOrderError::SignsElsewhere);
+    }
+    let under = |slot| journal.rows.iter().filter(below).any(|row| row.slot == slot);
     if under(Slot::Active) {
         return Err(UpstreamOrderError::Signs);
     }
     if under(Slot::Prepared) {
         return Err(UpstreamOrderError::Prepared);
     }
-    match under(Slot::Old) {
+    match under(Slot::Old) || journal.others.iter().any(|row| below(&row)) {
         true => Ok(()),
         false => Err(UpstreamOrderError::NotOld),
     }
@@ -134,6 +142,10 @@ pub(crate) enum UpstreamOrderError {
         "unable to use upstream authority singing current authority: prepare and activate one under another first"
     )]
     Signs,
+    #[error(
+        "another server of this database signs under it: have that one prepare and activate an authority under another first, or taint it above"
+    )]
+    SignsElsewhere,
     #[error("only upstream authorities signing an old authority can be used")]
     Prepared,
     #[error("upstream authority didn't sign the old local authority")]

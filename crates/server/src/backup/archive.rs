@@ -97,7 +97,7 @@ impl Archive {
             return Ok(None);
         };
         let unlock = unlock.ok_or_else(|| BackupError::NeedsUnlock {
-            sealed_for: keys.sealed_for.join(", "),
+            sealed: keys.sealed(),
         })?;
         let opened: Result<Zeroizing<Vec<u8>>, _> = age::open(&member.content, unlock);
         let keys = opened

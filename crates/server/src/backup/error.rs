@@ -16,7 +16,7 @@ use crate::datastore::{DatastoreError, ImportError, OpenError};
 #[non_exhaustive]
 pub enum BackupError {
     /// The backup itself.
-    #[error("the backup {} is of no use", path.display())]
+    #[error("the backup {} {}", path.display(), source.verdict())]
     Archive {
         /// The file.
         path: PathBuf,
@@ -50,6 +50,15 @@ pub enum BackupError {
         /// Why.
         #[from]
         source: OpenError,
+    },
+    /// An earlier run has moved it.
+    #[error(
+        "there is no database to move: an earlier migrate has brought it into PostgreSQL, and put the old one into {}",
+        old_data.display()
+    )]
+    Moved {
+        /// Where the old one is.
+        old_data: PathBuf,
     },
     /// It cannot be brought into another.
     #[error("the registry cannot be brought into PostgreSQL")]
@@ -114,10 +123,10 @@ pub enum BackupError {
         configured: TrustDomain,
     },
     /// Nothing was given that opens the keys.
-    #[error("the keys in this backup are sealed for {sealed_for}, and nothing was given that opens them")]
+    #[error("the keys in this backup are {sealed}, and nothing was given that opens them")]
     NeedsUnlock {
-        /// Recipients, or a passphrase.
-        sealed_for: String,
+        /// For which recipients, or with a passphrase.
+        sealed: String,
     },
     /// Nothing here shows that it is of this trust domain: anybody can seal something for a recipient.
     #[error(
@@ -194,6 +203,14 @@ impl ArchiveError {
     pub(super) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged(what.into())
     }
+
+    /// A key that does not fit says nothing against the backup.
+    fn verdict(&self) -> &'static str {
+        match self {
+            Self::Sealed(AgeError::NotForUs) => "stays closed",
+            _ => "is of no use",
+        }
+    }
 }
 
 impl BackupError {
@@ -222,6 +239,7 @@ impl BackupError {
             Self::Adopt { .. } => {
                 "mend it and run it again; the old database is where it was. Had all arrived and only the answer been lost, that run finds it and goes on"
             }
+            Self::Moved { .. } => "start the server",
             Self::Unknown { .. } => {
                 "compare a fingerprint with what was written down when the backup was made, or with a node's bundle, and give it with --trust FINGERPRINT"
             }
@@ -231,7 +249,7 @@ impl BackupError {
             Self::OtherTrustDomain { .. } => "choose the configuration, or the backup, of the other one",
             Self::Age { .. } => "age-keygen, or `landfast-server backup key --out FILE`, makes such keys",
             Self::Choice(_) => {
-                "landfast-server help backup, and landfast-server help restore, say what can be chosen"
+                "landfast-server help COMMAND says what can be chosen, docs/operations.md how it is done"
             }
             Self::Replace { .. } => "mend that and start again: what was begun is completed then",
             Self::NoClock => "set the clock",

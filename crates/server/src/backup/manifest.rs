@@ -1,8 +1,10 @@
 //! What a backup says of itself (docs/formats/backup.md). Invariant: what is not known here is refused; a new field is a new version.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::ArchiveError;
+use super::make::PASSPHRASE;
 
 /// The last part but one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,10 +58,27 @@ pub(super) struct Keys {
     pub(super) sealed_for: Vec<String>,
 }
 
+impl Keys {
+    /// As people read it: `sealed for age1…`, `sealed with a passphrase`.
+    pub(super) fn sealed(&self) -> String {
+        match self.sealed_for.iter().any(|name| name == PASSPHRASE) {
+            true => "sealed with a passphrase".to_owned(),
+            false => format!("sealed for {}", self.sealed_for.join(", ")),
+        }
+    }
+}
+
 impl Manifest {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, ArchiveError> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| ArchiveError::damaged(format!("its manifest cannot be read: {error}")))
+        let unreadable = |error| ArchiveError::damaged(format!("its manifest cannot be read: {error}"));
+        let value: Value = serde_json::from_slice(bytes).map_err(unreadable)?;
+        // It is shown to people before anything shows who made it.
+        if !is_plain(&value) {
+            return Err(ArchiveError::damaged(
+                "its manifest has characters that could mislead who reads it",
+            ));
+        }
+        serde_json::from_slice(bytes).map_err(unreadable)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -94,6 +113,19 @@ impl Manifest {
         let name = table_part(table);
         let part = self.parts.iter().find(|part| part.name == name);
         part.and_then(|part| part.rows).unwrap_or(0)
+    }
+}
+
+/// Whether each text in it is of printable ASCII, as all that we write.
+fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.chars().all(|c| (' '..='~').contains(&c)),
+        Value::Array(values) => values.iter().all(is_plain),
+        // Unknown names are refused, with their names, afterwards.
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(name, value)| is_plain(&Value::from(name.as_str())) && is_plain(value)),
+        _ => true,
     }
 }
 

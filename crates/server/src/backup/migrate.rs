@@ -42,7 +42,14 @@ pub(super) async fn migrate(
         });
     }
     super::recover(data_dir)?;
-    let export = Export::open(&data_dir.join(DATABASE), trust_domain)?;
+    let export = match Export::open(&data_dir.join(DATABASE), trust_domain) {
+        Err(error @ OpenError::Absent { .. }) => {
+            return Err(swap
+                .moved()?
+                .map_or_else(|| error.into(), |old_data| BackupError::Moved { old_data }));
+        }
+        opened => opened?,
+    };
     let server = core::server_id(&lock).map_err(|source| BackupError::ServerName {
         source: Box::new(source),
     })?;

@@ -217,7 +217,14 @@ fn keys(
     let keys = match (&choice.keys, sealed) {
         (Some(dir), _) => Keys::beside(dir, journal)?,
         (None, Some(keys)) => keys.verify(journal).map(|()| keys)?,
-        (None, None) => Keys::beside(&target.data_dir.join(KEYS), journal)?,
+        (None, None) => match target.data_dir.join(KEYS) {
+            dir if dir.exists() => Keys::beside(&dir, journal)?,
+            // An empty machine: each key is missing.
+            _ => {
+                let none = Keys::default();
+                none.verify(journal).map(|()| none)?
+            }
+        },
     };
     Ok((keys, vouched))
 }

@@ -6,7 +6,6 @@ use landfast_identity::UnixTime;
 use serde_json::json;
 
 use super::command::Form;
-use super::make::PASSPHRASE;
 use super::manifest::Manifest;
 use super::migrate::Migrated;
 use super::restore::{Choice, Restored, Vouched};
@@ -137,10 +136,7 @@ fn described(manifest: &Manifest) -> String {
             "NO SIGNING KEYS: it needs the keys directory beside it, or every node has to be enrolled again\n"
                 .to_owned()
         }
-        Some(keys) if keys.sealed_for.iter().any(|name| name == PASSPHRASE) => {
-            "keys sealed with a passphrase\n".to_owned()
-        }
-        Some(keys) => format!("keys sealed for {}\n", keys.sealed_for.join(", ")),
+        Some(keys) => format!("keys {}\n", keys.sealed()),
     };
     text
 }

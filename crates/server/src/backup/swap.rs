@@ -171,6 +171,13 @@ impl Swap {
         Ok(Some(self.dir.join(aside)))
     }
 
+    /// Where an earlier run has put the database, the last one when there were several.
+    pub(super) fn moved(&self) -> Result<Option<PathBuf>, BackupError> {
+        let names = self.tried("read", self.files.list())?;
+        let moved = names.into_iter().filter(|name| name.starts_with(MIGRATED)).max();
+        Ok(moved.map(|name| self.dir.join(name)))
+    }
+
     /// Where what is replaced goes, by this marker.
     fn marked(&self, marker: &str, stem: &str) -> Result<Option<String>, BackupError> {
         let Some(found) = self.tried("read", self.files.read(marker, 256))? else {

@@ -115,7 +115,11 @@ fn member(from: &mut impl Read, name: String, size: u64, place: u64) -> Result<M
 fn named(block: &[u8; BLOCK]) -> Result<(String, u64), ArchiveError> {
     let damaged = || ArchiveError::damaged("the head of a part cannot be read");
     let name = block[..NAME].split(|b| *b == 0).next().unwrap_or_default();
-    let name = std::str::from_utf8(name).map_err(|_bytes| damaged())?;
+    // It may be shown.
+    let name = std::str::from_utf8(name)
+        .ok()
+        .filter(|name| name.bytes().all(|b| b.is_ascii_graphic()));
+    let name = name.ok_or_else(damaged)?;
     let size = match block[124] {
         0x80 => block[128..136].try_into().map(u64::from_be_bytes).ok(),
         _ => std::str::from_utf8(&block[124..135])

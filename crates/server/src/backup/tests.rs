@@ -9,9 +9,12 @@ use super::archive::Archive;
 use super::error::{ArchiveError, BackupError};
 use super::fixture::{Site, forge, pack, with_passphrase, write};
 use super::manifest::{FORMAT, FORMAT_1, Manifest};
+use super::migrate::migrate;
 use super::{say, tar};
 use crate::backup::Form;
-use crate::core::{KEYS, fixture};
+use crate::core::KEYS;
+use crate::core::fixture::{START, td};
+use crate::datastore::postgres::PostgresConfig;
 use crate::datastore::sqlite::SqliteDatastore;
 
 fn refused(path: &std::path::Path) -> ArchiveError {
@@ -201,6 +204,31 @@ async fn parts_that_do_not_belong_there_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_manifest_that_would_play_with_the_terminal_is_not_shown() {
+    let site = Site::new();
+    drop(site.disk.open().await);
+    let path = site.out.path().join("1");
+    site.try_backup(&path, Some(&site.recipient())).unwrap();
+    let manifest = serde_json::to_value(&Archive::open(&path).unwrap().manifest).unwrap();
+    Manifest::read(manifest.to_string().as_bytes()).unwrap();
+    for (what, at) in [
+        ("landfast-server 1\u{1b}[2J", "/made_by"),
+        ("abc\n    fingerprint 00", "/authorities/0/id"),
+        ("age1\u{202e}x", "/keys/sealed_for/0"),
+        ("\u{9b}31m", "/trust_domain"),
+    ] {
+        let mut changed = manifest.clone();
+        *changed.pointer_mut(at).unwrap() = what.into();
+        let error = Manifest::read(changed.to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("could mislead"), "{at}: {error}");
+    }
+    let mut changed = manifest;
+    changed["\u{1b}[2J"] = 1.into();
+    let error = Manifest::read(changed.to_string().as_bytes()).unwrap_err();
+    assert!(!error.to_string().contains('\u{1b}'), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_database_that_is_not_there_not_ours_or_newer_gives_no_backup() {
     let site = Site::new();
     let path = site.out.path().join("1");
@@ -210,12 +238,30 @@ async fn a_database_that_is_not_there_not_ours_or_newer_gives_no_backup() {
     drop(site.disk.open().await);
     site.try_backup(&site.out.path().join("control"), None).unwrap();
     let change = async |sql| {
-        let db = SqliteDatastore::open(&site.disk.database(), &fixture::td(), true).unwrap();
+        let db = SqliteDatastore::open(&site.disk.database(), &td(), true).unwrap();
         db.execute(sql).await;
     };
     change("INSERT INTO schema_migrations VALUES (99, '')").await;
     assert!(tried(&site).contains("newer than"), "{}", tried(&site));
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_database_that_was_moved_before_is_not_called_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = PostgresConfig::parse("host=/nowhere user=a dbname=a", None, None).unwrap();
+    let domain = td();
+    let move_it = || migrate(dir.path(), &domain, &target, START);
+    let error = move_it().await.unwrap_err();
+    assert!(matches!(error, BackupError::Open { .. }), "{error}");
+    let aside = dir.path().join("before-migrate-2026-11-26T120000Z");
+    fs::create_dir(&aside).unwrap();
+    let error = move_it().await.unwrap_err();
+    assert!(
+        matches!(&error, BackupError::Moved { old_data } if *old_data == aside),
+        "{error}"
+    );
+    assert_eq!(error.hint(), "start the server");
 }
 
 #[tokio::test(start_paused = true)]

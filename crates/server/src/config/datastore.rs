@@ -5,12 +5,13 @@ use landfast_daemon::config::ConfigError;
 use super::Checker;
 use super::raw::RawDatastore;
 use crate::datastore::postgres::{PostgresConfig, TargetError};
+use crate::upstream::UpstreamConfig;
 
 impl Checker<'_> {
     pub(super) fn datastore(
         &self,
         raw: RawDatastore,
-        has_upstream: bool,
+        upstream: Option<&UpstreamConfig>,
     ) -> Result<Option<PostgresConfig>, ConfigError> {
         let Some(text) = raw.postgres else {
             let lonely = [("password_file", raw.password_file), ("ca_file", raw.ca_file)];
@@ -26,11 +27,13 @@ impl Checker<'_> {
         let path = |key, path: Option<_>| path.map(|path| self.absolute(key, path)).transpose();
         let password_file = path("datastore.password_file", raw.password_file)?;
         let ca_file = path("datastore.ca_file", raw.ca_file)?;
-        if has_upstream {
+        if let Some(UpstreamConfig::Disk(_)) = upstream {
+            // Which server's files are the newer ones, nobody can tell: a root that one of them does not name yet or no longer would come and go.
             return Err(self.invalid(
                 "datastore.postgres",
-                "with [upstream]",
-                "no [upstream]: servers that share a database sign their own authorities, for now",
+                "with [upstream.disk]",
+                "[upstream.spire] or none: servers that share a database believe one upstream authority, and files of each would contradict each \
+                 other; let a server with [upstream.disk] and a database of its own stand above these",
             ));
         }
         let target = PostgresConfig::parse(&text, password_file, ca_file.as_deref());

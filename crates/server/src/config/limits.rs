@@ -20,6 +20,8 @@ pub struct ServerLimits {
     pub signing_queue: usize,
     /// Bytes of their messages.
     pub signing_queue_bytes: usize,
+    /// Bytes of all synchronisations and steps of subscriptions under way.
+    pub answers_bytes: usize,
     /// HTTPS handshakes a second of one address, where the trust domain is shown to others.
     pub publish_handshakes: u32,
 }
@@ -34,6 +36,7 @@ impl Default for ServerLimits {
             signatures_burst: 20_000,
             signing_queue: 4096,
             signing_queue_bytes: 32 * 1024 * 1024,
+            answers_bytes: 32 * 1024 * 1024,
             publish_handshakes: 20,
         }
     }
@@ -45,6 +48,13 @@ impl Checker<'_> {
         let limit = |key: &str, value: Option<u32>, default: u32| match value {
             Some(0) => Err(self.invalid(key, "0", "a number of at least 1")),
             value => Ok(value.unwrap_or(default)),
+        };
+        let size = |key: &str, value: Option<HumanSize>, default: usize| {
+            let Some(value) = value else { return Ok(default) };
+            match usize::try_from(value.bytes()) {
+                Ok(bytes @ LEAST_BYTES..=MOST_BYTES) => Ok(bytes),
+                _ => Err(self.invalid(key, &format!("{} B", value.bytes()), "1MiB to 4GiB")),
+            }
         };
         Ok(ServerLimits {
             connections: match raw.connections {
@@ -76,18 +86,12 @@ impl Checker<'_> {
                     return Err(self.invalid("limits.signing_queue", &other.to_string(), "64 to 65536"));
                 }
             },
-            signing_queue_bytes: match raw.signing_queue_size.map(|size| usize::try_from(size.bytes())) {
-                None => defaults.signing_queue_bytes,
-                Some(Ok(bytes @ LEAST_BYTES..=MOST_BYTES)) => bytes,
-                Some(_) => {
-                    let given = raw.signing_queue_size.map_or(0, HumanSize::bytes);
-                    return Err(self.invalid(
-                        "limits.signing_queue_size",
-                        &format!("{given} B"),
-                        "1MiB to 4GiB",
-                    ));
-                }
-            },
+            signing_queue_bytes: size(
+                "limits.signing_queue_size",
+                raw.signing_queue_size,
+                defaults.signing_queue_bytes,
+            )?,
+            answers_bytes: size("limits.answers_size", raw.answers_size, defaults.answers_bytes)?,
             publish_handshakes: limit(
                 "limits.publish_handshakes_per_second",
                 raw.publish_handshakes_per_second,
@@ -97,6 +101,6 @@ impl Checker<'_> {
     }
 }
 
-/// The largest message of an agent.
+/// The largest message of an agent; of an answer, four pages of what agents have.
 const LEAST_BYTES: usize = 1024 * 1024;
 const MOST_BYTES: usize = 4 * 1024 * 1024 * 1024;

@@ -169,5 +169,6 @@ pub(super) struct RawLimits {
     pub(super) signatures_burst: Option<u32>,
     pub(super) signing_queue: Option<usize>,
     pub(super) signing_queue_size: Option<HumanSize>,
+    pub(super) answers_size: Option<HumanSize>,
     pub(super) publish_handshakes_per_second: Option<u32>,
 }

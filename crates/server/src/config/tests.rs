@@ -29,9 +29,11 @@ fn the_least_file_has_the_documented_defaults() {
         signatures_burst,
         signing_queue,
         signing_queue_bytes,
+        answers_bytes,
         publish_handshakes,
     } = config.limits;
     assert_eq!((signing_queue, signing_queue_bytes), (4096, 32 << 20));
+    assert_eq!(answers_bytes, 32 << 20);
     assert_eq!((connections, attestations), (4096, 10));
     assert_eq!(
         (signatures, signatures_burst, publish_handshakes),
@@ -127,6 +129,10 @@ fn a_wrong_value_is_named_with_its_place_and_what_was_expected() {
         (
             "[limits]\nsigning_queue_size = \"64KiB\"",
             ["limits.signing_queue_size", "65536 B", "1MiB to 4GiB"],
+        ),
+        (
+            "[limits]\nanswers_size = \"8GiB\"",
+            ["limits.answers_size", "8589934592 B", "1MiB to 4GiB"],
         ),
         (
             "[attestation.join_token]\nenabled = false",

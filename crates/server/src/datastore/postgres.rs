@@ -10,6 +10,7 @@ mod bundles;
 mod entries;
 mod feed;
 mod follower;
+mod gauges;
 mod link;
 mod migrate;
 mod policies;
@@ -44,6 +45,7 @@ pub(crate) use adopt::{Taken, adopt};
 use feed::{Feed, Load};
 use follower::{Follower, Shared};
 use link::Link;
+pub(crate) use migrate::pending;
 use position::Position;
 pub use target::{PostgresConfig, TargetError};
 use tx::Tx;
@@ -209,6 +211,7 @@ async fn run(
         link: Some(link),
         commits: 0,
     };
+    let clock = Rc::clone(&follower);
     let feed = Feed {
         target: start.target,
         follower,
@@ -219,6 +222,7 @@ async fn run(
     tokio::select! {
         () = writer.run(requests) => {}
         () = feed.run() => {}
+        () = clock.keep_time() => {}
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 use super::cut::Cut;
+use super::outflow::Outflow;
 use super::places::Place;
 
 /// A connection that speaks HTTP/2 and counts while it lives.
@@ -23,6 +24,7 @@ pub(crate) struct Connection<S, I> {
     /// HTTP/2 alone would wait for ever for a peer that keeps a stream open and answers pings.
     end: Option<Pin<Box<Sleep>>>,
     cut: Option<Arc<Cut>>,
+    outflow: Option<Arc<Outflow>>,
     _permit: OwnedSemaphorePermit,
     _place: Option<Place>,
 }
@@ -53,6 +55,7 @@ impl<S: AsyncRead + Unpin, I> Connection<S, I> {
             owed: PREFACE,
             end: last.map(|last| Box::pin(tokio::time::sleep(last))),
             cut: None,
+            outflow: None,
             _permit: permit,
             _place: None,
         })
@@ -61,6 +64,12 @@ impl<S: AsyncRead + Unpin, I> Connection<S, I> {
     /// Ends when this says so, too.
     pub(super) fn until(mut self, cut: Arc<Cut>) -> Self {
         self.cut = Some(cut);
+        self
+    }
+
+    /// Says when it has sent what it was given.
+    pub(super) fn telling(mut self, outflow: Arc<Outflow>) -> Self {
+        self.outflow = Some(outflow);
         self
     }
 
@@ -126,7 +135,11 @@ impl<S: AsyncWrite + Unpin, I: Unpin> AsyncWrite for Connection<S, I> {
         Pin::new(&mut self.stream).poll_write(context, from)
     }
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        if let Some(outflow) = &self.outflow {
+            outflow.flushed();
+        }
+        Poll::Ready(Ok(()))
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)

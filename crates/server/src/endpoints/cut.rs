@@ -24,6 +24,11 @@ impl Cut {
         self.reader.wake();
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// When it is to end; whoever asks is woken when that changes.
     pub(super) fn when(&self, context: &Context<'_>) -> Option<Instant> {
         self.reader.register(context.waker());

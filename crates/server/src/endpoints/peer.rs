@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::cut::Cut;
 use super::intake::Intake;
+use super::outflow::Outflow;
 
 /// See above. Cheap to clone: each request has one.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub(crate) struct TlsPeer {
     pub(super) shown: Option<Arc<Shown>>,
     pub(super) intake: Arc<Intake>,
     pub(super) cut: Arc<Cut>,
+    pub(super) outflow: Arc<Outflow>,
     pub(super) begun: Instant,
 }
 
@@ -93,6 +95,11 @@ impl TlsPeer {
     /// The order that ends the connection.
     pub(crate) fn cut(&self) -> Arc<Cut> {
         Arc::clone(&self.cut)
+    }
+
+    /// How far the connection is with what it sends.
+    pub(crate) fn outflow(&self) -> Arc<Outflow> {
+        Arc::clone(&self.outflow)
     }
 
     /// When the connection was made.

@@ -62,7 +62,7 @@ pub enum IssueError {
 impl From<DatastoreError> for IssueError {
     fn from(source: DatastoreError) -> Self {
         match source {
-            DatastoreError::Full => Self::StorageFull,
+            DatastoreError::Full | DatastoreError::NoSpace { .. } => Self::StorageFull,
             source => Self::Storage { source },
         }
     }

@@ -7,6 +7,7 @@ use landfast_identity::{SpiffeId, UnixTime};
 use ring::digest::{SHA256, digest};
 
 use super::record::{IssuanceRecord, SvidKind};
+use super::validity::ends_at;
 use super::{IssueError, IssuedJwt, Issuer, Requester};
 use crate::random;
 
@@ -29,23 +30,9 @@ impl Issuer {
         now: UnixTime,
     ) -> Result<IssuedJwt, IssueError> {
         check_audience(order.audience).map_err(|error| IssueError::Policy(error.to_string()))?;
-        if order.ttl.is_zero() {
-            return Err(IssueError::Policy("the TTL is zero".to_owned()));
-        }
         let authority = self.authorities.active_jwt().ok_or(IssueError::NoAuthority)?;
-        if now < authority.not_before {
-            return Err(IssueError::ClockBehind {
-                now,
-                authority_not_before: authority.not_before,
-            });
-        }
-        if now >= authority.not_after {
-            return Err(IssueError::NoAuthority);
-        }
-        let wanted = now.saturating_add(order.ttl);
-        let expires_at = wanted
-            .min(authority.not_after)
-            .min(order.ends_by.unwrap_or(wanted));
+        let signs = (authority.not_before, authority.not_after);
+        let expires_at = ends_at(now, order.ttl, order.ends_by, signs)?;
         let issued_at = now.saturating_sub(self.ttls.backdate).max(UnixTime::EPOCH);
         let jti = if order.with_jti {
             Some(random::uuid().ok_or(IssueError::Random)?)

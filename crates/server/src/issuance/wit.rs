@@ -8,9 +8,9 @@ use landfast_identity::{PublicKey, SpiffeId, UnixTime};
 use ring::digest::{SHA256, digest};
 
 use super::record::{IssuanceRecord, SvidKind};
+use super::validity::ends_at;
 use super::{IssueError, Issuer, Requester, policy};
 use crate::admission::Turn;
-use crate::datastore::Recorded;
 use crate::random;
 use crate::registry::Entry;
 
@@ -69,7 +69,8 @@ impl Issuer {
             })
         });
         let orders = orders.collect();
-        self.sign_wits(who, orders, turn).await
+        self.sign_all(orders, turn, |order| self.sign_wit(who, order))
+            .await
     }
 
     /// A WIT-SVID by order of an administrator, without an entry.
@@ -90,39 +91,9 @@ impl Issuer {
             ends_by: None,
             entry_id: None,
         });
-        let mut answers = self.sign_wits(who, vec![order], &Turn::free()).await;
+        let sign = |order| self.sign_wit(who, order);
+        let mut answers = self.sign_all(vec![order], &Turn::free(), sign).await;
         answers.pop().unwrap_or(Err(IssueError::NoAuthority))
-    }
-
-    async fn sign_wits(
-        &self,
-        who: &Requester,
-        orders: Vec<Result<WitOrder, IssueError>>,
-        turn: &Turn,
-    ) -> Vec<Result<IssuedWit, IssueError>> {
-        let mut signed = Vec::with_capacity(orders.len());
-        for order in orders {
-            signed.push(order.and_then(|order| self.sign_wit(who, order)));
-            turn.pause().await;
-        }
-        let records = signed
-            .iter()
-            .flatten()
-            .map(|(_, record)| record.clone())
-            .collect();
-        let mut written = match self.write(records).await {
-            Ok(written) => written.into_iter(),
-            Err(failed) => return signed.into_iter().map(|s| s.and(Err(failed.clone()))).collect(),
-        };
-        let recorded = |signed: Result<(IssuedWit, IssuanceRecord), IssueError>| {
-            let (issued, _) = signed?;
-            match written.next() {
-                Some(Recorded::Yes) => Ok(issued),
-                Some(Recorded::KeyTaken(_)) => Err(IssueError::KeyInUse { id: issued.id }),
-                None => Err(IssueError::NoAuthority),
-            }
-        };
-        signed.into_iter().map(recorded).collect()
     }
 
     fn sign_wit(&self, who: &Requester, order: WitOrder) -> Result<(IssuedWit, IssuanceRecord), IssueError> {
@@ -140,22 +111,8 @@ impl Issuer {
                 "algorithm {algorithm:?} is not one of the key's: {expected}"
             )));
         }
-        if order.ttl.is_zero() {
-            return Err(IssueError::Policy("the TTL is zero".to_owned()));
-        }
-        if now < authority.not_before {
-            return Err(IssueError::ClockBehind {
-                now,
-                authority_not_before: authority.not_before,
-            });
-        }
-        if now >= authority.not_after {
-            return Err(IssueError::NoAuthority);
-        }
-        let wanted = now.saturating_add(order.ttl);
-        let expires_at = wanted
-            .min(authority.not_after)
-            .min(order.ends_by.unwrap_or(wanted));
+        let signs = (authority.not_before, authority.not_after);
+        let expires_at = ends_at(now, order.ttl, order.ends_by, signs)?;
         let issued_at = now.saturating_sub(self.ttls.backdate).max(UnixTime::EPOCH);
         let params = WitParams {
             sub: &order.id,

@@ -6,10 +6,10 @@ use landfast_identity::issue::{LeafParams, SubordinateParams, leaf, random_seria
 use landfast_identity::{Certificate, PublicKey, SpiffeId, UnixTime};
 
 use super::record::{IssuanceRecord, SvidKind};
+use super::validity::ends_at;
 use super::{IssueError, IssuedX509, Issuer, Requester, policy};
 use crate::admission::Turn;
 use crate::authority::ActiveX509;
-use crate::datastore::Recorded;
 
 /// All that an X.509-SVID is built from.
 pub(super) struct X509Order {
@@ -62,32 +62,8 @@ impl Issuer {
         orders: Vec<Result<X509Order, IssueError>>,
         turn: &Turn,
     ) -> Vec<Result<IssuedX509, IssueError>> {
-        let mut signed = Vec::with_capacity(orders.len());
-        for order in orders {
-            signed.push(order.and_then(|order| self.sign_one(who, &order)));
-            // A batch of hundreds takes tens of milliseconds of a core: let others have their turn.
-            turn.pause().await;
-        }
-        let records = signed
-            .iter()
-            .flatten()
-            .map(|(_, record)| record.clone())
-            .collect();
-        let mut written = match self.write(records).await {
-            Ok(written) => written.into_iter(),
-            Err(failed) => return signed.into_iter().map(|s| s.and(Err(failed.clone()))).collect(),
-        };
-        signed
-            .into_iter()
-            .map(|signed| {
-                let (issued, _) = signed?;
-                match written.next() {
-                    Some(Recorded::Yes) => Ok(issued),
-                    Some(Recorded::KeyTaken(_)) => Err(IssueError::KeyInUse { id: issued.id }),
-                    None => Err(IssueError::NoAuthority),
-                }
-            })
-            .collect()
+        self.sign_all(orders, turn, |order| self.sign_one(who, &order))
+            .await
     }
 
     fn sign_one(
@@ -144,42 +120,15 @@ impl Issuer {
         now: UnixTime,
     ) -> Result<(UnixTime, UnixTime), IssueError> {
         let ca = &authority.certificate;
-        if now < ca.not_before() {
-            return Err(IssueError::ClockBehind {
-                now,
-                authority_not_before: ca.not_before(),
-            });
-        }
-        if now >= authority.not_after {
-            return Err(IssueError::NoAuthority);
-        }
-        if order.ttl.is_zero() {
-            return Err(IssueError::Policy("the TTL is zero".to_owned()));
-        }
-        let wanted = now.saturating_add(order.ttl);
-        let not_after = wanted
-            .min(authority.not_after)
-            .min(order.ends_by.unwrap_or(wanted));
-        if authority.not_after < wanted {
+        let signs = (ca.not_before(), authority.not_after);
+        let not_after = ends_at(now, order.ttl, order.ends_by, signs)?;
+        if authority.not_after < now.saturating_add(order.ttl) {
             tracing::debug!(id = %order.id, %not_after, "an SVID is cut short: its authority ends first");
         }
         // Agents renew at half of what the certificate says it lives: a short one that begins long ago would be renewed without end.
         let life = u64::try_from(not_after.as_secs() - now.as_secs()).unwrap_or(0);
         let backdate = self.ttls.backdate.min(Duration::from_secs(life / 8));
         Ok((now.saturating_sub(backdate).max(ca.not_before()), not_after))
-    }
-
-    pub(super) async fn write(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, IssueError> {
-        if records.is_empty() {
-            return Ok(Vec::new());
-        }
-        let written = self.datastore.record(records).await;
-        if let Err(error) = &written {
-            let error = landfast_daemon::error_chain(error);
-            tracing::error!(error, "nothing is issued: the record of it cannot be written");
-            metrics::counter!("landfast_server_issuance_refused_total").increment(1);
-        }
-        Ok(written?)
     }
 }
 

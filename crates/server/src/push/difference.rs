@@ -12,6 +12,7 @@ use landfast_proto::landfast::sync::v1::{
 use prost::Message as _;
 
 use super::Digests;
+use crate::answers::{of_bundle, of_entry};
 use crate::api::convert::{bundle_out, entry_out};
 use crate::api::policy::policy_out;
 use crate::registry::{Revision, Versioned, View};
@@ -138,10 +139,39 @@ enum Item {
     Put(Arc<Versioned>, u64),
 }
 
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Bundle(bundle, digest) => of_bundle(bundle) + digest.len(),
+            Self::BundleGone(domain) => domain.as_str().len(),
+            Self::Gone(id) => id.len() + REVISION,
+            Self::Put(found, _) => {
+                let said = found
+                    .policy
+                    .as_ref()
+                    .map_or(0, |policy| policy.description.len() + REVISION);
+                of_entry(&found.entry) + said
+            }
+        }
+    }
+}
+
 impl Step {
     /// Whether there is nothing (more) to say.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// About how large the next message will be.
+    pub(super) fn bytes(&self) -> usize {
+        let mut bytes = 0;
+        for item in &self.items {
+            bytes += item.bytes();
+            if bytes >= PAGE {
+                break;
+            }
+        }
+        bytes + REVISION
     }
 
     /// The next message; the last has no `more`.
@@ -209,5 +239,7 @@ pub(super) fn revision_out(revision: Revision) -> entry_pb::Revision {
 /// Bytes of objects after which a message is full; the last of them may reach beyond. An agent that takes none makes the server hold so much,
 /// and as much again in HTTP/2.
 const PAGE: usize = 64 * 1024;
+/// A revision, with the tags around it.
+const REVISION: usize = 64;
 /// As the registry's.
 const MAX_ID: usize = 255;

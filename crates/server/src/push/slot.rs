@@ -10,22 +10,30 @@ use tokio::sync::Notify;
 use tokio_stream::Stream;
 use tonic::Status;
 
+use crate::answers::{Reservation, Way};
+
 /// Both ends of a way.
-pub(crate) fn slot() -> (Slot, Answers) {
-    let shared = Arc::new(Shared::default());
+pub(crate) fn slot(way: Way) -> (Slot, Answers) {
+    let shared = Arc::new(Shared {
+        state: Mutex::default(),
+        moved: Notify::new(),
+        way,
+    });
     (Slot(Arc::clone(&shared)), Answers(shared))
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// What was said is taken, or nobody listens any more.
     moved: Notify,
+    /// Where what is taken goes on.
+    way: Way,
 }
 
 #[derive(Default)]
 struct State {
-    message: Option<SubscribeResponse>,
+    /// With the room that it has; what ends a stream has none.
+    message: Option<(SubscribeResponse, Option<Reservation>)>,
     /// What is said when the message is gone.
     end: Option<Result<(), Status>>,
     /// The agent has let go.
@@ -68,10 +76,18 @@ impl Slot {
         self.0.moved.notified().await;
     }
 
+    /// Room for a message of about so many bytes, for an open ear.
+    ///
+    /// # Errors
+    /// See [`Way::room`].
+    pub(crate) async fn room(&self, bytes: usize) -> Result<Reservation, Status> {
+        self.0.way.room(bytes).await
+    }
+
     /// Says it; for an open ear.
-    pub(crate) fn put(&self, message: SubscribeResponse) {
+    pub(crate) fn put(&self, message: SubscribeResponse, room: Option<Reservation>) {
         let mut state = self.0.state();
-        state.message = Some(message).filter(|_| !state.left);
+        state.message = Some((message, room)).filter(|_| !state.left);
         state.wake();
     }
 
@@ -113,7 +129,8 @@ impl Stream for Answers {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.0.state();
-        if let Some(message) = state.message.take() {
+        if let Some((message, room)) = state.message.take() {
+            room.into_iter().for_each(|room| self.0.way.hold(room));
             self.0.moved.notify_one();
             return Poll::Ready(Some(Ok(message)));
         }

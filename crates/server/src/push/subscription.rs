@@ -80,11 +80,12 @@ impl Subscription {
                 self.grounds.cut.after(LAST_WORDS);
                 if let Some(standing) = standing {
                     // In place of what was not taken: nothing of that matters any more.
-                    slot.put(SubscribeResponse {
+                    let last = SubscribeResponse {
                         revision: Some(revision_out(self.registry.revision())),
                         standing: standing.into(),
                         ..SubscribeResponse::default()
-                    });
+                    };
+                    slot.put(last, None);
                 }
                 slot.end(Err(status));
             }
@@ -112,8 +113,21 @@ impl Subscription {
                         };
                     }
                     if let Some(left) = &mut step {
+                        // Whoever is banned while there is no room is to be told at once.
+                        let room = tokio::select! {
+                            room = slot.room(left.bytes()) => room,
+                            () = self.subscriber.marked() => {
+                                looks = true;
+                                continue;
+                            }
+                            () = slot.moved() => continue,
+                        };
+                        let room = match room {
+                            Ok(room) => room,
+                            Err(full) => return End::Aborted("full", full),
+                        };
                         first = false;
-                        slot.put(left.page());
+                        slot.put(left.page(), Some(room));
                         if left.is_empty() {
                             step = None;
                             count(since);

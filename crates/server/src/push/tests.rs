@@ -16,6 +16,7 @@ use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 
 use super::*;
+use crate::answers::{Budget, Way};
 use crate::core::fixture::{Rig, START, agent, draft, id};
 use crate::registry::EntryPatch;
 use crate::server::rig::reason;
@@ -28,6 +29,8 @@ struct Node {
     tree: TaskTree,
     verifies: Arc<AtomicBool>,
     digests: Arc<Digests>,
+    /// Room for what is said.
+    answers: Budget,
     /// How often a subscription has asked for the time: at least once each time that it wakes.
     asked: Arc<AtomicUsize>,
 }
@@ -59,6 +62,7 @@ impl Node {
             tree,
             verifies: Arc::new(AtomicBool::new(true)),
             digests: Arc::default(),
+            answers: Budget::new(1 << 20),
             asked: Arc::default(),
         }
     }
@@ -87,10 +91,10 @@ impl Node {
             held: Held::parse(said, true).unwrap(),
             ends: None,
         };
-        let (way, answers) = slot();
+        let (slot, answers) = slot(Way::along(&self.answers, &id(NODE), None, None));
         self.tree
             .handle()
-            .spawn_job("subscription", async move { subscription.run(way).await });
+            .spawn_job("subscription", async move { subscription.run(slot).await });
         answers
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::authority::Authorities;
-use crate::datastore::Datastore;
+use crate::datastore::{Datastore, DatastoreError};
 use crate::publish::Trouble;
 
 /// Says whether this server can do what it is for.
@@ -27,26 +27,40 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Why it cannot sign; `None` when it can.
-    fn no_signature(&self) -> Option<&'static str> {
+    fn no_signature(&self) -> Option<String> {
         let Some(now) = self.clock.now() else {
-            return Some("the clock shows no time");
+            return Some("the clock shows no time".to_owned());
         };
         let Some((x509, jwt)) = self.authorities.active_x509().zip(self.authorities.active_jwt()) else {
-            return Some("no authority is active");
+            let why = self.authorities.upstream_trouble();
+            return Some(why.map_or_else(
+                || "no authority is active".to_owned(),
+                |why| format!("no authority is active that the bundle verifies: {why}"),
+            ));
         };
         if now < x509.certificate.not_before().max(jwt.not_before) {
-            return Some("the clock shows a time before the active authority begins: set the clock");
+            let reason = "the clock shows a time before the active authority begins: set the clock";
+            return Some(reason.to_owned());
         }
-        (now >= x509.not_after.min(jwt.not_after)).then_some("the active authority has expired")
+        (now >= x509.not_after.min(jwt.not_after)).then(|| "the active authority has expired".to_owned())
     }
 
     /// Why no record can be written, and so no certificate leaves; `None` when one can.
-    async fn no_record(&self) -> Option<String> {
-        match tokio::time::timeout(PATIENCE, self.datastore.probe()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error_chain(&error)),
-            Err(_elapsed) => Some("the datastore does not answer: is its disk stuck?".to_owned()),
-        }
+    async fn no_record(&self, before: Option<NoRecord>) -> Option<NoRecord> {
+        let (full, why) = match tokio::time::timeout(PATIENCE, self.datastore.probe()).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => {
+                let full = matches!(error, DatastoreError::NoSpace { .. });
+                (full, error_chain(&error))
+            }
+            Err(_elapsed) => (
+                false,
+                "the datastore does not answer: is its disk stuck?".to_owned(),
+            ),
+        };
+        // Each attempt names another file: what was said first stays.
+        let again = before.filter(|before| before.full && full);
+        Some(again.unwrap_or(NoRecord { full, why }))
     }
 
     /// What somebody should look after, though it is in nobody's way who has to sign.
@@ -70,13 +84,19 @@ impl Judge {
         let (mut no_record, mut probed) = (None, Instant::now());
         let mut doubt = false;
         loop {
-            if doubt || no_record.is_some() || probed.elapsed() >= PROBE {
-                no_record = self.no_record().await;
-                probed = Instant::now();
+            let mut stale = self.authorities.current().err();
+            // A database that cannot be read is not written either, and trying would only wait for it.
+            if stale.is_none() && (doubt || no_record.is_some() || probed.elapsed() >= PROBE) {
+                no_record = self.no_record(no_record).await;
+                (doubt, probed) = (false, Instant::now());
+                stale = self.authorities.current().err();
             }
-            let obstacle = self.no_signature().map(str::to_owned);
-            let stale = self.authorities.current().err().map(|error| error_chain(&error));
-            let health = match obstacle.or_else(|| no_record.clone()).or(stale) {
+            let obstacle = self.no_signature();
+            let stale = stale.map(|error| error_chain(&error));
+            let health = match obstacle
+                .or(stale)
+                .or_else(|| Some(no_record.as_ref()?.why.clone()))
+            {
                 Some(reason) => Health::not_ready(reason),
                 None => match self.trouble() {
                     None => Health::ready(),
@@ -94,13 +114,20 @@ impl Judge {
                 differs
             });
             tokio::time::sleep(LOOK).await;
-            doubt = tokio::select! {
+            doubt |= tokio::select! {
                 biased;
                 () = self.datastore.doubted() => true,
                 () = std::future::ready(()) => false,
             };
         }
     }
+}
+
+/// Why no record can be written.
+struct NoRecord {
+    /// For want of room on the database's disk.
+    full: bool,
+    why: String,
 }
 
 /// Between two looks. A write that failed is looked into at the next one, and so is a failure that lasts.

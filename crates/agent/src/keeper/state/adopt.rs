@@ -89,7 +89,7 @@ impl State {
             Arc::make_mut(&mut state.wanted).retain(|id, _| on_demand(id));
         }
         // What was refused before an entry was changed says nothing of what it is now.
-        self.failures.retain(|id, _| {
+        self.refusals.retain(|id| {
             let both = state.entries.get(id).zip(index.get(id));
             both.is_some_and(|(old, new)| old.revision == new.revision && old.spiffe_id == new.spiffe_id)
         });

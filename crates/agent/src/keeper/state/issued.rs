@@ -2,14 +2,11 @@
 //! takes nothing away.
 
 use std::collections::HashSet;
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use landfast_identity::{UnixTime, X509Svid};
-use landfast_lifecycle::spread_within;
 
-use super::{Action, Failure, Held, Issued, Note, State};
+use super::{Action, Held, Issued, Note, State};
 use crate::entry::Entry;
 
 impl State {
@@ -35,7 +32,7 @@ impl State {
                         serial: svid.serial_hex(),
                         not_after: svid.not_after(),
                     }));
-                    self.failures.remove(&issued.entry_id);
+                    self.refusals.over(&issued.entry_id);
                     let held = Arc::new(Held::new(svid, issued.revision, now));
                     changed.insert(Arc::clone(&issued.entry_id));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
@@ -49,28 +46,14 @@ impl State {
     }
 
     fn note_failure(&mut self, now: UnixTime, entry: &Entry, reason: String) -> Note {
-        let failure = self
-            .failures
-            .entry(Arc::clone(&entry.id))
-            .or_insert(Failure { count: 0, next: now });
-        let tainted = self
-            .now
-            .held
-            .get(&entry.id)
-            .is_some_and(|held| held.is_tainted(&self.taints));
-        let ceiling = RETRY_MIN
-            .saturating_mul(1 << failure.count.min(10))
-            .min(if tainted { RETRY_TAINTED } else { RETRY_MAX });
-        // What many nodes were refused in one moment they do not ask for again in one.
-        let draw = self.draws.hash_one((&entry.id, failure.count));
-        let wait = Duration::from_secs(1) + spread_within(ceiling, &draw.to_be_bytes());
-        failure.count = failure.count.saturating_add(1);
-        failure.next = now.saturating_add(wait);
+        let held = self.now.held.get(&entry.id);
+        let tainted = held.is_some_and(|held| held.is_tainted(&self.taints));
+        let next = self.refusals.refused(&entry.id, now, tainted);
         Note::RenewalFailed {
             spiffe_id: entry.spiffe_id.to_string(),
             reason,
             valid_until: self.now.svid(entry, now).map(|held| held.svid.not_after()),
-            next: failure.next,
+            next,
         }
     }
 }
@@ -96,9 +79,3 @@ fn usable(svid: &X509Svid, entry: &Entry, now: UnixTime) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// The longest after which a refused entry is asked for again, doubling; with full jitter, and a second more.
-const RETRY_MIN: Duration = Duration::from_secs(5);
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);
-/// While the authority that signed what is held is tainted: it may be revoked before long.
-const RETRY_TAINTED: Duration = Duration::from_secs(15);

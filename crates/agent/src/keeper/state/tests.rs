@@ -1,15 +1,28 @@
 //! Decisions one by one, then under random events.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{Ca, NOON, at, entry};
 
 /// Keeps what the last `Publish` said, as the world outside does.
-#[derive(Default)]
 struct World {
     state: State,
     published: Arc<Snapshot>,
+}
+
+/// Refusals are waited out for as long as can be.
+impl Default for World {
+    fn default() -> Self {
+        let state = State {
+            refusals: Refusals::drawing(|| u64::MAX),
+            ..State::default()
+        };
+        let published = Arc::default();
+        Self { state, published }
+    }
 }
 
 impl World {
@@ -208,6 +221,7 @@ fn a_refused_entry_is_asked_for_again_with_growing_pauses() {
     let mut all = Vec::new();
     for _node in 0..40 {
         let mut world = World::default();
+        world.state.refusals = Refusals::default();
         let mut asked = Vec::new();
         for second in 0..2000 {
             if !world.sync(at(second), &ca, vec![a.clone()]).is_empty() {
@@ -256,6 +270,30 @@ fn what_a_tainted_authority_signed_is_asked_for_again_within_seconds_however_oft
     }
     let longest = asked.windows(2).map(|two| two[1] - two[0]).max();
     assert!(longest.is_some_and(|longest| longest <= 16), "{asked:?}");
+}
+
+#[test]
+fn entries_that_are_refused_together_are_asked_for_apart() {
+    let ca = Ca::new("one");
+    let all = ["a", "b", "c"].map(|name| entry(name, &format!("/{name}"), &["unix:uid:1"]));
+    let mut world = World::default();
+    let mut shares = [0.2, 0.6, 1.0].iter();
+    let draws = move || (shares.next().unwrap() * u64::MAX as f64) as u64;
+    world.state.refusals = Refusals::drawing(draws);
+    world.sync(NOON, &ca, all.to_vec());
+    for entry in &all {
+        world.fail(NOON, entry);
+    }
+    let mut asked = Vec::new();
+    for second in 0..=5 {
+        for id in orders(&world.step(at(second), Event::Due)) {
+            let entry = all.iter().find(|entry| *entry.id == *id).unwrap();
+            world.issue(at(second), entry, hour(&ca, entry, 0));
+            asked.push((second, id));
+        }
+    }
+    let wanted = [(1, "a"), (3, "b"), (5, "c")];
+    assert_eq!(asked, wanted.map(|(second, id)| (second, id.to_owned())));
 }
 
 #[test]
@@ -414,7 +452,12 @@ fn a_clock_that_is_set_back_puts_off_neither_the_replacement_nor_the_next_attemp
     world.step(at(back), Event::Tick);
     let due = world.state.next_order(at(back)).unwrap();
     assert!((at(back)..=at(back + 5)).contains(&due), "{due}");
-    assert_eq!(orders(&world.step(due, Event::Synced(synced.clone()))), ["a"]);
+    let both = at(back + 5);
+    assert_eq!(
+        orders(&world.step(both, Event::Synced(synced.clone()))),
+        ["b", "a"]
+    );
+    world.fail(at(back + 6), &b);
     // Under the same authority again: not at once, and not a day later either.
     world.issue(at(back + 6), &a, ca.svid(&a.spiffe_id, at(-90_000), at(90_000)));
     let soon = at(back + 7);

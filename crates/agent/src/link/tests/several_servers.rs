@@ -49,6 +49,28 @@ async fn when_the_connection_to_the_server_that_pushes_breaks_the_next_one_is_as
 }
 
 #[tokio::test]
+async fn a_node_that_asks_begins_with_the_next_server_too() {
+    let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let second = first.beside().await;
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![first.address.to_string(), second.address.to_string()];
+    let node = Setup {
+        servers,
+        ..Setup::new(&first, dir.path())
+    }
+    .start();
+    node.serving().await;
+    assert_eq!(node.status().address, first.address.to_string());
+    // It would let itself be dialled, as above.
+    first.break_connections();
+    until("the next one", || {
+        node.status().address == second.address.to_string()
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn the_next_server_is_asked_when_the_first_answers_that_it_cannot() {
     use tonic::Status;
     for refusal in [
@@ -72,6 +94,16 @@ async fn the_next_server_is_asked_when_the_first_can_issue_nothing() {
         first.script().refuse_each = Some(tonic::Status::resource_exhausted("full"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_the_clock_of_the_first_is_wrong() {
+    for (begins, ends) in [(300, 3900), (-3900, -300)] {
+        served_by_the_second("of another time", |first| {
+            first.script().workload_validity = Some((begins, ends));
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -128,6 +160,31 @@ async fn the_node_renews_its_own_svid_at_the_next_server_too() {
     until("it renews", || second.calls("RenewAgent") == 1).await;
     node.serving().await;
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewal_of_another_time_is_not_taken() {
+    for (begins, ends) in [(300, 3900), (-3900, -300)] {
+        let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
+        let second = first.beside().await;
+        // Half of its life is over when it comes.
+        first.script().agent_validity = Some((-3000, 600));
+        let full = tonic::Status::resource_exhausted("full");
+        first.script().refuse.insert("RenewAgent", full);
+        second.script().agent_validity = Some((begins, ends));
+        let dir = tempfile::tempdir().unwrap();
+        let servers = vec![first.address.to_string(), second.address.to_string()];
+        let node = Setup {
+            servers,
+            ..Setup::new(&first, dir.path())
+        }
+        .start();
+        until("it asks for one", || second.calls("RenewAgent") == 1).await;
+        // By the present one.
+        until("the node goes on", || second.calls("SyncAuthorizedEntries") > 2).await;
+        node.serving().await;
+        node.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl Agenda {
 }
 
 /// Plays it out. `truthful`: agents say by when they need it; else all say the same, and the order is that of arrival.
-fn play(fleet: &[Agent], truthful: bool, bounds: Bounds) -> Outcome {
+fn play(fleet: &[Agent], truthful: bool, bounds: Bounds, rate: f64) -> Outcome {
     let (start, mut room) = (Instant::now(), Room::new(bounds));
     let (mut agenda, mut outcome) = (Agenda::default(), Outcome::default());
     for (place, agent) in fleet.iter().enumerate() {
@@ -107,7 +107,7 @@ fn play(fleet: &[Agent], truthful: bool, bounds: Bounds) -> Outcome {
             match verdict {
                 // One server: signatures are made one after the other.
                 Verdict::Go => {
-                    free_at = free_at.max(at) + Duration::from_secs_f64(EACH as f64 / RATE);
+                    free_at = free_at.max(at) + Duration::from_secs_f64(EACH as f64 / rate);
                     agenda.at(free_at, Event::Signed(numbers[&agent.0], agent));
                 }
                 Verdict::Later(later) => agenda.at(at + later, Event::Asks(agent)),
@@ -125,8 +125,8 @@ async fn a_fleet_that_comes_back_in_one_second_loses_nothing() {
         bytes: 32 << 20,
         longest: LONGEST,
     };
-    let soonest_first = play(&fleet, true, bounds);
-    let as_they_come = play(&fleet, false, bounds);
+    let soonest_first = play(&fleet, true, bounds, RATE);
+    let as_they_come = play(&fleet, false, bounds, RATE);
     println!("{} of {AGENTS}: {soonest_first:?}, {as_they_come:?}", fleet.len());
     assert!(fleet.len() > AGENTS * 8 / 10, "nearly all are due");
     assert_eq!(soonest_first.served, fleet.len());
@@ -145,7 +145,7 @@ async fn nor_does_it_when_there_is_room_for_a_twentieth_of_it() {
         bytes: 1 << 20,
         longest: LONGEST,
     };
-    let outcome = play(&fleet, true, bounds);
+    let outcome = play(&fleet, true, bounds, RATE);
     println!("{outcome:?}");
     assert_eq!((outcome.served, outcome.expired), (fleet.len(), 0));
     assert!(outcome.most_inside <= 100);
@@ -162,9 +162,25 @@ async fn a_fleet_of_which_everything_has_run_out_is_served_with_few_attempts() {
         bytes: 4 << 20,
         longest: LONGEST,
     };
-    let outcome = play(&fleet, true, bounds);
+    let outcome = play(&fleet, true, bounds, RATE);
     println!("{outcome:?}");
     assert_eq!(outcome.served, AGENTS);
     assert!(outcome.attempts * 2 <= AGENTS * 5);
     assert!(outcome.last < Duration::from_secs(90));
+}
+
+/// The server has just started, and knows nothing of its pace. Served as fast as can be, they would all be done after 25 seconds.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_just_started_is_not_idle_while_agents_wait_for_their_time() {
+    let fleet: Vec<Agent> = (0..10_000).map(|n| (n, Duration::ZERO)).collect();
+    let bounds = Bounds {
+        requests: 4096,
+        bytes: 32 << 20,
+        longest: LONGEST,
+    };
+    let outcome = play(&fleet, true, bounds, 4000.0);
+    println!("{outcome:?}");
+    assert_eq!(outcome.served, fleet.len());
+    assert!(outcome.last < Duration::from_secs(30), "{outcome:?}");
+    assert!(outcome.attempts * 5 <= fleet.len() * 8, "{outcome:?}");
 }

@@ -112,6 +112,88 @@ fn a_root_that_the_parent_no_longer_names_is_over_unless_it_is_the_last_we_stand
 }
 
 #[test]
+fn what_a_server_beside_us_signs_under_stays_and_dooms_nothing_of_ours() {
+    let (old, new) = (root(), root());
+    let other = AuthorityRow {
+        not_after: START.saturating_add(Duration::from_secs(60)),
+        ..below(&old, Slot::Active)
+    };
+    let mut before = journal(
+        vec![below(&old, Slot::Old), below(&new, Slot::Active)],
+        &[(&old, Trusted), (&new, Trusted)],
+    );
+    before.others = vec![other];
+    for above in [&seen(&[(&new, false)]), &seen(&[(&old, true), (&new, false)])] {
+        let (rows, above) = follow(&before, above, true, START);
+        assert_eq!(trusts(&above), [Trusted, Trusted]);
+        assert!(rows.iter().all(|row| !row.tainted));
+    }
+    // One that has ended, or signs no more, is in nobody's way.
+    let late = START.saturating_add(Duration::from_secs(60));
+    let (_, above) = follow(&before, &seen(&[(&new, false)]), true, late);
+    assert_eq!(trusts(&above), [Trusted]);
+    before.others[0].slot = Slot::Old;
+    let (rows, above) = follow(&before, &seen(&[(&old, true), (&new, false)]), true, START);
+    assert_eq!(trusts(&above), [Tainted, Trusted]);
+    assert!(rows[0].tainted && !rows[1].tainted);
+}
+
+#[test]
+fn an_authority_under_a_root_that_another_has_stood_under_for_long_need_not_wait() {
+    let (old, new) = (root(), root());
+    let (then, now) = (START, START.saturating_add(Duration::from_secs(30)));
+    let next = |root| AuthorityRow {
+        created_at: now,
+        ..below(root, Slot::Prepared)
+    };
+    let mut journal = journal(vec![next(&old)], &[(&old, Trusted), (&new, Trusted)]);
+    journal.others = vec![AuthorityRow {
+        activated_at: Some(then),
+        ..below(&old, Slot::Active)
+    }];
+    assert!(!journal.must_wait(Kind::X509, now));
+    journal.rows = vec![next(&new)];
+    assert!(
+        journal.must_wait(Kind::X509, now),
+        "nobody has stood under this one"
+    );
+    journal.rows = vec![next(&old)];
+    journal.others[0].created_at = START.saturating_add(Duration::from_secs(1));
+    assert!(journal.must_wait(Kind::X509, now), "not for long enough");
+    journal.others[0].created_at = then;
+    journal.others[0].tainted = true;
+    assert!(
+        journal.must_wait(Kind::X509, now),
+        "of a doomed one nobody can tell"
+    );
+    journal.others[0].tainted = false;
+    journal.above.roots[0].trust = Tainted;
+    assert!(journal.must_wait(Kind::X509, now));
+}
+
+#[test]
+fn what_stands_under_a_root_that_a_server_beside_us_took_out_is_stranded() {
+    let (old, new) = (root(), root());
+    let mut journal = journal(
+        vec![below(&old, Slot::Active), below(&new, Slot::Prepared)],
+        &[(&old, Trusted), (&new, Trusted)],
+    );
+    let id = journal.rows[0].id.clone();
+    assert!(journal.stranded().is_none() && journal.verifies(&id));
+    journal.above.roots[0].trust = Tainted;
+    assert!(journal.verifies(&id), "what is tainted verifies");
+    journal.above.roots.remove(0);
+    assert!(!journal.verifies(&id));
+    let tainted: Vec<_> = journal
+        .stranded()
+        .unwrap()
+        .iter()
+        .map(|row| row.tainted)
+        .collect();
+    assert_eq!(tainted, [true, false]);
+}
+
+#[test]
 fn what_stands_under_a_root_that_left_without_a_taint_never_signs() {
     let (old, new) = (root(), root());
     let before = journal(

@@ -1,5 +1,7 @@
 //! A registry moves to a real PostgreSQL, and the server goes on with it.
 
+use std::sync::atomic::Ordering;
+
 use landfast_daemon::error_chain;
 
 use super::*;
@@ -8,6 +10,7 @@ use crate::core::fixture::{DAY, START, draft, entry, id, key, me, td};
 use crate::core::{Core, CoreParams};
 use crate::datastore::OpenError;
 use crate::datastore::postgres::tests::cluster::Cluster;
+use crate::datastore::postgres::tests::proxy::Proxy;
 use crate::registry::{AgentStanding, PolicyPatch, TokenError};
 
 async fn moved(site: &Site, cluster: &Cluster) -> Result<Migrated, BackupError> {
@@ -75,6 +78,44 @@ async fn everything_is_in_postgresql_afterwards_and_the_server_goes_on() {
     drop(core);
     let core = Core::open(params()).await.unwrap();
     assert_eq!(core.registry.entry(&next.id), Some(next));
+}
+
+/// Everything is committed, and the answer does not arrive.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_by_the_next_run_and_nothing_is_copied_twice() {
+    let (site, cluster) = (Site::new(), Cluster::start());
+    let core = site.disk.open().await;
+    let made = site.populate(&core).await;
+    drop(core);
+    let proxy = Proxy::start(cluster.place());
+    // The first one is that of the schema.
+    proxy.spare.store(1, Ordering::SeqCst);
+    proxy.lose.store(true, Ordering::SeqCst);
+    let target = cluster.target_at(&proxy.dir);
+    let run = async || migrate(site.disk.dir.path(), &td(), &target, START).await;
+    let error = run().await.unwrap_err();
+    assert_eq!(proxy.lost.load(Ordering::SeqCst), 1, "{}", error_chain(&error));
+    let unknown = matches!(
+        &error,
+        BackupError::Adopt {
+            source: OpenError::Open { .. }
+        }
+    );
+    assert!(unknown, "{}", error_chain(&error));
+    assert!(site.disk.database().exists(), "nobody knows yet");
+    let rows = "SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM authorities), epoch FROM state";
+    let arrived = cluster.sql(rows);
+    assert!(arrived.starts_with("1|"), "{arrived}");
+    let done = run().await.unwrap();
+    assert_eq!(done.taken, None);
+    assert!(done.old_data.join(DATABASE).exists() && !site.disk.database().exists());
+    assert_eq!(cluster.sql(rows), arrived);
+    let params = CoreParams {
+        postgres: Some(cluster.target()),
+        ..site.disk.params()
+    };
+    let core = Core::open(params).await.unwrap();
+    assert_eq!(core.registry.entry(&made.id), Some(made));
 }
 
 /// The answer to COMMIT was lost, or the power after it: the old database stands where it was, and all is in the new one.

@@ -239,12 +239,24 @@ async fn what_does_not_open_the_keys_replaces_nothing() {
         (&phrase, guess("correct horse batterz")),
         (&phrase, site.identity()),
     ] {
-        let error = archive_error(site.restore(from, &choice).await.unwrap_err());
+        let error = site.restore(from, &choice).await.unwrap_err();
+        let said = error_chain(&error);
+        assert!(
+            said.contains("stays closed") && !said.contains("of no use"),
+            "the backup is not to blame: {said}"
+        );
+        let error = archive_error(error);
         assert!(matches!(error, ArchiveError::Sealed(_)), "{error}");
         assert_eq!(site.names(), before);
     }
-    let error = site.restore(&sealed, &Choice::default()).await.unwrap_err();
-    assert!(matches!(error, BackupError::NeedsUnlock { .. }), "{error}");
+    for (from, how) in [
+        (&sealed, "are sealed for age1"),
+        (&phrase, "are sealed with a passphrase"),
+    ] {
+        let error = site.restore(from, &Choice::default()).await.unwrap_err();
+        assert!(matches!(error, BackupError::NeedsUnlock { .. }), "{error}");
+        assert!(error.to_string().contains(how), "{error}");
+    }
     assert_eq!(site.names(), before);
     assert_eq!(site.disk.open().await.registry.entry(&made.id), Some(made));
 }
@@ -497,10 +509,14 @@ async fn without_keys_in_it_they_come_from_the_directory_from_a_copy_or_are_made
     let copy = site.out.path().join("keys");
     fs::rename(site.disk.keys(), &copy).unwrap();
     let error = site.restore(&backup, &Choice::default()).await.unwrap_err();
-    assert!(
-        matches!(error, BackupError::Store { .. } | BackupError::NoKey { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, BackupError::NoKey { .. }), "{error}");
+    assert!(error.hint().contains("--keys DIR") && error.hint().contains("--new-authorities"));
+    let choice = Choice {
+        keys: Some(site.out.path().join("mistyped")),
+        ..Choice::default()
+    };
+    let error = site.restore(&backup, &choice).await.unwrap_err();
+    assert!(error_chain(&error).contains("mistyped"), "{error}");
     let choice = Choice {
         keys: Some(copy),
         ..Choice::default()

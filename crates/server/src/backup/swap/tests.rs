@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use landfast_store::{Contents, DirFiles, Files, Store};
 use tempfile::TempDir;
@@ -232,6 +233,20 @@ fn where_nothing_was_nothing_is_kept_aside() {
     put(&staging, "new", &["landfast.db", "keys/a.key"]);
     assert_eq!(swap.commit(NOW).unwrap(), None);
     assert_eq!(found(dir.path()), ["keys/a.key=new", "landfast.db=new"]);
+}
+
+#[test]
+fn where_an_earlier_run_has_put_the_database_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "old", &["landfast.db"]);
+    let swap = Swap::open(dir.path()).unwrap();
+    assert_eq!(swap.moved().unwrap(), None);
+    swap.put_aside(NOW).unwrap();
+    put(dir.path(), "newer", &["landfast.db"]);
+    let last = swap
+        .put_aside(NOW.saturating_add(Duration::from_secs(1)))
+        .unwrap();
+    assert_eq!(swap.moved().unwrap(), Some(last));
 }
 
 #[test]

@@ -45,10 +45,12 @@ fn what_is_wrong_is_said_without_the_password() {
 }
 
 #[test]
-fn servers_that_share_a_database_sign_their_own_authorities() {
-    let error = with(
-        "postgres = \"host=/run/postgresql user=landfast dbname=landfast\"\n[upstream.spire]\nserver = \"parent:8081\"\n\
-         workload_api = \"unix:///run/api.sock\"",
-    );
-    assert!(error.unwrap_err().contains("no [upstream]"));
+fn servers_that_share_a_database_may_stand_below_a_parent_and_not_below_files_of_their_own() {
+    let database = "postgres = \"host=/run/postgresql user=landfast dbname=landfast\"";
+    let parent = "[upstream.spire]\nserver = \"parent:8081\"\nworkload_api = \"unix:///run/api.sock\"";
+    assert!(with(&format!("{database}\n{parent}")).unwrap().is_some());
+    let files = "[upstream.disk]\ncert_file = \"/c\"\nkey_file = \"/k\"";
+    let error = with(&format!("{database}\n{files}")).unwrap_err();
+    assert!(error.contains("[upstream.spire] or none"), "{error}");
+    assert!(with(&format!("\n{files}")).is_ok(), "alone they do");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use landfast_identity::{TrustDomain, UnixTime};
 
 use super::link::Link;
+use super::position::Position;
 use super::tx::Tx;
 use super::{Identity, PostgresConfig, above, appended, authorities, migrate, records, text};
 use crate::datastore::rows::{Source, Value};
@@ -63,7 +64,7 @@ pub(crate) async fn adopt(
 
 /// `None` when something was stored there before.
 async fn fill(tx: &mut Tx, source: &dyn Source, now: UnixTime) -> Result<Option<Taken>, DatastoreError> {
-    tx.begin().await?;
+    tx.begin(&Position::default()).await?;
     if tx.after.revision > 0 || tx.opt(STORED, &[]).await?.is_some() {
         return Ok(None);
     }
@@ -244,7 +245,6 @@ const AGENTS: &str = "INSERT INTO agents (id, body, revision) SELECT a.id, a.bod
 const TOKEN: &str = "INSERT INTO join_tokens (hash, expires_at, alias, redeemed_at, redeemed_key, agent_id, revoked) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const LAST_END: &str = "UPDATE authorities SET last_svid_ends = $2 WHERE id = $1";
-const STATE: &str =
-    "UPDATE state SET epoch = $1, revision = $2, mark = $3, journal_version = $4, bundle_sequence = $5";
+const STATE: &str = "UPDATE state SET epoch = $1, revision = $2, mark = $3, journal_version = $4, journal_mark = $3, bundle_sequence = $5";
 const COUNT: &str = "SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM agents), (SELECT count(*) FROM join_tokens), \
     (SELECT count(*) FROM issued), (SELECT count(*) FROM authorities)";

@@ -90,7 +90,10 @@ pub(super) async fn change_other(
     change: OtherChange,
 ) -> Result<Option<Journal>, DatastoreError> {
     let before = journal(tx).await?;
-    if before.version != expected || !before.others.iter().any(|row| row.id == id) {
+    let Some(row) = before.others.iter().find(|row| row.id == id) else {
+        return Ok(None);
+    };
+    if before.version != expected {
         return Ok(None);
     }
     match change {
@@ -103,6 +106,12 @@ pub(super) async fn change_other(
                 .await?
         }
     };
+    if change == OtherChange::Revoke && row.kind == Kind::Jwt && !before.above.is_empty() {
+        // The upstream authority has it too, and would bring it back.
+        let mut known = before.above.clone();
+        known.revoke_jwt(row);
+        above::replace(tx, &known).await?;
+    }
     next_version(tx, true).await?;
     journal(tx).await.map(Some)
 }

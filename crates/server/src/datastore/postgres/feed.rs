@@ -44,7 +44,6 @@ impl Feed {
                 Ok(Next::Reload) => self.reload().await,
                 Err(error) => self.failed(&error).await,
             }
-            self.follower.expire();
         }
     }
 
@@ -62,12 +61,11 @@ impl Feed {
             }
         };
         let (began, session, asked) = (Instant::now(), Rc::clone(&link.session), self.follower.at());
-        let from = asked.revision;
+        let (from, journal) = (asked.revision, asked.journal);
         let rows = link
-            .run(
-                LOOK,
-                async move { Ok(session.rows(SINCE, &[&from, &PAGE]).await?) },
-            )
+            .run(LOOK, async move {
+                Ok(session.rows(SINCE, &[&from, &PAGE, &journal]).await?)
+            })
             .await?;
         let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
         self.follower.read(&rows, page, &asked, began)
@@ -146,21 +144,11 @@ impl Feed {
 }
 
 async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError> {
-    let state = session
-        .rows(
-            "SELECT trust_domain, epoch, revision, mark, journal_version FROM state",
-            &[],
-        )
-        .await?;
+    let state = session.rows(STATE, &[]).await?;
     let Some(state) = state.first() else {
         return Err(damage("state", "the table is empty"));
     };
-    let at = Position {
-        epoch: get(state, "epoch")?,
-        revision: get(state, "revision")?,
-        mark: get(state, "mark")?,
-        journal: get(state, "journal_version")?,
-    };
+    let at = Position::of(state)?;
     let mut sharing = Sharing::among(domain(state, "trust_domain")?);
     let mut snapshot = Snapshot {
         revision: Revision {
@@ -201,9 +189,12 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
     Ok((snapshot, at))
 }
 
-/// From the revision that is known on, so that its mark is seen again.
-const SINCE: &str = "SELECT s.epoch, s.revision AS newest, s.mark AS newest_mark, s.journal_version, c.revision, c.kind, c.object, \
-    CASE WHEN c.revision > $1 THEN c.body END AS body, c.mark \
+const STATE: &str = "SELECT trust_domain, epoch, revision AS newest, mark AS newest_mark, journal_version, journal_mark FROM state";
+/// From the revision that is known on, so that its mark is seen again; and that of the journal that is known.
+const SINCE: &str = "SELECT s.epoch, s.revision AS newest, s.mark AS newest_mark, s.journal_version, s.journal_mark, \
+    (SELECT j.mark FROM journal_changes j WHERE j.version = $3) AS journal_trace, \
+    (SELECT max(m.number) FROM schema_migrations m) AS schema, \
+    c.revision, c.kind, c.object, CASE WHEN c.revision > $1 THEN c.body END AS body, c.mark \
     FROM state s LEFT JOIN changes c ON c.revision >= $1 ORDER BY c.revision LIMIT $2";
 const ENTRIES: &str = "SELECT e.body, e.revision, p.body AS policy FROM entries e LEFT JOIN entry_policies p ON p.entry_id = e.id";
 const BEGIN_LOAD: &str =

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::position::Position;
+use super::position::{Position, Traces};
 use super::row::{damage, get};
-use super::text;
 use super::writer::Work;
+use super::{gauges, migrate, text};
 use crate::datastore::{CommitListener, Committed, DatastoreError, Snapshot};
 
 /// What other threads see.
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) doubt: Notify,
     /// The journal has another version.
     pub(super) journal: Notify,
+    /// A write has found no room, and no probe has found any since.
+    pub(super) full: AtomicBool,
 }
 
 struct Standing {
@@ -43,6 +46,7 @@ pub(super) struct Made {
     pub(super) mark: String,
     /// The version that the journal then has.
     pub(super) journal: i64,
+    pub(super) journal_mark: String,
 }
 
 impl Shared {
@@ -59,6 +63,7 @@ impl Shared {
             }),
             doubt: Notify::new(),
             journal: Notify::new(),
+            full: AtomicBool::new(false),
         }
     }
 
@@ -79,6 +84,12 @@ impl Shared {
         }
         let why = standing.trouble.clone();
         Err(why.unwrap_or(DatastoreError::Behind))
+    }
+
+    /// Whether the database cannot be read, and what is known counts as old.
+    fn is_gone(&self) -> bool {
+        let standing = self.lock();
+        standing.trouble.is_some() && standing.read_at.elapsed() >= STALE
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing> {
@@ -113,7 +124,15 @@ struct Waiting {
 
 /// Whether it is so until somebody does something about it.
 fn lasts(error: &DatastoreError) -> bool {
-    matches!(error, DatastoreError::Fenced | DatastoreError::WentBack { .. })
+    matches!(error, DatastoreError::Fenced) || lost(error)
+}
+
+/// Whether it is so until the database with everything is back.
+fn lost(error: &DatastoreError) -> bool {
+    matches!(
+        error,
+        DatastoreError::WentBack { .. } | DatastoreError::JournalWentBack { .. }
+    )
 }
 
 /// What is to be done after a look at the feed.
@@ -143,6 +162,10 @@ impl Follower {
         if lasts(error) {
             self.trouble(error);
         }
+        if let DatastoreError::NoSpace { .. } = error {
+            self.shared.full.store(true, Ordering::Relaxed);
+        }
+        gauges::failed(error);
         self.shared.doubt.notify_one();
     }
 
@@ -150,8 +173,9 @@ impl Follower {
     pub(super) fn committed(&self, made: Made, group: Vec<Box<dyn Work>>) {
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
+        gauges::wrote();
         if made.after.epoch == inner.at.epoch {
-            inner.at.journal = inner.at.journal.max(made.journal);
+            inner.at.learn_journal(made.journal, &made.journal_mark);
         }
         let Some(last) = made.commits.last() else {
             return answer(group);
@@ -176,17 +200,23 @@ impl Follower {
         self.poke.notify_one();
     }
 
-    /// Whether something may be written where the database stands now.
-    pub(super) fn admits(&self, now: &Position) -> Result<(), DatastoreError> {
+    /// Whether something may be written where the database stands now, which has these traces of what was known when it was asked.
+    pub(super) fn admits(
+        &self,
+        known: &Position,
+        now: &Position,
+        traces: &Traces,
+    ) -> Result<(), DatastoreError> {
         if let Some(trouble) = self.shared.lock().trouble.clone().filter(lasts) {
             return Err(trouble);
         }
         let mut inner = self.inner.borrow_mut();
         self.meet_listener(&mut inner);
-        match inner.following {
-            true => inner.at.leads_to(now),
-            false => Ok(()),
+        if !inner.following {
+            return Ok(());
         }
+        known.leads_to(now, traces)?;
+        inner.at.leads_to(now, &Traces::default())
     }
 
     /// Since which revision the feed is to be read.
@@ -210,13 +240,9 @@ impl Follower {
         let Some(first) = rows.first() else {
             return Err(damage("state", "the table is empty"));
         };
-        self.journal_is(get::<i64>(first, "journal_version")?.unsigned_abs());
-        let newest = Position {
-            epoch: get(first, "epoch")?,
-            revision: get(first, "newest")?,
-            mark: get(first, "newest_mark")?,
-            journal: get(first, "journal_version")?,
-        };
+        migrate::not_newer(get(first, "schema")?)?;
+        let newest = Position::of(first)?;
+        self.journal_is(newest.journal.unsigned_abs());
         if !inner.following {
             inner.at = newest;
             self.caught_up(&mut inner, at, false);
@@ -225,8 +251,12 @@ impl Follower {
         if newest.epoch > inner.at.epoch {
             return Ok(Next::Reload);
         }
-        asked.leads_to(&newest)?;
-        inner.at.journal = inner.at.journal.max(newest.journal);
+        let traces = Traces {
+            revision: None,
+            journal: get(first, "journal_trace")?,
+        };
+        asked.leads_to(&newest, &traces)?;
+        inner.at.learn_journal(newest.journal, &newest.journal_mark);
         // Whether what we know is in it.
         let mut is_ours = newest.number() == asked.number();
         for row in rows {
@@ -287,6 +317,8 @@ impl Follower {
     }
 
     pub(super) fn trouble(&self, error: &DatastoreError) {
+        gauges::failed(error);
+        gauges::age(self.shared.lock().read_at.elapsed());
         let mut standing = self.shared.lock();
         // Those do not pass by themselves, whatever else happens.
         if !standing.trouble.as_ref().is_some_and(lasts) {
@@ -294,13 +326,36 @@ impl Follower {
         }
     }
 
-    /// Answers those for whom the feed has not come in time.
-    pub(super) fn expire(&self) {
+    /// Whether nobody is to wait for the database any more: agents ask another server now.
+    pub(super) fn is_gone(&self) -> bool {
+        self.shared.is_gone()
+    }
+
+    /// Returns once it is, and says why.
+    pub(super) async fn gone(&self) -> DatastoreError {
+        while !self.is_gone() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let standing = self.shared.lock();
+        standing.trouble.clone().unwrap_or(DatastoreError::Behind)
+    }
+
+    /// For ever; apart from the feed, which waits for the database.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.expire();
+        }
+    }
+
+    /// Answers those for whom the feed has not come in time, or cannot come.
+    fn expire(&self) {
+        let is_gone = self.is_gone();
         let mut inner = self.inner.borrow_mut();
         while inner
             .waiting
             .front()
-            .is_some_and(|w| w.since.elapsed() >= STALE * 2)
+            .is_some_and(|w| is_gone || w.since.elapsed() >= STALE * 2)
             && let Some(late) = inner.waiting.pop_front()
         {
             let error = DatastoreError::Undecided {
@@ -325,10 +380,12 @@ impl Follower {
     fn caught_up(&self, inner: &mut Inner, at: Instant, is_ours: bool) {
         let mut standing = self.shared.lock();
         standing.read_at = at;
+        gauges::age(at.elapsed());
         standing.trouble = standing.trouble.take().filter(|trouble| match trouble {
-            DatastoreError::WentBack { .. } => !is_ours,
+            trouble if lost(trouble) => !is_ours,
             trouble => lasts(trouble),
         });
+        gauges::read(standing.trouble.as_ref());
         drop(standing);
         while inner
             .waiting
@@ -345,7 +402,7 @@ impl Follower {
             inner.following = true;
             let seen = std::mem::replace(&mut inner.at, self.shared.loaded().clone());
             if seen.epoch == inner.at.epoch {
-                inner.at.journal = inner.at.journal.max(seen.journal);
+                inner.at.learn_journal(seen.journal, &seen.journal_mark);
             }
         }
     }
@@ -365,6 +422,7 @@ fn answer(group: Vec<Box<dyn Work>>) {
 
 /// Without a look at the feed for this long what we know may be stale. Agents are to be with another server within five seconds.
 const STALE: Duration = Duration::from_millis(2000);
+const LOOK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

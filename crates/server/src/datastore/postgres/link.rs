@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
 
-use super::migrate::MIGRATIONS;
 use super::row::get;
 use super::target::PostgresConfig;
 use super::tls::{MakeTls, Secured};
+use super::{gauges, migrate};
 use crate::datastore::DatastoreError;
 
 /// A connection.
@@ -33,12 +33,13 @@ pub(super) struct Session {
 pub(super) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
 
 impl Link {
-    /// Tries each host in turn; the first that writes is taken.
+    /// Tries each host in turn; the first that writes is taken. When none does, one that has answered says more than one that has not.
     pub(super) async fn connect(target: &PostgresConfig) -> Result<Self, DatastoreError> {
         let mut last = None;
         for config in target.attempts().map_err(DatastoreError::unreachable)? {
             let attempt = async {
-                let (client, connection) = config.connect(MakeTls(target.tls())).await?;
+                let connected = config.connect(MakeTls(target.tls())).await;
+                let (client, connection) = connected.map_err(not_connected)?;
                 let mut link = Self {
                     session: Rc::new(Session {
                         client,
@@ -50,11 +51,14 @@ impl Link {
                 link.set_up().await?;
                 Ok(link)
             };
-            match tokio::time::timeout(CONNECT, attempt).await {
+            let error = match tokio::time::timeout(CONNECT, attempt).await {
                 Ok(Ok(link)) => return Ok(link),
-                Ok(Err(error)) => last = Some(error),
-                Err(_elapsed) => last = Some(DatastoreError::unreachable("it does not answer")),
-            }
+                Ok(Err(error)) => error,
+                Err(_elapsed) => DatastoreError::unreachable("it does not answer"),
+            };
+            last = last
+                .filter(|before| has_answered(before) || !has_answered(&error))
+                .or(Some(error));
         }
         Err(last.unwrap_or_else(|| DatastoreError::unreachable("no host is named")))
     }
@@ -65,14 +69,11 @@ impl Link {
         let session = Rc::clone(&link.session);
         let found = link.run(CONNECT, async move {
             let rows = session.rows(SCHEMA, &[]).await?;
-            rows.first().map_or(Ok(0), |row| get::<i64>(row, "number"))
+            rows.first().map_or(Ok(None), |row| get(row, "number"))
         });
-        let found = found.await?;
-        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        match found > known {
-            true => Err(DatastoreError::NewerSchema { found, known }),
-            false => Ok(link),
-        }
+        migrate::not_newer(found.await?)?;
+        gauges::connected();
+        Ok(link)
     }
 
     async fn set_up(&mut self) -> Result<(), DatastoreError> {
@@ -160,7 +161,23 @@ impl Session {
     }
 }
 
-const SCHEMA: &str = "SELECT coalesce(max(number), 0) AS number FROM schema_migrations";
+/// A replica, or a database that was made to: it is there, and this is what is wrong with it.
+fn not_connected(error: tokio_postgres::Error) -> DatastoreError {
+    let source = std::error::Error::source(&error);
+    let refused = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    match refused.is_some_and(|refused| refused.to_string() == NO_WRITES) {
+        true => DatastoreError::ReadOnly,
+        false => error.into(),
+    }
+}
+
+fn has_answered(error: &DatastoreError) -> bool {
+    !matches!(error, DatastoreError::Unreachable { .. })
+}
+
+/// As tokio-postgres says it of a session that is not read-write.
+const NO_WRITES: &str = "database does not allow writes";
+const SCHEMA: &str = "SELECT max(number) AS number FROM schema_migrations";
 /// To connect, log in and set up, with one host.
 const CONNECT: Duration = Duration::from_secs(2);
 /// What the database does when it is we who hang, and what a commit has to mean whatever its configuration says.

@@ -2,17 +2,22 @@
 //! apply each once.
 
 use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
 
-use ring::digest::{SHA256, digest};
+use landfast_identity::TrustDomain;
 
-use super::Identity;
-use super::link::Session;
+use super::link::{Link, Session};
 use super::row::get;
+use super::{Identity, PostgresConfig};
+use crate::datastore::pending::{Pending, known, sum};
 use crate::datastore::{DatastoreError, OpenError};
-use crate::random::hex;
 
 /// In order, from 1. Never changed once released: append.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_begin.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/postgres/0001_begin.sql"),
+    include_str!("../../../migrations/postgres/0002_journal_mark.sql"),
+];
 
 /// Brings the schema up to date, all or nothing. With `initialised` there was a database: one that is empty is refused.
 pub(super) async fn run(
@@ -40,77 +45,117 @@ async fn apply(
     let wrong = |source: tokio_postgres::Error| refused(shown, source.into());
     // Spells LFAS. Where there are no such locks the statements below conflict, and one of two servers starts again.
     session
-        .batch("SELECT pg_advisory_xact_lock(1279672659)")
+        .batch("SELECT pg_advisory_xact_lock(1279672659); SET LOCAL statement_timeout = '100s'")
         .await
         .map_err(wrong)?;
+    let missing = missing(session, shown, initialised, migrations).await?;
+    if missing.schema == 0 {
+        session
+            .batch("CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY, sha256 TEXT NOT NULL)")
+            .await
+            .map_err(wrong)?;
+    } else if !missing.numbers.is_empty() {
+        // No transaction of a server that knows the old schema is under way from here on, and the next one sees the new one. A lock of the row
+        // would deadlock with those that wait for it, when a migration changes the table.
+        let lock = match session.notifies {
+            true => "LOCK TABLE state IN ACCESS EXCLUSIVE MODE",
+            false => "SELECT one FROM state FOR UPDATE",
+        };
+        session.batch(lock).await.map_err(wrong)?;
+    }
+    for (number, text) in (1..).zip(migrations) {
+        if !missing.numbers.contains(&number) {
+            continue;
+        }
+        session.batch(text).await.map_err(wrong)?;
+        session
+            .execute(APPLY, &[&number, &sum(text)])
+            .await
+            .map_err(wrong)?;
+        tracing::info!(number, database = %shown.display(), "migration applied");
+    }
+    if missing.schema == 0 {
+        session
+            .execute(FIRST, &[&identity.trust_domain.as_str()])
+            .await
+            .map_err(wrong)?;
+    }
+    owner(session, shown, &identity.trust_domain).await?;
+    // This process writes for this server from now on.
+    session
+        .execute(BOOT, &[&identity.server, &identity.boot])
+        .await
+        .map_err(wrong)?;
+    Ok(())
+}
+
+/// Which migrations a start would apply. Changes nothing, also beside servers that run.
+pub(crate) async fn pending(
+    target: &PostgresConfig,
+    trust_domain: &TrustDomain,
+    initialised: bool,
+) -> Result<Pending, OpenError> {
+    pending_of(target, trust_domain, initialised, MIGRATIONS).await
+}
+
+pub(super) async fn pending_of(
+    target: &PostgresConfig,
+    trust_domain: &TrustDomain,
+    initialised: bool,
+    migrations: &[&str],
+) -> Result<Pending, OpenError> {
+    let shown = target.shown();
+    let wrong = |source| refused(&shown, source);
+    let mut link = Link::connect(target).await.map_err(wrong)?;
+    let session = Rc::clone(&link.session);
+    let looked = async {
+        session.batch("BEGIN READ ONLY").await?;
+        let found = missing(&session, &shown, initialised, migrations).await;
+        let found = match found {
+            Ok(found) if found.schema > 0 => {
+                let owned = owner(&session, &shown, trust_domain).await;
+                owned.map(|()| found)
+            }
+            found => found,
+        };
+        session.batch("ROLLBACK").await?;
+        Ok(found)
+    };
+    link.run(LOOK, looked).await.map_err(wrong)?
+}
+
+async fn missing(
+    session: &Session,
+    shown: &Path,
+    initialised: bool,
+    migrations: &[&str],
+) -> Result<Pending, OpenError> {
+    let wrong = |source: tokio_postgres::Error| refused(shown, source.into());
     let tables = session.rows(TABLES, &[]).await.map_err(wrong)?;
     let names: Vec<&str> = tables
         .iter()
         .map(|row| get(row, "name"))
         .collect::<Result<_, _>>()
         .map_err(|e| refused(shown, e))?;
-    match names.contains(&"schema_migrations") {
-        true => {}
-        false if !names.is_empty() => {
-            return Err(OpenError::NotEmpty {
-                database: shown.into(),
-            });
+    match (names.contains(&"schema_migrations"), names.is_empty()) {
+        (true, _) => {}
+        (false, false) => {
+            let database = shown.into();
+            return Err(OpenError::NotEmpty { database });
         }
-        false if initialised => return Err(OpenError::Missing { path: shown.into() }),
-        false => session
-            .batch("CREATE TABLE schema_migrations (number BIGINT PRIMARY KEY, sha256 TEXT NOT NULL)")
-            .await
-            .map_err(wrong)?,
+        (false, true) if initialised => return Err(OpenError::Missing { path: shown.into() }),
+        (false, true) => return Ok(Pending::all(migrations)),
     }
-    let done = session.rows(APPLIED, &[]).await.map_err(wrong)?;
-    let done: Vec<(i64, String)> = done
+    let applied = session.rows(APPLIED, &[]).await.map_err(wrong)?;
+    let applied: Vec<(i64, String)> = applied
         .iter()
         .map(|row| Ok((get(row, "number")?, get(row, "sha256")?)))
         .collect::<Result<_, _>>()
         .map_err(|e| refused(shown, e))?;
-    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
-    if let Some((found, _)) = done.last().filter(|(number, _)| *number > known) {
-        return Err(OpenError::NewerSchema {
-            path: shown.into(),
-            found: *found,
-            known,
-        });
-    }
-    for (number, text) in (1..).zip(migrations) {
-        let sum = hex(digest(&SHA256, text.as_bytes()).as_ref());
-        match done.iter().find(|(n, _)| *n == number) {
-            Some((_, found)) if *found == sum => {}
-            Some(_) => {
-                return Err(OpenError::ChangedMigration {
-                    path: shown.into(),
-                    number,
-                });
-            }
-            None => {
-                session.batch(text).await.map_err(wrong)?;
-                let number: i64 = number;
-                session
-                    .execute(
-                        "INSERT INTO schema_migrations (number, sha256) VALUES ($1, $2)",
-                        &[&number, &sum],
-                    )
-                    .await
-                    .map_err(wrong)?;
-                tracing::info!(number, database = %shown.display(), "migration applied");
-            }
-        }
-    }
-    if done.is_empty() {
-        session
-            .execute(FIRST, &[&identity.trust_domain.as_str()])
-            .await
-            .map_err(wrong)?;
-    }
-    owner(session, shown, identity).await
+    Pending::of(shown, &applied, migrations)
 }
 
-/// Whose database it is, and that this process writes for this server from now on.
-async fn owner(session: &Session, shown: &Path, identity: &Identity) -> Result<(), OpenError> {
+async fn owner(session: &Session, shown: &Path, trust_domain: &TrustDomain) -> Result<(), OpenError> {
     let wrong = |source: tokio_postgres::Error| refused(shown, source.into());
     let found = session
         .rows("SELECT trust_domain FROM state", &[])
@@ -125,18 +170,23 @@ async fn owner(session: &Session, shown: &Path, identity: &Identity) -> Result<(
             });
         }
     };
-    if found != identity.trust_domain.as_str() {
-        return Err(OpenError::OtherTrustDomain {
+    match found == trust_domain.as_str() {
+        true => Ok(()),
+        false => Err(OpenError::OtherTrustDomain {
             path: shown.into(),
             found: found.to_owned(),
-            configured: identity.trust_domain.clone(),
-        });
+            configured: trust_domain.clone(),
+        }),
     }
-    session
-        .execute(BOOT, &[&identity.server, &identity.boot])
-        .await
-        .map_err(wrong)?;
-    Ok(())
+}
+
+/// For a server that runs: another may have been replaced by a newer one meanwhile, which has migrated the database.
+pub(super) fn not_newer(found: Option<i64>) -> Result<(), DatastoreError> {
+    let (found, known) = (found.unwrap_or(0), known(MIGRATIONS));
+    match found > known {
+        true => Err(DatastoreError::NewerSchema { found, known }),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn refused(shown: &Path, source: DatastoreError) -> OpenError {
@@ -149,6 +199,9 @@ pub(super) fn refused(shown: &Path, source: DatastoreError) -> OpenError {
 const TABLES: &str =
     "SELECT table_name::text AS name FROM information_schema.tables WHERE table_schema = current_schema()";
 const APPLIED: &str = "SELECT number, sha256 FROM schema_migrations ORDER BY number";
+const APPLY: &str = "INSERT INTO schema_migrations (number, sha256) VALUES ($1, $2)";
+/// To say what would be done.
+const LOOK: Duration = Duration::from_secs(10);
 const FIRST: &str = "INSERT INTO state (one, trust_domain, epoch, revision, mark, journal_version, bundle_sequence) \
     VALUES (1, $1, floor(extract(epoch FROM now()))::bigint, 0, '', 0, 0)";
 const BOOT: &str = "INSERT INTO servers (id, boot, commits, started_at) \

@@ -21,18 +21,26 @@ pub(super) async fn run(tx: &mut Tx, what: Prune, most: usize) -> Result<usize, 
     }
 }
 
-/// Takes room for a row, gives it back, and changes a row into itself, so that the commit has something to write.
-pub(super) async fn probe(tx: &mut Tx) -> Result<(), DatastoreError> {
-    tx.batch("SAVEPOINT probe").await?;
-    let blank = [0_u8; 1024];
-    tx.execute(
-        "INSERT INTO join_tokens (hash, expires_at) VALUES ($1, 0)",
-        &[&blank.as_slice()],
-    )
+/// Takes new room on the disk, gives it back, and changes a row into itself, so that the commit has something to write. A row more in a table
+/// that is there would say nothing: it may find room in a page of before, on a disk that is full, and be refused the next time. Nor is a table
+/// that is there emptied for it: whoever dumps the database would be in the way.
+pub(super) async fn probe(tx: &mut Tx, pages: u32) -> Result<(), DatastoreError> {
+    let rows = pages * ROWS;
+    tx.batch(&format!(
+        "SAVEPOINT probe; CREATE UNLOGGED TABLE room (n BIGINT); INSERT INTO room SELECT generate_series(1, {rows}); \
+         ROLLBACK TO SAVEPOINT probe; RELEASE SAVEPOINT probe"
+    ))
     .await?;
-    tx.batch("ROLLBACK TO SAVEPOINT probe; RELEASE SAVEPOINT probe")
-        .await
+    tx.execute("UPDATE state SET revision = revision", &[]).await?;
+    Ok(())
 }
+
+/// What is asked for while nothing has failed.
+pub(super) const LITTLE: u32 = 2;
+/// What there has to be after the disk was full, before it counts as mended: on the last page of a disk one write fails and the next does not.
+pub(super) const AMPLE: u32 = 128;
+/// As many fit a page of 8 KiB.
+const ROWS: u32 = 226;
 
 const TOMBSTONES: &str = "DELETE FROM changes WHERE revision IN (SELECT revision FROM changes WHERE body IS NULL AND at < $1 \
     ORDER BY revision LIMIT $2)";

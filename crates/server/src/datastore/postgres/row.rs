@@ -13,7 +13,9 @@ use crate::datastore::DatastoreError;
 impl From<tokio_postgres::Error> for DatastoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
-            Some(code) if *code == SqlState::DISK_FULL => Self::Full,
+            Some(code) if *code == SqlState::DISK_FULL => Self::NoSpace {
+                source: Arc::new(error),
+            },
             Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly,
             Some(code) if ends_the_session(code) => Self::unreachable(error),
             Some(_) => Self::Failed {

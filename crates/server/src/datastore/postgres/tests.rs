@@ -3,9 +3,12 @@
 pub(crate) mod cluster;
 mod cores;
 mod failing;
-mod proxy;
+mod journal;
+pub(crate) mod proxy;
+mod races;
 mod secured;
 mod several;
+mod upgrade;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -84,6 +87,13 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("{what}: not within a minute");
+}
+
+fn storage(error: RegistryError) -> DatastoreError {
+    match error {
+        RegistryError::Storage { source } => source,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn create(db: &PostgresDatastore, name: &str) -> Result<Created, RegistryError> {

@@ -1,13 +1,14 @@
 //! The datastore's trait, each request one piece of work for the writer. Invariant: work can be run again from the beginning.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use tokio::sync::oneshot;
 
 use super::{
-    PostgresDatastore, agents, appended, authorities, bundles, entries, policies, prune, records,
+    PostgresDatastore, agents, appended, authorities, bundles, entries, gauges, policies, prune, records,
     relationships, tokens,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
@@ -273,7 +274,16 @@ impl Datastore for PostgresDatastore {
     }
 
     async fn probe(&self) -> Result<(), DatastoreError> {
-        self.write(|tx| Box::pin(prune::probe(tx))).await
+        let pages = match self.shared.full.load(Ordering::Relaxed) {
+            true => prune::AMPLE,
+            false => prune::LITTLE,
+        };
+        let probed = self.write(move |tx| Box::pin(prune::probe(tx, pages))).await;
+        if probed.is_ok() {
+            self.shared.full.store(false, Ordering::Relaxed);
+            gauges::room();
+        }
+        probed
     }
 
     async fn doubted(&self) {

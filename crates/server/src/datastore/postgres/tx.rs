@@ -8,9 +8,9 @@ use tokio_postgres::Row;
 use super::Identity;
 use super::follower::Made;
 use super::link::{Params, Session};
-use super::position::Position;
+use super::position::{Position, Traces};
 use super::row::{damage, ends_the_session, get, is_passing, signed};
-use super::text;
+use super::{migrate, text};
 use crate::datastore::{Change, Committed, DatastoreError};
 
 pub(super) struct Tx {
@@ -18,6 +18,8 @@ pub(super) struct Tx {
     identity: Identity,
     /// Where the database stands.
     pub(super) after: Position,
+    /// What it has where whoever writes stands.
+    pub(super) traces: Traces,
     revision: i64,
     journal: i64,
     /// With the time of those that have one.
@@ -51,6 +53,7 @@ impl Tx {
             session,
             identity,
             after: Position::default(),
+            traces: Traces::default(),
             revision: 0,
             journal: 0,
             changes: Vec::new(),
@@ -59,28 +62,25 @@ impl Tx {
         }
     }
 
-    /// Locks the counter. Returns the number of the last commit of this process.
-    pub(super) async fn begin(&mut self) -> Result<i64, DatastoreError> {
+    /// Locks the counter. Returns the number of the last commit of this process. `known` is what it stands at.
+    pub(super) async fn begin(&mut self, known: &Position) -> Result<i64, DatastoreError> {
         self.batch("BEGIN").await?;
-        let row = self
-            .one(
-                "SELECT epoch, revision, mark, journal_version FROM state FOR UPDATE",
-                &[],
-            )
-            .await?;
-        self.after = Position {
-            epoch: get(&row, "epoch")?,
-            revision: get(&row, "revision")?,
-            mark: get(&row, "mark")?,
-            journal: get(&row, "journal_version")?,
-        };
+        let row = self.one(LOCK, &[]).await?;
+        self.after = Position::of(&row)?;
         self.journal = self.after.journal;
         self.revision = self.after.revision;
         // A statement of its own: it has to see what was committed while the lock was waited for.
         let server = self.identity.server.clone();
         let row = self
-            .opt("SELECT boot, commits FROM servers WHERE id = $1", &[&server])
+            .opt(STANDING, &[&server, &known.revision, &known.journal])
             .await?;
+        if let Some(row) = &row {
+            migrate::not_newer(get(row, "schema")?)?;
+            self.traces = Traces {
+                revision: get(row, "revision_trace")?,
+                journal: get(row, "journal_trace")?,
+            };
+        }
         let row = row.filter(|row| get::<&str>(row, "boot").is_ok_and(|boot| boot == self.identity.boot));
         match row {
             Some(row) => get(&row, "commits"),
@@ -102,8 +102,15 @@ impl Tx {
         {
             return Err(DatastoreError::Fenced);
         }
+        let mark = identity.mark(number);
+        if self.journal != self.after.journal {
+            let version = self.journal;
+            self.execute("UPDATE state SET journal_mark = $1", &[&mark])
+                .await?;
+            self.execute(JOURNAL, &[&version, &mark]).await?;
+            self.execute(OLD_JOURNALS, &[&(version - JOURNALS)]).await?;
+        }
         if !self.changes.is_empty() {
-            let mark = identity.mark(number);
             let (mut revisions, mut kinds, mut objects) = (Vec::new(), Vec::new(), Vec::new());
             let (mut bodies, mut times) = (Vec::new(), Vec::new());
             for (commit, at) in &self.changes {
@@ -133,6 +140,10 @@ impl Tx {
             commits: self.changes.iter().map(|(commit, _)| commit.clone()).collect(),
             mark: self.identity.mark(number),
             journal: self.journal,
+            journal_mark: match self.journal == self.after.journal {
+                true => self.after.journal_mark.clone(),
+                false => self.identity.mark(number),
+            },
         }
     }
 
@@ -243,6 +254,14 @@ impl Tx {
     }
 }
 
+const LOCK: &str = "SELECT epoch, revision AS newest, mark AS newest_mark, journal_version, journal_mark FROM state FOR UPDATE";
+const STANDING: &str = "SELECT boot, commits, (SELECT max(m.number) FROM schema_migrations m) AS schema, \
+    (SELECT c.mark FROM changes c WHERE c.revision = $2) AS revision_trace, \
+    (SELECT j.mark FROM journal_changes j WHERE j.version = $3) AS journal_trace FROM servers WHERE id = $1";
+const JOURNAL: &str = "INSERT INTO journal_changes (version, mark) VALUES ($1, $2)";
+const OLD_JOURNALS: &str = "DELETE FROM journal_changes WHERE version <= $1";
+/// So many are kept: by them a server sees that the journal is the one it knows.
+const JOURNALS: i64 = 1000;
 const FEED: &str = "INSERT INTO changes (revision, kind, object, body, mark, at) \
     SELECT f.revision, f.kind, f.object, f.body, $6::text, coalesce(f.at, floor(extract(epoch FROM now()))::bigint) \
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS f (revision, kind, object, body, at)";

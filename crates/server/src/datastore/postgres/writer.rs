@@ -157,31 +157,30 @@ impl Writer {
                     error
                 }
             };
-            group = give_up(group, &error, sent.is_some());
+            group = give_up(group, &error, sent.is_some(), self.follower.is_gone());
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     async fn attempt(&mut self, group: &mut Group, sent: &mut Option<Made>) -> Result<Made, Ended> {
+        let follower = Rc::clone(&self.follower);
         let link = match &mut self.link {
             Some(link) => link,
             None => {
-                let link = Link::again(&self.target).await.map_err(Ended::Lost)?;
-                self.link.insert(link)
+                let link = in_time(&follower, CONNECTING, Link::again(&self.target)).await;
+                self.link.insert(link.map_err(Ended::Lost)?)
             }
         };
         let tx = Tx::new(Rc::clone(&link.session), self.identity.clone());
         let mut ended = None;
-        let follower = Rc::clone(&self.follower);
         let work = transact(tx, group, self.commits, sent, &mut ended, &follower);
-        let done = link.run(PATIENCE, work).await;
+        let done = in_time(&follower, LEAST, link.run(PATIENCE, work)).await;
         match (done, ended) {
             (Ok(made), _) => Ok(made),
             (Err(error), Some(Fault::Passing)) => {
                 let session = Rc::clone(&link.session);
-                let undone = link
-                    .run(PATIENCE, async move { Ok(session.batch("ROLLBACK").await?) })
-                    .await;
+                let undo = link.run(PATIENCE, async move { Ok(session.batch("ROLLBACK").await?) });
+                let undone = in_time(&follower, LEAST, undo).await;
                 Err(match undone {
                     Ok(()) => Ended::Again(error),
                     Err(_) => Ended::Lost(error),
@@ -194,6 +193,24 @@ impl Writer {
             }
             (Err(error), _) => Err(Ended::Lost(error)),
         }
+    }
+}
+
+/// An attempt, but for no longer than agents are kept here: with a database that does not answer they are to be elsewhere in time.
+async fn in_time<T>(
+    follower: &Follower,
+    least: Duration,
+    attempt: impl Future<Output = Result<T, DatastoreError>>,
+) -> Result<T, DatastoreError> {
+    let given_up = async {
+        // What begins late has a moment all the same: the feed may be the slower one.
+        tokio::time::sleep(least).await;
+        follower.gone().await
+    };
+    tokio::select! {
+        biased;
+        done = attempt => done,
+        why = given_up => Err(why),
     }
 }
 
@@ -215,7 +232,8 @@ async fn transact(
     // Until the look-up has an answer, nothing that fails here says anything of the COMMIT before.
     let mut looked_up = false;
     let done = async {
-        let last = tx.begin().await?;
+        let known = follower.at();
+        let last = tx.begin(&known).await?;
         if last == number && sent.is_some() {
             tx.batch("ROLLBACK").await?;
             if let Some(made) = sent.take() {
@@ -225,7 +243,7 @@ async fn transact(
         }
         looked_up = true;
         *sent = None;
-        follower.admits(&tx.after)?;
+        follower.admits(&known, &tx.after, &tx.traces)?;
         run_group(&mut tx, group, follower).await?;
         tx.finish(number).await?;
         *sent = Some(tx.made(number));
@@ -235,7 +253,7 @@ async fn transact(
     .await;
     *ended = match &done {
         Ok(_) => None,
-        Err(DatastoreError::Fenced | DatastoreError::WentBack { .. }) => Some(Fault::Refused),
+        Err(error) if for_good(error) => Some(Fault::Refused),
         Err(_) => tx.fault(),
     };
     if looked_up && let Some(Fault::Passing | Fault::Refused) = ended {
@@ -264,15 +282,27 @@ async fn run_group(tx: &mut Tx, group: &mut Group, follower: &Follower) -> Resul
     Ok(())
 }
 
+/// Whether another attempt finds it as it is.
+fn for_good(error: &DatastoreError) -> bool {
+    matches!(
+        error,
+        DatastoreError::Fenced
+            | DatastoreError::WentBack { .. }
+            | DatastoreError::JournalWentBack { .. }
+            | DatastoreError::NewerSchema { .. }
+    )
+}
+
 fn not_known(error: &DatastoreError) -> DatastoreError {
     DatastoreError::Undecided {
         source: Arc::new(error.clone()),
     }
 }
 
-/// Answers those who have waited for long enough; the rest goes on waiting. Of a group that may have been committed all are answered at once.
-fn give_up(group: Group, error: &DatastoreError, undecided: bool) -> Group {
-    let late = |request: &dyn Work| request.since().elapsed() >= PATIENCE;
+/// Answers those who have waited for long enough, and all when the database is gone; the rest goes on waiting. Of a group that may have been
+/// committed all are answered at once.
+fn give_up(group: Group, error: &DatastoreError, undecided: bool, gone: bool) -> Group {
+    let late = |request: &dyn Work| gone || request.since().elapsed() >= PATIENCE;
     if undecided {
         if !group.iter().any(|request| late(&**request)) {
             return group;
@@ -293,7 +323,11 @@ fn give_up(group: Group, error: &DatastoreError, undecided: bool) -> Group {
 pub(super) const QUEUE: usize = 1024;
 /// Requests in one commit.
 const GROUP: usize = 256;
-/// For one transaction, and for a request while there is no database. Agents that wait here do not ask another server meanwhile.
+/// For one transaction, and for a request while there is no database, if that is not known to be gone before.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// For a transaction with a database that may be gone: many servers take turns.
+const LEAST: Duration = Duration::from_secs(2);
+/// For a connection to it.
+const CONNECTING: Duration = Duration::from_secs(1);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use landfast_identity::TrustDomain;
-use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::open::{self, APPLICATION, refused};
 use crate::datastore::OpenError;
-use crate::random::hex;
+use crate::datastore::pending::{Pending, known, sum};
 
 /// In order, from 1. Never changed once released: append.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -55,15 +54,6 @@ pub(super) fn current(conn: &Connection, path: &Path) -> Result<i64, OpenError> 
     }
 }
 
-/// What a start would do to the schema of a database.
-#[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Pending {
-    /// Number of the last migration; 0 when there is no database yet.
-    pub(crate) schema: i64,
-    /// Numbers of those that would be applied.
-    pub(crate) numbers: Vec<i64>,
-}
-
 /// Looks, and changes nothing; also beside a server that runs. Refuses what a start would refuse for the schema's sake.
 pub(crate) fn pending(path: &Path, trust_domain: &TrustDomain) -> Result<Pending, OpenError> {
     pending_of(path, trust_domain, MIGRATIONS)
@@ -74,10 +64,8 @@ pub(super) fn pending_of(
     trust_domain: &TrustDomain,
     migrations: &[&str],
 ) -> Result<Pending, OpenError> {
-    let known = known(migrations);
     if !path.exists() {
-        let numbers = (1..=known).collect();
-        return Ok(Pending { schema: 0, numbers });
+        return Ok(Pending::all(migrations));
     }
     let wrong = |e| refused(path, e);
     // Not read-only: without a server the log has to be made, and taken in again.
@@ -88,29 +76,7 @@ pub(super) fn pending_of(
     open::recognise(&conn, path)?;
     open::owner(&conn, path, trust_domain)?;
     let done = applied(&conn).map_err(wrong)?;
-    let schema = done.last().map_or(0, |(number, _)| *number);
-    let path = path.to_owned();
-    if schema > known {
-        let found = schema;
-        return Err(OpenError::NewerSchema { path, found, known });
-    }
-    let mut numbers = Vec::new();
-    for (number, text) in (1..).zip(migrations) {
-        match done.iter().find(|(n, _)| *n == number) {
-            None => numbers.push(number),
-            Some((_, found)) if *found == sum(text) => {}
-            Some(_) => return Err(OpenError::ChangedMigration { path, number }),
-        }
-    }
-    Ok(Pending { schema, numbers })
-}
-
-fn sum(text: &str) -> String {
-    hex(digest(&SHA256, text.as_bytes()).as_ref())
-}
-
-fn known(migrations: &[&str]) -> i64 {
-    i64::try_from(migrations.len()).unwrap_or(i64::MAX)
+    Pending::of(path, &done, migrations)
 }
 
 pub(super) fn apply(
@@ -151,11 +117,14 @@ pub(super) fn apply(
                     params![number, sum],
                 )
                 .map_err(wrong)?;
-                tracing::info!(number, database = %path.display(), "migration applied");
+                if !done.is_empty() {
+                    tracing::info!(number, database = %path.display(), "migration applied");
+                }
             }
         }
     }
     if done.is_empty() {
+        tracing::info!(schema = known, database = %path.display(), "a new database begins");
         tx.execute(
             "INSERT INTO state (one, trust_domain, revision, journal_version, bundle_sequence) VALUES (1, ?1, 0, 0, 0)",
             params![trust_domain.as_str()],

@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use landfast_identity::{JwtAuthority, X509Authority};
 use rusqlite::Connection;
 
-use super::migrate::{Pending, apply, pending, pending_of};
+use super::migrate::{apply, pending, pending_of};
 use super::*;
 use crate::core::fixture::{DAY, START, agent, draft, foreign, id, td};
+use crate::datastore::Pending;
 use crate::datastore::{Committed, Redemption};
 use crate::registry::{DeleteMode, EntryPatch, MargoPaths};
 

@@ -21,7 +21,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// In this directory.
+    pub(crate) fn start_in(dir: tempfile::TempDir) -> Self {
         if Uid::effective().is_root() {
             nix::unistd::chown(dir.path(), Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
         }
@@ -40,6 +44,11 @@ impl Cluster {
         cluster.go();
         cluster.sql_of("postgres", "CREATE DATABASE landfast");
         cluster
+    }
+
+    /// Where its socket is.
+    pub(crate) fn place(&self) -> &Path {
+        self.dir.path()
     }
 
     fn data(&self) -> PathBuf {
@@ -164,6 +173,14 @@ impl Cluster {
 
     /// And changed before anybody sees it.
     pub(super) fn put_back_with(&mut self, sql: &str) {
+        self.put_back_and(|cluster, hidden| {
+            let done = cluster.psql_at(hidden, "landfast", sql);
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        });
+    }
+
+    /// Changed by whoever is told where it is.
+    pub(super) fn put_back_and(&mut self, change: impl FnOnce(&Self, &Path)) {
         self.cut();
         std::fs::remove_dir_all(self.data()).unwrap();
         self.copy("kept", "data");
@@ -173,8 +190,7 @@ impl Cluster {
             nix::unistd::chown(&hidden, Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
         }
         self.go_at(&hidden);
-        let done = self.psql_at(&hidden, "landfast", sql);
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        change(self, &hidden);
         self.cut();
         self.go();
     }
@@ -225,12 +241,12 @@ impl Cluster {
         self.target_at(self.dir.path())
     }
 
-    pub(super) fn target_at(&self, host: &Path) -> PostgresConfig {
+    pub(crate) fn target_at(&self, host: &Path) -> PostgresConfig {
         let text = format!("host={} user=landfast dbname=landfast", host.display());
         PostgresConfig::parse(&text, None, None).unwrap()
     }
 
-    pub(super) async fn open(&self, server: &str) -> PostgresDatastore {
+    pub(crate) async fn open(&self, server: &str) -> PostgresDatastore {
         self.try_open(&self.target(), server, false).await.unwrap()
     }
 

@@ -1,6 +1,7 @@
 //! A database that restarts, hangs, only reads, is full, or has lost what it had.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
@@ -8,13 +9,6 @@ use nix::sys::signal::Signal;
 use super::proxy::Proxy;
 use super::*;
 use crate::datastore::DatastoreError;
-
-fn storage(error: RegistryError) -> DatastoreError {
-    match error {
-        RegistryError::Storage { source } => source,
-        other => panic!("{other:?}"),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_under_load_lose_nothing_and_make_nothing_twice() {
@@ -116,6 +110,69 @@ async fn a_database_that_hangs_is_noticed_and_answers_become_no() {
     ear.in_order();
 }
 
+/// Callers come for as long as they are let in, one after the other; the last of them is the worst off.
+#[tokio::test]
+async fn nobody_waits_for_a_database_that_is_known_to_be_gone() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let ear = Ear::on(&db).await;
+    create(&db, "before").await.unwrap();
+    cluster.signal(Signal::SIGSTOP);
+    let callers = (0..40).map(|n| {
+        let db = &db;
+        async move {
+            tokio::time::sleep(Duration::from_millis(100 * n)).await;
+            match db.standing(0) {
+                Ok(()) => create(db, &format!("meanwhile{n}")).await.err(),
+                Err(_) => None,
+            }
+        }
+    });
+    let refused = async {
+        let refused = futures_util::future::join_all(callers).await;
+        refused.into_iter().flatten().count()
+    };
+    let known = async {
+        eventually("it says that it may be stale", || db.standing(0).is_err()).await;
+        // With what an attempt has at least. Who waited for as long as for a database that answers would be here still.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+    };
+    let refused = tokio::select! {
+        refused = refused => refused,
+        () = known => panic!("somebody still waits"),
+    };
+    assert!(refused > 1, "{refused}");
+    cluster.signal(Signal::SIGCONT);
+    eventually("it knows everything again", || db.standing(0).is_ok()).await;
+    create(&db, "after").await.unwrap();
+    ear.in_order();
+}
+
+#[tokio::test]
+async fn a_replica_is_said_to_only_read_whatever_is_behind_it_in_the_list() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let _ear = Ear::on(&db).await;
+    cluster.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    cluster.sql("SELECT pg_reload_conf()");
+    let nowhere = cluster.dir.path().join("nowhere");
+    let target = cluster.target_at(Path::new(&format!(
+        "{},{}",
+        cluster.dir.path().display(),
+        nowhere.display()
+    )));
+    let mut said = None;
+    for _ in 0..100 {
+        // The setting comes into force within moments.
+        said = Link::connect(&target).await.err();
+        match said {
+            Some(_) => break,
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    assert!(matches!(said, Some(DatastoreError::ReadOnly)), "{said:?}");
+}
+
 #[tokio::test]
 async fn a_database_that_only_reads_takes_nothing_and_is_used_again_when_it_writes() {
     let cluster = Cluster::start();
@@ -169,11 +226,32 @@ async fn a_full_disk_is_named_and_room_mends_it() {
          CREATE TRIGGER full_disk BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION full_disk()",
     );
     let failed = storage(create(&db, "meanwhile").await.unwrap_err());
-    assert!(matches!(failed, DatastoreError::Full), "{failed:?}");
+    assert!(matches!(failed, DatastoreError::NoSpace { .. }), "{failed:?}");
     db.doubted().await;
     cluster.sql("DROP TRIGGER full_disk ON entries");
     create(&db, "after").await.unwrap();
     assert_eq!(ear.last(), 1);
+}
+
+/// As `pg_dump` does for as long as it takes.
+#[tokio::test]
+async fn whoever_reads_every_table_is_in_no_probes_way() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let mut dump = Link::connect(&cluster.target()).await.unwrap();
+    let session = Rc::clone(&dump.session);
+    let reading = "SET idle_in_transaction_session_timeout = 0; BEGIN; DO $$ DECLARE t regclass; BEGIN \
+        FOR t IN SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace \
+        LOOP EXECUTE format('LOCK TABLE %s IN ACCESS SHARE MODE', t); END LOOP; END $$";
+    let locked = dump.run(Duration::from_secs(60), async move {
+        Ok(session.batch(reading).await?)
+    });
+    locked.await.unwrap();
+    for _ in 0..3 {
+        db.probe().await.unwrap();
+    }
+    let left = cluster.sql("SELECT count(*) FROM pg_class WHERE relname = 'room'");
+    assert_eq!(left, "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,11 +358,14 @@ async fn a_lost_change_of_the_authorities_is_noticed_though_no_revision_went_wit
     a.save_journal(0, rows).await.unwrap().unwrap();
     tokio::task::block_in_place(|| cluster.put_back());
     eventually("it is noticed", || {
-        matches!(a.standing(1), Err(DatastoreError::WentBack { .. }))
+        matches!(a.standing(1), Err(DatastoreError::JournalWentBack { .. }))
     })
     .await;
     let refused = storage(create(&a, "anew").await.unwrap_err());
-    assert!(matches!(refused, DatastoreError::WentBack { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, DatastoreError::JournalWentBack { known: 1, found: 0 }),
+        "{refused:?}"
+    );
     accept_loss(&cluster.target()).await.unwrap();
     eventually("it goes on", || a.standing(u64::MAX).is_ok()).await;
     create(&a, "anew").await.unwrap();
@@ -314,12 +395,16 @@ async fn a_commit_that_cannot_be_looked_up_is_not_said_to_have_failed() {
 
 #[tokio::test]
 async fn a_server_that_is_older_than_the_schema_says_so() {
-    let mut cluster = Cluster::start();
+    let cluster = Cluster::start();
     let a = cluster.open("a").await;
     let _ear = Ear::on(&a).await;
+    // Its connections go on; it sees so all the same.
     cluster.sql("INSERT INTO schema_migrations VALUES (1000, 'x')");
-    cluster.cut();
-    cluster.go();
+    let refused = storage(create(&a, "at-once").await.unwrap_err());
+    assert!(
+        matches!(refused, DatastoreError::NewerSchema { found: 1000, .. }),
+        "{refused:?}"
+    );
     let is_newer = |error: &DatastoreError| matches!(error, DatastoreError::NewerSchema { found: 1000, .. });
     eventually("it is noticed", || {
         a.standing(0).is_err_and(|error| is_newer(&error))
@@ -327,6 +412,11 @@ async fn a_server_that_is_older_than_the_schema_says_so() {
     .await;
     let refused = storage(create(&a, "e").await.unwrap_err());
     assert!(is_newer(&refused), "{refused:?}");
+    assert_eq!(
+        cluster.sql("SELECT count(*) FROM entries"),
+        "0",
+        "nothing was written"
+    );
     cluster.sql("DELETE FROM schema_migrations WHERE number = 1000");
     eventually("it goes on", || a.standing(0).is_ok()).await;
 }

@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-pub(super) struct Proxy {
-    pub(super) dir: PathBuf,
-    pub(super) lose: Arc<AtomicBool>,
-    pub(super) lost: Arc<AtomicUsize>,
+pub(crate) struct Proxy {
+    pub(crate) dir: PathBuf,
+    pub(crate) lose: Arc<AtomicBool>,
+    pub(crate) lost: Arc<AtomicUsize>,
+    /// COMMITs that are answered before.
+    pub(crate) spare: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    pub(super) fn start(database: &Path) -> Self {
+    pub(crate) fn start(database: &Path) -> Self {
         let dir = database.join("proxy");
         std::fs::create_dir(&dir).unwrap();
         let listener = UnixListener::bind(dir.join(".s.PGSQL.5432")).unwrap();
         let (lose, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (losing, losses) = (Arc::clone(&lose), Arc::clone(&lost));
+        let spare = Arc::new(AtomicUsize::new(0));
+        let (losing, losses, sparing) = (Arc::clone(&lose), Arc::clone(&lost), Arc::clone(&spare));
         let behind = database.join(".s.PGSQL.5432");
         // Ends with the test's process.
         std::thread::spawn(move || {
@@ -28,6 +31,7 @@ impl Proxy {
                 let (client, server) = (client.unwrap(), UnixStream::connect(&behind).unwrap());
                 let (back, forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let (losing, losses) = (Arc::clone(&losing), Arc::clone(&losses));
+                let sparing = Arc::clone(&sparing);
                 let mute = Arc::new(AtomicBool::new(false));
                 let muted = Arc::clone(&mute);
                 std::thread::spawn(move || pump(back, forth, |_| !muted.load(Ordering::SeqCst)));
@@ -35,7 +39,13 @@ impl Proxy {
                     let (ours, theirs) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                     pump(client, server, |bytes| {
                         let commit = bytes.windows(7).any(|part| part == b"COMMIT\0");
-                        if commit && losing.swap(false, Ordering::SeqCst) {
+                        let less = |left: usize| left.checked_sub(1);
+                        let lose = commit
+                            && losing.load(Ordering::SeqCst)
+                            && sparing
+                                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+                                .is_err();
+                        if lose && losing.swap(false, Ordering::SeqCst) {
                             mute.store(true, Ordering::SeqCst);
                             losses.fetch_add(1, Ordering::SeqCst);
                             (&theirs).write_all(bytes).unwrap();
@@ -50,7 +60,12 @@ impl Proxy {
                 });
             }
         });
-        Self { dir, lose, lost }
+        Self {
+            dir,
+            lose,
+            lost,
+            spare,
+        }
     }
 }
 
