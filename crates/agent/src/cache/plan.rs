@@ -46,7 +46,8 @@ impl Change {
         each.reduce(Self::sooner).unwrap_or(Self::Nothing)
     }
 
-    fn sooner(self, other: Self) -> Self {
+    /// The more urgent of both.
+    pub(super) fn sooner(self, other: Self) -> Self {
         match (self, other) {
             (Self::Renewed(one), Self::Renewed(two)) => Self::Renewed(one.min(two)),
             (one, two) => one.max(two),
@@ -84,7 +85,8 @@ impl Plan {
         let free = self.last.map_or(now, |last| last + pause);
         let due = free.max(now + after);
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
-        self.both |= change == Change::Withdrawn;
+        // An index that is passed over gives way to the other: that one had better know of it too.
+        self.both |= change >= Change::New;
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -111,7 +113,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// What comes within this time comes together.
 const BURST: Duration = Duration::from_secs(1);
 /// Between two writes for something new.
-const PAUSE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_secs(5);
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -188,10 +190,10 @@ mod tests {
         assert_eq!(plan.due(), Some(secs(300)), "the first sets the time");
         plan.note(secs(100), Change::New);
         assert_eq!(plan.due(), Some(secs(101)));
-        assert!(!plan.begin(secs(101)));
+        assert!(plan.begin(secs(101)), "both places");
         assert_eq!(plan.due(), None);
         plan.note(secs(102), Change::New);
-        assert_eq!(plan.due(), Some(secs(116)), "not at once again");
+        assert_eq!(plan.due(), Some(secs(106)), "not at once again");
         plan.note(secs(103), Change::Withdrawn);
         assert_eq!(plan.due(), Some(secs(103)));
         assert!(plan.begin(secs(103)), "both places");
@@ -200,6 +202,8 @@ mod tests {
         plan.note(secs(105), hour);
         assert_eq!(plan.due(), Some(secs(109)));
         assert!(plan.begin(secs(109)), "still both");
+        plan.note(secs(110), hour);
+        assert!(!plan.begin(secs(410)), "a renewal alone wears one place");
     }
 
     #[tokio::test(start_paused = true)]

@@ -130,9 +130,11 @@ impl Keeping {
             self.heard |= snapshot.synced_at != self.seen.synced_at;
             self.seen = snapshot;
         }
-        // When it was in step last is worth a write when that ends, and whose cache it is always.
-        let alone = self.in_step && !in_step;
-        if first || alone || self.agent_id != status.agent_id {
+        // When it was in step last is worth a write when that ends, though not one for each moment of a link that comes and goes.
+        if self.in_step && !in_step {
+            change = change.sooner(Change::Renewed(Duration::MAX));
+        }
+        if first || self.agent_id != status.agent_id {
             change = change.max(Change::New);
         }
         self.in_step = in_step;
