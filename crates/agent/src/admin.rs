@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use landfast_identity::{TrustDomain, UnixTime};
-use landfast_lifecycle::SharedClock;
+use landfast_lifecycle::{GuardedClock, SharedClock};
 use landfast_proto::landfast::agent::v1 as api;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -20,6 +20,7 @@ use crate::jwt::JwtCache;
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
+use crate::time;
 use crate::why::{Asked, Compared, explain};
 use landfast_workload_api::Gauges;
 
@@ -29,6 +30,7 @@ pub(crate) struct Admin {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) started_at: Option<UnixTime>,
     pub(crate) clock: SharedClock,
+    pub(crate) time: GuardedClock,
     pub(crate) views: Views,
     pub(crate) link: LinkHandle,
     pub(crate) attestors: Arc<Attestors>,
@@ -83,6 +85,7 @@ impl Admin {
             subscribed_since: link.subscribed_since.map_or(0, UnixTime::as_secs),
             polls_because: link.polls_because.clone(),
             newest_revision: link.newest.map(|newest| newest.to_string()).unwrap_or_default(),
+            time: Some(time::wire(&self.time.report())),
         }
     }
 

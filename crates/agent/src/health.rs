@@ -6,9 +6,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use landfast_daemon::Health;
+use landfast_daemon::{Health, notify};
 use landfast_identity::UnixTime;
-use landfast_lifecycle::SharedClock;
+use landfast_lifecycle::{Clock as _, GuardedClock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,20 +18,22 @@ use crate::keeper::views::Views;
 use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
 use crate::telemetry;
+use crate::time::{self, TimeWatch};
 
 /// Looks every second, and at once when the link has something new.
 pub(crate) struct Reporter {
     pub(crate) views: Views,
     pub(crate) link: LinkHandle,
     pub(crate) tokens: JwtCache,
-    pub(crate) clock: SharedClock,
+    pub(crate) clock: GuardedClock,
+    pub(crate) time: TimeWatch,
     pub(crate) report: watch::Sender<Health>,
     /// The same for gRPC health.
     pub(crate) ready: watch::Sender<bool>,
 }
 
 impl Reporter {
-    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         let mut status = self.link.status.clone();
         loop {
             self.look();
@@ -43,17 +45,45 @@ impl Reporter {
         }
     }
 
-    fn look(&self) {
+    fn look(&mut self) {
+        let report = self.clock.report();
         telemetry::link(&self.link.status.borrow(), self.clock.now());
         telemetry::tokens(self.tokens.len());
-        let now = state(&self.views, &self.link, self.clock.now());
+        telemetry::time(&report);
+        self.time.look(&report);
+        let now = with_time(
+            state(&self.views, &self.link, self.clock.now()),
+            time::complaint(&report),
+        );
         self.ready
             .send_if_modified(|old| std::mem::replace(old, now.ready) != now.ready);
         self.report.send_if_modified(|old| {
             let differs = *old != now;
+            if differs {
+                notify::status(&line(&now));
+            }
             *old = now;
             differs
         });
+    }
+}
+
+/// A clock that is wrong may be why the agent is not ready, and is to be set in any case.
+fn with_time(health: Health, complaint: String) -> Health {
+    let reasons = [health.reason, complaint];
+    let reasons: Vec<_> = reasons.into_iter().filter(|one| !one.is_empty()).collect();
+    Health {
+        reason: reasons.join("; "),
+        ..health
+    }
+}
+
+/// For `systemctl status`.
+fn line(health: &Health) -> String {
+    match (health.ready, health.reason.as_str()) {
+        (true, "") => "ready".to_owned(),
+        (true, reason) => format!("ready, but: {reason}"),
+        (false, reason) => format!("not ready: {reason}"),
     }
 }
 

@@ -23,6 +23,7 @@ mod link;
 mod persist;
 mod source;
 mod telemetry;
+mod time;
 mod why;
 mod wit;
 

@@ -3,6 +3,7 @@
 //! Invariant: no label is chosen by a peer, so the number of series is fixed.
 
 use landfast_identity::UnixTime;
+use landfast_lifecycle::TimeReport;
 
 use crate::keeper::state::Snapshot;
 use crate::link::status::LinkStatus;
@@ -48,6 +49,14 @@ pub(crate) fn describe() {
     describe_gauge!(
         UNSAVED,
         "1 while the node's own state cannot be written to its data directory."
+    );
+    describe_gauge!(
+        CLOCK_ERROR,
+        "How wrong the machine's clock is, in seconds, as far as it is known: ahead, or, when negative, behind by at least that; 0 within the allowed skew."
+    );
+    describe_gauge!(
+        ESTIMATED,
+        "1 while the machine's clock does not count and the time is estimated."
     );
     describe_gauge!(ENTRIES, "Entries registered for this node.");
     describe_gauge!(SVIDS, "Workload X.509-SVIDs that are held and valid.");
@@ -123,6 +132,12 @@ pub(crate) fn link(status: &LinkStatus, now: Option<UnixTime>) {
     metrics::gauge!(SINCE_SYNC).set(since.unwrap_or(-1.0));
 }
 
+/// What the node goes by.
+pub(crate) fn time(report: &TimeReport) {
+    metrics::gauge!(CLOCK_ERROR).set(crate::time::wrong_by(report) as f64);
+    metrics::gauge!(ESTIMATED).set(f64::from(u8::from(report.judged.estimated)));
+}
+
 /// How many tokens are cached.
 pub(crate) fn tokens(cached: usize) {
     metrics::gauge!(TOKENS).set(cached as f64);
@@ -144,6 +159,8 @@ const AGENT_EXPIRY: &str = "landfast_agent_own_svid_expiry_timestamp_seconds";
 const REACHABLE: &str = "landfast_agent_server_reachable";
 const BANNED: &str = "landfast_agent_banned";
 const UNSAVED: &str = "landfast_agent_state_unsaved";
+const CLOCK_ERROR: &str = "landfast_agent_clock_error_seconds";
+const ESTIMATED: &str = "landfast_agent_time_estimated";
 const ENTRIES: &str = "landfast_agent_entries";
 const SVIDS: &str = "landfast_agent_x509_svids";
 const TOKENS: &str = "landfast_agent_jwt_svids_cached";

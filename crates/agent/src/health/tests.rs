@@ -154,3 +154,17 @@ fn a_disk_that_fails_is_told_and_leaves_the_agent_ready() {
     status.send_modify(|status| status.disk = "make room".to_owned());
     assert!(!state(&views, &link, Some(at(3000))).ready, "nothing is valid");
 }
+
+/// What `/ready` and `systemctl status` say of a clock.
+#[test]
+fn a_clock_that_is_wrong_is_told_beside_what_else_there_is_and_makes_nobody_unready() {
+    let wrong = || "the clock is wrong".to_owned();
+    let told = with_time(Health::ready(), wrong());
+    assert_eq!(told, Health::ready_but("the clock is wrong"));
+    assert_eq!(line(&told), "ready, but: the clock is wrong");
+    let both = with_time(Health::not_ready("no SVID is valid"), wrong());
+    assert_eq!(both, Health::not_ready("no SVID is valid; the clock is wrong"));
+    assert_eq!(line(&both), "not ready: no SVID is valid; the clock is wrong");
+    assert_eq!(with_time(Health::ready(), String::new()), Health::ready());
+    assert_eq!(line(&Health::ready()), "ready");
+}
