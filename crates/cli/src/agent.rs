@@ -289,6 +289,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         ("last sync", output::when(status.last_sync, "never")),
         ("changes", changes(status)),
         ("running since", output::when(status.started_at, "-")),
+        ("time", time(status)),
         ("callers pinned by", status.attestation_mode.clone()),
         (
             "callers",
@@ -313,6 +314,26 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         facts.push(("so no selectors", status.missing_selectors.join(", ")));
     }
     facts
+}
+
+/// What the node goes by.
+fn time(status: &GetStatusResponse) -> String {
+    let Some(time) = &status.time else {
+        return "the machine's clock".to_owned();
+    };
+    let whose = match time.estimated {
+        true => "estimated",
+        false => "the machine's clock",
+    };
+    let known = format!(
+        "{}, {whose}; it cannot be before {}",
+        output::when(time.now, "-"),
+        output::when(time.floor, "-")
+    );
+    match time.complaint.as_str() {
+        "" => known,
+        complaint => format!("{known}\n{complaint}"),
+    }
 }
 
 /// How the node learns of them.
@@ -342,6 +363,10 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "last_sync": output::time_json(status.last_sync), "last_error": status.last_error,
         "subscribed_since": output::time_json(status.subscribed_since), "polls_because": status.polls_because,
         "newest_revision": status.newest_revision,
+        "time": status.time.as_ref().map(|time| json!({
+            "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
+            "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,
+        })),
         "started_at": output::time_json(status.started_at), "attestation_mode": status.attestation_mode,
         "missing_capabilities": status.missing_capabilities, "missing_selectors": status.missing_selectors,
         "descriptor_limit": status.descriptor_limit, "descriptors_wanted": status.descriptors_wanted,
