@@ -125,8 +125,10 @@ async fn workloads_of_three_levels_verify_each_other() {
             assert_eq!(valid.id, id);
         }
     }
-    for level in levels {
+    for level in &levels {
         assert_eq!(level.plant.handle().upstream_trouble(), None);
+    }
+    for level in levels {
         level.tear_down().await;
     }
 }
