@@ -47,7 +47,7 @@ pub struct GetStatusResponse {
     pub polls_because: ::prost::alloc::string::String,
     #[prost(string, tag = "22")]
     pub newest_revision: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "30")]
+    #[prost(message, optional, tag = "40")]
     pub time: ::core::option::Option<Time>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
