@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable demo test test-root planted torture islands partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable clock demo test test-root planted torture islands partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) 
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli
 	$(CARGO) build --locked --quiet -p landfast-testkit --example partitions
 	@tests/partitions/run --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+
+clock: ## a real agent whose clock leaps, stands still, is set back, begins in 1970 (Debian's faketime; two minutes)
+	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins
+	@tests/clock/run
 
 vectors: ## x509-limbo and Wycheproof against our verifiers, from clones in DIR=… (docs/conformance.md)
 	@$(CARGO) run --locked --quiet -p landfast-identity --example conformance -- "$(DIR)"

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use landfast_identity::{TrustDomain, UnixTime};
-use landfast_lifecycle::SharedClock;
+use landfast_lifecycle::{GuardedClock, SharedClock};
 use landfast_proto::landfast::agent::v1 as api;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use crate::keeper::views::Views;
 use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
 use crate::standing::Report;
+use crate::time;
 use crate::why::{Asked, Compared, explain};
 use landfast_workload_api::Gauges;
 
@@ -32,6 +33,7 @@ pub(crate) struct Admin {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) started_at: Option<UnixTime>,
     pub(crate) clock: SharedClock,
+    pub(crate) time: GuardedClock,
     pub(crate) views: Views,
     pub(crate) link: LinkHandle,
     pub(crate) attestors: Arc<Attestors>,
@@ -94,6 +96,7 @@ impl Admin {
             valid_until: report.valid_until.map_or(0, UnixTime::as_secs),
             first_ends: report.first_ends.map_or(0, UnixTime::as_secs),
             cache: self.cache.borrow().in_words(),
+            time: Some(time::wire(&self.time.report())),
         }
     }
 

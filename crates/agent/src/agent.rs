@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::{Health, Metrics, TaskHandle};
-use landfast_identity::BundleSet;
-use landfast_lifecycle::{SharedClock, SystemClock};
+use landfast_identity::{BundleSet, UnixTime};
+use landfast_lifecycle::{GuardedClock, SharedBoot, SharedClock, SystemBoot, SystemClock};
 use landfast_tls::BundleStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -34,6 +34,7 @@ use crate::keeper::views::Views;
 use crate::link::{CONFIRM_AFTER, Link, Settings};
 use crate::source::AgentSource;
 use crate::telemetry;
+use crate::time::{TimeWatch, Timekeeper};
 use crate::wit::Wits;
 use crate::{admin_server, health, standing};
 use landfast_workload_api::{Attestor, Gauges};
@@ -42,8 +43,12 @@ use sockets::{bind, serve_brokers, serve_delegates};
 
 /// What an agent is given from outside.
 pub struct AgentParts {
-    /// Wall time.
+    /// Wall time. The agent believes it only where it can be.
     pub clock: SharedClock,
+    /// Time since the machine was started.
+    pub boot: SharedBoot,
+    /// Before which it cannot be.
+    pub built: UnixTime,
     /// What `/metrics` serves; without it the page is not served.
     pub metrics: Option<Metrics>,
 }
@@ -52,6 +57,8 @@ impl Default for AgentParts {
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock),
+            boot: Arc::new(SystemBoot),
+            built: landfast_lifecycle::built(),
             metrics: None,
         }
     }
@@ -119,8 +126,16 @@ impl Agent {
         tasks: &TaskHandle,
     ) -> Result<AgentHandle, AgentError> {
         telemetry::describe();
-        let clock = parts.clock;
         let state = Self::read_state(&config).await?;
+        let guarded = GuardedClock::new(
+            parts.clock,
+            parts.boot,
+            parts.built,
+            config.time_skew,
+            state.times.as_ref(),
+        );
+        let clock: SharedClock = Arc::new(guarded.clone());
+        let (timekeeper, ear) = Timekeeper::new(guarded.clone(), config.time_skew, Arc::clone(&state.files));
         let Begun {
             shelf,
             before,
@@ -142,6 +157,7 @@ impl Agent {
             confirm_after: CONFIRM_AFTER,
             bootstrap: state.bootstrap.clone(),
             newest: state.newest,
+            ear: Some(ear),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
         let (link, link_handle) = Link::new(
@@ -213,6 +229,7 @@ impl Agent {
         }
         tasks.spawn("keeper", keeper.run(stop.clone()));
         tasks.spawn("link", link.run(stop.clone()));
+        tasks.spawn("time", timekeeper.run(stop.clone()));
         tasks.spawn("tokens", stragglers.run(stop.clone()));
         tasks.spawn(
             "token-cache",
@@ -272,6 +289,7 @@ impl Agent {
             trust_domain: config.trust_domain.clone(),
             started_at: clock.now(),
             clock: Arc::clone(&clock),
+            time: guarded.clone(),
             views: views.clone(),
             link: link_handle.clone(),
             attestors,
@@ -305,10 +323,12 @@ impl Agent {
             views,
             link: link_handle,
             tokens,
-            clock,
+            clock: guarded,
+            time: TimeWatch::default(),
             report,
             watch,
             standing: standing_report,
+            said: String::new(),
             cache,
             ready,
         };

@@ -76,6 +76,8 @@ pub struct AgentConfig {
     pub keep_alive: Duration,
     /// Longest pause between attempts to reach the server.
     pub retry_max: Duration,
+    /// How far the machine's clock may lie below what is known of the time before it does not count any more.
+    pub time_skew: Duration,
     /// How Envoys are served, if at all.
     pub sds: Option<Sds>,
     /// What one caller of the Workload API may take.
@@ -203,6 +205,12 @@ impl Checker<'_> {
             Duration::from_secs(60),
             second..=max,
         )?;
+        let time_skew = self.duration(
+            "time.skew",
+            raw.time.skew,
+            Duration::from_secs(300),
+            Duration::from_secs(10)..=max,
+        )?;
         let (max_hash_size, hash_rate) = self.workload(&raw.workload)?;
         let log_level = raw.log.level.unwrap_or_else(|| "info".to_owned());
         if !LEVELS.contains(&log_level.as_str()) {
@@ -246,6 +254,7 @@ impl Checker<'_> {
             sync_backstop,
             keep_alive,
             retry_max,
+            time_skew,
             sds: self.sds(raw.sds)?,
             limits: self.limits(&raw.limits)?,
             max_hash_size,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use landfast_daemon::{Health, notify};
 use landfast_identity::UnixTime;
-use landfast_lifecycle::SharedClock;
 use landfast_lifecycle::island::Standing;
+use landfast_lifecycle::{Clock as _, GuardedClock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,16 +22,20 @@ use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
 use crate::standing::{Report, Watch};
 use crate::telemetry;
+use crate::time::{self, TimeWatch};
 
 /// Looks every second, and at once when the link has something new.
 pub(crate) struct Reporter {
     pub(crate) views: Views,
     pub(crate) link: LinkHandle,
     pub(crate) tokens: JwtCache,
-    pub(crate) clock: SharedClock,
+    pub(crate) clock: GuardedClock,
+    pub(crate) time: TimeWatch,
     pub(crate) report: watch::Sender<Health>,
     pub(crate) watch: Watch,
     pub(crate) standing: watch::Sender<Report>,
+    /// The last line for systemd.
+    pub(crate) said: String,
     pub(crate) cache: watch::Receiver<CacheState>,
     /// The same for gRPC health.
     pub(crate) ready: watch::Sender<bool>,
@@ -53,16 +57,22 @@ impl Reporter {
     }
 
     pub(crate) fn look(&mut self) {
+        let clock = self.clock.report();
         let (time, snapshot) = (self.clock.now(), self.views.snapshot());
         let (status, cache) = (self.link.status.borrow().clone(), self.cache.borrow().clone());
         telemetry::link(&status, time);
         telemetry::tokens(self.tokens.len());
+        telemetry::time(&clock);
+        self.time.look(&clock);
+        let complaint = time::complaint(&clock);
         let report = self.watch.look(&snapshot, &status, time);
         telemetry::standing(&report, &cache);
-        let now = state(&snapshot, &status, &report, &cache, time);
-        if self.standing.borrow().text != report.text {
-            notify::status(&report.text);
+        let said = join([report.text.as_str(), &complaint]);
+        if self.said != said {
+            notify::status(&said);
+            self.said = said;
         }
+        let now = with_time(state(&snapshot, &status, &report, &cache, time), &complaint);
         self.standing.send_if_modified(|old| {
             let differs = *old != report;
             *old = report;
@@ -95,12 +105,24 @@ fn state(
         Standing::Degraded | Standing::Islanded => report.text.as_str(),
         Standing::Starting | Standing::Connected => "",
     };
-    let all = [standing, &status.disk, &cache.complaint];
-    let all: Vec<_> = all.into_iter().filter(|one| !one.is_empty()).collect();
-    match all.is_empty() {
-        true => Health::ready(),
-        false => Health::ready_but(all.join("; ")),
+    match join([standing, &status.disk, &cache.complaint]) {
+        all if all.is_empty() => Health::ready(),
+        all => Health::ready_but(all),
     }
+}
+
+/// A clock that is wrong may be why the agent is not ready, and is to be set in any case.
+fn with_time(health: Health, complaint: &str) -> Health {
+    Health {
+        reason: join([health.reason.as_str(), complaint]),
+        ..health
+    }
+}
+
+/// What there is to say of these.
+fn join<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
+    let said: Vec<_> = texts.into_iter().filter(|one| !one.is_empty()).collect();
+    said.join("; ")
 }
 
 fn obstacle(snapshot: &Snapshot, status: &LinkStatus, now: Option<UnixTime>) -> Option<String> {

@@ -43,6 +43,8 @@ pub(crate) struct JwtCache {
 struct Inner {
     /// At most `most` of the cache.
     tokens: HashMap<Key, (Token, u64)>,
+    /// Since when which of them are over by the clock. No more than there are of those.
+    over: HashMap<Key, Instant>,
     /// Requests under way. Bounded by the callers waiting and the stragglers: without them, an entry here is dead and swept.
     pending: HashMap<Key, Pending>,
     uses: u64,
@@ -253,11 +255,19 @@ impl JwtCache {
         }
     }
 
-    /// A key is not kept longer than the token that it is bound to.
+    /// What is over is not handed out, and neither it nor a key bound to it is kept for longer than a clock that has leapt may take to be
+    /// mended: while the server is away there is no other.
     fn drop_expired(&self) {
-        if let Ok(now) = self.now() {
-            self.lock().tokens.retain(|_, (token, _)| now < token.expires_at);
+        let Ok(now) = self.now() else { return };
+        let mut inner = self.lock();
+        let Inner { tokens, over, .. } = &mut *inner;
+        over.retain(|key, _| tokens.get(key).is_some_and(|(token, _)| token.expires_at <= now));
+        for (key, _) in tokens.iter().filter(|(_, (token, _))| token.expires_at <= now) {
+            if !over.contains_key(key) {
+                over.insert(key.clone(), Instant::now());
+            }
         }
+        tokens.retain(|key, _| over.get(key).is_none_or(|since| since.elapsed() < KEEP_OVER));
     }
 
     /// When what there is ends; `None` when there is nothing that is valid.
@@ -314,6 +324,8 @@ const IN_FLIGHT: Duration = Duration::from_secs(5);
 const QUEUE: usize = 16;
 /// How long what has run out may stay.
 const CLEAN_EVERY: Duration = Duration::from_secs(60);
+/// As the server waits before it removes anything by a clock that has leapt.
+const KEEP_OVER: Duration = Duration::from_secs(1800);
 
 #[cfg(test)]
 mod tests;

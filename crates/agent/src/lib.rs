@@ -25,6 +25,7 @@ mod persist;
 mod source;
 mod standing;
 mod telemetry;
+mod time;
 mod why;
 mod wit;
 

@@ -10,7 +10,7 @@ pub(crate) mod bundle_wire;
 mod busy;
 mod connection;
 pub(crate) mod dial;
-mod disk;
+pub(crate) mod disk;
 pub(crate) mod evidence;
 pub(crate) mod failure;
 mod handle;
@@ -29,6 +29,7 @@ pub(crate) mod rpc;
 pub(crate) mod status;
 mod step;
 mod sync;
+mod time;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ use crate::keeper::state::{Event, Order};
 use crate::keeper::taint::Taints;
 use crate::persist::{NodeFiles, NodeIdentity};
 use crate::telemetry;
+use crate::time::Ear;
 
 /// What the link is told once.
 pub(crate) struct Settings {
@@ -79,6 +81,8 @@ pub(crate) struct Settings {
     pub(crate) bootstrap: String,
     /// The newest revision that the node has seen before this run.
     pub(crate) newest: Option<Revision>,
+    /// Who is told of the server's time.
+    pub(crate) ear: Option<Ear>,
 }
 
 /// The link's task before it runs.
@@ -140,6 +144,7 @@ impl Link {
         let known = known::Known::new(settings.confirm_after);
         let push = push::Push::new(settings.retry, settings.backstop);
         let mut floor = revision::Floor::new(settings.newest);
+        floor.listener.ear.clone_from(&settings.ear);
         if let Some(own) = bundles.load().get(&settings.trust_domain) {
             floor.hold_bundle(settings.newest, own.sequence());
         }
@@ -257,6 +262,10 @@ impl Link {
 
     /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
     async fn turn(&mut self) -> Result<(), LinkError> {
+        let begins = self.node.as_ref().map(|node| node.svid.not_before());
+        if let Some(begins) = begins.filter(|begins| self.clock.now().is_some_and(|now| now < *begins)) {
+            self.ask_the_time_after(begins).await;
+        }
         let now = self.now()?;
         match &self.node {
             Some(node) if now < node.svid.not_before() => {

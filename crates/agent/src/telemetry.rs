@@ -3,6 +3,7 @@
 //! Invariant: no label is chosen by a peer, so the number of series is fixed.
 
 use landfast_identity::UnixTime;
+use landfast_lifecycle::TimeReport;
 use landfast_lifecycle::island::Standing;
 
 use crate::cache::CacheState;
@@ -63,6 +64,14 @@ pub(crate) fn describe() {
     describe_gauge!(
         CACHE_UNSAVED,
         "1 while something is wrong with the sealed cache: it could not be opened, or cannot be written."
+    );
+    describe_gauge!(
+        CLOCK_ERROR,
+        "How wrong the machine's clock is, in seconds, as far as it is known: ahead, or, when negative, behind by at least that; 0 within the allowed skew."
+    );
+    describe_gauge!(
+        ESTIMATED,
+        "1 while the machine's clock does not count and the time is estimated."
     );
     describe_gauge!(ENTRIES, "Entries registered for this node.");
     describe_gauge!(SVIDS, "Workload X.509-SVIDs that are held and valid.");
@@ -149,6 +158,12 @@ pub(crate) fn standing(report: &Report, cache: &CacheState) {
     metrics::gauge!(CACHE_UNSAVED).set(f64::from(u8::from(!cache.complaint.is_empty())));
 }
 
+/// What the node goes by.
+pub(crate) fn time(report: &TimeReport) {
+    metrics::gauge!(CLOCK_ERROR).set(crate::time::wrong_by(report) as f64);
+    metrics::gauge!(ESTIMATED).set(f64::from(u8::from(report.judged.estimated)));
+}
+
 /// How many tokens are cached.
 pub(crate) fn tokens(cached: usize) {
     metrics::gauge!(TOKENS).set(cached as f64);
@@ -173,6 +188,8 @@ const STANDING: &str = "landfast_agent_standing";
 const VALID_UNTIL: &str = "landfast_agent_valid_until_timestamp_seconds";
 const CACHE_UNSAVED: &str = "landfast_agent_cache_unsaved";
 const UNSAVED: &str = "landfast_agent_state_unsaved";
+const CLOCK_ERROR: &str = "landfast_agent_clock_error_seconds";
+const ESTIMATED: &str = "landfast_agent_time_estimated";
 const ENTRIES: &str = "landfast_agent_entries";
 const SVIDS: &str = "landfast_agent_x509_svids";
 const TOKENS: &str = "landfast_agent_jwt_svids_cached";

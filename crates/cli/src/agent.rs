@@ -291,6 +291,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         ("changes", changes(status)),
         ("cache", cache(status)),
         ("running since", output::when(status.started_at, "-")),
+        ("time", time(status)),
         ("callers pinned by", status.attestation_mode.clone()),
         (
             "callers",
@@ -338,6 +339,26 @@ fn cache(status: &GetStatusResponse) -> String {
     }
 }
 
+/// What the node goes by.
+fn time(status: &GetStatusResponse) -> String {
+    let Some(time) = &status.time else {
+        return "the machine's clock".to_owned();
+    };
+    let whose = match time.estimated {
+        true => "estimated",
+        false => "the machine's clock",
+    };
+    let known = format!(
+        "{}, {whose}; it cannot be before {}",
+        output::when(time.now, "-"),
+        output::when(time.floor, "-")
+    );
+    match time.complaint.as_str() {
+        "" => known,
+        complaint => format!("{known}\n{complaint}"),
+    }
+}
+
 /// How the node learns of them.
 fn changes(status: &GetStatusResponse) -> String {
     let how = match (status.subscribed_since, status.polls_because.as_str()) {
@@ -368,6 +389,10 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "standing": status.standing, "standing_text": status.standing_text,
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
         "cache": status.cache,
+        "time": status.time.as_ref().map(|time| json!({
+            "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
+            "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,
+        })),
         "started_at": output::time_json(status.started_at), "attestation_mode": status.attestation_mode,
         "missing_capabilities": status.missing_capabilities, "missing_selectors": status.missing_selectors,
         "descriptor_limit": status.descriptor_limit, "descriptors_wanted": status.descriptors_wanted,

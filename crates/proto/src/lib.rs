@@ -214,6 +214,8 @@ pub const DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin");
 
 /// Metadata of an answer: the revision of the registry it was made from, as `epoch.number`. Answers to an agent's synchronisation have it.
 pub const REVISION: &str = "landfast-revision";
+/// Metadata of the same answers, and of the bundle for anybody: the server's time, in Unix seconds.
+pub const TIME: &str = "landfast-time";
 /// Metadata of a request for signatures: by when the soonest of them is needed, in Unix seconds; 0 when something is missing altogether.
 pub const NEEDED_BY: &str = "landfast-needed-by";
 /// Metadata of a refusal: in how many milliseconds to ask again (gRPC's A6 "retry pushback").

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use landfast_identity::Bundle;
+use landfast_lifecycle::TimeRecord;
 
 use crate::bootstrap::Bootstrap;
 use crate::cache::{Begun, Own};
@@ -19,6 +20,7 @@ pub(super) struct NodeState {
     pub(super) bootstrap: String,
     pub(super) newest: Option<Revision>,
     pub(super) cache: Begun,
+    pub(super) times: Option<TimeRecord>,
 }
 
 impl NodeState {
@@ -40,6 +42,17 @@ impl NodeState {
             }
             newest => newest?,
         };
+        let times = match files.times() {
+            Err(error @ PersistError::Damaged { .. }) => {
+                tracing::error!(
+                    error = landfast_daemon::error_chain(&error),
+                    "what was known of the time is lost: until a server says it, the machine's clock is believed from the day on which this \
+                     program was built; the file is written anew, nothing needs to be done"
+                );
+                None
+            }
+            times => times?,
+        };
         if node.is_none() {
             // A node that is in already does not need it before the next attestation; a new one had better know now.
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
@@ -56,6 +69,7 @@ impl NodeState {
             node,
             bundle,
             newest,
+            times,
             bootstrap: bootstrap.digest,
             cache,
         })

@@ -1,5 +1,7 @@
 //! The agent whole: sockets, a workload, the admin socket, against a scripted server.
 
+mod time;
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use hyper_util::rt::TokioIo;
@@ -82,6 +84,12 @@ impl World {
             .err()
             .expect("it must not start");
         landfast_daemon::error_chain(&error)
+    }
+
+    /// The server and the disk stay.
+    async fn stop_agent(&mut self) {
+        let tree = std::mem::replace(&mut self.tree, TaskTree::new());
+        tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
     }
 
     async fn stop(self) {

@@ -28,7 +28,10 @@ pub(crate) async fn world(brokers: &str) -> World {
 }
 
 async fn world_at(brokers: &str, clock: SharedClock) -> World {
-    let parts = AgentParts { clock, metrics: None };
+    let parts = AgentParts {
+        clock,
+        ..AgentParts::default()
+    };
     let config =
         |dir: &std::path::Path| format!("broker_socket = \"{}/broker/api.sock\"\n{brokers}", dir.display());
     World::set_up(config, parts).await

@@ -34,6 +34,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) sync: RawSync,
     #[serde(default)]
+    pub(super) time: RawTime,
+    #[serde(default)]
     pub(super) sds: RawSds,
     #[serde(default)]
     pub(super) limits: RawLimits,
@@ -81,6 +83,12 @@ pub(super) struct RawSync {
     pub(super) backstop: Option<HumanDuration>,
     pub(super) keep_alive: Option<HumanDuration>,
     pub(super) retry_max: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTime {
+    pub(super) skew: Option<HumanDuration>,
 }
 
 #[derive(Deserialize, Default)]

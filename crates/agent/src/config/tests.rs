@@ -82,6 +82,7 @@ fn the_example_is_valid_and_its_comments_show_the_defaults() {
         "backstop",
         "keep_alive",
         "retry_max",
+        "skew",
         "connections_",
         "streams_",
         "handshake_timeout",
@@ -165,6 +166,8 @@ fn a_wrong_value_is_told_with_key_value_and_what_was_expected() {
     refused(and("[sync]\nretry_max = \"2h\""), &["sync.retry_max"]);
     refused(and("[sync]\nbackstop = \"2d\""), &["sync.backstop"]);
     refused(and("[sync]\nkeep_alive = \"100ms\""), &["sync.keep_alive", "1s"]);
+    refused(and("[time]\nskew = \"0s\""), &["time.skew", "10s"]);
+    refused(and("[time]\nskew = \"2h\""), &["time.skew", "3600s"]);
     refused(
         and("[limits]\nstreams_per_uid = 0"),
         &["limits.streams_per_uid", "at least 1"],

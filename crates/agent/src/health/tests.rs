@@ -173,3 +173,13 @@ fn an_island_that_serves_is_ready_and_says_so_and_an_exhausted_one_is_not() {
     assert_eq!(of(standing(Standing::Exhausted)), Health::not_ready("exhausted"));
     assert_eq!(of(standing(Standing::Connected)), Health::ready());
 }
+
+/// What `/ready` says of a clock.
+#[test]
+fn a_clock_that_is_wrong_is_told_beside_what_else_there_is_and_makes_nobody_unready() {
+    let wrong = "the clock is wrong";
+    assert_eq!(with_time(Health::ready(), wrong), Health::ready_but(wrong));
+    let both = with_time(Health::not_ready("no SVID is valid"), wrong);
+    assert_eq!(both, Health::not_ready("no SVID is valid; the clock is wrong"));
+    assert_eq!(with_time(Health::ready(), ""), Health::ready());
+}

@@ -38,14 +38,17 @@ struct Table {
 
 struct Slot {
     view: watch::Sender<Arc<WorkloadView>>,
+    /// When it was computed: of an earlier time it says nothing, for the clock may have been ahead.
+    from: Option<UnixTime>,
     until: Option<UnixTime>,
     /// Those that fit.
     entries: Vec<Arc<str>>,
 }
 
-/// A view, until when it holds, and the entries it comes from.
+/// A view, from when until when it holds, and the entries it comes from.
 struct Computed {
     view: WorkloadView,
+    from: Option<UnixTime>,
     until: Option<UnixTime>,
     entries: Vec<Arc<str>>,
 }
@@ -91,6 +94,7 @@ impl Views {
         let mut table = self.lock();
         if let Some(slot) = table.slots.get(selectors)
             && slot.until.is_none_or(|until| now.is_some_and(|now| now < until))
+            && slot.from.is_none_or(|from| now.is_some_and(|now| from <= now))
         {
             return slot.view.subscribe();
         }
@@ -188,6 +192,7 @@ impl Table {
             }
             Entry::Vacant(place) => place.insert(Slot {
                 view: watch::Sender::new(Arc::new(computed.view)),
+                from: computed.from,
                 until: computed.until,
                 entries: computed.entries,
             }),
@@ -203,6 +208,7 @@ impl Table {
 impl Slot {
     /// Tells the watchers, if their answers change.
     fn adopt(&mut self, computed: Computed) {
+        self.from = computed.from;
         self.until = computed.until;
         self.entries = computed.entries;
         let view = computed.view;
@@ -232,6 +238,7 @@ fn compute(
             federated: Vec::new(),
             state,
         },
+        from: now,
         until: None,
         entries: Vec::new(),
     };
@@ -253,6 +260,7 @@ fn compute(
         .min();
     Computed {
         view: of_entries(all, own_bundle, &entries, now),
+        from: Some(now),
         until,
         entries: entries.iter().map(|entry| Arc::clone(&entry.id)).collect(),
     }

@@ -8,11 +8,14 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use landfast_daemon::error_chain;
 use landfast_identity::{SpiffeId, TrustDomain};
+use landfast_lifecycle::SharedClock;
 use landfast_tls::Expect;
 use tonic::transport::{Channel, Endpoint};
 
+use super::dial::Dialled;
 use super::failure::LinkError;
-use super::{Link, attest, dial};
+use super::time::Vouched;
+use super::{Link, attest};
 
 impl Link {
     /// The connection in use, or a new one that shows our SVID.
@@ -31,22 +34,31 @@ impl Link {
         Ok(channel)
     }
 
-    pub(super) async fn connect(&mut self, show_svid: bool) -> Result<Channel, LinkError> {
-        let trust_domain = &self.settings.trust_domain;
-        let expect = Expect::Exactly(SpiffeId::server(trust_domain));
+    /// Servers are verified at the time of this clock.
+    pub(super) async fn dial(&self, show_svid: bool, clock: SharedClock) -> Result<Dialled, LinkError> {
+        let now = clock.now().ok_or(LinkError::NoClock)?;
+        let expect = Expect::Exactly(SpiffeId::server(&self.settings.trust_domain));
         let identity = show_svid.then(|| self.identity.clone());
-        let tls =
-            landfast_tls::client_config(expect, self.bundles.clone(), identity, Arc::clone(&self.clock))
-                .map_err(|error| LinkError::protocol("TLS", error_chain(&error)))?;
-        let dialled = self
-            .settings
-            .dialler
-            .dial(self.rota.begin(), &tls, self.now()?)
+        let tls = landfast_tls::client_config(expect, self.bundles.clone(), identity, clock)
+            .map_err(|error| LinkError::protocol("TLS", error_chain(&error)))?;
+        let dialler = &self.settings.dialler;
+        dialler
+            .dial(self.rota.begin(), &tls, now)
             .await
-            .map_err(LinkError::Dial)?;
+            .map_err(LinkError::Dial)
+    }
+
+    pub(super) async fn connect(&mut self, show_svid: bool) -> Result<Channel, LinkError> {
+        let dialled = match self.dial(show_svid, Arc::clone(&self.clock)).await {
+            Err(LinkError::Dial(error)) if self.ask_the_time(&error).await => {
+                self.dial(show_svid, Arc::clone(&self.clock)).await
+            }
+            dialled => dialled,
+        }?;
         self.rota.reached(dialled.server);
+        self.floor.listener.vouched = Vouched::by(&dialled);
         let address = dialled.address.clone();
-        let channel = channel_over(dialled, trust_domain, self.settings.keep_alive).await?;
+        let channel = channel_over(dialled, &self.settings.trust_domain, self.settings.keep_alive).await?;
         self.status.send_modify(|status| {
             status.reachable = true;
             if status.address != address {
@@ -59,8 +71,8 @@ impl Link {
 }
 
 /// HTTP/2 over one verified connection. It is not replaced by itself when it breaks: the link dials anew.
-async fn channel_over(
-    dialled: dial::Dialled,
+pub(super) async fn channel_over(
+    dialled: Dialled,
     trust_domain: &TrustDomain,
     keep_alive: Duration,
 ) -> Result<Channel, LinkError> {

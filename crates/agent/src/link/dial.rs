@@ -2,6 +2,8 @@
 //!
 //! Invariant: a connection that leaves here was verified to be the server of our trust domain.
 
+mod refused;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -11,14 +13,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use landfast_identity::{ChainRole, UnixTime, X509Error};
-use landfast_tls::PeerError;
+use landfast_identity::{ChainRole, UnixTime};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use refused::handshake;
 
 /// `host:port`, where host is a name, an IPv4 address or an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +173,14 @@ pub(crate) enum AttemptError {
         seconds: u64,
         role: ChainRole,
         not_before: UnixTime,
+    },
+    #[error(
+        "the {role} of the server ended at {not_after}: it is not in use any more, or the clock is ahead by {seconds} s or more"
+    )]
+    Ended {
+        seconds: u64,
+        role: ChainRole,
+        not_after: UnixTime,
     },
     #[error(
         "the server is of an authority this node does not know; put the present bundle into trust_bundle (`landfast bundle show` prints it)"
@@ -324,20 +335,6 @@ impl Proxy {
             Some(code) if http && code.len() == 3 && code.starts_with('2') => Ok(tcp),
             _ => Err(AttemptError::Proxy(line)),
         }
-    }
-}
-
-/// What our verifier said, in the operator's words.
-fn handshake(error: std::io::Error, now: UnixTime) -> AttemptError {
-    match landfast_tls::refusal(&error) {
-        Some(PeerError::Refused(X509Error::NotYetValid { role, not_before })) => AttemptError::ClockBehind {
-            seconds: not_before.since(now).as_secs(),
-            role: *role,
-            not_before: *not_before,
-        },
-        Some(PeerError::Refused(X509Error::UnknownIssuer)) => AttemptError::UnknownAuthority,
-        Some(_) => AttemptError::NotTheServer(error),
-        None => AttemptError::Tls(error),
     }
 }
 

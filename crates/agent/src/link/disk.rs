@@ -13,14 +13,14 @@ use super::failure::LinkError;
 use crate::persist::PersistError;
 
 #[derive(Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     /// What was given up.
     hangs: Option<JoinHandle<()>>,
 }
 
 impl Disk {
     /// What `work` says, or that the disk hangs: then it may still be done later.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> Result<T, PersistError> + Send + 'static,
     ) -> Result<Result<T, PersistError>, LinkError> {

@@ -125,6 +125,7 @@ impl Push {
             let message = message.ok_or(LinkError::Unsubscribed)?;
             // Also how the node stands: an old copy knows nothing of that.
             floor.admit(SUBSCRIBE, message.revision.as_ref().map(Revision::from))?;
+            floor.heard_in_message(message.time);
             if let Some(step) = live.parts.add(message)? {
                 return Ok(step);
             }
@@ -184,9 +185,10 @@ impl Link {
             bundles,
         };
         let mut client = SyncClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let (stream, revision) = rpc::call_at(SUBSCRIBE, client.subscribe(request))
+        let (stream, said) = rpc::call_at(SUBSCRIBE, client.subscribe(request))
             .await
             .map_err(|error| self.or_stale(error))?;
+        let revision = self.floor.heard(said);
         self.floor.admit(SUBSCRIBE, revision)?;
         self.push.begin(stream);
         // Who holds nothing is sent something. Who holds all is in step without a word.

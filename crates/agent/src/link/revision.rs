@@ -5,12 +5,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use landfast_identity::UnixTime;
+use landfast_lifecycle::Heard;
 use landfast_proto::REVISION;
 use landfast_proto::landfast::entry::v1 as wire;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use super::failure::LinkError;
+use super::rpc::Said;
+use super::time::Listener;
 
 /// Of two, the one with the greater epoch is newer, in one epoch the one with the greater number: the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +74,8 @@ pub(super) struct Floor {
     /// The epoch and the sequence number of the trust bundle in use; `None` when it is of no server that says its revision.
     bundle: Option<(u64, u64)>,
     tried: Option<Instant>,
+    /// Who is told of the server's time.
+    pub(super) listener: Listener,
 }
 
 impl Floor {
@@ -80,6 +86,22 @@ impl Floor {
             on_disk,
             bundle: None,
             tried: None,
+            listener: Listener::default(),
+        }
+    }
+
+    /// Passes the server's time on, and answers the revision.
+    pub(super) fn heard(&self, said: Said) -> Option<Revision> {
+        if let Some(time) = said.time {
+            self.listener.hear(time, Heard::Answer);
+        }
+        said.revision
+    }
+
+    /// The time in a message of a subscription; 0 is none.
+    pub(super) fn heard_in_message(&self, seconds: i64) {
+        if seconds != 0 {
+            self.listener.hear(UnixTime::from_secs(seconds), Heard::Message);
         }
     }
 

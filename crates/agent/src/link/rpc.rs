@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use landfast_proto::NEEDED_BY;
+use landfast_identity::UnixTime;
+use landfast_proto::{NEEDED_BY, TIME};
 use tokio::time::timeout;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::failure::LinkError;
@@ -18,15 +19,37 @@ pub(crate) async fn call<T>(
     within(method, answer).await.map(Response::into_inner)
 }
 
-/// The same, with the revision of the registry that the answer was made from, where the server says it.
+/// What servers of ours say with an answer, beside it.
+pub(super) struct Said {
+    /// Of the registry that it was made from.
+    pub(super) revision: Option<Revision>,
+    /// The server's time.
+    pub(super) time: Option<UnixTime>,
+}
+
+impl Said {
+    pub(super) fn of_answer(metadata: &MetadataMap) -> Result<Self, String> {
+        let time = metadata.get(TIME).map(|value| {
+            let seconds = value.to_str().ok().and_then(|text| text.parse().ok());
+            seconds
+                .map(UnixTime::from_secs)
+                .ok_or_else(|| format!("its {TIME} is not a time"))
+        });
+        Ok(Self {
+            revision: Revision::of_answer(metadata)?,
+            time: time.transpose()?,
+        })
+    }
+}
+
+/// The same, with what the server says beside it.
 pub(super) async fn call_at<T>(
     method: &'static str,
     answer: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<(T, Option<Revision>), LinkError> {
+) -> Result<(T, Said), LinkError> {
     let response = within(method, answer).await?;
-    let revision =
-        Revision::of_answer(response.metadata()).map_err(|what| LinkError::protocol(method, what))?;
-    Ok((response.into_inner(), revision))
+    let said = Said::of_answer(response.metadata()).map_err(|what| LinkError::protocol(method, what))?;
+    Ok((response.into_inner(), said))
 }
 
 /// A request for signatures, which says by when the soonest of them is needed (Unix seconds); `None` when something is missing.

@@ -50,7 +50,8 @@ async fn all_entries(
     let request = entry_api::GetAuthorizedEntriesRequest {
         output_mask: Some(mask()),
     };
-    let (answer, revision) = rpc::call_at(GET_ENTRIES, client.get_authorized_entries(request)).await?;
+    let (answer, said) = rpc::call_at(GET_ENTRIES, client.get_authorized_entries(request)).await?;
+    let revision = floor.heard(said);
     floor.admit(GET_ENTRIES, revision)?;
     if answer.entries.len() > MAX_ENTRIES {
         return Err(too_many(GET_ENTRIES));
@@ -80,7 +81,8 @@ async fn sync_entries(
     };
     requests.send(first).await.map_err(|_cause| LinkError::Stopping)?;
     let call = client.sync_authorized_entries(ReceiverStream::new(outbound));
-    let (mut stream, revision) = rpc::call_at(SYNC, call).await?;
+    let (mut stream, said) = rpc::call_at(SYNC, call).await?;
+    let revision = floor.heard(said);
     floor.admit(SYNC, revision)?;
     let answer = next(&mut stream).await?;
     let adopt = |current: &mut Records, entries: Vec<types::Entry>| {
@@ -172,8 +174,8 @@ pub(super) async fn look(channel: &Channel, floor: &Floor) -> Result<Seen, LinkE
         ids: Vec::new(),
     };
     let call = client.sync_authorized_entries(futures_util::stream::iter([request]));
-    let (mut stream, revision) = rpc::call_at(SYNC, call).await?;
-    floor.admit(SYNC, revision)?;
+    let (mut stream, said) = rpc::call_at(SYNC, call).await?;
+    floor.admit(SYNC, floor.heard(said))?;
     let answer = next(&mut stream).await?;
     let entries = if answer.entry_revisions.is_empty() {
         let each = answer.entries.into_iter().map(|wire| EntrySeen {
@@ -277,7 +279,8 @@ pub(super) async fn own_bundle(
     let mut client =
         bundle_api::bundle_client::BundleClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let request = bundle_api::GetBundleRequest { output_mask: None };
-    let (wire, revision) = rpc::call_at(GET_BUNDLE, client.get_bundle(request)).await?;
+    let (wire, said) = rpc::call_at(GET_BUNDLE, client.get_bundle(request)).await?;
+    let revision = floor.heard(said);
     floor.admit(GET_BUNDLE, revision)?;
     // Older servers of ours say it only of the entries.
     let revision = revision.or(entries_of);

@@ -9,6 +9,7 @@ mod several_servers;
 mod spire;
 mod stale;
 mod standing;
+mod time;
 mod tokens;
 mod wits;
 
@@ -49,6 +50,7 @@ struct Setup<'a> {
     keep_alive: Duration,
     confirm_after: Duration,
     disk: faulty::Script,
+    ear: Option<Ear>,
 }
 
 fn token() -> Evidence {
@@ -70,6 +72,7 @@ impl<'a> Setup<'a> {
             keep_alive: Duration::from_secs(60),
             confirm_after: Duration::from_millis(30),
             disk: faulty::Script::default(),
+            ear: None,
         }
     }
 
@@ -101,6 +104,7 @@ impl<'a> Setup<'a> {
             confirm_after: self.confirm_after,
             bootstrap: String::new(),
             newest: files.revision("").unwrap(),
+            ear: self.ear,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));
         let (link, handle) = Link::new(settings, self.clock, files, keeper_handle, bundles, node);

@@ -67,6 +67,10 @@ pub(crate) struct Script {
     pub(crate) push: push::Push,
     /// X.509-SVIDs are signed while there are permits.
     pub(crate) hold_issuing: Option<Arc<tokio::sync::Semaphore>>,
+    /// What time the server says it is, by seconds from now.
+    pub(crate) time: Option<i64>,
+    /// How long JWT-SVIDs live; five minutes unless set.
+    pub(crate) jwt_life: Option<u64>,
     /// Answers of these methods say that they are of this revision, whatever the registry's is.
     pub(crate) dated_as: HashMap<&'static str, (u64, u64)>,
     /// How the server misbehaves.
@@ -264,6 +268,10 @@ impl FakeServer {
         let own = script.dated_as.get(method).copied();
         if let Some(revision) = push::metadata(own.unwrap_or(script.push.revision)) {
             response.metadata_mut().insert(landfast_proto::REVISION, revision);
+        }
+        if let Some(offset) = script.time {
+            let time = real_clock().now().unwrap().as_secs() + offset;
+            response.metadata_mut().insert(landfast_proto::TIME, time.into());
         }
         response
     }

@@ -57,6 +57,23 @@ pub struct GetStatusResponse {
     pub first_ends: i64,
     #[prost(string, tag = "34")]
     pub cache: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "40")]
+    pub time: ::core::option::Option<Time>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Time {
+    #[prost(int64, tag = "1")]
+    pub now: i64,
+    #[prost(bool, tag = "2")]
+    pub estimated: bool,
+    #[prost(int64, tag = "3")]
+    pub floor: i64,
+    #[prost(int64, tag = "4")]
+    pub estimate: i64,
+    #[prost(int64, tag = "5")]
+    pub clock_wrong_by: i64,
+    #[prost(string, tag = "6")]
+    pub complaint: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Identity {

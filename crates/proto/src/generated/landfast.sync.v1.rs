@@ -38,6 +38,8 @@ pub struct SubscribeResponse {
     pub more: bool,
     #[prost(enumeration = "Standing", tag = "7")]
     pub standing: i32,
+    #[prost(int64, tag = "8")]
+    pub time: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuthorizedEntry {

@@ -12,7 +12,7 @@ use landfast_proto::spire::api::types;
 use tonic::{Request, Response, Status};
 
 use super::convert::{bundle_in, bundle_out};
-use super::entry::at_revision;
+use super::entry::{at_revision, at_time};
 use super::page::{Wanted, page};
 use super::{Api, filter, ids, status};
 use crate::authz::Caller;
@@ -45,9 +45,9 @@ impl Bundle for Api {
         let mask = request.into_inner().output_mask;
         let bundle = bundle_out(&self.authorities.bundle(), mask.as_ref());
         match is_agent {
-            true => Ok(at_revision(bundle, revision)),
-            // What a registry is at is not for strangers.
-            false => Ok(Response::new(bundle)),
+            true => Ok(at_revision(bundle, revision, &*self.clock)),
+            // What a registry is at is not for strangers. A node that is not attested yet may need the time for that.
+            false => Ok(at_time(bundle, &*self.clock)),
         }
     }
 

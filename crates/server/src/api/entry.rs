@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use landfast_proto::REVISION;
+use landfast_lifecycle::Clock;
 use landfast_proto::spire::api::server::entry::v1::{self as pb, entry_server::Entry};
 use landfast_proto::spire::api::types;
+use landfast_proto::{REVISION, TIME};
 use tokio_stream::Stream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
@@ -130,7 +131,8 @@ impl Entry for Api {
                 .map(|found| entry_out(&found.entry, mask.as_ref()))
                 .collect(),
         };
-        Ok(along(way, at_revision(answer, authorized.revision)))
+        let answer = at_revision(answer, authorized.revision, &*self.clock);
+        Ok(along(way, answer))
     }
 
     type SyncAuthorizedEntriesStream =
@@ -151,15 +153,26 @@ impl Entry for Api {
         // One page at a time, as long as it takes.
         way.hold_to_the_end(way.room(of_page(&snapshot, sync::PAGE)).await?);
         let answers = sync::serve(snapshot, request.into_inner(), sync::PAGE);
-        Ok(along(way, at_revision(Box::pin(answers), authorized.revision)))
+        let answers = at_revision(Box::pin(answers) as _, authorized.revision, &*self.clock);
+        Ok(along(way, answers))
     }
 }
 
 /// With the revision at which it was so: an agent that has seen a newer one does not adopt it.
-pub(super) fn at_revision<T>(answer: T, revision: Revision) -> Response<T> {
-    let mut response = Response::new(answer);
+pub(super) fn at_revision<T>(answer: T, revision: Revision, clock: &dyn Clock) -> Response<T> {
+    let mut response = at_time(answer, clock);
     if let Ok(revision) = MetadataValue::try_from(revision.to_string()) {
         response.metadata_mut().insert(REVISION, revision);
+    }
+    response
+}
+
+/// With our time: an agent may have no clock.
+pub(super) fn at_time<T>(answer: T, clock: &dyn Clock) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Some(now) = clock.now() {
+        let now = MetadataValue::from(now.as_secs());
+        response.metadata_mut().insert(TIME, now);
     }
     response
 }

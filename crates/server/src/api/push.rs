@@ -76,7 +76,7 @@ impl Sync for Api {
                 () = stop => {}
             }
         });
-        Ok(along(way, at_revision(answers, known)))
+        Ok(along(way, at_revision(answers, known, &*self.clock)))
     }
 }
 

@@ -127,7 +127,11 @@ impl Subscription {
                             Err(full) => return End::Aborted("full", full),
                         };
                         first = false;
-                        slot.put(left.page(), Some(room));
+                        let page = SubscribeResponse {
+                            time: self.clock.now().map_or(0, UnixTime::as_secs),
+                            ..left.page()
+                        };
+                        slot.put(page, Some(room));
                         if left.is_empty() {
                             step = None;
                             count(since);

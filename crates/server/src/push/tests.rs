@@ -158,9 +158,11 @@ async fn who_has_everything_is_told_so_in_few_bytes_and_who_lacks_something_gets
         nothing,
         SubscribeResponse {
             revision: first.revision,
+            time: nothing.time,
             ..SubscribeResponse::default()
         }
     );
+    assert!(nothing.time > 0 && nothing.time >= first.time, "what time it is");
     assert!(nothing.encoded_len() < 20);
 
     // One of another version, one that is unknown here, and a bundle that is.

@@ -284,7 +284,8 @@ service! {
             let entry = entry.ok_or_else(|| Status::not_found("entry not found or not authorized"))?;
             let spiffe_id = entry.spiffe_id.unwrap();
             let now = real_clock().now().unwrap();
-            let expires = now.saturating_add(Duration::from_secs(300));
+            let life = self.script().jwt_life.unwrap_or(300);
+            let expires = now.saturating_add(Duration::from_secs(life));
             let token = self.ca.jwt(&crate::testing::id(&spiffe_id.path), &request.audience, "kid", now, expires);
             let svid = types::Jwtsvid {
                 token, id: Some(spiffe_id), expires_at: expires.as_secs(), issued_at: now.as_secs(), hint: String::new(),

@@ -125,13 +125,14 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, text: &str
 }
 
 #[tokio::test]
-async fn an_agent_is_told_at_which_revision_the_bundle_is_and_nobody_else() {
+async fn an_agent_is_told_at_which_revision_the_bundle_is_and_nobody_else_and_everybody_what_time_it_is() {
     let rig = Rig::new().await;
     let node = rig.node().await;
     rig.entry(&node.id, "/w", |_| ()).await;
     let told = async |channel: Channel| {
         let request = pb::GetBundleRequest { output_mask: None };
         let answer = BundleClient::new(channel).get_bundle(request).await.unwrap();
+        assert!(answer.metadata().contains_key(landfast_proto::TIME));
         let revision = answer.metadata().get(landfast_proto::REVISION);
         revision.map(|revision| revision.to_str().unwrap().to_owned())
     };

@@ -389,7 +389,7 @@ async fn a_server_that_is_behind_tells_nothing_and_nonsense_is_refused() {
 }
 
 #[tokio::test]
-async fn what_an_agent_asks_for_says_of_which_revision_it_is() {
+async fn what_an_agent_asks_for_says_of_which_revision_it_is_and_what_time() {
     let rig = Rig::new().await;
     let node = rig.node().await;
     let mut answered = SyncClient::new(node.channel.clone())
@@ -398,9 +398,12 @@ async fn what_an_agent_asks_for_says_of_which_revision_it_is() {
         .unwrap();
     let first = answered.get_mut().message().await.unwrap().unwrap();
     let revision = |metadata: &tonic::metadata::MetadataMap| {
+        let time = metadata.get(landfast_proto::TIME).expect("no time");
+        assert!(time.to_str().unwrap().parse::<i64>().unwrap() > 1_700_000_000);
         let said = metadata.get(landfast_proto::REVISION).expect("no revision");
         said.to_str().unwrap().to_owned()
     };
+    assert!(first.time > 1_700_000_000);
     let newest = first.revision.unwrap();
     let expected = format!("{}.{}", newest.epoch, newest.number);
     assert_eq!(revision(answered.metadata()), expected);

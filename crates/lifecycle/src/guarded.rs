@@ -1,0 +1,107 @@
+//! The clock that a whole program is given: the wall clock, unless that shows a time that cannot be.
+//!
+//! Invariant: whoever holds this as his [`Clock`] never sees a time further below the floor than the skew, and hears of no other.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use landfast_identity::UnixTime;
+
+use crate::boot::SharedBoot;
+use crate::clock::{Clock, SharedClock};
+use crate::times::{Begin, Heard, Judged, TimeRecord, Times, Verdict};
+
+/// Clones are one clock.
+#[derive(Clone, Debug)]
+pub struct GuardedClock(Arc<Guarded>);
+
+#[derive(Debug)]
+struct Guarded {
+    wall: SharedClock,
+    boot: SharedBoot,
+    times: Mutex<Times>,
+}
+
+/// Everything about the time at one moment, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimeReport {
+    /// What counts.
+    pub judged: Judged,
+    /// It cannot be earlier.
+    pub floor: UnixTime,
+    /// About what time it is at least.
+    pub estimate: UnixTime,
+    /// By how much a server's time leapt that is not believed yet.
+    pub doubted: Option<Duration>,
+    /// By how much the last time that a server said lay below the floor.
+    pub below_floor: Option<Duration>,
+}
+
+impl GuardedClock {
+    /// Over the wall clock, from what was kept when the program last ran.
+    pub fn new(
+        wall: SharedClock,
+        boot: SharedBoot,
+        built: UnixTime,
+        skew: Duration,
+        record: Option<&TimeRecord>,
+    ) -> Self {
+        let begin = Begin {
+            built,
+            skew,
+            boot_id: boot.id(),
+            elapsed: boot.elapsed(),
+        };
+        let times = Mutex::new(Times::begin(begin, record));
+        Self(Arc::new(Guarded { wall, boot, times }))
+    }
+
+    /// Takes in what a server says of the time. Only what came over a verified connection may come here.
+    pub fn hear(&self, said: UnixTime, heard: Heard) -> Verdict {
+        let elapsed = self.0.boot.elapsed();
+        self.times().hear(said, heard, elapsed)
+    }
+
+    /// It cannot be earlier.
+    pub fn floor(&self) -> UnixTime {
+        self.times().floor()
+    }
+
+    /// The estimate is a server's time that has not stayed so for long enough: a server that says otherwise may be right.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.times().is_unconfirmed()
+    }
+
+    /// How it stands.
+    pub fn report(&self) -> TimeReport {
+        let (wall, elapsed) = (self.0.wall.now(), self.0.boot.elapsed());
+        let times = self.times();
+        TimeReport {
+            judged: times.judge(wall, elapsed),
+            floor: times.floor(),
+            estimate: times.estimate(elapsed),
+            doubted: times.doubted(elapsed),
+            below_floor: times.below_floor(),
+        }
+    }
+
+    /// What to keep for the next start.
+    pub fn record(&self) -> TimeRecord {
+        let elapsed = self.0.boot.elapsed();
+        self.times().record(elapsed)
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for GuardedClock {
+    fn now(&self) -> Option<UnixTime> {
+        let (wall, elapsed) = (self.0.wall.now(), self.0.boot.elapsed());
+        Some(self.times().judge(wall, elapsed).now)
+    }
+}
+
+#[cfg(test)]
+mod tests;

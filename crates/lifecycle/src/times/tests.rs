@@ -1,0 +1,354 @@
+//! Floor and estimate, alone and over everything that clocks and servers do.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BUILT: UnixTime = UnixTime::from_secs(1_000_000);
+const SKEW: Duration = Duration::from_secs(300);
+const HOUR: u64 = 3600;
+const DAY: i64 = 86_400;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn after(offset: i64) -> UnixTime {
+    UnixTime::from_secs(BUILT.as_secs() + offset)
+}
+
+fn boot(id: &str, elapsed: u64) -> Begin {
+    Begin {
+        built: BUILT,
+        skew: SKEW,
+        boot_id: id.to_owned(),
+        elapsed: secs(elapsed),
+    }
+}
+
+fn new() -> Times {
+    Times::begin(boot("a", 0), None)
+}
+
+/// One that was told the time at `at`, in agreement with what it knew.
+fn told(at: i64) -> Times {
+    let record = TimeRecord {
+        floor: after(at),
+        estimate: after(at),
+        boot_id: "before".to_owned(),
+        elapsed: secs(5),
+        told: true,
+        unconfirmed_since: None,
+    };
+    let mut times = Times::begin(boot("a", 0), Some(&record));
+    assert_eq!(times.hear(after(at), Heard::Answer, secs(0)), Verdict::Agreed);
+    times
+}
+
+#[test]
+fn a_new_node_knows_the_build_date_and_what_has_gone_by_since_it_began() {
+    // The machine may have been on for longer than the program is old.
+    let times = Times::begin(boot("a", 30 * 86_400), None);
+    assert_eq!((times.floor(), times.estimate(secs(30 * 86_400))), (BUILT, BUILT));
+    assert_eq!(times.estimate(secs(30 * 86_400 + 60)), after(60));
+    assert_eq!(times.floor(), BUILT, "time that goes by does not raise the floor");
+}
+
+#[test]
+fn the_wall_clock_counts_unless_it_lies_more_than_the_skew_below_the_estimate() {
+    let times = told(DAY);
+    for (wall, now, estimated) in [
+        (after(DAY + 1001), after(DAY + 1001), false),
+        (after(400 * DAY), after(400 * DAY), false),
+        (after(DAY + 700), after(DAY + 700), false),
+        (after(DAY + 699), after(DAY + 1000), true),
+        (UnixTime::EPOCH, after(DAY + 1000), true),
+    ] {
+        let judged = times.judge(Some(wall), secs(1000));
+        assert_eq!((judged.now, judged.estimated), (now, estimated), "{wall}");
+    }
+    let blind = times.judge(None, secs(1000));
+    assert_eq!((blind.now, blind.wrong), (after(DAY + 1000), Some(Wrong::Absent)));
+}
+
+#[test]
+fn within_the_skew_the_wall_clock_counts_for_the_server_may_be_ahead() {
+    let mut times = told(DAY);
+    times.hear(after(DAY + 200), Heard::Answer, secs(0));
+    assert_eq!(times.floor(), after(DAY + 200));
+    let judged = times.judge(Some(after(DAY)), secs(0));
+    assert_eq!(
+        (judged.now, judged.estimated, judged.wrong),
+        (after(DAY), false, None)
+    );
+}
+
+#[test]
+fn how_wrong_the_clock_is_is_said_where_it_can_be_known() {
+    let times = told(DAY);
+    let wrong = |wall| times.judge(Some(after(wall)), secs(0)).wrong;
+    assert_eq!(wrong(DAY), None);
+    assert_eq!(wrong(DAY + 300), None);
+    assert_eq!(wrong(DAY + 301), Some(Wrong::Ahead(secs(301))));
+    assert_eq!(wrong(DAY - 7200), Some(Wrong::Behind(secs(7200))));
+    // Nobody has said how long the machine was off.
+    let again = Times::begin(boot("b", 0), Some(&times.record(secs(0))));
+    assert_eq!(again.judge(Some(after(400 * DAY)), secs(0)).wrong, None);
+}
+
+#[test]
+fn what_a_server_says_raises_the_floor_and_sets_the_estimate() {
+    let mut times = told(DAY);
+    assert_eq!(
+        times.hear(after(DAY + 610), Heard::Answer, secs(600)),
+        Verdict::Agreed
+    );
+    assert_eq!(
+        (times.floor(), times.estimate(secs(600))),
+        (after(DAY + 610), after(DAY + 610))
+    );
+    // The boot clock ran fast.
+    assert_eq!(
+        times.hear(after(DAY + 1500), Heard::Answer, secs(1600)),
+        Verdict::Agreed
+    );
+    assert_eq!(
+        (times.floor(), times.estimate(secs(1600))),
+        (after(DAY + 1500), after(DAY + 1500))
+    );
+}
+
+#[test]
+fn a_message_that_was_under_way_for_long_takes_nothing_from_the_estimate() {
+    let mut times = told(DAY);
+    times.hear(after(DAY + 10), Heard::Message, secs(8 * HOUR));
+    assert_eq!(times.estimate(secs(8 * HOUR)), after(DAY + 8 * 3600));
+    assert_eq!(times.floor(), after(DAY + 10));
+}
+
+#[test]
+fn a_server_that_is_behind_the_floor_is_not_believed() {
+    let mut times = told(DAY);
+    assert_eq!(
+        times.hear(after(-2 * DAY), Heard::Answer, secs(10)),
+        Verdict::BelowFloor(secs(3 * 86_400))
+    );
+    assert_eq!(
+        (times.floor(), times.estimate(secs(10))),
+        (after(DAY), after(DAY + 10))
+    );
+    // Two servers are never quite at one.
+    assert_eq!(
+        times.hear(after(DAY - 5), Heard::Answer, secs(10)),
+        Verdict::Agreed
+    );
+    assert_eq!(times.floor(), after(DAY), "it never goes back");
+}
+
+/// T-28, G-08: off for a year, and no clock.
+#[test]
+fn the_first_time_of_a_boot_counts_at_once_and_the_floor_follows_in_an_hour() {
+    let mut times = Times::begin(boot("b", 30), Some(&told(DAY).record(secs(0))));
+    let year = 365 * DAY;
+    let leap = times.hear(after(year), Heard::Answer, secs(30));
+    assert!(matches!(leap, Verdict::Adopted(_)), "{leap:?}");
+    let judged = times.judge(Some(UnixTime::EPOCH), secs(40));
+    assert_eq!((judged.now, judged.estimated), (after(year + 10), true));
+    assert_eq!(times.floor(), after(DAY));
+    assert!(times.is_unconfirmed());
+    let said = |past: u64| after(year + i64::try_from(past).unwrap());
+    times.hear(said(HOUR - 1), Heard::Answer, secs(30 + HOUR - 1));
+    assert_eq!(times.floor(), after(DAY), "not yet");
+    times.hear(said(HOUR), Heard::Answer, secs(30 + HOUR));
+    assert_eq!(times.floor(), said(HOUR));
+    assert!(!times.is_unconfirmed());
+}
+
+/// A server whose clock is years ahead at the first contact: its mistake lasts as long as the mistake does.
+#[test]
+fn a_first_time_that_was_wrong_is_taken_back() {
+    let mut times = Times::begin(boot("b", 0), Some(&told(DAY).record(secs(0))));
+    times.hear(after(3000 * DAY), Heard::Answer, secs(0));
+    times.hear(after(3000 * DAY + 1800), Heard::Answer, secs(1800));
+    assert_eq!(times.floor(), after(DAY));
+    let truth = after(2 * DAY);
+    assert_eq!(times.hear(truth, Heard::Answer, secs(1800)), Verdict::Agreed);
+    assert_eq!(
+        (times.floor(), times.estimate(secs(1800))),
+        (after(DAY), truth),
+        "an hour again"
+    );
+    times.hear(after(2 * DAY + 3600), Heard::Answer, secs(1800 + HOUR));
+    assert_eq!(times.floor(), after(2 * DAY + 3600));
+}
+
+#[test]
+fn a_server_that_leaps_ahead_is_not_believed_for_an_hour() {
+    let mut times = told(DAY);
+    let ahead = |past: u64| after(61 * DAY + i64::try_from(past).unwrap());
+    let sixty_days = Verdict::Doubted(secs(60 * 86_400));
+    assert_eq!(times.hear(ahead(0), Heard::Answer, secs(0)), sixty_days);
+    assert_eq!(times.doubted(secs(60)), Some(secs(60 * 86_400)));
+    assert_eq!(times.hear(ahead(1800), Heard::Answer, secs(1800)), sixty_days);
+    // It is mended, and forgotten; wrong again, the hour begins anew.
+    assert_eq!(
+        times.hear(after(DAY + 1800), Heard::Answer, secs(1800)),
+        Verdict::Agreed
+    );
+    assert_eq!(
+        (times.floor(), times.doubted(secs(1800))),
+        (after(DAY + 1800), None)
+    );
+    assert_eq!(times.hear(ahead(1900), Heard::Answer, secs(1900)), sixty_days);
+    assert_eq!(
+        times.hear(ahead(1900 + HOUR - 1), Heard::Answer, secs(1900 + HOUR - 1)),
+        sixty_days
+    );
+    // A clock that wanders is none that has stayed.
+    assert_eq!(
+        times.hear(ahead(1900 + HOUR + 3600), Heard::Answer, secs(1900 + HOUR)),
+        Verdict::Doubted(secs(60 * 86_400 + 3600))
+    );
+    let end = 1900 + 2 * HOUR;
+    assert!(matches!(
+        times.hear(ahead(end + 3600), Heard::Answer, secs(end)),
+        Verdict::Adopted(_)
+    ));
+    assert_eq!(times.floor(), ahead(end + 3600));
+}
+
+#[test]
+fn a_restart_within_one_boot_goes_on_and_another_boot_begins_where_the_last_was_seen() {
+    let times = told(DAY);
+    let kept = times.record(secs(600));
+    let same = Times::begin(boot("a", 1000), Some(&kept));
+    assert_eq!(same.estimate(secs(1000)), after(DAY + 1000));
+    assert!(
+        same.judge(Some(after(9 * DAY)), secs(1000)).wrong.is_some(),
+        "a server has said so in this boot"
+    );
+    // Another machine may have been on for long: the file was moved.
+    let other = Times::begin(boot("b", 9_000_000), Some(&kept));
+    assert_eq!(other.estimate(secs(9_000_000)), after(DAY + 600));
+    let nameless = Times::begin(
+        boot("", 9_000_000),
+        Some(&TimeRecord {
+            boot_id: String::new(),
+            ..kept.clone()
+        }),
+    );
+    assert_eq!(nameless.estimate(secs(9_000_000)), after(DAY + 600));
+    let back = Times::begin(boot("a", 1), Some(&kept));
+    assert_eq!(
+        back.estimate(secs(1)),
+        after(DAY + 600),
+        "a snapshot of a machine"
+    );
+    let newer = Times::begin(
+        Begin {
+            built: after(2 * DAY),
+            ..boot("b", 0)
+        },
+        Some(&kept),
+    );
+    assert_eq!(
+        (newer.floor(), newer.estimate(secs(0))),
+        (after(2 * DAY), after(2 * DAY))
+    );
+}
+
+#[test]
+fn who_is_restarted_within_the_hour_waits_for_the_rest_of_it() {
+    let mut times = Times::begin(boot("a", 0), None);
+    times.hear(after(100 * DAY), Heard::Answer, secs(0));
+    let kept = times.record(secs(1000));
+    let hear = |mut times: Times, elapsed: u64| {
+        let said = times.estimate(secs(elapsed));
+        times.hear(said, Heard::Answer, secs(elapsed));
+        times.floor() > BUILT
+    };
+    let same = || Times::begin(boot("a", 1000), Some(&kept));
+    assert!(!hear(same(), HOUR - 1) && hear(same(), HOUR));
+    let other = || Times::begin(boot("b", 50), Some(&kept));
+    assert!(!hear(other(), 50) && !hear(other(), 49 + HOUR) && hear(other(), 50 + HOUR));
+}
+
+#[derive(Clone, Debug)]
+enum Thing {
+    /// Time goes by, and the wall clock shows what it likes.
+    Passes(u64, i64),
+    /// A server says what it likes, so far from the estimate.
+    Said(i64, bool),
+    /// The agent starts anew, in this boot or another.
+    Restart(bool),
+}
+
+fn thing() -> impl Strategy<Value = Thing> {
+    let offset = prop_oneof![-400i64..400, -10_000_000i64..10_000_000];
+    prop_oneof![
+        (0u64..7200, -40_000_000_000i64..40_000_000_000).prop_map(|(by, wall)| Thing::Passes(by, wall)),
+        (offset, any::<bool>()).prop_map(|(by, answer)| Thing::Said(by, answer)),
+        any::<bool>().prop_map(Thing::Restart),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_floor_is_the_build_date_or_what_a_server_said_and_nothing_below_it_counts(
+        things in proptest::collection::vec(thing(), 1..60),
+    ) {
+        let (mut times, mut elapsed, mut boots, mut said) = (new(), 0u64, 0u32, vec![BUILT]);
+        for thing in things {
+            let before = (times.floor(), times.estimate(secs(elapsed)));
+            match thing {
+                Thing::Passes(by, wall) => {
+                    elapsed += by;
+                    let judged = times.judge(Some(UnixTime::from_secs(wall)), secs(elapsed));
+                    prop_assert!(judged.now.saturating_add(SKEW) >= times.floor());
+                    prop_assert!(judged.now.saturating_add(SKEW) >= times.estimate(secs(elapsed)));
+                    // No wall clock changes anything that lasts.
+                    prop_assert_eq!(before.0, times.floor());
+                    prop_assert_eq!(before.1.saturating_add(secs(by)), times.estimate(secs(elapsed)));
+                }
+                Thing::Said(by, answer) => {
+                    let time = UnixTime::from_secs(before.1.as_secs() + by);
+                    said.push(time);
+                    let heard = if answer { Heard::Answer } else { Heard::Message };
+                    let verdict = times.hear(time, heard, secs(elapsed));
+                    if let Verdict::Doubted(_) | Verdict::BelowFloor(_) = verdict {
+                        prop_assert_eq!(before, (times.floor(), times.estimate(secs(elapsed))));
+                    }
+                }
+                Thing::Restart(same) => {
+                    let record = times.record(secs(elapsed));
+                    if !same {
+                        (boots, elapsed) = (boots + 1, 0);
+                    }
+                    times = Times::begin(boot(&format!("boot {boots}"), elapsed), Some(&record));
+                    prop_assert_eq!(before, (times.floor(), times.estimate(secs(elapsed))));
+                }
+            }
+            prop_assert!(times.floor() >= before.0, "it went back");
+            prop_assert!(said.contains(&times.floor()), "nobody said it");
+            prop_assert!(times.estimate(secs(elapsed)) >= times.floor());
+        }
+    }
+
+    #[test]
+    fn no_numbers_make_it_panic(floor: i64, estimate: i64, at: u64, elapsed: u64, said: i64, wall: Option<i64>, same: bool) {
+        let record = TimeRecord {
+            floor: UnixTime::from_secs(floor),
+            estimate: UnixTime::from_secs(estimate),
+            boot_id: "a".to_owned(),
+            elapsed: secs(at),
+            told: same,
+            unconfirmed_since: Some(secs(at)),
+        };
+        let mut times = Times::begin(boot(if same { "a" } else { "b" }, elapsed), Some(&record));
+        times.hear(UnixTime::from_secs(said), Heard::Answer, secs(at));
+        times.hear(UnixTime::from_secs(said), Heard::Message, secs(elapsed));
+        let judged = times.judge(wall.map(UnixTime::from_secs), secs(at));
+        prop_assert!(judged.now.saturating_add(SKEW) >= times.floor());
+        let _record = times.record(secs(elapsed));
+    }
+}
