@@ -102,6 +102,16 @@ impl Store {
         &self.inner.path
     }
 
+    /// Whether the directory of this name is still the one that was opened: not if it was removed, or something was mounted over it.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        let (ours, named) = (
+            rustix::fs::fstat(&self.inner.lock),
+            rustix::fs::stat(&self.inner.path),
+        );
+        matches!((ours, named), (Ok(ours), Ok(named)) if (ours.st_dev, ours.st_ino) == (named.st_dev, named.st_ino))
+    }
+
     /// Reads a file; `None` when there is none.
     ///
     /// # Errors

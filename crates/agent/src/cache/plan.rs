@@ -75,6 +75,8 @@ pub(super) struct Plan {
     /// Both places of the index.
     both: bool,
     last: Option<Instant>,
+    /// When what was written for something new is worn off the day's share.
+    worn_until: Option<Instant>,
 }
 
 impl Plan {
@@ -82,7 +84,8 @@ impl Plan {
         let Some((after, pause)) = change.waits() else {
             return;
         };
-        let free = self.last.map_or(now, |last| last + pause);
+        let rested = (change == Change::New).then(|| self.rested()).flatten();
+        let free = self.last.map_or(now, |last| (last + pause).max(rested.unwrap_or(last)));
         let due = free.max(now + after);
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
         // An index that is passed over gives way to the other: that one had better know of it too.
@@ -100,6 +103,21 @@ impl Plan {
         std::mem::take(&mut self.both)
     }
 
+    /// So many bytes were written for something new, or taken away.
+    pub(super) fn wore(&mut self, now: Instant, bytes: u64) {
+        let share = DAY.as_secs_f64() * (bytes as f64 / BYTES_A_DAY);
+        let share = Duration::from_secs_f64(share.min(DAY.as_secs_f64()));
+        let until = self.worn_until.map_or(now, |until| until.max(now)) + share;
+        self.worn_until = Some(until.min(now + DAY));
+    }
+
+    /// When something new may be written as far as the flash is concerned: a few are at once whatever their size, many share the day, and
+    /// none waits for long.
+    fn rested(&self) -> Option<Instant> {
+        let latest = self.last? + NEW_LONGEST;
+        Some(self.worn_until?.checked_sub(AT_ONCE)?.min(latest))
+    }
+
     /// It could not be written.
     pub(super) fn failed(&mut self, now: Instant, both: bool) {
         self.both |= both;
@@ -114,6 +132,12 @@ const LONGEST: Duration = Duration::from_secs(600);
 const BURST: Duration = Duration::from_secs(1);
 /// Between two writes for something new.
 const PAUSE: Duration = Duration::from_secs(5);
+/// What news may wear the flash by, of the 20 MB that 20 entries may.
+const BYTES_A_DAY: f64 = 10_000_000.0;
+const DAY: Duration = Duration::from_secs(86_400);
+/// The part of a day's share that may be spent at once.
+const AT_ONCE: Duration = Duration::from_secs(3600);
+const NEW_LONGEST: Duration = Duration::from_secs(3600);
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -204,6 +228,47 @@ mod tests {
         assert!(plan.begin(secs(109)), "still both");
         plan.note(secs(110), hour);
         assert!(!plan.begin(secs(410)), "a renewal alone wears one place");
+    }
+
+    /// As many entries as make an index of so many bytes, and something new every ten seconds: what a day of that writes.
+    async fn news(index: u64) -> (u64, Duration) {
+        let start = Instant::now();
+        let (mut plan, mut bytes, mut longest) = (Plan::default(), 0, Duration::ZERO);
+        for ten in 0..8640 {
+            let now = start + Duration::from_secs(10 * ten);
+            plan.note(now, Change::New);
+            longest = longest.max(plan.due().map_or(Duration::ZERO, |due| due - now));
+            if plan.due().is_some_and(|due| due <= now) {
+                plan.begin(now);
+                plan.wore(now, 2 * index);
+                bytes += 2 * index;
+            }
+            plan.note(now, Change::Nothing);
+        }
+        (bytes, longest)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_day_of_news_wears_no_more_than_its_share() {
+        let (bytes, longest) = news(40_000).await;
+        assert!((9_000_000..11_000_000).contains(&bytes), "{bytes}");
+        assert!(longest < Duration::from_secs(900), "{longest:?}");
+        // The largest does not wait for days.
+        let (_, longest) = news(16_000_000).await;
+        assert!(longest <= NEW_LONGEST, "{longest:?}");
+        // A few are on disk within seconds.
+        let (now, mut plan) = (Instant::now() + DAY, Plan::default());
+        for number in 0..4 {
+            let now = now + 60 * Duration::from_secs(number);
+            plan.note(now, Change::New);
+            assert_eq!(plan.due(), Some(now + BURST));
+            plan.begin(now);
+            plan.wore(now, 80_000);
+        }
+        // What is taken away waits for nobody.
+        plan.wore(now, 16_000_000);
+        plan.note(now + DAY, Change::Withdrawn);
+        assert_eq!(plan.due(), Some(now + DAY));
     }
 
     #[tokio::test(start_paused = true)]

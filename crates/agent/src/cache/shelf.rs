@@ -3,19 +3,20 @@
 //! Invariant: an index is written when all it names is on disk, and takes the place of the older of the two; what either names stays. So
 //! whatever is cut off in between, one whole generation is there. An index that tells of something taken away takes both places.
 
+mod clean;
 mod read;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use landfast_daemon::error_chain;
 use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::seal::Sealer;
-use landfast_store::{Store, StoreError};
+use landfast_store::{MAX_FILE_BYTES, Store, StoreError};
 use prost::Message as _;
 use ring::digest::{SHA256, digest};
 
 use super::key::{self, Found as FoundKey};
+pub(super) use clean::{device, empty};
 use super::wire as convert;
 use super::{Found, Image, Place};
 use crate::keeper::state::Held;
@@ -31,6 +32,8 @@ pub(crate) enum ShelfError {
     Seal(#[from] landfast_store::seal::SealError),
     #[error("the disk does not answer")]
     Hangs,
+    #[error("writing broke off")]
+    BrokeOff,
 }
 
 /// One place for an index.
@@ -47,10 +50,11 @@ struct Slot {
 struct Of {
     entry_id: String,
     revision: i64,
+    created_at: i64,
 }
 
 /// How the directory is opened: tests put a disk in between that fails.
-type Open = Box<dyn Fn(&std::path::Path) -> Result<Store, StoreError> + Send>;
+type Open = Arc<dyn Fn(&std::path::Path) -> Result<Store, StoreError> + Send + Sync>;
 
 /// The files. All calls block.
 pub(crate) struct Shelf {
@@ -63,6 +67,13 @@ pub(crate) struct Shelf {
     whole: BTreeMap<String, [u8; 32]>,
     /// There is something that could not be used. It is left alone until the server has made it worthless.
     foreign: bool,
+    /// It is not known what there is: to be read before the next write.
+    unread: bool,
+    /// What the indexes tell may be older than what is held.
+    stale: bool,
+    keys: key::Reader,
+    /// Of the index that was written last.
+    index_bytes: u64,
 }
 
 /// How an image is to be written.
@@ -85,66 +96,73 @@ impl Shelf {
     pub(crate) fn open_by(
         place: Place,
         agent_id: Option<&landfast_identity::SpiffeId>,
-        open: impl Fn(&std::path::Path) -> Result<Store, StoreError> + Send + 'static,
+        open: impl Fn(&std::path::Path) -> Result<Store, StoreError> + Send + Sync + 'static,
     ) -> (Self, Found) {
-        let mut shelf = Self {
+        let mut shelf = Self::unread(place, Arc::new(open));
+        shelf.unread = false;
+        let found = shelf.read(agent_id);
+        (shelf, found)
+    }
+
+    fn unread(place: Place, open: Open) -> Self {
+        Self {
             place,
-            open: Box::new(open),
+            open,
             store: None,
             sealer: None,
             slots: Default::default(),
             whole: BTreeMap::new(),
             foreign: false,
-        };
-        let found = shelf.read(agent_id);
-        (shelf, found)
+            unread: true,
+            stale: false,
+            keys: key::Reader::default(),
+            index_bytes: 0,
+        }
+    }
+
+    /// Another one over the same files, for when this one is lost. It reads them before it writes.
+    pub(crate) fn spare(&self) -> impl Fn() -> Self + Send + use<> {
+        let (place, open) = (self.place.clone(), Arc::clone(&self.open));
+        move || Self::unread(place.clone(), Arc::clone(&open))
     }
 
     /// Writes all of it that is not there yet.
     pub(crate) fn write(&mut self, image: &Image, manner: Manner) -> Result<(), ShelfError> {
+        self.look_again(image)?;
         if self.foreign && !manner.worthless {
             // Also while nothing would be overwritten: of two caches nobody knows which counts.
             return Ok(());
         }
-        self.prepare(manner.worthless)?;
         if self.foreign {
-            // An index of another node, under the same key, could count more than ours.
-            self.store()?.remove_all(&SLOTS)?;
+            // Before anything that may fail. Under the same key, an index of another node could also count more than ours.
+            self.give_up()?;
         }
+        self.prepare(manner.worthless)?;
         // Both places are taken from the first time on: one that is empty has lost something.
-        let both = manner.both || self.slots.iter().any(|slot| slot.generation == 0);
+        let both = manner.both || self.stale || self.slots.iter().any(|slot| slot.generation == 0);
         let written = self.write_index(image).and_then(|()| match both {
             true => self.write_index(image),
             false => Ok(()),
         });
-        if manner.both && written.is_err() {
-            // A full disk takes no index, but it gives files back: what was taken away loses its keys at least.
-            self.drop_keys_beside(image);
+        if written.is_err() {
+            if manner.both || self.stale {
+                // A full disk takes no index, but it gives files back: what was taken away loses its keys at least.
+                self.drop_keys_beside(image);
+            }
+            self.sweep_beside(image);
         }
         written?;
         self.foreign = false;
+        self.stale = false;
         if manner.tokens {
             self.write_tokens(image)?;
         }
         self.sweep()
     }
 
-    /// Removes everything, for a node that is banned.
-    pub(crate) fn destroy(&mut self) -> Result<(), ShelfError> {
-        self.slots = Default::default();
-        self.whole.clear();
-        self.foreign = false;
-        if !self.place.dir.exists() {
-            return Ok(());
-        }
-        let store = self.store()?;
-        let names = store.list()?;
-        let names: Vec<_> = names
-            .iter()
-            .map(String::as_str)
-            .filter(|name| is_ours(name))
-            .collect();
-        Ok(store.remove_all(&names)?)
+    /// How large the index is, sealed.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.index_bytes
     }
 
     /// Which key it is sealed under, for people.
@@ -156,8 +174,8 @@ impl Shelf {
     fn prepare(&mut self, worthless: bool) -> Result<(), ShelfError> {
         let begun = !self.is_empty()?;
         if self.sealer.is_none() {
-            match key::find(&self.place, begun, worthless) {
-                FoundKey::Key(key) => self.sealer = Some(self.sealer_of(key)),
+            match self.keys.find(&self.place, begun, worthless) {
+                FoundKey::Key { key, .. } => self.sealer = Some(self.sealer_of(key)),
                 FoundKey::None(why) => return Err(ShelfError::NoKey(why)),
             }
         }
@@ -188,14 +206,32 @@ impl Shelf {
 
     fn write_index(&mut self, image: &Image) -> Result<(), ShelfError> {
         let store = self.store()?;
-        let named = self.write_svids(&store, image)?;
         let slot = usize::from(self.slots[0].generation > self.slots[1].generation);
         let generation = self.slots[1 - slot].generation + 1;
-        let names = named_by(&named, |id| {
-            image.snapshot.entries.get(id).map(|entry| entry.revision)
+        let files = names_of(image).map(|(entry_id, _, name)| wire::SvidFile {
+            entry_id: entry_id.to_string(),
+            sha256: vec![0; SHA256.output_len()].into(),
+            name,
         });
-        let index = convert::index(image, generation, named).encode_to_vec();
-        let sealed = self.sealer()?.seal(SLOTS[slot], &index)?;
+        let mut index = convert::index(image, generation, files.collect());
+        self.index_bytes = (index.encoded_len() + SEALED_MORE) as u64;
+        if self.index_bytes > MAX_FILE_BYTES {
+            // Before its SVIDs are written: no index would ever name them.
+            return Err(ShelfError::Store(StoreError::TooLarge {
+                path: self.place.dir.join(SLOTS[slot]),
+                limit: MAX_FILE_BYTES,
+            }));
+        }
+        self.write_svids(&store, image)?;
+        for file in &mut index.svids {
+            let digest = self.whole.get(&file.name);
+            file.sha256 = digest.map_or_else(Vec::new, |digest| digest.to_vec()).into();
+        }
+        let names = named_by(&index.svids, |id| {
+            let entry = image.snapshot.entries.get(id)?;
+            Some((entry.revision, entry.created_at))
+        });
+        let sealed = self.sealer()?.seal(SLOTS[slot], &index.encode_to_vec())?;
         // What is there until the new one is whole counts as before; one that is not durable may be either.
         let before = std::mem::take(&mut self.slots[slot].names);
         match store.replace(SLOTS[slot], &sealed) {
@@ -211,19 +247,13 @@ impl Shelf {
     }
 
     /// The files of all SVIDs, of which those that are new are written.
-    fn write_svids(&mut self, store: &Store, image: &Image) -> Result<Vec<wire::SvidFile>, ShelfError> {
-        let mut named = Vec::with_capacity(image.snapshot.held.len());
-        let mut fresh = Vec::new();
-        for (entry_id, held) in image.snapshot.held.iter() {
-            let name = name_of(entry_id, held);
-            if !self.whole.contains_key(&name) {
-                fresh.push((name.clone(), entry_id, held));
-            }
-            named.push((Arc::clone(entry_id), name));
-        }
+    fn write_svids(&mut self, store: &Store, image: &Image) -> Result<(), ShelfError> {
+        let fresh: Vec<_> = names_of(image)
+            .filter(|(_, _, name)| !self.whole.contains_key(name))
+            .collect();
         for some in fresh.chunks(AT_ONCE) {
             let mut sealed = Vec::with_capacity(some.len());
-            for (name, entry_id, held) in some {
+            for (entry_id, held, name) in some {
                 let plain = convert::svid_of(entry_id, held);
                 sealed.push((name.as_str(), self.sealer()?.seal(name, &plain)?));
             }
@@ -237,16 +267,7 @@ impl Shelf {
                 .map(|(name, bytes)| ((*name).to_owned(), sha256(bytes)));
             self.whole.extend(whole);
         }
-        let files = named.into_iter().map(|(entry_id, name)| wire::SvidFile {
-            entry_id: entry_id.to_string(),
-            sha256: self
-                .whole
-                .get(&name)
-                .map_or_else(Vec::new, |digest| digest.to_vec())
-                .into(),
-            name,
-        });
-        Ok(files.collect())
+        Ok(())
     }
 
     fn write_tokens(&mut self, image: &Image) -> Result<(), ShelfError> {
@@ -258,48 +279,12 @@ impl Shelf {
         }
         Ok(())
     }
+}
 
-    /// Removes what no index names.
-    fn sweep(&mut self) -> Result<(), ShelfError> {
-        let store = self.store()?;
-        let names = store.list()?;
-        let named = |name: &str| self.slots.iter().any(|slot| slot.names.contains_key(name));
-        let gone: Vec<_> = names
-            .iter()
-            .map(String::as_str)
-            .filter(|name| name.starts_with(SVID) && !named(name))
-            .collect();
-        for name in &gone {
-            self.whole.remove(*name);
-        }
-        Ok(store.remove_all(&gone)?)
-    }
-
-    /// Of entries that are gone, or are others now.
-    fn drop_keys_beside(&mut self, image: &Image) {
-        let entries = &image.snapshot.entries;
-        let gone = |of: &Of| {
-            entries
-                .get(&of.entry_id)
-                .is_none_or(|now| now.revision != of.revision)
-        };
-        let named = self.slots.iter().flat_map(|slot| &slot.names);
-        let gone: Vec<String> = named
-            .filter(|(_, of)| gone(of))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &gone {
-            self.whole.remove(name);
-        }
-        let names: Vec<&str> = gone.iter().map(String::as_str).collect();
-        let removed = self.store().and_then(|store| Ok(store.remove_all(&names)?));
-        if let Err(error) = removed {
-            tracing::error!(
-                error = error_chain(&error),
-                "keys that were taken away are still on disk"
-            );
-        }
-    }
+/// Each SVID's entry and the name of its file.
+fn names_of(image: &Image) -> impl Iterator<Item = (&Arc<str>, &Arc<Held>, String)> {
+    let held = image.snapshot.held.iter();
+    held.map(|(entry_id, held)| (entry_id, held, name_of(entry_id, held)))
 }
 
 /// The same for the same SVID of the same entry, and for no other.
@@ -317,11 +302,13 @@ fn name_of(entry_id: &str, held: &Held) -> String {
     format!("{SVID}{hex}")
 }
 
-fn named_by(files: &[wire::SvidFile], revision: impl Fn(&str) -> Option<i64>) -> BTreeMap<String, Of> {
+fn named_by(files: &[wire::SvidFile], as_of: impl Fn(&str) -> Option<(i64, i64)>) -> BTreeMap<String, Of> {
     let each = files.iter().map(|file| {
+        let (revision, created_at) = as_of(&file.entry_id).unwrap_or_default();
         let of = Of {
             entry_id: file.entry_id.clone(),
-            revision: revision(&file.entry_id).unwrap_or_default(),
+            revision,
+            created_at,
         };
         (file.name.clone(), of)
     });
@@ -329,7 +316,7 @@ fn named_by(files: &[wire::SvidFile], revision: impl Fn(&str) -> Option<i64>) ->
 }
 
 fn is_ours(name: &str) -> bool {
-    SLOTS.contains(&name) || name == TOKENS || name.starts_with(SVID)
+    SLOTS.contains(&name) || name == TOKENS || name == BEGUN || name.starts_with(SVID)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -341,6 +328,10 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 pub(super) const SLOTS: [&str; 2] = ["index.a", "index.b"];
 pub(super) const TOKENS: &str = "tokens";
 pub(super) const SVID: &str = "svid-";
+/// There was a cache here; empty.
+pub(super) const BEGUN: &str = "begun";
 const PURPOSE: &str = "agent cache";
+/// What a sealed file has beside its content: 48 bytes before it and a tag of 16.
+const SEALED_MORE: usize = 64;
 /// Sealed files in memory at a time.
 const AT_ONCE: usize = 64;

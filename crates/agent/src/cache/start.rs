@@ -8,6 +8,7 @@ use std::sync::Arc;
 use landfast_identity::Bundle;
 use tokio::sync::watch;
 
+use super::shelf::empty;
 use super::writer::on_disk;
 use super::{CacheState, Image, Place, Shelf};
 use crate::config::{AgentConfig, CacheKind};
@@ -85,24 +86,30 @@ impl Begun {
     }
 }
 
-fn remove(dir: &Path, key: &Path) -> std::io::Result<()> {
+pub(super) fn remove(dir: &Path, key: &Path) -> std::io::Result<()> {
     let gone = |result: std::io::Result<()>| match result {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    // One that stays does not keep the other.
-    let (files, key) = (
-        gone(std::fs::remove_dir_all(dir)),
-        gone(std::fs::remove_file(key)),
-    );
+    // Either may be a link, and what it leads to is what must go. One that stays does not keep the other.
+    let files = gone(empty(dir)).and(gone(std::fs::remove_dir_all(dir)));
+    let target = match std::fs::canonicalize(key) {
+        Ok(target) if target != key => gone(std::fs::remove_file(target)),
+        _ => Ok(()),
+    };
+    let key = target.and(gone(std::fs::remove_file(key)));
     files.and(key)
 }
 
 /// With the newest bundle of the node's own and the cache's, unless the operator has given another since: then that counts.
 pub(super) fn agreed(image: Image, own: Own<'_>) -> Image {
     if image.bootstrap == own.bootstrap {
+        // With a new epoch the numbers begin anew: a bundle of an older one may have a greater.
+        let epoch = |revision: Option<Revision>| revision.map(|revision| revision.epoch);
+        let older = epoch(image.newest) < epoch(*own.newest);
         *own.newest = image.newest.max(*own.newest);
         if let Some(cached) = &image.snapshot.bundle
+            && !older
             && cached.sequence() > own.bundle.sequence()
         {
             *own.bundle = Bundle::clone(cached);

@@ -281,7 +281,19 @@ fn a_change_writes_what_is_new_and_one_index_and_sweeps_what_no_index_names() {
 fn a_ban_leaves_nothing_and_the_cache_of_another_node_is_not_used() {
     let world = World::new();
     let (mut shelf, _) = world.open();
-    shelf.write(&image(&holding(&world.ca, &["a"])), PLAIN).unwrap();
+    let audience = ["receiver".to_owned()];
+    let token = Token {
+        text: world.ca.jwt(&id("/b"), &audience, "kid", at(-10), at(290)).into(),
+        id: id("/b"),
+        held_since: at(-10),
+        expires_at: at(290),
+        key: None,
+    };
+    let first = Image {
+        tokens: vec![(Key::new("b".into(), &audience), token)],
+        ..image(&holding(&world.ca, &["a"]))
+    };
+    shelf.write(&first, PLAIN).unwrap();
     drop(shelf);
     for whose in [None, Some(id("/spire/agent/two"))] {
         let found = Shelf::open(world.place(), whose.as_ref()).1;
@@ -306,10 +318,16 @@ fn a_ban_leaves_nothing_and_the_cache_of_another_node_is_not_used() {
         before,
         "it is left alone until the server has been heard"
     );
-    shelf.write(&others, PLAIN).unwrap();
+    let no_tokens = Manner {
+        tokens: false,
+        ..PLAIN
+    };
+    shelf.write(&others, no_tokens).unwrap();
     drop(shelf);
     let (mut shelf, found) = Shelf::open(world.place(), Some(&two));
-    let held = keys(&found.image.unwrap().snapshot);
+    let read = found.image.unwrap();
+    assert!(read.tokens.is_empty(), "those of the other node");
+    let held = keys(&read.snapshot);
     assert_eq!(held.into_keys().collect::<Vec<_>>(), ["b"]);
     shelf.destroy().unwrap();
     assert_eq!(world.files(), []);

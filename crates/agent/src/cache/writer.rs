@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{Change, Plan};
+use super::plan::{Change, Plan, RETRY};
 use super::shelf::{Manner, Shelf, ShelfError};
 use super::{CacheState, Image};
 use crate::jwt::{JwtCache, Key, Token};
@@ -76,6 +76,8 @@ struct Keeping {
     bootstrap: String,
     /// `None` while it is at work.
     shelf: Option<Shelf>,
+    /// For when it does not come back.
+    spare: Box<dyn Fn() -> Shelf + Send>,
     at_work: Option<(JoinHandle<Done>, Instant)>,
     plan: Plan,
     /// What the plan knows of.
@@ -102,6 +104,7 @@ impl Keeping {
             tokens: writer.tokens,
             clock: writer.clock,
             bootstrap: writer.bootstrap,
+            spare: Box::new(writer.shelf.spare()),
             shelf: Some(writer.shelf),
             at_work: None,
             plan: Plan::default(),
@@ -218,8 +221,9 @@ impl Keeping {
             tokio::select! {
                 done = running => {
                     self.at_work = None;
-                    if let Ok(done) = done {
-                        self.done(done);
+                    match done {
+                        Ok(done) => self.done(done),
+                        Err(error) => self.lost(&error),
                     }
                 }
                 () = sleep_until(until), if !late => self.tell(Err(&ShelfError::Hangs)),
@@ -233,7 +237,13 @@ impl Keeping {
 
     fn done(&mut self, done: Done) {
         let now = Instant::now();
+        let index_bytes = done.shelf.index_bytes();
         self.shelf = Some(done.shelf);
+        if let (Ok(()), Work::Write { manner, .. }) = (&done.result, &done.work)
+            && manner.both
+        {
+            self.plan.wore(now, 2 * index_bytes);
+        }
         match (&done.result, done.work) {
             (Ok(()), Work::Destroy) => self.destroyed = true,
             (Ok(()), Work::Write { image, manner }) if manner.tokens => self.tokens_on_disk = image.tokens,
@@ -241,12 +251,22 @@ impl Keeping {
             (Err(_), Work::Destroy) => self.plan.failed(now, false),
             (Err(_), Work::Write { manner, .. }) => {
                 if manner.tokens {
-                    self.tokens_due = now;
+                    self.tokens_due = now + RETRY;
                 }
                 self.plan.failed(now, manner.both);
             }
         }
         self.tell(done.result.as_ref().map(|_done| ()));
+    }
+
+    /// A fault of ours, in the middle of it: what is on disk is not known any more.
+    fn lost(&mut self, error: &tokio::task::JoinError) {
+        tracing::error!(%error, "writing the cache broke off; report this. It is tried again");
+        self.shelf = Some((self.spare)());
+        let now = Instant::now();
+        self.tokens_due = now + RETRY;
+        self.plan.failed(now, true);
+        self.tell(Err(&ShelfError::BrokeOff));
     }
 
     fn tell(&self, result: Result<(), &ShelfError>) {

@@ -12,7 +12,9 @@ use landfast_store::Store;
 use landfast_store::seal::Sealer;
 use prost::Message as _;
 
-use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, error_chain, is_ours, key, named_by, sha256};
+use landfast_daemon::error_chain;
+
+use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, is_ours, named_by, sha256};
 use crate::cache::wire::HeldMap;
 use crate::cache::{Found, Image};
 use crate::keeper::state::Held;
@@ -76,12 +78,12 @@ impl Shelf {
         image.snapshot = Arc::new(snapshot);
         for (slot, index) in whole {
             let entries = index.entries.iter().filter_map(|kept| kept.entry.as_ref());
-            let revisions: BTreeMap<&str, i64> = entries
-                .map(|entry| (entry.id.as_str(), entry.revision_number))
+            let as_of: BTreeMap<&str, (i64, i64)> = entries
+                .map(|entry| (entry.id.as_str(), (entry.revision_number, entry.created_at)))
                 .collect();
             self.slots[slot] = Slot {
                 generation: index.generation,
-                names: named_by(&index.svids, |id| revisions.get(id).copied()),
+                names: named_by(&index.svids, |id| as_of.get(id).copied()),
             };
         }
         self.foreign = false;
@@ -94,11 +96,12 @@ impl Shelf {
         let unusable = |error: &dyn std::error::Error| {
             format!("the cache {dir} cannot be used ({})", error_chain(error))
         };
+        // Also what cannot be looked at: it may be there again when it is written.
+        self.foreign = true;
         let empty = self.is_empty().map_err(|error| unusable(&error))?;
         self.foreign = !empty;
-        let had_key = self.place.key.exists();
-        let sealer = match key::find(&self.place, !empty, false) {
-            FoundKey::Key(key) => self.sealer_of(key),
+        let (sealer, had_key) = match self.keys.find(&self.place, !empty, false) {
+            FoundKey::Key { key, made } => (self.sealer_of(key), !made),
             FoundKey::None(why) => return Err(why),
         };
         self.sealer = Some(sealer.clone());

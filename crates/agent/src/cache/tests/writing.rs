@@ -1,6 +1,7 @@
 //! The task: what it writes when, and what it says while it cannot.
 
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use landfast_lifecycle::SimClock;
@@ -23,6 +24,9 @@ struct Running {
     status: watch::Sender<LinkStatus>,
     state: watch::Receiver<CacheState>,
     script: Script,
+    tokens: JwtCache,
+    /// The next time that the directory is opened.
+    panics: Arc<AtomicBool>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), std::convert::Infallible>>,
 }
@@ -32,7 +36,10 @@ impl Running {
     fn start() -> Self {
         let (world, script) = (World::new(), Script::default());
         let faulty = script.clone();
+        let panics = Arc::new(AtomicBool::new(false));
+        let panic_now = Arc::clone(&panics);
         let (shelf, _) = Shelf::open_by(world.place(), Some(&node()), move |dir| {
+            assert!(!panic_now.swap(false, Ordering::SeqCst), "as the test wants it");
             Store::open_with(dir, |files| FaultyFiles::new(files, faulty.clone()))
         });
         let views = Views::new(&td());
@@ -43,11 +50,12 @@ impl Running {
         let clock: landfast_lifecycle::SharedClock = Arc::new(SimClock::new(NOON));
         let sender = watch::Sender::new(CacheState::default());
         let (state, stop) = (sender.subscribe(), CancellationToken::new());
+        let tokens = JwtCache::new(Arc::clone(&clock)).0;
         let writer = Writer {
             shelf,
             views: views.clone(),
             link: LinkHandle::fixed(status.subscribe(), watch::channel(None).1),
-            tokens: JwtCache::new(Arc::clone(&clock)).0,
+            tokens: tokens.clone(),
             clock,
             bootstrap: "operator's".to_owned(),
             state: sender,
@@ -59,6 +67,8 @@ impl Running {
             status,
             state,
             script,
+            tokens,
+            panics,
             stop,
             task,
         }
@@ -163,6 +173,89 @@ async fn a_full_disk_is_told_and_written_again_when_it_is_mended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_fails_is_not_tried_all_the_time_for_tokens() {
+    let running = Running::start();
+    running.publish(&holding(&running.world.ca, &["a"]));
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    running.tokens.restore(vec![token(&running.world.ca)]);
+    running
+        .script
+        .break_down(Verb::CreateTemp, ErrorKind::StorageFull);
+    let tried = || {
+        let calls = running.script.calls();
+        calls.iter().filter(|verb| **verb == Verb::CreateTemp).count()
+    };
+    let before = tried();
+    running.says(|complaint| !complaint.is_empty()).await;
+    // By hand: who is always busy never lets a clock of itself go on.
+    for _ in 0..60 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let tried = tried() - before;
+    assert!((2..=30).contains(&tried), "{tried} attempts in a minute");
+    running.script.mend();
+    running.says(str::is_empty).await;
+    let world = running.end().await;
+    assert_eq!(world.open().1.image.unwrap().tokens.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_breaks_off_and_a_directory_that_is_removed_cost_nothing_for_long() {
+    let running = Running::start();
+    let snapshot = holding(&running.world.ca, &["a", "b"]);
+    running.publish(&snapshot);
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    for panics in [false, true] {
+        std::fs::remove_dir_all(running.world.place().dir).unwrap();
+        std::fs::remove_file(running.world.place().key).unwrap();
+        running.panics.store(panics, Ordering::SeqCst);
+        let mut renewed = snapshot.clone();
+        let fresh = holding(&running.world.ca, &["a"]).held["a"].clone();
+        Arc::make_mut(&mut renewed.held).insert("a".into(), fresh);
+        running.publish(&renewed);
+        if panics {
+            running
+                .says(|complaint| complaint.contains("writing broke off"))
+                .await;
+        }
+        until("it is on disk again", || {
+            running.world.place().key.exists() && running.held() == Some(keys(&renewed))
+        })
+        .await;
+    }
+    running.says(str::is_empty).await;
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_takes_no_token_from_disk() {
+    let world = World::new();
+    let clock = Arc::new(SimClock::new(NOON));
+    let tokens = JwtCache::new(clock.clone()).0;
+    tokens.restore(vec![token(&world.ca)]);
+    clock.advance(Duration::from_secs(60 * 3600));
+    assert_eq!(tokens.held().len(), 1, "who serves it judges it");
+    assert_eq!(tokens.held_until(&token(&world.ca).0), None);
+}
+
+fn token(ca: &Ca) -> (Key, Token) {
+    let audience = ["receiver".to_owned()];
+    let token = Token {
+        text: ca.jwt(&id("/a"), &audience, "kid", at(-10), at(290)).into(),
+        id: id("/a"),
+        held_since: at(-10),
+        expires_at: at(290),
+        key: None,
+    };
+    (Key::new("a".into(), &audience), token)
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ban_takes_the_cache_with_it_also_over_a_disk_that_refuses_at_first() {
     let running = Running::start();
     let snapshot = holding(&running.world.ca, &["a"]);
@@ -182,6 +275,7 @@ async fn a_ban_takes_the_cache_with_it_also_over_a_disk_that_refuses_at_first() 
     until("it is gone", || running.world.files().is_empty()).await;
     let world = running.end().await;
     assert_eq!(world.files(), [], "nor is it written at the end");
+    assert!(!world.place().key.exists(), "nor is the key left");
 }
 
 #[tokio::test(start_paused = true)]
