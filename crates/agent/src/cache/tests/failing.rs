@@ -292,7 +292,7 @@ proptest! {
         let (mut shelf, _) = open(&world, &script);
         let mut possible = vec![None];
         // What a write took away that did not go well.
-        let mut taken = std::collections::BTreeSet::new();
+        let mut taken: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
         for attempt in attempts {
             let chosen: Vec<_> = attempt.entries.iter().map(|number| names[*number]).collect();
             let snapshot = holding(&world.ca, &chosen);

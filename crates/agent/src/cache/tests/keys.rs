@@ -35,7 +35,7 @@ fn a_key_that_is_gone_costs_the_cache_and_is_made_again_only_when_the_server_was
 }
 
 /// A key on a stick that is there.
-fn on_a_stick(world: &World) -> (Place, std::path::PathBuf) {
+fn on_a_stick(world: &World) -> (Place, PathBuf) {
     let medium = world.dir.path().join("medium");
     std::fs::create_dir(&medium).unwrap();
     let key = medium.join("agent.key");
@@ -138,7 +138,7 @@ fn a_key_elsewhere_is_not_made_on_the_disk_of_the_data_directory() {
         return;
     };
     let world = World::new();
-    if super::super::shelf::device(other.path()) == super::super::shelf::device(world.dir.path()) {
+    if shelf::device(other.path()) == shelf::device(world.dir.path()) {
         return;
     }
     let place = Place::new(world.dir.path(), Some(&other.path().join("agent.key")), &td());
@@ -158,11 +158,11 @@ fn keys_that_must_not_be_stored_go_also_from_where_links_lead() {
     std::os::unix::fs::symlink(&key, world.place().key).unwrap();
     std::fs::write(dir.join(".index.a.0.tmp"), b"half").unwrap();
     std::fs::write(dir.join("another's"), b"not ours").unwrap();
-    crate::cache::start::remove(&world.place().dir, &world.place().key).unwrap();
+    start::remove(&world.place().dir, &world.place().key).unwrap();
     let left: Vec<_> = files(&dir).into_iter().map(|(name, _)| name).collect();
     assert_eq!(left, ["another's"]);
     assert!(!key.exists() && !world.place().key.exists() && !world.place().dir.exists());
-    crate::cache::start::remove(&world.place().dir, &world.place().key).unwrap();
+    start::remove(&world.place().dir, &world.place().key).unwrap();
 }
 
 #[test]
