@@ -15,7 +15,10 @@ use super::shelf::device;
 
 /// What there is of a key.
 pub(super) enum Found {
-    Key { key: Arc<dyn SealKey>, made: bool },
+    Key {
+        key: Arc<dyn SealKey>,
+        made: bool,
+    },
     /// Why there is none, and what to do.
     None(String),
 }

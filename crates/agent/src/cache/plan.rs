@@ -85,7 +85,9 @@ impl Plan {
             return;
         };
         let rested = (change == Change::New).then(|| self.rested()).flatten();
-        let free = self.last.map_or(now, |last| (last + pause).max(rested.unwrap_or(last)));
+        let free = self
+            .last
+            .map_or(now, |last| (last + pause).max(rested.unwrap_or(last)));
         let due = free.max(now + after);
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
         // An index that is passed over gives way to the other: that one had better know of it too.

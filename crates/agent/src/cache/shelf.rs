@@ -16,10 +16,10 @@ use prost::Message as _;
 use ring::digest::{SHA256, digest};
 
 use super::key::{self, Found as FoundKey};
-pub(super) use clean::{device, empty};
 use super::wire as convert;
 use super::{Found, Image, Place};
 use crate::keeper::state::Held;
+pub(super) use clean::{device, empty};
 
 /// Why something is not on disk.
 #[derive(Debug, thiserror::Error)]

@@ -92,13 +92,13 @@ pub(super) fn remove(dir: &Path, key: &Path) -> std::io::Result<()> {
         _ => Ok(()),
     };
     // Either may be a link, and what it leads to is what must go. One that stays does not keep the other.
-    let files = gone(empty(dir)).and(gone(std::fs::remove_dir_all(dir)));
+    let (content, dir) = (gone(empty(dir)), gone(std::fs::remove_dir_all(dir)));
     let target = match std::fs::canonicalize(key) {
         Ok(target) if target != key => gone(std::fs::remove_file(target)),
         _ => Ok(()),
     };
-    let key = target.and(gone(std::fs::remove_file(key)));
-    files.and(key)
+    let key = gone(std::fs::remove_file(key));
+    content.and(dir).and(target).and(key)
 }
 
 /// With the newest bundle of the node's own and the cache's, unless the operator has given another since: then that counts.

@@ -129,7 +129,10 @@ impl Shelf {
     pub(super) fn sweep_beside(&mut self, image: &Image) {
         let spared = names_of(image).map(|(_, _, name)| name).collect();
         if let Err(error) = self.sweep_but(&spared) {
-            tracing::debug!(error = error_chain(&error), "files of the cache that nobody needs stay");
+            tracing::debug!(
+                error = error_chain(&error),
+                "files of the cache that nobody needs stay"
+            );
         }
     }
 
@@ -199,4 +202,3 @@ pub(in crate::cache) fn empty(dir: &std::path::Path) -> std::io::Result<()> {
 pub(in crate::cache) fn device(path: &std::path::Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|found| found.dev())
 }
-

@@ -156,8 +156,8 @@ fn keys_that_must_not_be_stored_go_also_from_where_links_lead() {
     std::fs::rename(world.place().key, &key).unwrap();
     std::os::unix::fs::symlink(&dir, world.place().dir).unwrap();
     std::os::unix::fs::symlink(&key, world.place().key).unwrap();
-    std::fs::write(dir.join(".index.a.0.tmp"), b"half").unwrap();
-    std::fs::write(dir.join("another's"), b"not ours").unwrap();
+    crate::testing::write_private(&dir.join(".index.a.0.tmp"), b"half");
+    crate::testing::write_private(&dir.join("another's"), b"not ours");
     start::remove(&world.place().dir, &world.place().key).unwrap();
     let left: Vec<_> = files(&dir).into_iter().map(|(name, _)| name).collect();
     assert_eq!(left, ["another's"]);
