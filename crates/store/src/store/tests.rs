@@ -442,3 +442,19 @@ fn a_name_is_one_visible_path_component() {
         );
     }
 }
+
+#[test]
+fn a_directory_that_was_removed_or_replaced_is_not_there_any_more() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("dir");
+    let store = Store::open(&dir).unwrap();
+    assert!(store.is_there());
+    let aside = root.path().join("aside");
+    std::fs::rename(&dir, &aside).unwrap();
+    assert!(!store.is_there());
+    std::fs::create_dir(&dir).unwrap();
+    assert!(!store.is_there(), "another of the same name");
+    std::fs::remove_dir(&dir).unwrap();
+    std::fs::rename(&aside, &dir).unwrap();
+    assert!(store.is_there());
+}
