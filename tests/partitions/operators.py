@@ -2,12 +2,12 @@
 import time
 
 from daemons import FLEET, TRUST_DOMAIN, TTL
-from rules import THIRD
+from rules import KEPT, THIRD
 
 # How a server answers that there is no such entry.
 NO_ENTRY = "entry not found"
 # Entries there are at a time, beside those that stay.
-LIVE = 8
+LIVE = KEPT
 # After the answer to `authority prepare`, until an operator activates: beside another server it is refused for half a minute.
 SETTLED = 31.0
 # How often he tries at once, and how that is refused.

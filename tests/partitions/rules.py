@@ -11,9 +11,11 @@ BLIND, MUTE = 0.05, 0.2
 EXACT = 1.0
 # How often each kind of fault is drawn, of fifteen, and what part of that there is at least: chance is no violation.
 DRAWN, LUCK = {"links": 6, "server": 3, "database": 3, "clock": 1, "nothing": 1, "replica": 1}, 0.2
+# Entries that operators have at a time.
+KEPT = 8
 # At least so many for each round that was done.
 EACH_ROUND = {
-    "SVIDs": 5, "comparisons of an SVID with an online agent's bundle": 5, "revisions": 5, "entries created": 0.5, "entries deleted": 0.25,
+    "SVIDs": 5, "comparisons of an SVID with an online agent's bundle": 5, "revisions": 5, "entries created": 0.5,
     "authorities activated": 0.04, "authorities revoked": 0.02, "authorities prepared that were not activated at once": 0.01,
 }
 
@@ -122,6 +124,8 @@ def floors(events, wrong, counted):
         return
     least = {what: int(share * rounds) for what, share in EACH_ROUND.items()}
     least["SVIDs"] = max(least["SVIDs"], 1)
+    # Some are kept before the first is deleted.
+    least["entries deleted"] = max(int(0.25 * rounds) - KEPT, 0)
     drawn = sum(DRAWN[kind] for kind in begun["kinds"])
     for kind in begun["kinds"]:
         least[f"rounds of {kind}"] = int(LUCK * rounds * DRAWN[kind] / drawn)
