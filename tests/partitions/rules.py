@@ -15,7 +15,7 @@ DRAWN, LUCK = {"links": 6, "server": 3, "database": 3, "clock": 1, "nothing": 1,
 KEPT = 8
 # At least so many for each round that was done.
 EACH_ROUND = {
-    "SVIDs": 5, "comparisons of an SVID with an online agent's bundle": 5, "revisions": 5, "entries created": 0.5,
+    "SVIDs": 5, "revisions": 5, "entries created": 0.5,
     "authorities activated": 0.04, "authorities revoked": 0.02, "authorities prepared that were not activated at once": 0.01,
 }
 
@@ -124,6 +124,8 @@ def floors(events, wrong, counted):
         return
     least = {what: int(share * rounds) for what, share in EACH_ROUND.items()}
     least["SVIDs"] = max(least["SVIDs"], 1)
+    # Whose only server has another clock is not online.
+    least["comparisons of an SVID with an online agent's bundle"] = 5 * (rounds - done["clock"])
     # Some are kept before the first is deleted.
     least["entries deleted"] = max(int(0.25 * rounds) - KEPT, 0)
     drawn = sum(DRAWN[kind] for kind in begun["kinds"])
