@@ -37,7 +37,7 @@ impl Doubt {
             .as_ref()
             .is_some_and(|agreed| sequence < agreed.sequence);
         let is_new = self.agreed.as_ref().is_none_or(|agreed| agreed.above != *stored);
-        if !older && !(beside && is_new) {
+        if !(older || beside && is_new) {
             self.since = None;
             return false;
         }
