@@ -76,6 +76,7 @@ pub(crate) struct Script {
     /// How the server misbehaves.
     pub(crate) lie: Option<Lie>,
     /// What happened.
+    pub(crate) accepted: usize,
     pub(crate) shown_at_attestation: Vec<Option<String>>,
     pub(crate) calls: HashMap<&'static str, u32>,
     pub(crate) attested_keys: Vec<PublicKey>,
@@ -159,6 +160,7 @@ impl FakeServer {
             silent: Arc::default(),
         };
         let silent = Arc::clone(&server.silent);
+        let counted = Arc::clone(&server.script);
         let acceptor = tokio_rustls::TlsAcceptor::from(tls);
         let (connections, incoming) = mpsc::channel::<std::io::Result<TlsIo>>(16);
         let stop = server.stop.clone();
@@ -171,6 +173,7 @@ impl FakeServer {
                 };
                 let Ok((tcp, _)) = accepted else { return };
                 if let Ok(stream) = acceptor.accept(tcp).await {
+                    counted.lock().unwrap().accepted += 1;
                     let breaks = living.lock().unwrap().clone().cancelled_owned();
                     let io = TlsIo(stream, Box::pin(breaks), Arc::clone(&silent));
                     drop(connections.send(Ok(io)).await);
