@@ -137,9 +137,13 @@ impl FakeServer {
     }
 
     async fn start_with(ca: Arc<Ca>, name: SpiffeId) -> Self {
+        Self::start_in(ca, name, real_clock().now().unwrap()).await
+    }
+
+    /// One whose certificate is of the hours around this time.
+    pub(crate) async fn start_in(ca: Arc<Ca>, name: SpiffeId, now: UnixTime) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let now = real_clock().now().unwrap();
         let identity = IdentityStore::new();
         identity.set(ca.svid(&name, now.saturating_sub(HOUR), now.saturating_add(HOUR)));
         let bundles = BundleStore::new(BundleSet::from_iter([ca.bundle()]));
