@@ -164,6 +164,15 @@ fn a_message_that_was_under_way_confirms_nothing() {
         times.hear(after(2 * DAY), Heard::Message, None, secs(past));
         assert_eq!(times.floor(), after(DAY));
     }
+    // Nor does it take back what answers say.
+    let mut elapsed = 3 * HOUR;
+    while elapsed < 5 * HOUR {
+        let said = times.estimate(secs(elapsed));
+        times.hear(said, Heard::Answer, None, secs(elapsed));
+        times.hear(after(2 * DAY), Heard::Message, None, secs(elapsed));
+        elapsed += 600;
+    }
+    assert!(times.floor() > after(9 * DAY));
 }
 
 proptest! {
