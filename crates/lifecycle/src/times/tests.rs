@@ -323,7 +323,7 @@ enum Thing {
     /// Time goes by, and the wall clock shows what it likes.
     Passes(u64, i64),
     /// A server says what it likes, so far from the estimate.
-    Said(i64, bool),
+    Said(i64, bool, Option<i64>),
     /// The agent starts anew, in this boot or another.
     Restart(bool),
 }
@@ -332,7 +332,12 @@ fn thing() -> impl Strategy<Value = Thing> {
     let offset = prop_oneof![-400i64..400, -10_000_000i64..10_000_000];
     prop_oneof![
         (0u64..7200, -40_000_000_000i64..40_000_000_000).prop_map(|(by, wall)| Thing::Passes(by, wall)),
-        (offset, any::<bool>()).prop_map(|(by, answer)| Thing::Said(by, answer)),
+        (
+            offset,
+            any::<bool>(),
+            proptest::option::of(-10_000_000i64..10_000_000)
+        )
+            .prop_map(|(by, answer, wall)| Thing::Said(by, answer, wall)),
         any::<bool>().prop_map(Thing::Restart),
     ]
 }
@@ -355,11 +360,11 @@ proptest! {
                     prop_assert_eq!(before.0, times.floor());
                     prop_assert_eq!(before.1.saturating_add(secs(by)), times.estimate(secs(elapsed)));
                 }
-                Thing::Said(by, answer) => {
+                Thing::Said(by, answer, wall) => {
                     let time = UnixTime::from_secs(before.1.as_secs() + by);
                     said.push(time);
                     let heard = if answer { Heard::Answer } else { Heard::Message };
-                    let verdict = times.hear(time, heard, None, secs(elapsed));
+                    let verdict = times.hear(time, heard, wall.map(after), secs(elapsed));
                     if let Verdict::Doubted(_) | Verdict::BelowFloor(_) = verdict {
                         prop_assert_eq!(before, (times.floor(), times.estimate(secs(elapsed))));
                     }
