@@ -50,7 +50,6 @@ impl Machine {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "a test's own files")]
 async fn what_is_known_of_the_time_and_cannot_be_read_does_not_keep_the_agent_from_starting() {
     let world = World::new().await;
     let config = world.config();
