@@ -38,7 +38,7 @@ audit: ## known advisories, of the clone of RustSec's advisory-db in DB=… (nee
 test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (four minutes)
 	@tests/root/run
 
-planted: ## plant known bugs and see each one found (root, Python 3.11; fifteen minutes)
+planted: ## plant known bugs and see each one found (root, Python 3.11, PostgreSQL 15; fifteen minutes)
 	@tests/planted/run
 
 torture: ## the same attacks, a hundred thousand pids and ten times as long floods, and changes of eight servers (most of an hour, as root; PostgreSQL)
@@ -59,7 +59,7 @@ patroni: ## a server on PostgreSQL under Patroni: switch-over, and the primary k
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-cli --bins
 	@tests/patroni/run
 
-partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) of it (root, PostgreSQL 15, libfaketime; 45 minutes)
+partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) of it (root, PostgreSQL 15, libfaketime; half an hour)
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli
 	$(CARGO) build --locked --quiet -p landfast-testkit --example partitions
 	@tests/partitions/run --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))

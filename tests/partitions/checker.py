@@ -8,6 +8,8 @@ import bisect
 import itertools
 from collections import Counter, defaultdict
 
+import rules
+
 # Seconds. A fail-over and one synchronisation; what an online agent has not got by then it lacks.
 WINDOW = 6.0
 CONTACT = 3.0
@@ -106,7 +108,7 @@ class Bundles:
 def check(events):
     """All violations, as sentences, and how much there was to look at."""
     wrong, counted = [], Counter()
-    for rule in (authorities, validity, entries, tokens, revisions, measured):
+    for rule in (authorities, validity, entries, rules.tokens, revisions, measured, rules.clocks, rules.orders, rules.floors):
         rule(events, wrong, counted)
     return wrong, counted
 
@@ -115,8 +117,7 @@ def authorities(events, wrong, counted):
     """No SVID under an authority that an online agent lacks; none under a revoked one."""
     bundles, paths, open_streams, handed_out = Bundles(events), Paths(), set(), set()
     revoked = {event["authority"]: event["t"] for event in events if event["kind"] == "revoked"}
-    # A revocation whose answer was lost may have happened.
-    asked = {event["authority"]: event["t"] for event in reversed(events) if event["kind"] == "revoking"}
+    asked = may_be_revoked(events)
     backdate = next((event["backdate"] for event in events if event["kind"] == "begun"), 0)
     for event in events:
         paths.see(event)
@@ -131,6 +132,18 @@ def authorities(events, wrong, counted):
                     handed_out.add((agent, svid["serial"]))
                     counted["SVIDs"] += 1
                     judge_svid(event, svid, bundles, paths, open_streams, revoked, asked, backdate, wrong, counted)
+
+
+def may_be_revoked(events):
+    """Since when each authority may be: by an order that was carried out, or whose answer was lost. One that was refused was none."""
+    asked, before = {}, {}
+    for event in events:
+        if event["kind"] == "revoking":
+            before[event["authority"]] = asked.get(event["authority"])
+            asked.setdefault(event["authority"], event["t"])
+        elif event["kind"] == "kept" and before.get(event["authority"]) is None:
+            asked.pop(event["authority"], None)
+    return asked
 
 
 def judge_svid(event, svid, bundles, paths, open_streams, revoked, asked, backdate, wrong, counted):
@@ -209,34 +222,13 @@ def entries(events, wrong, counted):
                     wrong.append(f"entries: {one}, acknowledged at {at:.3f}, was not served by {agent} at {t:.3f}, online since {online:.3f}")
 
 
-def tokens(events, wrong, counted):
-    """Each token that was handed out is redeemed by exactly one key."""
-    winners, attempts = defaultdict(set), defaultdict(list)
-    for event in events:
-        if event["kind"] == "redeem":
-            counted["attempts to redeem a token"] += 1
-            attempts[event["token"]].append(event)
-            if event["result"] == "ok":
-                winners[event["token"]].add(event["key"])
-    for event in events:
-        if event["kind"] != "token":
-            continue
-        token, keys = event["token"], sorted(winners[event["token"]])
-        counted["tokens"] += 1
-        if len(keys) > 1:
-            wrong.append(f"tokens: {token} was redeemed by {' and '.join(keys)}")
-        elif not keys:
-            ends = Counter(f"{one['key']} through {one['server']}: {one['result']} {one['what']}".strip() for one in attempts[token])
-            wrong.append(f"tokens: {token} was redeemed by nobody: {dict(ends)}")
-    for token in set(attempts) - {event["token"] for event in events if event["kind"] == "token"}:
-        wrong.append(f"tokens: {token} was redeemed, but nobody has made it")
-
-
 def revisions(events, wrong, counted):
-    """What an agent has seen never goes back. An agent that shows no revision is not judged, and not counted."""
+    """What an agent has seen never goes back. A status without a revision is not judged, and must be rare."""
     newest = {}
     for event in events:
-        if event["kind"] == "status" and event.get("revision"):
+        if event["kind"] == "status" and not event.get("revision"):
+            counted["statuses without a revision"] += 1
+        elif event["kind"] == "status":
             counted["revisions"] += 1
             agent, revision = event["agent"], tuple(event["revision"])
             if revision < newest.get(agent, (0, 0)):

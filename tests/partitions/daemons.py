@@ -1,4 +1,5 @@
 """Landfast's own programs in their namespaces: two servers, agents, and the observer of a namespace's agents."""
+import datetime
 import json
 import os
 import pathlib
@@ -98,6 +99,18 @@ level = "info"
         self.offset = offset
         fresh = self.write("clock.new", f"{offset:+d}")
         os.replace(fresh, self.dir / "clock")
+
+    def shows(self, act):
+        """How many seconds its clock is beside ours, at least and at most, by what it writes into its log during `act`; nothing if it writes nothing."""
+        log = self.site.dir / f"{self.name}.log"
+        size, begun = log.stat().st_size, time.time()
+        act()
+        ended = time.time()
+        with open(log, encoding="utf-8", errors="replace") as file:
+            file.seek(size)
+            stamp = re.search(r"^(\d{4}-\d\d-\d\dT[\d:]{8}\.\d{6})Z", file.read(), re.MULTILINE)
+        shown = stamp and datetime.datetime.fromisoformat(f"{stamp[1]}+00:00").timestamp()
+        return shown and [round(shown - ended, 3), round(shown - begun, 3)]
 
     def start(self, wait=True):
         self.launch("env", *self.clock, self.site.bin / "landfast-server", "run", "--config", self.config)
@@ -201,11 +214,11 @@ class Observer(Daemon):
         for line in self.process.stdout:
             self.site.history.take(json.loads(line))
 
-    def redeem(self, token, seconds):
+    def redeem(self, token, seconds, key=None, servers=None):
         """Through every server at once, until each has answered or the time is over."""
-        servers = self.site.servers
-        where = [f"{name}={self.site.network.links[self.namespace, name].address[name]}:{PORT}" for name in servers]
-        self.process.stdin.write(f"redeem {token} {self.namespace} {seconds} {' '.join(where)}\n".encode())
+        names = servers or self.site.servers
+        where = [f"{name}={self.site.network.links[self.namespace, name].address[name]}:{PORT}" for name in names]
+        self.process.stdin.write(f"redeem {token} {key or self.namespace} {seconds} {' '.join(where)}\n".encode())
         self.process.stdin.flush()
 
 

@@ -22,12 +22,26 @@ class Faults:
         else:
             server.end(signal.SIGKILL if how == "kill" else signal.SIGTERM)
 
+    def kinds(self):
+        """What may go wrong in this run, as often as it is to."""
+        kinds = ["links"] * 6 + ["server"] * 3 + ["database"] * (3 if self.site.database else 0) + ["clock", "nothing"]
+        kinds += ["replica"] if self.site.replica else []
+        return [one for one in kinds if one in (self.only or kinds)] or kinds
+
+    def see_clock(self):
+        """A server whose clock was set shows that: it writes its log by it. Without that nothing would be tried by setting it."""
+        for name in self.running():
+            server = self.site.servers[name]
+            if server.offset:
+                offset = server.offset
+                self.note("clock shown", server=name, offset=offset, shown=server.shows(lambda name=name: self.token(name)))
+
     def fault(self):
         """One thing that goes wrong, in words, and whether the database is what went wrong."""
         site, choose = self.site, self.random.choice
-        kinds = ["links"] * 6 + ["server"] * 3 + ["database"] * (3 if site.database else 0) + ["clock", "nothing"]
-        kinds += ["replica"] if site.replica and len(self.in_time()) == len(site.servers) else []
-        kind = choose([one for one in kinds if one in (self.only or kinds)] or kinds)
+        # No replica beside a server that another fault has left out of time, or none.
+        kinds = [one for one in self.kinds() if one != "replica" or len(self.in_time()) == len(site.servers)]
+        kind = choose(kinds or self.kinds())
         if kind == "links":
             whole = [ends for ends, link in site.network.links.items() if not link.cut_by and "db2" not in ends]
             # One that is in use, half of the time: two in three are not.

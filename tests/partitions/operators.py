@@ -2,13 +2,18 @@
 import time
 
 from daemons import FLEET, TRUST_DOMAIN, TTL
+from rules import KEPT, THIRD
 
 # How a server answers that there is no such entry.
 NO_ENTRY = "entry not found"
 # Entries there are at a time, beside those that stay.
-LIVE = 8
+LIVE = KEPT
 # After the answer to `authority prepare`, until an operator activates: beside another server it is refused for half a minute.
 SETTLED = 31.0
+# How often he tries at once, and how that is refused.
+AT_ONCE, TOO_EARLY = 0.5, "not every agent that is online knows this authority yet"
+# How a revocation is refused that was not carried out. Any other failure leaves it open: it may have been.
+NOT_REVOKED = ("not possible to revoke an untainted authority", "unexpected authority ID", "the authority is active", "only old ones", "keep changing")
 
 
 class Operators:
@@ -31,6 +36,8 @@ class Operators:
                 if event["kind"] == "svids":
                     for svid in event["svids"]:
                         self.served.setdefault((event["agent"], svid["id"]), event["t"])
+                elif event["kind"] == "redeem" and event["key"] == THIRD:
+                    self.thirds[event["token"], event["server"]] += event["last"]
                 elif event["kind"] == "redeem" and event["result"] == "ok":
                     self.taken.add(event["token"])
                 elif event["kind"] == "status":
@@ -79,12 +86,7 @@ class Operators:
             self.live.append(made)
         if len(self.live) > LIVE and self.delete(pick(), *self.live[0]):
             self.live.pop(0)
-        token = self.site.servers[pick()].ask("token", "create")
-        if token:
-            self.note("token", token=token["token"])
-            self.open.append(token["token"])
-            for observer in self.site.observers.values():
-                observer.redeem(token["token"], 10)
+        self.token(pick())
 
     def may_activate(self, authority):
         """An agent that is cut off now and has not got it before could never come back: no operator does that. Those that are online are
@@ -105,6 +107,8 @@ class Operators:
             done = server.ask("authority", "prepare", "x509")
             if done:
                 now.update(state="prepared", next=done["id"], at=self.note("prepared", server=name, authority=done["id"]))
+                if len(self.site.servers) > 1 and self.random.random() < AT_ONCE:
+                    self.activate_at_once(server, done["id"])
         elif now["state"] == "prepared" and time.time() - now["at"] > SETTLED and self.may_activate(now["next"]):
             shown = server.ask("authority", "show")
             rows = [row for row in shown or [] if row.get("kind") == "x509"]
@@ -119,3 +123,11 @@ class Operators:
             if server.ask("authority", "revoke", "x509", now["old"]):
                 self.note("revoked", server=name, authority=now["old"])
                 now.update(state="idle")
+            elif any(text in server.refusal for text in NOT_REVOKED):
+                self.note("kept", server=name, authority=now["old"])
+
+    def activate_at_once(self, server, authority):
+        """Agents of the other server may not have it yet: that must be refused, and is not counted when it failed otherwise."""
+        done = server.ask("authority", "activate", "x509", authority)
+        answer = "activated" if done else "refused" if TOO_EARLY in server.refusal else "unknown"
+        self.note("early", server=server.name, authority=authority, answer=answer)

@@ -2,6 +2,7 @@
 import random
 import threading
 import time
+from collections import Counter
 
 from checker import CHANGED, CLEAR, FAILOVER, RECOVERED, Paths
 from daemons import BACKDATE, TRUST_DOMAIN
@@ -9,6 +10,7 @@ from faults import Faults
 from operators import LIVE, Operators
 from replicas import Replicas
 from rig import Failed, until
+from tokens import Tokens
 
 # For how long a fault is left to do its harm, seconds.
 HOLD = (1.0, 3.0)
@@ -18,12 +20,13 @@ CALM = (0.0, 3.0)
 ALIVE = 2.0
 
 
-class Rounds(Operators, Faults, Replicas):
+class Rounds(Operators, Faults, Replicas, Tokens):
     def __init__(self, site, seed, say, only=()):
         self.site, self.random, self.say, self.only = site, random.Random(seed), say, only
         self.paths, self.round, self.live, self.open, self.number = Paths(), 0, [], [], 0
         self.served, self.server_of, self.read, self.reading = {}, {}, 0, threading.Lock()
         self.hopeless, self.bundles, self.taken = 0, {}, set()
+        self.tokens, self.thirds, self.attested = [], Counter(), set()
         self.rotations = {name: {"state": "idle"} for name in site.servers}
 
     # What is waited for.
@@ -155,7 +158,7 @@ class Rounds(Operators, Faults, Replicas):
                 raise Failed(f"{daemon.name} has ended by itself, exit {daemon.process.returncode}")
 
     def begin(self):
-        self.note("begun", backdate=BACKDATE)
+        self.note("begun", backdate=BACKDATE, kinds=sorted(set(self.kinds())), servers=len(self.site.servers))
         for name in self.site.servers:
             self.note("server", server=name, live=True)
         for agent in self.site.agents.values():
@@ -189,6 +192,7 @@ class Rounds(Operators, Faults, Replicas):
             if what != "nothing":
                 self.failover(what, begun, before, ways)
             worker.join()
+            self.see_clock()
             for name in self.in_time():
                 self.rotate(name, calm=False)
             time.sleep(self.random.uniform(*HOLD))
@@ -197,6 +201,8 @@ class Rounds(Operators, Faults, Replicas):
         if healed:
             self.heal()
             self.settle()
+            if harm:
+                self.try_again()
             time.sleep(self.random.uniform(*CALM))
         what = harm if what == "replica" else what
         self.note("round", round=number, what=what, healed=bool(healed), seconds=time.time() - begun)
@@ -205,3 +211,4 @@ class Rounds(Operators, Faults, Replicas):
     def end(self):
         self.heal()
         self.settle()
+        self.try_again(last=True)

@@ -209,7 +209,8 @@ impl Checker<'_> {
             "time.skew",
             raw.time.skew,
             Duration::from_secs(300),
-            Duration::from_secs(10)..=max,
+            // What ended is revived for so long at most.
+            Duration::from_secs(10)..=Duration::from_secs(600),
         )?;
         let (max_hash_size, hash_rate) = self.workload(&raw.workload)?;
         let log_level = raw.log.level.unwrap_or_else(|| "info".to_owned());

@@ -255,8 +255,8 @@ impl JwtCache {
         }
     }
 
-    /// What is over is not handed out, and neither it nor a key bound to it is kept for longer than a clock that has leapt may take to be
-    /// mended: while the server is away there is no other.
+    /// What is over is not handed out, and neither it nor a key bound to it is kept for longer than it would have lived by a clock that has
+    /// not leapt: while the server is away there is no other.
     fn drop_expired(&self) {
         let Ok(now) = self.now() else { return };
         let mut inner = self.lock();
@@ -267,7 +267,10 @@ impl JwtCache {
                 over.insert(key.clone(), Instant::now());
             }
         }
-        tokens.retain(|key, _| over.get(key).is_none_or(|since| since.elapsed() < KEEP_OVER));
+        tokens.retain(|key, (token, _)| {
+            over.get(key)
+                .is_none_or(|since| since.elapsed() < kept_over(token))
+        });
     }
 
     /// When what there is ends; `None` when there is nothing that is valid.
@@ -316,6 +319,11 @@ impl Inner {
     }
 }
 
+fn kept_over(token: &Token) -> Duration {
+    let lived = token.expires_at.since(token.held_since);
+    lived.clamp(KEEP_OVER, LONGEST_OVER)
+}
+
 const MAX_TOKENS: usize = 1000;
 /// So long after it began, a request is no reason any more to let somebody wait who has a good token.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -326,6 +334,8 @@ const QUEUE: usize = 16;
 const CLEAN_EVERY: Duration = Duration::from_secs(60);
 /// As the server waits before it removes anything by a clock that has leapt.
 const KEEP_OVER: Duration = Duration::from_secs(1800);
+/// No token lives for longer.
+const LONGEST_OVER: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests;

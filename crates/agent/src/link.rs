@@ -235,7 +235,7 @@ impl Link {
         }
         loop {
             match done {
-                Err(error) if error.another_server_may_help() && self.rota.has_another() => {
+                Err(error) if self.goes_elsewhere(&error) => {
                     self.give_up_server(&error);
                     done = self.turn().await;
                 }
@@ -248,6 +248,13 @@ impl Link {
         }
     }
 
+    /// Whether the next server of the list is asked for this. Not when what each of them signs was of another time a moment ago: then the
+    /// clock that is wrong is most likely ours, and going round would only have all of it signed twice.
+    fn goes_elsewhere(&self, error: &LinkError) -> bool {
+        let in_vain = matches!(error, LinkError::OtherClock { .. }) && self.rota.is_of_another_time();
+        error.another_server_may_help() && self.rota.has_another() && !in_vain
+    }
+
     fn give_up_server(&mut self, error: &LinkError) {
         let (address, text) = (self.status.borrow().address.clone(), error_chain(error));
         if self.status.borrow().last_error.is_empty() {
@@ -256,7 +263,7 @@ impl Link {
             tracing::debug!(%address, error = text, "the server is of no use; the next one is asked");
         }
         self.alarm_if_stale(error);
-        self.rota.go_on();
+        self.rota.go_on(matches!(error, LinkError::OtherClock { .. }));
         self.hang_up();
     }
 

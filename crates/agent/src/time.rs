@@ -54,13 +54,21 @@ impl Ear {
         match verdict {
             Verdict::Agreed if first => self.save_soon(),
             Verdict::Agreed => {}
+            // The machine's clock holds against it.
+            Verdict::Adopted(by) if self.clock.report().doubted.is_some() => {
+                tracing::error!(
+                    %said, later = span(by),
+                    "the server's clock is ahead of what this node knows, and of its own clock, which is gone by; set the one that is wrong"
+                );
+                self.save_soon();
+            }
             Verdict::Adopted(by) => {
                 tracing::info!(%said, later = span(by), "the server has said what time it is");
                 self.save_soon();
             }
             Verdict::Doubted(by) if other => tracing::error!(
                 %said, later = span(by),
-                "the server's clock has leapt; it is not believed unless it stays so for an hour; if it is wrong, set it"
+                "the server's clock has leapt; it is not believed unless it stays so for an hour, nor while this machine's clock holds against it; set the one that is wrong"
             ),
             Verdict::BelowFloor(by) if other => tracing::error!(
                 %said, floor = %self.clock.floor(), earlier = span(by),
@@ -164,7 +172,8 @@ pub(crate) fn wrong_by(report: &TimeReport) -> i64 {
 pub(crate) fn complaint(report: &TimeReport) -> String {
     let doubted = report.doubted.map(|by| {
         format!(
-            "the server's clock has leapt by {}: it is not believed unless it stays so for an hour; if it is wrong, set it",
+            "the server's clock has leapt by {}: it is not believed unless it stays so for an hour, nor while this machine's clock holds against it; set the one that is \
+             wrong",
             span(by)
         )
     });

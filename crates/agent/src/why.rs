@@ -92,23 +92,7 @@ fn advise(
         return (advice.to_owned(), "landfast agent status".to_owned());
     }
     if !matching.is_empty() {
-        let waiting: Vec<&str> = matching
-            .iter()
-            .filter(|entry| snapshot.is_wanted(entry) && snapshot.svid(entry, asked.now).is_none())
-            .map(|entry| entry.spiffe_id.as_str())
-            .collect();
-        if waiting.is_empty() {
-            let ids: Vec<&str> = matching.iter().map(|entry| entry.spiffe_id.as_str()).collect();
-            return (
-                format!("The process is entitled to {} and gets it now.", ids.join(", ")),
-                String::new(),
-            );
-        }
-        let advice = format!(
-            "The process is entitled to {}, but the agent holds no valid SVID for it.",
-            waiting.join(", ")
-        );
-        return (advice, "landfast agent status".to_owned());
+        return entitled(asked, snapshot, matching);
     }
     let Some(nearest) = nearest else {
         let advice = match snapshot.entries.len() {
@@ -140,6 +124,36 @@ fn advise(
     let mut selectors = nearest.matched.clone();
     selectors.extend(instead);
     (advice, create_command(asked, &nearest.spiffe_id, &selectors))
+}
+
+/// Of whom an entry fits: whether he gets what it says.
+fn entitled(asked: &Asked<'_>, snapshot: &Snapshot, matching: &[std::sync::Arc<Entry>]) -> (String, String) {
+    let (held, missing): (Vec<_>, Vec<_>) = matching
+        .iter()
+        .partition(|entry| snapshot.svid(entry, asked.now).is_some());
+    let (waiting, unasked): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|entry| snapshot.is_wanted(entry));
+    let named = |entries: Vec<&std::sync::Arc<Entry>>| {
+        let ids: Vec<&str> = entries.iter().map(|entry| entry.spiffe_id.as_str()).collect();
+        ids.join(", ")
+    };
+    if !waiting.is_empty() {
+        let advice = format!(
+            "The process is entitled to {}, but the agent holds no valid SVID for it.",
+            named(waiting)
+        );
+        return (advice, "landfast agent status".to_owned());
+    }
+    let advice = match (held.is_empty(), unasked.is_empty()) {
+        (_, true) => format!("The process is entitled to {} and gets it now.", named(held)),
+        (true, false) => format!("The process is entitled to {}, {ON_DEMAND}.", named(unasked)),
+        (false, false) => format!(
+            "The process is entitled to {} and gets it now, and to {}, {ON_DEMAND}.",
+            named(held),
+            named(unasked)
+        ),
+    };
+    (advice, String::new())
 }
 
 /// What the process has in place of what an entry asks for: same kind, same first word (`unix:uid:`), other value.
@@ -205,6 +219,7 @@ fn workload_name(executable: &str) -> String {
     }
 }
 
+const ON_DEMAND: &str = "which is not fetched ahead (its entry disables that): the agent has it signed when the process first asks for it";
 const NEAREST: usize = 5;
 
 #[cfg(test)]

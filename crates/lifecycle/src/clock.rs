@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use landfast_identity::UnixTime;
 use tokio::time::Instant;
@@ -12,6 +12,11 @@ use tokio::time::Instant;
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall time in whole seconds; `None` when nothing is known about it.
     fn now(&self) -> Option<UnixTime>;
+
+    /// Monotonic time. Only a test that cannot pause tokio's, for it talks to real programs, shows another.
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// A clock that several components share.
@@ -47,6 +52,7 @@ struct Sim {
     base: UnixTime,
     started: Instant,
     stepped: AtomicI64,
+    passed: AtomicI64,
     absent: AtomicBool,
 }
 
@@ -57,6 +63,7 @@ impl SimClock {
             base,
             started: Instant::now(),
             stepped: AtomicI64::new(0),
+            passed: AtomicI64::new(0),
             absent: AtomicBool::new(false),
         };
         Self(Arc::new(sim))
@@ -65,6 +72,12 @@ impl SimClock {
     /// Moves the wall by whole seconds, forwards or backwards; monotonic time does not notice.
     pub fn step(&self, seconds: i64) {
         self.0.stepped.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Lets whole seconds pass, on the wall and of monotonic time, where tokio's cannot be paused.
+    pub fn pass(&self, seconds: i64) {
+        self.0.passed.fetch_add(seconds, Ordering::SeqCst);
+        self.step(seconds);
     }
 
     /// From now on nothing is known about the time, or again something.
@@ -84,12 +97,16 @@ impl Clock for SimClock {
                 .saturating_add(self.0.stepped.load(Ordering::SeqCst)),
         ))
     }
+
+    fn monotonic(&self) -> Instant {
+        let passed = self.0.passed.load(Ordering::SeqCst);
+        Instant::now() + Duration::from_secs(passed.unsigned_abs())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn a_paused_sleep_moves_the_wall_and_a_step_moves_only_the_wall() {
@@ -101,6 +118,11 @@ mod tests {
         assert_eq!(clock.now(), Some(UnixTime::from_secs(992_800)));
         assert_eq!(monotonic.elapsed(), Duration::from_secs(3600));
         assert_eq!(clock.clone().now(), clock.now());
+        let (monotonic, wall) = (clock.monotonic(), clock.now().unwrap());
+        clock.pass(30);
+        assert_eq!(clock.monotonic() - monotonic, Duration::from_secs(30));
+        assert_eq!(clock.now().unwrap().since(wall), Duration::from_secs(30));
+        clock.step(-30);
         clock.set_absent(true);
         assert_eq!(clock.now(), None);
         clock.set_absent(false);

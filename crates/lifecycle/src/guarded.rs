@@ -58,8 +58,8 @@ impl GuardedClock {
 
     /// Takes in what a server says of the time. Only what came over a verified connection may come here.
     pub fn hear(&self, said: UnixTime, heard: Heard) -> Verdict {
-        let elapsed = self.0.boot.elapsed();
-        self.times().hear(said, heard, elapsed)
+        let (wall, elapsed) = (self.0.wall.now(), self.0.boot.elapsed());
+        self.times().hear(said, heard, wall, elapsed)
     }
 
     /// It cannot be earlier.
@@ -67,9 +67,16 @@ impl GuardedClock {
         self.times().floor()
     }
 
-    /// The estimate is a server's time that has not stayed so for long enough: a server that says otherwise may be right.
-    pub fn is_unconfirmed(&self) -> bool {
-        self.times().is_unconfirmed()
+    /// No server that is right says less.
+    pub fn least(&self) -> UnixTime {
+        let elapsed = self.0.boot.elapsed();
+        self.times().least(elapsed)
+    }
+
+    /// The time that counts is one that a server said lately and that nothing confirms: a server that says otherwise may be right.
+    pub fn can_go_back(&self) -> bool {
+        let (wall, elapsed) = (self.0.wall.now(), self.0.boot.elapsed());
+        self.times().can_go_back(wall, elapsed)
     }
 
     /// How it stands.
@@ -80,7 +87,7 @@ impl GuardedClock {
             judged: times.judge(wall, elapsed),
             floor: times.floor(),
             estimate: times.estimate(elapsed),
-            doubted: times.doubted(elapsed),
+            doubted: times.doubted(wall, elapsed),
             below_floor: times.below_floor(),
         }
     }

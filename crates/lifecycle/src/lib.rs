@@ -16,4 +16,6 @@ pub use clock::{Clock, SharedClock, SimClock, SystemClock};
 pub use guarded::{GuardedClock, TimeReport};
 pub use landfast_identity::UnixTime;
 pub use renewal::{Action, Disposition, RenewalPlan, Validity, renewal_due, spread_within, validity};
-pub use times::{Begin, CONFIRMED_AFTER, Heard, Judged, TimeRecord, Times, Verdict, Wrong, built};
+pub use times::{
+    Begin, CONFIRMED_AFTER, Heard, Hour, Judged, Mark, TimeRecord, Times, Unconfirmed, Verdict, Wrong, built,
+};

@@ -26,10 +26,16 @@ pub(crate) struct Way(Arc<Inner>);
 struct Inner {
     budget: Budget,
     agent: SpiffeId,
-    /// Of the connection; none of a test.
-    cut: Option<Arc<Cut>>,
-    outflow: Option<Arc<Outflow>>,
+    /// None in a test.
+    line: Option<Line>,
     held: Mutex<Held>,
+}
+
+/// The connection of an answer.
+#[derive(Clone, Default)]
+pub(crate) struct Line {
+    pub(crate) cut: Arc<Cut>,
+    pub(crate) outflow: Arc<Outflow>,
 }
 
 /// What is counted for what is under way now.
@@ -44,21 +50,18 @@ struct Held {
 impl Way {
     /// Of the answer to this request of an agent.
     pub(crate) fn of<T>(budget: &Budget, agent: &SpiffeId, request: &Request<T>) -> Self {
-        let tls = request.extensions().get::<TlsPeer>();
-        Self::along(budget, agent, tls.map(TlsPeer::cut), tls.map(TlsPeer::outflow))
+        let line = request.extensions().get::<TlsPeer>().map(|tls| Line {
+            cut: tls.cut(),
+            outflow: tls.outflow(),
+        });
+        Self::along(budget, agent, line)
     }
 
-    pub(crate) fn along(
-        budget: &Budget,
-        agent: &SpiffeId,
-        cut: Option<Arc<Cut>>,
-        outflow: Option<Arc<Outflow>>,
-    ) -> Self {
+    pub(crate) fn along(budget: &Budget, agent: &SpiffeId, line: Option<Line>) -> Self {
         Self(Arc::new(Inner {
             budget: budget.clone(),
             agent: agent.clone(),
-            cut,
-            outflow,
+            line,
             held: Mutex::default(),
         }))
     }
@@ -70,9 +73,14 @@ impl Way {
     /// ResourceExhausted with when to come again.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Reservation, Status> {
         let Inner {
-            budget, agent, cut, ..
+            budget, agent, line, ..
         } = &*self.0;
-        budget.reserve(agent, bytes.saturating_mul(2), cut.clone()).await
+        budget.reserve(agent, twice(bytes), line.clone()).await
+    }
+
+    /// Whether one answer in one message may have so many bytes: nobody keeps the others waiting for so long.
+    pub(crate) fn may_be_one(&self, bytes: usize) -> bool {
+        twice(bytes) <= self.0.budget.most_of_one()
     }
 
     /// Counts until what is given to the connection next has gone.
@@ -86,25 +94,20 @@ impl Way {
     }
 
     fn poll_free(&self, waker: &Waker) -> Poll<()> {
-        let outflow = self.0.outflow.as_ref();
-        outflow.map_or(Poll::Ready(()), |outflow| outflow.poll_free(waker))
+        let line = self.0.line.as_ref();
+        line.map_or(Poll::Ready(()), |line| line.outflow.poll_free(waker))
     }
 
-    /// The connection is given so many bytes.
-    fn give(&self, bytes: usize) {
-        if let Some(outflow) = &self.0.outflow {
-            outflow.give();
+    /// The connection is given a piece.
+    fn give(&self) {
+        if let Some(line) = &self.0.line {
+            line.outflow.give();
         }
-        let held = self.held();
-        held.passing
-            .iter()
-            .chain(&held.lasting)
-            .for_each(|one| one.moved(bytes));
     }
 
     fn let_others(&self) {
-        if let Some(outflow) = &self.0.outflow {
-            outflow.flushed();
+        if let Some(line) = &self.0.line {
+            line.outflow.flushed();
         }
     }
 
@@ -116,6 +119,11 @@ impl Way {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As it stands, and as it is sent.
+fn twice(bytes: usize) -> usize {
+    bytes.saturating_mul(2)
 }
 
 #[cfg(test)]

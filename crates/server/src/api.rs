@@ -1,6 +1,7 @@
 //! The published API, one file a service: decode, call, encode. Who may call what was decided before (`authz`).
 
 pub(crate) mod agent;
+mod allowed;
 mod batch;
 pub(crate) mod bundle;
 pub(crate) mod convert;

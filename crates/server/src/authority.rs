@@ -3,8 +3,10 @@
 //! Invariant: only the signer of an active authority is in memory and only issuance can have it; the bundle in use is the committed one.
 
 mod above;
+mod ages;
 mod appended;
 mod descent;
+mod doubt;
 mod error;
 mod following;
 mod force;
@@ -40,6 +42,7 @@ pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
 use crate::datastore::Datastore;
+use ages::Ages;
 use making::Spares;
 use plan::Step;
 use reach::Reach;
@@ -82,6 +85,7 @@ pub struct Authorities {
     active: RwLock<Active>,
     bundle: watch::Sender<Arc<Bundle>>,
     spares: Spares,
+    ages: Ages,
     ticking: AtomicBool,
     swept: AtomicBool,
 }
@@ -138,6 +142,7 @@ impl Authorities {
             active: RwLock::new(Active::default()),
             bundle,
             spares: Spares::default(),
+            ages: Ages::default(),
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
         };
@@ -248,7 +253,7 @@ impl Authorities {
                 break;
             };
             if let Step::Activate(kind) = step
-                && journal.must_wait(kind, now)
+                && journal.must_wait(kind, |row| self.ages.of(row, &*self.clock, now))
             {
                 waiting.push(kind);
                 continue;
@@ -306,6 +311,7 @@ impl Authorities {
         let Some(saved) = saved else {
             return Ok(None);
         };
+        self.reach.said(&before.above, &saved.above);
         self.put_in_force(&saved, signers)?;
         let stays = |row: &&AuthorityRow| saved.rows.iter().any(|other| other.id == row.id);
         for gone in before.rows.iter().filter(|row| !stays(row)) {

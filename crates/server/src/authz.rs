@@ -334,7 +334,8 @@ where
     }
 }
 
-/// What the peer sends is counted from here on, until what comes back is dropped.
+/// What the peer sends is counted from here on, until what comes back is dropped: when the answer begins. Who does not read an answer would else keep
+/// what all have for their requests.
 fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Option<Arc<Held>>) {
     let intake = request.extensions().get().map(TlsPeer::intake);
     let (Some(intake), Some(allowance)) = (intake, allowance(class, request.uri().path())) else {

@@ -44,9 +44,9 @@ impl Entitled {
         let mut wait = Wait::of(connection.limits().first_answer);
         loop {
             let held = connection.attested().await?;
-            wanted.ask(source, &held.selectors);
+            let ask = || wanted.ask(source, &held.selectors);
             let mut views = source.view(&held.selectors);
-            let view = wait.settled(&mut views, wanted).await?;
+            let view = wait.settled(&mut views, wanted, ask).await?;
             match view.state {
                 state if state.is_served(wanted) => return Ok(Self { held, views, view }),
                 // The first synchronisation may have come while we waited, with entries that ask for more than was looked for.
@@ -103,15 +103,27 @@ impl Wait {
         Self { within, until: None }
     }
 
-    /// The state, once it can be answered with, or what it is when the time is over.
-    async fn settled(&mut self, views: &mut Views, wanted: Wanted) -> Result<Arc<WorkloadView>, Status> {
+    /// The state, once it can be answered with, or what it is when the time is over. Asks for what may be had on demand, and again after each
+    /// change: before the first synchronisation there are no entries to ask for, and others may come.
+    async fn settled(
+        &mut self,
+        views: &mut Views,
+        wanted: Wanted,
+        ask: impl Fn(),
+    ) -> Result<Arc<WorkloadView>, Status> {
         let within = self.within;
         let until = *self.until.get_or_insert_with(|| Instant::now() + within);
-        let answers = views.wait_for(|view| view.state.answers(wanted));
-        if let Ok(settled) = timeout_at(until, answers).await {
-            return settled.map(|view| view.clone()).map_err(|_closed| starting());
+        loop {
+            ask();
+            let view = views.borrow_and_update().clone();
+            if view.state.answers(wanted) {
+                return Ok(view);
+            }
+            match timeout_at(until, views.changed()).await {
+                Ok(changed) => changed.map_err(|_closed| starting())?,
+                Err(_elapsed) => return Ok(views.borrow().clone()),
+            }
         }
-        Ok(views.borrow().clone())
     }
 }
 

@@ -43,15 +43,16 @@ impl NodeState {
             newest => newest?,
         };
         let times = match files.times() {
-            Err(error @ PersistError::Damaged { .. }) => {
+            // Nor may one that cannot be read keep the agent from starting.
+            Err(error) => {
                 tracing::error!(
                     error = landfast_daemon::error_chain(&error),
                     "what was known of the time is lost: until a server says it, the machine's clock is believed from the day on which this \
-                     program was built; the file is written anew, nothing needs to be done"
+                     program was built; the file is written anew. If it cannot be, the disk or the data directory needs looking after"
                 );
                 None
             }
-            times => times?,
+            Ok(times) => times,
         };
         if node.is_none() {
             // A node that is in already does not need it before the next attestation; a new one had better know now.

@@ -167,7 +167,7 @@ fn a_wrong_value_is_told_with_key_value_and_what_was_expected() {
     refused(and("[sync]\nbackstop = \"2d\""), &["sync.backstop"]);
     refused(and("[sync]\nkeep_alive = \"100ms\""), &["sync.keep_alive", "1s"]);
     refused(and("[time]\nskew = \"0s\""), &["time.skew", "10s"]);
-    refused(and("[time]\nskew = \"2h\""), &["time.skew", "3600s"]);
+    refused(and("[time]\nskew = \"2h\""), &["time.skew", "600s"]);
     refused(
         and("[limits]\nstreams_per_uid = 0"),
         &["limits.streams_per_uid", "at least 1"],

@@ -18,8 +18,13 @@ use crate::keeper::state::Held;
 pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509sviDsResponse>, Status> {
     state.ask_for_x509();
     let held = |entry: &Arc<Entry>| state.snapshot.svid(entry, state.now).cloned();
-    // While the first round is still running a part would look like the whole.
-    if !state.snapshot.round_over && state.entries.iter().any(|entry| held(entry).is_none()) {
+    // While the first round is still running, or what was just asked for comes, a part would look like the whole.
+    let coming = |entry: &Entry| !state.snapshot.round_over || state.snapshot.is_coming(entry, state.now);
+    if state
+        .entries
+        .iter()
+        .any(|entry| coming(entry) && held(entry).is_none())
+    {
         return Ok(None);
     }
     let names: BTreeSet<_> = state

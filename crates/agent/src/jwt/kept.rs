@@ -15,7 +15,7 @@ impl Key {
 }
 
 impl JwtCache {
-    /// Those that are held, in a fixed order; also what is over by a clock that may be wrong.
+    /// Those that are held, in a fixed order. Also what seems to be over: the clock may be ahead.
     pub(crate) fn held(&self) -> Vec<(Key, Token)> {
         let inner = self.lock();
         let all = inner.tokens.iter();

@@ -9,6 +9,8 @@ use super::*;
 use crate::testing::{Ca, NOON, StoppedClock, at, id, td, until};
 use landfast_lifecycle::Clock as _;
 
+mod clock;
+
 struct World {
     cache: JwtCache,
     stragglers: Option<Stragglers>,
@@ -360,28 +362,6 @@ async fn what_has_run_out_is_dropped_though_nobody_asks_and_nothing_is_published
     assert_eq!(world.cache.len(), 1, "the clock may have leapt");
     tokio::time::sleep(3 * CLEAN_EVERY).await;
     assert_eq!(world.cache.len(), 0);
-    stop.cancel();
-    task.await.unwrap().unwrap();
-}
-
-/// While the server is away there is no other.
-#[tokio::test(start_paused = true)]
-#[expect(clippy::disallowed_methods, reason = "a test's task is joined by the test")]
-async fn a_clock_that_leaps_for_a_while_costs_no_token() {
-    let world = World::new();
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(world.cache.clone().keep_clean(Views::new(&td()), stop.clone()));
-    let token = world.fresh();
-    world.get(&["a"], Ok(token.clone())).await.unwrap();
-    for _ in 0..3 {
-        world.clock.set(at(60 * 3600));
-        tokio::time::sleep(KEEP_OVER - 2 * CLEAN_EVERY).await;
-        assert!(world.get(&["a"], Err("the server is away".into())).await.is_err());
-        world.clock.set(at(100));
-        tokio::time::sleep(2 * CLEAN_EVERY).await;
-        let again = world.get(&["a"], Err("the server is away".into())).await;
-        assert_eq!(again.unwrap().text, token.text);
-    }
     stop.cancel();
     task.await.unwrap().unwrap();
 }

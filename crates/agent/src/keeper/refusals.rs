@@ -18,11 +18,39 @@ pub(super) struct Refusals {
     random: Box<dyn FnMut() -> u64 + Send>,
 }
 
-struct Refused {
+/// One that was refused.
+pub(super) struct Refused {
     backoff: Backoff,
-    /// As it was drawn.
-    wait: Duration,
-    again: UnixTime,
+    /// When there is time.
+    ordinary: Wait,
+    /// While what is held was signed by a tainted authority, which may be revoked before long: it may become one during the wait.
+    tainted: Wait,
+}
+
+/// As it was drawn, and until when that is.
+#[derive(Clone, Copy)]
+struct Wait {
+    drawn: Duration,
+    until: UnixTime,
+}
+
+impl Wait {
+    /// A time has whole seconds: rounded down, a fifth of the first draws would be no wait at all.
+    fn of(drawn: Duration, now: UnixTime) -> Self {
+        let drawn = Duration::from_secs_f64(drawn.as_secs_f64().ceil());
+        let until = now.saturating_add(drawn);
+        Self { drawn, until }
+    }
+}
+
+impl Refused {
+    /// When it is to be asked for again: by whether what is held for it is tainted now.
+    pub(super) fn again(&self, tainted: bool) -> UnixTime {
+        match tainted {
+            true => self.tainted.until,
+            false => self.ordinary.until,
+        }
+    }
 }
 
 impl Default for Refusals {
@@ -43,30 +71,32 @@ impl Refusals {
         }
     }
 
-    /// Another one for this entry. Returns when it is to be asked for again: soon, whatever there was before, while what is held for it was signed
-    /// by a tainted authority, which may be revoked before long.
-    pub(super) fn refused(&mut self, id: &Arc<str>, now: UnixTime, tainted: bool) -> UnixTime {
+    /// Another one for this entry, of which something is held that is good for so long. Returns when it is to be asked for again: soon, whatever
+    /// there was before, while what is held is tainted; and before that ends, so that more than one attempt is left.
+    pub(super) fn refused(
+        &mut self,
+        id: &Arc<str>,
+        now: UnixTime,
+        tainted: bool,
+        good_for: Option<Duration>,
+    ) -> UnixTime {
         let entropy = (self.random)();
+        let none = Wait::of(Duration::ZERO, now);
         let refused = self.refused.entry(Arc::clone(id)).or_insert_with(|| Refused {
             backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
-            wait: Duration::ZERO,
-            again: now,
+            ordinary: none,
+            tainted: none,
         });
-        // A time has whole seconds: rounded down, a fifth of the first draws would be no wait at all.
-        let drawn = refused.backoff.next_with(entropy);
-        let longest = if tainted {
-            RETRY_TAINTED.mul_f64(share(entropy))
-        } else {
-            RETRY_MAX
-        };
-        refused.wait = Duration::from_secs_f64(drawn.min(longest).as_secs_f64().ceil());
-        refused.again = now.saturating_add(refused.wait);
-        refused.again
+        let at_most = |longest: Duration| longest.mul_f64(share(entropy));
+        let half = good_for.map_or(RETRY_MAX, |left| (left / 2).max(SHORTEST));
+        let drawn = refused.backoff.next_with(entropy).min(at_most(half));
+        refused.ordinary = Wait::of(drawn, now);
+        refused.tainted = Wait::of(drawn.min(at_most(RETRY_TAINTED)), now);
+        refused.again(tainted)
     }
 
-    /// When this one is to be asked for again, if it was refused.
-    pub(super) fn again(&self, id: &str) -> Option<UnixTime> {
-        self.refused.get(id).map(|refused| refused.again)
+    pub(super) fn of(&self, id: &str) -> Option<&Refused> {
+        self.refused.get(id)
     }
 
     /// It was signed.
@@ -86,7 +116,9 @@ impl Refusals {
     /// The clock was set back: nobody waits for the difference, nor for longer than was drawn.
     pub(super) fn turn_back(&mut self, now: UnixTime) {
         for refused in self.refused.values_mut() {
-            refused.again = refused.again.min(now.saturating_add(refused.wait));
+            for wait in [&mut refused.ordinary, &mut refused.tainted] {
+                wait.until = wait.until.min(now.saturating_add(wait.drawn));
+            }
         }
     }
 }
@@ -95,6 +127,8 @@ impl Refusals {
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 const RETRY_TAINTED: Duration = Duration::from_secs(15);
+/// However little is left.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What was drawn, from 0 to 1.
 fn share(entropy: u64) -> f64 {
@@ -112,6 +146,10 @@ mod tests {
         Refusals::drawing(move || (shares.next().unwrap() * u64::MAX as f64) as u64)
     }
 
+    fn again(refusals: &Refusals, id: &str, tainted: bool) -> Option<UnixTime> {
+        refusals.of(id).map(|refused| refused.again(tainted))
+    }
+
     fn id(name: &str) -> Arc<str> {
         Arc::from(name)
     }
@@ -119,10 +157,10 @@ mod tests {
     #[test]
     fn each_refusal_is_waited_out_for_a_share_of_a_time_that_doubles() {
         let mut refusals = drawing(&[1.0, 0.5, 0.25, 1.0, 0.0]);
-        let mut waits = |now| refusals.refused(&id("a"), now, false).since(now).as_secs();
+        let mut waits = |now| refusals.refused(&id("a"), now, false, None).since(now).as_secs();
         assert_eq!([0; 5].map(|_| waits(NOON)), [5, 5, 5, 40, 0]);
         let mut refusals = drawing(&[1.0]);
-        let mut waits = |now| refusals.refused(&id("a"), now, false).since(now).as_secs();
+        let mut waits = |now| refusals.refused(&id("a"), now, false, None).since(now).as_secs();
         assert_eq!([0; 8].map(|_| waits(NOON)), [5, 10, 20, 40, 80, 160, 300, 300]);
     }
 
@@ -130,16 +168,16 @@ mod tests {
     fn entries_that_are_refused_together_do_not_come_back_together() {
         let mut refusals = drawing(&[0.2, 0.9, 0.4]);
         let [a, b, c] = ["a", "b", "c"].map(id);
-        let again = [&a, &b, &c].map(|id| refusals.refused(id, NOON, false));
-        assert_eq!(again.map(|at| at.since(NOON).as_secs()), [1, 5, 2]);
+        let times = [&a, &b, &c].map(|id| refusals.refused(id, NOON, false, None));
+        assert_eq!(times.map(|at| at.since(NOON).as_secs()), [1, 5, 2]);
         // Looking draws nothing.
         for _ in 0..3 {
-            assert_eq!([&a, &b, &c].map(|id| refusals.again(id).unwrap()), again);
+            assert_eq!([&a, &b, &c].map(|id| again(&refusals, id, false).unwrap()), times);
         }
         refusals.over(&b);
-        assert_eq!(refusals.again(&b), None);
+        assert_eq!(again(&refusals, &b, false), None);
         assert_eq!(
-            refusals.refused(&b, NOON, false).since(NOON).as_secs(),
+            refusals.refused(&b, NOON, false, None).since(NOON).as_secs(),
             1,
             "from the beginning"
         );
@@ -148,14 +186,64 @@ mod tests {
     #[test]
     fn what_a_tainted_authority_signed_never_waits_long() {
         let mut refusals = drawing(&[1.0]);
-        let mut waits = |tainted| refusals.refused(&id("a"), NOON, tainted).since(NOON).as_secs();
+        let mut waits = |tainted| {
+            refusals
+                .refused(&id("a"), NOON, tainted, None)
+                .since(NOON)
+                .as_secs()
+        };
         assert_eq!(
             [false, true, true, true, true, false].map(&mut waits),
             [5, 10, 15, 15, 15, 160]
         );
         let mut refusals = drawing(&[0.4]);
-        let mut waits = |tainted| refusals.refused(&id("a"), NOON, tainted).since(NOON).as_secs();
+        let mut waits = |tainted| {
+            refusals
+                .refused(&id("a"), NOON, tainted, None)
+                .since(NOON)
+                .as_secs()
+        };
         assert_eq!([true; 8].map(&mut waits)[7], 6, "each a share of its own");
+    }
+
+    #[test]
+    fn an_authority_that_is_tainted_during_a_wait_shortens_it() {
+        let mut refusals = drawing(&[1.0]);
+        let a = id("a");
+        for _ in 0..8 {
+            refusals.refused(&a, NOON, false, None);
+        }
+        assert_eq!(
+            [false, true].map(|tainted| again(&refusals, &a, tainted)),
+            [Some(at(300)), Some(at(15))]
+        );
+        refusals.turn_back(at(-7200));
+        assert_eq!(
+            [false, true].map(|tainted| again(&refusals, &a, tainted)),
+            [Some(at(-6900)), Some(at(-7185))]
+        );
+    }
+
+    #[test]
+    fn a_wait_ends_before_what_is_held_does() {
+        let mut refusals = drawing(&[1.0]);
+        for _ in 0..8 {
+            refusals.refused(&id("a"), NOON, false, None);
+        }
+        let mut waits = |left| {
+            let good_for = Some(Duration::from_secs(left));
+            refusals
+                .refused(&id("a"), NOON, false, good_for)
+                .since(NOON)
+                .as_secs()
+        };
+        assert_eq!([3600, 150, 75, 3, 1].map(&mut waits), [300, 75, 38, 2, 1]);
+        let mut refusals = drawing(&[0.5]);
+        for _ in 0..8 {
+            refusals.refused(&id("a"), NOON, false, None);
+        }
+        let later = refusals.refused(&id("a"), NOON, false, Some(Duration::from_secs(150)));
+        assert_eq!(later, at(38), "each a share of its own");
     }
 
     #[test]
@@ -163,12 +251,13 @@ mod tests {
         let mut refusals = drawing(&[0.2, 1.0]);
         let [a, b] = ["a", "b"].map(id);
         for id in [&a, &b] {
-            refusals.refused(id, at(7200), false);
+            refusals.refused(id, at(7200), false, None);
         }
         refusals.turn_back(at(0));
-        assert_eq!([&a, &b].map(|id| refusals.again(id)), [Some(at(1)), Some(at(5))]);
+        let both = |refusals: &Refusals| [&a, &b].map(|id| again(refusals, id, false));
+        assert_eq!(both(&refusals), [Some(at(1)), Some(at(5))]);
         refusals.turn_back(at(3));
-        assert_eq!(refusals.again(&b), Some(at(5)), "nor longer than it was");
+        assert_eq!(both(&refusals)[1], Some(at(5)), "nor longer than it was");
     }
 
     #[test]

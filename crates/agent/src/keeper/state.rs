@@ -201,7 +201,7 @@ impl State {
             .iter()
             .filter(|entry| self.may_be_due(entry, now))
         {
-            if self.refusals.again(&entry.id).is_some_and(|again| now < again) {
+            if self.again(entry).is_some_and(|again| now < again) {
                 continue;
             }
             let needed_by = match self.now.held.get(&entry.id) {
@@ -249,8 +249,20 @@ impl State {
                     true => held.due(&self.taints),
                     false => now,
                 });
-                renewal.max(self.refusals.again(&entry.id).unwrap_or(renewal))
+                renewal.max(self.again(entry).unwrap_or(renewal))
             })
+    }
+
+    /// Whether what is held for it was signed by a tainted authority.
+    fn is_tainted(&self, entry: &Entry) -> bool {
+        let held = self.now.held.get(&entry.id);
+        held.is_some_and(|held| held.is_tainted(&self.taints))
+    }
+
+    /// When it is asked for again, if it was refused.
+    fn again(&self, entry: &Entry) -> Option<UnixTime> {
+        let refused = self.refusals.of(&entry.id)?;
+        Some(refused.again(self.is_tainted(entry)))
     }
 
     fn forget(&mut self, actions: &mut Vec<Action>) -> bool {

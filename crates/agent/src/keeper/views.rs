@@ -43,6 +43,8 @@ struct Slot {
     until: Option<UnixTime>,
     /// Those that fit.
     entries: Vec<Arc<str>>,
+    /// Those of them that nobody has asked for yet, and that are to be asked for.
+    unasked: Vec<Arc<str>>,
 }
 
 /// A view, from when until when it holds, and the entries it comes from.
@@ -51,6 +53,7 @@ struct Computed {
     from: Option<UnixTime>,
     until: Option<UnixTime>,
     entries: Vec<Arc<str>>,
+    unasked: Vec<Arc<str>>,
 }
 
 impl Views {
@@ -195,6 +198,7 @@ impl Table {
                 from: computed.from,
                 until: computed.until,
                 entries: computed.entries,
+                unasked: computed.unasked,
             }),
         }
     }
@@ -206,14 +210,16 @@ impl Table {
 }
 
 impl Slot {
-    /// Tells the watchers, if their answers change.
+    /// Tells the watchers, if their answers change, or if there is more for them to ask for: another entry may look the same to them.
     fn adopt(&mut self, computed: Computed) {
         self.from = computed.from;
         self.until = computed.until;
         self.entries = computed.entries;
+        let before = std::mem::replace(&mut self.unasked, computed.unasked);
+        let more = self.unasked.iter().any(|id| !before.contains(id));
         let view = computed.view;
         self.view.send_if_modified(|old| {
-            let differs = !same(old, &view);
+            let differs = !same(old, &view) || more;
             if differs {
                 *old = Arc::new(view);
             }
@@ -241,6 +247,7 @@ fn compute(
         from: now,
         until: None,
         entries: Vec::new(),
+        unasked: Vec::new(),
     };
     if all.banned {
         return empty(ViewState::NoIdentity);
@@ -258,7 +265,11 @@ fn compute(
     let until = ends
         .chain(entries.iter().filter_map(|entry| entry.expires_at))
         .min();
+    let unasked = entries
+        .iter()
+        .filter(|entry| !all.is_wanted(entry) && all.svid(entry, now).is_none());
     Computed {
+        unasked: unasked.map(|entry| Arc::clone(&entry.id)).collect(),
         view: of_entries(all, own_bundle, &entries, now),
         from: Some(now),
         until,

@@ -121,7 +121,7 @@ fn agent_svid(
     Ok(svid)
 }
 
-const ATTEST: &str = "AttestAgent";
-const RENEW: &str = "RenewAgent";
+pub(super) const ATTEST: &str = "AttestAgent";
+pub(super) const RENEW: &str = "RenewAgent";
 /// Messages of one attestation; known methods need two.
 const MAX_STEPS: usize = 8;

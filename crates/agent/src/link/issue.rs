@@ -28,6 +28,14 @@ pub(crate) struct Batch {
     pub(crate) useless: Option<LinkError>,
 }
 
+impl Batch {
+    /// Whether one of them is valid at this time.
+    pub(crate) fn holds_one_of(&self, now: Option<UnixTime>) -> bool {
+        let mut svids = self.each.iter().filter_map(|one| one.outcome.as_ref().ok());
+        svids.any(|svid| now.is_some_and(|now| is_of_now(svid, now)))
+    }
+}
+
 /// Asks for one batch. An error means the whole batch got no answer.
 pub(crate) async fn issue(
     channel: &Channel,
@@ -66,12 +74,15 @@ pub(crate) async fn issue(
 
 /// Whether the server's clock is another than ours, by each SVID. Which of the two is wrong, another server will show.
 fn of_another_time(each: &[Issued], now: UnixTime) -> Option<LinkError> {
-    let is_of_now = |svid: &X509Svid| svid.not_before() <= now && now < svid.not_after();
     let some = each.iter().any(|one| one.outcome.is_ok());
     let none_of_now = each
         .iter()
-        .all(|one| one.outcome.as_ref().is_ok_and(|svid| !is_of_now(svid)));
-    (some && none_of_now).then(|| LinkError::protocol(BATCH_NEW, OTHER_CLOCK))
+        .all(|one| one.outcome.as_ref().is_ok_and(|svid| !is_of_now(svid, now)));
+    (some && none_of_now).then_some(LinkError::OtherClock { method: BATCH_NEW })
+}
+
+pub(super) fn is_of_now(svid: &X509Svid, now: UnixTime) -> bool {
+    svid.not_before() <= now && now < svid.not_after()
 }
 
 /// When the first of them ends; `None` when one is missing altogether.
@@ -147,8 +158,6 @@ fn key_and_csr(id: &SpiffeId, key_type: KeyType) -> Result<(Arc<PrivateKey>, Vec
 }
 
 const BATCH_NEW: &str = "BatchNewX509SVID";
-pub(super) const OTHER_CLOCK: &str =
-    "what it signs is not valid at this time: its clock, or that of this node, is wrong";
 /// SPIRE's servers sign as many in one call (their rate limit counts each).
 pub(crate) const BATCH: usize = 500;
 const INLINE: usize = 8;

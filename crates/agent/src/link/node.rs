@@ -9,12 +9,14 @@ use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
 use landfast_lifecycle::Disposition;
 
+use super::attest::Attested;
 use super::evidence::Evidence;
 use super::failure::LinkError;
+use super::issue::is_of_now;
 use super::keeping::Unsaved;
 use super::retry::Retry;
 use super::status::{LinkStatus, Phase};
-use super::{Link, attest, blocking, issue};
+use super::{Link, attest, blocking};
 use crate::keeper::state::Event;
 use crate::persist::{IDENTITY, NodeIdentity, PENDING};
 use crate::telemetry;
@@ -54,6 +56,7 @@ impl Link {
                 );
             }
         };
+        self.worth_having(&attested, denied)?;
         let node = NodeIdentity {
             svid: Arc::new(attested.svid),
             key,
@@ -61,6 +64,23 @@ impl Link {
         };
         tracing::info!(agent_id = %node.svid.id(), not_after = %node.svid.not_after(), "node attested by {kind}");
         self.adopt_node(node, denied).await
+    }
+
+    /// Refuses an SVID that is not valid now while there is a better one, or may be.
+    fn worth_having(&mut self, attested: &Attested, denied: bool) -> Result<(), LinkError> {
+        let now = self.now()?;
+        let error = LinkError::OtherClock {
+            method: attest::ATTEST,
+        };
+        let good = !denied && self.node.as_ref().is_some_and(|held| is_of_now(&held.svid, now));
+        // A token may have been spent by this.
+        let another = attested.reattestable && self.goes_elsewhere(&error);
+        if is_of_now(&attested.svid, now) || !(good || another) {
+            return Ok(());
+        }
+        // What there was is not believed by the next one either.
+        self.must_attest = denied;
+        Err(error)
     }
 
     /// A failed renewal is told and put off, nothing more, unless the server says the node itself is out.
@@ -75,9 +95,13 @@ impl Link {
         };
         telemetry::renewal("agent", renewed.is_ok());
         let Err(error) = renewed else { return Ok(()) };
-        let elsewhere = error.another_server_may_help() && self.rota.has_another();
-        if elsewhere || matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest) {
+        if self.goes_elsewhere(&error)
+            || matches!(error.disposition(), Disposition::Fatal | Disposition::Reattest)
+        {
             return Err(error);
+        }
+        if matches!(error, LinkError::OtherClock { .. }) {
+            self.rota.last_is_of_another_time();
         }
         let next_try = self.retry.failed(now, error.pushback());
         let tainted = self.taints.replace_at(&node.svid, self.node_since).is_some();
@@ -111,9 +135,11 @@ impl Link {
             ));
         }
         let now = self.now()?;
-        if now < svid.not_before() || svid.not_after() <= now {
+        if !is_of_now(&svid, now) {
             // Nobody would take it, and one that had ended would have the node attest again.
-            return Err(LinkError::protocol("RenewAgent", issue::OTHER_CLOCK));
+            return Err(LinkError::OtherClock {
+                method: attest::RENEW,
+            });
         }
         let node = NodeIdentity {
             svid: Arc::new(svid),

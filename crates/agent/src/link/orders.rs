@@ -22,6 +22,7 @@ impl Link {
         due: Vec<Order>,
     ) -> Result<Option<Event>, LinkError> {
         let mut waits = false;
+        let mut elsewhere = None;
         let mut asked = Asked::default();
         let mut calls = FuturesUnordered::new();
         let mut due: VecDeque<Order> = due.into();
@@ -32,7 +33,7 @@ impl Link {
                 due.retain(|order| self.busy.admits(order));
                 waits |= due.len() < before;
             }
-            while calls.len() < AT_ONCE && !due.is_empty() && !self.leaving {
+            while calls.len() < AT_ONCE && !due.is_empty() && !self.leaving && elsewhere.is_none() {
                 let batch: Vec<Order> = due.drain(..due.len().min(issue::BATCH)).collect();
                 asked.add(&batch);
                 let (channel, key_type) = (channel.clone(), self.settings.workload_key);
@@ -45,6 +46,9 @@ impl Link {
             tokio::select! {
                 answer = calls.next() => {
                     let Some((batch, answer)) = answer else {
+                        if let Some(error) = elsewhere {
+                            return Err(error);
+                        }
                         if self.leaving || !std::mem::take(&mut asked.again) {
                             let end = if waits { Event::RoundPaused } else { Event::RoundOver };
                             return Ok(due.is_empty().then_some(end));
@@ -53,16 +57,17 @@ impl Link {
                         continue;
                     };
                     asked.remove(&batch);
-                    let issued = match answer {
+                    let mut issued = match answer {
                         Err(error) if self.busy.note(&error, &batch, self.clock.now()) => {
                             waits = true;
                             continue;
                         }
                         answer => answer?,
                     };
-                    // The last server's word is taken as it is.
-                    if let Some(error) = issued.useless.filter(|_| self.rota.has_another()) {
-                        return Err(error);
+                    if let Some(error) = self.useless_here(&mut issued) {
+                        // What else is under way has been signed, and may be good.
+                        elsewhere = Some(error);
+                        continue;
                     }
                     self.keeper.tell(Event::Issued(issued.each)).await;
                 }
@@ -80,6 +85,20 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+impl Link {
+    /// Why the next server is asked for a batch that came to nothing at this one. The last server's word is taken as it is.
+    fn useless_here(&mut self, batch: &mut issue::Batch) -> Option<LinkError> {
+        match batch.useless.take() {
+            Some(error) if self.goes_elsewhere(&error) => return Some(error),
+            Some(LinkError::OtherClock { .. }) => self.rota.last_is_of_another_time(),
+            Some(_) => {}
+            None if batch.holds_one_of(self.clock.now()) => self.rota.is_of_now(),
+            None => {}
+        }
+        None
     }
 }
 

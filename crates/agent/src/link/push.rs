@@ -10,7 +10,7 @@ use landfast_identity::TrustDomain;
 use landfast_lifecycle::Backoff;
 use landfast_proto::landfast::sync::v1::{SubscribeRequest, SubscribeResponse, sync_client::SyncClient};
 use landfast_proto::spire::api::types::Bundle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
@@ -18,7 +18,7 @@ use super::Link;
 use super::failure::LinkError;
 use super::revision::{Floor, Revision};
 use super::rpc::{self, MAX_MESSAGE};
-use super::step::{Parts, SUBSCRIBE, Step};
+use super::step::{self, Parts, SUBSCRIBE, Step};
 use crate::keeper::state::{Event, Order};
 use crate::telemetry;
 
@@ -73,7 +73,7 @@ impl Push {
         self.not_before = None;
         self.live = Some(Live {
             stream,
-            parts: Parts::default(),
+            parts: Parts::awaited(),
             since: Instant::now(),
         });
         self.checked();
@@ -141,7 +141,7 @@ fn is_of(bundle: &Bundle, trust_domain: &str) -> bool {
 fn late() -> LinkError {
     LinkError::Deadline {
         method: SUBSCRIBE,
-        seconds: rpc::DEADLINE.as_secs(),
+        seconds: step::PATIENCE.as_secs(),
     }
 }
 
@@ -191,20 +191,16 @@ impl Link {
         let revision = self.floor.heard(said);
         self.floor.admit(SUBSCRIBE, revision)?;
         self.push.begin(stream);
-        // Who holds nothing is sent something. Who holds all is in step without a word.
-        if self.known.own_bundle().is_none() {
-            let step = timeout(rpc::DEADLINE, self.push.next(&self.floor)).await;
-            let step = step.unwrap_or_else(|_elapsed| Err(late()));
-            let adopted = match step {
-                Ok(step) => self.adopt_step(step).await.map(drop),
-                Err(error) => Err(self.or_stale(error)),
-            };
-            if let Err(error) = adopted {
-                self.push.over();
-                return Err(error);
-            }
+        // Also who holds all is told so: until then it is not known to be in step.
+        let adopted = match self.hear().await {
+            Ok(step) => self.adopt_step(step).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = adopted {
+            self.push.over();
+            return Err(error);
         }
-        // That much it will have brought, or said that there is nothing to bring.
+        // That much it has brought, or said that there is nothing to bring.
         self.floor.raise(revision);
         let (now, newest) = (self.clock.now(), self.floor.newest());
         self.status.send_modify(|status| {

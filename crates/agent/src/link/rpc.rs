@@ -29,15 +29,16 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn of_answer(metadata: &MetadataMap) -> Result<Self, String> {
-        let time = metadata.get(TIME).map(|value| {
+        let time = metadata.get(TIME).and_then(|value| {
             let seconds = value.to_str().ok().and_then(|text| text.parse().ok());
-            seconds
-                .map(UnixTime::from_secs)
-                .ok_or_else(|| format!("its {TIME} is not a time"))
+            if seconds.is_none() {
+                tracing::warn!("the server's {TIME} is not a time: it is passed over");
+            }
+            seconds.map(UnixTime::from_secs)
         });
         Ok(Self {
             revision: Revision::of_answer(metadata)?,
-            time: time.transpose()?,
+            time,
         })
     }
 }
@@ -87,3 +88,18 @@ async fn within<T>(
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// Largest message believed to be a list of entries or a bundle.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_time_is_passed_over() {
+        for (value, time) in [("17", Some(17)), ("noon", None), ("", None), ("1e99", None)] {
+            let mut metadata = MetadataMap::new();
+            metadata.insert(TIME, value.parse().unwrap());
+            let said = Said::of_answer(&metadata).unwrap();
+            assert_eq!(said.time.map(UnixTime::as_secs), time, "{value}");
+        }
+    }
+}

@@ -28,11 +28,19 @@ pub(super) struct Step {
 pub(super) struct Parts {
     so_far: wire::SubscribeResponse,
     bytes: usize,
-    /// For the next message. `None` between two steps: the server may be silent for days.
+    /// For the next message: a slow link has that long for each. `None` between two steps: the server may be silent for days.
     deadline: Option<Instant>,
 }
 
 impl Parts {
+    /// Of the first step, which comes also when it says nothing.
+    pub(super) fn awaited() -> Self {
+        Self {
+            deadline: Some(Instant::now() + PATIENCE),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -100,7 +108,7 @@ fn says_nothing(message: &wire::SubscribeResponse) -> bool {
 
 pub(super) const SUBSCRIBE: &str = "Subscribe";
 /// As long as for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// 65,536 entries of ordinary size are a third of it.
 const MAX_STEP: usize = 64 * 1024 * 1024;
 
@@ -122,9 +130,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_step_is_whole_with_its_last_message_and_not_before() {
-        let mut parts = Parts::default();
+        let mut parts = Parts::awaited();
+        assert!(parts.deadline().is_some(), "the first step comes in any case");
+        assert!(parts.add(message(false)).unwrap().is_some());
         assert!(parts.deadline().is_none(), "a silent server is not late");
         assert!(parts.add(message(true)).unwrap().is_none());
+        tokio::time::advance(PATIENCE / 2).await;
         assert!(parts.add(message(true)).unwrap().is_none());
         assert_eq!(parts.deadline(), Some(Instant::now() + PATIENCE));
         let step = parts.add(message(false)).unwrap().unwrap();

@@ -86,40 +86,55 @@ impl Link {
     /// A node whose clock is lost cannot verify a server by the time that it knows. It verifies the server by a time at which that would be
     /// valid, not below the floor, asks what time it is, and nothing else. Whether that has changed anything.
     pub(super) async fn ask_the_time(&self, error: &DialError) -> bool {
-        self.ask_at(self.moment(error)).await
+        self.ask_at(self.moments(error)).await
     }
 
     /// The same, where something of ours shows already that it is later than the clock says.
     pub(super) async fn ask_the_time_after(&self, begins: UnixTime) -> bool {
         let ear = self.settings.ear.as_ref();
-        self.ask_at(ear.map(|ear| ear.clock.floor().max(begins))).await
+        self.ask_at(ear.map(|ear| ear.clock.least().max(begins)).into_iter().collect())
+            .await
     }
 
-    async fn ask_at(&self, mut moment: Option<UnixTime>) -> bool {
-        for _ in 0..CERTIFICATES {
-            let Some(at) = moment else { return false };
+    /// The earliest first: the dates are of certificates that nobody has verified, and a stranger's shall not hide a server's.
+    async fn ask_at(&self, mut moments: Vec<UnixTime>) -> bool {
+        let mut asked = None;
+        for _ in 0..MOMENTS {
+            moments.retain(|moment| asked.is_none_or(|asked| asked < *moment));
+            let Some(at) = moments.iter().min().copied() else {
+                return false;
+            };
+            asked = Some(at);
             match self.dial(false, Arc::new(Moment(at))).await {
-                Ok(dialled) => return self.hear_once(dialled).await.unwrap_or(false),
+                Ok(dialled) => {
+                    if self.hear_once(dialled).await.unwrap_or(false) {
+                        return true;
+                    }
+                }
                 // Of an authority that is younger than the certificate says.
-                Err(LinkError::Dial(error)) => moment = self.moment(&error).filter(|next| *next > at),
+                Err(LinkError::Dial(error)) => moments.extend(self.moments(&error)),
                 Err(_) => return false,
             }
         }
         false
     }
 
-    /// A time at which a server that was refused by the clock would not be.
-    fn moment(&self, error: &DialError) -> Option<UnixTime> {
-        let clock = &self.settings.ear.as_ref()?.clock;
-        let floor = clock.floor();
-        error.attempts.iter().find_map(|(_, attempt)| match attempt {
-            AttemptError::ClockBehind { not_before, .. } => Some(floor.max(*not_before)),
+    /// The times at which servers that were refused by the clock would not be.
+    fn moments(&self, error: &DialError) -> Vec<UnixTime> {
+        let Some(ear) = &self.settings.ear else {
+            return Vec::new();
+        };
+        let (least, can_go_back) = (ear.clock.least(), ear.clock.can_go_back());
+        let moment = |attempt: &AttemptError| match attempt {
+            AttemptError::ClockBehind { not_before, .. } => Some(least.max(*not_before)),
             // The estimate may be of a server that was wrong.
-            AttemptError::Ended { not_after, .. } if clock.is_unconfirmed() => {
-                Some(*not_after).filter(|end| floor <= *end)
+            AttemptError::Ended { not_after, .. } if can_go_back => {
+                Some(*not_after).filter(|end| least <= *end)
             }
             _ => None,
-        })
+        };
+        let attempts = error.attempts.iter();
+        attempts.filter_map(|(_, attempt)| moment(attempt)).collect()
     }
 
     async fn hear_once(&self, dialled: Dialled) -> Result<bool, LinkError> {
@@ -141,5 +156,5 @@ impl Link {
     }
 }
 
-/// In a chain, of which each may be the one that begins last.
-const CERTIFICATES: usize = 4;
+/// Of chains, of which each certificate may be the one that begins last.
+const MOMENTS: usize = 8;

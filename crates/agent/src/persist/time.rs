@@ -3,8 +3,10 @@
 //! Invariant: a file that is not what we wrote is damaged, whatever it says: a number that is wrong in one place could keep a node from its
 //! identities for years.
 
+use std::time::Duration;
+
 use landfast_identity::UnixTime;
-use landfast_lifecycle::TimeRecord;
+use landfast_lifecycle::{Hour, Mark, TimeRecord, Unconfirmed};
 use serde::{Deserialize, Serialize};
 
 use super::{NodeFiles, PersistError, VERSION, Versioned};
@@ -16,24 +18,86 @@ struct TimeFile {
     floor: i64,
     estimate: i64,
     boot_id: String,
-    elapsed: std::time::Duration,
+    elapsed: Duration,
     told: bool,
-    unconfirmed_since: Option<std::time::Duration>,
+    known: bool,
+    anchor: MarkRow,
+    unconfirmed: Option<UnconfirmedRow>,
     /// Of all that stands before it.
     digest: String,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MarkRow {
+    time: i64,
+    at: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnconfirmedRow {
+    since: Duration,
+    last: Duration,
+    voices: u32,
+    before: MarkRow,
+}
+
+impl From<Mark> for MarkRow {
+    fn from(mark: Mark) -> Self {
+        Self {
+            time: mark.time.as_secs(),
+            at: mark.at,
+        }
+    }
+}
+
+impl From<MarkRow> for Mark {
+    fn from(row: MarkRow) -> Self {
+        Self {
+            time: UnixTime::from_secs(row.time),
+            at: row.at,
+        }
+    }
+}
+
+impl From<Unconfirmed> for UnconfirmedRow {
+    fn from(unconfirmed: Unconfirmed) -> Self {
+        let Hour { since, last, voices } = unconfirmed.hour;
+        Self {
+            since,
+            last,
+            voices,
+            before: unconfirmed.before.into(),
+        }
+    }
+}
+
+impl From<UnconfirmedRow> for Unconfirmed {
+    fn from(row: UnconfirmedRow) -> Self {
+        let UnconfirmedRow {
+            since, last, voices, ..
+        } = row;
+        Self {
+            hour: Hour { since, last, voices },
+            before: row.before.into(),
+        }
+    }
 }
 
 impl TimeFile {
     fn digest(&self) -> String {
         let all = format!(
-            "{} {} {} {} {:?} {} {:?}",
+            "{} {} {} {} {:?} {} {} {:?} {:?}",
             self.version,
             self.floor,
             self.estimate,
             self.boot_id,
             self.elapsed,
             self.told,
-            self.unconfirmed_since
+            self.known,
+            self.anchor,
+            self.unconfirmed
         );
         let digest = ring::digest::digest(&ring::digest::SHA256, all.as_bytes());
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -62,7 +126,9 @@ impl NodeFiles {
             boot_id: file.boot_id,
             elapsed: file.elapsed,
             told: file.told,
-            unconfirmed_since: file.unconfirmed_since,
+            known: file.known,
+            anchor: file.anchor.into(),
+            unconfirmed: file.unconfirmed.map(Unconfirmed::from),
         }))
     }
 
@@ -74,7 +140,9 @@ impl NodeFiles {
             boot_id: record.boot_id.clone(),
             elapsed: record.elapsed,
             told: record.told,
-            unconfirmed_since: record.unconfirmed_since,
+            known: record.known,
+            anchor: record.anchor.into(),
+            unconfirmed: record.unconfirmed.map(UnconfirmedRow::from),
             digest: String::new(),
         };
         file.digest = file.digest();
@@ -86,11 +154,9 @@ pub(crate) const TIME: &str = "time.json";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::time::Duration;
-
     use super::*;
     use crate::testing::{NOON, at, td};
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn record() -> TimeRecord {
         TimeRecord {
@@ -99,7 +165,22 @@ mod tests {
             boot_id: "5b1f".to_owned(),
             elapsed: Duration::new(77, 5),
             told: true,
-            unconfirmed_since: Some(Duration::from_secs(3)),
+            known: true,
+            anchor: Mark {
+                time: at(300),
+                at: Duration::new(5, 7),
+            },
+            unconfirmed: Some(Unconfirmed {
+                hour: Hour {
+                    since: Duration::from_secs(3),
+                    last: Duration::from_secs(4),
+                    voices: 2,
+                },
+                before: Mark {
+                    time: at(-9),
+                    at: Duration::from_secs(2),
+                },
+            }),
         }
     }
 

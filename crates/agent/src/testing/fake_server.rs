@@ -76,6 +76,7 @@ pub(crate) struct Script {
     /// How the server misbehaves.
     pub(crate) lie: Option<Lie>,
     /// What happened.
+    pub(crate) accepted: usize,
     pub(crate) shown_at_attestation: Vec<Option<String>>,
     pub(crate) calls: HashMap<&'static str, u32>,
     pub(crate) attested_keys: Vec<PublicKey>,
@@ -136,9 +137,13 @@ impl FakeServer {
     }
 
     async fn start_with(ca: Arc<Ca>, name: SpiffeId) -> Self {
+        Self::start_in(ca, name, real_clock().now().unwrap()).await
+    }
+
+    /// One whose certificate is of the hours around this time.
+    pub(crate) async fn start_in(ca: Arc<Ca>, name: SpiffeId, now: UnixTime) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let now = real_clock().now().unwrap();
         let identity = IdentityStore::new();
         identity.set(ca.svid(&name, now.saturating_sub(HOUR), now.saturating_add(HOUR)));
         let bundles = BundleStore::new(BundleSet::from_iter([ca.bundle()]));
@@ -159,6 +164,7 @@ impl FakeServer {
             silent: Arc::default(),
         };
         let silent = Arc::clone(&server.silent);
+        let counted = Arc::clone(&server.script);
         let acceptor = tokio_rustls::TlsAcceptor::from(tls);
         let (connections, incoming) = mpsc::channel::<std::io::Result<TlsIo>>(16);
         let stop = server.stop.clone();
@@ -171,6 +177,7 @@ impl FakeServer {
                 };
                 let Ok((tcp, _)) = accepted else { return };
                 if let Ok(stream) = acceptor.accept(tcp).await {
+                    counted.lock().unwrap().accepted += 1;
                     let breaks = living.lock().unwrap().clone().cancelled_owned();
                     let io = TlsIo(stream, Box::pin(breaks), Arc::clone(&silent));
                     drop(connections.send(Ok(io)).await);

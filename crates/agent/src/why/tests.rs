@@ -99,6 +99,44 @@ fn an_entitled_process_is_told_so_and_whether_it_gets_it() {
 }
 
 #[test]
+fn what_is_fetched_only_when_the_process_asks_is_not_said_to_be_there() {
+    let ca = Ca::new("one");
+    let lazy = Entry {
+        on_demand: true,
+        ..entry("a", "/a", &["unix:uid:1001"])
+    };
+    let ahead = entry("b", "/b", &["unix:uid:1001"]);
+    let told = why(&snapshot(vec![lazy.clone()]), MINE);
+    assert_eq!(
+        told.advice,
+        "The process is entitled to spiffe://plant.test/a, which is not fetched ahead (its entry disables that): the agent has it signed \
+         when the process first asks for it."
+    );
+    assert_eq!(told.command, "");
+    let mut all = snapshot(vec![lazy.clone(), ahead.clone()]);
+    let held = |entry: &Entry| {
+        let held = Held::new(ca.svid(&entry.spiffe_id, NOON, at(60)), 0, NOON);
+        (Arc::clone(&entry.id), Arc::new(held))
+    };
+    all.held = Arc::new([held(&ahead)].into());
+    let told = why(&all, MINE);
+    assert!(
+        told.advice
+            .starts_with("The process is entitled to spiffe://plant.test/b and gets it now, and to spiffe://plant.test/a, which is not"),
+        "{}",
+        told.advice
+    );
+    all.held = Arc::new([held(&ahead), held(&lazy)].into());
+    let told = why(&all, MINE);
+    assert!(told.advice.ends_with(" and gets it now."), "{}", told.advice);
+    // It was asked for, and does not come.
+    all.held = Arc::new([held(&ahead)].into());
+    all.wanted = Arc::new([(Arc::clone(&lazy.id), NOON)].into());
+    let told = why(&all, MINE);
+    assert!(told.advice.contains("holds no valid SVID"), "{}", told.advice);
+}
+
+#[test]
 fn a_node_that_is_not_in_says_so_first() {
     let told = why(&Snapshot::default(), MINE);
     assert_eq!(told.command, "landfast agent status");

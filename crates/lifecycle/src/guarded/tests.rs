@@ -104,7 +104,10 @@ async fn a_clock_that_stands_still_is_noticed_after_the_skew() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_60_hours_ahead_for_five_minutes_leaves_nothing_behind() {
     let machine = Machine::new();
-    pass(MINUTE * 60).await;
+    for tens in 1..=6 {
+        pass(MINUTE * 10).await;
+        assert_eq!(machine.now(), 600 * tens);
+    }
     let before = machine.clock.record();
     machine.wall.step(60 * 3600);
     assert_eq!(machine.now(), 61 * 3600, "the wall clock counts");
@@ -116,7 +119,7 @@ async fn a_clock_that_is_60_hours_ahead_for_five_minutes_leaves_nothing_behind()
     machine.wall.step(-60 * 3600);
     assert_eq!(machine.now(), 3600 + 300);
     let after = machine.clock.record();
-    assert_eq!(after.floor, before.floor);
+    assert_eq!((after.floor, before.floor), (at(-86_400 * 30), at(-86_400 * 30)));
     assert_eq!(after.estimate, before.estimate.saturating_add(MINUTE * 5));
     assert_eq!(machine.clock.report().judged.wrong, None);
 }
@@ -144,8 +147,10 @@ async fn a_start_at_1970_goes_on_from_what_was_kept() {
 async fn in_ten_thousand_tries_no_clock_goes_below_the_floor() {
     let machine = Machine::new();
     // Confirmed.
-    pass(MINUTE * 60).await;
-    machine.clock.hear(at(3600), Heard::Answer);
+    for tens in 1..=6 {
+        pass(MINUTE * 10).await;
+        machine.clock.hear(at(600 * tens), Heard::Answer);
+    }
     let floor = machine.clock.floor();
     assert_eq!(floor, at(3600));
     for step in 0..10_000_i64 {

@@ -38,10 +38,18 @@ fn told(at: i64) -> Times {
         boot_id: "before".to_owned(),
         elapsed: secs(5),
         told: true,
-        unconfirmed_since: None,
+        known: true,
+        anchor: Mark {
+            time: after(at),
+            at: secs(5),
+        },
+        unconfirmed: None,
     };
     let mut times = Times::begin(boot("a", 0), Some(&record));
-    assert_eq!(times.hear(after(at), Heard::Answer, secs(0)), Verdict::Agreed);
+    assert_eq!(
+        times.hear(after(at), Heard::Answer, None, secs(0)),
+        Verdict::Agreed
+    );
     times
 }
 
@@ -74,7 +82,7 @@ fn the_wall_clock_counts_unless_it_lies_more_than_the_skew_below_the_estimate() 
 #[test]
 fn within_the_skew_the_wall_clock_counts_for_the_server_may_be_ahead() {
     let mut times = told(DAY);
-    times.hear(after(DAY + 200), Heard::Answer, secs(0));
+    times.hear(after(DAY + 200), Heard::Answer, None, secs(0));
     assert_eq!(times.floor(), after(DAY + 200));
     let judged = times.judge(Some(after(DAY)), secs(0));
     assert_eq!(
@@ -100,7 +108,7 @@ fn how_wrong_the_clock_is_is_said_where_it_can_be_known() {
 fn what_a_server_says_raises_the_floor_and_sets_the_estimate() {
     let mut times = told(DAY);
     assert_eq!(
-        times.hear(after(DAY + 610), Heard::Answer, secs(600)),
+        times.hear(after(DAY + 610), Heard::Answer, None, secs(600)),
         Verdict::Agreed
     );
     assert_eq!(
@@ -109,7 +117,7 @@ fn what_a_server_says_raises_the_floor_and_sets_the_estimate() {
     );
     // The boot clock ran fast.
     assert_eq!(
-        times.hear(after(DAY + 1500), Heard::Answer, secs(1600)),
+        times.hear(after(DAY + 1500), Heard::Answer, None, secs(1600)),
         Verdict::Agreed
     );
     assert_eq!(
@@ -121,16 +129,16 @@ fn what_a_server_says_raises_the_floor_and_sets_the_estimate() {
 #[test]
 fn a_message_that_was_under_way_for_long_takes_nothing_from_the_estimate() {
     let mut times = told(DAY);
-    times.hear(after(DAY + 10), Heard::Message, secs(8 * HOUR));
+    times.hear(after(DAY + 10), Heard::Message, None, secs(8 * HOUR));
     assert_eq!(times.estimate(secs(8 * HOUR)), after(DAY + 8 * 3600));
-    assert_eq!(times.floor(), after(DAY + 10));
+    assert_eq!(times.floor(), after(DAY));
 }
 
 #[test]
 fn a_server_that_is_behind_the_floor_is_not_believed() {
     let mut times = told(DAY);
     assert_eq!(
-        times.hear(after(-2 * DAY), Heard::Answer, secs(10)),
+        times.hear(after(-2 * DAY), Heard::Answer, None, secs(10)),
         Verdict::BelowFloor(secs(3 * 86_400))
     );
     assert_eq!(
@@ -139,7 +147,7 @@ fn a_server_that_is_behind_the_floor_is_not_believed() {
     );
     // Two servers are never quite at one.
     assert_eq!(
-        times.hear(after(DAY - 5), Heard::Answer, secs(10)),
+        times.hear(after(DAY - 5), Heard::Answer, None, secs(10)),
         Verdict::Agreed
     );
     assert_eq!(times.floor(), after(DAY), "it never goes back");
@@ -150,35 +158,47 @@ fn a_server_that_is_behind_the_floor_is_not_believed() {
 fn the_first_time_of_a_boot_counts_at_once_and_the_floor_follows_in_an_hour() {
     let mut times = Times::begin(boot("b", 30), Some(&told(DAY).record(secs(0))));
     let year = 365 * DAY;
-    let leap = times.hear(after(year), Heard::Answer, secs(30));
+    let leap = times.hear(after(year), Heard::Answer, None, secs(30));
     assert!(matches!(leap, Verdict::Adopted(_)), "{leap:?}");
     let judged = times.judge(Some(UnixTime::EPOCH), secs(40));
     assert_eq!((judged.now, judged.estimated), (after(year + 10), true));
     assert_eq!(times.floor(), after(DAY));
-    assert!(times.is_unconfirmed());
+    assert!(times.can_go_back(None, secs(40)));
     let said = |past: u64| after(year + i64::try_from(past).unwrap());
-    times.hear(said(HOUR - 1), Heard::Answer, secs(30 + HOUR - 1));
-    assert_eq!(times.floor(), after(DAY), "not yet");
-    times.hear(said(HOUR), Heard::Answer, secs(30 + HOUR));
+    for past in [600, 1200, 1800, HOUR - 1] {
+        times.hear(said(past), Heard::Answer, None, secs(30 + past));
+        assert_eq!(times.floor(), after(DAY), "not yet");
+    }
+    times.hear(said(HOUR), Heard::Answer, None, secs(30 + HOUR));
     assert_eq!(times.floor(), said(HOUR));
-    assert!(!times.is_unconfirmed());
+    assert!(!times.can_go_back(None, secs(30 + HOUR)));
 }
 
 /// A server whose clock is years ahead at the first contact: its mistake lasts as long as the mistake does.
 #[test]
 fn a_first_time_that_was_wrong_is_taken_back() {
     let mut times = Times::begin(boot("b", 0), Some(&told(DAY).record(secs(0))));
-    times.hear(after(3000 * DAY), Heard::Answer, secs(0));
-    times.hear(after(3000 * DAY + 1800), Heard::Answer, secs(1800));
+    times.hear(after(3000 * DAY), Heard::Answer, None, secs(0));
+    times.hear(after(3000 * DAY + 1800), Heard::Answer, None, secs(1800));
     assert_eq!(times.floor(), after(DAY));
     let truth = after(2 * DAY);
-    assert_eq!(times.hear(truth, Heard::Answer, secs(1800)), Verdict::Agreed);
+    assert_eq!(
+        times.hear(truth, Heard::Answer, None, secs(1800)),
+        Verdict::Agreed
+    );
     assert_eq!(
         (times.floor(), times.estimate(secs(1800))),
         (after(DAY), truth),
         "an hour again"
     );
-    times.hear(after(2 * DAY + 3600), Heard::Answer, secs(1800 + HOUR));
+    for past in [600, 1200, 1800, 3600] {
+        times.hear(
+            after(2 * DAY + past),
+            Heard::Answer,
+            None,
+            secs(1800 + past.unsigned_abs()),
+        );
+    }
     assert_eq!(times.floor(), after(2 * DAY + 3600));
 }
 
@@ -187,31 +207,47 @@ fn a_server_that_leaps_ahead_is_not_believed_for_an_hour() {
     let mut times = told(DAY);
     let ahead = |past: u64| after(61 * DAY + i64::try_from(past).unwrap());
     let sixty_days = Verdict::Doubted(secs(60 * 86_400));
-    assert_eq!(times.hear(ahead(0), Heard::Answer, secs(0)), sixty_days);
-    assert_eq!(times.doubted(secs(60)), Some(secs(60 * 86_400)));
-    assert_eq!(times.hear(ahead(1800), Heard::Answer, secs(1800)), sixty_days);
+    assert_eq!(times.hear(ahead(0), Heard::Answer, None, secs(0)), sixty_days);
+    assert_eq!(times.doubted(None, secs(60)), Some(secs(60 * 86_400)));
+    assert_eq!(
+        times.hear(ahead(1800), Heard::Answer, None, secs(1800)),
+        sixty_days
+    );
     // It is mended, and forgotten; wrong again, the hour begins anew.
     assert_eq!(
-        times.hear(after(DAY + 1800), Heard::Answer, secs(1800)),
+        times.hear(after(DAY + 1800), Heard::Answer, None, secs(1800)),
         Verdict::Agreed
     );
     assert_eq!(
-        (times.floor(), times.doubted(secs(1800))),
+        (times.floor(), times.doubted(None, secs(1800))),
         (after(DAY + 1800), None)
     );
-    assert_eq!(times.hear(ahead(1900), Heard::Answer, secs(1900)), sixty_days);
     assert_eq!(
-        times.hear(ahead(1900 + HOUR - 1), Heard::Answer, secs(1900 + HOUR - 1)),
+        times.hear(ahead(1900), Heard::Answer, None, secs(1900)),
+        sixty_days
+    );
+    for past in [2500, 3100, 3700] {
+        assert_eq!(
+            times.hear(ahead(past), Heard::Answer, None, secs(past)),
+            sixty_days
+        );
+    }
+    assert_eq!(
+        times.hear(ahead(1900 + HOUR - 1), Heard::Answer, None, secs(1900 + HOUR - 1)),
         sixty_days
     );
     // A clock that wanders is none that has stayed.
     assert_eq!(
-        times.hear(ahead(1900 + HOUR + 3600), Heard::Answer, secs(1900 + HOUR)),
+        times.hear(ahead(1900 + HOUR + 3600), Heard::Answer, None, secs(1900 + HOUR)),
         Verdict::Doubted(secs(60 * 86_400 + 3600))
     );
     let end = 1900 + 2 * HOUR;
+    for past in [600, 1200, 1800] {
+        let now = 1900 + HOUR + past;
+        times.hear(ahead(now + 3600), Heard::Answer, None, secs(now));
+    }
     assert!(matches!(
-        times.hear(ahead(end + 3600), Heard::Answer, secs(end)),
+        times.hear(ahead(end + 3600), Heard::Answer, None, secs(end)),
         Verdict::Adopted(_)
     ));
     assert_eq!(times.floor(), ahead(end + 3600));
@@ -260,25 +296,34 @@ fn a_restart_within_one_boot_goes_on_and_another_boot_begins_where_the_last_was_
 #[test]
 fn who_is_restarted_within_the_hour_waits_for_the_rest_of_it() {
     let mut times = Times::begin(boot("a", 0), None);
-    times.hear(after(100 * DAY), Heard::Answer, secs(0));
+    times.hear(after(100 * DAY), Heard::Answer, None, secs(0));
     let kept = times.record(secs(1000));
+    let hear_often = |mut times: Times, from: u64, to: u64| {
+        for elapsed in (from..to).step_by(600) {
+            let said = times.estimate(secs(elapsed));
+            times.hear(said, Heard::Answer, None, secs(elapsed));
+        }
+        times
+    };
     let hear = |mut times: Times, elapsed: u64| {
         let said = times.estimate(secs(elapsed));
-        times.hear(said, Heard::Answer, secs(elapsed));
+        times.hear(said, Heard::Answer, None, secs(elapsed));
         times.floor() > BUILT
     };
-    let same = || Times::begin(boot("a", 1000), Some(&kept));
+    let same = || hear_often(Times::begin(boot("a", 1000), Some(&kept)), 1000, HOUR - 1);
     assert!(!hear(same(), HOUR - 1) && hear(same(), HOUR));
-    let other = || Times::begin(boot("b", 50), Some(&kept));
-    assert!(!hear(other(), 50) && !hear(other(), 49 + HOUR) && hear(other(), 50 + HOUR));
+    let other = || hear_often(Times::begin(boot("b", 50), Some(&kept)), 50, 49 + HOUR);
+    assert!(!hear(other(), 49 + HOUR) && hear(other(), 50 + HOUR));
 }
+
+mod hostile;
 
 #[derive(Clone, Debug)]
 enum Thing {
     /// Time goes by, and the wall clock shows what it likes.
     Passes(u64, i64),
     /// A server says what it likes, so far from the estimate.
-    Said(i64, bool),
+    Said(i64, bool, Option<i64>),
     /// The agent starts anew, in this boot or another.
     Restart(bool),
 }
@@ -287,7 +332,12 @@ fn thing() -> impl Strategy<Value = Thing> {
     let offset = prop_oneof![-400i64..400, -10_000_000i64..10_000_000];
     prop_oneof![
         (0u64..7200, -40_000_000_000i64..40_000_000_000).prop_map(|(by, wall)| Thing::Passes(by, wall)),
-        (offset, any::<bool>()).prop_map(|(by, answer)| Thing::Said(by, answer)),
+        (
+            offset,
+            any::<bool>(),
+            proptest::option::of(-10_000_000i64..10_000_000)
+        )
+            .prop_map(|(by, answer, wall)| Thing::Said(by, answer, wall)),
         any::<bool>().prop_map(Thing::Restart),
     ]
 }
@@ -305,16 +355,16 @@ proptest! {
                     elapsed += by;
                     let judged = times.judge(Some(UnixTime::from_secs(wall)), secs(elapsed));
                     prop_assert!(judged.now.saturating_add(SKEW) >= times.floor());
-                    prop_assert!(judged.now.saturating_add(SKEW) >= times.estimate(secs(elapsed)));
+                    prop_assert!(judged.now.saturating_add(SKEW) >= times.least(secs(elapsed)));
                     // No wall clock changes anything that lasts.
                     prop_assert_eq!(before.0, times.floor());
                     prop_assert_eq!(before.1.saturating_add(secs(by)), times.estimate(secs(elapsed)));
                 }
-                Thing::Said(by, answer) => {
+                Thing::Said(by, answer, wall) => {
                     let time = UnixTime::from_secs(before.1.as_secs() + by);
                     said.push(time);
                     let heard = if answer { Heard::Answer } else { Heard::Message };
-                    let verdict = times.hear(time, heard, secs(elapsed));
+                    let verdict = times.hear(time, heard, wall.map(after), secs(elapsed));
                     if let Verdict::Doubted(_) | Verdict::BelowFloor(_) = verdict {
                         prop_assert_eq!(before, (times.floor(), times.estimate(secs(elapsed))));
                     }
@@ -342,11 +392,16 @@ proptest! {
             boot_id: "a".to_owned(),
             elapsed: secs(at),
             told: same,
-            unconfirmed_since: Some(secs(at)),
+            known: same,
+            anchor: Mark { time: UnixTime::from_secs(estimate), at: secs(elapsed) },
+            unconfirmed: Some(Unconfirmed {
+                hour: Hour::begin(secs(at)),
+                before: Mark { time: UnixTime::from_secs(floor), at: secs(at) },
+            }),
         };
         let mut times = Times::begin(boot(if same { "a" } else { "b" }, elapsed), Some(&record));
-        times.hear(UnixTime::from_secs(said), Heard::Answer, secs(at));
-        times.hear(UnixTime::from_secs(said), Heard::Message, secs(elapsed));
+        times.hear(UnixTime::from_secs(said), Heard::Answer, None, secs(at));
+        times.hear(UnixTime::from_secs(said), Heard::Message, None, secs(elapsed));
         let judged = times.judge(wall.map(UnixTime::from_secs), secs(at));
         prop_assert!(judged.now.saturating_add(SKEW) >= times.floor());
         let _record = times.record(secs(elapsed));

@@ -60,7 +60,7 @@ impl http_body::Body for Paced {
         }
         let piece = this.rest.split_to(this.rest.len().min(PIECE));
         this.given = true;
-        this.way.give(piece.len());
+        this.way.give();
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::Line;
 use crate::admission::come_again;
-use crate::endpoints::Cut;
 use crate::random;
 
 /// See above. Clone to share.
@@ -40,31 +40,25 @@ struct Holders {
     all: HashMap<u64, Holder>,
     /// How many each agent has or waits for: an entry has at least one.
     of: HashMap<SpiffeId, usize>,
+    /// When the slow were last looked for: by one of those who wait, for all of them.
+    looked: Option<Instant>,
+    #[cfg(test)]
+    looks: usize,
 }
 
 /// Who has room.
 struct Holder {
     since: Instant,
-    /// When the connection was last given something of it.
-    moved: Instant,
-    /// Bytes that it was given since.
-    given: usize,
-    cut: Option<Arc<Cut>>,
-}
-
-impl Holder {
-    fn is_slow(&self, now: Instant) -> bool {
-        let allowed = STANDSTILL + Duration::from_secs_f64(self.given as f64 / SLOWEST);
-        now.saturating_duration_since(self.moved) > STANDSTILL
-            || now.saturating_duration_since(self.since) > allowed
-    }
+    /// None once it was cut.
+    line: Option<Line>,
 }
 
 /// Room, until it is dropped.
 pub(crate) struct Reservation {
     share: Share,
     number: u64,
-    _room: OwnedSemaphorePermit,
+    /// Until it is dropped.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// One of those that an agent may have.
@@ -82,8 +76,8 @@ impl Budget {
         }))
     }
 
-    /// Room for so many bytes, or for all there is when that is less: such an answer goes alone. `cut` ends the connection of who takes too
-    /// little of it while others wait.
+    /// Room for so many bytes, or for all there is when that is less: such an answer goes alone. Who takes too little on its line while others
+    /// wait loses that.
     ///
     /// # Errors
     /// ResourceExhausted with when to come again, when there is no room within [`PATIENCE`], too many wait for it, or the agent has enough.
@@ -91,7 +85,7 @@ impl Budget {
         &self,
         agent: &SpiffeId,
         bytes: usize,
-        cut: Option<Arc<Cut>>,
+        line: Option<Line>,
     ) -> Result<Reservation, Status> {
         let share = self.share(agent).ok_or_else(refused)?;
         let room = if bytes <= SMALL {
@@ -105,12 +99,9 @@ impl Budget {
             Ok(permit) => permit,
             Err(_full) => self.wait(room, units).await?,
         };
-        let now = Instant::now();
         let holder = Holder {
-            since: now,
-            moved: now,
-            given: 0,
-            cut,
+            since: Instant::now(),
+            line,
         };
         let number = {
             let mut holders = self.holders();
@@ -123,7 +114,7 @@ impl Budget {
         Ok(Reservation {
             share,
             number,
-            _room: permit,
+            room: Some(permit),
         })
     }
 
@@ -156,16 +147,7 @@ impl Budget {
 
     /// Their answers go with their connections, and so does what they hold.
     fn cut_the_slow(&self) {
-        let now = Instant::now();
-        let mut slow = Vec::new();
-        for holder in self
-            .holders()
-            .all
-            .values_mut()
-            .filter(|holder| holder.is_slow(now))
-        {
-            slow.extend(holder.cut.take());
-        }
+        let slow = self.holders().slow(Instant::now());
         if !slow.is_empty() {
             let connections = slow.len();
             metrics::counter!("landfast_server_answers_cut_total").increment(connections as u64);
@@ -174,8 +156,12 @@ impl Budget {
                 "agents that do not take their answers lose their connections: others wait for the room"
             );
         }
-        slow.iter()
-            .for_each(|connection| connection.after(Duration::ZERO));
+        slow.iter().for_each(|line| line.cut.after(Duration::ZERO));
+    }
+
+    /// Bytes that one message may take at most, where it can be refused: a part of what there is, for an answer that goes to one agent.
+    pub(super) fn most_of_one(&self) -> usize {
+        (self.0.small.units as usize + self.0.large.units as usize) * UNIT / 4
     }
 
     fn measure(&self) {
@@ -193,6 +179,32 @@ impl Budget {
     pub(super) fn free(&self) -> [usize; 2] {
         [&self.0.small, &self.0.large].map(|room| room.free.available_permits() * UNIT)
     }
+
+    /// How often somebody looked for the slow.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.holders().looks
+    }
+}
+
+impl Holders {
+    /// The lines of those who take too little, once; none when somebody else has just looked.
+    fn slow(&mut self, now: Instant) -> Vec<Line> {
+        if self.looked.is_some_and(|last| now.duration_since(last) < LOOK) {
+            return Vec::new();
+        }
+        self.looked = Some(now);
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        let all = self.all.values_mut();
+        let slow = all.filter_map(|holder| {
+            let since = holder.since;
+            holder.line.take_if(|line| line.outflow.is_slow(since, now))
+        });
+        slow.collect()
+    }
 }
 
 impl Room {
@@ -209,19 +221,12 @@ impl Room {
     }
 }
 
-impl Reservation {
-    /// The connection was given so much of it.
-    pub(super) fn moved(&self, bytes: usize) {
-        if let Some(holder) = self.share.budget.holders().all.get_mut(&self.number) {
-            holder.given += bytes;
-            holder.moved = Instant::now();
-        }
-    }
-}
-
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.share.budget.holders().all.remove(&self.number);
+        let budget = &self.share.budget;
+        budget.holders().all.remove(&self.number);
+        drop(self.room.take());
+        budget.measure();
     }
 }
 
@@ -272,10 +277,6 @@ const UNIT: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Who waits for longer than that makes the slow give way.
 const LOOK: Duration = Duration::from_secs(1);
-/// A peer that takes nothing in this time, or less than [`SLOWEST`] a second after it, is slow.
-const STANDSTILL: Duration = Duration::from_secs(5);
-/// Bytes a second.
-const SLOWEST: f64 = 4096.0;
 /// Requests that wait; a fleet that comes back, and each costs some hundred bytes.
 const QUEUE: usize = 16_384;
 const SPREAD: Duration = Duration::from_secs(5);

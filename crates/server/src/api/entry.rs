@@ -1,7 +1,6 @@
 //! `spire.api.server.entry.v1.Entry`.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use landfast_lifecycle::Clock;
@@ -12,10 +11,11 @@ use tokio_stream::Stream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::allowed::allowed;
 use super::convert::{draft_in, entry_out, not_an_entry, patch_in};
 use super::page::{Wanted, page};
 use super::{Api, filter, ids, status, sync};
-use crate::answers::{Way, of_page};
+use crate::answers::Way;
 use crate::authz::Caller;
 use crate::issuance::Requester;
 use crate::registry::{Created, RegistryError, Revision};
@@ -117,22 +117,15 @@ impl Entry for Api {
         request: Request<pb::GetAuthorizedEntriesRequest>,
     ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
         let agent = Caller::agent(&request)?;
-        self.authorities
-            .current()
-            .map_err(|error| status::stale(&error))?;
         let way = Way::of(&self.answers, &agent.id, &request);
         let mask = request.into_inner().output_mask;
-        let authorized = self.registry.authorized(&agent.id);
-        let entries = authorized.entries.iter();
-        let all: Vec<_> = entries.clone().map(|found| Arc::clone(&found.entry)).collect();
-        way.hold(way.room(of_page(&all, all.len())).await?);
+        let all = allowed(&self.authorities, &self.registry, &agent.id, &way, None).await?;
+        way.hold(all.room);
+        let entries = all.entries.iter().map(|entry| entry_out(entry, mask.as_ref()));
         let answer = pb::GetAuthorizedEntriesResponse {
-            entries: entries
-                .map(|found| entry_out(&found.entry, mask.as_ref()))
-                .collect(),
+            entries: entries.collect(),
         };
-        let answer = at_revision(answer, authorized.revision, &*self.clock);
-        Ok(along(way, answer))
+        Ok(along(way, at_revision(answer, all.revision, &*self.clock)))
     }
 
     type SyncAuthorizedEntriesStream =
@@ -143,17 +136,19 @@ impl Entry for Api {
         request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent = Caller::agent(&request)?;
-        self.authorities
-            .current()
-            .map_err(|error| status::stale(&error))?;
         let way = Way::of(&self.answers, &agent.id, &request);
-        let authorized = self.registry.authorized(&agent.id);
-        let entries = authorized.entries.iter();
-        let snapshot: Vec<_> = entries.map(|found| Arc::clone(&found.entry)).collect();
+        let snapshot = allowed(
+            &self.authorities,
+            &self.registry,
+            &agent.id,
+            &way,
+            Some(sync::PAGE),
+        )
+        .await?;
         // One page at a time, as long as it takes.
-        way.hold_to_the_end(way.room(of_page(&snapshot, sync::PAGE)).await?);
-        let answers = sync::serve(snapshot, request.into_inner(), sync::PAGE);
-        let answers = at_revision(Box::pin(answers) as _, authorized.revision, &*self.clock);
+        way.hold_to_the_end(snapshot.room);
+        let answers = sync::serve(snapshot.entries, request.into_inner(), sync::PAGE);
+        let answers = at_revision(Box::pin(answers) as _, snapshot.revision, &*self.clock);
         Ok(along(way, answers))
     }
 }

@@ -99,7 +99,8 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
 /// The datastore failed.
 fn storage(error: &crate::datastore::DatastoreError) -> Status {
     match error {
-        crate::datastore::DatastoreError::Full | crate::datastore::DatastoreError::NoSpace { .. } => full(),
+        crate::datastore::DatastoreError::Full => full("server"),
+        crate::datastore::DatastoreError::NoSpace { .. } => full("server's database"),
         other => {
             tracing::error!(error = error_chain(other), "the datastore failed");
             Status::unavailable("the datastore of the server failed; its log says more")
@@ -116,10 +117,10 @@ pub(crate) fn stale(error: &crate::datastore::DatastoreError) -> Status {
 }
 
 /// The disk is full: a code of its own, so that clients wait instead of trying at once.
-fn full() -> Status {
-    Status::resource_exhausted(
-        "the disk of the server is full: nothing can be recorded, so nothing is changed or issued; make room there",
-    )
+fn full(whose: &str) -> Status {
+    Status::resource_exhausted(format!(
+        "the disk of the {whose} is full: nothing can be recorded, so nothing is changed or issued; make room there"
+    ))
 }
 
 /// The authorities cannot be read or changed.
@@ -151,7 +152,7 @@ pub(crate) fn append(error: &AppendError, what: &str) -> Status {
 /// Nothing was issued.
 pub(crate) fn issue(error: &IssueError) -> Status {
     match error {
-        IssueError::StorageFull => full(),
+        IssueError::StorageFull => full("server"),
         IssueError::Storage { source } => storage(source),
         IssueError::NoAuthority | IssueError::NoClock | IssueError::ClockBehind { .. } => {
             tracing::error!(%error, "nothing can be issued");
@@ -182,4 +183,26 @@ pub(crate) fn item(status: Result<(), &Status>) -> Option<types::Status> {
             message: status.message().to_owned(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::datastore::DatastoreError;
+
+    #[test]
+    fn a_client_is_told_whose_disk_is_full() {
+        let source = Arc::new(std::io::Error::other("no space"));
+        for (error, whose) in [
+            (DatastoreError::Full, "of the server is"),
+            (DatastoreError::NoSpace { source }, "of the server's database is"),
+        ] {
+            for status in [storage(&error), issue(&error.clone().into())] {
+                assert_eq!(status.code(), Code::ResourceExhausted);
+                assert!(status.message().contains(whose), "{status:?}");
+            }
+        }
+    }
 }

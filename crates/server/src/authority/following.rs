@@ -242,6 +242,10 @@ impl Authorities {
             let (rows, known) = self.followed(&journal, &seen, complete, now);
             let doomed = |rows: &[AuthorityRow]| rows.iter().filter(|row| row.tainted).count();
             if known == journal.above && doomed(&rows) == doomed(&journal.rows) {
+                self.reach.lock().doubt.agree(seen.sequence, &known);
+                break;
+            }
+            if self.is_doubtful(&seen, &journal) {
                 break;
             }
             // A bundle that cannot be built is not stored.
@@ -251,6 +255,7 @@ impl Authorities {
             };
             next.bundle(&self.params.trust_domain)?;
             if let Some(saved) = self.commit(&journal, rows, Some(known)).await? {
+                self.reach.lock().doubt.agree(seen.sequence, &saved.above);
                 tracing::info!(
                     sequence = saved.sequence,
                     upstream = upstream.name(),
@@ -262,6 +267,20 @@ impl Authorities {
         }
         self.publish_above(upstream, now).await?;
         Ok(news)
+    }
+
+    /// Whether it may be old news, from a parent that lags behind the one of a server beside us.
+    fn is_doubtful(&self, seen: &Seen, journal: &Journal) -> bool {
+        let (beside, now) = (!journal.others.is_empty(), self.clock.monotonic());
+        let mut fare = self.reach.lock();
+        let held = fare.doubt.holds(seen.sequence, &journal.above, beside, now);
+        if held {
+            tracing::info!(
+                sequence = seen.sequence,
+                "the upstream authority may lag behind what is known already: waiting until it says so again"
+            );
+        }
+        held
     }
 
     /// As [`follow`], and not for ever for the sake of a server beside us: one that is gone would keep a root that was revoked.

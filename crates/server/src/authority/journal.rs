@@ -154,38 +154,45 @@ impl Journal {
     }
 
     /// Whether a prepared authority of this kind is to wait: others sign already, so there may be agents, and not all of them know it yet.
-    pub(super) fn must_wait(&self, kind: Kind, now: UnixTime) -> bool {
-        self.wait_left(kind, now).is_some()
+    pub(super) fn must_wait(&self, kind: Kind, age: impl Fn(&AuthorityRow) -> Duration) -> bool {
+        self.wait_left(kind, age).is_some()
     }
 
-    /// For how long it is to wait.
-    pub(super) fn wait_left(&self, kind: Kind, now: UnixTime) -> Option<Duration> {
+    /// For how long it is to wait. `age` is asked of our own alone: others have clocks of their own.
+    pub(super) fn wait_left(&self, kind: Kind, age: impl Fn(&AuthorityRow) -> Duration) -> Option<Duration> {
         let mut others = self.others.iter().filter(|row| row.kind == kind);
         let next = self.rows.iter().filter(|row| row.kind == kind);
         let next = next
             .filter(|row| row.slot == Slot::Prepared)
             .max_by_key(|row| row.created_at);
         let next = next.filter(|row| row.activated_at.is_none())?;
-        if self.stands_on_known(next, now) {
+        if self.stands_on_known(next, &age) {
             return None;
         }
-        let left = SETTLE.saturating_sub(now.since(next.created_at));
+        let left = SETTLE.saturating_sub(age(next));
         (!left.is_zero() && others.any(|row| row.activated_at.is_some())).then_some(left)
     }
 
-    /// Whether an authority that another signed can be verified by everybody already: another has stood under its root for long enough.
-    fn stands_on_known(&self, next: &AuthorityRow, now: UnixTime) -> bool {
+    /// Whether an authority that another signed can be verified by everybody already: another of ours has stood under its root for long enough,
+    /// or one of another server signs under it, which has waited by its own clock.
+    fn stands_on_known(&self, next: &AuthorityRow, age: impl Fn(&AuthorityRow) -> Duration) -> bool {
         let Some(root) = root_of(next).filter(|root| self.above.trusts(root)) else {
             return false;
         };
-        let mut under = self.signing().filter(|row| row.id != next.id && !row.tainted);
-        under.any(|row| root_of(row) == Some(root) && now.since(row.created_at) >= SETTLE)
+        let under = |row: &&AuthorityRow| row.id != next.id && !row.tainted && root_of(row) == Some(root);
+        let mut ours = self.rows.iter().filter(under);
+        let mut others = self.others.iter().filter(under);
+        ours.any(|row| age(row) >= SETTLE) || others.any(|row| row.activated_at.is_some())
     }
 
-    /// Whether the bundle verifies what this X.509 authority of ours signs. A server beside us may have taken its root out.
+    /// Whether this X.509 authority of ours may sign: the bundle verifies it. A server beside us may have taken its root out, or have tainted it
+    /// after a wait: then whatever is signed under it would be replaced at once, and again, and end with the revocation.
     pub(super) fn verifies(&self, id: &str) -> bool {
         let root = self.rows.iter().find(|row| row.id == id).and_then(root_of);
         root.is_none_or(|root| {
+            if !self.others.is_empty() {
+                return self.above.trusts(root);
+            }
             let mut believed = self.above.x509();
             believed.any(|known| root_id(&known.certificate) == root)
         })
@@ -271,6 +278,10 @@ mod tests {
         }
     }
 
+    fn by(now: UnixTime) -> impl Fn(&AuthorityRow) -> Duration {
+        move |row| now.since(row.created_at)
+    }
+
     #[test]
     fn a_new_authority_waits_while_others_sign_and_no_longer_than_that() {
         let new = row("new", Slot::Prepared, START, None);
@@ -280,26 +291,26 @@ mod tests {
         };
         let late = START.saturating_add(SETTLE);
         assert!(
-            !journal.must_wait(Kind::Jwt, START),
+            !journal.must_wait(Kind::Jwt, by(START)),
             "the first of all signs at once"
         );
         journal.others = vec![row("rival", Slot::Prepared, START, None)];
         assert!(
-            !journal.must_wait(Kind::Jwt, START),
+            !journal.must_wait(Kind::Jwt, by(START)),
             "one of two that begin together has to be first"
         );
         journal.others[0].activated_at = Some(START);
-        assert!(journal.must_wait(Kind::Jwt, START));
-        assert!(journal.must_wait(Kind::Jwt, late.saturating_sub(Duration::from_secs(1))));
-        assert!(!journal.must_wait(Kind::Jwt, late));
+        assert!(journal.must_wait(Kind::Jwt, by(START)));
+        assert!(journal.must_wait(Kind::Jwt, by(late.saturating_sub(Duration::from_secs(1)))));
+        assert!(!journal.must_wait(Kind::Jwt, by(late)));
         assert!(
-            journal.must_wait(Kind::Jwt, START.saturating_sub(SETTLE)),
+            journal.must_wait(Kind::Jwt, by(START.saturating_sub(SETTLE))),
             "also by a clock that stepped back"
         );
-        assert!(!journal.must_wait(Kind::Wit, START), "of another kind");
+        assert!(!journal.must_wait(Kind::Wit, by(START)), "of another kind");
         journal.rows[0].activated_at = Some(START);
         assert!(
-            !journal.must_wait(Kind::Jwt, START),
+            !journal.must_wait(Kind::Jwt, by(START)),
             "one that has signed is known"
         );
     }

@@ -119,6 +119,7 @@ impl Authorities {
         };
         if kind != Kind::X509 {
             row.id = random::key_id().ok_or(AuthorityError::Random)?;
+            self.ages.made(&row.id, self.clock.monotonic());
             return Ok(Made { row, above: None });
         }
         row.id = random::hex(&row.public_key.key_id());
@@ -130,9 +131,11 @@ impl Authorities {
                 not_after: life.not_after,
             };
             row.certificate = Some(self_signed_authority(&params, &*signer)?);
+            self.ages.made(&row.id, self.clock.monotonic());
             return Ok(Made { row, above: None });
         };
         let (judged, above) = self.signed_above(upstream, &signer, &journal.above, life).await?;
+        self.ages.made(&row.id, self.clock.monotonic());
         row.not_before = judged.certificate.not_before();
         row.not_after = judged.ends;
         row.certificate = Some(judged.certificate);

@@ -95,8 +95,8 @@ impl Authorities {
                     if row.slot != Slot::Prepared {
                         return Err(OrderError::NotPrepared { slot: row.slot });
                     }
-                    if let Some(left) = journal.wait_left(*kind, now) {
-                        let seconds = left.as_secs();
+                    if let Some(left) = journal.wait_left(*kind, |row| self.ages.of(row, &*self.clock, now)) {
+                        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
                         return Err(OrderError::TooEarly { seconds });
                     }
                     plan::activate(&mut rows, *kind, now);

@@ -8,6 +8,8 @@ use std::time::Duration;
 use landfast_lifecycle::Backoff;
 use tokio::time::Instant;
 
+use super::above::Above;
+use super::doubt::Doubt;
 use super::error::UpstreamFailure;
 use super::following::{LEAST_WAIT, MOST_WAIT};
 use super::publishing::Unpublished;
@@ -25,6 +27,7 @@ pub(super) struct Fare {
     pub(super) unpublished: Unpublished,
     /// Until when servers beside this one keep something that the upstream authority has given up.
     pub(super) lent_until: Option<Instant>,
+    pub(super) doubt: Doubt,
 }
 
 pub(super) struct Refused {
@@ -87,6 +90,11 @@ impl Reach {
             true => return Instant::now() < *until.get_or_insert_with(|| Instant::now() + LENT),
         }
         true
+    }
+
+    /// See [`Doubt::said`].
+    pub(super) fn said(&self, before: &Above, stored: &Above) {
+        self.lock().doubt.said(before, stored);
     }
 
     pub(super) fn is_quiet(&self) -> bool {

@@ -54,6 +54,8 @@ pub(crate) struct Seen {
     pub(crate) jwt: Vec<JwtAuthority>,
     /// What signs there is new, so that what failed may do now.
     pub(crate) fresh: bool,
+    /// Grows with every change of what is believed there, where somebody counts them.
+    pub(crate) sequence: Option<u64>,
 }
 
 /// Why an upstream authority is of no use now.

@@ -70,6 +70,18 @@ pub enum OpenError {
         /// What the configuration says.
         configured: TrustDomain,
     },
+    /// It has to be migrated, and somebody reads or changes it in one transaction for longer than a migration waits.
+    #[error(
+        "the database {} has to be migrated and is in use by {by}: wait until that has ended, as a pg_dump does, or end it, and start again; nothing was changed, \
+         and servers that run go on",
+        path.display()
+    )]
+    Held {
+        /// The database.
+        path: PathBuf,
+        /// Who.
+        by: String,
+    },
     /// Written by a newer version.
     #[error(
         "the database {} has schema {found}, newer than the {known} of this program: run the newer version", path.display()

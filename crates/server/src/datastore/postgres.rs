@@ -227,7 +227,7 @@ async fn run(
 }
 
 async fn open(start: &Start) -> Result<Link, OpenError> {
-    let until = Instant::now() + OPENING;
+    let (until, migrating) = (Instant::now() + OPENING, Instant::now() + HELD);
     loop {
         let opened = match Link::connect(&start.target).await {
             Ok(mut link) => prepare(&mut link, start).await.map(|()| link),
@@ -236,6 +236,12 @@ async fn open(start: &Start) -> Result<Link, OpenError> {
         match opened {
             Err(OpenError::Open { source, .. }) if Instant::now() < until && may_pass(&source) => {
                 tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            // Each attempt is in the way of all servers for a moment.
+            Err(error @ OpenError::Held { .. }) if Instant::now() < migrating => {
+                tracing::warn!(error = %error, "waiting to migrate the database");
+                let [jitter] = random::bytes().unwrap_or([128]);
+                tokio::time::sleep(PAUSE + Duration::from_millis(4 * u64::from(jitter))).await;
             }
             opened => return opened,
         }
@@ -292,6 +298,9 @@ const NEW_EPOCH: &str = "UPDATE state SET epoch = greatest(epoch + 1, floor(extr
 const LEAP: i64 = 1_000_000;
 /// For a database that has to come up first.
 const OPENING: Duration = Duration::from_secs(10);
+/// For who reads it in a transaction that lasts, when it has to be migrated; service managers start us again then.
+const HELD: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(1500);
 const MIGRATING: Duration = Duration::from_secs(120);
 
 #[cfg(all(test, feature = "postgres-tests"))]

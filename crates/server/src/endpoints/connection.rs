@@ -132,7 +132,11 @@ impl<S: AsyncWrite + Unpin, I: Unpin> AsyncWrite for Connection<S, I> {
         context: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, from)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(context, from))?;
+        if let Some(outflow) = &self.outflow {
+            outflow.sent(sent);
+        }
+        Poll::Ready(Ok(sent))
     }
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;

@@ -84,7 +84,7 @@ pub(crate) struct Allowance {
     pub(crate) in_all: usize,
 }
 
-/// What one request holds of an intake: its largest message, until body and answer are done with.
+/// What one request holds of an intake: its largest message, until the body is done with and the answer begins.
 pub(crate) struct Held {
     intake: Arc<Intake>,
     allowance: Allowance,

@@ -62,7 +62,7 @@ pub enum IssueError {
 impl From<DatastoreError> for IssueError {
     fn from(source: DatastoreError) -> Self {
         match source {
-            DatastoreError::Full | DatastoreError::NoSpace { .. } => Self::StorageFull,
+            DatastoreError::Full => Self::StorageFull,
             source => Self::Storage { source },
         }
     }

@@ -1,6 +1,7 @@
 //! One agent's subscription. Invariant: it lasts no longer than the agent may call: whatever ends that ends it, and is said as any call would
 //! be told.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tonic::Status;
 use super::difference::{Step, revision_out};
 use super::slot::Ear;
 use super::{Digests, Held, LAST_WORDS, PATIENCE, Slot};
+use crate::answers::Reservation;
 use crate::api::status::{permission_denied, stale};
 use crate::authority::Authorities;
 use crate::authz::STALE;
@@ -113,18 +115,9 @@ impl Subscription {
                         };
                     }
                     if let Some(left) = &mut step {
-                        // Whoever is banned while there is no room is to be told at once.
-                        let room = tokio::select! {
-                            room = slot.room(left.bytes()) => room,
-                            () = self.subscriber.marked() => {
-                                looks = true;
-                                continue;
-                            }
-                            () = slot.moved() => continue,
-                        };
-                        let room = match room {
+                        let room = match self.room(slot, left.bytes(), &mut looks).await {
                             Ok(room) => room,
-                            Err(full) => return End::Aborted("full", full),
+                            Err(end) => return end,
                         };
                         first = false;
                         let page = SubscribeResponse {
@@ -154,6 +147,22 @@ impl Subscription {
                 () = self.subscriber.marked() => looks = true,
                 () = tokio::time::sleep_until(wake) => looks = true,
                 () = slot.moved() => {}
+            }
+        }
+    }
+
+    /// Room for a message. However much changes meanwhile, whoever waits keeps its place; and whoever is banned is to be told at once.
+    async fn room(&self, slot: &Slot, bytes: usize, looks: &mut bool) -> Result<Reservation, End> {
+        let mut room = pin!(slot.room(bytes));
+        loop {
+            tokio::select! {
+                room = &mut room => return room.map_err(|full| End::Aborted("full", full)),
+                () = self.subscriber.marked() => *looks = true,
+                () = slot.moved() => {}
+            }
+            self.admit(self.registry.agent(&self.grounds.agent).as_deref())?;
+            if slot.ear() == Ear::Gone {
+                return Err(End::Left);
             }
         }
     }

@@ -16,7 +16,7 @@ use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 
 use super::*;
-use crate::answers::{Budget, Way};
+use crate::answers::{Budget, Reservation, Way};
 use crate::core::fixture::{Rig, START, agent, draft, id};
 use crate::registry::EntryPatch;
 use crate::server::rig::reason;
@@ -91,7 +91,7 @@ impl Node {
             held: Held::parse(said, true).unwrap(),
             ends: None,
         };
-        let (slot, answers) = slot(Way::along(&self.answers, &id(NODE), None, None));
+        let (slot, answers) = slot(Way::along(&self.answers, &id(NODE), None));
         self.tree
             .handle()
             .spawn_job("subscription", async move { subscription.run(slot).await });
@@ -324,6 +324,58 @@ async fn an_agent_that_takes_nothing_for_half_a_minute_is_to_subscribe_again() {
     assert_eq!(status.code(), Code::Aborted, "{status:?}");
     assert!(status.message().contains("subscribe again"));
     assert!(answers.next().await.is_none());
+    node.tear_down().await;
+}
+
+impl Node {
+    /// Room for nothing small: a half of it, twice.
+    async fn fill(&self) -> [Reservation; 2] {
+        let half = async |who| self.answers.reserve(&id(who), 128 << 10, None).await.unwrap();
+        [half("/a").await, half("/b").await]
+    }
+
+    /// Seconds in each of which something changes.
+    async fn changes(&self, entry: &str, seconds: usize) {
+        for second in 0..seconds {
+            let patch = EntryPatch {
+                hint: Some(second.to_string()),
+                ..EntryPatch::default()
+            };
+            still(self.rig.core.registry.update_entry(entry, patch))
+                .await
+                .unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_room_keeps_its_place_while_things_change() {
+    let node = Node::new().await;
+    let made = node.rig.entry(draft(NODE, "/one")).await;
+    let [held, _held] = node.fill().await;
+    let mut answers = node.subscribe(SubscribeRequest::default());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = id("/c");
+    let mut after = Box::pin(node.answers.reserve(&after, 128 << 10, None));
+    assert!((&mut after).now_or_never().is_none());
+    node.changes(&made.id, 5).await;
+    drop(held);
+    let (step, _after) = tokio::join!(next(&mut answers), after);
+    assert_eq!(ids(&step.unwrap()), [made.id.as_str()]);
+    node.tear_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_gives_nobody_more_time_to_wait() {
+    let node = Node::new().await;
+    let made = node.rig.entry(draft(NODE, "/one")).await;
+    let _held = node.fill().await;
+    let mut answers = node.subscribe(SubscribeRequest::default());
+    node.changes(&made.id, 22).await;
+    assert_eq!(node.rig.core.registry.subscriptions(), 0, "it has been given up");
+    let status = next(&mut answers).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     node.tear_down().await;
 }
 

@@ -1,4 +1,4 @@
-//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an X.509 and a JWT authority are active and in their time, and
+//! Whether the server can sign, for gRPC health and `/ready`. Invariant: serving means that an authority of each kind is active and in its time, and
 //! that the last attempt to write a record succeeded; both doors say the same.
 
 use std::sync::Arc;
@@ -38,11 +38,21 @@ impl Judge {
                 |why| format!("no authority is active that the bundle verifies: {why}"),
             ));
         };
-        if now < x509.certificate.not_before().max(jwt.not_before) {
+        let wit = self.authorities.active_wit();
+        if wit.is_none() && self.authorities.has_wit() {
+            return Some("no WIT authority is active".to_owned());
+        }
+        let (begins, ends) = wit.map_or((jwt.not_before, jwt.not_after), |wit| {
+            (
+                jwt.not_before.max(wit.not_before),
+                jwt.not_after.min(wit.not_after),
+            )
+        });
+        if now < x509.certificate.not_before().max(begins) {
             let reason = "the clock shows a time before the active authority begins: set the clock";
             return Some(reason.to_owned());
         }
-        (now >= x509.not_after.min(jwt.not_after)).then(|| "the active authority has expired".to_owned())
+        (now >= x509.not_after.min(ends)).then(|| "the active authority has expired".to_owned())
     }
 
     /// Why no record can be written, and so no certificate leaves; `None` when one can.

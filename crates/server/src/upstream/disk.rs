@@ -193,6 +193,7 @@ impl Upstream for Disk {
             roots: loaded.roots.clone(),
             jwt: Vec::new(),
             fresh,
+            sequence: None,
         })
     }
 

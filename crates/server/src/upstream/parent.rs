@@ -99,6 +99,8 @@ impl Parent {
             roots: bundle.x509_authorities().to_vec(),
             jwt: bundle.jwt_authorities().to_vec(),
             fresh: false,
+            // Who does not count says 0.
+            sequence: Some(bundle.sequence()).filter(|sequence| *sequence > 0),
         })
     }
 }

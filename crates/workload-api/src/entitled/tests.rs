@@ -35,7 +35,7 @@ async fn answered(
     };
     tokio::select! {
         () = going_on => unreachable!("it is pending"),
-        settled = wait.settled(&mut views, wanted) => (settled.unwrap().state, begun.elapsed()),
+        settled = wait.settled(&mut views, wanted, || {}) => (settled.unwrap().state, begun.elapsed()),
     }
 }
 
@@ -94,4 +94,38 @@ async fn who_looks_again_does_not_wait_again() {
     answered(&mut wait, Wanted::X509Svids, ViewState::Starting, &then).await;
     let again = answered(&mut wait, Wanted::X509Svids, ViewState::WithoutX509, &[]).await;
     assert_eq!(again, (ViewState::WithoutX509, Duration::from_secs(1)));
+}
+
+/// What there is to ask for is not known before the first synchronisation, and may become more.
+#[tokio::test(start_paused = true)]
+async fn who_waits_asks_again_after_each_change() {
+    use ViewState::{NoIdentity, Ready, Starting, WithoutX509};
+    for (first, then, times) in [
+        (Ready, vec![], 1),
+        (NoIdentity, vec![], 1),
+        (Starting, vec![(10, WithoutX509)], 2),
+        (
+            Starting,
+            vec![(10, WithoutX509), (20, WithoutX509), (30, Ready)],
+            4,
+        ),
+    ] {
+        let (sender, mut views) = watch::channel(view(first));
+        let asked = std::cell::Cell::new(0);
+        let begun = Instant::now();
+        let going_on = async {
+            for (after, state) in &then {
+                tokio::time::sleep_until(begun + Duration::from_millis(*after)).await;
+                sender.send_replace(view(*state));
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut wait = Wait::of(FIVE);
+        let ask = || asked.set(asked.get() + 1);
+        tokio::select! {
+            () = going_on => unreachable!("it is pending"),
+            settled = wait.settled(&mut views, Wanted::X509Svids, ask) => drop(settled.unwrap()),
+        }
+        assert_eq!(asked.get(), times, "{first:?} {then:?}");
+    }
 }

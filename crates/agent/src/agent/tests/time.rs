@@ -2,7 +2,7 @@
 //!
 //! Time is paused only while nobody is spoken to.
 
-use landfast_lifecycle::{Clock as _, SimBoot, SimClock};
+use landfast_lifecycle::{Clock as _, Mark, SimBoot, SimClock, TimeRecord};
 
 use super::*;
 
@@ -47,6 +47,24 @@ impl Machine {
             .await
             .unwrap()
     }
+}
+
+#[tokio::test]
+async fn what_is_known_of_the_time_and_cannot_be_read_does_not_keep_the_agent_from_starting() {
+    let world = World::new().await;
+    let config = world.config();
+    drop(NodeState::read(&config).unwrap());
+    let path = config.data_dir.join(crate::persist::TIME);
+    let private = |bytes: &[u8]| crate::testing::write_private(&path, bytes);
+    private(b"{");
+    assert_eq!(NodeState::read(&config).unwrap().times, None);
+    private(&vec![b' '; 20 << 20]);
+    assert_eq!(NodeState::read(&config).unwrap().times, None, "too large");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(NodeState::read(&config).unwrap().times, None, "everybody's");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(NodeState::read(&config).unwrap().times, None, "a directory");
 }
 
 /// Lets so much time go by, with everybody having his turns.
@@ -147,6 +165,58 @@ async fn a_clock_that_is_stepped_back_two_hours_each_minute_is_not_gone_by() {
     assert_eq!(workload.fetch().await, (false, false));
     machine.wall.step(-SIXTY_HOURS);
     assert_eq!(workload.fetch().await, (false, false));
+    machine.world.stop().await;
+}
+
+/// An island whose power was cut, and whose server comes back with a clock that is 50 minutes ahead: what is valid for 40 is served.
+#[tokio::test]
+async fn the_first_server_of_a_boot_takes_nothing_from_a_node_whose_clock_is_right() {
+    let mut machine = Machine::new().await;
+    let config = machine.world.config();
+    let yesterday = UnixTime::from_secs(SystemClock.now().unwrap().as_secs() - 86_400);
+    let record = TimeRecord {
+        floor: yesterday,
+        estimate: yesterday,
+        boot_id: "boot 0".to_owned(),
+        elapsed: Duration::ZERO,
+        told: true,
+        known: true,
+        anchor: Mark {
+            time: yesterday,
+            at: Duration::ZERO,
+        },
+        unconfirmed: None,
+    };
+    let files = crate::persist::NodeFiles::open(&config.data_dir, &config.trust_domain).unwrap();
+    files.save_times(&record).unwrap();
+    drop(files);
+    machine.world.server.script().workload_validity = Some((-300, 2400));
+    let handle = machine.start().await;
+    handle.ready().await;
+    assert!(Workload::new(&handle).await.fetch().await.0);
+    machine.world.stop_agent().await;
+    {
+        let mut script = machine.world.server.script();
+        script.time = Some(3000);
+        script.workload_validity = Some((2700, 5400));
+    }
+    let handle = machine.start().await;
+    until("the server has been heard", || {
+        let health = handle.health.borrow();
+        health.reason.contains("the server's clock has leapt by 50 min")
+            || health.reason.contains("the server's clock has leapt by 49 min")
+    })
+    .await;
+    let time = time_of(&handle).await;
+    let truth = SystemClock.now().unwrap().as_secs();
+    assert!(!time.estimated && (time.now - truth).abs() < 60, "{time:?}");
+    for _ in 0..3 {
+        assert!(
+            Workload::new(&handle).await.fetch().await.0,
+            "valid by the node's clock"
+        );
+        minutes(2).await;
+    }
     machine.world.stop().await;
 }
 

@@ -95,14 +95,19 @@ impl World {
 
     /// The entries, and a bundle that is another each time.
     fn publish(&self, entries: &[Entry]) {
+        self.publish_also(entries, |_| {});
+    }
+
+    fn publish_also(&self, entries: &[Entry], also: impl FnOnce(&mut Snapshot)) {
         let bundle: Bundle = Ca::new("another").bundle();
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             entries: Arc::new(EntryIndex::new(entries.iter().cloned().map(Arc::new))),
             bundle: Some(Arc::new(bundle)),
             synced_at: Some(NOON),
             round_over: true,
             ..Snapshot::default()
         };
+        also(&mut snapshot);
         self.views.publish(Arc::new(snapshot), &Reach::All, Some(NOON));
     }
 
@@ -220,6 +225,50 @@ async fn what_is_not_fetched_ahead_is_fetched_for_a_delegate_that_asks_for_svids
     let asker = Asker::attested(this_process(&world.desk));
     let office = Arc::clone(&world.office);
     let svids = Subscription::new(office, asker, whose(), super::super::wire::x509_svids);
-    let (_, _svids) = svids.first().await.unwrap();
-    assert_eq!(asked().unwrap(), ["w".into()].into());
+    let mut first = Box::pin(svids.first());
+    let asked = tokio::select! {
+        biased;
+        first = &mut first => panic!("a part would look like the whole: {:?}", first.map(|(list, _)| list.x509_svids.len())),
+        asked = world.views.asked_for() => asked,
+    };
+    assert_eq!(asked, ["w".into()].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegate_waits_for_what_it_asked_for_and_is_then_given_what_there_is() {
+    for comes in [true, false] {
+        let world = World::new();
+        let on_demand = Entry {
+            on_demand: true,
+            ..entry("w", "/line/w", &["unix:uid:7"])
+        };
+        let list = [entry("m", "/mesh", &["unix:uid:1"]), on_demand];
+        world.publish(&list);
+        let asker = Asker::attested(this_process(&world.desk));
+        let whose = Whose::Selectors(selectors(&["unix:uid:7"]));
+        let office = Arc::clone(&world.office);
+        let svids = Subscription::new(office, asker, whose, super::super::wire::x509_svids);
+        let mut first = Box::pin(svids.first());
+        tokio::select! {
+            biased;
+            _ = &mut first => panic!("a part would look like the whole"),
+            _ = world.views.asked_for() => {}
+        }
+        // What else changes meanwhile is no reason to give less than there is to come.
+        let since =
+            |time| move |snapshot: &mut Snapshot| snapshot.wanted = Arc::new([("w".into(), time)].into());
+        world.publish_also(&list, since(NOON));
+        let waits = tokio::time::timeout(std::time::Duration::from_secs(4), &mut first).await;
+        assert!(waits.is_err());
+        world.publish_also(&list, |snapshot| {
+            since(crate::testing::at(if comes { 0 } else { -5 }))(snapshot);
+            if comes {
+                let svid = Ca::new("one").svid(&id("/line/w"), NOON, crate::testing::at(60));
+                let held = crate::keeper::state::Held::new(svid, 0, NOON);
+                snapshot.held = Arc::new([("w".into(), Arc::new(held))].into());
+            }
+        });
+        let (list, _) = first.await.unwrap();
+        assert_eq!(list.x509_svids.len(), usize::from(comes));
+    }
 }

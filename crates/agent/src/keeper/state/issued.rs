@@ -46,13 +46,14 @@ impl State {
     }
 
     fn note_failure(&mut self, now: UnixTime, entry: &Entry, reason: String) -> Note {
-        let held = self.now.held.get(&entry.id);
-        let tainted = held.is_some_and(|held| held.is_tainted(&self.taints));
-        let next = self.refusals.refused(&entry.id, now, tainted);
+        let tainted = self.is_tainted(entry);
+        let valid_until = self.now.svid(entry, now).map(|held| held.svid.not_after());
+        let good_for = valid_until.map(|end| end.since(now));
+        let next = self.refusals.refused(&entry.id, now, tainted, good_for);
         Note::RenewalFailed {
             spiffe_id: entry.spiffe_id.to_string(),
             reason,
-            valid_until: self.now.svid(entry, now).map(|held| held.svid.not_after()),
+            valid_until,
             next,
         }
     }

@@ -253,14 +253,7 @@ fn what_a_tainted_authority_signed_is_asked_for_again_within_seconds_however_oft
     let mut world = World::default();
     world.sync(NOON, &ca, vec![a.clone()]);
     world.issue(NOON, &a, ca.svid(&a.spiffe_id, NOON, at(90_000)));
-    let mut synced = ca.synced(vec![a.clone()]);
-    let mut authority = ca.bundle().x509_authorities()[0].clone();
-    authority.tainted = true;
-    synced.bundle = Arc::new(
-        Bundle::new(crate::testing::td())
-            .with_x509_authorities(vec![authority])
-            .unwrap(),
-    );
+    let synced = tainted(&ca, vec![a.clone()]);
     let mut asked = Vec::new();
     for second in 1..600 {
         if !orders(&world.step(at(second), Event::Synced(synced.clone()))).is_empty() {
@@ -270,6 +263,53 @@ fn what_a_tainted_authority_signed_is_asked_for_again_within_seconds_however_oft
     }
     let longest = asked.windows(2).map(|two| two[1] - two[0]).max();
     assert!(longest.is_some_and(|longest| longest <= 16), "{asked:?}");
+}
+
+fn tainted(ca: &Ca, entries: Vec<Entry>) -> Synced {
+    let mut authority = ca.bundle().x509_authorities()[0].clone();
+    authority.tainted = true;
+    let bundle = Bundle::new(crate::testing::td())
+        .with_x509_authorities(vec![authority])
+        .unwrap();
+    Synced {
+        bundle: Arc::new(bundle),
+        ..ca.synced(entries)
+    }
+}
+
+#[test]
+fn a_taint_that_comes_during_a_wait_is_not_waited_out() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.issue(NOON, &a, ca.svid(&a.spiffe_id, NOON, at(90_000)));
+    for _ in 0..8 {
+        world.fail(at(60_000), &a);
+    }
+    assert_eq!(world.state.next_order(at(60_000)), Some(at(60_300)));
+    let synced = || Event::Synced(tainted(&ca, vec![a.clone()]));
+    world.step(at(60_001), synced());
+    assert_eq!(world.state.next_order(at(60_001)), Some(at(60_015)));
+    assert!(orders(&world.step(at(60_014), synced())).is_empty());
+    assert_eq!(orders(&world.step(at(60_015), synced())), ["a"]);
+}
+
+/// Of five minutes, half are left when it is renewed first.
+#[test]
+fn a_refusal_is_not_waited_out_until_nothing_is_left() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    world.issue(NOON, &a, ca.svid(&a.spiffe_id, NOON, at(300)));
+    for _ in 0..8 {
+        world.fail(at(150), &a);
+    }
+    assert_eq!(world.state.next_order(at(150)), Some(at(225)));
+    world.fail(at(225), &a);
+    assert_eq!(world.state.next_order(at(225)), Some(at(263)));
+    // It has ended: nobody is served by it, and there is no hurry.
+    world.fail(at(300), &a);
+    assert_eq!(world.state.next_order(at(300)), Some(at(600)));
 }
 
 #[test]

@@ -106,6 +106,91 @@ async fn the_next_server_is_asked_when_the_clock_of_the_first_is_wrong() {
     }
 }
 
+/// Its own clock is wrong, or that of all servers: whatever is asked, what is signed is of another time.
+#[tokio::test]
+async fn a_node_whose_clock_differs_from_all_servers_does_not_go_round_and_round() {
+    let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    let second = first.beside().await;
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![first.address.to_string(), second.address.to_string()];
+    for server in [&first, &second] {
+        server.script().workload_validity = Some((7200, 10_800));
+    }
+    let node = Setup {
+        servers,
+        ..Setup::new(&first, dir.path())
+    }
+    .start();
+    let signed = |server: &FakeServer| server.script().batch_sizes.len();
+    until("each is asked", || signed(&first) == 1 && signed(&second) == 1).await;
+    let accepted = || first.script().accepted + second.script().accepted;
+    node.serving().await;
+    let (at_first, connections) = (signed(&first), accepted());
+    for revision in 1..20 {
+        let before = signed(&second);
+        for server in [&first, &second] {
+            server.script().entries[0].revision_number = revision;
+        }
+        until("it is asked for again", || signed(&second) > before).await;
+    }
+    assert_eq!((signed(&first), accepted()), (at_first, connections));
+    assert!(node.serves(&["unix:uid:1"]).is_empty());
+    // One of the two clocks is put right: nothing else is needed.
+    second.script().workload_validity = None;
+    for server in [&first, &second] {
+        server.script().entries[0].revision_number = 20;
+    }
+    until("it is served", || node.serves(&["unix:uid:1"]) == ["/a"]).await;
+    // From then on, another server is a help again.
+    second.script().workload_validity = Some((7200, 10_800));
+    first.script().workload_validity = None;
+    for server in [&first, &second] {
+        server.script().entries[0].revision_number = 21;
+    }
+    until("the first is asked", || signed(&first) > at_first).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_a_server_is_given_up_is_not_signed_twice() {
+    let first = FakeServer::start().await;
+    first.script().entries = (0..1000)
+        .map(|n| wire_entry(&format!("{n:04}"), &format!("/w/{n}"), &["unix:uid:1"]))
+        .collect();
+    let second = first.beside().await;
+    let hold = Arc::new(tokio::sync::Semaphore::new(1));
+    first.script().hold_issuing = Some(Arc::clone(&hold));
+    first.script().workload_validity = Some((7200, 10_800));
+    let dir = tempfile::tempdir().unwrap();
+    let servers = vec![first.address.to_string(), second.address.to_string()];
+    let node = Setup {
+        servers,
+        ..Setup::new(&first, dir.path())
+    }
+    .start();
+    until("two batches are asked for, and one is signed", || {
+        first.calls("BatchNewX509SVID") == 2 && first.script().batch_sizes == [500]
+    })
+    .await;
+    first.script().workload_validity = None;
+    hold.add_permits(1);
+    until("all are served", || node.serves(&["unix:uid:1"]).len() == 1000).await;
+    assert_eq!(first.script().batch_sizes, [500, 500]);
+    assert_eq!(second.script().batch_sizes, [500]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_next_server_attests_the_node_when_the_clock_of_the_first_is_wrong() {
+    for (begins, ends) in [(300, 3900), (-3900, -300)] {
+        served_by_the_second("attested at another time", |first| {
+            first.script().reattestable = true;
+            first.script().agent_validity = Some((begins, ends));
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn the_last_server_is_believed_about_each_svid() {
     let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
@@ -164,13 +249,20 @@ async fn the_node_renews_its_own_svid_at_the_next_server_too() {
 
 #[tokio::test]
 async fn a_renewal_of_another_time_is_not_taken() {
-    for (begins, ends) in [(300, 3900), (-3900, -300)] {
+    let clocks = [(300, 3900), (-3900, -300)];
+    for ((begins, ends), reattestable) in clocks
+        .into_iter()
+        .flat_map(|clock| [(clock, false), (clock, true)])
+    {
+        let method = if reattestable { "AttestAgent" } else { "RenewAgent" };
         let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
         let second = first.beside().await;
         // Half of its life is over when it comes.
         first.script().agent_validity = Some((-3000, 600));
         let full = tonic::Status::resource_exhausted("full");
-        first.script().refuse.insert("RenewAgent", full);
+        for server in [&first, &second] {
+            server.script().reattestable = reattestable;
+        }
         second.script().agent_validity = Some((begins, ends));
         let dir = tempfile::tempdir().unwrap();
         let servers = vec![first.address.to_string(), second.address.to_string()];
@@ -179,10 +271,13 @@ async fn a_renewal_of_another_time_is_not_taken() {
             ..Setup::new(&first, dir.path())
         }
         .start();
-        until("it asks for one", || second.calls("RenewAgent") == 1).await;
+        until("it is attested", || first.calls("AttestAgent") > 0).await;
+        first.script().refuse.insert(method, full);
+        until("it asks for one", || second.calls(method) > 0).await;
         // By the present one.
         until("the node goes on", || second.calls("SyncAuthorizedEntries") > 2).await;
         node.serving().await;
+        assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
         node.stop().await;
     }
 }

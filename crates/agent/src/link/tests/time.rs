@@ -1,6 +1,9 @@
 //! What time it is, as the server says: heard by nodes whose clock is lost, and believed of nobody else (T-28).
 
-use landfast_lifecycle::{Clock, GuardedClock, SimBoot, SimClock, TimeRecord, Wrong};
+use landfast_identity::SpiffeId;
+use landfast_lifecycle::{
+    Clock, GuardedClock, Heard, Hour, Mark, SimBoot, SimClock, TimeRecord, Unconfirmed, Wrong,
+};
 
 use super::*;
 use crate::testing::fake_server::push::step;
@@ -40,6 +43,23 @@ impl Clocks {
     fn error(&self) -> u64 {
         let (ours, truth) = (self.guarded.now().unwrap(), real_clock().now().unwrap());
         ours.since(truth).max(truth.since(ours)).as_secs()
+    }
+}
+
+/// A node that was told so in the boot of the rig.
+fn told(time: UnixTime) -> TimeRecord {
+    TimeRecord {
+        floor: time,
+        estimate: time,
+        boot_id: "boot".to_owned(),
+        elapsed: Duration::from_secs(9),
+        told: true,
+        known: true,
+        anchor: Mark {
+            time,
+            at: Duration::from_secs(9),
+        },
+        unconfirmed: None,
     }
 }
 
@@ -152,15 +172,7 @@ async fn each_answer_and_each_message_says_the_time() {
     let (server, dir) = (server_with_time(0).await, tempfile::tempdir().unwrap());
     server.pushes(1, 1);
     // Told before, and about right since.
-    let record = TimeRecord {
-        floor: ago(0),
-        estimate: ago(0),
-        boot_id: "boot".to_owned(),
-        elapsed: Duration::from_secs(9),
-        told: true,
-        unconfirmed_since: None,
-    };
-    let clocks = Clocks::with(ago(0), 400, Some(&record));
+    let clocks = Clocks::with(ago(0), 400, Some(&told(ago(0))));
     let node = clocks.setup(&server, dir.path()).start();
     until("it is subscribed", || node.status().subscribed_since.is_some()).await;
     let (floor, now) = (clocks.guarded.floor(), real_clock().now().unwrap());
@@ -185,31 +197,83 @@ async fn each_answer_and_each_message_says_the_time() {
 async fn a_first_time_that_was_wrong_is_taken_back_by_the_next_answer() {
     let (server, dir) = (server_with_time(0).await, tempfile::tempdir().unwrap());
     let clocks = Clocks::new(UnixTime::EPOCH, 400);
-    clocks.guarded.hear(ago(-700), landfast_lifecycle::Heard::Answer);
-    assert!(clocks.guarded.is_unconfirmed() && clocks.error() > 600 * 86_400);
+    clocks.guarded.hear(ago(-700), Heard::Answer);
+    assert!(clocks.guarded.can_go_back() && clocks.error() > 600 * 86_400);
     let node = clocks.setup(&server, dir.path()).start();
     node.serving().await;
     assert!(clocks.error() < 60);
     node.stop().await;
 }
 
-/// Confirmed it is the floor, and no certificate that ended before is good for anything.
+/// Whoever has the key of a server that ended takes no node back to when it had not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_ended_before_the_floor_is_not_asked() {
-    let (server, dir) = (server_with_time(0).await, tempfile::tempdir().unwrap());
+async fn a_server_that_ended_before_what_the_node_knew_is_not_asked() {
+    let unconfirmed = |before| Unconfirmed {
+        hour: Hour {
+            since: Duration::from_secs(9),
+            last: Duration::from_secs(9),
+            voices: 1,
+        },
+        before: Mark {
+            time: before,
+            at: Duration::from_secs(9),
+        },
+    };
+    // By the floor, and by what it knew before it was told of the year after next.
+    for (floor, before) in [(ago(-2), ago(400)), (ago(400), ago(-2))] {
+        let (server, dir) = (server_with_time(0).await, tempfile::tempdir().unwrap());
+        let record = TimeRecord {
+            floor,
+            unconfirmed: Some(unconfirmed(before)),
+            ..told(ago(-700))
+        };
+        let clocks = Clocks::with(UnixTime::EPOCH, 400, Some(&record));
+        assert!(clocks.guarded.can_go_back());
+        let node = clocks.setup(&server, dir.path()).start();
+        node.error("it is not in use any more, or the clock is ahead")
+            .await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(server.calls("GetBundle"), 0);
+        node.stop().await;
+    }
+}
+
+/// The node's clock is right, and the server's three hours ahead: it is not believed, and what it signs takes the place of nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_right_goes_on_though_the_first_server_is_ahead() {
+    let (ca, truth) = (Arc::new(Ca::new("one")), real_clock().now().unwrap());
+    let ahead = UnixTime::from_secs(truth.as_secs() + 3 * 3600);
+    let server = FakeServer::start_in(ca, SpiffeId::server(&td()), ahead).await;
+    server.script().time = Some(3 * 3600);
+    let dir = tempfile::tempdir().unwrap();
     let record = TimeRecord {
-        floor: ago(-2),
-        estimate: ago(-2),
         boot_id: "another".to_owned(),
-        elapsed: Duration::ZERO,
-        told: true,
-        unconfirmed_since: Some(Duration::ZERO),
+        ..told(ago(1))
     };
     let clocks = Clocks::with(ago(0), 400, Some(&record));
     let node = clocks.setup(&server, dir.path()).start();
-    node.error("it is not in use any more, or the clock is ahead")
-        .await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(server.calls("GetBundle"), 0);
+    until("it has asked what time it is", || {
+        clocks.guarded.report().doubted.is_some()
+    })
+    .await;
+    assert!(clocks.error() < 60, "{:?}", clocks.guarded.report());
+    assert_eq!(server.calls("AttestAgent"), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_whose_certificate_begins_later_does_not_hide_the_server() {
+    let (server, dir) = (server_with_time(0).await, tempfile::tempdir().unwrap());
+    let later = Arc::new(Ca::new("another"));
+    let stranger = FakeServer::start_in(later, SpiffeId::server(&td()), ago(-100)).await;
+    let clocks = Clocks::new(UnixTime::EPOCH, 400);
+    let setup = clocks.setup(&server, dir.path());
+    let node = Setup {
+        servers: vec![stranger.address.to_string(), server.address.to_string()],
+        ..setup
+    }
+    .start();
+    node.serving().await;
+    assert!(clocks.error() < 60);
     node.stop().await;
 }

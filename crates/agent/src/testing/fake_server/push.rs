@@ -120,8 +120,8 @@ impl FakeServer {
         self.say(message).await;
     }
 
-    /// What differs from what the agent says that it holds; nothing, when nothing does.
-    fn difference(&self, held: &wire::SubscribeRequest) -> Option<wire::SubscribeResponse> {
+    /// What differs from what the agent says that it holds; an empty step, when nothing does.
+    fn difference(&self, held: &wire::SubscribeRequest) -> wire::SubscribeResponse {
         let script = self.script();
         let (epoch, number) = script.push.revision;
         let mut message = step(epoch, number);
@@ -142,8 +142,7 @@ impl FakeServer {
         if !known || script.tainted {
             message.bundles.push(bundle);
         }
-        let says = !(message.put.is_empty() && message.gone.is_empty() && message.bundles.is_empty());
-        says.then_some(message)
+        message
     }
 }
 
@@ -183,7 +182,7 @@ impl wire::sync_server::Sync for FakeServer {
             script.push.open.push(stream.clone());
             script.push.begin_with.clone()
         };
-        let first = first.unwrap_or_else(|| self.difference(&request).into_iter().collect());
+        let first = first.unwrap_or_else(|| vec![self.difference(&request)]);
         for message in first {
             stream.send(Ok(message)).await.unwrap();
         }

@@ -68,6 +68,7 @@ fn seen(roots: &[(&Certificate, bool)]) -> Seen {
         roots: roots.collect(),
         jwt: Vec::new(),
         fresh: false,
+        sequence: None,
     }
 }
 
@@ -151,24 +152,38 @@ fn an_authority_under_a_root_that_another_has_stood_under_for_long_need_not_wait
         activated_at: Some(then),
         ..below(&old, Slot::Active)
     }];
-    assert!(!journal.must_wait(Kind::X509, now));
+    let age = |row: &AuthorityRow| now.since(row.created_at);
+    assert!(!journal.must_wait(Kind::X509, age));
     journal.rows = vec![next(&new)];
     assert!(
-        journal.must_wait(Kind::X509, now),
+        journal.must_wait(Kind::X509, age),
         "nobody has stood under this one"
     );
     journal.rows = vec![next(&old)];
-    journal.others[0].created_at = START.saturating_add(Duration::from_secs(1));
-    assert!(journal.must_wait(Kind::X509, now), "not for long enough");
-    journal.others[0].created_at = then;
+    // Others have clocks of their own: what counts is whether they have waited by them.
+    journal.others.push(AuthorityRow {
+        activated_at: Some(then),
+        ..below(&new, Slot::Active)
+    });
+    journal.others[0].activated_at = None;
+    assert!(journal.must_wait(Kind::X509, age), "it does not sign yet");
+    journal.others[0].created_at = START.saturating_sub(Duration::from_secs(3600));
+    assert!(journal.must_wait(Kind::X509, age), "by whichever clock");
+    journal.rows.push(below(&old, Slot::Old));
+    assert!(!journal.must_wait(Kind::X509, age), "one of ours has stood there");
+    journal.rows[1].created_at = now;
+    assert!(journal.must_wait(Kind::X509, age), "not for long enough");
+    journal.rows.truncate(1);
+    journal.others[0].activated_at = Some(now);
+    assert!(!journal.must_wait(Kind::X509, age));
     journal.others[0].tainted = true;
     assert!(
-        journal.must_wait(Kind::X509, now),
+        journal.must_wait(Kind::X509, age),
         "of a doomed one nobody can tell"
     );
     journal.others[0].tainted = false;
     journal.above.roots[0].trust = Tainted;
-    assert!(journal.must_wait(Kind::X509, now));
+    assert!(journal.must_wait(Kind::X509, age));
 }
 
 #[test]
@@ -182,6 +197,12 @@ fn what_stands_under_a_root_that_a_server_beside_us_took_out_is_stranded() {
     assert!(journal.stranded().is_none() && journal.verifies(&id));
     journal.above.roots[0].trust = Tainted;
     assert!(journal.verifies(&id), "what is tainted verifies");
+    journal.others = vec![below(&new, Slot::Active)];
+    assert!(
+        !journal.verifies(&id),
+        "but beside others, who have waited, nothing is signed under it"
+    );
+    journal.others.clear();
     journal.above.roots.remove(0);
     assert!(!journal.verifies(&id));
     let tainted: Vec<_> = journal

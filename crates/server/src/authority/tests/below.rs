@@ -21,6 +21,7 @@ pub(super) struct Parent(Mutex<State>);
 pub(super) struct State {
     pub(super) roots: Vec<(X509Authority, Arc<PrivateKey>)>,
     pub(super) jwt: Vec<JwtAuthority>,
+    pub(super) sequence: Option<u64>,
     pub(super) gone: bool,
     pub(super) asked: usize,
     lie: Option<Lie>,
@@ -59,6 +60,7 @@ impl Parent {
         Arc::new(Self(Mutex::new(State {
             roots: vec![root()],
             jwt: Vec::new(),
+            sequence: None,
             gone: false,
             asked: 0,
             lie: None,
@@ -121,6 +123,7 @@ impl Upstream for Parent {
             roots: state.roots.iter().map(|(root, _)| root.clone()).collect(),
             jwt: state.jwt.clone(),
             fresh: false,
+            sequence: state.sequence,
         }))
     }
 

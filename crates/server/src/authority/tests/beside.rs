@@ -1,5 +1,7 @@
 //! Two servers on one PostgreSQL below one parent: what one takes over from above, the other lives with, and nothing is undone by an older look.
 
+mod apart;
+
 use std::sync::Mutex;
 
 use super::below::{Parent, root};
@@ -45,7 +47,9 @@ impl Upstream for Slow {
 struct Pair {
     slow: Arc<Slow>,
     cluster: Cluster,
+    /// Of the first one.
     clock: SimClock,
+    clocks: [SimClock; 2],
     parent: Arc<Parent>,
     a: Core,
     b: Core,
@@ -61,20 +65,26 @@ async fn core(cluster: &Cluster, server: &str, clock: &SimClock, upstream: Arc<d
 }
 
 impl Pair {
-    /// The second one has to wait until its JWT key is known: the clock brings that.
     async fn new() -> Self {
+        Self::apart(0).await
+    }
+
+    /// The clock of the second one is so many seconds behind. It has to wait until its JWT key is known: the clock brings that.
+    async fn apart(behind: i64) -> Self {
         let (cluster, clock, parent) = (Cluster::start(), SimClock::new(START), Parent::new());
+        let clocks = [clock.clone(), SimClock::new(START)];
+        clocks[1].step(-behind);
         let slow = Arc::new(Slow {
             parent: Arc::clone(&parent),
             late: Mutex::default(),
         });
         let a = core(&cluster, "a", &clock, Arc::<Slow>::clone(&slow)).await;
         a.authorities.look_as_kept().await.unwrap();
-        let opening = core(&cluster, "b", &clock, Arc::<Parent>::clone(&parent));
+        let opening = core(&cluster, "b", &clocks[1], Arc::<Parent>::clone(&parent));
         let passing = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                clock.step(3);
+                clocks.iter().for_each(|clock| clock.pass(3));
             }
         };
         let b = tokio::select! {
@@ -86,6 +96,7 @@ impl Pair {
             slow,
             cluster,
             clock,
+            clocks,
             parent,
             a,
             b,
@@ -110,8 +121,12 @@ impl Pair {
         self.tick(core).await;
     }
 
+    fn pass(&self, seconds: i64) {
+        self.clocks.iter().for_each(|clock| clock.pass(seconds));
+    }
+
     async fn tick(&self, core: &Core) {
-        let now = self.clock.now().unwrap();
+        let now = core.authorities.clock.now().unwrap();
         core.authorities.tick(now, Trust::Doubtful).await.unwrap();
         self.follow().await;
     }
@@ -218,7 +233,7 @@ async fn a_root_that_is_tainted_above_is_passed_on_when_both_stand_elsewhere() {
         old,
         "the new root is not known by everybody yet"
     );
-    pair.clock.step(31);
+    pair.pass(31);
     pair.turn(&pair.a).await;
     pair.turn(&pair.a).await;
     assert!(root_of(&pair.a).await != old && root_of(&pair.b).await == old);
@@ -238,7 +253,7 @@ async fn a_server_that_cannot_reach_the_parent_keeps_a_revoked_root_for_a_while_
     let old = root_of(&pair.b).await;
     pair.parent.change(|state| state.roots = vec![root()]);
     pair.turn(&pair.a).await;
-    pair.clock.step(31);
+    pair.pass(31);
     pair.turn(&pair.a).await;
     pair.turn(&pair.a).await;
     assert!(root_of(&pair.a).await != old && root_of(&pair.b).await == old);
@@ -299,7 +314,7 @@ async fn a_jwt_key_of_the_other_server_that_was_revoked_does_not_come_back_from_
         .order(&Order::Prepare(Kind::Jwt), now)
         .await
         .unwrap();
-    pair.clock.step(31);
+    pair.pass(31);
     let now = pair.clock.now().unwrap();
     let activate = Order::Activate(Kind::Jwt, next.id);
     pair.b.authorities.order(&activate, now).await.unwrap();
@@ -333,7 +348,7 @@ async fn an_operator_taints_no_root_that_the_other_server_signs_under() {
             .order(&Order::Prepare(Kind::X509), now)
             .await
             .unwrap();
-        pair.clock.step(31);
+        pair.pass(31);
         let activate = Order::Activate(Kind::X509, next.id);
         let now = pair.clock.now().unwrap();
         core.authorities.order(&activate, now).await.unwrap();

@@ -196,11 +196,6 @@ pub(in crate::datastore) async fn old_things_are_pruned_in_batches(db: Store) {
         assert_eq!(db.prune(what, 2).await.unwrap(), 2, "{what:?}");
         assert_eq!(db.prune(what, 2).await.unwrap(), 1, "{what:?}");
     }
-    let buried = Prune::Tombstones {
-        before: later.saturating_add(DAY),
-    };
-    assert_eq!(db.prune(buried, 2).await.unwrap(), 2);
-    assert_eq!(db.prune(buried, 2).await.unwrap(), 1);
     let snapshot = loaded(&db).await;
     assert_eq!((snapshot.entries.len(), snapshot.revision.number), (0, 6));
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use landfast_identity::TrustDomain;
+use tokio_postgres::error::SqlState;
 
 use super::link::{Link, Session};
 use super::row::get;
@@ -32,7 +33,29 @@ pub(super) async fn run(
     let done = apply(session, shown, identity, initialised, migrations).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = session.batch(end).await.map_err(wrong);
-    done.and(ended)
+    match done {
+        Err(OpenError::Held { path, .. }) => {
+            let by = holders(session).await.map_err(|e| refused(shown, e))?;
+            Err(OpenError::Held { path, by })
+        }
+        done => done.and(ended),
+    }
+}
+
+/// Who is in the way of a migration, the oldest first.
+async fn holders(session: &Session) -> Result<String, DatastoreError> {
+    if !session.notifies {
+        return Ok("another transaction".to_owned());
+    }
+    let rows = session.rows(HOLDERS, &[]).await?;
+    let named: Vec<String> = rows
+        .iter()
+        .map(|row| get::<String>(row, "holder"))
+        .collect::<Result<_, _>>()?;
+    Ok(match named.is_empty() {
+        true => "a transaction that has ended meanwhile".to_owned(),
+        false => named.join(", "),
+    })
 }
 
 async fn apply(
@@ -56,18 +79,19 @@ async fn apply(
             .map_err(wrong)?;
     } else if !missing.numbers.is_empty() {
         // No transaction of a server that knows the old schema is under way from here on, and the next one sees the new one. A lock of the row
-        // would deadlock with those that wait for it, when a migration changes the table.
+        // would deadlock with those that wait for it, when a migration changes the table. Whoever reads the table for long, as pg_dump does, is not
+        // waited for: all servers would wait behind this one.
         let lock = match session.notifies {
-            true => "LOCK TABLE state IN ACCESS EXCLUSIVE MODE",
+            true => "SET LOCAL lock_timeout = '300ms'; LOCK TABLE state IN ACCESS EXCLUSIVE MODE",
             false => "SELECT one FROM state FOR UPDATE",
         };
-        session.batch(lock).await.map_err(wrong)?;
+        session.batch(lock).await.map_err(|e| held(shown, e))?;
     }
     for (number, text) in (1..).zip(migrations) {
         if !missing.numbers.contains(&number) {
             continue;
         }
-        session.batch(text).await.map_err(wrong)?;
+        session.batch(text).await.map_err(|e| held(shown, e))?;
         session
             .execute(APPLY, &[&number, &sum(text)])
             .await
@@ -189,6 +213,16 @@ pub(super) fn not_newer(found: Option<i64>) -> Result<(), DatastoreError> {
     }
 }
 
+fn held(shown: &Path, error: tokio_postgres::Error) -> OpenError {
+    match error.code() {
+        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => OpenError::Held {
+            path: shown.into(),
+            by: String::new(),
+        },
+        _ => refused(shown, error.into()),
+    }
+}
+
 pub(super) fn refused(shown: &Path, source: DatastoreError) -> OpenError {
     OpenError::Open {
         path: shown.into(),
@@ -198,6 +232,11 @@ pub(super) fn refused(shown: &Path, source: DatastoreError) -> OpenError {
 
 const TABLES: &str =
     "SELECT table_name::text AS name FROM information_schema.tables WHERE table_schema = current_schema()";
+/// Those who have a table of ours, and not only for the moment of a look.
+const HOLDERS: &str = "SELECT 'process ' || a.pid || ' (' || coalesce(nullif(a.application_name, ''), 'no name') || ' of user ' || coalesce(a.usename, '?') || ')' \
+    AS holder FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND EXISTS (SELECT 1 FROM pg_locks l, pg_class c \
+    WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation' AND l.database = a.datid AND c.oid = l.relation AND c.relkind = 'r' \
+    AND c.relnamespace = current_schema()::text::regnamespace) ORDER BY a.xact_start LIMIT 3";
 const APPLIED: &str = "SELECT number, sha256 FROM schema_migrations ORDER BY number";
 const APPLY: &str = "INSERT INTO schema_migrations (number, sha256) VALUES ($1, $2)";
 /// To say what would be done.

@@ -25,14 +25,22 @@ pub(super) async fn run(tx: &mut Tx, what: Prune, most: usize) -> Result<usize, 
 /// that is there would say nothing: it may find room in a page of before, on a disk that is full, and be refused the next time. Nor is a table
 /// that is there emptied for it: whoever dumps the database would be in the way.
 pub(super) async fn probe(tx: &mut Tx, pages: u32) -> Result<(), DatastoreError> {
-    let rows = pages * ROWS;
-    tx.batch(&format!(
-        "SAVEPOINT probe; CREATE UNLOGGED TABLE room (n BIGINT); INSERT INTO room SELECT generate_series(1, {rows}); \
-         ROLLBACK TO SAVEPOINT probe; RELEASE SAVEPOINT probe"
-    ))
-    .await?;
+    if let Some(room) = room(pages, tx.notifies()) {
+        tx.batch(&room).await?;
+    }
     tx.execute("UPDATE state SET revision = revision", &[]).await?;
     Ok(())
+}
+
+/// What takes it. Nothing where there is no NOTIFY: such databases restrict, or do not undo, a table that is made within a savepoint.
+fn room(pages: u32, notifies: bool) -> Option<String> {
+    let rows = pages * ROWS;
+    notifies.then(|| {
+        format!(
+            "SAVEPOINT probe; CREATE UNLOGGED TABLE room (n BIGINT); INSERT INTO room SELECT generate_series(1, {rows}); \
+             ROLLBACK TO SAVEPOINT probe; RELEASE SAVEPOINT probe"
+        )
+    })
 }
 
 /// What is asked for while nothing has failed.
@@ -42,9 +50,20 @@ pub(super) const AMPLE: u32 = 128;
 /// As many fit a page of 8 KiB.
 const ROWS: u32 = 226;
 
-const TOMBSTONES: &str = "DELETE FROM changes WHERE revision IN (SELECT revision FROM changes WHERE body IS NULL AND at < $1 \
-    ORDER BY revision LIMIT $2)";
-/// After an hour a server that has not read them reads everything anew. The last thousand stay: by them a server sees that the database is the
-/// one it knows.
+/// The last thousand of all revisions stay: by them a server sees that the database is the one it knows.
+const TOMBSTONES: &str = "DELETE FROM changes WHERE revision IN (SELECT c.revision FROM changes c, state s WHERE c.body IS NULL AND c.at < $1 \
+    AND c.revision < s.revision - 1000 ORDER BY c.revision LIMIT $2)";
+/// After an hour a server that has not read them reads everything anew.
 const CHANGES: &str = "DELETE FROM changes WHERE revision IN (SELECT c.revision FROM changes c, state s WHERE c.body IS NOT NULL \
     AND c.at < extract(epoch FROM now()) - 3600 AND c.revision < s.revision - 1000 ORDER BY c.revision LIMIT $1)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_table_is_made_where_it_might_stay() {
+        assert!(room(LITTLE, true).is_some_and(|sql| sql.contains("CREATE UNLOGGED TABLE")));
+        assert_eq!(room(LITTLE, false), None);
+    }
+}

@@ -107,7 +107,8 @@ impl Tx {
             let version = self.journal;
             self.execute("UPDATE state SET journal_mark = $1", &[&mark])
                 .await?;
-            self.execute(JOURNAL, &[&version, &mark]).await?;
+            self.execute(JOURNAL, &[&(self.after.journal + 1), &version, &mark])
+                .await?;
             self.execute(OLD_JOURNALS, &[&(version - JOURNALS)]).await?;
         }
         if !self.changes.is_empty() {
@@ -145,6 +146,11 @@ impl Tx {
                 false => self.identity.mark(number),
             },
         }
+    }
+
+    /// See [`Session::notifies`].
+    pub(super) fn notifies(&self) -> bool {
+        self.session.notifies
     }
 
     pub(super) fn server(&self) -> &str {
@@ -258,7 +264,8 @@ const LOCK: &str = "SELECT epoch, revision AS newest, mark AS newest_mark, journ
 const STANDING: &str = "SELECT boot, commits, (SELECT max(m.number) FROM schema_migrations m) AS schema, \
     (SELECT c.mark FROM changes c WHERE c.revision = $2) AS revision_trace, \
     (SELECT j.mark FROM journal_changes j WHERE j.version = $3) AS journal_trace FROM servers WHERE id = $1";
-const JOURNAL: &str = "INSERT INTO journal_changes (version, mark) VALUES ($1, $2)";
+/// Each version: what was made two versions longer in one commit has a mark at both, where a history that was lost had two commits.
+const JOURNAL: &str = "INSERT INTO journal_changes (version, mark) SELECT v, $3::text FROM generate_series($1::bigint, $2::bigint) AS v";
 const OLD_JOURNALS: &str = "DELETE FROM journal_changes WHERE version <= $1";
 /// So many are kept: by them a server sees that the journal is the one it knows.
 const JOURNALS: i64 = 1000;

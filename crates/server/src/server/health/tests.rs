@@ -207,6 +207,36 @@ async fn an_authority_of_one_kind_is_not_enough() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wit_authority_counts_where_there_is_one() {
+    let rig = fixture::Rig::with(|params| params.wit = true).await;
+    let judge = Judge {
+        authorities: Arc::clone(&rig.core.authorities),
+        datastore: rig.db.clone(),
+        clock: Arc::new(rig.clock.clone()),
+        published_trouble: Arc::new(|| None),
+        admission: Admission::idle(),
+    };
+    assert_eq!(judge.no_signature(), None);
+    for (sql, reason) in [
+        (
+            "UPDATE authorities SET not_before = 0, not_after = 1 WHERE wit = 1",
+            "the active authority has expired",
+        ),
+        (
+            "UPDATE authorities SET slot = 'old' WHERE wit = 1",
+            "no WIT authority is active",
+        ),
+    ] {
+        rig.db.execute(sql).await;
+        rig.db
+            .execute("UPDATE state SET journal_version = journal_version + 1")
+            .await;
+        rig.core.authorities.reread().await;
+        assert_eq!(judge.no_signature().as_deref(), Some(reason));
+    }
+}
+
 #[tokio::test]
 async fn the_health_of_one_service_is_not_told() {
     let rig = Rig::new().await;

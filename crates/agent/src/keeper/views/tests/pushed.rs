@@ -72,6 +72,65 @@ fn a_new_entry_is_told_to_those_that_it_fits_and_a_lost_one_to_those_that_had_it
     assert!(!a.has_changed().unwrap() && !b.has_changed().unwrap());
 }
 
+/// Its view is the same; whoever follows it has to ask all the same.
+#[test]
+fn who_is_to_ask_for_another_entry_hears_of_it_though_it_looks_the_same() {
+    let on_demand = |name: &str| Entry {
+        on_demand: true,
+        ..entry(name, "/same", &["unix:user:a"])
+    };
+    let asked = |world: &mut World| {
+        world.views.ask_for_x509(&selectors(&["unix:user:a"]), Some(NOON));
+        let asked = world.views.asked_for().now_or_never().unwrap();
+        world.step(Event::Wanted(asked));
+    };
+    // Another takes its place in one step, under the same SPIFFE ID.
+    let mut world = world(&[]);
+    world.put(on_demand("x"));
+    asked(&mut world);
+    let view = world.of("a");
+    world.step(Event::Pushed(Pushed {
+        put: vec![Arc::new(on_demand("y"))],
+        gone: vec!["x".into()],
+        ..Pushed::default()
+    }));
+    assert_eq!(view.borrow().state, ViewState::WithoutX509);
+    assert!(view.has_changed().unwrap());
+    asked(&mut world);
+    // One that is being signed is not fetched ahead any more.
+    let ahead = Entry {
+        on_demand: false,
+        ..on_demand("y")
+    };
+    world.put(ahead);
+    let view = world.of("a");
+    world.put(on_demand("y"));
+    assert!(view.has_changed().unwrap());
+    asked(&mut world);
+    // Nothing new to ask for.
+    let view = world.of("a");
+    world.put(on_demand("y"));
+    assert!(!view.has_changed().unwrap());
+}
+
+#[test]
+fn who_asks_before_anything_is_known_is_told_when_there_is_something_to_ask_for() {
+    let mut world = World::new();
+    let view = world.watch(&["unix:user:a"]);
+    let mine = selectors(&["unix:user:a"]);
+    world.views.ask_for_x509(&mine, Some(NOON));
+    assert!(world.views.asked_for().now_or_never().is_none(), "nobody knows");
+    world.put(Entry {
+        on_demand: true,
+        ..one("a")
+    });
+    assert!(view.has_changed().unwrap());
+    assert_eq!(view.borrow().state, ViewState::WithoutX509);
+    world.views.ask_for_x509(&mine, Some(NOON));
+    let asked = world.views.asked_for().now_or_never().unwrap();
+    assert_eq!(asked, ["a".into()].into());
+}
+
 #[test]
 fn many_changes_at_once_touch_whom_they_touch() {
     let names: Vec<String> = (0..100).map(|n| format!("n{n}")).collect();

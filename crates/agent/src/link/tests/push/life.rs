@@ -83,6 +83,43 @@ async fn a_subscription_that_ends_is_begun_again_with_what_is_held() {
     node.stop().await;
 }
 
+/// The head of the answer says how new the server is, and not that the node is in step.
+#[tokio::test]
+async fn a_node_is_in_step_when_it_was_told_so_and_not_before() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.serving().await;
+    node.subscribed().await;
+    let before = node.status().newest.unwrap();
+    {
+        let mut script = server.script();
+        let busy = tonic::Status::unavailable("not now");
+        script.refuse.insert("SyncAuthorizedEntries", busy);
+        script.dated_as.insert("Subscribe", (7, 9));
+        script.push.begin_with = Some(vec![wire::SubscribeResponse {
+            standing: 77,
+            ..step(7, 9)
+        }]);
+    }
+    server.end_subscription(None).await;
+    until("it was told nonsense", || server.subscriptions() > 3).await;
+    let asked = server.script().push.asked.last().unwrap().newest.unwrap();
+    assert_eq!((asked.epoch, asked.number), (before.epoch, before.number));
+    assert_eq!(node.status().newest, Some(before));
+    {
+        let mut script = server.script();
+        script.push.begin_with = None;
+        script.push.revision = (7, 9);
+    }
+    until("it was told", || {
+        node.status().newest.is_some_and(|newest| newest.number == 9)
+    })
+    .await;
+    node.subscribed().await;
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_node_that_may_not_subscribe_now_asks_and_tries_again() {
     let server = pushing(&[("a", "/a", "unix:uid:1")]).await;

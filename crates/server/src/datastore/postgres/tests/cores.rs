@@ -29,7 +29,7 @@ async fn beside(cluster: &Cluster, server: &str, clock: &SimClock) -> Core {
     let passing = async {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            clock.step(3);
+            clock.pass(3);
         }
     };
     tokio::select! {
@@ -85,23 +85,33 @@ async fn two_servers_that_rotate_at_once_both_do() {
     let now = clock.now().unwrap();
     let before = [&a, &b].map(|core| core.authorities.active_x509().unwrap().id.clone());
     for _ in 0..3 {
-        let turn = async |core: &Core| {
+        let now = clock.now().unwrap();
+        let begin = async |core: &Core| {
             let prepared = core
                 .authorities
                 .order(&Order::Prepare(Kind::X509), now)
                 .await
                 .unwrap();
-            let activate = Order::Activate(Kind::X509, prepared.id.clone());
+            let activate = Order::Activate(Kind::X509, prepared.id);
             let early = core.authorities.order(&activate, now).await;
             assert!(
                 matches!(early, Err(OrderError::TooEarly { seconds: 30 })),
                 "{early:?}"
             );
-            let later = now.saturating_add(Duration::from_secs(30));
-            core.authorities.order(&activate, later).await.unwrap();
-            assert_eq!(core.authorities.active_x509().unwrap().id, prepared.id);
+            // Nor when the clock leaps.
+            let leapt = now.saturating_add(Duration::from_secs(86_400));
+            let early = core.authorities.order(&activate, leapt).await;
+            assert!(matches!(early, Err(OrderError::TooEarly { .. })), "{early:?}");
+            activate
         };
-        tokio::join!(turn(&a), turn(&b));
+        let (at_a, at_b) = tokio::join!(begin(&a), begin(&b));
+        clock.pass(30);
+        let later = clock.now().unwrap();
+        let end = async |core: &Core, activate: Order| {
+            let active = core.authorities.order(&activate, later).await.unwrap();
+            assert_eq!(core.authorities.active_x509().unwrap().id, active.id);
+        };
+        tokio::join!(end(&a, at_a), end(&b, at_b));
     }
     a.authorities.follow_journal().await.unwrap();
     b.authorities.follow_journal().await.unwrap();
@@ -144,6 +154,11 @@ impl Clock for Ahead {
     fn now(&self) -> Option<UnixTime> {
         let more = self.0.load(Ordering::SeqCst);
         Some(UnixTime::from_secs(SystemClock.now()?.as_secs() + more))
+    }
+
+    fn monotonic(&self) -> Instant {
+        let more = self.0.load(Ordering::SeqCst).unsigned_abs();
+        Instant::now() + Duration::from_secs(more)
     }
 }
 

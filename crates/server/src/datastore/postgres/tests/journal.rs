@@ -72,6 +72,39 @@ async fn another_history_of_the_authorities_is_noticed_by_all_who_know_the_lost_
     }
 }
 
+/// A history that was lost may have had each version in a commit of its own, and the one in its place several in one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_version_of_a_commit_that_made_several_has_its_mark() {
+    let cluster = Cluster::start();
+    let a = cluster.open("a").await;
+    let (one, two) = (authority("one", Slot::Active), authority("two", Slot::Active));
+    let mut lock = Link::connect(&cluster.target()).await.unwrap();
+    let session = Rc::clone(&lock.session);
+    let locked = async move { Ok(session.batch("BEGIN; SELECT one FROM state FOR UPDATE").await?) };
+    lock.run(MIGRATING, locked).await.unwrap();
+    // While the first request waits, the others come, and go into one transaction.
+    let others = async {
+        eventually("the writer waits", || {
+            cluster.sql("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted") == "t"
+        })
+        .await;
+        let rows = vec![one.clone()];
+        tokio::join!(
+            a.save_journal(0, rows),
+            a.save_journal(1, vec![two.clone()]),
+            async {
+                drop(lock);
+            }
+        )
+    };
+    let (first, others) = tokio::join!(create(&a, "first"), others);
+    first.unwrap();
+    others.0.unwrap().unwrap();
+    others.1.unwrap().unwrap();
+    let marks = "SELECT count(*), count(DISTINCT mark), min(version), max(version) FROM journal_changes";
+    assert_eq!(cluster.sql(marks), "2|1|1|2");
+}
+
 #[tokio::test]
 async fn the_database_that_has_the_authorities_may_come_back() {
     let cluster = Cluster::start();

@@ -144,6 +144,7 @@ async fn changes_stay_for_those_who_are_slow_and_go_in_time() {
         0,
         "a thousand stay, and what was removed"
     );
+    assert_eq!(prune(START.saturating_add(DAY)).await.unwrap(), 0, "of those too");
     cluster.sql("UPDATE state SET revision = 5000");
     assert_eq!(prune(START).await.unwrap(), 3);
     assert_eq!(prune(START.saturating_add(DAY)).await.unwrap(), 1);

@@ -1,5 +1,7 @@
 //! A database of an older or newer program: what would be done to it, and what is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::authority::Slot;
 use crate::config::ServerConfig;
@@ -179,6 +181,80 @@ async fn an_older_server_that_is_still_connected_stops_at_the_migration() {
             .all(|db| matches!(db.standing(0), Err(DatastoreError::NewerSchema { .. })))
     })
     .await;
+}
+
+/// What a dump does: it reads the counter, and keeps its transaction.
+async fn dump(cluster: &Cluster) -> Link {
+    let mut link = Link::connect(&cluster.target()).await.unwrap();
+    let session = Rc::clone(&link.session);
+    let begun = async move {
+        let begin = "SET application_name = 'a dump'; SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT one FROM state";
+        Ok(session.batch(begin).await?)
+    };
+    link.run(MIGRATING, begun).await.unwrap();
+    link
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_that_lasts_is_in_the_way_of_a_migration_and_of_nothing_else() {
+    let cluster = Cluster::start();
+    let db = cluster.open("a").await;
+    let _ear = Ear::on(&db).await;
+    eventually("it follows", || db.standing(0).is_ok()).await;
+    let dump = dump(&cluster).await;
+    let third = with("CREATE TABLE third (a BIGINT)");
+    let before = schema(&cluster);
+    let done = AtomicBool::new(false);
+    let starts = async {
+        for n in 0..3 {
+            let held = migrated(&cluster.target(), &third).await.unwrap_err();
+            let text = held.to_string();
+            assert!(matches!(held, OpenError::Held { .. }), "{text}");
+            assert!(
+                text.contains("(a dump of user landfast)") && text.contains("pg_dump"),
+                "{text}"
+            );
+            create(&db, &format!("meanwhile-{n}")).await.unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+    };
+    let serves = async {
+        while !done.load(Ordering::SeqCst) {
+            db.standing(0).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::join!(starts, serves);
+    assert_eq!(schema(&cluster), before);
+    drop(dump);
+    eventually("the dump has ended", || {
+        cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'a dump'") == "0"
+    })
+    .await;
+    migrated(&cluster.target(), &third).await.unwrap();
+    assert_ne!(schema(&cluster), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_for_a_dump_when_it_has_to_migrate_and_else_does_not() {
+    let cluster = of_the_first_schema().await;
+    let first = dump(&cluster).await;
+    let waited = AtomicBool::new(false);
+    let ends = async {
+        // Until a start was refused once, and its session is gone or idle.
+        eventually("somebody was in the way", || {
+            cluster.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted")
+                == "1"
+        })
+        .await;
+        waited.store(true, Ordering::SeqCst);
+        drop(first);
+    };
+    let (db, ()) = tokio::join!(cluster.open("a"), ends);
+    assert!(waited.load(Ordering::SeqCst));
+    create(&db, "migrated").await.unwrap();
+    let _second = dump(&cluster).await;
+    drop(cluster.open("b").await);
 }
 
 #[tokio::test]

@@ -1,0 +1,49 @@
+//! What is said to and by the floor and the estimate. Invariant: none of it changes them.
+
+use std::time::Duration;
+
+use landfast_identity::UnixTime;
+
+/// The time that counts, and how it was come by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Judged {
+    /// What time it is for everybody.
+    pub now: UnixTime,
+    /// The wall clock does not count: it shows too early a time, or none.
+    pub estimated: bool,
+    /// How wrong the wall clock is, when that is more than the skew.
+    pub wrong: Option<Wrong>,
+}
+
+/// How wrong the wall clock is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wrong {
+    /// It shows no time.
+    Absent,
+    /// It is behind by so much, or more.
+    Behind(Duration),
+    /// It is ahead by so much of what a server has said since the machine was started.
+    Ahead(Duration),
+}
+
+/// How new a server's time is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// Of the answer to a question that was asked just now.
+    Answer,
+    /// It may have been under way for long: it can show that it is later, and not that it is earlier.
+    Message,
+}
+
+/// What became of a server's time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is about what was expected.
+    Agreed,
+    /// It is so much later than could be known, as after a time without power. It counts; the floor follows when it has stayed so.
+    Adopted(Duration),
+    /// It is so much later than it can be, by what a server has said and the boot clock since. It counts when it has stayed so.
+    Doubted(Duration),
+    /// It is so much earlier than what this node has been told: it does not count.
+    BelowFloor(Duration),
+}
