@@ -1,10 +1,12 @@
 //! What this server knows of the feed, and who waits for it. Invariant: the listener hears every revision once, in order, whoever made it; who wrote
 //! is answered after that.
 
+mod shared;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -15,28 +17,10 @@ use super::position::{Position, Traces};
 use super::row::{damage, get};
 use super::writer::Work;
 use super::{gauges, migrate, text};
-use crate::datastore::{CommitListener, Committed, DatastoreError, Snapshot};
+use crate::datastore::{Committed, DatastoreError, Snapshot};
 
-/// What other threads see.
-pub(super) struct Shared {
-    listener: OnceLock<Arc<dyn CommitListener>>,
-    /// What the last snapshot stood at: a listener that comes goes on from there.
-    loaded: Mutex<Position>,
-    standing: Mutex<Standing>,
-    /// A write has failed.
-    pub(super) doubt: Notify,
-    /// The journal has another version.
-    pub(super) journal: Notify,
-    /// A write has found no room, and no probe has found any since.
-    pub(super) full: AtomicBool,
-}
-
-struct Standing {
-    read_at: Instant,
-    trouble: Option<DatastoreError>,
-    journal: u64,
-    journal_at: Instant,
-}
+pub(super) use shared::Shared;
+use shared::{STALE, lasts, lost};
 
 /// What a transaction of ours has committed.
 pub(super) struct Made {
@@ -47,58 +31,6 @@ pub(super) struct Made {
     /// The version that the journal then has.
     pub(super) journal: i64,
     pub(super) journal_mark: String,
-}
-
-impl Shared {
-    pub(super) fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            listener: OnceLock::new(),
-            loaded: Mutex::default(),
-            standing: Mutex::new(Standing {
-                read_at: now,
-                trouble: None,
-                journal: 0,
-                journal_at: now,
-            }),
-            doubt: Notify::new(),
-            journal: Notify::new(),
-            full: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn follow(&self, listener: Arc<dyn CommitListener>) {
-        if self.listener.set(listener).is_err() {
-            tracing::error!("the datastore has a listener already");
-        }
-    }
-
-    /// Whether what the listener knows, and a journal of this version, are what is stored, but for moments.
-    pub(super) fn standing(&self, journal: u64) -> Result<(), DatastoreError> {
-        let standing = self.lock();
-        let for_good = standing.trouble.as_ref().is_some_and(lasts);
-        let old = standing.read_at.elapsed() >= STALE;
-        let behind = standing.journal > journal && standing.journal_at.elapsed() >= STALE;
-        if !old && !behind && !for_good {
-            return Ok(());
-        }
-        let why = standing.trouble.clone();
-        Err(why.unwrap_or(DatastoreError::Behind))
-    }
-
-    /// Whether the database cannot be read, and what is known counts as old.
-    fn is_gone(&self) -> bool {
-        let standing = self.lock();
-        standing.trouble.is_some() && standing.read_at.elapsed() >= STALE
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn loaded(&self) -> MutexGuard<'_, Position> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 pub(super) struct Follower {
@@ -120,19 +52,6 @@ struct Waiting {
     number: (i64, i64),
     since: Instant,
     group: Vec<Box<dyn Work>>,
-}
-
-/// Whether it is so until somebody does something about it.
-fn lasts(error: &DatastoreError) -> bool {
-    matches!(error, DatastoreError::Fenced) || lost(error)
-}
-
-/// Whether it is so until the database with everything is back.
-fn lost(error: &DatastoreError) -> bool {
-    matches!(
-        error,
-        DatastoreError::WentBack { .. } | DatastoreError::JournalWentBack { .. }
-    )
 }
 
 /// What is to be done after a look at the feed.
@@ -420,8 +339,6 @@ fn answer(group: Vec<Box<dyn Work>>) {
     group.into_iter().for_each(|request| request.answer(Ok(())));
 }
 
-/// Without a look at the feed for this long what we know may be stale. Agents are to be with another server within five seconds.
-const STALE: Duration = Duration::from_millis(2000);
 const LOOK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
