@@ -6,7 +6,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 pub(crate) struct Proxy {
     pub(crate) dir: PathBuf,
@@ -34,13 +33,13 @@ impl Proxy {
                 let sparing = Arc::clone(&sparing);
                 let mute = Arc::new(AtomicBool::new(false));
                 let muted = Arc::clone(&mute);
-                std::thread::spawn(move || pump(back, forth, |_| !muted.load(Ordering::SeqCst)));
+                // It is committed; nobody hears of it.
+                let passes = move |bytes: &[u8]| !(has_commit(bytes) && muted.load(Ordering::SeqCst));
+                std::thread::spawn(move || pump(back, forth, passes));
                 std::thread::spawn(move || {
-                    let (ours, theirs) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                     pump(client, server, |bytes| {
-                        let commit = bytes.windows(7).any(|part| part == b"COMMIT\0");
                         let less = |left: usize| left.checked_sub(1);
-                        let lose = commit
+                        let lose = has_commit(bytes)
                             && losing.load(Ordering::SeqCst)
                             && sparing
                                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
@@ -48,12 +47,6 @@ impl Proxy {
                         if lose && losing.swap(false, Ordering::SeqCst) {
                             mute.store(true, Ordering::SeqCst);
                             losses.fetch_add(1, Ordering::SeqCst);
-                            (&theirs).write_all(bytes).unwrap();
-                            // It is committed; nobody hears of it.
-                            std::thread::sleep(Duration::from_millis(300));
-                            ours.shutdown(Shutdown::Both).ok();
-                            theirs.shutdown(Shutdown::Both).ok();
-                            return false;
                         }
                         true
                     });
@@ -67,6 +60,11 @@ impl Proxy {
             spare,
         }
     }
+}
+
+/// The order as well as its answer.
+fn has_commit(bytes: &[u8]) -> bool {
+    bytes.windows(7).any(|part| part == b"COMMIT\0")
 }
 
 fn pump(mut from: UnixStream, mut to: UnixStream, pass: impl Fn(&[u8]) -> bool) {
