@@ -58,6 +58,14 @@ fn token() -> Evidence {
 }
 
 impl<'a> Setup<'a> {
+    /// With two servers, in the order in which they are asked.
+    fn of_two(first: &FakeServer, second: &FakeServer, dir: &'a Path) -> Self {
+        Self {
+            servers: vec![first.address.to_string(), second.address.to_string()],
+            ..Self::new(first, dir)
+        }
+    }
+
     fn new(server: &FakeServer, dir: &'a Path) -> Self {
         Self {
             servers: vec![server.address.to_string()],

@@ -30,12 +30,7 @@ async fn when_the_connection_to_the_server_that_pushes_breaks_the_next_one_is_as
     let second = first.beside().await;
     second.pushes(7, 1);
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![first.address.to_string(), second.address.to_string()];
-    let node = Setup {
-        servers,
-        ..Setup::new(&first, dir.path())
-    }
-    .start();
+    let node = Setup::of_two(&first, &second, dir.path()).start();
     node.serving().await;
     assert_eq!((first.subscriptions(), second.subscriptions()), (1, 0));
     // It would let itself be dialled; one whose cable is cut would let a dial wait for seconds.
@@ -53,12 +48,7 @@ async fn a_node_that_asks_begins_with_the_next_server_too() {
     let first = server_with(&[("a", "/a", "unix:uid:1")]).await;
     let second = first.beside().await;
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![first.address.to_string(), second.address.to_string()];
-    let node = Setup {
-        servers,
-        ..Setup::new(&first, dir.path())
-    }
-    .start();
+    let node = Setup::of_two(&first, &second, dir.path()).start();
     node.serving().await;
     assert_eq!(node.status().address, first.address.to_string());
     // It would let itself be dialled, as above.
@@ -162,12 +152,7 @@ async fn what_is_under_way_when_a_server_is_given_up_is_not_signed_twice() {
     first.script().hold_issuing = Some(Arc::clone(&hold));
     first.script().workload_validity = Some((7200, 10_800));
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![first.address.to_string(), second.address.to_string()];
-    let node = Setup {
-        servers,
-        ..Setup::new(&first, dir.path())
-    }
-    .start();
+    let node = Setup::of_two(&first, &second, dir.path()).start();
     until("two batches are asked for, and one is signed", || {
         first.calls("BatchNewX509SVID") == 2 && first.script().batch_sizes == [500]
     })
@@ -212,12 +197,7 @@ async fn a_refusal_for_what_the_node_is_or_asks_moves_nobody_to_another_server()
         .refuse
         .insert("SyncAuthorizedEntries", tonic::Status::permission_denied("no"));
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![first.address.to_string(), second.address.to_string()];
-    let node = Setup {
-        servers,
-        ..Setup::new(&first, dir.path())
-    }
-    .start();
+    let node = Setup::of_two(&first, &second, dir.path()).start();
     node.error("SyncAuthorizedEntries: PermissionDenied").await;
     let turns = first.calls("SyncAuthorizedEntries");
     until("more turns", || first.calls("SyncAuthorizedEntries") > turns + 2).await;
@@ -236,12 +216,7 @@ async fn the_node_renews_its_own_svid_at_the_next_server_too() {
         .refuse
         .insert("RenewAgent", tonic::Status::resource_exhausted("full"));
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![first.address.to_string(), second.address.to_string()];
-    let node = Setup {
-        servers,
-        ..Setup::new(&first, dir.path())
-    }
-    .start();
+    let node = Setup::of_two(&first, &second, dir.path()).start();
     until("it renews", || second.calls("RenewAgent") == 1).await;
     node.serving().await;
     node.stop().await;
@@ -265,12 +240,7 @@ async fn a_renewal_of_another_time_is_not_taken() {
         }
         second.script().agent_validity = Some((begins, ends));
         let dir = tempfile::tempdir().unwrap();
-        let servers = vec![first.address.to_string(), second.address.to_string()];
-        let node = Setup {
-            servers,
-            ..Setup::new(&first, dir.path())
-        }
-        .start();
+        let node = Setup::of_two(&first, &second, dir.path()).start();
         until("it is attested", || first.calls("AttestAgent") > 0).await;
         first.script().refuse.insert(method, full);
         until("it asks for one", || second.calls(method) > 0).await;
@@ -289,12 +259,7 @@ async fn the_first_server_is_asked_again_when_the_connection_to_the_next_ends() 
     let ill = tonic::Status::unavailable("the datastore of the server failed");
     first.script().refuse.insert("SyncAuthorizedEntries", ill);
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![first.address.to_string(), second.address.to_string()];
-    let node = Setup {
-        servers,
-        ..Setup::new(&first, dir.path())
-    }
-    .start();
+    let node = Setup::of_two(&first, &second, dir.path()).start();
     node.serving().await;
     let (asked, rounds) = (
         first.calls("SyncAuthorizedEntries"),

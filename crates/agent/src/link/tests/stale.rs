@@ -65,12 +65,7 @@ async fn what_is_held_stays_and_the_next_server_is_asked() {
     let second = first.beside().await;
     second.pushes(7, 51);
     let dir = tempfile::tempdir().unwrap();
-    let servers = vec![first.address.to_string(), second.address.to_string()];
-    let node = Setup {
-        servers,
-        ..Setup::new(&first, dir.path())
-    }
-    .start();
+    let node = Setup::of_two(&first, &second, dir.path()).start();
     node.serving().await;
     // In the middle of a subscription: its server goes back in time.
     first.script().push.revision = (7, 40);
@@ -184,12 +179,7 @@ async fn a_trust_bundle_does_not_go_back_within_one_epoch() {
             script.sequence = 5;
         }
         let dir = tempfile::tempdir().unwrap();
-        let servers = vec![first.address.to_string(), second.address.to_string()];
-        let node = Setup {
-            servers,
-            ..Setup::new(&first, dir.path())
-        }
-        .start();
+        let node = Setup::of_two(&first, &second, dir.path()).start();
         let tainted = || {
             let bundle = node.views.snapshot().bundle.clone();
             bundle.is_some_and(|bundle| bundle.x509_authorities()[0].tainted)

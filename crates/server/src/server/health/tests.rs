@@ -144,16 +144,29 @@ async fn a_server_that_is_asked_for_too_much_is_ready_and_says_so() {
     rig.tear_down().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_has_no_authority_in_its_time_cannot_sign() {
-    let rig = fixture::Rig::new().await;
-    let judge = Judge {
+fn judge(rig: &fixture::Rig) -> Judge {
+    Judge {
         authorities: Arc::clone(&rig.core.authorities),
         datastore: rig.db.clone(),
         clock: Arc::new(rig.clock.clone()),
         published_trouble: Arc::new(|| None),
         admission: Admission::idle(),
-    };
+    }
+}
+
+/// As if another server had.
+async fn change_journal(rig: &fixture::Rig, sql: &'static str) {
+    rig.db.execute(sql).await;
+    rig.db
+        .execute("UPDATE state SET journal_version = journal_version + 1")
+        .await;
+    rig.core.authorities.reread().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_authority_in_its_time_cannot_sign() {
+    let rig = fixture::Rig::new().await;
+    let judge = judge(&rig);
     assert_eq!(judge.no_signature(), None);
     rig.step(31 * fixture::DAY);
     assert_eq!(
@@ -177,13 +190,7 @@ async fn who_has_no_authority_in_its_time_cannot_sign() {
 #[tokio::test(start_paused = true)]
 async fn an_authority_of_one_kind_is_not_enough() {
     let rig = fixture::Rig::new().await;
-    let judge = Judge {
-        authorities: Arc::clone(&rig.core.authorities),
-        datastore: rig.db.clone(),
-        clock: Arc::new(rig.clock.clone()),
-        published_trouble: Arc::new(|| None),
-        admission: Admission::idle(),
-    };
+    let judge = judge(&rig);
     for (sql, reason) in [
         (
             "UPDATE authorities SET not_before = not_before + 3600 WHERE kind = 'jwt'",
@@ -198,11 +205,7 @@ async fn an_authority_of_one_kind_is_not_enough() {
             "no authority is active",
         ),
     ] {
-        rig.db.execute(sql).await;
-        rig.db
-            .execute("UPDATE state SET journal_version = journal_version + 1")
-            .await;
-        rig.core.authorities.reread().await;
+        change_journal(&rig, sql).await;
         assert_eq!(judge.no_signature().as_deref(), Some(reason));
     }
 }
@@ -210,13 +213,7 @@ async fn an_authority_of_one_kind_is_not_enough() {
 #[tokio::test(start_paused = true)]
 async fn a_wit_authority_counts_where_there_is_one() {
     let rig = fixture::Rig::with(|params| params.wit = true).await;
-    let judge = Judge {
-        authorities: Arc::clone(&rig.core.authorities),
-        datastore: rig.db.clone(),
-        clock: Arc::new(rig.clock.clone()),
-        published_trouble: Arc::new(|| None),
-        admission: Admission::idle(),
-    };
+    let judge = judge(&rig);
     assert_eq!(judge.no_signature(), None);
     for (sql, reason) in [
         (
@@ -228,11 +225,7 @@ async fn a_wit_authority_counts_where_there_is_one() {
             "no WIT authority is active",
         ),
     ] {
-        rig.db.execute(sql).await;
-        rig.db
-            .execute("UPDATE state SET journal_version = journal_version + 1")
-            .await;
-        rig.core.authorities.reread().await;
+        change_journal(&rig, sql).await;
         assert_eq!(judge.no_signature().as_deref(), Some(reason));
     }
 }
