@@ -257,7 +257,7 @@ async fn status(globals: &Globals) -> Result<(), Failure> {
             held.selectors.join(" "),
         ]
     });
-    let identities = output::table(&["IDENTITY", "UNTIL", "RENEWED", "SELECTORS"], rows);
+    let identities = output::table(&["IDENTITY", "UNTIL", "RENEWAL", "SELECTORS"], rows);
     output::print(&format!(
         "{}\n\n{identities}",
         output::facts(&status_facts(&status))
