@@ -176,20 +176,33 @@ fn a_message_that_was_under_way_confirms_nothing() {
 }
 
 proptest! {
-    /// Whoever speaks, and however often: in an hour the floor gains no more than the skew on the boot clock.
+    /// Whoever speaks, and however often: in an hour the floor gains no more than the skew on the boot clock, but for a leap that stayed so for an hour.
     #[test]
     fn the_floor_rises_with_the_boot_clock(
         steps in proptest::collection::vec((0u64..900, -400i64..301, any::<bool>()), 1..300),
     ) {
         let (mut times, mut elapsed) = (told(DAY), 0u64);
+        let (mut leapt, mut doubted_since) = (Duration::ZERO, None);
         for (by, offset, answer) in steps {
             elapsed += by;
             let estimate = times.estimate(secs(elapsed)).as_secs();
             let heard = if answer { Heard::Answer } else { Heard::Message };
-            times.hear(UnixTime::from_secs(estimate + offset), heard, None, secs(elapsed));
-            let most = secs(elapsed) + SKEW * u32::try_from(1 + elapsed / HOUR).unwrap();
-            // What stays a leap for an hour is another matter.
-            prop_assume!(times.doubted.is_none_or(|doubt| doubt.hour.gone(secs(elapsed)) < CONFIRMED_AFTER));
+            match times.hear(UnixTime::from_secs(estimate + offset), heard, None, secs(elapsed)) {
+                Verdict::Doubted(_) => {
+                    doubted_since.get_or_insert(elapsed);
+                }
+                Verdict::Adopted(leap) => {
+                    let since = doubted_since.take();
+                    prop_assert!(since.is_some_and(|since| secs(elapsed - since) >= CONFIRMED_AFTER));
+                    leapt += leap;
+                }
+                Verdict::Agreed | Verdict::BelowFloor(_) => {
+                    if times.doubted.is_none() {
+                        doubted_since = None;
+                    }
+                }
+            }
+            let most = secs(elapsed) + SKEW * u32::try_from(1 + elapsed / HOUR).unwrap() + leapt;
             prop_assert!(times.floor() <= after(DAY).saturating_add(most));
         }
     }
