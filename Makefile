@@ -16,12 +16,12 @@ test: ## all tests that need only Rust and a C compiler; skips nothing, needs no
 	$(CARGO) test --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --doc
 
-check: ## formatting, lints, layers, licences, documentation
+check: ## formatting, lints, layers, licences, documentation, do the fuzz targets compile (needs cargo-deny, a C++ compiler)
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
-	@$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null # its Cargo.lock is up to date
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p landfast-testkit --test root --test postgres -- -D warnings
+	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target} $(CARGO) check --locked --quiet --manifest-path tests/fuzz/Cargo.toml
 	tests/check-layers
 	tests/check-monitoring
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
@@ -38,7 +38,7 @@ audit: ## known advisories, of the clone of RustSec's advisory-db in DB=… (nee
 test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (four minutes)
 	@tests/root/run
 
-planted: ## plant known bugs and see each one found (root, Python 3.11, PostgreSQL 15; fifteen minutes)
+planted: ## plant known bugs and see each one found (root, Python 3.11, PostgreSQL 15; half an hour)
 	@tests/planted/run
 
 torture: ## the same attacks, a hundred thousand pids and ten times as long floods, and changes of eight servers (most of an hour, as root; PostgreSQL)

@@ -26,7 +26,7 @@ pub(crate) async fn start(folder: &Path) -> (TaskTree, Channel) {
     let config = AgentConfig::load(&at("agent.toml")).expect("a configuration that we wrote");
     let parts = AgentParts {
         clock: plant::clock(),
-        metrics: None,
+        ..AgentParts::default()
     };
     let tree = TaskTree::new();
     let agent = Agent::start(config, parts, &tree.handle())
