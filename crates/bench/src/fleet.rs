@@ -248,30 +248,38 @@ impl Fleet {
 }
 
 impl Growth {
-    /// What the growing itself tells.
-    pub(crate) fn tell(self, under: &mut Under<'_>, entries: usize) {
+    /// What the growing itself tells: to a fleet of `size` agents with so many entries each.
+    pub(crate) fn tell(self, under: &mut Under<'_>, size: u64, entries: usize) {
         if self.agents == 0 {
             return;
         }
         let rate = |count: usize, took: Duration| count as f64 / took.as_secs_f64().max(1e-9);
-        under.add("join tokens made", "/s", rate(self.agents, self.tokens));
-        if entries > 0 {
-            under.add(
+        for (what, series, count, took) in [
+            ("join tokens made", "join tokens made", self.agents, self.tokens),
+            (
                 "entries created, 500 in a request",
-                "/s",
-                rate(self.agents * entries, self.entries),
-            );
+                "entries created",
+                self.agents * entries,
+                self.entries,
+            ),
+            (
+                "agents attested, a connection each",
+                "agents attested",
+                self.agents,
+                self.attested,
+            ),
+            (
+                "agents connected and told what they have, with all SVIDs",
+                "agents connected, with SVIDs",
+                self.agents,
+                self.served,
+            ),
+        ] {
+            if count > 0 {
+                under.add(what, "/s", rate(count, took));
+                under.point(CHART, series, size as f64, rate(count, took));
+            }
         }
-        under.add(
-            "attested, a connection each",
-            "/s",
-            rate(self.agents, self.attested),
-        );
-        under.add(
-            "connected and told what they have, with all SVIDs",
-            "agents/s",
-            rate(self.agents, self.served),
-        );
     }
 }
 
@@ -282,3 +290,4 @@ const FIRST_UID: usize = 200_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(20);
 const EACH_LOOK: Duration = Duration::from_micros(50);
+const CHART: [&str; 4] = ["growth", "A fleet that grows", "agents when it has grown", "/s"];

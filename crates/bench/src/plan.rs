@@ -64,6 +64,7 @@ async fn fleet(
         let growth = fleet.grow(usize::try_from(size)?).await?;
         growth.tell(
             &mut report.under("growth", format!("{} more: {}", growth.agents, fleet.load())),
+            size,
             fleet.entries,
         );
         if let Some((_, rounds)) = parts.propagation.filter(|(sizes, _)| sizes.contains(&size)) {
@@ -117,13 +118,15 @@ async fn all(globals: &Globals, args: &All, report: &mut Report) -> Result<(), B
         percent_of_core: 100,
         memory_mib,
     };
-    let sizes = scaled(&[1000, 5000, 10_000, 2000]);
+    let storm = |sizes: &[u64], memory_mib| {
+        let sizes = scaled(sizes).into_iter();
+        sizes.map(move |size| (size, held(memory_mib))).collect::<Vec<_>>()
+    };
     let storms = [
-        (sizes[0], held(1024)),
-        (sizes[1], held(1024)),
-        (sizes[2], held(1024)),
-        (sizes[3], held(512)),
-    ];
+        storm(&[1000, 5000, 10_000], 1024),
+        storm(&[500, 1000, 2000], 512),
+    ]
+    .concat();
     let parts = Parts {
         propagation: Some((&scaled(&[1, 1000, 5000]), rounds)),
         steady: Some((&scaled(&[1000, 5000, 10_000]), Duration::from_secs(slice))),

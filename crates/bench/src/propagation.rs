@@ -217,7 +217,7 @@ const ALL_AIM: f64 = 2000.0;
 pub(crate) const BAN_AIM: f64 = 250.0;
 const PACE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(60);
-pub(crate) const CHART: [&str; 4] = [
+const CHART: [&str; 4] = [
     "propagation",
     "From an operator's change until agents have acted",
     "agents",

@@ -86,12 +86,11 @@ pub(crate) async fn measure(
         banned.as_secs_f64() * 1e3,
         super::propagation::BAN_AIM,
     );
-    under.point(
-        super::propagation::CHART,
-        "entry to a program, p99",
-        fleet.agents.len() as f64,
-        made.percentile(99.0).unwrap_or(0.0),
-    );
+    let size = fleet.agents.len() as f64;
+    let p99 = |samples: &Samples| samples.percentile(99.0).unwrap_or(0.0);
+    under.point(CHART, "entry created, p99", size, p99(&made));
+    under.point(CHART, "entry deleted, p99", size, p99(&gone));
+    under.point(CHART, "agent banned", size, banned.as_secs_f64() * 1e3);
     Ok(())
 }
 
@@ -234,3 +233,9 @@ fn ids(context: &X509Context) -> BTreeSet<String> {
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(50);
+const CHART: [&str; 4] = [
+    "program",
+    "From an operator's change until a program's stream has it",
+    "agents beside it",
+    "ms",
+];
