@@ -13,6 +13,8 @@ pub(super) struct Pace {
     rate: f64,
     /// Whether that was ever seen: until then it is a guess.
     seen: bool,
+    /// For how long it was.
+    watched: Duration,
     /// Since when `made` counts.
     since: Option<Instant>,
     made: usize,
@@ -30,6 +32,7 @@ impl Default for Pace {
         Self {
             rate: FIRST_GUESS,
             seen: false,
+            watched: Duration::ZERO,
             since: None,
             made: 0,
             pressed: false,
@@ -58,6 +61,7 @@ impl Pace {
         let made = self.made as f64 / elapsed.as_secs_f64();
         // Who rests now and then may be quicker than that, but is no slower: better than a guess.
         if self.pressed || (!self.seen && made > self.rate) {
+            self.watched += elapsed;
             self.learn(now, made);
         }
         (self.since, self.made, self.pressed) = (Some(now), 0, pressed);
@@ -66,21 +70,33 @@ impl Pace {
     /// What is in the calendar is signatures: at another pace they take another time. Else who came before anything was known would have got
     /// times for which nothing else is left to do, and who comes later would come after all of these.
     fn learn(&mut self, now: Instant, seen: f64) {
-        let before = self.rate;
+        let before = self.rate();
         self.rate = match self.seen {
-            true => (before + seen) / 2.0,
+            true => (self.rate + seen) / 2.0,
             false => seen.max(SLOWEST),
         };
         self.seen = true;
+        let slower = before / self.rate();
         if let Some(booked) = &mut self.booked {
-            let left = booked.saturating_duration_since(now).mul_f64(before / self.rate);
+            let left = booked.saturating_duration_since(now).mul_f64(slower);
             *booked = now + left.min(FARTHEST);
         }
     }
 
     /// How long so many will take.
     pub(super) fn time_for(&self, signatures: usize) -> Duration {
-        Duration::from_secs_f64(signatures as f64 / self.rate.max(SLOWEST))
+        Duration::from_secs_f64(signatures as f64 / self.rate())
+    }
+
+    /// What is reckoned with. A storm begins with handshakes, beside which few signatures are made: who is sent away by what was seen then comes
+    /// when there has long been nothing to do.
+    fn rate(&self) -> f64 {
+        let least = if self.watched < STEADY {
+            FIRST_GUESS
+        } else {
+            SLOWEST
+        };
+        self.rate.max(least)
     }
 
     /// When somebody who is refused now, with so many that wait, shall come again for `count` signatures: in the first free time of the
@@ -125,6 +141,8 @@ const SLOWEST: f64 = 1.0;
 const SAMPLE: Duration = Duration::from_secs(1);
 /// The first time: those who come in the first second after a start are to be told something better than a guess.
 const FIRST_SAMPLE: Duration = Duration::from_millis(100);
+/// Watched for so long, a pace below the guess is believed.
+const STEADY: Duration = Duration::from_secs(2);
 const SOONEST: Duration = Duration::from_millis(250);
 const FARTHEST: Duration = Duration::from_secs(300);
 /// Those who come at one time are at least so far apart.
