@@ -141,6 +141,13 @@ pub mod landfast {
             include!("generated/landfast.cache.v1.rs");
         }
     }
+    /// `landfast.reserve.*`
+    pub mod reserve {
+        /// X.509-SVIDs for later.
+        pub mod v1 {
+            include!("generated/landfast.reserve.v1.rs");
+        }
+    }
     /// `landfast.sync.*`
     pub mod sync {
         /// An agent is told what concerns it.

@@ -84,6 +84,7 @@ pub(crate) fn policy_out(policy: &EntryPolicy) -> pb::EntryPolicy {
         entry_id: policy.entry_id.clone(),
         description: policy.description.clone(),
         revision: policy.revision,
+        ..pb::EntryPolicy::default()
     }
 }
 
