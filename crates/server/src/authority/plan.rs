@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use landfast_identity::UnixTime;
 
+use super::Reserved;
 use super::journal::{AuthorityRow, Kind, Slot};
 
 /// One change of the journal.
@@ -33,10 +34,15 @@ pub(crate) enum Trust {
 }
 
 /// What is due at `now` for authorities of these kinds; `None` is rest.
-pub(super) fn next(rows: &[AuthorityRow], kinds: &[Kind], now: UnixTime, trust: Trust) -> Option<Step> {
+pub(super) fn next(
+    rows: &[AuthorityRow],
+    kinds: &[Kind],
+    (now, trust): (UnixTime, Trust),
+    reserve: Reserved,
+) -> Option<Step> {
     kinds
         .iter()
-        .find_map(|kind| rotation(rows, *kind, now, trust))
+        .find_map(|kind| rotation(rows, *kind, (now, trust), reserve))
         .or_else(|| {
             let over = |row: &&AuthorityRow| {
                 trust == Trust::Steady && row.slot == Slot::Old && now > forget_after(row)
@@ -45,7 +51,12 @@ pub(super) fn next(rows: &[AuthorityRow], kinds: &[Kind], now: UnixTime, trust: 
         })
 }
 
-fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> Option<Step> {
+fn rotation(
+    rows: &[AuthorityRow],
+    kind: Kind,
+    (now, trust): (UnixTime, Trust),
+    reserve: Reserved,
+) -> Option<Step> {
     let slot = |slot| rows.iter().find(|row| row.kind == kind && row.slot == slot);
     let prepared = slot(Slot::Prepared);
     if let Some(stale) = prepared.filter(|row| now >= row.not_after || row.tainted) {
@@ -72,15 +83,36 @@ fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> O
         active.not_after.since(now),
         active.not_after.since(active.created_at),
     );
-    let late = left <= (life / 2).min(PREPARE_CAP);
+    let due = Due::of(kind, life, reserve);
+    let late = left <= due.prepare;
     match prepared {
         None => late.then_some(Step::Prepare(kind)),
         Some(ahead) if now < ahead.not_before => late.then(|| Step::Retire(ahead.id.clone())),
         Some(next) => {
             let known = now.since(next.created_at) >= (life / 12).min(PROPAGATION);
-            (trust == Trust::Steady && known && left <= (life / 6).min(ACTIVATE_CAP))
-                .then_some(Step::Activate(kind))
+            (trust == Trust::Steady && known && left <= due.activate).then_some(Step::Activate(kind))
         }
+    }
+}
+
+/// With how much of its life left an authority gets a successor, and gives way to it.
+struct Due {
+    prepare: Duration,
+    activate: Duration,
+}
+
+impl Due {
+    /// What is signed last has to end before its authority, and until then everybody has to know the next one.
+    fn of(kind: Kind, life: Duration, reserve: Reserved) -> Self {
+        let reserve = if kind == Kind::X509 {
+            reserve
+        } else {
+            Reserved::default()
+        };
+        // One that was given less than was asked for does not give way without end.
+        let activate = (life / 6).min(ACTIVATE_CAP.max(reserve.last_rung()));
+        let prepare = (life / 2).min(PREPARE_CAP.max(activate + reserve.longest));
+        Self { prepare, activate }
     }
 }
 
