@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 pub use error::{AuthorityError, UpstreamFailure};
 pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
-pub use params::{AuthorityParams, KeyTypes, Reserved};
+pub use params::{AuthorityParams, KeyTypes};
 
 pub(crate) use above::{Above, Neighbour, Root, RootTrust};
 pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
@@ -228,7 +228,8 @@ impl Authorities {
                 .copied()
                 .filter(|kind| !waiting.contains(kind))
                 .collect();
-            let Some(step) = plan::next(&journal.rows, &kinds, (now, trust), self.params.reserve) else {
+            let Some(step) = plan::next(&journal.rows, &kinds, (now, trust), self.params.longest_reserve)
+            else {
                 break;
             };
             if let Step::Activate(kind) = step

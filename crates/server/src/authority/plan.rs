@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use landfast_identity::UnixTime;
 
-use super::Reserved;
 use super::journal::{AuthorityRow, Kind, Slot};
 
 /// One change of the journal.
@@ -38,11 +37,11 @@ pub(super) fn next(
     rows: &[AuthorityRow],
     kinds: &[Kind],
     (now, trust): (UnixTime, Trust),
-    reserve: Reserved,
+    longest: Duration,
 ) -> Option<Step> {
     kinds
         .iter()
-        .find_map(|kind| rotation(rows, *kind, (now, trust), reserve))
+        .find_map(|kind| rotation(rows, *kind, (now, trust), longest))
         .or_else(|| {
             let over = |row: &&AuthorityRow| {
                 trust == Trust::Steady && row.slot == Slot::Old && now > forget_after(row)
@@ -55,7 +54,7 @@ fn rotation(
     rows: &[AuthorityRow],
     kind: Kind,
     (now, trust): (UnixTime, Trust),
-    reserve: Reserved,
+    longest: Duration,
 ) -> Option<Step> {
     let slot = |slot| rows.iter().find(|row| row.kind == kind && row.slot == slot);
     let prepared = slot(Slot::Prepared);
@@ -83,7 +82,7 @@ fn rotation(
         active.not_after.since(now),
         active.not_after.since(active.created_at),
     );
-    let due = Due::of(kind, life, reserve);
+    let due = Due::of(kind, life, longest);
     let late = left <= due.prepare;
     match prepared {
         None => late.then_some(Step::Prepare(kind)),
@@ -103,16 +102,19 @@ struct Due {
 
 impl Due {
     /// What is signed last has to end before its authority, and until then everybody has to know the next one.
-    fn of(kind: Kind, life: Duration, reserve: Reserved) -> Self {
-        let reserve = if kind == Kind::X509 {
-            reserve
-        } else {
-            Reserved::default()
-        };
-        // One that was given less than was asked for does not give way without end.
-        let activate = (life / 6).min(ACTIVATE_CAP.max(reserve.last_rung()));
-        let prepare = (life / 2).min(PREPARE_CAP.max(activate + reserve.longest));
-        Self { prepare, activate }
+    fn of(kind: Kind, life: Duration, longest: Duration) -> Self {
+        if kind != Kind::X509 || longest.is_zero() {
+            return Self {
+                prepare: (life / 2).min(PREPARE_CAP),
+                activate: (life / 6).min(ACTIVATE_CAP),
+            };
+        }
+        // An entry may ask for whatever fits a sixth, with a TTL of its own.
+        let activate = life / 6;
+        Self {
+            prepare: (life / 2).min(PREPARE_CAP.max(activate + longest)),
+            activate,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use landfast_identity::UnixTime;
 
 use super::above::root_of;
 use super::journal::{AuthorityRow, Journal, Kind, Slot};
-use super::{Authorities, AuthorityError, Reserved};
+use super::{Authorities, AuthorityError};
 
 /// Why an authority does not sign yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,16 +17,6 @@ pub(super) struct Unheard {
     pub(super) nodes: usize,
     /// Then it has been in the bundle for as long as the longest reserve lasts, and whoever has not heard of it has nothing left.
     pub(super) left: Duration,
-}
-
-impl Reserved {
-    /// What an authority still has to be good for when it signs for the last time.
-    pub(super) fn last_rung(self) -> Duration {
-        match self.longest.is_zero() {
-            true => Duration::ZERO,
-            false => self.longest + self.svid,
-        }
-    }
 }
 
 impl Authorities {
@@ -41,7 +31,7 @@ impl Authorities {
         journal: &Journal,
         now: UnixTime,
     ) -> Result<Option<Unheard>, AuthorityError> {
-        let longest = self.params.reserve.longest;
+        let longest = self.params.longest_reserve;
         let (Kind::X509, false) = (kind, longest.is_zero()) else {
             return Ok(None);
         };

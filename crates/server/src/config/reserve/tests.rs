@@ -30,7 +30,10 @@ fn a_reserve_that_authorities_do_not_last_for_is_refused() {
         assert!(error.contains(part), "{error}");
     }
     let error = load(&file("47h", "longest_token = \"8h\"")).unwrap_err();
-    assert!(error.contains("reserve.longest_token") && error.contains("172800 s"), "{error}");
+    assert!(
+        error.contains("reserve.longest_token") && error.contains("172800 s"),
+        "{error}"
+    );
     let error = load(&file("300d", "longest_token = \"25h\"")).unwrap_err();
     assert!(error.contains("at most 24h"), "{error}");
     assert!(load(&file("30d", "longest = 72")).is_err(), "not a duration");
