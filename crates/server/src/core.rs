@@ -22,6 +22,7 @@ use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
 use crate::random;
 use crate::registry::{MargoPaths, Registry};
+use crate::reserve::{ReserveLimits, Rules};
 use crate::upstream::UpstreamConfig;
 
 /// What the core is opened with.
@@ -47,6 +48,8 @@ pub struct CoreParams {
     pub wit: bool,
     /// What IDs below `/margo/` are.
     pub margo: MargoPaths,
+    /// What entries may ask for ahead.
+    pub reserve: ReserveLimits,
     /// Who signs our X.509 authorities; they sign themselves when nobody does.
     pub upstream: Option<UpstreamConfig>,
 }
@@ -65,6 +68,7 @@ impl CoreParams {
             keys: KeyTypes::default(),
             wit: false,
             margo: MargoPaths::default(),
+            reserve: ReserveLimits::default(),
             upstream: None,
         }
     }
@@ -121,9 +125,14 @@ impl Core {
             source,
         };
         let clock = Arc::clone(&params.clock);
+        let rules = Rules {
+            limits: params.reserve,
+            ca: params.ttls.ca,
+            x509: params.ttls.x509,
+        };
         let registry = Registry::open(
             params.trust_domain.clone(),
-            params.margo,
+            (params.margo, rules),
             Arc::clone(&datastore),
             Arc::clone(&clock),
         )
@@ -135,6 +144,7 @@ impl Core {
             backdate: params.ttls.backdate,
             keys: params.keys,
             wit: params.wit,
+            longest_reserve: params.reserve.longest,
         };
         let opened = Authorities::open(
             authority_params,
@@ -152,7 +162,7 @@ impl Core {
             params.trust_domain.clone(),
             params.ttls.clone(),
             params.jwt_issuer.clone(),
-            params.margo,
+            (params.margo, rules),
             Arc::clone(&authorities),
             Arc::clone(&datastore),
             clock,

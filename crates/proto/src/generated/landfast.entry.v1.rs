@@ -6,7 +6,7 @@ pub struct Revision {
     #[prost(uint64, tag = "2")]
     pub number: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EntryPolicy {
     #[prost(string, tag = "1")]
     pub entry_id: ::prost::alloc::string::String,
@@ -14,11 +14,30 @@ pub struct EntryPolicy {
     pub description: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub revision: u64,
+    #[prost(uint32, tag = "4")]
+    pub offline_reserve_seconds: u32,
+    #[prost(bool, tag = "5")]
+    pub privileged: bool,
+    #[prost(message, repeated, tag = "6")]
+    pub jwt_offline: ::prost::alloc::vec::Vec<JwtOffline>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JwtOffline {
+    #[prost(string, tag = "1")]
+    pub audience: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub seconds: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EntryPolicyMask {
     #[prost(bool, tag = "1")]
     pub description: bool,
+    #[prost(bool, tag = "4")]
+    pub offline_reserve_seconds: bool,
+    #[prost(bool, tag = "5")]
+    pub privileged: bool,
+    #[prost(bool, tag = "6")]
+    pub jwt_offline: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEntryPoliciesRequest {
@@ -30,7 +49,7 @@ pub struct GetEntryPoliciesResponse {
     #[prost(message, repeated, tag = "1")]
     pub policies: ::prost::alloc::vec::Vec<EntryPolicy>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetEntryPolicyRequest {
     #[prost(message, optional, tag = "1")]
     pub policy: ::core::option::Option<EntryPolicy>,

@@ -214,6 +214,69 @@ pub struct Jwtsvid {
     pub hint: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Status {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PermissionDeniedDetails {
+    #[prost(enumeration = "permission_denied_details::Reason", tag = "1")]
+    pub reason: i32,
+}
+/// Nested message and enum types in `PermissionDeniedDetails`.
+pub mod permission_denied_details {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Reason {
+        Unknown = 0,
+        AgentExpired = 1,
+        AgentNotAttested = 2,
+        AgentNotActive = 3,
+        AgentBanned = 4,
+        AgentMustReattest = 5,
+    }
+    impl Reason {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unknown => "UNKNOWN",
+                Self::AgentExpired => "AGENT_EXPIRED",
+                Self::AgentNotAttested => "AGENT_NOT_ATTESTED",
+                Self::AgentNotActive => "AGENT_NOT_ACTIVE",
+                Self::AgentBanned => "AGENT_BANNED",
+                Self::AgentMustReattest => "AGENT_MUST_REATTEST",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "UNKNOWN" => Some(Self::Unknown),
+                "AGENT_EXPIRED" => Some(Self::AgentExpired),
+                "AGENT_NOT_ATTESTED" => Some(Self::AgentNotAttested),
+                "AGENT_NOT_ACTIVE" => Some(Self::AgentNotActive),
+                "AGENT_BANNED" => Some(Self::AgentBanned),
+                "AGENT_MUST_REATTEST" => Some(Self::AgentMustReattest),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct X509svid {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub cert_chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
@@ -324,69 +387,6 @@ pub struct JoinToken {
     pub value: ::prost::alloc::string::String,
     #[prost(int64, tag = "2")]
     pub expires_at: i64,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Status {
-    #[prost(int32, tag = "1")]
-    pub code: i32,
-    #[prost(string, tag = "2")]
-    pub message: ::prost::alloc::string::String,
-}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PermissionDeniedDetails {
-    #[prost(enumeration = "permission_denied_details::Reason", tag = "1")]
-    pub reason: i32,
-}
-/// Nested message and enum types in `PermissionDeniedDetails`.
-pub mod permission_denied_details {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
-    #[repr(i32)]
-    pub enum Reason {
-        Unknown = 0,
-        AgentExpired = 1,
-        AgentNotAttested = 2,
-        AgentNotActive = 3,
-        AgentBanned = 4,
-        AgentMustReattest = 5,
-    }
-    impl Reason {
-        /// String value of the enum field names used in the ProtoBuf definition.
-        ///
-        /// The values are not transformed in any way and thus are considered stable
-        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-        pub fn as_str_name(&self) -> &'static str {
-            match self {
-                Self::Unknown => "UNKNOWN",
-                Self::AgentExpired => "AGENT_EXPIRED",
-                Self::AgentNotAttested => "AGENT_NOT_ATTESTED",
-                Self::AgentNotActive => "AGENT_NOT_ACTIVE",
-                Self::AgentBanned => "AGENT_BANNED",
-                Self::AgentMustReattest => "AGENT_MUST_REATTEST",
-            }
-        }
-        /// Creates an enum from field names used in the ProtoBuf definition.
-        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-            match value {
-                "UNKNOWN" => Some(Self::Unknown),
-                "AGENT_EXPIRED" => Some(Self::AgentExpired),
-                "AGENT_NOT_ATTESTED" => Some(Self::AgentNotAttested),
-                "AGENT_NOT_ACTIVE" => Some(Self::AgentNotActive),
-                "AGENT_BANNED" => Some(Self::AgentBanned),
-                "AGENT_MUST_REATTEST" => Some(Self::AgentMustReattest),
-                _ => None,
-            }
-        }
-    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FederatesWithMatch {
