@@ -141,6 +141,13 @@ pub mod landfast {
             include!("generated/landfast.cache.v1.rs");
         }
     }
+    /// `landfast.quarantine.*`
+    pub mod quarantine {
+        /// What a server does that may have forgotten something.
+        pub mod v1 {
+            include!("generated/landfast.quarantine.v1.rs");
+        }
+    }
     /// `landfast.sync.*`
     pub mod sync {
         /// An agent is told what concerns it.

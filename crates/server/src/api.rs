@@ -16,6 +16,7 @@ pub(crate) mod logger;
 pub(crate) mod page;
 pub(crate) mod policy;
 pub(crate) mod push;
+pub(crate) mod quarantine;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
@@ -36,6 +37,7 @@ use crate::authority::Authorities;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
 use crate::push::{Digests, Stale};
+use crate::quarantine::Quarantine;
 use crate::registry::Registry;
 use limit::RateLimit;
 
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) issuer: Arc<Issuer>,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
     /// For what has to be done whole once it is begun.

@@ -42,6 +42,7 @@ pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
 use crate::datastore::Datastore;
+use crate::quarantine::Quarantine;
 use ages::Ages;
 use making::Spares;
 use plan::Step;
@@ -86,6 +87,7 @@ pub struct Authorities {
     bundle: watch::Sender<Arc<Bundle>>,
     spares: Spares,
     ages: Ages,
+    quarantine: Arc<Quarantine>,
     ticking: AtomicBool,
     swept: AtomicBool,
 }
@@ -143,6 +145,7 @@ impl Authorities {
             bundle,
             spares: Spares::default(),
             ages: Ages::default(),
+            quarantine: Quarantine::none(),
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
         };
@@ -160,6 +163,12 @@ impl Authorities {
             None => {}
         }
         Ok(authorities)
+    }
+
+    /// Nobody is answered from these while it holds.
+    pub(crate) fn held_by(mut self, quarantine: Arc<Quarantine>) -> Self {
+        self.quarantine = quarantine;
+        self
     }
 
     /// The journal without the authorities that are switched off: with them goes what they signed.

@@ -19,10 +19,11 @@ use tonic::body::Body;
 use table::TABLE;
 
 use crate::answers::paced;
-use crate::api::status::{internal, permission_denied};
+use crate::api::status::{internal, permission_denied, quarantined};
 use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
 use crate::push::LAST_WORDS;
+use crate::quarantine::Quarantine;
 use crate::registry::{AgentRecord, AgentStanding, Entry, Registry};
 
 /// Who may call a method.
@@ -120,14 +121,21 @@ struct Inner {
     registry: Arc<Registry>,
     admin_ids: Vec<SpiffeId>,
     clock: SharedClock,
+    quarantine: Arc<Quarantine>,
 }
 
 impl Authorizer {
-    pub(crate) fn new(registry: Arc<Registry>, admin_ids: Vec<SpiffeId>, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        admin_ids: Vec<SpiffeId>,
+        clock: SharedClock,
+        quarantine: Arc<Quarantine>,
+    ) -> Self {
         Self(Arc::new(Inner {
             registry,
             admin_ids,
             clock,
+            quarantine,
         }))
     }
 
@@ -172,6 +180,9 @@ impl Authorizer {
         let peer = extensions
             .get::<TlsPeer>()
             .and_then(|tls| Some((tls, tls.verified()?)));
+        if self.0.quarantine.holds() {
+            return self.judge_in_quarantine(method, row, peer);
+        }
         if row.contains(&Any) {
             let now = self.0.clock.now();
             let peer = peer.filter(|(tls, _)| now.is_some_and(|now| tls.verify_again(now).is_ok()));
@@ -190,6 +201,42 @@ impl Authorizer {
             return Err(permission_denied(method, None));
         };
         self.judge_peer(method, row, tls, peer).await
+    }
+
+    /// The registry may have forgotten who was banned and whose right was taken away, or that a ban was lifted. So it lets nobody in, and has
+    /// nobody destroy his keys: but for administrators of the configuration, all are to come again. What nodes know better is listened to.
+    fn judge_in_quarantine(
+        &self,
+        method: &str,
+        row: &[Class],
+        peer: Option<(&TlsPeer, &VerifiedPeer)>,
+    ) -> Result<Caller, Status> {
+        let now = self.0.clock.now();
+        let peer = peer.filter(|(tls, peer)| {
+            now.is_some_and(|now| now <= peer.not_after && tls.verify_again(now).is_ok())
+        });
+        let Some((_, peer)) = peer else {
+            return Err(quarantined());
+        };
+        if row.contains(&Admin) && self.0.admin_ids.contains(&peer.id) {
+            return Ok(Caller {
+                requester: Requester::admin(peer.id.clone()),
+                agent: None,
+                downstream: None,
+                class: Admin,
+            });
+        }
+        let agent = self.0.registry.agent(&peer.id);
+        self.0.quarantine.saw(peer, agent.as_deref());
+        match agent.filter(|agent| method == SUBSCRIBE && !agent.is_banned()) {
+            Some(agent) => Ok(Caller {
+                requester: Requester::agent(peer.id.clone(), agent.attestation_type.clone()),
+                agent: Some(agent),
+                downstream: None,
+                class: Agent,
+            }),
+            None => Err(quarantined()),
+        }
     }
 
     /// The agent whose SVID this is.
@@ -250,6 +297,16 @@ impl Authorizer {
                 .await
         {
             standing = AgentStanding::Active;
+        }
+        if matches!(
+            standing,
+            AgentStanding::NotActive | AgentStanding::NotAttested | AgentStanding::Banned
+        ) {
+            // An SVID that is not known, and that only this server can have signed: it may have been put back.
+            self.0.quarantine.look(peer, registry).await;
+            if self.0.quarantine.holds() {
+                return self.judge_in_quarantine(method, row, Some((tls, peer)));
+            }
         }
         let reason = match standing {
             AgentStanding::Active => {

@@ -148,6 +148,7 @@ impl Server {
             Arc::clone(&core.registry),
             config.admin_ids.clone(),
             Arc::clone(&parts.clock),
+            Arc::clone(&core.quarantine),
         );
         let (admits, judge) = (authorizer.clone(), authorizer.clone());
         let front = TlsFront {
@@ -198,6 +199,7 @@ impl Server {
         let (updates, own_store) = (core.authorities.bundle_updates(), own.store.clone());
         let publishing = Publishing::bind(config.publish.as_ref(), updates, own_store, &parts.clock).await?;
         let publishing = publishing.limited(config.limits.publish_handshakes);
+        let publishing = publishing.held_by(&core.quarantine);
         let published_trouble = publishing.trouble();
 
         let federation = Federation::open(&config.federation, &core, Arc::clone(&parts.clock)).await?;
@@ -295,6 +297,7 @@ fn api(
         registry: Arc::clone(&core.registry),
         authorities: Arc::clone(&core.authorities),
         issuer: Arc::clone(&core.issuer),
+        quarantine: Arc::clone(&core.quarantine),
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,

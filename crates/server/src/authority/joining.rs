@@ -46,11 +46,13 @@ impl Authorities {
         self.adopt(&journal).await
     }
 
-    /// Whether the bundle and the registry are what is stored, but for moments: else no agent is to be answered from them.
+    /// Whether the bundle and the registry are what is stored, but for moments, and nothing of it was forgotten: else no agent is to be answered from
+    /// them.
     ///
     /// # Errors
     /// Why it is not known to be so.
     pub(crate) fn current(&self) -> Result<(), DatastoreError> {
+        self.quarantine.check()?;
         let version = self.active.read().unwrap_or_else(PoisonError::into_inner).version;
         self.datastore.standing(version)
     }

@@ -13,6 +13,8 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         &[Local, Admin],
     ),
     ("/landfast.entry.v1.EntryPolicies/SetEntryPolicy", &[Local, Admin]),
+    ("/landfast.quarantine.v1.Quarantine/EndQuarantine", &[Local]),
+    ("/landfast.quarantine.v1.Quarantine/GetQuarantine", &[Local]),
     (SUBSCRIBE, &[Agent]),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
     ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),
