@@ -158,6 +158,12 @@ impl Quarantine {
         self.holds.load(Ordering::Acquire)
     }
 
+    /// Lets a test have it, where nothing is kept.
+    #[cfg(test)]
+    pub(crate) fn set(&self, holds: bool) {
+        self.holds.store(holds, Ordering::Release);
+    }
+
     /// Compares the database with what was noted of it, once, before anything is answered.
     pub(crate) async fn compare(&self, now: Mark) {
         let noted = self.changing.lock().await.mark;
