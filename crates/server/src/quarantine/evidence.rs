@@ -107,7 +107,9 @@ fn differences(
         .collect();
     // Versions are numbers of one epoch.
     let same_epoch = newest.epoch == base.epoch;
-    let different = view.entries.iter().filter_map(|entry| {
+    // What was decided here since, the node cannot have heard.
+    let old = view.entries.iter().filter(|entry| entry.version() <= base.number);
+    let different = old.filter_map(|entry| {
         let spiffe_id = &entry.entry.spiffe_id;
         let (kind, detail) = match held.get(entry.entry.id.as_str()) {
             None => (

@@ -286,6 +286,8 @@ async fn what_a_node_has_seen_taken_away_is_shown_until_it_is_taken_away_again()
     };
     let version = |entry: &Entry| core.registry.version_of(&entry.id).unwrap();
     core.quarantine.claim(&id(NODE), newer, &core.registry).await;
+    // The operator's, meanwhile.
+    entry(&core, draft(NODE, "/new")).await;
     let hear = |newest, held: &[(&Entry, u64)]| {
         let node: SpiffeId = id(NODE);
         let view = core.registry.view(&node);

@@ -129,7 +129,7 @@ async fn what_a_node_holds_and_has_seen_is_shown_to_operators() {
     hold(data.path());
     let rig = start(data.path(), None).await;
     let request = SubscribeRequest {
-        newest: Some(landfast_proto::landfast::entry::v1::Revision { epoch: 1, number: 9 }),
+        newest: Some(landfast_proto::landfast::entry::v1::Revision { epoch: 1, number: 109 }),
         entries: vec![HeldEntry {
             id: kept.id,
             version: 0,
@@ -140,7 +140,7 @@ async fn what_a_node_holds_and_has_seen_is_shown_to_operators() {
     is_held(SyncClient::new(channel).subscribe(request).await);
     let shown = show(&rig).await;
     assert_eq!((shown.nodes, shown.nodes_heard, shown.complete), (1, 1, true));
-    assert_eq!(shown.newest.unwrap().number, 9);
+    assert_eq!(shown.newest.unwrap().number, 109);
     assert_eq!(shown.findings.len(), 1, "{shown:?}");
     assert_eq!(
         (shown.findings[0].kind.as_str(), shown.findings[0].object.as_str()),

@@ -268,3 +268,22 @@ async fn a_dry_run_says_what_would_be_and_writes_nothing_and_a_quarantine_outliv
     site.restore(&backup, &site.identity()).await.unwrap();
     sign(&site.disk.open().await).await.unwrap();
 }
+
+/// The quarantine stands beside this database: PostgreSQL would not have it.
+#[tokio::test]
+async fn a_registry_in_quarantine_does_not_move() {
+    let site = Site::new();
+    let core = site.disk.open().await;
+    let made = site.populate(&core).await;
+    let backup = site.backup("1", Some(&site.recipient()));
+    core.registry.delete_entry(&made.id).await.unwrap();
+    drop(core);
+    site.restore(&backup, &plain(&site)).await.unwrap();
+    let nowhere = "postgres://me:secret@localhost:1/landfast";
+    let target = crate::datastore::postgres::PostgresConfig::parse(nowhere, None, None).unwrap();
+    let dir = site.disk.dir.path();
+    let moved = crate::backup::migrate::migrate(dir, &crate::core::fixture::td(), &target, START).await;
+    let error = moved.unwrap_err().to_string();
+    assert!(error.contains("in quarantine"), "{error}");
+    assert!(site.disk.database().exists());
+}
