@@ -93,7 +93,10 @@ async fn the_disk_of_the_server_is_lost_and_nodes_of_before_go_on() {
     let said = put_back(&plant, &file, &[&identity[..], &trust].concat())
         .await
         .unwrap();
-    assert!(said.contains("WHAT WAS DECIDED SINCE IS NOT KNOWN HERE"), "{said}");
+    assert!(
+        said.contains("WHAT WAS DECIDED SINCE IS NOT KNOWN HERE"),
+        "{said}"
+    );
     plant.start_server().await.unwrap();
     // The node is the one of before: no new token. It learns what is no more, and what comes.
     plant.entry(&agent, "/line4/historian", 3600).await;

@@ -146,7 +146,12 @@ async fn after_a_restore_on_an_empty_machine_no_ban_no_token_and_no_deleted_entr
         }
     })
     .await;
-    assert!(!paths(&stolen).await.unwrap_or_default().contains(&"/bait".to_owned()));
+    assert!(
+        !paths(&stolen)
+            .await
+            .unwrap_or_default()
+            .contains(&"/bait".to_owned())
+    );
     // Nor does who has the token.
     let mut again = plant.agent_with("again", "", &token);
     let started = again.start().await;
@@ -161,9 +166,11 @@ async fn after_a_restore_on_an_empty_machine_no_ban_no_token_and_no_deleted_entr
     assert_eq!(end(&plant, true).await.unwrap(), 0);
     let later = plant.entry(&honest, "/later", 3600).await;
     gives(&honest, &["/kept", "/later"]).await;
-    eventually("the ban once more", async || match stolen.status().await.state.as_str() {
-        "banned" => Ok(()),
-        other => Err(other.to_owned()),
+    eventually("the ban once more", async || {
+        match stolen.status().await.state.as_str() {
+            "banned" => Ok(()),
+            other => Err(other.to_owned()),
+        }
     })
     .await;
     assert!(show(&plant).await.causes.is_empty());

@@ -120,13 +120,11 @@ async fn all(globals: &Globals, args: &All, report: &mut Report) -> Result<(), B
     };
     let storm = |sizes: &[u64], memory_mib| {
         let sizes = scaled(sizes).into_iter();
-        sizes.map(move |size| (size, held(memory_mib))).collect::<Vec<_>>()
+        sizes
+            .map(move |size| (size, held(memory_mib)))
+            .collect::<Vec<_>>()
     };
-    let storms = [
-        storm(&[1000, 5000, 10_000], 1024),
-        storm(&[500, 1000, 2000], 512),
-    ]
-    .concat();
+    let storms = [storm(&[1000, 5000, 10_000], 1024), storm(&[500, 1000, 2000], 512)].concat();
     let parts = Parts {
         propagation: Some((&scaled(&[1, 1000, 5000]), rounds)),
         steady: Some((&scaled(&[1000, 5000, 10_000]), Duration::from_secs(slice))),

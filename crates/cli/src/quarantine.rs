@@ -76,7 +76,10 @@ fn shown(found: &pb::GetQuarantineResponse) -> String {
             facts.push(("backup made", output::when(cause.backup_made_at, "-")));
         }
     }
-    let heard = format!("{} of {} have shown what they hold", found.nodes_heard, found.nodes);
+    let heard = format!(
+        "{} of {} have shown what they hold",
+        found.nodes_heard, found.nodes
+    );
     facts.push(("nodes", heard));
     if let Some(newest) = &found.newest {
         let seen = format!("revision {}.{}", newest.epoch, newest.number);
@@ -189,7 +192,10 @@ mod tests {
         assert!(shown(&found).contains("end --reason TEXT"));
         found.complete = false;
         let text = shown(&found);
-        assert!(text.contains("nothing is known yet") && text.contains("--accept-rollback"), "{text}");
+        assert!(
+            text.contains("nothing is known yet") && text.contains("--accept-rollback"),
+            "{text}"
+        );
         assert_eq!(to_json(&found)["quarantine"], true);
     }
 

@@ -165,12 +165,6 @@ impl Authorities {
         Ok(authorities)
     }
 
-    /// Nobody is answered from these while it holds.
-    pub(crate) fn held_by(mut self, quarantine: Arc<Quarantine>) -> Self {
-        self.quarantine = quarantine;
-        self
-    }
-
     /// The journal without the authorities that are switched off: with them goes what they signed.
     async fn wanted_journal(&self) -> Result<Journal, AuthorityError> {
         loop {
@@ -348,13 +342,6 @@ impl Authorities {
             Step::Forget(id) => rows.retain(|row| row.id != *id),
         }
         Ok((rows, above))
-    }
-
-    /// Takes over what a test has written into the journal.
-    #[cfg(test)]
-    pub(crate) async fn reread(&self) {
-        let journal = self.datastore.journal().await.unwrap();
-        self.adopt(&journal).await.unwrap();
     }
 
     pub(crate) fn active_x509(&self) -> Option<Arc<ActiveX509>> {

@@ -3,6 +3,7 @@
 //! Invariant: a method without a row is refused to everybody. A request is judged by the very path its handler is found by; a query is
 //! refused, so what is not in the table to the letter never reaches a handler.
 
+mod quarantine;
 mod table;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tonic::body::Body;
 use table::TABLE;
 
 use crate::answers::paced;
-use crate::api::status::{internal, permission_denied, quarantined};
+use crate::api::status::{internal, permission_denied};
 use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
 use crate::push::LAST_WORDS;
@@ -201,42 +202,6 @@ impl Authorizer {
             return Err(permission_denied(method, None));
         };
         self.judge_peer(method, row, tls, peer).await
-    }
-
-    /// The registry may have forgotten who was banned and whose right was taken away, or that a ban was lifted. So it lets nobody in, and has
-    /// nobody destroy his keys: but for administrators of the configuration, all are to come again. What nodes know better is listened to.
-    fn judge_in_quarantine(
-        &self,
-        method: &str,
-        row: &[Class],
-        peer: Option<(&TlsPeer, &VerifiedPeer)>,
-    ) -> Result<Caller, Status> {
-        let now = self.0.clock.now();
-        let peer = peer.filter(|(tls, peer)| {
-            now.is_some_and(|now| now <= peer.not_after && tls.verify_again(now).is_ok())
-        });
-        let Some((_, peer)) = peer else {
-            return Err(quarantined());
-        };
-        if row.contains(&Admin) && self.0.admin_ids.contains(&peer.id) {
-            return Ok(Caller {
-                requester: Requester::admin(peer.id.clone()),
-                agent: None,
-                downstream: None,
-                class: Admin,
-            });
-        }
-        let agent = self.0.registry.agent(&peer.id);
-        self.0.quarantine.saw(peer, agent.as_deref());
-        match agent.filter(|agent| method == SUBSCRIBE && !agent.is_banned()) {
-            Some(agent) => Ok(Caller {
-                requester: Requester::agent(peer.id.clone(), agent.attestation_type.clone()),
-                agent: Some(agent),
-                downstream: None,
-                class: Agent,
-            }),
-            None => Err(quarantined()),
-        }
     }
 
     /// The agent whose SVID this is.

@@ -232,7 +232,7 @@ async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
     let lock = store.clone();
     let datastore: Arc<dyn Datastore> = Arc::new(datastore.holding(lock));
     let clock = Arc::clone(&params.clock);
-    let quarantine = Quarantine::open(&store, Arc::clone(&datastore), clock)?;
+    let quarantine = Quarantine::open(&store, initialised, Arc::clone(&datastore), clock)?;
     Ok((datastore, Arc::new(keys), quarantine))
 }
 

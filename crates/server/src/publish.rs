@@ -26,8 +26,8 @@ pub use certificate::{CertificateError, CertificateFiles};
 pub use issuer::Issuer;
 pub use margo::MargoDiscovery;
 
-use certificate::Certificates;
 use crate::quarantine::Quarantine;
+use certificate::Certificates;
 use closed::Closed;
 use documents::{Plan, Site};
 use front::Front;
@@ -167,7 +167,11 @@ impl Publishing {
     /// Nothing is shown while it holds: a bundle that went back would be taken for a newer one.
     pub(crate) fn held_by(mut self, quarantine: &Arc<Quarantine>) -> Self {
         let held = |front: Front| front.held_by(Arc::clone(quarantine));
-        self.bound = self.bound.into_iter().map(|(front, at)| (held(front), at)).collect();
+        self.bound = self
+            .bound
+            .into_iter()
+            .map(|(front, at)| (held(front), at))
+            .collect();
         self.closed.map(held);
         self
     }

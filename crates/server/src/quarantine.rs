@@ -98,15 +98,22 @@ impl Quarantine {
         })
     }
 
-    /// What the data directory says.
+    /// What the data directory says. With `initialised`, it was used before.
     pub(crate) fn open(
         store: &Store,
+        initialised: bool,
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
     ) -> Result<Arc<Self>, StoreError> {
         let now = clock.now().unwrap_or(UnixTime::EPOCH);
-        let state = State::read(store.read(FILE)?.as_deref().map(Vec::as_slice), now);
-        let mark = store.read(MARK)?.and_then(|bytes| {
+        let (file, mark) = (store.read(FILE)?, store.read(MARK)?);
+        let mut state = State::read(file.as_deref().map(Vec::as_slice), now);
+        if initialised && file.is_none() && mark.is_none() {
+            // By a program that noted nothing: an earlier restoration may have lost records, and nobody is to be alarmed by that now.
+            state.accepted = now.as_secs();
+            store.replace(FILE, &state.to_bytes())?;
+        }
+        let mark = mark.and_then(|bytes| {
             let read = serde_json::from_slice(&bytes);
             read.inspect_err(|error| tracing::warn!(%error, "the file {MARK} in the data directory cannot be read: how new the database has been is not known"))
                 .ok()
@@ -121,10 +128,7 @@ impl Quarantine {
         }
         let quarantine = Self {
             holds: AtomicBool::new(!state.causes.is_empty()),
-            changing: tokio::sync::Mutex::new(Noted {
-                mark,
-                unsaved: false,
-            }),
+            changing: tokio::sync::Mutex::new(Noted { mark, unsaved: false }),
             state: Mutex::new(state),
             evidence: Mutex::default(),
             home: Some(Home {
@@ -283,7 +287,10 @@ impl Home {
         written.map_err(|source| {
             let path = self.path.join(name);
             let error = StoreError::CannotWrite { path, source };
-            tracing::error!(error = error_chain(&error), "what is known of a quarantine cannot be written");
+            tracing::error!(
+                error = error_chain(&error),
+                "what is known of a quarantine cannot be written"
+            );
             error
         })
     }

@@ -38,7 +38,10 @@ impl Quarantine for Api {
             reason,
             accept_rollback: request.accept_rollback,
         };
-        let ended = self.quarantine.end(&order, &self.registry, &self.authorities).await;
+        let ended = self
+            .quarantine
+            .end(&order, &self.registry, &self.authorities)
+            .await;
         match ended {
             Ok(came_back) => Ok(Response::new(pb::EndQuarantineResponse {
                 came_back: came_back as u64,

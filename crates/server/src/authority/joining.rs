@@ -1,11 +1,12 @@
 //! Authorities beside those of other servers. Invariant: none signs before every agent that is online can know it, and agents are answered by who
 //! knows them all.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Authorities, AuthorityError, Trust};
 use crate::datastore::DatastoreError;
+use crate::quarantine::Quarantine;
 
 impl Authorities {
     /// Beside other servers the first authorities of a server wait until those who are online know them.
@@ -44,6 +45,12 @@ impl Authorities {
     pub(crate) async fn follow_journal(&self) -> Result<(), AuthorityError> {
         let journal = self.datastore.journal().await?;
         self.adopt(&journal).await
+    }
+
+    /// Nobody is answered from these while it holds.
+    pub(crate) fn held_by(mut self, quarantine: Arc<Quarantine>) -> Self {
+        self.quarantine = quarantine;
+        self
     }
 
     /// Whether the bundle and the registry are what is stored, but for moments, and nothing of it was forgotten: else no agent is to be answered from

@@ -18,7 +18,8 @@ fn described() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
     let mut methods = BTreeSet::new();
     for file in &set.file {
-        let ours = ["landfast.entry.v1", "landfast.quarantine.v1", "landfast.sync.v1"].contains(&file.package());
+        let ours =
+            ["landfast.entry.v1", "landfast.quarantine.v1", "landfast.sync.v1"].contains(&file.package());
         if !file.package().starts_with("spire.api.server.") && !ours {
             continue;
         }
@@ -85,7 +86,11 @@ async fn in_quarantine_no_method_is_open_to_anybody_that_the_registry_lets_in() 
         let channel = rig.tls(svid).await.unwrap();
         for (method, _) in TABLE.iter().filter(|(_, row)| *row != [Local]) {
             let status = call(&channel, method).await.expect_err(method);
-            assert_eq!(status.code(), Code::Unavailable, "{who} calls {method}: {status:?}");
+            assert_eq!(
+                status.code(),
+                Code::Unavailable,
+                "{who} calls {method}: {status:?}"
+            );
             assert!(status.message().contains("in quarantine"), "{who} calls {method}");
         }
     }

@@ -23,8 +23,8 @@ use crate::datastore::rows::Restoration;
 use crate::datastore::sqlite::{Import, SqliteDatastore};
 use crate::quarantine::state as quarantine;
 use lost::Lost;
-pub(super) use verdict::Undone;
 use verdict::Before;
+pub(super) use verdict::Undone;
 
 /// Where to, and of whom.
 #[derive(Debug)]
@@ -170,11 +170,7 @@ async fn stage(
     for (name, der) in keys.iter() {
         store.create(&DiskKeys::file_name(name), der)?;
     }
-    Ok(Staged {
-        epoch,
-        vouched,
-        lost,
-    })
+    Ok(Staged { epoch, vouched, lost })
 }
 
 fn build(

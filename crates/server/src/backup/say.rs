@@ -96,7 +96,9 @@ fn undone(restored: &Restored) -> String {
             "THE SERVER STARTS IN QUARANTINE: it signs nothing, and nodes serve what they hold, until landfast quarantine end. Before that repeat bans, \
              evictions, deletions, and what was tainted or revoked since; landfast quarantine show lists what is known.\n"
         }
-        (true, false) => "The server would start in quarantine, unless it is restored with --accept-rollback.\n",
+        (true, false) => {
+            "The server would start in quarantine, unless it is restored with --accept-rollback.\n"
+        }
         (false, _) => "",
     };
     text

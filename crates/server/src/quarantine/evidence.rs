@@ -51,7 +51,9 @@ impl Quarantine {
         }
         let detail = match agent {
             None => {
-                format!("has an SVID that begins {begins}, and is not known here: it was enrolled since, or evicted before")
+                format!(
+                    "has an SVID that begins {begins}, and is not known here: it was enrolled since, or evicted before"
+                )
             }
             Some(agent) if agent.is_banned() => {
                 format!("has an SVID that begins {begins}, and is banned here: its ban was lifted since")

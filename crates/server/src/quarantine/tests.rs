@@ -37,7 +37,9 @@ async fn end(core: &Core, accept_rollback: bool) -> Result<usize, EndError> {
         reason: "I have looked",
         accept_rollback,
     };
-    core.quarantine.end(&order, &core.registry, &core.authorities).await
+    core.quarantine
+        .end(&order, &core.registry, &core.authorities)
+        .await
 }
 
 /// A node that has attested; what it shows.
@@ -76,7 +78,10 @@ async fn a_database_that_was_put_back_is_noticed_and_nothing_is_signed_until_som
 
     let core = disk.open().await;
     let told = core.authorities.current().unwrap_err().to_string();
-    assert!(told.contains("was put back without landfast-server restore"), "{told}");
+    assert!(
+        told.contains("was put back without landfast-server restore"),
+        "{told}"
+    );
     assert!(is_held(&core.issuer.x509_for_entry(&me(), &kept, &key()).await));
     let audience = ["a".to_owned()];
     assert!(is_held(&core.issuer.jwt_for_entry(&me(), &kept, &audience).await));
@@ -96,7 +101,10 @@ async fn a_database_that_was_put_back_is_noticed_and_nothing_is_signed_until_som
     core.issuer.x509_for_entry(&me(), &kept, &key()).await.unwrap();
     // Whoever has seen the registry of before takes this for newer.
     let now = mark(&core);
-    assert!(now.epoch > newest.epoch && now.sequence > newest.sequence, "{now:?}");
+    assert!(
+        now.epoch > newest.epoch && now.sequence > newest.sequence,
+        "{now:?}"
+    );
     assert!(matches!(end(&core, true).await, Err(EndError::None)));
     drop(core);
     let core = disk.open().await;
@@ -142,7 +150,10 @@ async fn an_svid_of_ours_without_a_record_shows_that_the_disk_was_put_back() {
     assert!(!core.quarantine.holds());
     core.quarantine.look(&lost, &core.registry).await;
     let told = core.authorities.current().unwrap_err().to_string();
-    assert!(told.contains(lost.id.as_str()) && told.contains(&lost.serial_hex), "{told}");
+    assert!(
+        told.contains(lost.id.as_str()) && told.contains(&lost.serial_hex),
+        "{told}"
+    );
     let epoch = core.registry.revision().epoch;
     end(&core, true).await.unwrap();
     assert!(core.registry.revision().epoch > epoch);
@@ -156,7 +167,32 @@ async fn an_svid_of_ours_without_a_record_shows_that_the_disk_was_put_back() {
     // A node that was renewed meanwhile may show it; one that it had before may not.
     let node = core.registry.agent(&id(NODE)).unwrap();
     assert!(node.may_have_renewed(lost.leaf.not_before()));
-    assert!(!node.may_have_renewed(old.leaf.not_before().saturating_sub(std::time::Duration::from_secs(1))));
+    assert!(
+        !node.may_have_renewed(
+            old.leaf
+                .not_before()
+                .saturating_sub(std::time::Duration::from_secs(1))
+        )
+    );
+}
+
+/// Restored by a program of before there was a quarantine, say.
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_before_anything_was_noted_alarms_nobody() {
+    let disk = DiskRig::new();
+    let core = disk.open().await;
+    drop(core);
+    let snapshot = tempfile::tempdir().unwrap();
+    copy(disk.dir.path(), snapshot.path());
+    let core = disk.open().await;
+    let lost = enrolled(&core, NODE).await;
+    drop(core);
+    put_back(snapshot.path(), &disk);
+    for _ in 0..2 {
+        let core = disk.open().await;
+        core.quarantine.look(&lost, &core.registry).await;
+        assert!(!core.quarantine.holds());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +217,10 @@ async fn what_one_node_says_of_newer_things_stops_no_plant_and_what_three_say_do
     }
     core.quarantine.claim(&id(&nodes[2]), seen, &core.registry).await;
     let told = core.authorities.current().unwrap_err().to_string();
-    assert!(nodes[..3].iter().all(|node| told.contains(node.as_str())), "{told}");
+    assert!(
+        nodes[..3].iter().all(|node| told.contains(node.as_str())),
+        "{told}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +236,10 @@ async fn of_a_plant_with_one_node_its_word_counts() {
     assert!(core.quarantine.holds());
     // In memory nothing can go back.
     let rig = crate::core::fixture::Rig::new().await;
-    rig.core.quarantine.claim(&id(NODE), seen, &rig.core.registry).await;
+    rig.core
+        .quarantine
+        .claim(&id(NODE), seen, &rig.core.registry)
+        .await;
     assert!(!rig.core.quarantine.holds());
 }
 

@@ -100,11 +100,7 @@ impl Old {
     }
 
     /// Takes over what must not go back into a new database, and names what does.
-    pub(super) async fn carry_into(
-        &self,
-        new: &SqliteDatastore,
-        now: UnixTime,
-    ) -> Result<Lost, BackupError> {
+    pub(super) async fn carry_into(&self, new: &SqliteDatastore, now: UnixTime) -> Result<Lost, BackupError> {
         let restored = new.load(Some(now)).await?;
         let mut lost = Lost::default();
         lost.entries(&self.snapshot, &restored, now);
@@ -166,13 +162,17 @@ impl Lost {
     fn agents(&mut self, old: &Snapshot, new: &Snapshot) -> Vec<Arc<AgentRecord>> {
         let by_id = |snapshot: &Snapshot| -> HashMap<SpiffeId, Arc<AgentRecord>> {
             let agents = snapshot.agents.iter();
-            agents.map(|agent| (agent.id.clone(), Arc::clone(agent))).collect()
+            agents
+                .map(|agent| (agent.id.clone(), Arc::clone(agent)))
+                .collect()
         };
         let (was, is) = (by_id(old), by_id(new));
         let mut banned = Vec::new();
         for (id, agent) in &was {
             match is.get(id) {
-                Some(restored) if agent.is_banned() && !restored.is_banned() => banned.push(Arc::clone(agent)),
+                Some(restored) if agent.is_banned() && !restored.is_banned() => {
+                    banned.push(Arc::clone(agent))
+                }
                 None if agent.is_banned() => banned.push(Arc::clone(agent)),
                 None => self.add(
                     FindingKind::NodeLost,
@@ -187,13 +187,13 @@ impl Lost {
                 Some(_) => {}
             }
         }
-        for id in is.iter().filter(|(_, agent)| !agent.is_banned()).map(|(id, _)| id) {
+        for id in is
+            .iter()
+            .filter(|(_, agent)| !agent.is_banned())
+            .map(|(id, _)| id)
+        {
             if !was.contains_key(id) {
-                self.add(
-                    FindingKind::NodeEvicted,
-                    id.as_str(),
-                    "evicted since the backup",
-                );
+                self.add(FindingKind::NodeEvicted, id.as_str(), "evicted since the backup");
             }
         }
         banned
@@ -219,17 +219,32 @@ impl Lost {
             }
         }
         for row in new.appended.iter().filter(|row| !row.revoked) {
-            let still = old.appended.iter().any(|known| known.key == row.key && !known.revoked);
+            let still = old
+                .appended
+                .iter()
+                .any(|known| known.key == row.key && !known.revoked);
             if !still {
                 self.add(
                     FindingKind::AuthorityGone,
                     name(&row.key),
-                    format!("brought by {}: tainted or revoked since the backup, or over", row.by),
+                    format!(
+                        "brought by {}: tainted or revoked since the backup, or over",
+                        row.by
+                    ),
                 );
             }
         }
-        for root in new.above.roots.iter().filter(|root| root.trust == RootTrust::Trusted) {
-            let known = old.above.roots.iter().find(|known| known.certificate == root.certificate);
+        for root in new
+            .above
+            .roots
+            .iter()
+            .filter(|root| root.trust == RootTrust::Trusted)
+        {
+            let known = old
+                .above
+                .roots
+                .iter()
+                .find(|known| known.certificate == root.certificate);
             if known.is_none_or(|known| known.trust != RootTrust::Trusted) {
                 let id = root.certificate.subject_key_id().map(|id| hex(&id));
                 let detail = "of the upstream authority: tainted or revoked since the backup, or over";

@@ -60,11 +60,7 @@ impl Before {
         self.old.as_ref().map(|old| old.spent.clone()).unwrap_or_default()
     }
 
-    pub(super) async fn carry_into(
-        &self,
-        new: &SqliteDatastore,
-        now: UnixTime,
-    ) -> Result<Lost, BackupError> {
+    pub(super) async fn carry_into(&self, new: &SqliteDatastore, now: UnixTime) -> Result<Lost, BackupError> {
         match &self.old {
             Ok(old) => old.carry_into(new, now).await,
             Err(why) => Ok(Lost {
@@ -89,7 +85,9 @@ impl Before {
             let detail = match &lost.unknown {
                 None => format!("a backup of {made_at} was restored, and undoes what was decided since"),
                 Some(why) => {
-                    format!("a backup of {made_at} was restored, and what was decided since is not known: {why}")
+                    format!(
+                        "a backup of {made_at} was restored, and what was decided since is not known: {why}"
+                    )
                 }
             };
             state.begin(Cause {

@@ -3,8 +3,8 @@
 use landfast_identity::UnixTime;
 use rusqlite::{OptionalExtension as _, params};
 
-use super::writer::Tx;
 use super::agents;
+use super::writer::Tx;
 use crate::datastore::rows::SEQUENCE_STEP;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{AgentRecord, renewed_since};

@@ -17,7 +17,9 @@ async fn start(data: &Path, admin: Option<&str>) -> Rig {
     Rig::with(move |config| {
         config.data_dir = Some(data);
         config.ttls.backdate = Duration::ZERO;
-        let ids = admin.iter().map(|path| SpiffeId::from_parts(&td(), path).unwrap());
+        let ids = admin
+            .iter()
+            .map(|path| SpiffeId::from_parts(&td(), path).unwrap());
         config.admin_ids = ids.collect();
     })
     .await
@@ -60,8 +62,10 @@ async fn nodes_are_told_nothing_and_have_to_destroy_nothing_and_operators_may_ac
     let rig = start(data.path(), None).await;
     let (node, banned) = (rig.node().await, rig.node().await);
     let made = rig.entry(&node.id, "/line4/collector", |_| {}).await;
-    rig.entry(&node.id, "/ops/by-entry", |entry| entry.admin = true).await;
-    rig.entry(&node.id, "/nested", |entry| entry.downstream = true).await;
+    rig.entry(&node.id, "/ops/by-entry", |entry| entry.admin = true)
+        .await;
+    rig.entry(&node.id, "/nested", |entry| entry.downstream = true)
+        .await;
     let [by_config, by_entry, downstream] = [
         rig.mint("/ops/by-config").await,
         rig.mint("/ops/by-entry").await,
@@ -72,7 +76,8 @@ async fn nodes_are_told_nothing_and_have_to_destroy_nothing_and_operators_may_ac
     hold(data.path());
 
     let rig = start(data.path(), Some("/ops/by-config")).await;
-    let connect = async |svid: &Arc<landfast_identity::X509Svid>| rig.tls(Some(Arc::clone(svid))).await.unwrap();
+    let connect =
+        async |svid: &Arc<landfast_identity::X509Svid>| rig.tls(Some(Arc::clone(svid))).await.unwrap();
     let channel = connect(&node.svid).await;
     is_held(anew(&channel).await);
     is_held(authorised(&channel).await);
@@ -82,7 +87,10 @@ async fn nodes_are_told_nothing_and_have_to_destroy_nothing_and_operators_may_ac
         audience: vec!["a".to_owned()],
     };
     is_held(SvidClient::new(channel.clone()).new_jwtsvid(token).await);
-    is_held(rig.attest("join_token", b"t".to_vec(), &PrivateKey::generate().unwrap()).await);
+    is_held(
+        rig.attest("join_token", b"t".to_vec(), &PrivateKey::generate().unwrap())
+            .await,
+    );
     let nobody = rig.tls(None).await.unwrap();
     let of_bundle = bundle::GetBundleRequest { output_mask: None };
     is_held(BundleClient::new(nobody).get_bundle(of_bundle).await);
@@ -90,9 +98,17 @@ async fn nodes_are_told_nothing_and_have_to_destroy_nothing_and_operators_may_ac
     is_held(anew(&connect(&banned.svid).await).await);
     // The rights of these may have been taken away since.
     let count = agent::CountAgentsRequest::default;
-    is_held(AgentClient::new(connect(&by_entry).await).count_agents(count()).await);
+    is_held(
+        AgentClient::new(connect(&by_entry).await)
+            .count_agents(count())
+            .await,
+    );
     let ca = svid::NewDownstreamX509caRequest::default();
-    is_held(SvidClient::new(connect(&downstream).await).new_downstream_x509ca(ca).await);
+    is_held(
+        SvidClient::new(connect(&downstream).await)
+            .new_downstream_x509ca(ca)
+            .await,
+    );
     // The configuration was not restored.
     let mut operator = AgentClient::new(connect(&by_config).await);
     operator.count_agents(count()).await.unwrap();
@@ -102,7 +118,11 @@ async fn nodes_are_told_nothing_and_have_to_destroy_nothing_and_operators_may_ac
     let key = PrivateKey::generate().unwrap();
     let id = SpiffeId::from_parts(&td(), "/x").unwrap();
     let csr = build_csr(&key, Some(&id), &[]).unwrap().into();
-    is_held(operator.mint_x509svid(svid::MintX509svidRequest { csr, ttl: 60 }).await);
+    is_held(
+        operator
+            .mint_x509svid(svid::MintX509svidRequest { csr, ttl: 60 })
+            .await,
+    );
     rig.entry(&node.id, "/later", |_| {}).await;
     let error = end(&rig, " ", true).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
@@ -129,7 +149,10 @@ async fn what_a_node_holds_and_has_seen_is_shown_to_operators() {
     hold(data.path());
     let rig = start(data.path(), None).await;
     let request = SubscribeRequest {
-        newest: Some(landfast_proto::landfast::entry::v1::Revision { epoch: 1, number: 109 }),
+        newest: Some(landfast_proto::landfast::entry::v1::Revision {
+            epoch: 1,
+            number: 109,
+        }),
         entries: vec![HeldEntry {
             id: kept.id,
             version: 0,
@@ -147,7 +170,10 @@ async fn what_a_node_holds_and_has_seen_is_shown_to_operators() {
         ("entry-deleted", deleted.id.as_str())
     );
     let error = end(&rig, "looked", false).await.unwrap_err();
-    assert!(error.message().contains("1 decisions would come back"), "{error:?}");
+    assert!(
+        error.message().contains("1 decisions would come back"),
+        "{error:?}"
+    );
     assert_eq!(end(&rig, "looked", true).await.unwrap(), 1);
     rig.tear_down().await;
 }
@@ -155,6 +181,9 @@ async fn what_a_node_holds_and_has_seen_is_shown_to_operators() {
 #[tokio::test]
 async fn a_machine_that_was_put_back_is_given_away_by_the_first_node_that_was_renewed_since() {
     let data = tempfile::tempdir().unwrap();
+    let files = landfast_store::DirFiles::new(std::fs::File::open(data.path()).unwrap().into());
+    let none = br#"{"causes": [], "accepted": 0, "ended": []}"#;
+    crate::quarantine::replace(&files, "quarantine.json", none).unwrap();
     let rig = start(data.path(), None).await;
     let (old, quiet) = (rig.node().await, rig.node().await);
     rig.tear_down().await;
@@ -190,7 +219,10 @@ async fn a_machine_that_was_put_back_is_given_away_by_the_first_node_that_was_re
 
 async fn ban(rig: &Rig, id: &SpiffeId) {
     let request = agent::BanAgentRequest { id: Some(wire(id)) };
-    AgentClient::new(rig.admin().await).ban_agent(request).await.unwrap();
+    AgentClient::new(rig.admin().await)
+        .ban_agent(request)
+        .await
+        .unwrap();
 }
 
 #[test]

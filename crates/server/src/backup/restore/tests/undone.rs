@@ -232,12 +232,7 @@ async fn epoch_and_sequence_are_greater_than_whatever_there_was_also_when_the_cl
     drop(core);
     site.disk.clock.step(-86_400);
     let second = site.restore(&backup, &site.identity()).await.unwrap();
-    assert!(
-        second.epoch > first.epoch,
-        "{} {}",
-        second.epoch,
-        first.epoch
-    );
+    assert!(second.epoch > first.epoch, "{} {}", second.epoch, first.epoch);
     let core = site.disk.open().await;
     assert!(core.authorities.bundle().sequence() > 500_000);
 }
