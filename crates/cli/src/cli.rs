@@ -93,6 +93,9 @@ pub(crate) enum Command {
     /// The keys that sign: show, prepare, activate, taint, revoke [speaks to the server].
     #[command(subcommand)]
     Authority(crate::authority::AuthorityCommand),
+    /// After a restore of an old backup the server signs nothing before somebody has looked: show, end [speaks to the server's admin socket].
+    #[command(subcommand)]
+    Quarantine(crate::quarantine::QuarantineCommand),
     /// How much the server or the local agent logs [speaks to the admin socket of either].
     #[command(subcommand)]
     Log(crate::log::LogCommand),

@@ -108,6 +108,8 @@ impl Drop for Dev {
 
 #[path = "cli/daemon.rs"]
 mod daemon;
+#[path = "cli/quarantine.rs"]
+mod quarantine;
 
 #[test]
 fn a_wrong_command_line_ends_with_a_hint_and_2() {

@@ -148,6 +148,13 @@ pub mod landfast {
             include!("generated/landfast.reserve.v1.rs");
         }
     }
+    /// `landfast.quarantine.*`
+    pub mod quarantine {
+        /// What a server does that may have forgotten something.
+        pub mod v1 {
+            include!("generated/landfast.quarantine.v1.rs");
+        }
+    }
     /// `landfast.sync.*`
     pub mod sync {
         /// An agent is told what concerns it.

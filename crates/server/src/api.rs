@@ -16,6 +16,7 @@ pub(crate) mod logger;
 pub(crate) mod page;
 pub(crate) mod policy;
 pub(crate) mod push;
+pub(crate) mod quarantine;
 pub(crate) mod reserve;
 pub(crate) mod status;
 pub(crate) mod svid;
@@ -38,6 +39,7 @@ use crate::datastore::Datastore;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
 use crate::push::{Digests, Stale};
+use crate::quarantine::Quarantine;
 use crate::registry::Registry;
 use limit::RateLimit;
 
@@ -49,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) issuer: Arc<Issuer>,
     /// For what the registry does not keep in memory.
     pub(crate) datastore: Arc<dyn Datastore>,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
     /// For what has to be done whole once it is begun.

@@ -44,6 +44,7 @@ pub(crate) use upstream::{Seen, Signed, Upstream, UpstreamError, Wish};
 pub(crate) use upstream_orders::{UpstreamOrder, UpstreamOrderError};
 
 use crate::datastore::Datastore;
+use crate::quarantine::Quarantine;
 use ages::Ages;
 use making::Spares;
 use plan::Step;
@@ -64,6 +65,7 @@ pub struct Authorities {
     ages: Ages,
     /// The authority that was said to wait.
     unheard_said: Mutex<String>,
+    quarantine: Arc<Quarantine>,
     ticking: AtomicBool,
     swept: AtomicBool,
 }
@@ -122,6 +124,7 @@ impl Authorities {
             spares: Spares::default(),
             ages: Ages::default(),
             unheard_said: Mutex::default(),
+            quarantine: Quarantine::none(),
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
         };
@@ -320,13 +323,6 @@ impl Authorities {
             Step::Forget(id) => rows.retain(|row| row.id != *id),
         }
         Ok((rows, above))
-    }
-
-    /// Takes over what a test has written into the journal.
-    #[cfg(test)]
-    pub(crate) async fn reread(&self) {
-        let journal = self.datastore.journal().await.unwrap();
-        self.adopt(&journal).await.unwrap();
     }
 
     pub(crate) fn active_x509(&self) -> Option<Arc<ActiveX509>> {

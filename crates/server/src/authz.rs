@@ -3,6 +3,7 @@
 //! Invariant: a method without a row is refused to everybody. A request is judged by the very path its handler is found by; a query is
 //! refused, so what is not in the table to the letter never reaches a handler.
 
+mod quarantine;
 mod table;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::api::status::{internal, permission_denied};
 use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
 use crate::push::LAST_WORDS;
+use crate::quarantine::Quarantine;
 use crate::registry::{AgentRecord, AgentStanding, Entry, Registry};
 
 /// Who may call a method.
@@ -120,14 +122,21 @@ struct Inner {
     registry: Arc<Registry>,
     admin_ids: Vec<SpiffeId>,
     clock: SharedClock,
+    quarantine: Arc<Quarantine>,
 }
 
 impl Authorizer {
-    pub(crate) fn new(registry: Arc<Registry>, admin_ids: Vec<SpiffeId>, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        admin_ids: Vec<SpiffeId>,
+        clock: SharedClock,
+        quarantine: Arc<Quarantine>,
+    ) -> Self {
         Self(Arc::new(Inner {
             registry,
             admin_ids,
             clock,
+            quarantine,
         }))
     }
 
@@ -172,6 +181,9 @@ impl Authorizer {
         let peer = extensions
             .get::<TlsPeer>()
             .and_then(|tls| Some((tls, tls.verified()?)));
+        if self.0.quarantine.holds() {
+            return self.judge_in_quarantine(method, row, peer);
+        }
         if row.contains(&Any) {
             let now = self.0.clock.now();
             let peer = peer.filter(|(tls, _)| now.is_some_and(|now| tls.verify_again(now).is_ok()));
@@ -250,6 +262,16 @@ impl Authorizer {
                 .await
         {
             standing = AgentStanding::Active;
+        }
+        if matches!(
+            standing,
+            AgentStanding::NotActive | AgentStanding::NotAttested | AgentStanding::Banned
+        ) {
+            // An SVID that is not known, and that only this server can have signed: it may have been put back.
+            self.0.quarantine.look(peer, registry).await;
+            if self.0.quarantine.holds() {
+                return self.judge_in_quarantine(method, row, Some((tls, peer)));
+            }
         }
         let reason = match standing {
             AgentStanding::Active => {

@@ -20,6 +20,8 @@ use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
+use crate::quarantine::Quarantine;
+use crate::quarantine::state::Mark;
 use crate::random;
 use crate::registry::{MargoPaths, Registry};
 use crate::reserve::{ReserveLimits, Rules};
@@ -82,6 +84,8 @@ pub struct Core {
     pub authorities: Arc<Authorities>,
     /// The only door to a signature.
     pub issuer: Arc<Issuer>,
+    /// Whether it may be answered from at all.
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) datastore: Arc<dyn Datastore>,
     params: CoreParams,
 }
@@ -95,10 +99,13 @@ impl Core {
         for warning in params.ttls.warnings() {
             tracing::warn!("{warning}");
         }
-        let (datastore, keys) = storage(&params).await?;
-        Self::assemble(params, datastore, keys).await
+        let (datastore, keys, quarantine) = storage(&params).await?;
+        let upstream = params.upstream.as_ref();
+        let upstream = upstream.map(|upstream| upstream.open(&params.trust_domain, &params.clock));
+        Self::assemble_all(params, datastore, keys, upstream, quarantine).await
     }
 
+    #[cfg(test)]
     pub(crate) async fn assemble(
         params: CoreParams,
         datastore: Arc<dyn Datastore>,
@@ -110,11 +117,22 @@ impl Core {
     }
 
     /// With whatever above.
+    #[cfg(test)]
     pub(crate) async fn assemble_below(
         params: CoreParams,
         datastore: Arc<dyn Datastore>,
         keys: Arc<dyn KeyManager>,
         upstream: Option<Arc<dyn Upstream>>,
+    ) -> Result<Self, CoreError> {
+        Self::assemble_all(params, datastore, keys, upstream, Quarantine::none()).await
+    }
+
+    async fn assemble_all(
+        params: CoreParams,
+        datastore: Arc<dyn Datastore>,
+        keys: Arc<dyn KeyManager>,
+        upstream: Option<Arc<dyn Upstream>>,
+        quarantine: Arc<Quarantine>,
     ) -> Result<Self, CoreError> {
         let path = match (&params.postgres, &params.data_dir) {
             (Some(postgres), _) => postgres.shown(),
@@ -138,6 +156,9 @@ impl Core {
         )
         .await
         .map_err(unreadable)?;
+        // Before the authorities are looked after, which may change the bundle.
+        let sequence = datastore.journal().await.map_err(unreadable)?.sequence;
+        quarantine.compare(Mark::new(registry.revision(), sequence)).await;
         let authority_params = AuthorityParams {
             trust_domain: params.trust_domain.clone(),
             ca_ttl: params.ttls.ca,
@@ -154,10 +175,11 @@ impl Core {
             upstream,
         )
         .await;
-        let authorities = Arc::new(opened.map_err(|error| match error {
+        let opened = opened.map_err(|error| match error {
             AuthorityError::Storage { source } => unreadable(source),
             other => other.into(),
-        })?);
+        })?;
+        let authorities = Arc::new(opened.held_by(Arc::clone(&quarantine)));
         let issuer = Issuer::new(
             params.trust_domain.clone(),
             params.ttls.clone(),
@@ -166,11 +188,13 @@ impl Core {
             Arc::clone(&authorities),
             Arc::clone(&datastore),
             clock,
-        );
+        )
+        .held_by(Arc::clone(&quarantine));
         Ok(Self {
             registry: Arc::new(registry),
             authorities,
             issuer: Arc::new(issuer),
+            quarantine,
             datastore,
             params,
         })
@@ -183,12 +207,16 @@ impl std::fmt::Debug for Core {
     }
 }
 
-type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>);
+type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>, Arc<Quarantine>);
 
 async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
     let Some(dir) = &params.data_dir else {
         let datastore = SqliteDatastore::in_memory(&params.trust_domain)?;
-        return Ok((Arc::new(datastore), Arc::new(MemoryKeys::default())));
+        return Ok((
+            Arc::new(datastore),
+            Arc::new(MemoryKeys::default()),
+            Quarantine::none(),
+        ));
     };
     let store = Store::open(dir)?;
     backup::recover(dir)?;
@@ -206,12 +234,16 @@ async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
         };
         let datastore = PostgresDatastore::open(opening).await?;
         store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
-        return Ok((Arc::new(datastore), Arc::new(keys)));
+        return Ok((Arc::new(datastore), Arc::new(keys), Quarantine::none()));
     }
     let datastore = SqliteDatastore::open(&dir.join(DATABASE), &params.trust_domain, initialised)?;
     sync_directory(dir)?;
     store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
-    Ok((Arc::new(datastore.holding(store)), Arc::new(keys)))
+    let lock = store.clone();
+    let datastore: Arc<dyn Datastore> = Arc::new(datastore.holding(lock));
+    let clock = Arc::clone(&params.clock);
+    let quarantine = Quarantine::open(&store, initialised, Arc::clone(&datastore), clock)?;
+    Ok((datastore, Arc::new(keys), quarantine))
 }
 
 /// The name of this server among those that share a database: made once, durable before it is used.

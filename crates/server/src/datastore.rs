@@ -144,6 +144,12 @@ pub(crate) trait Datastore: Send + Sync {
         change: OtherChange,
     ) -> Result<Option<Journal>, DatastoreError>;
 
+    /// Begins a new epoch, with a bundle of a sequence that is greater by far and than `least`: whatever others have seen, this is newer. An agent
+    /// may then show an SVID that is not stored, once. Where servers share a database, `accept_loss` does it beside them.
+    async fn renew_epoch(&self, _now: UnixTime, _least: u64) -> Result<(), DatastoreError> {
+        Ok(())
+    }
+
     /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;
 
@@ -190,6 +196,8 @@ pub(crate) enum Change {
     RemoveBundle(TrustDomain),
     PutRelationship(Arc<Relationship>),
     RemoveRelationship(TrustDomain),
+    /// Revisions count within this one from here on.
+    BeginEpoch(u64),
 }
 
 /// What the index starts from.
@@ -293,6 +301,17 @@ pub enum DatastoreError {
     Corrupt {
         /// What does not fit.
         source: Arc<dyn Error + Send + Sync>,
+    },
+    /// It may have forgotten bans and deletions (ADR 30). Nobody is answered from it.
+    #[error(
+        "this server is in quarantine since {since}: {why}; nothing is signed, and nodes are told nothing and serve what they hold, until somebody has \
+         looked: landfast quarantine show"
+    )]
+    Quarantine {
+        /// When it was noticed.
+        since: UnixTime,
+        /// How.
+        why: String,
     },
     /// The database refused.
     #[error("the datastore failed")]

@@ -29,6 +29,7 @@ pub use wit::{IssuedWit, WitRequest};
 use crate::admission::Turn;
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
+use crate::quarantine::Quarantine;
 use crate::registry::{Entry, MargoPaths};
 use crate::reserve::Rules;
 use x509::{Profile, X509Order};
@@ -100,6 +101,7 @@ pub struct Issuer {
     authorities: Arc<Authorities>,
     datastore: Arc<dyn Datastore>,
     clock: SharedClock,
+    quarantine: Arc<Quarantine>,
 }
 
 /// An X.509-SVID that was issued.
@@ -162,6 +164,21 @@ impl Issuer {
             authorities,
             datastore,
             clock,
+            quarantine: Quarantine::none(),
+        }
+    }
+
+    /// Nothing leaves while it holds.
+    pub(crate) fn held_by(mut self, quarantine: Arc<Quarantine>) -> Self {
+        self.quarantine = quarantine;
+        self
+    }
+
+    /// The last door: whoever asks, in a quarantine nothing is signed but what the server shows in its own handshakes.
+    fn is_open(&self, who: &Requester) -> Result<(), IssueError> {
+        match who.kind {
+            RequesterKind::Server => Ok(()),
+            _ => Ok(self.quarantine.check()?),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod issuance;
 mod migrations;
 mod publish;
 mod push;
+mod quarantine;
 mod random;
 pub mod registry;
 mod reserve;

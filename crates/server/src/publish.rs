@@ -26,6 +26,7 @@ pub use certificate::{CertificateError, CertificateFiles};
 pub use issuer::Issuer;
 pub use margo::MargoDiscovery;
 
+use crate::quarantine::Quarantine;
 use certificate::Certificates;
 use closed::Closed;
 use documents::{Plan, Site};
@@ -160,6 +161,18 @@ impl Publishing {
             .map(|(front, at)| (limited(front), at))
             .collect();
         self.closed.map(limited);
+        self
+    }
+
+    /// Nothing is shown while it holds: a bundle that went back would be taken for a newer one.
+    pub(crate) fn held_by(mut self, quarantine: &Arc<Quarantine>) -> Self {
+        let held = |front: Front| front.held_by(Arc::clone(quarantine));
+        self.bound = self
+            .bound
+            .into_iter()
+            .map(|(front, at)| (held(front), at))
+            .collect();
+        self.closed.map(held);
         self
     }
 

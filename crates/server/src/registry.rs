@@ -146,6 +146,11 @@ impl Registry {
         self.read().versioned(id).map(|found| Arc::clone(&found.entry))
     }
 
+    /// When the entry of this ID, or its policy, last changed.
+    pub(crate) fn version_of(&self, id: &str) -> Option<u64> {
+        self.read().versioned(id).map(|found| found.version())
+    }
+
     /// A page of entries in the order of their IDs, from after `after`; 0 is one page of all. With the ID to go on after, when
     /// there is more.
     pub fn list_entries(

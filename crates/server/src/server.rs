@@ -149,6 +149,7 @@ impl Server {
             Arc::clone(&core.registry),
             config.admin_ids.clone(),
             Arc::clone(&parts.clock),
+            Arc::clone(&core.quarantine),
         );
         let (admits, judge) = (authorizer.clone(), authorizer.clone());
         let front = TlsFront {
@@ -199,6 +200,7 @@ impl Server {
         let (updates, own_store) = (core.authorities.bundle_updates(), own.store.clone());
         let publishing = Publishing::bind(config.publish.as_ref(), updates, own_store, &parts.clock).await?;
         let publishing = publishing.limited(config.limits.publish_handshakes);
+        let publishing = publishing.held_by(&core.quarantine);
         let published_trouble = publishing.trouble();
 
         let federation = Federation::open(&config.federation, &core, Arc::clone(&parts.clock)).await?;
@@ -297,6 +299,7 @@ fn api(
         authorities: Arc::clone(&core.authorities),
         issuer: Arc::clone(&core.issuer),
         datastore: Arc::clone(&core.datastore),
+        quarantine: Arc::clone(&core.quarantine),
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::entry::{along, at_revision};
-use super::status::{internal, stale};
+use super::status::{internal, quarantined, stale};
 use crate::answers::Way;
 use crate::authz::Caller;
 use crate::endpoints::TlsPeer;
@@ -25,6 +25,9 @@ impl Sync for Api {
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         self.subscribe_limit.charge(&request, 1)?;
+        if self.quarantine.holds() {
+            return Err(self.listen_in_quarantine(request));
+        }
         // Else it would begin and end, and the agent take that for an answer.
         self.authorities.current().map_err(|error| stale(&error))?;
         let agent = Caller::agent(&request)?;
@@ -53,7 +56,11 @@ impl Sync for Api {
         // Before anything is read: what changes from here on is told.
         let subscriber = self.registry.subscribe(agent.id.clone(), &grounds.serial);
         if let Some(newest) = newest {
-            self.stale.catch_up(&self.registry, newest, &agent.id).await?;
+            let caught_up = self.stale.catch_up(&self.registry, newest, &agent.id).await;
+            if let Err(behind) = caught_up {
+                self.quarantine.claim(&agent.id, newest, &self.registry).await;
+                return Err(behind);
+            }
         }
         let known = self.registry.revision();
         let trusted = newest.is_some_and(|newest| newest.epoch == known.epoch);
@@ -77,6 +84,20 @@ impl Sync for Api {
             }
         });
         Ok(along(way, at_revision(answers, known, &*self.clock)))
+    }
+}
+
+impl Api {
+    /// What the node holds and has seen is noted for operators; it is told to come again.
+    fn listen_in_quarantine(&self, request: Request<pb::SubscribeRequest>) -> Status {
+        match Caller::agent(&request) {
+            Ok(agent) => {
+                let view = self.registry.view(&agent.id);
+                self.quarantine.heard(&agent.id, request.get_ref(), &view);
+                quarantined()
+            }
+            Err(fault) => fault,
+        }
     }
 }
 

@@ -111,9 +111,21 @@ fn storage(error: &crate::datastore::DatastoreError) -> Status {
 
 /// What this server knows may be old: another one may know better.
 pub(crate) fn stale(error: &crate::datastore::DatastoreError) -> Status {
+    if matches!(error, crate::datastore::DatastoreError::Quarantine { .. }) {
+        return quarantined();
+    }
     tracing::debug!(error = error_chain(error), "an agent was sent away");
     Status::unavailable(
         "this server cannot read its database, and what it knows may be old: ask another, or again later",
+    )
+}
+
+/// What this server knows may be old, and nobody knows better yet. Not why: that is for its operators.
+pub(crate) fn quarantined() -> Status {
+    metrics::counter!("landfast_server_quarantine_refused_total").increment(1);
+    Status::unavailable(
+        "this server is in quarantine, for it may have forgotten bans and deletions: nothing is signed or told until an operator has looked \
+         (landfast quarantine show); what is held stays valid",
     )
 }
 
@@ -154,6 +166,7 @@ pub(crate) fn append(error: &AppendError, what: &str) -> Status {
 pub(crate) fn issue(error: &IssueError) -> Status {
     match error {
         IssueError::StorageFull => full("server"),
+        IssueError::Quarantine { .. } => quarantined(),
         IssueError::Storage { source } => storage(source),
         IssueError::NoAuthority | IssueError::NoClock | IssueError::ClockBehind { .. } => {
             tracing::error!(%error, "nothing can be issued");

@@ -38,6 +38,13 @@ impl Authorities {
         }
     }
 
+    /// Takes over what a test has written into the journal.
+    #[cfg(test)]
+    pub(crate) async fn reread(&self) {
+        let journal = self.datastore.journal().await.unwrap();
+        self.adopt(&journal).await.unwrap();
+    }
+
     /// The version of the journal in force.
     pub(super) fn in_force(&self) -> u64 {
         self.active.read().unwrap_or_else(PoisonError::into_inner).version

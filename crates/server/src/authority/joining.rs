@@ -1,11 +1,12 @@
 //! Authorities beside those of other servers. Invariant: none signs before every agent that is online can know it, and agents are answered by who
 //! knows them all.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Authorities, AuthorityError, Trust};
 use crate::datastore::DatastoreError;
+use crate::quarantine::Quarantine;
 
 impl Authorities {
     /// Beside other servers the first authorities of a server wait until those who are online know them.
@@ -46,11 +47,19 @@ impl Authorities {
         self.adopt(&journal).await
     }
 
-    /// Whether the bundle and the registry are what is stored, but for moments: else no agent is to be answered from them.
+    /// Nobody is answered from these while it holds.
+    pub(crate) fn held_by(mut self, quarantine: Arc<Quarantine>) -> Self {
+        self.quarantine = quarantine;
+        self
+    }
+
+    /// Whether the bundle and the registry are what is stored, but for moments, and nothing of it was forgotten: else no agent is to be answered from
+    /// them.
     ///
     /// # Errors
     /// Why it is not known to be so.
     pub(crate) fn current(&self) -> Result<(), DatastoreError> {
+        self.quarantine.check()?;
         let version = self.active.read().unwrap_or_else(PoisonError::into_inner).version;
         self.datastore.standing(version)
     }

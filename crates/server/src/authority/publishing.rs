@@ -80,7 +80,8 @@ impl Authorities {
         upstream: &dyn Upstream,
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
-        if !upstream.is_complete() {
+        // Keys that went back may have been revoked since: they do not go up again.
+        if !upstream.is_complete() || self.quarantine.holds() {
             return Ok(());
         }
         let journal = self.datastore.journal().await?;

@@ -16,6 +16,8 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
     ("/landfast.reserve.v1.Debts/ListDebts", &[Local, Admin]),
     ("/landfast.reserve.v1.Reserve/NewRungs", &[Agent]),
     ("/landfast.reserve.v1.Reserve/NewToken", &[Agent]),
+    ("/landfast.quarantine.v1.Quarantine/EndQuarantine", &[Local]),
+    ("/landfast.quarantine.v1.Quarantine/GetQuarantine", &[Local]),
     (SUBSCRIBE, &[Agent]),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any]),
     ("/spire.api.server.agent.v1.Agent/BanAgent", &[Local, Admin]),

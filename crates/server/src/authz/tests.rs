@@ -11,14 +11,20 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::*;
-use crate::server::rig::{Rig, td, wire};
+use crate::server::rig::{Rig, hold, td, wire};
 
 /// Every method of SPIRE's server services that we generate code for, and of our own that a server has.
 fn described() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
     let mut methods = BTreeSet::new();
     for file in &set.file {
-        let ours = ["landfast.entry.v1", "landfast.reserve.v1", "landfast.sync.v1"].contains(&file.package());
+        let ours = [
+            "landfast.entry.v1",
+            "landfast.quarantine.v1",
+            "landfast.reserve.v1",
+            "landfast.sync.v1",
+        ]
+        .contains(&file.package());
         if !file.package().starts_with("spire.api.server.") && !ours {
             continue;
         }
@@ -52,6 +58,51 @@ fn every_method_has_a_row_and_every_row_a_method() {
         .filter(|name| !name.starts_with("/grpc.health.v1.Health/"))
         .collect();
     assert!(foreign.is_empty(), "rows without a method: {foreign:?}");
+}
+
+/// The rights of all these are of a registry that may have forgotten that they were taken away.
+#[tokio::test]
+async fn in_quarantine_no_method_is_open_to_anybody_that_the_registry_lets_in() {
+    let data = tempfile::tempdir().unwrap();
+    let start = async || {
+        Rig::with(|config| {
+            config.data_dir = Some(data.path().into());
+            config.admin_ids = vec![SpiffeId::from_parts(&td(), "/ops/by-config").unwrap()];
+        })
+        .await
+    };
+    let rig = start().await;
+    let node = rig.node().await;
+    rig.entry(&node.id, "/ops/by-entry", |entry| entry.admin = true)
+        .await;
+    rig.entry(&node.id, "/nested", |entry| entry.downstream = true)
+        .await;
+    let svids = [
+        ("agent", Some(node.svid.clone())),
+        ("admin by entry", Some(rig.mint("/ops/by-entry").await)),
+        ("downstream", Some(rig.mint("/nested").await)),
+        ("nobody", None),
+    ];
+    let by_config = rig.mint("/ops/by-config").await;
+    rig.tear_down().await;
+    hold(data.path());
+    let rig = start().await;
+    for (who, svid) in svids {
+        let channel = rig.tls(svid).await.unwrap();
+        for (method, _) in TABLE.iter().filter(|(_, row)| *row != [Local]) {
+            let status = call(&channel, method).await.expect_err(method);
+            assert_eq!(
+                status.code(),
+                Code::Unavailable,
+                "{who} calls {method}: {status:?}"
+            );
+            assert!(status.message().contains("in quarantine"), "{who} calls {method}");
+        }
+    }
+    let by_config = rig.tls(Some(by_config)).await.unwrap();
+    let outcome = call(&by_config, "/spire.api.server.agent.v1.Agent/CountAgents").await;
+    outcome.unwrap();
+    rig.tear_down().await;
 }
 
 /// Calls a method with an empty message.

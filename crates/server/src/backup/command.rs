@@ -105,6 +105,10 @@ pub struct RestoreArgs {
     /// Let join tokens that were not redeemed at the time of the backup be redeemed. Whoever has redeemed one since can do so again.
     #[arg(long)]
     keep_tokens: bool,
+    /// Whatever was decided since the backup may be undone: deletions, evictions, taints, and bans that the old data does not show. Otherwise the server
+    /// starts in quarantine when anything comes back, or may: it signs nothing before `landfast quarantine end`.
+    #[arg(long)]
+    accept_rollback: bool,
     /// Build and verify everything, and replace nothing.
     #[arg(long)]
     dry_run: bool,
@@ -243,6 +247,7 @@ pub async fn restore(args: &RestoreArgs, config: &ServerConfig) -> Result<String
         new_authorities: args.new_authorities,
         trust: args.trust.clone(),
         keep_tokens: args.keep_tokens,
+        accept_rollback: args.accept_rollback,
         dry_run: args.dry_run,
     };
     let restored = super::restore::restore(&target, &args.from, &choice, now()?, |files| files).await?;

@@ -73,6 +73,9 @@ pub enum BackupError {
         #[from]
         source: DatastoreError,
     },
+    /// The new database is not whole without its log.
+    #[error("the new database was not closed as it should be: its log is left")]
+    Log,
     /// The rows do not make a database.
     #[error("its tables do not make a database")]
     Import {

@@ -72,10 +72,12 @@ impl Site {
         Lock::Recipients(vec![self.identity.recipient()])
     }
 
+    /// Whatever is undone may be.
     pub(super) fn identity(&self) -> Choice {
         let identity: Identity = self.identity.reveal().parse().unwrap();
         Choice {
             unlock: Some(Unlock::Identities(vec![identity])),
+            accept_rollback: true,
             ..Choice::default()
         }
     }
@@ -134,6 +136,7 @@ pub(super) fn with_passphrase() -> Lock {
 pub(super) fn guess(text: &str) -> Choice {
     Choice {
         unlock: Some(Unlock::Passphrase(passphrase(text))),
+        accept_rollback: true,
         ..Choice::default()
     }
 }

@@ -13,6 +13,7 @@ use crate::core::{self, DATABASE};
 use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore, Taken, adopt};
 use crate::datastore::sqlite::Export;
 use crate::datastore::{Datastore as _, OpenError};
+use crate::quarantine::state::{FILE, State};
 
 /// What was done.
 #[derive(Debug)]
@@ -34,6 +35,15 @@ pub(super) async fn migrate(
         StoreError::InUse { path } => BackupError::InUse { path },
         other => other.into(),
     })?;
+    // It stands beside this database, and would not go with what is in it.
+    if !State::read(lock.read(FILE)?.as_deref().map(Vec::as_slice), now)
+        .causes
+        .is_empty()
+    {
+        return Err(BackupError::Choice(
+            "this server is in quarantine: start it, look (landfast quarantine show) and end that first",
+        ));
+    }
     let swap = Swap::open(data_dir)?;
     if let Some(old_data) = swap.finish_aside()? {
         return Ok(Migrated {

@@ -1,4 +1,8 @@
-//! Puts a backup in the place of a data directory. Invariant: everything is read, built anew and verified before anything is replaced.
+//! Puts a backup in the place of a data directory. Invariant: everything is read, built anew and verified before anything is replaced; what a
+//! restoration undoes is known to be accepted, or the server will start in quarantine.
+
+mod lost;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +21,10 @@ use crate::core::{DATABASE, KEYS};
 use crate::datastore::Datastore as _;
 use crate::datastore::rows::Restoration;
 use crate::datastore::sqlite::{Import, SqliteDatastore};
+use crate::quarantine::state as quarantine;
+use lost::Lost;
+use verdict::Before;
+pub(super) use verdict::Undone;
 
 /// Where to, and of whom.
 #[derive(Debug)]
@@ -37,6 +45,8 @@ pub(super) struct Choice {
     /// The fingerprint of an authority of this trust domain.
     pub(super) trust: Option<String>,
     pub(super) keep_tokens: bool,
+    /// Whatever was decided since may be undone.
+    pub(super) accept_rollback: bool,
     pub(super) dry_run: bool,
 }
 
@@ -47,6 +57,8 @@ pub(super) struct Restored {
     pub(super) epoch: u64,
     /// Whether what it is sealed with shows who made it.
     pub(super) vouched: Vouched,
+    /// What it undoes.
+    pub(super) undone: Undone,
     /// Whether anything was replaced: not in a dry run.
     pub(super) replaced: bool,
     /// Where the old data is, if there was any.
@@ -76,7 +88,7 @@ pub(super) async fn restore<F: Files + 'static>(
         StoreError::InUse { path } => BackupError::InUse { path },
         other => other.into(),
     };
-    let _lock = Store::open(target.data_dir).map_err(in_use)?;
+    let lock = Store::open(target.data_dir).map_err(in_use)?;
     super::recover(target.data_dir)?;
     let archive = Archive::open(from)?;
     let manifest = &archive.manifest;
@@ -88,44 +100,65 @@ pub(super) async fn restore<F: Files + 'static>(
     }
     let swap = Swap::open_with(target.data_dir, wrap)?;
     let staging = swap.prepare()?;
-    let staged = stage(target, &archive, choice, &staging, now).await;
-    if let (Ok((epoch, vouched)), false) = (&staged, choice.dry_run) {
+    let before = Before::read(&lock, target, manifest, now)?;
+    let staged = stage(target, &archive, choice, &staging, &before, now).await;
+    let judged = staged.map(|staged| {
+        let (undone, state) = before.judge(staged.lost, manifest, choice, now);
+        (staged.epoch, staged.vouched, undone, state)
+    });
+    if let (Ok((epoch, vouched, undone, state)), false) = (&judged, choice.dry_run) {
+        // First: a quarantine of the old data hurts nobody, and the new data without one might.
+        lock.replace(quarantine::FILE, &state.to_bytes())?;
         // From here on what is prepared is not discarded: it may have been decided that it comes.
         let old_data = swap.commit(now)?;
         return Ok(Restored {
-            manifest: archive.manifest,
             epoch: *epoch,
             vouched: *vouched,
+            undone: undone.clone(),
+            manifest: archive.manifest,
             replaced: true,
             old_data,
         });
     }
     swap.discard()?;
-    let (epoch, vouched) = staged?;
+    let (epoch, vouched, undone, _) = judged?;
     Ok(Restored {
         epoch,
         vouched,
+        undone,
         manifest: archive.manifest,
         replaced: false,
         old_data: None,
     })
 }
 
-/// Builds database and keys in the directory, and opens them as the server would. Returns the new epoch,
-/// and who vouches for the backup.
+/// What is ready to come into its place.
+struct Staged {
+    epoch: u64,
+    vouched: Vouched,
+    lost: Lost,
+}
+
+/// Builds database and keys in the directory, and opens them as the server would.
 async fn stage(
     target: &Target<'_>,
     archive: &Archive,
     choice: &Choice,
     staging: &Path,
+    before: &Before,
     now: UnixTime,
-) -> Result<(u64, Vouched), BackupError> {
+) -> Result<Staged, BackupError> {
     let database = staging.join(DATABASE);
-    build(target, archive, choice, &database, now)?;
+    build(target, archive, choice, &database, before, now)?;
     let datastore = SqliteDatastore::open(&database, target.trust_domain, true)?;
     let journal = datastore.journal().await?;
     let epoch = count(&datastore, &archive.manifest, now).await?;
+    let lost = before.carry_into(&datastore, now).await?;
     drop(datastore);
+    // Only the file itself is moved: with its log not taken in, what was carried over would stay behind.
+    if staging.join(LOG).exists() {
+        return Err(BackupError::Log);
+    }
     let unusable = |source: AuthorityError| BackupError::Authorities {
         source: Box::new(source),
     };
@@ -137,7 +170,7 @@ async fn stage(
     for (name, der) in keys.iter() {
         store.create(&DiskKeys::file_name(name), der)?;
     }
-    Ok((epoch, vouched))
+    Ok(Staged { epoch, vouched, lost })
 }
 
 fn build(
@@ -145,6 +178,7 @@ fn build(
     archive: &Archive,
     choice: &Choice,
     database: &Path,
+    before: &Before,
     now: UnixTime,
 ) -> Result<(), BackupError> {
     let manifest = &archive.manifest;
@@ -163,13 +197,22 @@ fn build(
     let renewed_since = UnixTime::from_secs(manifest.made_at)
         .saturating_sub(target.backdate)
         .saturating_sub(unused);
+    let newest = before.newest();
     import.finish(&Restoration {
-        epoch: now.as_secs(),
+        // Greater than any that there was, also when the clock has been set back.
+        epoch: now.as_secs().max(above(newest.epoch)),
+        least_sequence: above(newest.sequence),
+        spent: before.spent(),
         void_tokens: !choice.keep_tokens,
         renewed_since: renewed_since.as_secs(),
         forget_authorities: choice.new_authorities,
     })?;
     Ok(())
+}
+
+/// The number after this one, as the database has it.
+fn above(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX - 1).saturating_add(1)
 }
 
 /// Reads everything as the server does when it starts. Returns the epoch.
@@ -256,6 +299,8 @@ fn vouch(
         }),
     }
 }
+
+const LOG: &str = "landfast.db-wal";
 
 #[cfg(test)]
 mod tests;

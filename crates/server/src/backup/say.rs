@@ -8,7 +8,7 @@ use serde_json::json;
 use super::command::Form;
 use super::manifest::Manifest;
 use super::migrate::Migrated;
-use super::restore::{Choice, Restored, Vouched};
+use super::restore::{Choice, Restored, Undone, Vouched};
 
 pub(super) fn shown(manifest: &Manifest, form: Form) -> String {
     match form {
@@ -33,6 +33,10 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
             "epoch": restored.epoch,
             "old_data": restored.old_data,
             "tokens_kept": choice.keep_tokens,
+            "quarantine": restored.undone.quarantine,
+            "not_known": restored.undone.unknown,
+            "bans_taken_over": restored.undone.bans,
+            "findings": findings(&restored.undone),
             "new_authorities": choice.new_authorities,
             "backup": manifest,
         }));
@@ -53,11 +57,7 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
         let dir = dir.display();
         text += &format!("The old data is in {dir}: remove it when all is well; it holds keys.\n");
     }
-    text += &format!(
-        "Not in it: whatever was changed after {}. Before agents connect, repeat bans, evictions, and what was tainted or revoked since; records of \
-         issuance since then are lost. Nodes that were enrolled since need new tokens.\n",
-        UnixTime::from_secs(manifest.made_at)
-    );
+    text += &undone(restored);
     text += match choice.keep_tokens {
         true => {
             "Join tokens that nobody had redeemed can be redeemed, also by whoever did so after the backup.\n"
@@ -68,6 +68,52 @@ pub(super) fn restored(restored: &Restored, choice: &Choice, form: Form) -> Stri
         text += "The authorities are gone: the server makes new ones when it starts, which no node trusts. Enrol every node again with the new bundle.\n";
     }
     text
+}
+
+/// What was decided after the backup, as far as it is known, and what comes of that.
+fn undone(restored: &Restored) -> String {
+    let (undone, made_at) = (&restored.undone, UnixTime::from_secs(restored.manifest.made_at));
+    let mut text = format!(
+        "Not in it: whatever was changed after {made_at}; records of issuance since then are lost. Nodes that were enrolled since need new tokens.\n"
+    );
+    for id in &undone.bans {
+        text += &format!("  taken over from the old data: the ban of {id}\n");
+    }
+    for finding in &undone.findings {
+        let what = if finding.kind.comes_back() {
+            "comes back"
+        } else {
+            "is lost"
+        };
+        let kind = finding.kind.as_str();
+        text += &format!("  {what}: {kind} {} ({})\n", finding.object, finding.detail);
+    }
+    if let Some(why) = &undone.unknown {
+        text += &format!("WHAT WAS DECIDED SINCE IS NOT KNOWN HERE: {why}.\n");
+    }
+    text += match (undone.quarantine, restored.replaced) {
+        (true, true) => {
+            "THE SERVER STARTS IN QUARANTINE: it signs nothing, and nodes serve what they hold, until landfast quarantine end. Before that repeat bans, \
+             evictions, deletions, and what was tainted or revoked since; landfast quarantine show lists what is known.\n"
+        }
+        (true, false) => {
+            "The server would start in quarantine, unless it is restored with --accept-rollback.\n"
+        }
+        (false, _) => "",
+    };
+    text
+}
+
+fn findings(undone: &Undone) -> Vec<serde_json::Value> {
+    let each = undone.findings.iter().map(|finding| {
+        json!({
+            "kind": finding.kind.as_str(),
+            "object": finding.object,
+            "detail": finding.detail,
+            "comes_back": finding.kind.comes_back(),
+        })
+    });
+    each.collect()
 }
 
 pub(super) fn migrated(migrated: &Migrated, form: Form) -> String {

@@ -163,3 +163,20 @@ pub(crate) async fn foreign(name: &str) -> Bundle {
         .unwrap();
     core.authorities.bundle().as_ref().clone()
 }
+
+/// All files, as a snapshot of a disk has them.
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+    use std::fs;
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    if !to.exists() {
+        fs::DirBuilder::new().mode(0o700).create(to).unwrap();
+    }
+    fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
+    for found in fs::read_dir(from).unwrap() {
+        let found = found.unwrap();
+        match found.file_type().unwrap().is_dir() {
+            true => copy(&found.path(), &to.join(found.file_name())),
+            false => drop(fs::copy(found.path(), to.join(found.file_name())).unwrap()),
+        }
+    }
+}

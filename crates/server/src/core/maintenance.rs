@@ -14,6 +14,9 @@ use super::disk::{Passed, Watermark, used_percent};
 use super::leap::{At, LeapWatch, Noticed};
 use crate::authority::{Authorities, AuthorityError, Trust};
 use crate::datastore::{Datastore, DatastoreError, Prune};
+use crate::quarantine::Quarantine;
+use crate::quarantine::state::Mark;
+use crate::registry::Registry;
 
 impl Core {
     /// Rotates authorities, prunes, and watches the disk, until it is dropped. It ends by itself only when the datastore has.
@@ -37,6 +40,8 @@ impl Core {
         Maintenance {
             authorities: Arc::clone(&self.authorities),
             datastore: Arc::clone(&self.datastore),
+            registry: Arc::clone(&self.registry),
+            quarantine: Arc::clone(&self.quarantine),
             params: self.params.clone(),
             rotation: Complaint::new("authorities cannot be rotated"),
             pruning: Complaint::new("old data cannot be removed"),
@@ -58,6 +63,8 @@ impl Core {
 pub(super) struct Maintenance {
     authorities: Arc<Authorities>,
     datastore: Arc<dyn Datastore>,
+    registry: Arc<Registry>,
+    quarantine: Arc<Quarantine>,
     params: super::CoreParams,
     rotation: Complaint,
     pruning: Complaint,
@@ -82,6 +89,9 @@ impl Maintenance {
     /// Everything that is due now. Breaks when the datastore has ended.
     pub(super) async fn round(&mut self) -> ControlFlow<()> {
         self.watch_disk();
+        // What is committed by now, or a little less.
+        let mark = Mark::new(self.registry.revision(), self.authorities.bundle().sequence());
+        self.quarantine.keep(mark).await;
         let Some(now) = self.params.clock.now() else {
             return ControlFlow::Continue(());
         };

@@ -47,10 +47,14 @@ pub(crate) trait Source {
 }
 
 /// What is different in a database that comes from a backup.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Restoration {
     /// The epoch is this at least, and greater than the stored one.
     pub(crate) epoch: i64,
+    /// The sequence of the bundle is this at least.
+    pub(crate) least_sequence: i64,
+    /// Hashes of tokens that were redeemed or voided since.
+    pub(crate) spent: Vec<Vec<u8>>,
     /// Tokens that nobody has redeemed are of no use any more: somebody may have, after the backup.
     pub(crate) void_tokens: bool,
     /// An agent may show an SVID that is not stored, if it begins at this time or later.

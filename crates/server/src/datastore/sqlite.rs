@@ -7,6 +7,7 @@ mod authorities;
 mod bundles;
 mod convert;
 mod entries;
+mod epoch;
 mod export;
 mod import;
 mod migrate;
@@ -298,6 +299,10 @@ impl Datastore for SqliteDatastore {
         _change: OtherChange,
     ) -> Result<Option<Journal>, DatastoreError> {
         Ok(None)
+    }
+
+    async fn renew_epoch(&self, now: UnixTime, least: u64) -> Result<(), DatastoreError> {
+        self.writer.write(move |tx| epoch::renew(tx, now, least)).await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

@@ -18,6 +18,12 @@ pub enum IssueError {
         /// Why.
         source: DatastoreError,
     },
+    /// The server may have forgotten something.
+    #[error("nothing is issued in a quarantine")]
+    Quarantine {
+        /// Since when, and why.
+        source: DatastoreError,
+    },
     /// No authority is active, or it has expired.
     #[error("no authority can sign now")]
     NoAuthority,
@@ -99,6 +105,7 @@ impl From<DatastoreError> for IssueError {
     fn from(source: DatastoreError) -> Self {
         match source {
             DatastoreError::Full => Self::StorageFull,
+            source @ DatastoreError::Quarantine { .. } => Self::Quarantine { source },
             source => Self::Storage { source },
         }
     }

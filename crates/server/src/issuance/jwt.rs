@@ -29,6 +29,7 @@ impl Issuer {
         order: JwtOrder<'_>,
         now: UnixTime,
     ) -> Result<IssuedJwt, IssueError> {
+        self.is_open(who)?;
         check_audience(order.audience).map_err(|error| IssueError::Policy(error.to_string()))?;
         let authority = self.authorities.active_jwt().ok_or(IssueError::NoAuthority)?;
         let signs = (authority.not_before, authority.not_after);

@@ -1,7 +1,9 @@
 //! One request, one answer. Pure. Invariant: only GET and HEAD, only what is published; nothing that a client sends comes back to it.
 
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
@@ -32,6 +34,15 @@ pub(super) fn answer<B>(request: &Request<B>, documents: &Documents) -> Response
     if document.for_scripts {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
+    response
+}
+
+/// There is nothing to show for now (RFC 9110 §15.6.4). Those who follow the bundle keep what they have.
+pub(super) fn later() -> Response<Full<Bytes>> {
+    let mut response = status(StatusCode::SERVICE_UNAVAILABLE);
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("60"));
     response
 }
 

@@ -17,11 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::answer;
+use super::answer::{answer, later};
 use super::documents::Site;
 use crate::api::limit::RateLimit;
 use crate::config::ServerLimits;
 use crate::endpoints::{HANDSHAKE, PAUSE, Place, Places, concerns_one};
+use crate::quarantine::Quarantine;
 
 /// What the listeners of one profile share.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub(super) struct Front {
     /// A handshake costs us more than its client: a signature with the operator's key, RSA perhaps.
     handshakes: Arc<RateLimit>,
     patience: Patience,
+    quarantine: Arc<Quarantine>,
 }
 
 /// How long is waited for clients.
@@ -66,7 +68,14 @@ impl Front {
                 handshake: HANDSHAKE,
                 request: REQUEST,
             },
+            quarantine: Quarantine::none(),
         }
+    }
+
+    /// See [`super::Publishing::held_by`].
+    pub(super) fn held_by(mut self, quarantine: Arc<Quarantine>) -> Self {
+        self.quarantine = quarantine;
+        self
     }
 
     /// So many handshakes a second of one address.
@@ -149,7 +158,10 @@ impl Front {
             }
         };
         let service = service_fn(|request: http::Request<Incoming>| {
-            let response = answer(&request, &self.site.documents());
+            let response = match self.quarantine.holds() {
+                true => later(),
+                false => answer(&request, &self.site.documents()),
+            };
             let status = response.status().as_u16().to_string();
             metrics::counter!("landfast_server_publish_requests_total", "profile" => self.profile, "status" => status)
                 .increment(1);

@@ -111,7 +111,7 @@ impl Rig {
         let mut config = web.config();
         change(config.web.as_mut().unwrap());
         let bound = Publishing::bind(Some(&config), updates, own.clone(), &clock).await;
-        let mut publishing = bound.unwrap();
+        let mut publishing = bound.unwrap().held_by(&core.core.quarantine);
         for (front, _) in &mut publishing.bound {
             *front = front.clone().with_patience(patience);
         }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use landfast_daemon::error_chain;
 use landfast_identity::SpiffeId;
 use tokio::time::Instant;
 use tonic::Status;
@@ -67,12 +68,16 @@ async fn send_away(authorities: &Authorities, registry: &Registry) {
     let mut was_current = true;
     loop {
         tokio::time::sleep(EVERY).await;
-        let is_current = authorities.current().is_ok();
-        if was_current && !is_current {
-            tracing::warn!("the database cannot be read: subscribed agents are sent to another server");
+        let current = authorities.current();
+        if let (true, Err(error)) = (was_current, &current) {
+            let why = error_chain(error);
+            tracing::warn!(
+                why,
+                "agents cannot be told what is so: subscribed ones are sent to another server"
+            );
             registry.wake_everybody();
         }
-        was_current = is_current;
+        was_current = current.is_ok();
     }
 }
 

@@ -105,6 +105,7 @@ impl Index {
             Change::RemoveRelationship(td) => {
                 self.relationships.take(td.as_str());
             }
+            Change::BeginEpoch(epoch) => self.revision.epoch = *epoch,
         }
         self.revision.number = commit.revision;
     }

@@ -5,6 +5,7 @@ mod busy;
 mod connections;
 mod entries;
 mod joining;
+mod quarantine;
 mod requests;
 mod stolen;
 

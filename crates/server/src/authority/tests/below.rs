@@ -265,6 +265,18 @@ async fn a_parent_that_is_gone_stops_nothing_until_the_authority_ends() {
     assert_eq!(authorities.upstream_trouble(), None);
 }
 
+/// A key that went back may have been revoked since.
+#[tokio::test(start_paused = true)]
+async fn in_quarantine_no_jwt_key_goes_up() {
+    let site = Site::new().await;
+    site.core.quarantine.set(true);
+    site.core.authorities.look_as_kept().await.unwrap();
+    assert_eq!(site.parent.change(|state| state.jwt.len()), 0);
+    site.core.quarantine.set(false);
+    site.core.authorities.look_as_kept().await.unwrap();
+    assert_eq!(site.parent.change(|state| state.jwt.len()), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_parent_is_not_asked_to_sign_at_every_tick_while_it_fails() {
     let site = Site::new().await;

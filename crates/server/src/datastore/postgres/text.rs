@@ -228,6 +228,8 @@ pub(super) fn change(change: &Change) -> Result<(&'static str, String, Option<St
             Some(relationship(new)?),
         ),
         Change::RemoveRelationship(td) => (RELATIONSHIP, td.to_string(), None),
+        // `accept_loss` does it, beside the feed.
+        Change::BeginEpoch(_) => return Err(damage("kind", "an epoch is no change of a row")),
     })
 }
 

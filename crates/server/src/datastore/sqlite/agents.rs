@@ -113,7 +113,7 @@ pub(super) fn find(tx: &Tx<'_>, id: &SpiffeId) -> Result<Option<AgentRecord>, Da
         .optional()?)
 }
 
-fn put(tx: &mut Tx<'_>, agent: AgentRecord) -> Result<(), DatastoreError> {
+pub(super) fn put(tx: &mut Tx<'_>, agent: AgentRecord) -> Result<(), DatastoreError> {
     let revision = tx.next_revision()?;
     tx.conn().prepare_cached(PUT)?.execute(named_params! {
         ":id": agent.id.as_str(),

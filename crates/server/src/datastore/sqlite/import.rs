@@ -154,9 +154,14 @@ impl Import {
 
 fn restore(conn: &Connection, restoration: &Restoration) -> Result<(), rusqlite::Error> {
     conn.execute(
-        "UPDATE state SET epoch = max(epoch + 1, ?1), bundle_sequence = bundle_sequence + ?2",
-        [restoration.epoch, SEQUENCE_STEP],
+        "UPDATE state SET epoch = max(epoch + 1, ?1), bundle_sequence = max(bundle_sequence + ?2, ?3)",
+        [restoration.epoch, SEQUENCE_STEP, restoration.least_sequence],
     )?;
+    let mut spend =
+        conn.prepare("UPDATE join_tokens SET revoked = 1 WHERE hash = ?1 AND redeemed_at IS NULL")?;
+    for hash in &restoration.spent {
+        spend.execute([hash])?;
+    }
     if restoration.void_tokens {
         conn.execute("UPDATE join_tokens SET revoked = 1 WHERE redeemed_at IS NULL", [])?;
     }

@@ -66,6 +66,23 @@ async fn the_document_is_the_bundle_through_a_whole_rotation() {
     rig.tear_down().await;
 }
 
+/// Peers would take a bundle that went back for a newer one, when its sequence is greater.
+#[tokio::test]
+async fn in_quarantine_nothing_is_published_and_followers_are_to_come_again() {
+    let rig = Rig::new().await;
+    let mut client = rig.web.connect(rig.addresses.web[0]).await;
+    assert_eq!(client.get("/").await.status, 200);
+    rig.core.core.quarantine.set(true);
+    for path in ["/", "/oidc/.well-known/openid-configuration", "/nothing"] {
+        let answer = client.get(path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (503, ""), "{path}");
+        assert_eq!(answer.headers["retry-after"], "60");
+    }
+    rig.core.core.quarantine.set(false);
+    assert_eq!(client.get("/").await.status, 200);
+    rig.tear_down().await;
+}
+
 /// Trust Domain and Bundle §4.1, §4.2; X509-SVID §6.1; JWT-SVID §6.1.
 #[tokio::test]
 async fn a_bundle_document_has_the_members_of_the_standard_and_no_others() {

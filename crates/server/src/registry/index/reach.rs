@@ -46,7 +46,8 @@ impl Index {
             Change::RemoveAgent(id) => vec![Concern::Agent(id.clone())],
             Change::PutBundle(bundle) => vec![Concern::Federated(bundle.trust_domain().clone())],
             Change::RemoveBundle(trust_domain) => vec![Concern::Federated(trust_domain.clone())],
-            Change::PutRelationship(_) | Change::RemoveRelationship(_) => Vec::new(),
+            // Who is told of an epoch is told by whoever begins it.
+            Change::PutRelationship(_) | Change::RemoveRelationship(_) | Change::BeginEpoch(_) => Vec::new(),
         }
     }
 

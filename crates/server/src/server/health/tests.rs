@@ -14,7 +14,7 @@ mod full;
 use super::*;
 use crate::core::fixture;
 use crate::publish::{CertificateFiles, PublishConfig, WebConfig};
-use crate::server::rig::{Rig, td, wire};
+use crate::server::rig::{Rig, hold, td, wire};
 
 /// Status line and body of a GET.
 async fn get(rig: &Rig, path: &str) -> (String, String) {
@@ -101,6 +101,36 @@ async fn a_server_whose_datastore_refuses_is_not_ready_until_it_is_mended() {
     assert_eq!(get(&rig, "/live").await.0, "HTTP/1.1 200 OK");
     elsewhere.execute_batch("DROP TRIGGER broken").unwrap();
     assert_eq!(both_say(&rig, true).await, "ready\n");
+    rig.tear_down().await;
+}
+
+#[tokio::test]
+async fn a_server_in_quarantine_is_not_ready_and_says_what_to_do() {
+    use landfast_proto::landfast::quarantine::v1::{
+        EndQuarantineRequest, quarantine_client::QuarantineClient,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    drop(landfast_store::Store::open(&data).unwrap());
+    hold(&data);
+    let rig = Rig::with_http(SystemClock, |config| config.data_dir = Some(data.clone())).await;
+    let reason = both_say(&rig, false).await;
+    assert!(
+        reason.starts_with("not ready: this server is in quarantine since 1970-01-01")
+            && reason.contains("a backup was restored")
+            && reason.contains("landfast quarantine show"),
+        "{reason}"
+    );
+    let gauge = async || get(&rig, "/metrics").await.1;
+    assert!(gauge().await.contains("landfast_server_quarantine 1"));
+    let request = EndQuarantineRequest {
+        reason: "looked".to_owned(),
+        accept_rollback: false,
+    };
+    let mut operator = QuarantineClient::new(rig.admin().await);
+    operator.end_quarantine(request).await.unwrap();
+    assert_eq!(both_say(&rig, true).await, "ready\n");
+    assert!(gauge().await.contains("landfast_server_quarantine 0"));
     rig.tear_down().await;
 }
 
