@@ -20,9 +20,11 @@ const IDENTITY: &str = "node-identity.json";
 const DEVICE: &str = "device-key.json";
 
 async fn registered(agent: &NodeAgent) {
-    eventually("a registered device key", async || match agent.status().await.device_key {
-        text if text.starts_with("registered") => Ok(()),
-        text => Err(text),
+    eventually("a registered device key", async || {
+        match agent.status().await.device_key {
+            text if text.starts_with("registered") => Ok(()),
+            text => Err(text),
+        }
     })
     .await;
 }
@@ -64,7 +66,10 @@ async fn approve(plant: &Plant, request: &api::Request) {
         key: request.key.clone(),
         approve: true,
     };
-    RecoveryClient::new(plant.admin().await).decide(order).await.unwrap();
+    RecoveryClient::new(plant.admin().await)
+        .decide(order)
+        .await
+        .unwrap();
 }
 
 fn later(days: u64) -> UnixTime {
@@ -123,7 +128,10 @@ async fn a_node_that_was_off_for_long_comes_back_by_itself_and_after_thirty_days
             told(&agent, "a person has to let it in").await;
             let asked = pending(&plant).await;
             assert_eq!(asked.len(), 1);
-            assert_eq!((asked[0].kind(), asked[0].state()), (Kind::Recovery, State::Waiting));
+            assert_eq!(
+                (asked[0].kind(), asked[0].state()),
+                (Kind::Recovery, State::Waiting)
+            );
             assert_eq!(asked[0].agent_id, agent.id);
             approve(&plant, &asked[0]).await;
         }
@@ -158,7 +166,10 @@ async fn a_copy_of_a_node_is_noticed_and_a_person_chooses() {
     // What is valid goes on: new entries reach the one that is in.
     in_contact(&agent).await;
     let asked = pending(&plant).await;
-    let states: Vec<_> = asked.iter().map(|r| (r.kind(), r.state(), r.address.as_str())).collect();
+    let states: Vec<_> = asked
+        .iter()
+        .map(|r| (r.kind(), r.state(), r.address.as_str()))
+        .collect();
     assert_eq!(
         states,
         [
@@ -186,9 +197,11 @@ async fn a_banned_node_has_no_way_back_and_an_evicted_one_needs_a_token() {
     registered(&banned).await;
     registered(&evicted).await;
     plant.ban(&banned).await;
-    eventually("no device key any more", async || match banned.data().join(DEVICE).exists() {
-        true => Err("it is there"),
-        false => Ok(()),
+    eventually("no device key any more", async || {
+        match banned.data().join(DEVICE).exists() {
+            true => Err("it is there"),
+            false => Ok(()),
+        }
     })
     .await;
     plant.evict(&evicted).await;

@@ -270,7 +270,10 @@ impl Recovery {
         match (&mut self.offer, answer) {
             (Some(offer), Answer::Deny) if offer.name == *request => offer.denied = true,
             (Some(offer), Answer::Approve) if offer.name == *request => {
-                let offer = Offer { at: now, ..offer.clone() };
+                let offer = Offer {
+                    at: now,
+                    ..offer.clone()
+                };
                 self.enter(offer);
             }
             _ => return false,

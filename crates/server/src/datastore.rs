@@ -73,11 +73,7 @@ pub(crate) trait Datastore: Send + Sync {
     async fn delete_agent(&self, id: SpiffeId, now: UnixTime) -> Result<bool, RegistryError>;
 
     /// Takes a step with the device key of an agent.
-    async fn recover(
-        &self,
-        id: SpiffeId,
-        step: RecoveryStep,
-    ) -> Result<(Stepped, Recovery), RegistryError>;
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError>;
     async fn recovery(&self, id: SpiffeId) -> Result<Option<Recovery>, DatastoreError>;
     /// Those about which a person is to decide, with IDs after this one, in their order.
     async fn waiting_recoveries(
@@ -215,9 +211,7 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entering {
     /// By an attestation; perhaps for the first time.
-    Attested {
-        at: UnixTime,
-    },
+    Attested { at: UnixTime },
     /// By its device key: it is there already.
     Returned,
 }

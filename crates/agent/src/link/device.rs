@@ -35,7 +35,12 @@ impl Link {
     }
 
     /// Asks to be the node that this was.
-    pub(super) async fn come_back(&mut self, device: DeviceKey, agent_id: SpiffeId, denied: bool) -> Result<(), LinkError> {
+    pub(super) async fn come_back(
+        &mut self,
+        device: DeviceKey,
+        agent_id: SpiffeId,
+        denied: bool,
+    ) -> Result<(), LinkError> {
         let key = self.pending_key(false).await?;
         let (files, csr_key) = (Arc::clone(&self.files), key.public_key().sha256());
         let counted = self.disk.run(move || files.count(&device, csr_key)).await??;
@@ -81,7 +86,10 @@ impl Link {
             }) => UNKNOWN_THERE.to_owned(),
             Err(error) => {
                 let why = error_chain(&error);
-                tracing::warn!(error = why, "the device key of this node is not registered; it is tried again");
+                tracing::warn!(
+                    error = why,
+                    "the device key of this node is not registered; it is tried again"
+                );
                 format!("not registered yet: {why}")
             }
         };
@@ -116,7 +124,12 @@ impl Link {
         self.note(state, device, agent_id).await
     }
 
-    async fn note(&mut self, state: State, device: DeviceKey, agent_id: &SpiffeId) -> Result<State, LinkError> {
+    async fn note(
+        &mut self,
+        state: State,
+        device: DeviceKey,
+        agent_id: &SpiffeId,
+    ) -> Result<State, LinkError> {
         if state == State::Registered && device.agent_id.as_ref() != Some(agent_id) {
             let device = DeviceKey {
                 agent_id: Some(agent_id.clone()),
@@ -176,17 +189,24 @@ async fn register(channel: &Channel, device: &DeviceKey, agent_id: &SpiffeId) ->
     let mut client = RecoveryClient::new(channel.clone());
     let answer = rpc::call(REGISTER, client.register_device_key(request)).await?;
     match answer.state() {
-        State::Unspecified => Err(LinkError::protocol(REGISTER, "it does not say what became of the key")),
+        State::Unspecified => Err(LinkError::protocol(
+            REGISTER,
+            "it does not say what became of the key",
+        )),
         state => Ok(state),
     }
 }
 
 fn in_words(state: State) -> &'static str {
     match state {
-        State::Registered => "registered: this node comes back by itself, or with a person after a long silence",
+        State::Registered => {
+            "registered: this node comes back by itself, or with a person after a long silence"
+        }
         State::Held => "waits for a person to approve it (on the server: landfast agent pending)",
         State::Denied => "a person has refused it (on the server: landfast agent pending)",
-        State::MakeAnother | State::Unspecified => "not registered: the server asks for another one, again and again",
+        State::MakeAnother | State::Unspecified => {
+            "not registered: the server asks for another one, again and again"
+        }
     }
 }
 

@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use landfast_identity::{
-    Certificate, PrivateKey, PublicKey, RecoveryProof, SpiffeId, parse_chain_pem,
-};
+use landfast_identity::{Certificate, PrivateKey, PublicKey, RecoveryProof, SpiffeId, parse_chain_pem};
 use landfast_proto::landfast::recovery::v1 as recovery;
 use prost::Message as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -90,7 +88,10 @@ pub enum EvidenceError {
 /// Evidence read from its files, ready for one attestation.
 pub(crate) enum Ready {
     Token(Zeroizing<String>),
-    Device { chain: Vec<Certificate>, key: DeviceKey },
+    Device {
+        chain: Vec<Certificate>,
+        key: DeviceKey,
+    },
     /// A node that was in before, and the key that it registered then.
     Returning {
         agent_id: SpiffeId,
@@ -165,7 +166,9 @@ impl Ready {
     pub(crate) fn payload(&self) -> Vec<u8> {
         match self {
             Self::Token(token) => token.as_bytes().to_vec(),
-            Self::Returning { agent_id, counter, .. } => recovery::Claim {
+            Self::Returning {
+                agent_id, counter, ..
+            } => recovery::Claim {
                 agent_id: agent_id.to_string(),
                 counter: *counter,
             }

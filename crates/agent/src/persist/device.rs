@@ -148,9 +148,16 @@ mod tests {
         let first = files.count(&device, [1; 32]).unwrap();
         assert_eq!((first.counter, first.asked), (5, Some([1; 32])));
         let read = files.device_key().unwrap().unwrap();
-        assert_eq!((read.counter, read.asked, &read.agent_id), (5, first.asked, &device.agent_id));
+        assert_eq!(
+            (read.counter, read.asked, &read.agent_id),
+            (5, first.asked, &device.agent_id)
+        );
         assert_eq!(read.key.public_key(), device.key.public_key());
-        assert_eq!(files.count(&read, [1; 32]).unwrap().counter, 5, "the same key again");
+        assert_eq!(
+            files.count(&read, [1; 32]).unwrap().counter,
+            5,
+            "the same key again"
+        );
         assert_eq!(files.count(&read, [2; 32]).unwrap().counter, 6);
     }
 
@@ -176,7 +183,10 @@ mod tests {
         assert!(wrong.contains(DEVICE), "{wrong}");
         for content in ["", "{}", "{\"version\":2}"] {
             files.write_raw(content);
-            assert!(matches!(files.device_key(), Err(PersistError::Damaged { .. })), "{content}");
+            assert!(
+                matches!(files.device_key(), Err(PersistError::Damaged { .. })),
+                "{content}"
+            );
         }
     }
 

@@ -2,8 +2,8 @@
 
 mod io;
 mod nodes;
-pub(crate) mod recovery;
 pub(crate) mod push;
+pub(crate) mod recovery;
 mod services;
 
 use std::collections::HashMap;

@@ -42,7 +42,16 @@ pub(super) async fn pending(globals: &Globals) -> Result<(), Failure> {
             request.why.clone(),
         ]
     });
-    let columns = &["NODE", "WANTS", "REQUEST", "STATE", "FROM", "ASKED AT", "LAST HEARD", "WHY"];
+    let columns = &[
+        "NODE",
+        "WANTS",
+        "REQUEST",
+        "STATE",
+        "FROM",
+        "ASKED AT",
+        "LAST HEARD",
+        "WHY",
+    ];
     output::print(&output::table(columns, rows))
 }
 
@@ -62,7 +71,11 @@ pub(super) async fn decide(named: Named, approve: bool, globals: &Globals) -> Re
             "id": id, "request": name(request), "kind": kind(request.kind()), "approved": approve,
         }));
     }
-    output::print(&format!("{id}, request {} from {}: {what}", name(request), request.address))
+    output::print(&format!(
+        "{id}, request {} from {}: {what}",
+        name(request),
+        request.address
+    ))
 }
 
 fn choose<'a>(requests: &'a [api::Request], named: &Named) -> Result<&'a api::Request, Failure> {
@@ -71,11 +84,19 @@ fn choose<'a>(requests: &'a [api::Request], named: &Named) -> Result<&'a api::Re
         .iter()
         .filter(|request| request.agent_id == named.id.as_str())
         .collect();
-    let wanted = |request: &&&api::Request| named.request.as_ref().is_none_or(|wanted| *wanted == name(request));
+    let wanted = |request: &&&api::Request| {
+        named
+            .request
+            .as_ref()
+            .is_none_or(|wanted| *wanted == name(request))
+    };
     let found: Vec<_> = of_node.iter().filter(wanted).collect();
     match (&found[..], &named.request) {
         ([one], _) => Ok(one),
-        ([], Some(request)) => Err(Failure::failed(format!("{} has no request {request}", named.id), look)),
+        ([], Some(request)) => Err(Failure::failed(
+            format!("{} has no request {request}", named.id),
+            look,
+        )),
         ([], None) => Err(Failure::failed(
             format!("nothing of {} waits for a person", named.id),
             look,
@@ -98,7 +119,9 @@ fn outcome(kind: Kind, approve: bool) -> &'static str {
             "neither comes back by this device key, it is forgotten; valid SVIDs go on (landfast agent ban ends them)"
         }
         (_, true) => "it comes back when it asks again, within a minute or so",
-        (_, false) => "it stays out; landfast agent approve lets it in after all, landfast agent ban shuts it out for good",
+        (_, false) => {
+            "it stays out; landfast agent approve lets it in after all, landfast agent ban shuts it out for good"
+        }
     }
 }
 
@@ -124,7 +147,12 @@ async fn client(globals: &Globals) -> Result<RecoveryClient<Channel>, Failure> {
 
 /// Half of the hash: more than can be forged, and a person can compare it.
 fn name(request: &api::Request) -> String {
-    request.key.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    request
+        .key
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn kind(kind: Kind) -> &'static str {
@@ -174,20 +202,34 @@ mod tests {
 
     #[test]
     fn a_person_decides_about_one_request_that_was_shown() {
-        let (a, b) = ("spiffe://a.test/spire/agent/x/a", "spiffe://a.test/spire/agent/x/b");
+        let (a, b) = (
+            "spiffe://a.test/spire/agent/x/a",
+            "spiffe://a.test/spire/agent/x/b",
+        );
         let requests = [request(a, 1), request(b, 2), request(b, 3)];
         let choose = |id: &str, request: Option<&str>| {
             let named = Named {
                 id: SpiffeId::parse(id).unwrap(),
                 request: request.map(str::to_owned),
             };
-            choose(&requests, &named).map(|request| request.key[0]).map_err(|failure| failure.message)
+            choose(&requests, &named)
+                .map(|request| request.key[0])
+                .map_err(|failure| failure.message)
         };
         assert_eq!(choose(a, None), Ok(1));
         assert!(choose(b, None).unwrap_err().contains("2 requests"));
         assert_eq!(choose(b, Some(&"03".repeat(16))), Ok(3));
-        assert!(choose(b, Some(&"01".repeat(16))).unwrap_err().contains("no request"), "of another node");
+        assert!(
+            choose(b, Some(&"01".repeat(16)))
+                .unwrap_err()
+                .contains("no request"),
+            "of another node"
+        );
         assert!(choose(b, Some("03")).is_err(), "a part of a name names nothing");
-        assert!(choose("spiffe://a.test/spire/agent/x/c", None).unwrap_err().contains("nothing"));
+        assert!(
+            choose("spiffe://a.test/spire/agent/x/c", None)
+                .unwrap_err()
+                .contains("nothing")
+        );
     }
 }

@@ -30,7 +30,10 @@ fn keys() -> Keys {
 
 impl Said {
     fn with<T>(&self, keys: &Keys, then: impl FnOnce(RecoveryProof<'_>) -> T) -> T {
-        let id = SpiffeId::parse(&format!("spiffe://{}/spire/agent/join_token/{}", self.trust_domain, self.path));
+        let id = SpiffeId::parse(&format!(
+            "spiffe://{}/spire/agent/join_token/{}",
+            self.trust_domain, self.path
+        ));
         then(RecoveryProof {
             agent_id: &id.unwrap(),
             nonce: &self.nonce,
@@ -91,13 +94,32 @@ fn each_field_counts() {
     };
     let signature = honest.with(&keys, |proof| proof.sign(&keys.device[0])).unwrap();
     let device = keys.device[0].public_key();
-    assert!(honest.with(&keys, |proof| proof.verify(&device, &signature)).is_ok());
+    assert!(
+        honest
+            .with(&keys, |proof| proof.verify(&device, &signature))
+            .is_ok()
+    );
     let others = [
-        Said { trust_domain: "b.test".into(), ..honest.clone() },
-        Said { path: "edon".into(), ..honest.clone() },
-        Said { nonce: [8; 32], ..honest.clone() },
-        Said { csr_key: 1, ..honest.clone() },
-        Said { counter: 5, ..honest.clone() },
+        Said {
+            trust_domain: "b.test".into(),
+            ..honest.clone()
+        },
+        Said {
+            path: "edon".into(),
+            ..honest.clone()
+        },
+        Said {
+            nonce: [8; 32],
+            ..honest.clone()
+        },
+        Said {
+            csr_key: 1,
+            ..honest.clone()
+        },
+        Said {
+            counter: 5,
+            ..honest.clone()
+        },
     ];
     for other in others {
         let verified = other.with(&keys, |proof| proof.verify(&device, &signature));
@@ -117,10 +139,20 @@ fn a_registration_is_no_recovery_and_is_signed_by_the_key_itself() {
     };
     let signature = proof.sign(&keys.device[0]).unwrap();
     proof.verify(&signature).unwrap();
-    assert!(RegistrationProof { agent_id: &other, ..proof }.verify(&signature).is_err());
+    assert!(
+        RegistrationProof {
+            agent_id: &other,
+            ..proof
+        }
+        .verify(&signature)
+        .is_err()
+    );
     // The key of somebody else cannot be registered by who does not hold it.
     let theirs = keys.device[1].public_key();
-    let stolen = RegistrationProof { device_key: &theirs, ..proof };
+    let stolen = RegistrationProof {
+        device_key: &theirs,
+        ..proof
+    };
     assert!(stolen.verify(&signature).is_err());
     assert!(stolen.verify(&stolen.sign(&keys.device[0]).unwrap()).is_err());
     let recovery = RecoveryProof {

@@ -67,12 +67,22 @@ fn a_node_comes_back_by_itself_for_thirty_days_and_then_with_a_person() {
             decision: Decision::Waiting
         }]
     );
-    assert!(!lone.decide(&[13; 32], Answer::Approve, at(92 * DAY)), "of another key");
+    assert!(
+        !lone.decide(&[13; 32], Answer::Approve, at(92 * DAY)),
+        "of another key"
+    );
     assert!(lone.decide(&[12; 32], Answer::Approve, at(92 * DAY)));
     assert_eq!(lone.claim(&KEY, claim(3, 12, 93 * DAY), MONTH), ACCEPTED);
-    assert_eq!(lone.claim(&KEY, claim(3, 12, 93 * DAY), MONTH), AGAIN, "an answer that was lost");
+    assert_eq!(
+        lone.claim(&KEY, claim(3, 12, 93 * DAY), MONTH),
+        AGAIN,
+        "an answer that was lost"
+    );
     assert!(lone.questions().is_empty());
-    assert!(!lone.decide(&[12; 32], Answer::Deny, at(94 * DAY)), "there is nothing to decide");
+    assert!(
+        !lone.decide(&[12; 32], Answer::Deny, at(94 * DAY)),
+        "there is nothing to decide"
+    );
 }
 
 #[test]
@@ -80,7 +90,10 @@ fn with_none_automatic_a_person_decides_each() {
     let mut node = node();
     assert_eq!(node.claim(&KEY, claim(1, 10, 60), Duration::ZERO), NEWLY_HELD);
     assert!(node.decide(&[10; 32], Answer::Deny, at(70)));
-    assert_eq!(node.claim(&KEY, claim(1, 10, 80), Duration::ZERO), Verdict::Denied);
+    assert_eq!(
+        node.claim(&KEY, claim(1, 10, 80), Duration::ZERO),
+        Verdict::Denied
+    );
     // A person may think better of it.
     assert!(node.decide(&[10; 32], Answer::Approve, at(90)));
     assert_eq!(node.claim(&KEY, claim(1, 10, 100), Duration::ZERO), ACCEPTED);
@@ -88,7 +101,10 @@ fn with_none_automatic_a_person_decides_each() {
 
 #[test]
 fn an_old_counter_with_another_key_locks_recovery_for_both() {
-    for (first, second) in [(claim(5, 10, 100), claim(5, 11, 200)), (claim(5, 10, 100), claim(4, 11, 200))] {
+    for (first, second) in [
+        (claim(5, 10, 100), claim(5, 11, 200)),
+        (claim(5, 10, 100), claim(4, 11, 200)),
+    ] {
         let mut node = node();
         assert_eq!(node.claim(&KEY, first.clone(), MONTH), ACCEPTED);
         assert_eq!(node.claim(&KEY, second.clone(), MONTH), NEWLY_LOCKED);
@@ -122,13 +138,20 @@ fn whom_a_person_chooses_comes_in_alone_and_makes_another_key() {
     node.claim(&KEY, claim(5, 10, 100), MONTH);
     node.claim(&KEY, claim(5, 11, 200), MONTH);
     assert!(node.decide(&[11; 32], Answer::Approve, at(300)));
-    assert_eq!(node.register(offer(OTHER, 310)), Entered::Held { new: true }, "it has not come yet");
+    assert_eq!(
+        node.register(offer(OTHER, 310)),
+        Entered::Held { new: true },
+        "it has not come yet"
+    );
     let mut other = node.clone();
     // Whatever the counter of the one that was not chosen.
     assert_eq!(other.claim(&KEY, claim(7, 10, 320), MONTH), NEWLY_LOCKED);
     assert_eq!(node.claim(&KEY, claim(5, 11, 400), MONTH), ACCEPTED);
     assert_eq!(node.register(offer(KEY, 410)), Entered::MakeAnother);
-    assert_eq!(node.register(offer(OTHER, 420)), Entered::Registered { new: true });
+    assert_eq!(
+        node.register(offer(OTHER, 420)),
+        Entered::Registered { new: true }
+    );
     assert_eq!(node.claim(&KEY, claim(9, 10, 500), MONTH), Verdict::Unknown);
     assert_eq!(node.claim(&OTHER, claim(6, 12, 500), MONTH), ACCEPTED);
 }
@@ -142,7 +165,10 @@ fn who_was_in_already_and_is_chosen_makes_another_key_at_once() {
     assert_eq!(node.claim(&KEY, claim(5, 11, 301), MONTH), NEWLY_LOCKED);
     assert!(node.decide(&[10; 32], Answer::Approve, at(302)));
     assert_eq!(node.register(offer(KEY, 310)), Entered::MakeAnother);
-    assert_eq!(node.register(offer(OTHER, 310)), Entered::Registered { new: true });
+    assert_eq!(
+        node.register(offer(OTHER, 310)),
+        Entered::Registered { new: true }
+    );
 }
 
 #[test]
@@ -181,12 +207,22 @@ fn a_key_is_registered_once_and_within_an_hour() {
     };
     let mut late = early.clone();
     let mut old = Recovery::default();
-    assert_eq!(early.register(offer(KEY, 3599)), Entered::Registered { new: true });
-    assert_eq!(early.register(offer(KEY, 9 * DAY)), Entered::Registered { new: false });
+    assert_eq!(
+        early.register(offer(KEY, 3599)),
+        Entered::Registered { new: true }
+    );
+    assert_eq!(
+        early.register(offer(KEY, 9 * DAY)),
+        Entered::Registered { new: false }
+    );
     assert_eq!(early.register(offer(OTHER, 3599)), Entered::Held { new: true });
     assert_eq!(early.claim(&OTHER, claim(1, 1, 3600), MONTH), Verdict::Unknown);
     assert_eq!(late.register(offer(KEY, 3600)), Entered::Held { new: true });
-    assert_eq!(old.register(offer(KEY, 0)), Entered::Held { new: true }, "from before");
+    assert_eq!(
+        old.register(offer(KEY, 0)),
+        Entered::Held { new: true },
+        "from before"
+    );
     for node in [&mut early, &mut late, &mut old] {
         let name = node.offer.as_ref().unwrap().name;
         assert!(matches!(node.questions()[..], [Question::Registration(_)]));
@@ -194,7 +230,10 @@ fn a_key_is_registered_once_and_within_an_hour() {
         assert!(node.decide(&name, Answer::Deny, at(4000)));
         assert_eq!(node.register(offer(name, 4100)), Entered::Denied);
         assert!(node.decide(&name, Answer::Approve, at(4200)));
-        assert_eq!(node.register(offer(name, 4300)), Entered::Registered { new: false });
+        assert_eq!(
+            node.register(offer(name, 4300)),
+            Entered::Registered { new: false }
+        );
         assert_eq!(node.claim(&name, claim(1, 1, 4400), MONTH), ACCEPTED);
         assert!(node.questions().is_empty());
     }

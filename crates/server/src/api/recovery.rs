@@ -1,9 +1,13 @@
 //! `landfast.recovery.v1.Recovery`: device keys are registered, and people decide.
 
 use landfast_identity::{KeyAlgorithm, PublicKey, RegistrationProof, SpiffeId, UnixTime};
-use landfast_lifecycle::recovery::{Answer, Claim, Decision, Entered, KeyName, Offer, Question, Recovery as Stands};
+use landfast_lifecycle::recovery::{
+    Answer, Claim, Decision, Entered, KeyName, Offer, Question, Recovery as Stands,
+};
 use landfast_proto::landfast::recovery::v1::{
-    self as pb, recovery_server::Recovery, register_device_key_response::State as Answered,
+    self as pb,
+    recovery_server::Recovery,
+    register_device_key_response::State as Answered,
     request::{Kind, State},
 };
 use tonic::{Request, Response, Status};
@@ -67,7 +71,9 @@ impl Recovery for Api {
             Entered::Denied => Answered::Denied,
             Entered::MakeAnother => Answered::MakeAnother,
         };
-        Ok(Response::new(pb::RegisterDeviceKeyResponse { state: state.into() }))
+        Ok(Response::new(pb::RegisterDeviceKeyResponse {
+            state: state.into(),
+        }))
     }
 
     async fn list_requests(
@@ -86,14 +92,20 @@ impl Recovery for Api {
             Some((last, _)) if found.len() == size => last.to_string(),
             _ => String::new(),
         };
-        let requests = found.iter().flat_map(|(id, stands)| requests(id, stands)).collect();
+        let requests = found
+            .iter()
+            .flat_map(|(id, stands)| requests(id, stands))
+            .collect();
         Ok(Response::new(pb::ListRequestsResponse {
             requests,
             next_page_token,
         }))
     }
 
-    async fn decide(&self, request: Request<pb::DecideRequest>) -> Result<Response<pb::DecideResponse>, Status> {
+    async fn decide(
+        &self,
+        request: Request<pb::DecideRequest>,
+    ) -> Result<Response<pb::DecideResponse>, Status> {
         let by = Caller::of(&request)?.requester.clone();
         let request = request.into_inner();
         let id = SpiffeId::parse(&request.agent_id).ok();
@@ -113,7 +125,11 @@ impl Recovery for Api {
         let stepped = self.registry.recover(&id, step).await;
         match stepped.map_err(|error| status::registry(&error))? {
             (Stepped::Decided(true), _) => {}
-            _ => return Err(Status::not_found("no such request of this agent: list them again")),
+            _ => {
+                return Err(Status::not_found(
+                    "no such request of this agent: list them again",
+                ));
+            }
         }
         tracing::warn!(agent = %id, %by, ?answer, request = crate::random::hex(&key), "a person has decided about a node");
         Ok(Response::new(pb::DecideResponse {}))
@@ -163,14 +179,23 @@ fn requests(id: &SpiffeId, stands: &Stands) -> Vec<pb::Request> {
     for question in stands.questions() {
         match question {
             Question::Recovery { claim, decision } => {
-                let heard = stands.heard_at.map_or("an unknown time".to_owned(), |at| at.to_string());
-                let why = format!("it was last heard at {heard}, which is too long ago to come back by itself");
+                let heard = stands
+                    .heard_at
+                    .map_or("an unknown time".to_owned(), |at| at.to_string());
+                let why =
+                    format!("it was last heard at {heard}, which is too long ago to come back by itself");
                 out.push(of_claim(&claim, Kind::Recovery, state(decision), why));
             }
             Question::Conflict { first, rival } => {
-                let was = stands.last.as_ref().map_or(Decision::Waiting, |(_, decision)| *decision);
+                let was = stands
+                    .last
+                    .as_ref()
+                    .map_or(Decision::Waiting, |(_, decision)| *decision);
                 let why = |other: &Claim| {
-                    format!("another with the same device key asked from {}, so one is a copy", other.address)
+                    format!(
+                        "another with the same device key asked from {}, so one is a copy",
+                        other.address
+                    )
                 };
                 out.push(of_claim(&first, Kind::Conflict, state(was), why(&rival)));
                 out.push(of_claim(&rival, Kind::Conflict, State::Waiting, why(&first)));
@@ -178,7 +203,12 @@ fn requests(id: &SpiffeId, stands: &Stands) -> Vec<pb::Request> {
             Question::Registration(offer) => out.push(pb::Request {
                 agent_id: id.to_string(),
                 kind: Kind::Registration.into(),
-                state: if offer.denied { State::Denied } else { State::Waiting }.into(),
+                state: if offer.denied {
+                    State::Denied
+                } else {
+                    State::Waiting
+                }
+                .into(),
                 key: offer.name.to_vec().into(),
                 counter: 0,
                 address: offer.address,

@@ -152,9 +152,10 @@ fn malformed() -> Status {
     Status::invalid_argument("failed to attest: malformed device key claim")
 }
 
-const UNKNOWN: &str = "no such device key is registered for this agent; attest as at first, with a new join token";
-const HELD: &str = "this node was silent for long: a person has to let it in (on the server: landfast agent pending)";
-const LOCKED: &str =
-    "two nodes have used this device key: a person has to choose between them (on the server: landfast agent pending)";
+const UNKNOWN: &str =
+    "no such device key is registered for this agent; attest as at first, with a new join token";
+const HELD: &str =
+    "this node was silent for long: a person has to let it in (on the server: landfast agent pending)";
+const LOCKED: &str = "two nodes have used this device key: a person has to choose between them (on the server: landfast agent pending)";
 const DENIED: &str = "a person has refused this node's return (on the server: landfast agent pending)";
 const MAX_ANSWER: usize = 1024;

@@ -29,8 +29,8 @@ use landfast_lifecycle::recovery::Recovery;
 use landfast_store::Store;
 
 use super::{
-    AgentChange, CommitListener, Datastore, DatastoreError, Entering, NewToken, OpenError, Prune, Recorded, Redemption,
-    Snapshot,
+    AgentChange, CommitListener, Datastore, DatastoreError, Entering, NewToken, OpenError, Prune, Recorded,
+    Redemption, Snapshot,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
@@ -177,14 +177,8 @@ impl Datastore for SqliteDatastore {
         self.writer.write(move |tx| agents::delete(tx, &id, now)).await
     }
 
-    async fn recover(
-        &self,
-        id: SpiffeId,
-        step: RecoveryStep,
-    ) -> Result<(Stepped, Recovery), RegistryError> {
-        self.writer
-            .write(move |tx| recoveries::step(tx, &id, step))
-            .await
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError> {
+        self.writer.write(move |tx| recoveries::step(tx, &id, step)).await
     }
 
     async fn recovery(&self, id: SpiffeId) -> Result<Option<Recovery>, DatastoreError> {

@@ -45,11 +45,7 @@ impl RecoveryStep {
                 automatic,
             } => Stepped::Claimed(recovery.claim(&proved, claim, automatic)),
             Self::Register(offer) => Stepped::Entered(recovery.register(offer)),
-            Self::Decide {
-                request,
-                answer,
-                now,
-            } => Stepped::Decided(recovery.decide(&request, answer, now)),
+            Self::Decide { request, answer, now } => Stepped::Decided(recovery.decide(&request, answer, now)),
         }
     }
 }

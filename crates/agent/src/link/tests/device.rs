@@ -16,7 +16,10 @@ async fn server() -> FakeServer {
 /// A node that has registered its device key, and lost its SVID.
 async fn lost(server: &FakeServer, dir: &Path) {
     let node = Setup::new(server, dir).start();
-    until("it is registered", || node.status().device_key.starts_with("registered")).await;
+    until("it is registered", || {
+        node.status().device_key.starts_with("registered")
+    })
+    .await;
     node.stop().await;
     std::fs::remove_file(dir.join(IDENTITY)).unwrap();
 }
@@ -101,15 +104,25 @@ async fn no_device_key_is_registered_that_is_not_on_disk() {
     let disk = setup.disk.clone();
     disk.break_down(Verb::CreateTemp, std::io::ErrorKind::StorageFull);
     let node = setup.start();
-    until("it is told", || node.status().device_key.starts_with("not registered yet")).await;
+    until("it is told", || {
+        node.status().device_key.starts_with("not registered yet")
+    })
+    .await;
     assert!(server.script().device_keys.is_empty());
     disk.mend();
     server.break_connections();
-    until("it is registered", || node.status().device_key.starts_with("registered")).await;
+    until("it is registered", || {
+        node.status().device_key.starts_with("registered")
+    })
+    .await;
     let files = NodeFiles::open(dir.path(), &td());
     assert!(files.is_err(), "the directory is the node's");
     node.stop().await;
-    let held = NodeFiles::open(dir.path(), &td()).unwrap().device_key().unwrap().unwrap();
+    let held = NodeFiles::open(dir.path(), &td())
+        .unwrap()
+        .device_key()
+        .unwrap()
+        .unwrap();
     assert_eq!(server.script().device_keys, [held.key.public_key()]);
     assert_eq!(held.agent_id, Some(id("/spire/agent/join_token/node-1")));
 }
@@ -121,7 +134,14 @@ async fn whom_a_person_has_to_let_in_asks_again_and_shows_no_old_token() {
     lost(&server, dir.path()).await;
     let held = refusal(Reason::Held, "a person has to let it in");
     server.script().refuse_attestation = Some(held);
-    let tokens = |server: &FakeServer| server.script().payloads.iter().filter(|payload| *payload == b"node-1").count();
+    let tokens = |server: &FakeServer| {
+        server
+            .script()
+            .payloads
+            .iter()
+            .filter(|payload| *payload == b"node-1")
+            .count()
+    };
     // The token that the node was let in with, by its ID.
     let spent = || Evidence::JoinToken(TokenSource::Inline(Zeroizing::new("node-1".to_owned())));
     let node = Setup {
@@ -160,10 +180,20 @@ async fn a_key_that_was_in_two_hands_is_replaced() {
     lost(&server, dir.path()).await;
     server.script().device_key = Some(State::MakeAnother);
     let node = Setup::new(&server, dir.path()).start();
-    until("another key is registered", || server.script().device_keys.len() == 2).await;
-    until("it is told", || node.status().device_key.starts_with("registered")).await;
+    until("another key is registered", || {
+        server.script().device_keys.len() == 2
+    })
+    .await;
+    until("it is told", || {
+        node.status().device_key.starts_with("registered")
+    })
+    .await;
     node.stop().await;
-    let held = NodeFiles::open(dir.path(), &td()).unwrap().device_key().unwrap().unwrap();
+    let held = NodeFiles::open(dir.path(), &td())
+        .unwrap()
+        .device_key()
+        .unwrap()
+        .unwrap();
     let keys = server.script().device_keys.clone();
     assert_ne!(keys[0], keys[1]);
     assert_eq!((held.key.public_key(), held.counter), (keys[1].clone(), 1));
@@ -174,7 +204,10 @@ async fn with_a_spire_server_the_node_says_so_and_lives_as_spires_do() {
     let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
-    until("it is told", || node.status().device_key.contains("knows of none")).await;
+    until("it is told", || {
+        node.status().device_key.contains("knows of none")
+    })
+    .await;
     node.serving().await;
     node.stop().await;
     std::fs::remove_file(dir.path().join(IDENTITY)).unwrap();
@@ -189,7 +222,10 @@ async fn a_ban_destroys_the_device_key_too() {
     let server = server().await;
     let dir = tempfile::tempdir().unwrap();
     let node = Setup::new(&server, dir.path()).start();
-    until("it is registered", || node.status().device_key.starts_with("registered")).await;
+    until("it is registered", || {
+        node.status().device_key.starts_with("registered")
+    })
+    .await;
     assert!(dir.path().join(DEVICE).exists());
     server.script().deny = Some(4);
     until("it is banned", || node.status().phase == Phase::Banned).await;

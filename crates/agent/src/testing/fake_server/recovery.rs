@@ -2,9 +2,9 @@
 
 use landfast_identity::{RecoveryProof, RegistrationProof};
 use landfast_proto::landfast::recovery::v1 as wire;
-pub(crate) use wire::register_device_key_response::State;
-pub(super) use wire::recovery_server::RecoveryServer;
 use prost::Message as _;
+pub(super) use wire::recovery_server::RecoveryServer;
+pub(crate) use wire::register_device_key_response::State;
 
 use super::*;
 
@@ -97,7 +97,9 @@ impl wire::recovery_server::Recovery for FakeServer {
         if state == State::Registered && !known {
             script.device_keys.push(key);
         }
-        Ok(Response::new(wire::RegisterDeviceKeyResponse { state: state.into() }))
+        Ok(Response::new(wire::RegisterDeviceKeyResponse {
+            state: state.into(),
+        }))
     }
 
     async fn list_requests(
@@ -107,7 +109,10 @@ impl wire::recovery_server::Recovery for FakeServer {
         Err(Status::unimplemented("not scripted"))
     }
 
-    async fn decide(&self, _: Request<wire::DecideRequest>) -> Result<Response<wire::DecideResponse>, Status> {
+    async fn decide(
+        &self,
+        _: Request<wire::DecideRequest>,
+    ) -> Result<Response<wire::DecideResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
 }

@@ -197,11 +197,7 @@ impl Datastore for Scripted {
         self.db.attest_agent(record, entering).await
     }
 
-    async fn recover(
-        &self,
-        id: SpiffeId,
-        step: RecoveryStep,
-    ) -> Result<(Stepped, Recovery), RegistryError> {
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError> {
         self.db.recover(id, step).await
     }
 

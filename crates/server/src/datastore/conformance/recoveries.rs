@@ -42,7 +42,11 @@ pub(in crate::datastore) async fn a_device_key_lives_and_dies_with_its_agent(db:
     let (stepped, stands) = step(RecoveryStep::Register(first.clone())).await.unwrap();
     assert_eq!(stepped, Stepped::Entered(Entered::Registered { new: true }));
     assert_eq!((stands.enrolled_at, stands.heard_at), (Some(START), Some(START)));
-    assert_eq!(db.recovery(id.clone()).await.unwrap().unwrap(), stands, "as it was");
+    assert_eq!(
+        db.recovery(id.clone()).await.unwrap().unwrap(),
+        stands,
+        "as it was"
+    );
     // A renewal is heard; another attestation by the same token is no second enrolment.
     let later = START.saturating_add(20 * DAY);
     let stage = AgentChange::Stage {
@@ -51,10 +55,14 @@ pub(in crate::datastore) async fn a_device_key_lives_and_dies_with_its_agent(db:
         at: later,
     };
     assert!(db.change_agent(id.clone(), stage).await.unwrap());
-    db.attest_agent(record.clone(), Entering::Attested { at: later }).await.unwrap();
+    db.attest_agent(record.clone(), Entering::Attested { at: later })
+        .await
+        .unwrap();
     let stands = db.recovery(id.clone()).await.unwrap().unwrap();
     assert_eq!((stands.enrolled_at, stands.heard_at), (Some(START), Some(later)));
-    let (stepped, _) = step(claim(first.name, 1, 7, later.saturating_add(30 * DAY))).await.unwrap();
+    let (stepped, _) = step(claim(first.name, 1, 7, later.saturating_add(30 * DAY)))
+        .await
+        .unwrap();
     assert_eq!(stepped, Stepped::Claimed(Verdict::Accepted { again: false }));
     // All that a person may be asked, as it was written.
     let much_later = later.saturating_add(90 * DAY);
@@ -66,7 +74,12 @@ pub(in crate::datastore) async fn a_device_key_lives_and_dies_with_its_agent(db:
     assert!(matches!(stands.last, Some((_, Decision::Waiting))));
     let waiting = db.waiting_recoveries(String::new(), 10).await.unwrap();
     assert_eq!(waiting, [(id.clone(), stands)]);
-    assert!(db.waiting_recoveries(id.to_string(), 10).await.unwrap().is_empty());
+    assert!(
+        db.waiting_recoveries(id.to_string(), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let decided = step(RecoveryStep::Decide {
         request: [9; 32],
         answer: Answer::Approve,
@@ -97,12 +110,16 @@ pub(in crate::datastore) async fn of_claims_at_once_with_one_counter_one_comes_i
     let id = record.id.clone();
     db.attest_agent(record, NEW).await.unwrap();
     let key = offer(START);
-    db.recover(id.clone(), RecoveryStep::Register(key.clone())).await.unwrap();
+    db.recover(id.clone(), RecoveryStep::Register(key.clone()))
+        .await
+        .unwrap();
     let all = (1..=20).map(|n| db.recover(id.clone(), claim(key.name, 1, n, START)));
     let all = futures_util::future::join_all(all).await;
     let count = |wanted| {
         let outcomes = all.iter().map(|outcome| outcome.as_ref().unwrap().0);
-        outcomes.filter(|outcome| *outcome == Stepped::Claimed(wanted)).count()
+        outcomes
+            .filter(|outcome| *outcome == Stepped::Claimed(wanted))
+            .count()
     };
     assert_eq!(count(Verdict::Accepted { again: false }), 1);
     assert_eq!(count(Verdict::Locked { new: true }), 1);

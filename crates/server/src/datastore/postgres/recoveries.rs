@@ -41,8 +41,7 @@ pub(super) async fn enrol(tx: &mut Tx, id: &SpiffeId, at: UnixTime) -> Result<()
 
 /// The node has got an SVID.
 pub(super) async fn hear(tx: &mut Tx, id: &SpiffeId, at: UnixTime) -> Result<(), DatastoreError> {
-    let sql =
-        "UPDATE recoveries SET heard_at = greatest(coalesce(heard_at, $2), $2) WHERE agent_id = $1";
+    let sql = "UPDATE recoveries SET heard_at = greatest(coalesce(heard_at, $2), $2) WHERE agent_id = $1";
     tx.execute(sql, &[&id.as_str(), &at.as_secs()]).await?;
     Ok(())
 }

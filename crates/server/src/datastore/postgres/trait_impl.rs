@@ -14,7 +14,8 @@ use super::{
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::datastore::{
-    AgentChange, CommitListener, Datastore, DatastoreError, Entering, NewToken, Prune, Recorded, Redemption, Snapshot,
+    AgentChange, CommitListener, Datastore, DatastoreError, Entering, NewToken, Prune, Recorded, Redemption,
+    Snapshot,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
@@ -115,11 +116,7 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn recover(
-        &self,
-        id: SpiffeId,
-        step: RecoveryStep,
-    ) -> Result<(Stepped, Recovery), RegistryError> {
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError> {
         self.write(move |tx| {
             let id = id.clone();
             let step = step.clone();

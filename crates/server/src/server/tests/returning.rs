@@ -133,13 +133,21 @@ async fn a_node_that_lost_its_svid_comes_back_as_itself() {
         output_mask: None,
     };
     let mut operator = AgentClient::new(rig.admin().await);
-    let before = operator.get_agent(of(&device.node.id)).await.unwrap().into_inner();
+    let before = operator
+        .get_agent(of(&device.node.id))
+        .await
+        .unwrap()
+        .into_inner();
     let key = fresh();
     let svid = device.returns(&rig, 1, &key).await.unwrap();
     let back = rig.node_of(svid, copy(&key)).await;
     assert_eq!(back.id, device.node.id);
     assert_eq!(authorised(&back.channel).await.unwrap().len(), 1);
-    let after = operator.get_agent(of(&device.node.id)).await.unwrap().into_inner();
+    let after = operator
+        .get_agent(of(&device.node.id))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(
         (&after.attestation_type, &after.selectors, after.can_reattest),
         (&before.attestation_type, &before.selectors, before.can_reattest)
@@ -163,13 +171,31 @@ async fn who_has_not_signed_just_that_learns_nothing_and_moves_nothing() {
     let (device, other) = (device(&rig).await, device(&rig).await);
     let (stranger, key) = (fresh(), fresh());
     let lies = [
-        Lie { by: Some(&stranger), ..Lie::default() },
-        Lie { by: Some(&other.key), ..Lie::default() },
-        Lie { agent_id: Some(&other.node.id), ..Lie::default() },
-        Lie { csr_key: Some(stranger.public_key()), ..Lie::default() },
-        Lie { counter: Some(8), ..Lie::default() },
+        Lie {
+            by: Some(&stranger),
+            ..Lie::default()
+        },
+        Lie {
+            by: Some(&other.key),
+            ..Lie::default()
+        },
+        Lie {
+            agent_id: Some(&other.node.id),
+            ..Lie::default()
+        },
+        Lie {
+            csr_key: Some(stranger.public_key()),
+            ..Lie::default()
+        },
+        Lie {
+            counter: Some(8),
+            ..Lie::default()
+        },
         // A proof for another question, as one that was overheard.
-        Lie { nonce: Some([7; 32]), ..Lie::default() },
+        Lie {
+            nonce: Some([7; 32]),
+            ..Lie::default()
+        },
     ];
     let mut texts = Vec::new();
     for lie in lies {
@@ -181,7 +207,11 @@ async fn who_has_not_signed_just_that_learns_nothing_and_moves_nothing() {
     for path in ["nobody", rig.node().await.id.path().rsplit('/').next().unwrap()] {
         let id = SpiffeId::agent(&td(), "join_token", path).unwrap();
         let nobody = Device {
-            node: Node { id, svid: device.node.svid.clone(), channel: device.node.channel.clone() },
+            node: Node {
+                id,
+                svid: device.node.svid.clone(),
+                channel: device.node.channel.clone(),
+            },
             key: fresh(),
         };
         let status = nobody.returns(&rig, 1, &key).await.unwrap_err();
@@ -229,7 +259,10 @@ async fn a_claim_that_is_none_is_refused() {
     rig.tear_down().await;
     let rig = Rig::with(|config| config.device_key = None).await;
     let status = rig.attest("device_key", claim(id), &fresh()).await.unwrap_err();
-    assert_eq!((status.code(), refusal(&status)), (Code::FailedPrecondition, None));
+    assert_eq!(
+        (status.code(), refusal(&status)),
+        (Code::FailedPrecondition, None)
+    );
     let status = register(&rig.node().await, &fresh()).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     rig.tear_down().await;
@@ -251,11 +284,15 @@ async fn only_its_holder_registers_a_device_key_and_only_once() {
     let stranger = rig.tls(None).await.unwrap();
     let workload = rig.tls(Some(rig.mint("/line4/hmi").await)).await.unwrap();
     for channel in [stranger, workload] {
-        let status = register_with(&channel, &public, signed(&node.id, &key)).await.unwrap_err();
+        let status = register_with(&channel, &public, signed(&node.id, &key))
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied);
     }
     for signature in [signed(&node.id, &fresh()), signed(&other.id, &key), Vec::new()] {
-        let status = register_with(&node.channel, &public, signature).await.unwrap_err();
+        let status = register_with(&node.channel, &public, signature)
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
     }
     assert_eq!(register(&node, &key).await.unwrap(), Registered::Registered);
@@ -268,11 +305,24 @@ async fn only_its_holder_registers_a_device_key_and_only_once() {
     assert_eq!(refusal(&early), Some(Refused::Unknown));
     let asked = waiting(rig.admin().await).await;
     assert_eq!(asked.len(), 1);
-    assert_eq!((asked[0].kind(), asked[0].state()), (Kind::Registration, State::Waiting));
-    decide(rig.admin().await, &device.node, &device.key, false).await.unwrap();
-    assert_eq!(register(&device.node, &device.key).await.unwrap(), Registered::Denied);
-    decide(rig.admin().await, &device.node, &device.key, true).await.unwrap();
-    assert_eq!(register(&device.node, &device.key).await.unwrap(), Registered::Registered);
+    assert_eq!(
+        (asked[0].kind(), asked[0].state()),
+        (Kind::Registration, State::Waiting)
+    );
+    decide(rig.admin().await, &device.node, &device.key, false)
+        .await
+        .unwrap();
+    assert_eq!(
+        register(&device.node, &device.key).await.unwrap(),
+        Registered::Denied
+    );
+    decide(rig.admin().await, &device.node, &device.key, true)
+        .await
+        .unwrap();
+    assert_eq!(
+        register(&device.node, &device.key).await.unwrap(),
+        Registered::Registered
+    );
     device.returns(&rig, 1, &fresh()).await.unwrap();
     rig.tear_down().await;
 }
@@ -285,7 +335,13 @@ async fn of_two_with_one_device_key_none_comes_back_until_a_person_has_chosen() 
     let (ours, theirs) = (fresh(), fresh());
     let svid = device.returns(&rig, 1, &ours).await.unwrap();
     let back = rig.node_of(svid, copy(&ours)).await;
-    for (counter, key) in [(1, &theirs), (1, &ours), (2, &fresh()), (0, &theirs), (9, &theirs)] {
+    for (counter, key) in [
+        (1, &theirs),
+        (1, &ours),
+        (2, &fresh()),
+        (0, &theirs),
+        (9, &theirs),
+    ] {
         let status = device.returns(&rig, counter, key).await.unwrap_err();
         assert_eq!(refusal(&status), Some(Refused::Locked), "{counter}");
     }
@@ -293,7 +349,10 @@ async fn of_two_with_one_device_key_none_comes_back_until_a_person_has_chosen() 
     authorised(&back.channel).await.unwrap();
     renew(&back.channel, &fresh()).await.unwrap();
     let asked = waiting(rig.admin().await).await;
-    let asked: Vec<_> = asked.iter().map(|r| (r.kind(), r.state(), r.address.as_str(), r.key.to_vec())).collect();
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|r| (r.kind(), r.state(), r.address.as_str(), r.key.to_vec()))
+        .collect();
     let name = |key: &PrivateKey| key.public_key().sha256().to_vec();
     let here = "127.0.0.1";
     assert_eq!(
@@ -304,15 +363,22 @@ async fn of_two_with_one_device_key_none_comes_back_until_a_person_has_chosen() 
         ]
     );
     // The person says: the second one is the node.
-    let none = decide(rig.admin().await, &device.node, &fresh(), true).await.unwrap_err();
+    let none = decide(rig.admin().await, &device.node, &fresh(), true)
+        .await
+        .unwrap_err();
     assert_eq!(none.code(), Code::NotFound);
-    decide(rig.admin().await, &device.node, &theirs, true).await.unwrap();
+    decide(rig.admin().await, &device.node, &theirs, true)
+        .await
+        .unwrap();
     let svid = device.returns(&rig, 1, &theirs).await.unwrap();
     let chosen = rig.node_of(svid, copy(&theirs)).await;
     let old = authorised(&back.channel).await.unwrap_err();
     assert_eq!(reason(&old), Some(Reason::AgentNotActive));
     // The device key is known to two: the one that was chosen makes another, and the old one is worth nothing.
-    assert_eq!(register(&chosen, &device.key).await.unwrap(), Registered::MakeAnother);
+    assert_eq!(
+        register(&chosen, &device.key).await.unwrap(),
+        Registered::MakeAnother
+    );
     assert_eq!(register(&chosen, &fresh()).await.unwrap(), Registered::Registered);
     let status = device.returns(&rig, 5, &fresh()).await.unwrap_err();
     assert_eq!(refusal(&status), Some(Refused::Unknown));
@@ -333,7 +399,10 @@ async fn who_was_silent_for_long_waits_for_a_person_on_the_admin_socket() {
         assert_eq!(refusal(&status), Some(Refused::Held), "{status:?}");
     }
     // An administrator elsewhere may look; that there is anything to decide is for the machine itself.
-    let console = rig.tls(Some(rig.mint("/operations/console").await)).await.unwrap();
+    let console = rig
+        .tls(Some(rig.mint("/operations/console").await))
+        .await
+        .unwrap();
     let asked = waiting(console.clone()).await;
     assert_eq!((asked[0].kind(), asked[0].counter), (Kind::Recovery, 1));
     for channel in [console, device.node.channel.clone()] {
@@ -344,7 +413,9 @@ async fn who_was_silent_for_long_waits_for_a_person_on_the_admin_socket() {
         .list_requests(recovery::ListRequestsRequest::default())
         .await;
     assert_eq!(status.unwrap_err().code(), Code::PermissionDenied);
-    decide(rig.admin().await, &device.node, &key, false).await.unwrap();
+    decide(rig.admin().await, &device.node, &key, false)
+        .await
+        .unwrap();
     let status = device.returns(&rig, 1, &key).await.unwrap_err();
     assert_eq!(refusal(&status), Some(Refused::Denied));
     decide(rig.admin().await, &device.node, &key, true).await.unwrap();
@@ -364,7 +435,10 @@ async fn an_eviction_forgets_the_device_key_and_a_ban_blocks_it() {
     let status = banned.returns(&rig, 1, &fresh()).await.unwrap_err();
     assert_eq!(reason(&status), Some(Reason::AgentBanned));
     let id = Some(wire(&evicted.node.id));
-    operator.delete_agent(agent::DeleteAgentRequest { id }).await.unwrap();
+    operator
+        .delete_agent(agent::DeleteAgentRequest { id })
+        .await
+        .unwrap();
     let status = evicted.returns(&rig, 1, &fresh()).await.unwrap_err();
     assert_eq!(refusal(&status), Some(Refused::Unknown));
     rig.tear_down().await;
