@@ -11,4 +11,5 @@ mod nested;
 mod outages;
 mod push;
 mod quarantine;
+mod recovery;
 mod wit;

@@ -1,6 +1,7 @@
 //! `landfast agent`.
 
 mod nodes;
+mod recovery;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,6 +53,13 @@ pub(crate) enum AgentCommand {
         #[command(flatten)]
         dry_run: DryRun,
     },
+    /// Nodes that a person has to decide about: they want to come back after a long silence, two of them claim to be one node, or one has
+    /// another device key [server].
+    Pending,
+    /// Say that it is the node: let it come back, or take its device key [server, on its machine].
+    Approve(recovery::Named),
+    /// Say that it is not [server, on its machine].
+    Deny(recovery::Named),
     /// How the agent of this machine is, and what it holds [local agent].
     Status,
     /// Check a configuration of landfast-agent without starting it [local file].
@@ -65,6 +73,9 @@ pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), 
     match command {
         AgentCommand::Status => status(globals).await,
         AgentCommand::Check { file } => check::agent(&file, globals),
+        AgentCommand::Pending => recovery::pending(globals).await,
+        AgentCommand::Approve(named) => recovery::decide(named, true, globals).await,
+        AgentCommand::Deny(named) => recovery::decide(named, false, globals).await,
         AgentCommand::List => nodes::list(globals).await,
         AgentCommand::Count => {
             let request = api::CountAgentsRequest { filter: None };
@@ -173,6 +184,9 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if !status.device_key.is_empty() {
+        facts.push(("device key", status.device_key.clone()));
+    }
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
@@ -260,7 +274,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "newest_revision": status.newest_revision,
         "standing": status.standing, "standing_text": status.standing_text,
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
-        "cache": status.cache,
+        "cache": status.cache, "device_key": status.device_key,
         "time": status.time.as_ref().map(|time| json!({
             "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
             "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,

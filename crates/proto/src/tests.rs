@@ -305,6 +305,8 @@ const PATHS: &str = "
     /landfast.reserve.v1.Debts/ListDebts /landfast.reserve.v1.Reserve/NewRungs /landfast.reserve.v1.Reserve/NewToken
     /landfast.quarantine.v1.Quarantine/GetQuarantine /landfast.quarantine.v1.Quarantine/EndQuarantine
     /landfast.sync.v1.Sync/Subscribe
+    /landfast.recovery.v1.Recovery/RegisterDeviceKey /landfast.recovery.v1.Recovery/ListRequests
+    /landfast.recovery.v1.Recovery/Decide
     /spire.agent.debug.v1.Debug/GetInfo
     /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs
     /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToJWTBundles

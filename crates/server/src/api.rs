@@ -17,6 +17,7 @@ pub(crate) mod page;
 pub(crate) mod policy;
 pub(crate) mod push;
 pub(crate) mod quarantine;
+pub(crate) mod recovery;
 pub(crate) mod reserve;
 pub(crate) mod status;
 pub(crate) mod svid;

@@ -21,6 +21,7 @@ fn described() -> BTreeSet<String> {
         let ours = [
             "landfast.entry.v1",
             "landfast.quarantine.v1",
+            "landfast.recovery.v1",
             "landfast.reserve.v1",
             "landfast.sync.v1",
         ]

@@ -7,6 +7,7 @@ mod entries;
 mod joining;
 mod quarantine;
 mod requests;
+mod returning;
 mod stolen;
 
 use std::sync::Arc;

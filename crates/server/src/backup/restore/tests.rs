@@ -1,5 +1,6 @@
 //! A data directory is lost or wrong, and there is a backup.
 
+mod device;
 mod undone;
 
 use std::fs;
