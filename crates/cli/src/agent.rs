@@ -56,9 +56,9 @@ pub(crate) enum AgentCommand {
     /// Nodes that a person has to decide about: they want to come back after a long silence, two of them claim to be one node, or one has
     /// another device key [server].
     Pending,
-    /// Say that it is the node: let it come back, or take its device key [server, on its machine].
+    /// Say that it is the node: let it come back, or take its device key, on the server's machine [server].
     Approve(recovery::Named),
-    /// Say that it is not [server, on its machine].
+    /// Say that it is not, on the server's machine [server].
     Deny(recovery::Named),
     /// How the agent of this machine is, and what it holds [local agent].
     Status,
