@@ -163,6 +163,11 @@ async fn after_a_restore_on_an_empty_machine_no_ban_no_token_and_no_deleted_entr
     plant.delete_entry(&deleted).await;
     plant.ban(&stolen).await;
     again.stop().await;
+    let shown = show(&plant).await;
+    assert!(
+        shown.findings.iter().all(|finding| !finding.comes_back),
+        "{shown:?}"
+    );
     assert_eq!(end(&plant, true).await.unwrap(), 0);
     let later = plant.entry(&honest, "/later", 3600).await;
     gives(&honest, &["/kept", "/later"]).await;

@@ -15,7 +15,7 @@ fn without_a_quarantine_show_says_so_and_end_is_refused_with_a_hint() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("no quarantine\n"), "{out}");
     assert!(
-        out.contains("error: server: there is no quarantine\nhint: the show or list command"),
+        out.contains("error: the server refuses: there is no quarantine\nhint: the show or list command"),
         "{out}"
     );
     let (code, _, err) = run(&["quarantine", "end"]);
