@@ -59,6 +59,8 @@ pub struct GetStatusResponse {
     pub cache: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "40")]
     pub time: ::core::option::Option<Time>,
+    #[prost(string, tag = "45")]
+    pub bundle_chain: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {
