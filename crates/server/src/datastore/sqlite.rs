@@ -5,6 +5,7 @@ mod agents;
 mod appended;
 mod authorities;
 mod bundles;
+mod chain;
 mod convert;
 mod entries;
 mod export;
@@ -23,12 +24,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use landfast_identity::chain::{SignedStep, StepDigest};
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use landfast_store::Store;
 
 use super::{
     AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
-    Snapshot,
+    Snapshot, StepPlace,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
@@ -283,6 +285,22 @@ impl Datastore for SqliteDatastore {
         _change: OtherChange,
     ) -> Result<Option<Journal>, DatastoreError> {
         Ok(None)
+    }
+
+    async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError> {
+        self.writer.write(|tx| chain::newest(tx)).await
+    }
+
+    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.writer.write(move |tx| chain::from(tx, from, limit)).await
+    }
+
+    async fn append_step(
+        &self,
+        after: Option<StepDigest>,
+        step: Arc<SignedStep>,
+    ) -> Result<bool, DatastoreError> {
+        self.writer.write(move |tx| chain::append(tx, after, &step)).await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use landfast_identity::chain::{SignedStep, StepDigest};
 use landfast_identity::{Bundle, SpiffeId};
 use tokio::sync::Notify;
 
 use super::*;
 use crate::datastore::{
-    AgentChange, CommitListener, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot,
+    AgentChange, CommitListener, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot, StepPlace,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
@@ -259,6 +260,22 @@ impl Datastore for Scripted {
 
     async fn records(&self, id: SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError> {
         self.db.records(id).await
+    }
+
+    async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError> {
+        self.db.newest_step().await
+    }
+
+    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.db.steps(from, limit).await
+    }
+
+    async fn append_step(
+        &self,
+        after: Option<StepDigest>,
+        step: Arc<SignedStep>,
+    ) -> Result<bool, DatastoreError> {
+        self.db.append_step(after, step).await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

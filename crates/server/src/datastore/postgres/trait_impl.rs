@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use landfast_identity::chain::{SignedStep, StepDigest};
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use tokio::sync::oneshot;
 
 use super::{
-    PostgresDatastore, agents, appended, authorities, bundles, entries, gauges, policies, prune, records,
-    relationships, tokens,
+    PostgresDatastore, agents, appended, authorities, bundles, chain, entries, gauges, policies, prune,
+    records, relationships, tokens,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::datastore::{
     AgentChange, CommitListener, Datastore, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot,
+    StepPlace,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
@@ -265,6 +267,26 @@ impl Datastore for PostgresDatastore {
         self.write(move |tx| {
             let id = id.clone();
             Box::pin(async move { authorities::change_other(tx, expected, &id, change).await })
+        })
+        .await
+    }
+
+    async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError> {
+        self.write(|tx| Box::pin(chain::newest(tx))).await
+    }
+
+    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.write(move |tx| Box::pin(chain::from(tx, from, limit))).await
+    }
+
+    async fn append_step(
+        &self,
+        after: Option<StepDigest>,
+        step: Arc<SignedStep>,
+    ) -> Result<bool, DatastoreError> {
+        self.write(move |tx| {
+            let step = Arc::clone(&step);
+            Box::pin(async move { chain::append(tx, after, &step).await })
         })
         .await
     }
