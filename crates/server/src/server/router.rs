@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use landfast_proto::landfast::chain::v1::chain_server::ChainServer;
 use landfast_proto::landfast::entry::v1::entry_policies_server::EntryPoliciesServer;
 use landfast_proto::landfast::sync::v1::sync_server::SyncServer;
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
@@ -52,6 +53,7 @@ where
         .add_service(LoggerServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(DebugServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ChainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(EntryPoliciesServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SyncServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(TrustDomainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
