@@ -4,6 +4,7 @@
 //! Invariant: a key is on disk before anybody hears of it, so a lost answer is asked for again with the same key; and a
 //! damaged file is never taken for an absent one without a word.
 
+mod pin;
 mod time;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::link::revision::Revision;
+pub(crate) use pin::PIN;
 pub(crate) use time::TIME;
 
 /// The node's own identity.
