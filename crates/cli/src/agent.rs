@@ -290,6 +290,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         ("last sync", output::when(status.last_sync, "never")),
         ("changes", changes(status)),
         ("cache", cache(status)),
+        ("bundle chain", bundle_chain(status)),
         ("running since", output::when(status.started_at, "-")),
         ("time", time(status)),
         ("callers pinned by", status.attestation_mode.clone()),
@@ -336,6 +337,13 @@ fn cache(status: &GetStatusResponse) -> String {
     match status.cache.as_str() {
         "" => "not told".to_owned(),
         cache => cache.to_owned(),
+    }
+}
+
+fn bundle_chain(status: &GetStatusResponse) -> String {
+    match status.bundle_chain.as_str() {
+        "" => "not known yet".to_owned(),
+        chain => chain.to_owned(),
     }
 }
 
@@ -388,7 +396,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "newest_revision": status.newest_revision,
         "standing": status.standing, "standing_text": status.standing_text,
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
-        "cache": status.cache,
+        "cache": status.cache, "bundle_chain": status.bundle_chain,
         "time": status.time.as_ref().map(|time| json!({
             "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
             "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,

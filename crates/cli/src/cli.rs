@@ -93,6 +93,9 @@ pub(crate) enum Command {
     /// The keys that sign: show, prepare, activate, taint, revoke [speaks to the server].
     #[command(subcommand)]
     Authority(crate::authority::AuthorityCommand),
+    /// The root key, by which nodes that slept for long find the present authorities: show, make, sign [speaks to the server].
+    #[command(subcommand)]
+    Root(crate::root::RootCommand),
     /// How much the server or the local agent logs [speaks to the admin socket of either].
     #[command(subcommand)]
     Log(crate::log::LogCommand),
