@@ -5,6 +5,7 @@
 mod authorities;
 mod backup;
 mod bad_input;
+mod chain;
 mod island;
 mod main_job;
 mod nested;

@@ -96,6 +96,7 @@ impl Admin {
             valid_until: report.valid_until.map_or(0, UnixTime::as_secs),
             first_ends: report.first_ends.map_or(0, UnixTime::as_secs),
             cache: self.cache.borrow().in_words(),
+            bundle_chain: link.chain.clone(),
             time: Some(time::wire(&self.time.report())),
             device_key: link.device_key.clone(),
         }

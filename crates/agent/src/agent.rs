@@ -157,6 +157,7 @@ impl Agent {
             confirm_after: CONFIRM_AFTER,
             bootstrap: state.bootstrap.clone(),
             newest: state.newest,
+            pin: state.pin,
             ear: Some(ear),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));

@@ -8,6 +8,7 @@ mod asking;
 mod attest;
 pub(crate) mod bundle_wire;
 mod busy;
+mod chain;
 mod connection;
 mod device;
 pub(crate) mod dial;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
+use landfast_identity::chain::Position;
 use landfast_identity::{KeyType, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
@@ -46,6 +48,7 @@ use tonic::transport::Channel;
 
 pub(crate) use busy::Question;
 use dial::Dialler;
+use disk::blocking;
 use evidence::Evidence;
 use failure::LinkError;
 pub(crate) use handle::LinkHandle;
@@ -82,6 +85,8 @@ pub(crate) struct Settings {
     pub(crate) bootstrap: String,
     /// The newest revision that the node has seen before this run.
     pub(crate) newest: Option<Revision>,
+    /// Where the node stands in the bundle chain.
+    pub(crate) pin: Option<Position>,
     /// Who is told of the server's time.
     pub(crate) ear: Option<Ear>,
 }
@@ -101,6 +106,7 @@ pub(crate) struct Link {
     push: push::Push,
     floor: revision::Floor,
     rota: Rota,
+    pinned: chain::Pinned,
     must_attest: bool,
     /// When the last renewal of the node's SVID failed.
     retry: retry::Retry,
@@ -128,6 +134,7 @@ impl Link {
         let identity = IdentityStore::new();
         let mut first = LinkStatus::new();
         first.newest = settings.newest;
+        let pinned = chain::Pinned::new(settings.pin.clone(), &mut first);
         if let Some(node) = &node {
             identity.set(Arc::clone(&node.svid));
             first.set_node(node);
@@ -165,6 +172,7 @@ impl Link {
             push,
             floor,
             rota,
+            pinned,
             must_attest: false,
             retry: retry::Retry::default(),
             device: device::Device::default(),
@@ -310,6 +318,7 @@ impl Link {
         if let Some(end) = self.issue_all(&channel, orders).await? {
             self.keeper.tell(end).await;
         }
+        self.keep_to_chain(&channel).await;
         Ok(())
     }
 
@@ -383,12 +392,6 @@ impl Link {
     fn now(&self) -> Result<UnixTime, LinkError> {
         self.clock.now().ok_or(LinkError::NoClock)
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_cause| LinkError::Stopping)
 }
 
 /// A banned node asks as often.

@@ -5,6 +5,7 @@
 //! damaged file is never taken for an absent one without a word.
 
 mod device;
+mod pin;
 mod time;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::link::revision::Revision;
 pub(crate) use device::{DEVICE, DeviceKey};
+pub(crate) use pin::PIN;
 pub(crate) use time::TIME;
 
 /// The node's own identity.

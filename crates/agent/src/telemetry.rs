@@ -48,6 +48,10 @@ pub(crate) fn describe() {
         STALE,
         "Answers that were refused because they were older than what this node had seen."
     );
+    describe_counter!(
+        WALKS,
+        "Walks of the bundle chain to authorities that the node had not known."
+    );
     describe_gauge!(BANNED, "1 when the server has banned this node.");
     describe_gauge!(
         UNSAVED,
@@ -102,6 +106,11 @@ pub(crate) fn workload_attestation(ok: bool) {
 /// Counts one step of a subscription.
 pub(crate) fn step() {
     metrics::counter!(STEPS).increment(1);
+}
+
+/// Counts one walk of the bundle chain that led somewhere.
+pub(crate) fn walked() {
+    metrics::counter!(WALKS).increment(1);
 }
 
 /// Counts what a subscription should have told.
@@ -178,6 +187,7 @@ const LAST_SYNC: &str = "landfast_agent_last_sync_timestamp_seconds";
 const SUBSCRIBED: &str = "landfast_agent_subscribed";
 const REVISION: &str = "landfast_agent_registry_revision";
 const STEPS: &str = "landfast_agent_pushed_changes_total";
+const WALKS: &str = "landfast_agent_chain_walks_total";
 const MISSED: &str = "landfast_agent_missed_changes_total";
 const STALE: &str = "landfast_agent_stale_answers_total";
 const EARLIEST: &str = "landfast_agent_earliest_svid_expiry_timestamp_seconds";

@@ -173,6 +173,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         ("last sync", output::when(status.last_sync, "never")),
         ("changes", changes(status)),
         ("cache", cache(status)),
+        ("bundle chain", bundle_chain(status)),
         ("running since", output::when(status.started_at, "-")),
         ("time", time(status)),
         ("callers pinned by", status.attestation_mode.clone()),
@@ -225,6 +226,13 @@ fn cache(status: &GetStatusResponse) -> String {
     }
 }
 
+fn bundle_chain(status: &GetStatusResponse) -> String {
+    match status.bundle_chain.as_str() {
+        "" => "not known yet".to_owned(),
+        chain => chain.to_owned(),
+    }
+}
+
 /// What the node goes by.
 fn time(status: &GetStatusResponse) -> String {
     let Some(time) = &status.time else {
@@ -274,7 +282,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "newest_revision": status.newest_revision,
         "standing": status.standing, "standing_text": status.standing_text,
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
-        "cache": status.cache, "device_key": status.device_key,
+        "cache": status.cache, "device_key": status.device_key, "bundle_chain": status.bundle_chain,
         "time": status.time.as_ref().map(|time| json!({
             "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
             "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,

@@ -96,6 +96,9 @@ pub(crate) enum Command {
     /// After a restore of an old backup the server signs nothing before somebody has looked: show, end [speaks to the server's admin socket].
     #[command(subcommand)]
     Quarantine(crate::quarantine::QuarantineCommand),
+    /// The root key, by which nodes that slept for long find the present authorities: show, make, sign [speaks to the server].
+    #[command(subcommand)]
+    Root(crate::root::RootCommand),
     /// How much the server or the local agent logs [speaks to the admin socket of either].
     #[command(subcommand)]
     Log(crate::log::LogCommand),

@@ -30,6 +30,7 @@ mod mint;
 mod mint_wit;
 mod output;
 mod quarantine;
+mod root;
 mod server;
 mod svid;
 mod svid_files;
@@ -79,6 +80,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Bundle(command) => bundle::run(command, &globals).await.map(|()| 0),
         Command::Authority(command) => authority::run(command, &globals).await.map(|()| 0),
         Command::Quarantine(command) => quarantine::run(command, &globals).await.map(|()| 0),
+        Command::Root(command) => root::run(command, &globals).await.map(|()| 0),
         Command::Log(command) => log::run(command, &globals).await.map(|()| 0),
         Command::Debug(command) => debug::run(command, &globals).await.map(|()| 0),
         Command::Federation(command) => federation::run(command, &globals).await.map(|()| 0),

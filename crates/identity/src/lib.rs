@@ -5,6 +5,7 @@
 mod bundle;
 mod bundle_set;
 mod certificate;
+pub mod chain;
 mod csr;
 mod der;
 mod device_key;

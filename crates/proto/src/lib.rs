@@ -162,6 +162,13 @@ pub mod landfast {
             include!("generated/landfast.recovery.v1.rs");
         }
     }
+    /// `landfast.chain.*`
+    pub mod chain {
+        /// The bundle as steps that a root key has signed.
+        pub mod v1 {
+            include!("generated/landfast.chain.v1.rs");
+        }
+    }
     /// `landfast.sync.*`
     pub mod sync {
         /// An agent is told what concerns it.

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 mod allowed;
 mod batch;
 pub(crate) mod bundle;
+pub(crate) mod chain;
 pub(crate) mod convert;
 pub(crate) mod debug;
 pub(crate) mod entry;
@@ -36,6 +37,7 @@ use crate::admission::Admission;
 use crate::answers::Budget;
 use crate::attestation::Attestors;
 use crate::authority::Authorities;
+use crate::chain::Chain;
 use crate::datastore::Datastore;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
+    /// Each change of the bundle, signed by the root key.
+    pub(crate) chain: Arc<Chain>,
     /// For what has to be done whole once it is begun.
     pub(crate) tasks: TaskHandle,
     /// The server's own SVID.
@@ -82,6 +86,8 @@ pub(crate) struct Shared {
     /// Of what agents are told.
     pub(crate) digests: Arc<Digests>,
     pub(crate) stale: Stale,
+    /// Steps of the bundle chain an address, or an agent, may ask for.
+    pub(crate) chain_limit: RateLimit,
     /// Reports of an agent that are stored.
     pub(crate) status_limit: RateLimit,
 }

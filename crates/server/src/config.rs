@@ -7,6 +7,7 @@ mod margo;
 mod publish;
 mod raw;
 mod reserve;
+mod root_key;
 mod ttl;
 mod upstream;
 
@@ -20,6 +21,7 @@ use landfast_daemon::log::{LogFormat, LogLevel};
 use landfast_identity::{Certificate, KeyType, SpiffeId, TrustDomain, parse_chain_pem};
 
 use crate::authority::KeyTypes;
+use crate::chain::RootKeyConfig;
 use crate::datastore::postgres::PostgresConfig;
 use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
@@ -59,6 +61,8 @@ pub struct ServerConfig {
     pub keys: KeyTypes,
     /// Who signs our X.509 authorities; they sign themselves when nobody does.
     pub upstream: Option<UpstreamConfig>,
+    /// Where the key is that signs each change of the bundle.
+    pub root_key: RootKeyConfig,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
@@ -148,6 +152,7 @@ impl ServerConfig {
             reserve: ReserveLimits::default(),
             keys: KeyTypes::default(),
             upstream: None,
+            root_key: RootKeyConfig::None,
             wit_svid: false,
             records_keep: day,
             join_token: true,
@@ -236,12 +241,15 @@ impl Checker<'_> {
         let margo = self.margo(raw.margo, publish.as_mut(), &admin_ids)?;
         let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
+        let data_dir = self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?;
+        let root_key = self.root_key(raw.root_key, &data_dir)?;
         let postgres = self.datastore(raw.datastore, upstream.as_ref())?;
         Ok(ServerConfig {
             postgres,
             upstream,
             federation,
-            data_dir: Some(self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?),
+            root_key,
+            data_dir: Some(data_dir),
             listen,
             admin_socket: self.absolute(
                 "admin_socket",

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use landfast_identity::chain::{SignedStep, StepDigest};
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use landfast_lifecycle::recovery::Recovery;
 
@@ -162,6 +163,16 @@ pub(crate) trait Datastore: Send + Sync {
     async fn renew_epoch(&self, _now: UnixTime, _least: u64) -> Result<(), DatastoreError> {
         Ok(())
     }
+    /// The newest step of the bundle chain.
+    async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError>;
+    /// At most so many steps as they were signed, in their order, from this place on.
+    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError>;
+    /// Adds a step while `after` is the newest one; else `false`, and nothing has happened.
+    async fn append_step(
+        &self,
+        after: Option<StepDigest>,
+        step: Arc<SignedStep>,
+    ) -> Result<bool, DatastoreError>;
 
     /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;
@@ -276,6 +287,26 @@ pub(crate) struct Redemption {
     pub(crate) alias_entry_id: String,
     pub(crate) now: UnixTime,
     pub(crate) retry_window: Duration,
+}
+
+/// Where a step of the bundle chain stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct StepPlace {
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+}
+
+impl StepPlace {
+    pub(crate) fn of(signed: &SignedStep) -> Self {
+        let (epoch, sequence) = (signed.step().epoch, signed.step().sequence);
+        Self { epoch, sequence }
+    }
+
+    /// Beyond what a column holds there is nothing.
+    fn columns(self) -> (i64, i64) {
+        let column = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        (column(self.epoch), column(self.sequence))
+    }
 }
 
 /// Whether a record was written.

@@ -7,6 +7,7 @@ mod attestation;
 pub mod authority;
 mod authz;
 pub mod backup;
+mod chain;
 mod command_line;
 mod config;
 mod core;
@@ -24,6 +25,7 @@ mod reserve;
 mod server;
 mod upstream;
 
+pub use chain::RootKeyConfig;
 pub use command_line::{CommandLine, Output, Verb};
 pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};

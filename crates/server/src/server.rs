@@ -31,6 +31,7 @@ use crate::attestation::device_key::DeviceKey;
 use crate::attestation::x509pop::X509Pop;
 use crate::authority::Authorities;
 use crate::authz::Authorizer;
+use crate::chain::Chain;
 use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
@@ -205,6 +206,13 @@ impl Server {
         let published_trouble = publishing.trouble();
 
         let federation = Federation::open(&config.federation, &core, Arc::clone(&parts.clock)).await?;
+        let chain = Chain::new(
+            &config.root_key,
+            (Arc::clone(&core.authorities), Arc::clone(&core.registry)),
+            Arc::clone(&core.datastore),
+            Arc::clone(&parts.clock),
+        );
+        let chain = Arc::new(chain);
         let bounds = Bounds {
             requests: config.limits.signing_queue,
             bytes: config.limits.signing_queue_bytes,
@@ -215,7 +223,7 @@ impl Server {
             &config,
             &core,
             &parts,
-            (own.store.clone(), federation.clone()),
+            (own.store.clone(), federation.clone(), Arc::clone(&chain)),
             admission.clone(),
             tasks,
         );
@@ -255,6 +263,7 @@ impl Server {
             clock: parts.clock,
             published_trouble,
             admission,
+            chain: Arc::clone(&chain),
         };
         let stop = tasks.token();
         tasks.spawn("health", async move {
@@ -263,6 +272,10 @@ impl Server {
                 .unwrap_or_default();
         });
         keep(&core, own, clients, federation, tasks);
+        let stop = tasks.token();
+        tasks.spawn("chain", async move {
+            stop.run_until_cancelled(chain.keep()).await.unwrap_or_default();
+        });
         for address in &addresses {
             tracing::info!(%address, trust_domain = %config.trust_domain, "listening");
         }
@@ -280,7 +293,7 @@ fn api(
     config: &ServerConfig,
     core: &Core,
     parts: &ServerParts,
-    (own, federation): (IdentityStore, Federation),
+    (own, federation, chain): (IdentityStore, Federation, Arc<Chain>),
     admission: Admission,
     tasks: &TaskHandle,
 ) -> Api {
@@ -307,6 +320,7 @@ fn api(
             device_key: config.device_key.map(|automatic| DeviceKey { automatic }),
         },
         federation,
+        chain,
         tasks: tasks.clone(),
         own,
         started: tokio::time::Instant::now(),
@@ -322,6 +336,7 @@ fn api(
         subscribe_limit: RateLimit::new(1, 20, "subscriptions"),
         digests: Arc::default(),
         stale: Stale::default(),
+        chain_limit: RateLimit::new(20, 200, "walks of the bundle chain"),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }

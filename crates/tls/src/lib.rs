@@ -5,6 +5,7 @@
 
 mod bundle_store;
 mod config;
+mod danger;
 mod expect;
 mod identity_store;
 mod peer;
@@ -13,6 +14,7 @@ mod web;
 
 pub use bundle_store::BundleStore;
 pub use config::{ClientAuth, LeastTls, TlsError, client_config, https_config, server_config};
+pub use danger::danger_unverified_client_config;
 pub use expect::Expect;
 pub use identity_store::IdentityStore;
 pub use peer::{PeerError, peer, refusal};

@@ -21,6 +21,7 @@ fn main() {
     documents(&seeds);
     requests(&seeds);
     chains(&seeds);
+    steps(&seeds);
     configurations(&seeds);
     headers(&seeds);
     messages::x509pop(&seeds);
@@ -184,6 +185,36 @@ fn extensions(certificate: &[u8]) -> Option<Vec<u8>> {
 
 /// As in the target.
 const NUMBERS: [u8; 8] = [17, 15, 19, 37, 30, 14, 35, 32];
+
+/// A step of the bundle chain, with a vector's authorities.
+fn steps(seeds: &Seeds) {
+    use landfast_identity::chain::{RootPrivateKey, SignedStep, Step};
+    let key = RootPrivateKey::generate().expect("a key");
+    for vector in Vector::all("bundle") {
+        let bundle = landfast_identity::Bundle::from_jwks(fixed::domain("td.test"), vector.body.as_bytes());
+        let Ok(bundle) = bundle else { continue };
+        let step = Step {
+            epoch: 1,
+            sequence: 2,
+            previous: Some([7; 32]),
+            bundle,
+            root_keys: vec![key.public_key()],
+            time: fixed::NOW,
+        };
+        let Ok(mut signed) = SignedStep::unsigned(&step) else {
+            continue;
+        };
+        signed.sign(&key).expect("room");
+        let bytes = signed.to_bytes();
+        seeds.put("step", &vector.name, [&[0], &bytes[..]].concat());
+        // A tag, a length of two bytes, the step.
+        seeds.put(
+            "step",
+            &format!("{}-inside", vector.name),
+            [&[1], &bytes[3..]].concat(),
+        );
+    }
+}
 
 fn configurations(seeds: &Seeds) {
     for (kind, name) in [(0, "server"), (1, "agent")] {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use landfast_identity::Bundle;
+use landfast_identity::chain::Position;
 use landfast_lifecycle::TimeRecord;
 
 use crate::bootstrap::Bootstrap;
@@ -19,6 +20,7 @@ pub(super) struct NodeState {
     pub(super) bundle: Bundle,
     pub(super) bootstrap: String,
     pub(super) newest: Option<Revision>,
+    pub(super) pin: Option<Position>,
     pub(super) cache: Begun,
     pub(super) times: Option<TimeRecord>,
 }
@@ -41,6 +43,17 @@ impl NodeState {
                 None
             }
             newest => newest?,
+        };
+        let pin = match files.pin(&bootstrap.digest) {
+            Err(error) => {
+                tracing::error!(
+                    error = landfast_daemon::error_chain(&error),
+                    "it is not known any more which root keys this node has pinned: they are pinned anew at the next verified synchronisation; until \
+                     then it would not come back by itself from a sleep over a change of authorities"
+                );
+                None
+            }
+            Ok(pin) => pin,
         };
         let times = match files.times() {
             // Nor may one that cannot be read keep the agent from starting.
@@ -71,6 +84,7 @@ impl NodeState {
             node,
             bundle,
             newest,
+            pin,
             times,
             bootstrap: bootstrap.digest,
             cache,

@@ -51,7 +51,9 @@ impl Link {
 
     pub(super) async fn connect(&mut self, show_svid: bool) -> Result<Channel, LinkError> {
         let dialled = match self.dial(show_svid, Arc::clone(&self.clock)).await {
-            Err(LinkError::Dial(error)) if self.ask_the_time(&error).await => {
+            Err(LinkError::Dial(error))
+                if self.ask_the_time(&error).await || self.walk_to_servers(&error).await =>
+            {
                 self.dial(show_svid, Arc::clone(&self.clock)).await
             }
             dialled => dialled,

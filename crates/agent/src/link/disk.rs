@@ -39,6 +39,15 @@ impl Disk {
     }
 }
 
+/// Work that is waited for, however long it takes.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LinkError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_cause| LinkError::Stopping)
+}
+
 /// A slow card with a full queue answers in less.
 const PATIENCE: Duration = Duration::from_secs(5);
 

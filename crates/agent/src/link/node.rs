@@ -181,6 +181,8 @@ impl Link {
     /// `denied`: the server does not take what there was before.
     async fn adopt_node(&mut self, node: NodeIdentity, denied: bool) -> Result<(), LinkError> {
         self.keep(&node, denied).await?;
+        // What a walk of the bundle chain found out of the one before.
+        self.must_attest = false;
         self.identity.set(Arc::clone(&node.svid));
         self.status.send_modify(|status| status.set_node(&node));
         self.node = Some(node);

@@ -57,6 +57,10 @@ pub(crate) struct LinkStatus {
     pub(crate) disk: String,
     /// How it is with the device key, for people; empty before the server was asked, and where there is no use for one.
     pub(crate) device_key: String,
+    /// Where the node stands in the bundle chain, in words; empty until it is known.
+    pub(crate) chain: String,
+    /// Why the chain cannot be followed, and what to do; empty while it can, and where there is none.
+    pub(crate) chain_trouble: String,
     pub(crate) agent_id: Option<SpiffeId>,
     pub(crate) agent_not_before: Option<UnixTime>,
     pub(crate) agent_not_after: Option<UnixTime>,
@@ -78,6 +82,8 @@ impl LinkStatus {
             renewal: String::new(),
             disk: String::new(),
             device_key: String::new(),
+            chain: String::new(),
+            chain_trouble: String::new(),
             agent_id: None,
             agent_not_before: None,
             agent_not_after: None,
@@ -99,7 +105,13 @@ impl LinkStatus {
         // Of the last server asked it is the last error too.
         let told = !self.last_error.is_empty() && behind.ends_with(&self.last_error);
         let behind = if told { "" } else { behind };
-        let all = [self.last_error.as_str(), behind, &self.renewal, &self.disk];
+        let all = [
+            self.last_error.as_str(),
+            behind,
+            &self.renewal,
+            &self.disk,
+            &self.chain_trouble,
+        ];
         let all: Vec<_> = all.into_iter().filter(|one| !one.is_empty()).collect();
         all.join("; ")
     }

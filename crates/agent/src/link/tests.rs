@@ -1,6 +1,7 @@
 //! The link against a scripted server, over TLS on loopback.
 
 mod busy;
+mod chain;
 mod device;
 mod disk;
 mod push;
@@ -113,6 +114,7 @@ impl<'a> Setup<'a> {
             confirm_after: self.confirm_after,
             bootstrap: String::new(),
             newest: files.revision("").unwrap(),
+            pin: files.pin("").unwrap(),
             ear: self.ear,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));

@@ -1,5 +1,6 @@
 //! A SPIRE server on a script: answers what the test says, counts what it is asked, fails where it is told to.
 
+pub(crate) mod chain;
 mod io;
 mod nodes;
 pub(crate) mod push;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use landfast_identity::{BundleSet, Csr, PublicKey, SpiffeId, UnixTime};
+use landfast_proto::landfast::chain::v1 as steps;
 use landfast_proto::landfast::sync::v1 as sync;
 use landfast_proto::spire::api::server::agent::v1 as agent;
 use landfast_proto::spire::api::server::bundle::v1 as bundle;
@@ -64,6 +66,8 @@ pub(crate) struct Script {
     pub(crate) wit: Vec<(&'static str, bool)>,
     /// How long WIT-SVIDs live; an hour unless set.
     pub(crate) wit_life: Option<u64>,
+    /// The bundle chain.
+    pub(crate) steps: chain::Steps,
     /// Subscriptions.
     pub(crate) push: push::Push,
     /// X.509-SVIDs are signed while there are permits.
@@ -196,6 +200,7 @@ impl FakeServer {
             .add_service(entry::entry_server::EntryServer::new(server.clone()))
             .add_service(svid::svid_server::SvidServer::new(server.clone()))
             .add_service(recovery::RecoveryServer::new(server.clone()))
+            .add_service(steps::chain_server::ChainServer::new(server.clone()))
             .add_service(sync::sync_server::SyncServer::new(server.clone()));
         let stop = server.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "a test's server has no task tree")]

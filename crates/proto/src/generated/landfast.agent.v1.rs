@@ -61,6 +61,8 @@ pub struct GetStatusResponse {
     pub time: ::core::option::Option<Time>,
     #[prost(string, tag = "50")]
     pub device_key: ::prost::alloc::string::String,
+    #[prost(string, tag = "45")]
+    pub bundle_chain: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {

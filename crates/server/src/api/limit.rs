@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use landfast_identity::SpiffeId;
+use landfast_identity::{SpiffeId, TrustDomain};
 use landfast_lifecycle::spread_within;
 use tokio::time::Instant;
 use tonic::Status;
@@ -156,6 +156,17 @@ fn who<T>(request: &tonic::Request<T>) -> Option<Who> {
         Some(peer) => Who::Peer(peer.id.clone()),
         None => Who::Network(network(peer.ip())),
     })
+}
+
+/// A name for whom it comes from, also for who shows no certificate: all of an address have one. `None` on the admin socket.
+pub(crate) fn named<T>(request: &tonic::Request<T>, trust_domain: &TrustDomain) -> Option<SpiffeId> {
+    match who(request)? {
+        Who::Peer(id) => Some(id),
+        Who::Network(address) => {
+            let address = address.to_string().replace(':', "_");
+            SpiffeId::from_parts(trust_domain, &format!("/spire/server/stranger/{address}")).ok()
+        }
+    }
 }
 
 impl Buckets {

@@ -116,7 +116,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
 }
 
 /// The datastore failed.
-fn storage(error: &crate::datastore::DatastoreError) -> Status {
+pub(crate) fn storage(error: &crate::datastore::DatastoreError) -> Status {
     match error {
         crate::datastore::DatastoreError::Full => full("server"),
         crate::datastore::DatastoreError::NoSpace { .. } => full("server's database"),

@@ -19,6 +19,7 @@ fn described() -> BTreeSet<String> {
     let mut methods = BTreeSet::new();
     for file in &set.file {
         let ours = [
+            "landfast.chain.v1",
             "landfast.entry.v1",
             "landfast.quarantine.v1",
             "landfast.recovery.v1",

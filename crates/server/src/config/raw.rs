@@ -32,6 +32,7 @@ pub(super) struct RawConfig {
     pub(super) keys: RawKeys,
     #[serde(default)]
     pub(super) upstream: RawUpstream,
+    pub(super) root_key: Option<RawRootKey>,
     #[serde(default)]
     pub(super) attestation: RawAttestation,
     #[serde(default)]
@@ -85,6 +86,14 @@ pub(super) struct RawKeys {
 pub(super) struct RawIncubating {
     #[serde(default)]
     pub(super) wit_svid: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRootKey {
+    pub(super) file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) offline: bool,
 }
 
 #[derive(Deserialize, Default)]

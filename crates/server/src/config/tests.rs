@@ -185,3 +185,25 @@ fn a_device_bundle_without_end_is_refused_and_not_read_to_the_end() {
         "{error}"
     );
 }
+
+#[test]
+fn the_root_key_is_in_a_file_or_elsewhere() {
+    let of = |lines: &str| load(&format!("{LEAST}{lines}")).map(|config| config.root_key);
+    assert_eq!(of(""), Ok(RootKeyConfig::None));
+    let file = |path: &str| Ok(RootKeyConfig::File(path.into()));
+    assert_eq!(of("[root_key]"), file("/var/lib/landfast-server/root.key"));
+    assert_eq!(of("data_dir = \"/srv/x\"\n[root_key]"), file("/srv/x/root.key"));
+    assert_eq!(
+        of("[root_key]\nfile = \"/media/key/root.key\""),
+        file("/media/key/root.key")
+    );
+    assert_eq!(of("[root_key]\noffline = true"), Ok(RootKeyConfig::Offline));
+    for (lines, words) in [
+        ("[root_key]\nfile = \"root.key\"", "an absolute path"),
+        ("[root_key]\nfile = \"/root.key\"\noffline = true", "or elsewhere"),
+        ("[root_key]\nkey = \"x\"", "unknown key"),
+    ] {
+        let error = of(lines).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}

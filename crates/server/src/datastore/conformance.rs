@@ -1,6 +1,7 @@
 //! What every datastore does, whatever is behind it. A store names itself once, at the end, and has all of these.
 
 mod agents;
+mod chain;
 mod issuance;
 mod recoveries;
 mod rungs;
@@ -15,6 +16,7 @@ use crate::issuance::SvidKind;
 use crate::registry::{EndpointUrl, Profile, alias_selector};
 
 pub(super) use agents::*;
+pub(super) use chain::*;
 pub(super) use issuance::*;
 pub(super) use recoveries::*;
 pub(super) use rungs::*;
@@ -47,6 +49,7 @@ macro_rules! conforms {
             a_key_has_one_identity
             the_journal_is_saved_by_who_knows_it
             appended_authorities_go_with_the_journal
+            steps_follow_one_another_and_are_added_once
             old_things_are_pruned_in_batches
             what_a_caller_who_left_has_asked_for_is_done
             a_probe_leaves_nothing

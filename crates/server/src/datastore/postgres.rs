@@ -7,6 +7,7 @@ mod agents;
 mod appended;
 mod authorities;
 mod bundles;
+mod chain;
 mod entries;
 mod feed;
 mod follower;

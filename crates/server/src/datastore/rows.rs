@@ -1,6 +1,8 @@
 //! Tables as any database can have them: for backups, and on the way to another database. Invariant: what is read out and written in again is
 //! the same table.
 
+use landfast_identity::chain::SignedStep;
+
 use crate::authority::Journal;
 use crate::datastore::{DatastoreError, Snapshot};
 use crate::issuance::IssuanceRecord;
@@ -38,6 +40,8 @@ pub(crate) enum Value {
 pub(crate) trait Source {
     fn snapshot(&self) -> Result<Snapshot, DatastoreError>;
     fn journal(&self) -> Result<Journal, DatastoreError>;
+    /// The bundle chain, in its order.
+    fn steps(&self) -> Result<Vec<SignedStep>, DatastoreError>;
     /// Who made an entry.
     fn created_by(&self, id: &str) -> Result<String, DatastoreError>;
     /// Hash, end, alias, when it was redeemed, by which key, for which agent, and whether it is revoked.

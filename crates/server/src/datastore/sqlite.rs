@@ -5,6 +5,7 @@ mod agents;
 mod appended;
 mod authorities;
 mod bundles;
+mod chain;
 mod convert;
 mod entries;
 mod epoch;
@@ -26,13 +27,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use landfast_identity::chain::{SignedStep, StepDigest};
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use landfast_lifecycle::recovery::Recovery;
 use landfast_store::Store;
 
 use super::{
     AgentChange, CommitListener, Datastore, DatastoreError, Debt, DebtQuery, Entering, NewToken, OpenError,
-    Prune, Recorded, Redemption, Snapshot,
+    Prune, Recorded, Redemption, Snapshot, StepPlace,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
@@ -325,6 +327,22 @@ impl Datastore for SqliteDatastore {
 
     async fn renew_epoch(&self, now: UnixTime, least: u64) -> Result<(), DatastoreError> {
         self.writer.write(move |tx| epoch::renew(tx, now, least)).await
+    }
+
+    async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError> {
+        self.writer.write(|tx| chain::newest(tx)).await
+    }
+
+    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.writer.write(move |tx| chain::from(tx, from, limit)).await
+    }
+
+    async fn append_step(
+        &self,
+        after: Option<StepDigest>,
+        step: Arc<SignedStep>,
+    ) -> Result<bool, DatastoreError> {
+        self.writer.write(move |tx| chain::append(tx, after, &step)).await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::authority::Authorities;
+use crate::chain::Chain;
 use crate::datastore::{Datastore, DatastoreError};
 use crate::publish::Trouble;
 
@@ -23,6 +24,8 @@ pub(super) struct Judge {
     pub(super) published_trouble: Trouble,
     /// So is a crowd: it is served in its order.
     pub(super) admission: Admission,
+    /// Nor is a chain that lags: only nodes that come back after long need it.
+    pub(super) chain: Arc<Chain>,
 }
 
 impl Judge {
@@ -79,6 +82,7 @@ impl Judge {
             self.authorities.upstream_trouble(),
             (self.published_trouble)(),
             self.admission.trouble(),
+            self.chain.trouble(),
         ];
         let troubles: Vec<_> = troubles.into_iter().flatten().collect();
         (!troubles.is_empty()).then(|| troubles.join("; "))

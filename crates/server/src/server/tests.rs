@@ -2,6 +2,7 @@
 
 mod answers;
 mod busy;
+mod chain;
 mod connections;
 mod entries;
 mod joining;

@@ -93,6 +93,7 @@ fn unconnected(dir: &Path) -> Link {
         confirm_after: CONFIRM_AFTER,
         bootstrap: String::new(),
         newest: None,
+        pin: None,
         ear: None,
     };
     let files = Arc::new(NodeFiles::open(dir, &td()).unwrap());

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use landfast_identity::chain::{SignedStep, StepDigest};
 use landfast_identity::{Bundle, SpiffeId};
 use landfast_lifecycle::recovery::Recovery;
 use tokio::sync::Notify;
@@ -11,7 +12,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::datastore::{
     AgentChange, CommitListener, DatastoreError, Debt, DebtQuery, Entering, NewToken, Prune, Recorded,
-    Redemption, Snapshot,
+    Redemption, Snapshot, StepPlace,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
@@ -290,6 +291,22 @@ impl Datastore for Scripted {
 
     async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {
         self.db.unacknowledged(sequence, now).await
+    }
+
+    async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError> {
+        self.db.newest_step().await
+    }
+
+    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.db.steps(from, limit).await
+    }
+
+    async fn append_step(
+        &self,
+        after: Option<StepDigest>,
+        step: Arc<SignedStep>,
+    ) -> Result<bool, DatastoreError> {
+        self.db.append_step(after, step).await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

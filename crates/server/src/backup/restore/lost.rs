@@ -15,7 +15,7 @@ use crate::backup::manifest::Manifest;
 use crate::core::DATABASE;
 use crate::datastore::rows::{Source as _, Value};
 use crate::datastore::sqlite::{Export, SqliteDatastore};
-use crate::datastore::{AgentChange, Datastore as _, Snapshot};
+use crate::datastore::{AgentChange, Datastore as _, Entering, Snapshot};
 use crate::quarantine::state::{Finding, FindingKind, MAX_FINDINGS, Mark};
 use crate::random::hex;
 use crate::registry::{AgentRecord, RegistryError, Revision, Versioned};
@@ -113,7 +113,10 @@ impl Old {
                     .change_agent(id.clone(), AgentChange::Ban { at: now })
                     .await
                     .map(drop),
-                false => new.attest_agent((*agent).clone()).await,
+                false => {
+                    new.attest_agent((*agent).clone(), Entering::Attested { at: now })
+                        .await
+                }
             };
             match done {
                 // Its token lets nobody in any more.

@@ -88,7 +88,11 @@ pub(in crate::datastore) async fn a_device_key_lives_and_dies_with_its_agent(db:
     assert_eq!(decided.await.unwrap().0, Stepped::Decided(true));
     assert!(db.recovery(id.clone()).await.unwrap().unwrap().replace);
     // Banned: nothing moves.
-    assert!(db.change_agent(id.clone(), AgentChange::Ban).await.unwrap());
+    assert!(
+        db.change_agent(id.clone(), AgentChange::Ban { at: much_later })
+            .await
+            .unwrap()
+    );
     let banned = step(claim(first.name, 2, 9, much_later)).await;
     assert!(matches!(banned, Err(RegistryError::Banned)));
     // Evicted: the key is forgotten, and whoever was coming back stays out.

@@ -108,7 +108,7 @@ async fn with_rungs(db: &Store) {
         new(make(db, path, entry).await);
     }
     for name in ["/spire/agent/x", "/spire/agent/y"] {
-        db.attest_agent(agent(name, "0a", &[])).await.unwrap();
+        db.attest_agent(agent(name, "0a", &[]), NEW).await.unwrap();
     }
     let (x, y) = ("/spire/agent/x", "/spire/agent/y");
     let ordinary = IssuanceRecord {
@@ -241,6 +241,8 @@ pub(in crate::datastore) async fn a_bundle_is_known_when_every_agent_that_counts
     assert!(db.change_agent(y.clone(), ban).await.unwrap());
     assert_eq!(unknown(9, 0).await, 0, "it is not to know");
     assert!(db.delete_agent(x.clone(), START).await.unwrap());
-    db.attest_agent(agent("/spire/agent/x", "0b", &[])).await.unwrap();
+    db.attest_agent(agent("/spire/agent/x", "0b", &[]), NEW)
+        .await
+        .unwrap();
     assert_eq!(unknown(9, 0).await, 1, "a new one has said nothing");
 }

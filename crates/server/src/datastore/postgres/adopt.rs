@@ -9,7 +9,9 @@ use landfast_identity::{TrustDomain, UnixTime};
 use super::link::Link;
 use super::position::Position;
 use super::tx::Tx;
-use super::{Identity, PostgresConfig, above, appended, authorities, migrate, records, recoveries, text};
+use super::{
+    Identity, PostgresConfig, above, appended, authorities, chain, migrate, records, recoveries, text,
+};
 use crate::datastore::rows::{Source, Value};
 use crate::datastore::{DatastoreError, OpenError, Snapshot, bundle_text};
 use crate::issuance::IssuanceRecord;
@@ -91,6 +93,9 @@ async fn fill(tx: &mut Tx, source: &dyn Source, now: UnixTime) -> Result<Option<
         appended::put(tx, row).await?;
     }
     above::replace(tx, &journal.above).await?;
+    for step in source.steps()? {
+        chain::put(tx, &step).await?;
+    }
     let records = records(tx, source).await?;
     let mark = format!("{}-adopted", tx.server());
     let (version, sequence) = (journal.version.cast_signed(), journal.sequence.cast_signed());

@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0002_journal_mark.sql"),
     include_str!("../../../migrations/postgres/0003_rungs.sql"),
     include_str!("../../../migrations/postgres/0004_recoveries.sql"),
+    include_str!("../../../migrations/postgres/0005_chain.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing. With `initialised` there was a database: one that is empty is refused.

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use landfast_identity::chain::{SignedStep, StepDigest};
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use landfast_lifecycle::recovery::Recovery;
 use tokio::sync::oneshot;
 
 use super::{
-    PostgresDatastore, agents, appended, authorities, bundles, entries, gauges, policies, prune, records,
-    recoveries, relationships, rungs, tokens,
+    PostgresDatastore, agents, appended, authorities, bundles, chain, entries, gauges, policies, prune,
+    records, recoveries, relationships, rungs, tokens,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::datastore::{
     AgentChange, CommitListener, Datastore, DatastoreError, Debt, DebtQuery, Entering, NewToken, Prune,
-    Recorded, Redemption, Snapshot,
+    Recorded, Redemption, Snapshot, StepPlace,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
@@ -317,6 +318,26 @@ impl Datastore for PostgresDatastore {
         self.write(move |tx| {
             let id = id.clone();
             Box::pin(async move { authorities::change_other(tx, expected, &id, change).await })
+        })
+        .await
+    }
+
+    async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError> {
+        self.write(|tx| Box::pin(chain::newest(tx))).await
+    }
+
+    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.write(move |tx| Box::pin(chain::from(tx, from, limit))).await
+    }
+
+    async fn append_step(
+        &self,
+        after: Option<StepDigest>,
+        step: Arc<SignedStep>,
+    ) -> Result<bool, DatastoreError> {
+        self.write(move |tx| {
+            let step = Arc::clone(&step);
+            Box::pin(async move { chain::append(tx, after, &step).await })
         })
         .await
     }

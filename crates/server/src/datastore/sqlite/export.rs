@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use landfast_identity::TrustDomain;
+use landfast_identity::chain::SignedStep;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::open::{self, refused};
 use super::writer::Tx;
-use super::{authorities, migrate, records};
+use super::{authorities, chain, migrate, records};
 use crate::authority::Journal;
 use crate::datastore::rows::{Column, ColumnKind, RecoveryRow, Source, Table, Value};
 use crate::datastore::{DatastoreError, OpenError, Snapshot};
@@ -88,6 +89,10 @@ impl Source for Export {
 
     fn journal(&self) -> Result<Journal, DatastoreError> {
         Self::journal(self)
+    }
+
+    fn steps(&self) -> Result<Vec<SignedStep>, DatastoreError> {
+        chain::all(&Tx::reading(&self.conn))
     }
 
     fn created_by(&self, id: &str) -> Result<String, DatastoreError> {

@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0007_policies.sql"),
     include_str!("../../../migrations/sqlite/0008_rungs.sql"),
     include_str!("../../../migrations/sqlite/0009_recoveries.sql"),
+    include_str!("../../../migrations/sqlite/0010_chain.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing; returns whether there was anything to do.

@@ -181,6 +181,12 @@ fn judge(rig: &fixture::Rig) -> Judge {
         clock: Arc::new(rig.clock.clone()),
         published_trouble: Arc::new(|| None),
         admission: Admission::idle(),
+        chain: Arc::new(Chain::new(
+            &crate::RootKeyConfig::None,
+            (Arc::clone(&rig.core.authorities), Arc::clone(&rig.core.registry)),
+            rig.db.clone(),
+            Arc::new(rig.clock.clone()),
+        )),
     }
 }
 

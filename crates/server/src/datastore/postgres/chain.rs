@@ -1,0 +1,51 @@
+//! Steps of the bundle chain in PostgreSQL. Invariant: each follows the one that was the newest when it was added, whichever server added it.
+
+use landfast_identity::chain::{SignedStep, StepDigest};
+use tokio_postgres::Row;
+
+use super::row::{damage, get, limit};
+use super::tx::Tx;
+use crate::datastore::{DatastoreError, StepPlace};
+
+pub(super) async fn newest(tx: &mut Tx) -> Result<Option<SignedStep>, DatastoreError> {
+    tx.opt(NEWEST, &[]).await?.as_ref().map(read).transpose()
+}
+
+pub(super) async fn from(tx: &mut Tx, place: StepPlace, most: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+    let (epoch, sequence) = place.columns();
+    let rows = tx.rows(FROM, &[&epoch, &sequence, &limit(most)]).await?;
+    rows.iter().map(|row| get(row, "signed")).collect()
+}
+
+pub(super) async fn append(
+    tx: &mut Tx,
+    after: Option<StepDigest>,
+    step: &SignedStep,
+) -> Result<bool, DatastoreError> {
+    if newest(tx).await?.map(|newest| newest.digest()) != after {
+        return Ok(false);
+    }
+    put(tx, step).await?;
+    Ok(true)
+}
+
+pub(super) async fn put(tx: &mut Tx, step: &SignedStep) -> Result<(), DatastoreError> {
+    let (epoch, sequence) = StepPlace::of(step).columns();
+    let (digest, signed) = (step.digest(), step.to_bytes());
+    tx.execute(PUT, &[&epoch, &sequence, &digest.as_slice(), &signed])
+        .await?;
+    Ok(())
+}
+
+fn read(row: &Row) -> Result<SignedStep, DatastoreError> {
+    let step = SignedStep::from_bytes(get(row, "signed")?).map_err(|e| damage("signed", e))?;
+    match get::<&[u8]>(row, "digest")? == step.digest() {
+        true => Ok(step),
+        false => Err(damage("digest", "it is not that of the step")),
+    }
+}
+
+const NEWEST: &str = "SELECT digest, signed FROM chain_steps ORDER BY epoch DESC, sequence DESC LIMIT 1";
+const FROM: &str =
+    "SELECT signed FROM chain_steps WHERE (epoch, sequence) >= ($1, $2) ORDER BY epoch, sequence LIMIT $3";
+const PUT: &str = "INSERT INTO chain_steps (epoch, sequence, digest, signed) VALUES ($1, $2, $3, $4)";

@@ -1,0 +1,147 @@
+//! The bundle chain over real sockets: for anybody to walk, for operators to make.
+
+use landfast_identity::chain::{RootKey, SignedStep, Walker};
+use landfast_proto::landfast::chain::v1::{self as pb, chain_client::ChainClient};
+use prost::Message as _;
+
+use super::*;
+use crate::RootKeyConfig;
+
+async fn rig(dir: &tempfile::TempDir) -> Rig {
+    let file = dir.path().join("root.key");
+    Rig::with(|config| config.root_key = RootKeyConfig::File(file)).await
+}
+
+async fn newest(channel: Channel) -> Vec<SignedStep> {
+    let request = pb::GetStepsRequest {
+        epoch: 0,
+        sequence: 0,
+    };
+    let answer = ChainClient::new(channel)
+        .get_steps(request)
+        .await
+        .unwrap()
+        .into_inner();
+    answer
+        .steps
+        .iter()
+        .map(|step| SignedStep::from_bytes(step).unwrap())
+        .collect()
+}
+
+async fn first_step(rig: &Rig) -> SignedStep {
+    for _ in 0..200 {
+        if let Some(step) = newest(rig.tls(None).await.unwrap()).await.pop() {
+            return step;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no step was made");
+}
+
+#[tokio::test]
+async fn a_stranger_is_shown_steps_and_can_add_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = rig(&dir).await;
+    let step = first_step(&rig).await;
+    Walker::begin(td(), &step).unwrap();
+    assert_eq!(
+        step.step().bundle.x509_authorities(),
+        rig.handle.bundle().x509_authorities()
+    );
+    let mut stranger = ChainClient::new(rig.tls(None).await.unwrap());
+    let import = pb::ImportStepRequest {
+        step: step.to_bytes().into(),
+    };
+    let refused = stranger.import_step(import.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let refused = stranger
+        .prepare_step(pb::PrepareStepRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let mut operator = ChainClient::new(rig.admin().await);
+    let same = operator.import_step(import).await.unwrap().into_inner();
+    assert_eq!((same.epoch, same.sequence), (step.step().epoch, 1));
+    let prepared = operator
+        .prepare_step(pb::PrepareStepRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(prepared.step.is_empty() && prepared.trouble.is_empty());
+    assert_eq!(RootKey::from_bytes(&prepared.own_root_key), step.signers().next());
+    for bad in [vec![vec![1; 31].into()], vec![vec![1; 32].into(); 2]] {
+        let refused = operator
+            .prepare_step(pb::PrepareStepRequest { root_keys: bad })
+            .await;
+        assert!([Code::InvalidArgument, Code::FailedPrecondition].contains(&refused.unwrap_err().code()));
+    }
+    let refused = operator
+        .import_step(pb::ImportStepRequest {
+            step: vec![1, 2, 3].into(),
+        })
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    rig.tear_down().await;
+}
+
+/// What others write clients from.
+#[tokio::test]
+async fn steps_are_as_the_definitions_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = rig(&dir).await;
+    let signed = first_step(&rig).await;
+    let outer = pb::SignedStep::decode(signed.to_bytes().as_slice()).unwrap();
+    let inner = pb::Step::decode(outer.step.clone()).unwrap();
+    let step = signed.step();
+    assert_eq!(outer.encode_to_vec(), signed.to_bytes());
+    assert_eq!(inner.encode_to_vec(), outer.step);
+    assert_eq!(
+        (inner.trust_domain.as_str(), inner.epoch, inner.sequence),
+        ("plant.test", step.epoch, 1)
+    );
+    assert_eq!(
+        (inner.bundle_sequence, inner.time),
+        (step.bundle.sequence(), step.time.as_secs())
+    );
+    let x509 = &step.bundle.x509_authorities()[0];
+    assert_eq!(inner.x509_authorities[0].certificate, x509.certificate.as_der());
+    let jwt = &step.bundle.jwt_authorities()[0];
+    assert_eq!(inner.jwt_authorities[0].key_id, jwt.key_id);
+    assert_eq!(inner.jwt_authorities[0].public_key, jwt.public_key.spki_der());
+    assert_eq!(
+        inner.jwt_authorities[0].expires_at,
+        jwt.expires_at.unwrap().as_secs()
+    );
+    assert_eq!(inner.root_keys, [step.root_keys[0].as_bytes().as_slice()]);
+    rig.tear_down().await;
+}
+
+#[tokio::test]
+async fn who_asks_for_steps_all_the_time_is_told_to_come_again() {
+    let rig = Rig::new().await;
+    let stranger = ChainClient::new(rig.tls(None).await.unwrap());
+    let asks = (0..1000).map(|_| {
+        let mut stranger = stranger.clone();
+        async move { stranger.get_steps(pb::GetStepsRequest::default()).await }
+    });
+    let answers = futures_util::future::join_all(asks).await;
+    let refused = answers.into_iter().find_map(Result::err).expect("a limit");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.metadata().contains_key(landfast_proto::PUSHBACK));
+    rig.tear_down().await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_root_key_shows_nothing_and_says_so_to_operators() {
+    let rig = Rig::new().await;
+    assert!(newest(rig.tls(None).await.unwrap()).await.is_empty());
+    let mut operator = ChainClient::new(rig.admin().await);
+    let refused = operator
+        .prepare_step(pb::PrepareStepRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("[root_key]"), "{refused:?}");
+    rig.tear_down().await;
+}
