@@ -484,6 +484,8 @@ fn the_operators_commands_work_against_dev() {
         lf entry show "$id" | grep -q 'description.*pump 4, ask hall 2'
         lf entry show "$id" --output json | grep -q '"description": "pump 4, ask hall 2"'
         lf entry list --output json | grep -q '"description": "pump 4, ask hall 2"'
+        lf entry policy set "$id" --description '' --if-revision "$revision" >&2
+        lf entry show "$id" | grep -q description && exit 28
         lf entry policy set "$id" --offline-reserve 72h 2>"$run/reserve" && exit 29
         grep -q '\[reserve\] longest is 0s' "$run/reserve"
         lf entry policy set "$id" --jwt-offline historian 2>"$run/audience" && exit 30
@@ -498,8 +500,6 @@ fn the_operators_commands_work_against_dev() {
         lf entry delete "$id" --dry-run --output json | grep -q '"would_lose": \[\]'
         lf authority taint x509 00 --dry-run | grep -q 'would lose: nobody anything'
         lf agent show "$node" | grep -q 'standing.*active'
-        lf entry policy set "$id" --description '' --if-revision "$revision" >&2
-        lf entry show "$id" | grep -q description && exit 28
         lf entry create --spiffe-id spiffe://dev.test/x --parent-id "$node" --selector unix:uid:7 2>"$run/again" && exit 11
         grep -q "landfast entry show $id" "$run/again"
         lf entry delete "$id"

@@ -137,7 +137,7 @@ impl Admission {
 
     async fn enter(&self, ask: Ask) -> Result<Turn, Status> {
         let (send, verdict) = oneshot::channel();
-        let (certain, came) = (ask.certain, Instant::now());
+        let (certain, came, kind) = (ask.certain, Instant::now(), ask.who.1);
         let number = self.change(|room, now| room.arrive(now, ask, send));
         // From here on it leaves when it is dropped, wherever that is.
         let turn = Turn(Some((self.clone(), number)));
@@ -157,7 +157,10 @@ impl Admission {
                 Ok(turn)
             }
             Some(Verdict::Later(later)) => {
-                metrics::counter!("landfast_server_signing_refused_total").increment(1);
+                match kind {
+                    Kind::Ahead => metrics::counter!("landfast_server_rungs_put_off_total").increment(1),
+                    _ => metrics::counter!("landfast_server_signing_refused_total").increment(1),
+                }
                 Err(busy(later))
             }
             None => Err(Status::unavailable("the server is stopping")),

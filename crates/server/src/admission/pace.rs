@@ -115,8 +115,7 @@ impl Pace {
             .map_or(room_is_empty, |booked| booked.max(room_is_empty));
         let ends = (begins + self.time_for(count)).min(now + FARTHEST);
         self.booked = Some(ends);
-        self.draws = self.draws.wrapping_add(1);
-        let share = self.random.hash_one(self.draws) as f64 / u64::MAX as f64;
+        let share = self.share();
         let free = ends - now;
         let latest = needed_in.map_or(FARTHEST, |needed| (needed / 2).max(room_is_empty - now));
         let (at, spread) = match latest.min(FARTHEST) {
@@ -125,6 +124,21 @@ impl Pace {
             latest => (latest, latest / 2),
         };
         (at.saturating_sub(spread) + spread.mul_f64(share)).max(SOONEST)
+    }
+
+    /// The same for somebody who asks for what nobody needs now: after everybody who is in the calendar, and without a place in it. It is no sign of
+    /// trouble either.
+    pub(super) fn put_off(&mut self, now: Instant, waiting: usize) -> Duration {
+        let room_is_empty = now + self.time_for(waiting);
+        let free = self
+            .booked
+            .map_or(room_is_empty, |booked| booked.max(room_is_empty));
+        (free - now).min(FARTHEST) + SPREAD_AHEAD.mul_f64(self.share()).max(SOONEST)
+    }
+
+    fn share(&mut self) -> f64 {
+        self.draws = self.draws.wrapping_add(1);
+        self.random.hash_one(self.draws) as f64 / u64::MAX as f64
     }
 
     /// Whether somebody was refused within this time.
@@ -147,3 +161,5 @@ const SOONEST: Duration = Duration::from_millis(250);
 const FARTHEST: Duration = Duration::from_secs(300);
 /// Those who come at one time are at least so far apart.
 const SPREAD: Duration = Duration::from_secs(1);
+/// The same for those who have all the time.
+const SPREAD_AHEAD: Duration = Duration::from_secs(60);

@@ -291,7 +291,13 @@ impl<T> Room<T> {
         {
             return left;
         }
-        let later = self.pace.come_again(now, self.queued, ask.count, ask.needed_in);
+        let later = match ask.who.1 {
+            Kind::Ahead => self.pace.put_off(now, self.queued),
+            // What goes behind it is in nobody's way.
+            _ => self
+                .pace
+                .come_again(now, self.queued_before_ahead(), ask.count, ask.needed_in),
+        };
         if self.promised.len() >= PROMISES {
             self.promised.retain(|_, at| *at > now);
         }
@@ -299,6 +305,12 @@ impl<T> Room<T> {
             self.promised.insert(ask.who.clone(), now + later);
         }
         later
+    }
+
+    /// Signatures of those who wait, without what is had ahead.
+    fn queued_before_ahead(&self) -> usize {
+        let needed = self.waiting.iter().take_while(|(place, _)| !place.is_ahead);
+        needed.map(|(_, count)| count).sum()
     }
 
     fn queue(&mut self, place: Place, count: usize) {

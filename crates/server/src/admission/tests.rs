@@ -139,6 +139,44 @@ async fn what_is_had_ahead_goes_behind_everything_else() {
     );
     sim.arrive(ahead(4), "another reserve");
     assert_eq!(sim.refused.last().unwrap().0, "another reserve");
+    assert!(
+        !sim.room.refused_within(sim.now, Duration::ZERO),
+        "that is no trouble"
+    );
+}
+
+/// However many reserves are put off, whoever needs something comes again as soon as if there were none.
+#[tokio::test(start_paused = true)]
+async fn reserves_that_are_put_off_take_nobodys_time() {
+    let mut soonest = Vec::new();
+    for reserves in [0, 1000] {
+        let bounds = Bounds {
+            requests: 5,
+            ..BOUNDS
+        };
+        let (mut sim, _held) = Sim::busy(bounds);
+        sim.arrive(ask(1, 64, 1), "soon");
+        for n in 0..reserves {
+            let ahead = Ask {
+                who: (agent(100 + n), Kind::Ahead),
+                ..ask(n, 64, 3600)
+            };
+            sim.arrive(ahead, "a reserve");
+        }
+        assert_eq!(sim.refused.len(), reserves);
+        assert!(
+            sim.refused
+                .iter()
+                .all(|(_, later)| *later <= Duration::from_secs(361))
+        );
+        sim.arrive(ask(2, 64, 3600), "an hour");
+        let (name, later) = *sim.refused.last().unwrap();
+        assert_eq!(name, "an hour");
+        soonest.push(later);
+    }
+    // By chance a little later or sooner.
+    let apart = soonest[1].abs_diff(soonest[0]);
+    assert!(apart <= Duration::from_secs(3), "{soonest:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,7 +60,9 @@ async fn of_the_first_schema() -> Cluster {
     db.save_journal(0, rows).await.unwrap().unwrap();
     drop(db);
     cluster.sql(
-        "ALTER TABLE state DROP COLUMN journal_mark; DROP TABLE journal_changes; DROP TABLE recoveries; \
+        "DROP TABLE chain_steps; DROP TABLE recoveries; \
+         ALTER TABLE issued DROP COLUMN rung, DROP COLUMN revoked_at; DROP TABLE acknowledged; \
+         ALTER TABLE state DROP COLUMN journal_mark; DROP TABLE journal_changes; \
          DELETE FROM schema_migrations WHERE number > 1",
     );
     let first = Cluster::start();
