@@ -42,8 +42,9 @@ pub enum Verdict {
     Agreed,
     /// It is so much later than could be known, as after a time without power. It counts; the floor follows when it has stayed so.
     Adopted(Duration),
-    /// It is so much later than it can be, by what a server has said and the boot clock since. It counts when it has stayed so.
+    /// It is so much later than it can be, by what a server has said and the boot clock since, or the machine's clock is against it. It counts
+    /// when it has stayed so.
     Doubted(Duration),
-    /// It is so much earlier than what this node has been told: it does not count.
+    /// It is so much earlier than what this node has been told, and the boot clock since: it does not count.
     BelowFloor(Duration),
 }
