@@ -55,7 +55,7 @@ impl Ear {
             Verdict::Agreed if first => self.save_soon(),
             Verdict::Agreed => {}
             Verdict::Adopted(by) => {
-                tracing::info!(%said, later = span(by), "the server has said what time it is");
+                tracing::info!(%said, by = span(by), "the server has said what time it is");
                 self.save_soon();
             }
             Verdict::Doubted(by) if other => tracing::error!(
@@ -64,7 +64,7 @@ impl Ear {
             ),
             Verdict::BelowFloor(by) if other => tracing::error!(
                 %said, floor = %self.clock.floor(), earlier = span(by),
-                "the server says an earlier time than this node has been told; it is not believed"
+                "the server says an earlier time than this node has been told; it is not believed, or not before it has stayed so for an hour; set its clock if it is wrong"
             ),
             Verdict::Doubted(_) | Verdict::BelowFloor(_) => {}
         }
@@ -172,7 +172,7 @@ pub(crate) fn complaint(report: &TimeReport) -> String {
     });
     let below = report.below_floor.map(|by| {
         format!(
-            "the server's clock is {} behind what this node has been told: set it; or, if servers were ahead for long, stop the agent, remove \
+            "the server's clock is {} behind what this node has been told: set it; or, if servers were ahead for long and this lasts, stop the agent, remove \
              {} in its data directory and start it again",
             span(by),
             crate::persist::TIME

@@ -2,8 +2,8 @@
 //! clock. Pure.
 //!
 //! Invariant: nothing raises the floor but [`Times::hear`], and only to what a server has said: a wall clock can hold it back, and never raises
-//! it. The estimate is never below the floor, and whatever the wall clock shows, [`Times::judge`] never answers a time further below the floor
-//! than the skew.
+//! it. The estimate is never below the floor, and whatever the wall clock shows, [`Times::judge`] never answers a time further below the
+//! estimate than the skew.
 
 mod hour;
 mod words;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use landfast_identity::UnixTime;
 
+use hour::apart;
 pub use hour::{CONFIRMED_AFTER, Candidate, Hour, Mark};
 pub use words::{Heard, Judged, Verdict, Wrong};
 
@@ -190,16 +191,8 @@ impl Times {
         wall: Option<UnixTime>,
         elapsed: Duration,
     ) -> Verdict {
-        let (known, tolerance) = (
-            self.anchor.now(elapsed),
-            self.skew.saturating_add(self.anchor.drift(elapsed)),
-        );
-        let early = heard == Heard::Answer && known.since(said) > tolerance;
         let below = self.floor.since(said);
-        self.below_floor = match early {
-            true => Some(below.max(known.since(said))),
-            false => (below > self.skew).then_some(below),
-        };
+        self.below_floor = (below > self.skew).then_some(below);
         if let Some(below) = self.below_floor {
             return Verdict::BelowFloor(below);
         }
@@ -207,9 +200,10 @@ impl Times {
             // It confirms nothing: it may be what was true when it was sent.
             return Verdict::Agreed;
         }
-        let leap = said.since(known);
-        if leap > tolerance {
-            return self.consider(said, leap, wall, elapsed);
+        let known = self.anchor.now(elapsed);
+        let off = apart(known, said);
+        if off > self.skew.saturating_add(self.anchor.drift(elapsed)) {
+            return self.consider(said, off, wall, elapsed);
         }
         if heard == Heard::Answer || said > self.least(elapsed) {
             self.set(said, elapsed);
@@ -226,34 +220,47 @@ impl Times {
     fn consider(
         &mut self,
         said: UnixTime,
-        leap: Duration,
+        off: Duration,
         wall: Option<UnixTime>,
         elapsed: Duration,
     ) -> Verdict {
+        let least = self.least(elapsed);
+        let early = said < least;
+        if early {
+            self.below_floor = Some(off);
+            if self.candidate.is_some_and(|candidate| candidate.counts) {
+                return Verdict::BelowFloor(off);
+            }
+        }
         let same = self.candidate;
         let same = same.filter(|candidate| candidate.agrees(said, elapsed, self.skew));
         let mut candidate = same.unwrap_or_else(|| Candidate::begin(said, elapsed));
         candidate.hour.hear(elapsed);
         let counted = candidate.counts;
-        let behind = wall.filter(|wall| candidate.said.now(elapsed).since(*wall) > self.skew);
         // By what is known without a candidate, the wall clock can be right instead.
-        let against = behind.is_some_and(|wall| self.least(elapsed).since(wall) <= self.skew);
+        let can_be = wall.filter(|wall| least.since(*wall) <= self.skew);
+        let against = can_be.is_some_and(|wall| {
+            let by = if early { wall.since(said) } else { said.since(wall) };
+            by > self.skew
+        });
         let an_hour = candidate.hour.is_over(elapsed);
         if an_hour && !against || candidate.hour.is_a_day(elapsed) {
+            self.below_floor = None;
             self.set(said, elapsed);
             self.anchor = self.base;
             self.confirm(said, wall, elapsed);
             candidate.counts = true;
         } else {
             let held = against && self.witness && !self.judge(wall, elapsed).estimated;
-            candidate.counts |= !self.told && (an_hour || !held);
+            candidate.counts |= !self.told && !early && (an_hour || !held);
             // A clock that a whole hour is against holds nothing up in the next boot.
             self.witness = self.is_right(wall, said) || self.witness && !(candidate.counts && an_hour);
             self.candidate = Some(candidate);
         }
         match (candidate.counts, counted) {
-            (false, _) => Verdict::Doubted(leap),
-            (true, false) => Verdict::Adopted(leap),
+            (false, _) if early => Verdict::BelowFloor(off),
+            (false, _) => Verdict::Doubted(off),
+            (true, false) => Verdict::Adopted(off),
             (true, true) => Verdict::Agreed,
         }
     }
@@ -273,7 +280,7 @@ impl Times {
 
     /// Within half of the skew: a clock that is hardly right will not be after a week without power.
     fn is_right(&self, wall: Option<UnixTime>, time: UnixTime) -> bool {
-        wall.is_some_and(|wall| wall.since(time).max(time.since(wall)) <= self.skew / 2)
+        wall.is_some_and(|wall| apart(wall, time) <= self.skew / 2)
     }
 
     /// To be kept.

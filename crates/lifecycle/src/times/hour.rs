@@ -75,7 +75,7 @@ impl Mark {
     }
 }
 
-/// What a server has said, later than can be known: the floor follows when it has stayed so.
+/// What a server has said, and is not what is known: that follows when it has stayed so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
     /// When it was first said.
@@ -99,10 +99,13 @@ impl Candidate {
     }
 
     pub(super) fn agrees(&self, said: UnixTime, elapsed: Duration, skew: Duration) -> bool {
-        let now = self.said.now(elapsed);
-        let apart = now.since(said).max(said.since(now));
-        apart <= skew.saturating_add(self.said.drift(elapsed))
+        let tolerance = skew.saturating_add(self.said.drift(elapsed));
+        apart(self.said.now(elapsed), said) <= tolerance
     }
+}
+
+pub(super) fn apart(one: UnixTime, other: UnixTime) -> Duration {
+    one.since(other).max(other.since(one))
 }
 
 /// A server's clock that was set wrong is mended in less; the floor never goes back.

@@ -138,7 +138,7 @@ fn a_server_that_is_behind_the_floor_is_not_believed() {
     let mut times = told(DAY);
     assert_eq!(
         times.hear(after(-2 * DAY), Heard::Answer, None, secs(10)),
-        Verdict::BelowFloor(secs(3 * 86_400 + 10))
+        Verdict::BelowFloor(secs(3 * 86_400))
     );
     assert_eq!(
         (times.floor(), times.estimate(secs(10))),

@@ -61,7 +61,8 @@ proptest! {
                         prop_assert_eq!((judged.now, judged.estimated), (after.now, after.estimated));
                     }
                     let tolerance = (SKEW + secs(elapsed) / 2000) * 2;
-                    prop_assert!(times.least(secs(elapsed)).saturating_add(tolerance) >= least, "taken back");
+                    let kept = times.least(secs(elapsed)).saturating_add(tolerance) >= least;
+                    prop_assert!(kept || matches!(verdict, Verdict::Adopted(_)), "taken back");
                 }
                 Thing::Restart(same) => {
                     let record = times.record(secs(elapsed));
@@ -95,15 +96,16 @@ proptest! {
             let estimate = times.estimate(secs(elapsed)).as_secs();
             let heard = if answer { Heard::Answer } else { Heard::Message };
             match times.hear(UnixTime::from_secs(estimate + offset), heard, wall, secs(elapsed)) {
-                Verdict::Doubted(_) => {
+                Verdict::Doubted(_) | Verdict::BelowFloor(_) if times.candidate.is_some() => {
                     doubted_since.get_or_insert(elapsed);
                 }
                 Verdict::Adopted(leap) => {
                     let since = doubted_since.take();
                     prop_assert!(since.is_some_and(|since| secs(elapsed - since) >= CONFIRMED_AFTER));
+                    // Back or forth.
                     leapt += leap;
                 }
-                Verdict::Agreed | Verdict::BelowFloor(_) => {
+                _ => {
                     if times.candidate.is_none() {
                         doubted_since = None;
                     }
@@ -112,7 +114,7 @@ proptest! {
             let walked = (SKEW + secs(elapsed) / 2000) * u32::try_from(2 + elapsed / HOUR).unwrap();
             let most = secs(elapsed) + walked + leapt;
             prop_assert!(times.floor() <= after(DAY).saturating_add(most));
-            let least = times.least(secs(elapsed)).saturating_add(walked);
+            let least = times.least(secs(elapsed)).saturating_add(walked + leapt);
             prop_assert!(least >= after(DAY).saturating_add(secs(elapsed)));
         }
     }
@@ -203,7 +205,7 @@ proptest! {
         // Below the floor nobody is believed, however long.
         if !matches!(verdict, Verdict::BelowFloor(_)) {
             prop_assert_eq!(node.times.doubted(clock, node.elapsed()), None);
-            prop_assert_eq!(node.floor_ahead(), end, "{:?} {:?}", verdict, node);
+            prop_assert!((end..=end + 300).contains(&node.floor_ahead()), "{verdict:?} {node:?}");
         }
     }
 }

@@ -171,14 +171,38 @@ fn what_one_answer_said_before_a_long_outage_can_be_taken_back_after_it() {
 
 #[test]
 fn a_server_that_is_days_behind_takes_nothing_back() {
-    let mut node = Node::right();
-    node.pass(8 * DAY);
-    for clock in [None, Some(0)] {
+    for (clock, long) in [(None, 3600), (Some(0), DAY)] {
+        let mut node = Node::right();
+        node.pass(8 * DAY);
         node.set_clock(clock);
-        assert_eq!(node.hear(-7 * DAY), Verdict::BelowFloor(secs(7 * 86_400)));
-        node.listen(-7 * DAY, 3 * DAY);
+        let behind = Verdict::BelowFloor(secs(7 * 86_400));
+        assert_eq!(node.hear(-7 * DAY), behind);
+        node.listen(-7 * DAY, long - 600);
         assert_eq!((node.error(), node.judge().wrong.is_some()), (0, clock.is_none()));
+        assert_eq!(node.times.below_floor(), Some(secs(7 * 86_400)));
+        // It is the boot clock that was wrong. Below the floor nobody is believed.
+        node.listen(-7 * DAY, 600);
+        let (least, elapsed) = (node.times.least(node.elapsed()), node.elapsed());
+        assert_eq!(least, after(node.truth - 7 * DAY));
+        assert_eq!(node.times.below_floor(), None);
+        let low = UnixTime::from_secs(node.times.floor().as_secs() - 301);
+        for past in (0..2 * DAY.unsigned_abs()).step_by(600) {
+            let verdict = node.times.hear(low, Heard::Answer, None, elapsed + secs(past));
+            assert_eq!(verdict, Verdict::BelowFloor(secs(301)));
+        }
     }
+}
+
+/// Ten minutes, for an hour, when the node had nothing else: that is over when the floor is.
+#[test]
+fn a_server_that_was_ahead_for_too_long_is_gone_by_again_when_its_time_has_come() {
+    let mut node = Node::right();
+    node.off(DAY);
+    node.set_clock(None);
+    node.listen(600, 3600);
+    assert_eq!((node.error(), node.floor_ahead()), (600, 600));
+    node.listen(0, 4200);
+    assert_eq!(node.error(), 0);
 }
 
 /// What is kept was removed, as the documentation says, and the next server is wrong as well.
