@@ -54,25 +54,17 @@ impl Ear {
         match verdict {
             Verdict::Agreed if first => self.save_soon(),
             Verdict::Agreed => {}
-            // The machine's clock holds against it.
-            Verdict::Adopted(by) if self.clock.report().doubted.is_some() => {
-                tracing::error!(
-                    %said, later = span(by),
-                    "the server's clock is ahead of what this node knows, and of its own clock, which is gone by; set the one that is wrong"
-                );
-                self.save_soon();
-            }
             Verdict::Adopted(by) => {
-                tracing::info!(%said, later = span(by), "the server has said what time it is");
+                tracing::info!(%said, by = span(by), "the server has said what time it is");
                 self.save_soon();
             }
             Verdict::Doubted(by) if other => tracing::error!(
                 %said, later = span(by),
-                "the server's clock has leapt; it is not believed unless it stays so for an hour, nor while this machine's clock holds against it; set the one that is wrong"
+                "the server's clock has leapt; it is not believed unless it stays so for an hour, or for up to a day while this machine's clock is against it; set the one that is wrong"
             ),
             Verdict::BelowFloor(by) if other => tracing::error!(
                 %said, floor = %self.clock.floor(), earlier = span(by),
-                "the server says an earlier time than this node has been told; it is not believed"
+                "the server says an earlier time than this node has been told; it is not believed, or not before it has stayed so for an hour; set its clock if it is wrong"
             ),
             Verdict::Doubted(_) | Verdict::BelowFloor(_) => {}
         }
@@ -109,10 +101,11 @@ impl Timekeeper {
 
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         loop {
+            let wait = if self.failed { RETRY } else { EVERY };
             let over = tokio::select! {
                 () = stop.cancelled() => true,
                 () = self.news.save.notified() => false,
-                () = tokio::time::sleep(EVERY) => false,
+                () = tokio::time::sleep(wait) => false,
             };
             self.save().await;
             if over {
@@ -132,7 +125,7 @@ impl Timekeeper {
         if let Some(error) = failure.as_ref().filter(|_| !self.failed) {
             tracing::warn!(
                 error,
-                "what is known of the time cannot be written; it is tried again every ten minutes"
+                "what is known of the time cannot be written; it is tried again every five seconds"
             );
         }
         self.failed = failure.is_some();
@@ -172,14 +165,14 @@ pub(crate) fn wrong_by(report: &TimeReport) -> i64 {
 pub(crate) fn complaint(report: &TimeReport) -> String {
     let doubted = report.doubted.map(|by| {
         format!(
-            "the server's clock has leapt by {}: it is not believed unless it stays so for an hour, nor while this machine's clock holds against it; set the one that is \
-             wrong",
+            "the server's clock has leapt by {}: it is not believed unless it stays so for an hour, or for up to a day while this machine's clock is against it; set the \
+             one that is wrong",
             span(by)
         )
     });
     let below = report.below_floor.map(|by| {
         format!(
-            "the server's clock is {} behind what this node has been told: set it; or, if servers were ahead for long, stop the agent, remove \
+            "the server's clock is {} behind what this node has been told: set it; or, if servers were ahead for long and this lasts, stop the agent, remove \
              {} in its data directory and start it again",
             span(by),
             crate::persist::TIME
@@ -231,6 +224,8 @@ fn span(by: Duration) -> String {
 
 /// 144 small writes a day.
 const EVERY: Duration = Duration::from_secs(600);
+/// As the cache is: what a server said first is lost with the power otherwise. A write that fails wears nothing.
+const RETRY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -31,9 +31,9 @@ pub struct TimeReport {
     pub floor: UnixTime,
     /// About what time it is at least.
     pub estimate: UnixTime,
-    /// By how much a server's time leapt that is not believed yet.
+    /// By how much a server's time that is not believed yet is ahead.
     pub doubted: Option<Duration>,
-    /// By how much the last time that a server said lay below the floor.
+    /// By how much the last time that a server said lay below what is known.
     pub below_floor: Option<Duration>,
 }
 
@@ -73,7 +73,7 @@ impl GuardedClock {
         self.times().least(elapsed)
     }
 
-    /// The time that counts is one that a server said lately and that nothing confirms: a server that says otherwise may be right.
+    /// The time that counts is one that a server said and that nothing confirms: a server that says otherwise may be right.
     pub fn can_go_back(&self) -> bool {
         let (wall, elapsed) = (self.0.wall.now(), self.0.boot.elapsed());
         self.times().can_go_back(wall, elapsed)

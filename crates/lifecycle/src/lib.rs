@@ -18,5 +18,5 @@ pub use guarded::{GuardedClock, TimeReport};
 pub use landfast_identity::UnixTime;
 pub use renewal::{Action, Disposition, RenewalPlan, Validity, renewal_due, spread_within, validity};
 pub use times::{
-    Begin, CONFIRMED_AFTER, Heard, Hour, Judged, Mark, TimeRecord, Times, Unconfirmed, Verdict, Wrong, built,
+    Begin, CONFIRMED_AFTER, Candidate, Heard, Hour, Judged, Mark, TimeRecord, Times, Verdict, Wrong, built,
 };

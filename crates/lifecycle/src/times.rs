@@ -2,8 +2,8 @@
 //! clock. Pure.
 //!
 //! Invariant: nothing raises the floor but [`Times::hear`], and only to what a server has said: a wall clock can hold it back, and never raises
-//! it. The estimate is never below the floor, and whatever the wall clock shows, [`Times::judge`] never answers a time further below the floor
-//! than the skew.
+//! it. The estimate is never below the floor, and whatever the wall clock shows, [`Times::judge`] never answers a time further below the
+//! estimate than the skew.
 
 mod hour;
 mod words;
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use landfast_identity::UnixTime;
 
-pub use hour::{CONFIRMED_AFTER, Hour, Mark, Unconfirmed};
-use hour::{Doubt, apart};
+use hour::apart;
+pub use hour::{CONFIRMED_AFTER, Candidate, Hour, Mark};
 pub use words::{Heard, Judged, Verdict, Wrong};
 
 /// How to begin.
@@ -34,20 +34,18 @@ pub struct Begin {
 pub struct TimeRecord {
     /// It cannot be earlier.
     pub floor: UnixTime,
-    /// It was about this time...
-    pub estimate: UnixTime,
-    /// ... when the boot of this name...
+    /// About what time it was when this was kept, but for the candidate.
+    pub estimate: Mark,
+    /// The boot in which it was kept.
     pub boot_id: String,
-    /// ... had gone on for so long.
-    pub elapsed: Duration,
-    /// A server's time was believed in that boot.
+    /// A server's time was confirmed in that boot.
     pub told: bool,
-    /// A server's time has been confirmed: it is not only the build date that is known.
-    pub known: bool,
+    /// The wall clock was right when a server last said the time: it may speak for itself.
+    pub witness: bool,
     /// What leaps are measured from in that boot.
     pub anchor: Mark,
-    /// The estimate waits for more of its kind before the floor follows.
-    pub unconfirmed: Option<Unconfirmed>,
+    /// What a server has said and has to stay so.
+    pub candidate: Option<Candidate>,
 }
 
 /// The floor and the estimate.
@@ -56,14 +54,13 @@ pub struct Times {
     skew: Duration,
     boot_id: String,
     floor: UnixTime,
-    /// The estimate is this time and what the boot clock has gone on since.
+    /// The estimate is this time and what the boot clock has gone on since, unless a candidate is.
     base: Mark,
-    /// Of the estimate, once an hour at most: small steps are one leap.
+    /// Of that, once an hour at most: small steps are one leap.
     anchor: Mark,
     told: bool,
-    known: bool,
-    unconfirmed: Option<Unconfirmed>,
-    doubted: Option<Doubt>,
+    witness: bool,
+    candidate: Option<Candidate>,
     below_floor: Option<Duration>,
 }
 
@@ -87,9 +84,8 @@ impl Times {
             base,
             anchor: base,
             told: false,
-            known: false,
-            unconfirmed: None,
-            doubted: None,
+            witness: false,
+            candidate: None,
             below_floor: None,
         };
         if let Some(record) = record {
@@ -100,27 +96,26 @@ impl Times {
 
     fn take(&mut self, record: &TimeRecord, elapsed: Duration) {
         self.floor = self.floor.max(record.floor);
-        self.known = record.known;
-        let same_boot = !self.boot_id.is_empty() && self.boot_id == record.boot_id;
-        let gone_on = match same_boot {
-            true => elapsed.saturating_sub(record.elapsed),
-            false => Duration::ZERO,
-        };
-        self.base.time = record.estimate.saturating_add(gone_on).max(self.floor);
-        self.anchor = self.base;
-        self.unconfirmed = record.unconfirmed;
-        if same_boot {
+        self.witness = record.witness;
+        if !self.boot_id.is_empty() && self.boot_id == record.boot_id {
             self.told = record.told;
             self.anchor = record.anchor;
-        } else if let Some(unconfirmed) = &mut self.unconfirmed {
-            // What the boot clock has gone on between the adoption and the record counts; the hour begins anew.
-            let gone_on = record.elapsed.saturating_sub(unconfirmed.before.at);
-            unconfirmed.before = Mark {
-                time: unconfirmed.before.time.saturating_add(gone_on),
-                at: elapsed,
-            };
-            unconfirmed.hour = Hour::begin(elapsed);
+            self.candidate = record.candidate;
+            self.set(record.estimate.now(elapsed), elapsed);
+            return;
         }
+        self.set(record.estimate.time, elapsed);
+        self.anchor = self.base;
+        // What only the boot clock of then was against is over; what counted goes on, and the hour begins anew.
+        let counted = record.candidate.filter(|candidate| candidate.counts);
+        self.candidate = counted.map(|candidate| Candidate {
+            said: Mark {
+                time: candidate.said.time,
+                at: elapsed,
+            },
+            hour: Hour::default(),
+            counts: true,
+        });
     }
 
     /// It cannot be earlier.
@@ -130,35 +125,30 @@ impl Times {
 
     /// About what time it is at least.
     pub fn estimate(&self, elapsed: Duration) -> UnixTime {
+        let counted = self.candidate.filter(|candidate| candidate.counts);
+        let said = counted.map(|candidate| candidate.said.now(elapsed));
+        self.least(elapsed).max(said.unwrap_or(self.floor))
+    }
+
+    /// No server that is right says less: what is known without what only a candidate says.
+    pub fn least(&self, elapsed: Duration) -> UnixTime {
         self.base.now(elapsed)
     }
 
-    /// No server that is right says less: the floor, and what was known before a first time was adopted that is not confirmed.
-    pub fn least(&self, elapsed: Duration) -> UnixTime {
-        let before = self
-            .unconfirmed
-            .map(|unconfirmed| unconfirmed.before.now(elapsed));
-        before.map_or(self.floor, |before| before.max(self.floor))
-    }
-
-    /// The time that counts is one that a server said lately and that has not stayed so for long enough: a server that says otherwise may be
-    /// right. Not where the wall clock counts, and not for ever: a server's key that ended years ago must not take a node back to then.
+    /// The time that counts is one that a server said and that has not stayed so for long enough: a server that says otherwise may be
+    /// right.
     pub fn can_go_back(&self, wall: Option<UnixTime>, elapsed: Duration) -> bool {
-        let lately = |unconfirmed: Unconfirmed| elapsed.saturating_sub(unconfirmed.before.at) < MENDED_IN;
-        self.unconfirmed.is_some_and(lately) && self.judge(wall, elapsed).estimated
+        self.candidate.is_some_and(|candidate| candidate.counts) && self.judge(wall, elapsed).estimated
     }
 
-    /// By how much a server's time leapt that is not believed yet.
+    /// By how much a server's time that is not believed yet is ahead of the time that counts.
     pub fn doubted(&self, wall: Option<UnixTime>, elapsed: Duration) -> Option<Duration> {
-        let estimate = self.estimate(elapsed);
-        if let Some(doubt) = self.doubted {
-            return Some(doubt.said.now(elapsed).since(estimate));
-        }
-        let by = estimate.since(wall?);
-        (by > self.skew && !self.judge(wall, elapsed).estimated).then_some(by)
+        let said = self.candidate?.said.now(elapsed);
+        let by = said.since(self.judge(wall, elapsed).now);
+        (by > self.skew).then_some(by)
     }
 
-    /// By how much the last time that a server said lay below the floor.
+    /// By how much the last time that a server said lay below what is known.
     pub fn below_floor(&self) -> Option<Duration> {
         self.below_floor
     }
@@ -174,7 +164,7 @@ impl Times {
             };
         };
         let behind = estimate.since(wall);
-        if behind > self.skew && !self.holds(wall, elapsed) {
+        if behind > self.skew {
             return Judged {
                 now: estimate,
                 estimated: true,
@@ -182,44 +172,15 @@ impl Times {
             };
         }
         let ahead = wall.since(estimate);
+        // Before a server has said so in this boot, it is only how long the machine may have been off.
+        let said = |candidate: Candidate| candidate.counts && candidate.hour.voices > 0;
+        let told = self.told || self.candidate.is_some_and(said);
         Judged {
             // Also below the floor: a server that is a little ahead must not have what it signs for later handed out now.
             now: wall,
             estimated: false,
-            // Before a server has said so in this boot, it is only how long the machine may have been off.
-            wrong: (self.told && ahead > self.skew).then_some(Wrong::Ahead(ahead)),
+            wrong: (told && ahead > self.skew).then_some(Wrong::Ahead(ahead)),
         }
-    }
-
-    /// One server that nobody confirms does not overrule a wall clock that may be right by all that was known before. What the system set a
-    /// clock to that stood still without power is just that, and holds for the hour; a later time is of a clock of its own, and holds.
-    fn holds(&self, wall: UnixTime, elapsed: Duration) -> bool {
-        let Some(unconfirmed) = self.plausible(wall, elapsed) else {
-            return false;
-        };
-        !unconfirmed.hour.is_over(elapsed) || self.is_of_its_own(wall, &unconfirmed, elapsed)
-    }
-
-    /// What waits to be confirmed, where the wall clock may be right instead.
-    fn plausible(&self, wall: UnixTime, elapsed: Duration) -> Option<Unconfirmed> {
-        let unconfirmed = self.unconfirmed.filter(|_| self.known)?;
-        (self.least(elapsed).since(wall) <= self.skew).then_some(unconfirmed)
-    }
-
-    fn is_of_its_own(&self, wall: UnixTime, unconfirmed: &Unconfirmed, elapsed: Duration) -> bool {
-        // The boot may have gone on for so long before the estimate did.
-        let written = WRITTEN_BEFORE.saturating_add(unconfirmed.before.at);
-        wall.since(unconfirmed.before.now(elapsed)) > written
-    }
-
-    /// The wall clock speaks against what waits to be confirmed.
-    fn disputes(&self, wall: Option<UnixTime>, elapsed: Duration) -> bool {
-        let Some(wall) = wall.filter(|wall| self.estimate(elapsed).since(*wall) > self.skew) else {
-            return false;
-        };
-        self.plausible(wall, elapsed).is_some_and(|unconfirmed| {
-            unconfirmed.hour.gone(elapsed) < MENDED_IN || self.is_of_its_own(wall, &unconfirmed, elapsed)
-        })
     }
 
     /// Takes in what a server says over a verified connection. The wall clock can only speak against it.
@@ -230,121 +191,111 @@ impl Times {
         wall: Option<UnixTime>,
         elapsed: Duration,
     ) -> Verdict {
-        let least = match heard {
-            Heard::Answer => self.least(elapsed),
-            Heard::Message => self.floor,
-        };
-        let below = least.since(said);
+        let below = self.floor.since(said);
         self.below_floor = (below > self.skew).then_some(below);
         if let Some(below) = self.below_floor {
             return Verdict::BelowFloor(below);
         }
-        let leap = said.since(self.anchor.now(elapsed));
-        if leap > self.skew {
-            return self.hear_leap(said, leap, wall, elapsed);
-        }
-        let early = self.estimate(elapsed).since(said) > self.skew;
-        if early && heard == Heard::Message {
+        if heard == Heard::Message && self.estimate(elapsed).since(said) > self.skew {
             // It confirms nothing: it may be what was true when it was sent.
             return Verdict::Agreed;
         }
-        self.doubted = None;
-        self.told = true;
-        if heard == Heard::Answer || said > self.estimate(elapsed) {
-            self.set(said, elapsed);
+        let known = self.anchor.now(elapsed);
+        let off = apart(known, said);
+        if off > self.skew.saturating_add(self.anchor.drift(elapsed)) {
+            return self.consider(said, off, wall, elapsed);
         }
-        let taken_back = self.unconfirmed.as_mut().filter(|_| early);
-        if let Some(unconfirmed) = taken_back {
-            unconfirmed.hour = Hour::begin(elapsed);
-            self.anchor = self.base;
+        if heard == Heard::Answer || said > self.least(elapsed) {
+            self.set(said, elapsed);
         }
         self.confirm(said, wall, elapsed);
         if elapsed.saturating_sub(self.anchor.at) >= CONFIRMED_AFTER {
-            self.anchor = Mark {
-                time: self.estimate(elapsed),
-                at: elapsed,
-            };
+            self.anchor = self.base.moved(elapsed);
         }
         Verdict::Agreed
     }
 
-    fn confirm(&mut self, said: UnixTime, wall: Option<UnixTime>, elapsed: Duration) {
-        let disputed = self.disputes(wall, elapsed);
-        if let Some(unconfirmed) = &mut self.unconfirmed {
-            unconfirmed.hour.hear(elapsed);
-            if disputed || !unconfirmed.hour.is_over(elapsed) {
-                return;
-            }
-        }
-        self.raise(said);
-    }
-
-    /// The first time of a boot has to be believed, or a node without a clock could never come back; one that leaps later is a server's
-    /// clock that was set wrong, or right, and an hour shows which. Not while the wall clock and what was said before are at one against it.
-    fn hear_leap(
+    /// Before one is confirmed in a boot, the last time that was said has to count, or a node without a clock could never come back; one
+    /// that leaps later is a server's clock that was set wrong, or right. An hour shows which; or a day, when the wall clock says otherwise.
+    fn consider(
         &mut self,
         said: UnixTime,
-        leap: Duration,
+        off: Duration,
         wall: Option<UnixTime>,
         elapsed: Duration,
     ) -> Verdict {
-        let estimate = self.estimate(elapsed);
-        if !self.told {
-            self.told = true;
-            let before = Mark {
-                time: self.unconfirmed.map_or(estimate, |_| self.least(elapsed)),
-                at: elapsed,
-            };
-            let hour = Hour::begin(elapsed);
-            self.unconfirmed = Some(Unconfirmed { hour, before });
-            self.leap_to(said, elapsed);
-            return Verdict::Adopted(leap);
+        let least = self.least(elapsed);
+        let early = said < least;
+        if early {
+            self.below_floor = Some(off);
+            if self.candidate.is_some_and(|candidate| candidate.counts) {
+                return Verdict::BelowFloor(off);
+            }
         }
-        let mut doubt = match self.doubted {
-            Some(doubt) if doubt.agrees(said, elapsed, self.skew) => doubt,
-            _ => Doubt::begin(said, elapsed),
-        };
-        doubt.hour.hear(elapsed);
-        self.doubted = Some(doubt);
-        let vetoed = wall.is_some_and(|wall| apart(wall, estimate) <= self.skew);
-        if vetoed || !doubt.hour.is_over(elapsed) {
-            return Verdict::Doubted(leap);
+        let same = self.candidate;
+        let same = same.filter(|candidate| candidate.agrees(said, elapsed, self.skew));
+        let mut candidate = same.unwrap_or_else(|| Candidate::begin(said, elapsed));
+        candidate.hour.hear(elapsed);
+        let counted = candidate.counts;
+        // By what is known without a candidate, the wall clock can be right instead.
+        let can_be = wall.filter(|wall| least.since(*wall) <= self.skew);
+        let against = can_be.is_some_and(|wall| {
+            let by = if early { wall.since(said) } else { said.since(wall) };
+            by > self.skew
+        });
+        let an_hour = candidate.hour.is_over(elapsed);
+        if an_hour && !against || candidate.hour.is_a_day(elapsed) {
+            self.below_floor = None;
+            self.set(said, elapsed);
+            self.anchor = self.base;
+            self.confirm(said, wall, elapsed);
+            candidate.counts = true;
+        } else {
+            let held = against && self.witness && !self.judge(wall, elapsed).estimated;
+            candidate.counts |= !self.told && !early && (an_hour || !held);
+            // A clock that a whole hour is against holds nothing up in the next boot.
+            self.witness = self.is_right(wall, said) || self.witness && !(candidate.counts && an_hour);
+            self.candidate = Some(candidate);
         }
-        self.doubted = None;
-        self.leap_to(said, elapsed);
-        self.raise(said);
-        Verdict::Adopted(leap)
+        match (candidate.counts, counted) {
+            (false, _) if early => Verdict::BelowFloor(off),
+            (false, _) => Verdict::Doubted(off),
+            (true, false) => Verdict::Adopted(off),
+            (true, true) => Verdict::Agreed,
+        }
     }
 
-    fn leap_to(&mut self, said: UnixTime, elapsed: Duration) {
-        self.set(said, elapsed);
-        self.anchor = self.base;
-    }
-
-    fn set(&mut self, said: UnixTime, elapsed: Duration) {
+    fn set(&mut self, time: UnixTime, elapsed: Duration) {
         self.base = Mark {
-            time: said.max(self.least(elapsed)),
+            time: time.max(self.floor),
             at: elapsed,
         };
     }
 
-    fn raise(&mut self, said: UnixTime) {
-        self.unconfirmed = None;
-        self.known = true;
+    fn confirm(&mut self, said: UnixTime, wall: Option<UnixTime>, elapsed: Duration) {
+        (self.told, self.candidate) = (true, None);
         self.floor = self.floor.max(said);
+        self.witness = self.is_right(wall, self.least(elapsed));
+    }
+
+    /// Within half of the skew: a clock that is hardly right will not be after a week without power.
+    fn is_right(&self, wall: Option<UnixTime>, time: UnixTime) -> bool {
+        wall.is_some_and(|wall| apart(wall, time) <= self.skew / 2)
     }
 
     /// To be kept.
     pub fn record(&self, elapsed: Duration) -> TimeRecord {
         TimeRecord {
             floor: self.floor,
-            estimate: self.estimate(elapsed),
+            estimate: self.base.moved(elapsed),
             boot_id: self.boot_id.clone(),
-            elapsed: elapsed.max(self.base.at),
             told: self.told,
-            known: self.known,
+            witness: self.witness,
             anchor: self.anchor,
-            unconfirmed: self.unconfirmed,
+            candidate: self.candidate.map(|candidate| Candidate {
+                said: candidate.said.moved(elapsed),
+                ..candidate
+            }),
         }
     }
 }
@@ -357,10 +308,6 @@ pub fn built() -> UnixTime {
 
 /// 2026-11-01.
 const WRITTEN: UnixTime = UnixTime::from_secs(1_793_491_200);
-/// What is known of the time is written every ten minutes, and what systems keep for the lack of a clock is not newer than that.
-const WRITTEN_BEFORE: Duration = Duration::from_secs(900);
-/// A server's clock that was wrong at the first contact of a boot is set right in less, or the node goes on from it.
-const MENDED_IN: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests;

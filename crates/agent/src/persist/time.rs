@@ -6,48 +6,49 @@
 use std::time::Duration;
 
 use landfast_identity::UnixTime;
-use landfast_lifecycle::{Hour, Mark, TimeRecord, Unconfirmed};
+use landfast_lifecycle::{Candidate, Hour, Mark, TimeRecord};
 use serde::{Deserialize, Serialize};
 
 use super::{NodeFiles, PersistError, VERSION, Versioned};
 
+/// Times in seconds since 1970; of the boot clock, in milliseconds.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TimeFile {
     version: u32,
     floor: i64,
-    estimate: i64,
+    estimate: MarkRow,
     boot_id: String,
-    elapsed: Duration,
     told: bool,
-    known: bool,
+    witness: bool,
     anchor: MarkRow,
-    unconfirmed: Option<UnconfirmedRow>,
-    /// Of all that stands before it.
+    candidate: Option<CandidateRow>,
+    /// Of this file as it is without it.
     digest: String,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MarkRow {
     time: i64,
-    at: Duration,
+    at: u64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct UnconfirmedRow {
-    since: Duration,
-    last: Duration,
+struct CandidateRow {
+    said: MarkRow,
+    since: u64,
+    last: u64,
     voices: u32,
-    before: MarkRow,
+    counts: bool,
 }
 
 impl From<Mark> for MarkRow {
     fn from(mark: Mark) -> Self {
         Self {
             time: mark.time.as_secs(),
-            at: mark.at,
+            at: millis(mark.at),
         }
     }
 }
@@ -56,52 +57,40 @@ impl From<MarkRow> for Mark {
     fn from(row: MarkRow) -> Self {
         Self {
             time: UnixTime::from_secs(row.time),
-            at: row.at,
+            at: Duration::from_millis(row.at),
         }
     }
 }
 
-impl From<Unconfirmed> for UnconfirmedRow {
-    fn from(unconfirmed: Unconfirmed) -> Self {
-        let Hour { since, last, voices } = unconfirmed.hour;
+impl From<Candidate> for CandidateRow {
+    fn from(candidate: Candidate) -> Self {
+        let Hour { since, last, voices } = candidate.hour;
         Self {
-            since,
-            last,
+            said: candidate.said.into(),
+            since: millis(since),
+            last: millis(last),
             voices,
-            before: unconfirmed.before.into(),
+            counts: candidate.counts,
         }
     }
 }
 
-impl From<UnconfirmedRow> for Unconfirmed {
-    fn from(row: UnconfirmedRow) -> Self {
-        let UnconfirmedRow {
-            since, last, voices, ..
-        } = row;
+impl From<CandidateRow> for Candidate {
+    fn from(row: CandidateRow) -> Self {
         Self {
-            hour: Hour { since, last, voices },
-            before: row.before.into(),
+            said: row.said.into(),
+            hour: Hour {
+                since: Duration::from_millis(row.since),
+                last: Duration::from_millis(row.last),
+                voices: row.voices,
+            },
+            counts: row.counts,
         }
     }
 }
 
-impl TimeFile {
-    fn digest(&self) -> String {
-        let all = format!(
-            "{} {} {} {} {:?} {} {} {:?} {:?}",
-            self.version,
-            self.floor,
-            self.estimate,
-            self.boot_id,
-            self.elapsed,
-            self.told,
-            self.known,
-            self.anchor,
-            self.unconfirmed
-        );
-        let digest = ring::digest::digest(&ring::digest::SHA256, all.as_bytes());
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+fn millis(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Versioned for TimeFile {
@@ -117,36 +106,45 @@ impl NodeFiles {
             return Ok(None);
         };
         let file: TimeFile = self.parse(TIME, &bytes)?;
-        if file.digest != file.digest() {
+        let digest = file.digest.clone();
+        let file = self.sealed(file)?;
+        if file.digest != digest {
             return Err(self.damaged(TIME, "its digest is of something else"));
         }
         Ok(Some(TimeRecord {
             floor: UnixTime::from_secs(file.floor),
-            estimate: UnixTime::from_secs(file.estimate),
+            estimate: file.estimate.into(),
             boot_id: file.boot_id,
-            elapsed: file.elapsed,
             told: file.told,
-            known: file.known,
+            witness: file.witness,
             anchor: file.anchor.into(),
-            unconfirmed: file.unconfirmed.map(Unconfirmed::from),
+            candidate: file.candidate.map(Candidate::from),
         }))
     }
 
     pub(crate) fn save_times(&self, record: &TimeRecord) -> Result<(), PersistError> {
-        let mut file = TimeFile {
+        let file = TimeFile {
             version: VERSION,
             floor: record.floor.as_secs(),
-            estimate: record.estimate.as_secs(),
+            estimate: record.estimate.into(),
             boot_id: record.boot_id.clone(),
-            elapsed: record.elapsed,
             told: record.told,
-            known: record.known,
+            witness: record.witness,
             anchor: record.anchor.into(),
-            unconfirmed: record.unconfirmed.map(UnconfirmedRow::from),
+            candidate: record.candidate.map(CandidateRow::from),
             digest: String::new(),
         };
-        file.digest = file.digest();
-        self.write(TIME, &file)
+        self.write(TIME, &self.sealed(file)?)
+    }
+
+    /// With the digest that it has to have.
+    fn sealed(&self, mut file: TimeFile) -> Result<TimeFile, PersistError> {
+        file.digest.clear();
+        let bytes =
+            serde_json::to_vec(&file).map_err(|_cause| self.damaged(TIME, "it does not serialise"))?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        file.digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(file)
     }
 }
 
@@ -155,33 +153,41 @@ pub(crate) const TIME: &str = "time.json";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{NOON, at, td};
+    use crate::testing::td;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn record() -> TimeRecord {
+        let mark = |secs, at| Mark {
+            time: UnixTime::from_secs(secs),
+            at: Duration::from_millis(at),
+        };
         TimeRecord {
-            floor: NOON,
-            estimate: at(500),
+            floor: UnixTime::from_secs(1_793_491_200),
+            estimate: mark(1_793_494_800, 77_005),
             boot_id: "5b1f".to_owned(),
-            elapsed: Duration::new(77, 5),
             told: true,
-            known: true,
-            anchor: Mark {
-                time: at(300),
-                at: Duration::new(5, 7),
-            },
-            unconfirmed: Some(Unconfirmed {
+            witness: true,
+            anchor: mark(1_793_494_500, 5007),
+            candidate: Some(Candidate {
+                said: mark(1_793_577_600, 77_005),
                 hour: Hour {
                     since: Duration::from_secs(3),
                     last: Duration::from_secs(4),
                     voices: 2,
                 },
-                before: Mark {
-                    time: at(-9),
-                    at: Duration::from_secs(2),
-                },
+                counts: true,
             }),
         }
+    }
+
+    /// As released versions write it: a node must not lose it with an update.
+    #[test]
+    fn the_format_is_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = NodeFiles::open(dir.path(), &td()).unwrap();
+        files.save_times(&record()).unwrap();
+        let written = std::fs::read_to_string(dir.path().join(TIME)).unwrap();
+        assert_eq!(written, include_str!("fixtures/time-1.json").trim_end());
     }
 
     #[test]

@@ -108,7 +108,7 @@ async fn a_clock_that_is_60_hours_ahead_for_five_minutes_leaves_nothing_behind()
         pass(MINUTE * 10).await;
         assert_eq!(machine.now(), 600 * tens);
     }
-    let before = machine.clock.record();
+    let before = machine.clock.report();
     machine.wall.step(60 * 3600);
     assert_eq!(machine.now(), 61 * 3600, "the wall clock counts");
     assert_eq!(
@@ -118,7 +118,7 @@ async fn a_clock_that_is_60_hours_ahead_for_five_minutes_leaves_nothing_behind()
     pass(MINUTE * 5).await;
     machine.wall.step(-60 * 3600);
     assert_eq!(machine.now(), 3600 + 300);
-    let after = machine.clock.record();
+    let after = machine.clock.report();
     assert_eq!((after.floor, before.floor), (at(-86_400 * 30), at(-86_400 * 30)));
     assert_eq!(after.estimate, before.estimate.saturating_add(MINUTE * 5));
     assert_eq!(machine.clock.report().judged.wrong, None);

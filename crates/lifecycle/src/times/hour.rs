@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use landfast_identity::UnixTime;
 
-/// An hour in which servers say the same.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// For how long servers have said the same.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Hour {
     /// When it began, by the boot clock.
     pub since: Duration,
@@ -18,18 +18,12 @@ pub struct Hour {
 }
 
 impl Hour {
-    /// With a first voice.
-    pub(super) fn begin(elapsed: Duration) -> Self {
-        Self {
-            since: elapsed,
-            last: elapsed,
-            voices: 1,
-        }
-    }
-
     /// One more voice, which counts when it is not too soon after the last.
     pub(super) fn hear(&mut self, elapsed: Duration) {
-        if elapsed.saturating_sub(self.last) >= APART {
+        if self.voices == 0 {
+            self.since = elapsed;
+        }
+        if self.voices == 0 || elapsed.saturating_sub(self.last) >= APART {
             self.last = elapsed;
             self.voices = self.voices.saturating_add(1);
         }
@@ -39,7 +33,12 @@ impl Hour {
         self.gone(elapsed) >= CONFIRMED_AFTER && self.voices >= VOICES
     }
 
-    pub(super) fn gone(&self, elapsed: Duration) -> Duration {
+    /// It has become a day, with a voice for each hour.
+    pub(super) fn is_a_day(&self, elapsed: Duration) -> bool {
+        self.gone(elapsed) >= DAY && self.voices >= VOICES_OF_A_DAY
+    }
+
+    fn gone(&self, elapsed: Duration) -> Duration {
         elapsed.saturating_sub(self.since)
     }
 }
@@ -55,39 +54,53 @@ pub struct Mark {
 
 impl Mark {
     pub(super) fn now(&self, elapsed: Duration) -> UnixTime {
-        self.time.saturating_add(elapsed.saturating_sub(self.at))
+        self.time.saturating_add(self.gone(elapsed))
+    }
+
+    /// The same, from now on.
+    pub(super) fn moved(&self, elapsed: Duration) -> Self {
+        Self {
+            time: self.now(elapsed),
+            at: elapsed.max(self.at),
+        }
+    }
+
+    /// How far it may be off meanwhile, when both began at one.
+    pub(super) fn drift(&self, elapsed: Duration) -> Duration {
+        self.gone(elapsed) / DRIFT
+    }
+
+    fn gone(&self, elapsed: Duration) -> Duration {
+        elapsed.saturating_sub(self.at)
     }
 }
 
-/// The estimate is the first time that a server said in a boot, and has not stayed so for long enough.
+/// What a server has said, and is not what is known: that follows when it has stayed so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unconfirmed {
-    /// Since the server that counts now said so.
+pub struct Candidate {
+    /// When it was first said.
+    pub said: Mark,
+    /// Since then.
     pub hour: Hour,
-    /// The estimate that there would be without it; the moment is that of the adoption.
-    pub before: Mark,
+    /// It is the estimate meanwhile: nothing else was confirmed in that boot, and no clock that could be right was against it.
+    pub counts: bool,
 }
 
-/// A server's time that leapt, and is not believed yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Doubt {
-    pub(super) said: Mark,
-    pub(super) hour: Hour,
-}
-
-impl Doubt {
+impl Candidate {
     pub(super) fn begin(said: UnixTime, elapsed: Duration) -> Self {
         Self {
             said: Mark {
                 time: said,
                 at: elapsed,
             },
-            hour: Hour::begin(elapsed),
+            hour: Hour::default(),
+            counts: false,
         }
     }
 
     pub(super) fn agrees(&self, said: UnixTime, elapsed: Duration, skew: Duration) -> bool {
-        apart(self.said.now(elapsed), said) <= skew
+        let tolerance = skew.saturating_add(self.said.drift(elapsed));
+        apart(self.said.now(elapsed), said) <= tolerance
     }
 }
 
@@ -97,7 +110,12 @@ pub(super) fn apart(one: UnixTime, other: UnixTime) -> Duration {
 
 /// A server's clock that was set wrong is mended in less; the floor never goes back.
 pub const CONFIRMED_AFTER: Duration = Duration::from_secs(3600);
+/// Is the machine's clock against it, one of both is wrong for longer: somebody is to look.
+const DAY: Duration = Duration::from_secs(86_400);
 /// So many voices make an hour...
 const VOICES: u32 = 4;
+const VOICES_OF_A_DAY: u32 = 24;
 /// ... each at least so long after the one before: a server that is mended in between is heard.
 const APART: Duration = Duration::from_secs(600);
+/// A clock that is wrong by more than one part in so many is broken: nobody corrects a crystal by more (`adjtimex`, 500 ppm).
+const DRIFT: u32 = 2000;

@@ -1,7 +1,5 @@
 //! Floor and estimate, alone and over everything that clocks and servers do.
 
-use proptest::prelude::*;
-
 use super::*;
 
 const BUILT: UnixTime = UnixTime::from_secs(1_000_000);
@@ -26,28 +24,29 @@ fn boot(id: &str, elapsed: u64) -> Begin {
     }
 }
 
+fn mark(time: UnixTime, at: u64) -> Mark {
+    Mark { time, at: secs(at) }
+}
+
 fn new() -> Times {
     Times::begin(boot("a", 0), None)
 }
 
-/// One that was told the time at `at`, in agreement with what it knew.
+/// One that was told the time at `at`, in agreement with what it knew and with its clock.
 fn told(at: i64) -> Times {
     let record = TimeRecord {
         floor: after(at),
-        estimate: after(at),
+        estimate: mark(after(at), 5),
         boot_id: "before".to_owned(),
-        elapsed: secs(5),
         told: true,
-        known: true,
-        anchor: Mark {
-            time: after(at),
-            at: secs(5),
-        },
-        unconfirmed: None,
+        witness: false,
+        anchor: mark(after(at), 5),
+        candidate: None,
     };
     let mut times = Times::begin(boot("a", 0), Some(&record));
+    let clock = Some(after(at));
     assert_eq!(
-        times.hear(after(at), Heard::Answer, None, secs(0)),
+        times.hear(after(at), Heard::Answer, clock, secs(0)),
         Verdict::Agreed
     );
     times
@@ -182,10 +181,8 @@ fn a_first_time_that_was_wrong_is_taken_back() {
     times.hear(after(3000 * DAY + 1800), Heard::Answer, None, secs(1800));
     assert_eq!(times.floor(), after(DAY));
     let truth = after(2 * DAY);
-    assert_eq!(
-        times.hear(truth, Heard::Answer, None, secs(1800)),
-        Verdict::Agreed
-    );
+    let back = times.hear(truth, Heard::Answer, None, secs(1800));
+    assert_eq!(back, Verdict::Adopted(secs(86_400 - 1800)));
     assert_eq!(
         (times.floor(), times.estimate(secs(1800))),
         (after(DAY), truth),
@@ -316,94 +313,6 @@ fn who_is_restarted_within_the_hour_waits_for_the_rest_of_it() {
     assert!(!hear(other(), 49 + HOUR) && hear(other(), 50 + HOUR));
 }
 
+mod always;
 mod hostile;
-
-#[derive(Clone, Debug)]
-enum Thing {
-    /// Time goes by, and the wall clock shows what it likes.
-    Passes(u64, i64),
-    /// A server says what it likes, so far from the estimate.
-    Said(i64, bool, Option<i64>),
-    /// The agent starts anew, in this boot or another.
-    Restart(bool),
-}
-
-fn thing() -> impl Strategy<Value = Thing> {
-    let offset = prop_oneof![-400i64..400, -10_000_000i64..10_000_000];
-    prop_oneof![
-        (0u64..7200, -40_000_000_000i64..40_000_000_000).prop_map(|(by, wall)| Thing::Passes(by, wall)),
-        (
-            offset,
-            any::<bool>(),
-            proptest::option::of(-10_000_000i64..10_000_000)
-        )
-            .prop_map(|(by, answer, wall)| Thing::Said(by, answer, wall)),
-        any::<bool>().prop_map(Thing::Restart),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_the_floor_is_the_build_date_or_what_a_server_said_and_nothing_below_it_counts(
-        things in proptest::collection::vec(thing(), 1..60),
-    ) {
-        let (mut times, mut elapsed, mut boots, mut said) = (new(), 0u64, 0u32, vec![BUILT]);
-        for thing in things {
-            let before = (times.floor(), times.estimate(secs(elapsed)));
-            match thing {
-                Thing::Passes(by, wall) => {
-                    elapsed += by;
-                    let judged = times.judge(Some(UnixTime::from_secs(wall)), secs(elapsed));
-                    prop_assert!(judged.now.saturating_add(SKEW) >= times.floor());
-                    prop_assert!(judged.now.saturating_add(SKEW) >= times.least(secs(elapsed)));
-                    // No wall clock changes anything that lasts.
-                    prop_assert_eq!(before.0, times.floor());
-                    prop_assert_eq!(before.1.saturating_add(secs(by)), times.estimate(secs(elapsed)));
-                }
-                Thing::Said(by, answer, wall) => {
-                    let time = UnixTime::from_secs(before.1.as_secs() + by);
-                    said.push(time);
-                    let heard = if answer { Heard::Answer } else { Heard::Message };
-                    let verdict = times.hear(time, heard, wall.map(after), secs(elapsed));
-                    if let Verdict::Doubted(_) | Verdict::BelowFloor(_) = verdict {
-                        prop_assert_eq!(before, (times.floor(), times.estimate(secs(elapsed))));
-                    }
-                }
-                Thing::Restart(same) => {
-                    let record = times.record(secs(elapsed));
-                    if !same {
-                        (boots, elapsed) = (boots + 1, 0);
-                    }
-                    times = Times::begin(boot(&format!("boot {boots}"), elapsed), Some(&record));
-                    prop_assert_eq!(before, (times.floor(), times.estimate(secs(elapsed))));
-                }
-            }
-            prop_assert!(times.floor() >= before.0, "it went back");
-            prop_assert!(said.contains(&times.floor()), "nobody said it");
-            prop_assert!(times.estimate(secs(elapsed)) >= times.floor());
-        }
-    }
-
-    #[test]
-    fn no_numbers_make_it_panic(floor: i64, estimate: i64, at: u64, elapsed: u64, said: i64, wall: Option<i64>, same: bool) {
-        let record = TimeRecord {
-            floor: UnixTime::from_secs(floor),
-            estimate: UnixTime::from_secs(estimate),
-            boot_id: "a".to_owned(),
-            elapsed: secs(at),
-            told: same,
-            known: same,
-            anchor: Mark { time: UnixTime::from_secs(estimate), at: secs(elapsed) },
-            unconfirmed: Some(Unconfirmed {
-                hour: Hour::begin(secs(at)),
-                before: Mark { time: UnixTime::from_secs(floor), at: secs(at) },
-            }),
-        };
-        let mut times = Times::begin(boot(if same { "a" } else { "b" }, elapsed), Some(&record));
-        times.hear(UnixTime::from_secs(said), Heard::Answer, None, secs(at));
-        times.hear(UnixTime::from_secs(said), Heard::Message, None, secs(elapsed));
-        let judged = times.judge(wall.map(UnixTime::from_secs), secs(at));
-        prop_assert!(judged.now.saturating_add(SKEW) >= times.floor());
-        let _record = times.record(secs(elapsed));
-    }
-}
+mod node;

@@ -40,10 +40,13 @@ pub enum Heard {
 pub enum Verdict {
     /// It is about what was expected.
     Agreed,
-    /// It is so much later than could be known, as after a time without power. It counts; the floor follows when it has stayed so.
+    /// It is so much later than could be known, as after a time without power, and counts: the floor follows when it has stayed so. Or it is
+    /// otherwise by so much, and has stayed so.
     Adopted(Duration),
-    /// It is so much later than it can be, by what a server has said and the boot clock since. It counts when it has stayed so.
+    /// It is so much later than it can be, by what a server has said and the boot clock since, or the machine's clock is against it. It counts
+    /// when it has stayed so.
     Doubted(Duration),
-    /// It is so much earlier than what this node has been told: it does not count.
+    /// It is so much earlier than what this node has been told, and the boot clock since: it does not count; above the floor, not before it
+    /// has stayed so.
     BelowFloor(Duration),
 }

@@ -174,18 +174,18 @@ async fn the_first_server_of_a_boot_takes_nothing_from_a_node_whose_clock_is_rig
     let mut machine = Machine::new().await;
     let config = machine.world.config();
     let yesterday = UnixTime::from_secs(SystemClock.now().unwrap().as_secs() - 86_400);
+    let mark = Mark {
+        time: yesterday,
+        at: Duration::ZERO,
+    };
     let record = TimeRecord {
         floor: yesterday,
-        estimate: yesterday,
+        estimate: mark,
         boot_id: "boot 0".to_owned(),
-        elapsed: Duration::ZERO,
         told: true,
-        known: true,
-        anchor: Mark {
-            time: yesterday,
-            at: Duration::ZERO,
-        },
-        unconfirmed: None,
+        witness: true,
+        anchor: mark,
+        candidate: None,
     };
     let files = crate::persist::NodeFiles::open(&config.data_dir, &config.trust_domain).unwrap();
     files.save_times(&record).unwrap();

@@ -2,7 +2,7 @@
 
 use landfast_identity::SpiffeId;
 use landfast_lifecycle::{
-    Clock, GuardedClock, Heard, Hour, Mark, SimBoot, SimClock, TimeRecord, Unconfirmed, Wrong,
+    Candidate, Clock, GuardedClock, Heard, Hour, Mark, SimBoot, SimClock, TimeRecord, Wrong,
 };
 
 use super::*;
@@ -50,16 +50,19 @@ impl Clocks {
 fn told(time: UnixTime) -> TimeRecord {
     TimeRecord {
         floor: time,
-        estimate: time,
+        estimate: mark(time),
         boot_id: "boot".to_owned(),
-        elapsed: Duration::from_secs(9),
         told: true,
-        known: true,
-        anchor: Mark {
-            time,
-            at: Duration::from_secs(9),
-        },
-        unconfirmed: None,
+        witness: true,
+        anchor: mark(time),
+        candidate: None,
+    }
+}
+
+fn mark(time: UnixTime) -> Mark {
+    Mark {
+        time,
+        at: Duration::from_secs(9),
     }
 }
 
@@ -208,24 +211,21 @@ async fn a_first_time_that_was_wrong_is_taken_back_by_the_next_answer() {
 /// Whoever has the key of a server that ended takes no node back to when it had not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_ended_before_what_the_node_knew_is_not_asked() {
-    let unconfirmed = |before| Unconfirmed {
-        hour: Hour {
-            since: Duration::from_secs(9),
-            last: Duration::from_secs(9),
-            voices: 1,
-        },
-        before: Mark {
-            time: before,
-            at: Duration::from_secs(9),
-        },
-    };
     // By the floor, and by what it knew before it was told of the year after next.
-    for (floor, before) in [(ago(-2), ago(400)), (ago(400), ago(-2))] {
+    for (floor, known) in [(ago(-2), ago(-2)), (ago(400), ago(-2))] {
         let (server, dir) = (server_with_time(0).await, tempfile::tempdir().unwrap());
         let record = TimeRecord {
             floor,
-            unconfirmed: Some(unconfirmed(before)),
-            ..told(ago(-700))
+            candidate: Some(Candidate {
+                said: mark(ago(-700)),
+                hour: Hour {
+                    since: Duration::from_secs(9),
+                    last: Duration::from_secs(9),
+                    voices: 1,
+                },
+                counts: true,
+            }),
+            ..told(known)
         };
         let clocks = Clocks::with(UnixTime::EPOCH, 400, Some(&record));
         assert!(clocks.guarded.can_go_back());
