@@ -301,6 +301,7 @@ impl Agent {
             started: Instant::now(),
             standing,
             cache: cache.clone(),
+            sealed: config.cache.sealed(),
         };
         let services = admin_server::Services {
             admin,

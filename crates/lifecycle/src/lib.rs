@@ -8,6 +8,7 @@ mod clock;
 mod guarded;
 pub mod island;
 mod renewal;
+pub mod reserve;
 mod times;
 
 pub use backoff::Backoff;

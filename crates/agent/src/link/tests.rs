@@ -5,6 +5,7 @@ mod disk;
 mod push;
 mod reach;
 mod renewals;
+mod reserve;
 mod several_servers;
 mod spire;
 mod stale;
@@ -19,6 +20,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::evidence::TokenSource;
+use super::status::Phase;
 use super::*;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;

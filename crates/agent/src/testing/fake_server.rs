@@ -3,6 +3,7 @@
 mod io;
 mod nodes;
 pub(crate) mod push;
+pub(crate) mod reserve;
 mod services;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use landfast_identity::{BundleSet, Csr, PublicKey, SpiffeId, UnixTime};
+use landfast_proto::landfast::reserve::v1 as reserve_api;
 use landfast_proto::landfast::sync::v1 as sync;
 use landfast_proto::spire::api::server::agent::v1 as agent;
 use landfast_proto::spire::api::server::bundle::v1 as bundle;
@@ -65,6 +67,8 @@ pub(crate) struct Script {
     pub(crate) wit_life: Option<u64>,
     /// Subscriptions.
     pub(crate) push: push::Push,
+    /// What is signed for later, and what entries are told with.
+    pub(crate) reserve: reserve::Reserve,
     /// X.509-SVIDs are signed while there are permits.
     pub(crate) hold_issuing: Option<Arc<tokio::sync::Semaphore>>,
     /// What time the server says it is, by seconds from now.
@@ -102,6 +106,8 @@ pub(crate) enum Lie {
     OtherWorkload,
     /// A WIT-SVID bound to a key that nobody asked for.
     OtherKey,
+    /// Rungs that begin hours later than was asked for.
+    OtherTime,
 }
 
 /// The server; clones share one script.
@@ -189,7 +195,8 @@ impl FakeServer {
             .add_service(bundle::bundle_server::BundleServer::new(server.clone()))
             .add_service(entry::entry_server::EntryServer::new(server.clone()))
             .add_service(svid::svid_server::SvidServer::new(server.clone()))
-            .add_service(sync::sync_server::SyncServer::new(server.clone()));
+            .add_service(sync::sync_server::SyncServer::new(server.clone()))
+            .add_service(reserve_api::reserve_server::ReserveServer::new(server.clone()));
         let stop = server.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "a test's server has no task tree")]
         tokio::spawn(async move {
