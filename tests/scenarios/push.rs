@@ -64,7 +64,10 @@ async fn entries_come_and_go_on_an_open_stream_also_after_a_restart_of_the_serve
                 description: "ticket 4711".to_owned(),
                 ..Default::default()
             }),
-            mask: Some(EntryPolicyMask { description: true }),
+            mask: Some(EntryPolicyMask {
+                description: true,
+                ..EntryPolicyMask::default()
+            }),
             if_revision: 0,
         })
         .await

@@ -1,22 +1,23 @@
 //! `landfast agent`.
 
+mod nodes;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 use landfast_identity::SpiffeId;
-use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_proto::landfast::agent::v1::{
     GetStatusRequest, GetStatusResponse, agent_admin_client::AgentAdminClient,
 };
+use landfast_proto::landfast::reserve::v1::ListDebtsRequest;
 use landfast_proto::spire::api::server::agent::v1 as api;
 use landfast_proto::spire::api::server::agent::v1::agent_client::AgentClient;
-use landfast_proto::spire::api::types;
 use serde_json::{Value, json};
 
 use crate::cli::Globals;
+use crate::debts::{self, DryRun};
 use crate::failure::{ADMIN, Failure, SERVER};
-use crate::listing::Listing;
 use crate::{check, connect, output, wire};
 
 #[derive(Subcommand, Debug)]
@@ -44,10 +45,12 @@ pub(crate) enum AgentCommand {
         /// The node's SPIFFE ID.
         id: SpiffeId,
     },
-    /// Shut a node out until it is evicted [server].
+    /// Shut a node out until it is evicted; what it has ahead is marked revoked [server].
     Ban {
         /// The node's SPIFFE ID.
         id: SpiffeId,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// How the agent of this machine is, and what it holds [local agent].
     Status,
@@ -62,25 +65,14 @@ pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), 
     match command {
         AgentCommand::Status => status(globals).await,
         AgentCommand::Check { file } => check::agent(&file, globals),
-        AgentCommand::List => list(globals).await,
+        AgentCommand::List => nodes::list(globals).await,
         AgentCommand::Count => {
             let request = api::CountAgentsRequest { filter: None };
             let answer = connect::call(SERVER, client(globals).await?.count_agents(request)).await?;
             output::print_count(answer.count, globals.json())
         }
-        AgentCommand::Purge { expired_for, dry_run } => purge(expired_for, dry_run, globals).await,
-        AgentCommand::Show { id } => {
-            let request = api::GetAgentRequest {
-                id: Some(wire::id(&id)),
-                output_mask: None,
-            };
-            let agent = connect::call(SERVER, client(globals).await?.get_agent(request)).await?;
-            if globals.json() {
-                output::print_json(&to_json(&agent))
-            } else {
-                output::print(&output::facts(&facts(&agent)))
-            }
-        }
+        AgentCommand::Purge { expired_for, dry_run } => nodes::purge(expired_for, dry_run, globals).await,
+        AgentCommand::Show { id } => nodes::show(&id, globals).await,
         AgentCommand::Evict { id } => {
             let request = api::DeleteAgentRequest {
                 id: Some(wire::id(&id)),
@@ -88,11 +80,19 @@ pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), 
             connect::call(SERVER, client(globals).await?.delete_agent(request)).await?;
             done(globals, "evicted", &id)
         }
-        AgentCommand::Ban { id } => {
+        AgentCommand::Ban { id, dry_run } => {
+            let channel = connect::server(globals).await?;
+            let lost = ListDebtsRequest {
+                agent_ids: vec![id.to_string()],
+                ..ListDebtsRequest::default()
+            };
+            if !debts::warn(&channel, lost, dry_run, globals.json()).await? {
+                return Ok(());
+            }
             let request = api::BanAgentRequest {
                 id: Some(wire::id(&id)),
             };
-            connect::call(SERVER, client(globals).await?.ban_agent(request)).await?;
+            connect::call(SERVER, AgentClient::new(channel).ban_agent(request)).await?;
             done(globals, "banned", &id)
         }
     }
@@ -109,134 +109,6 @@ fn done(globals: &Globals, what: &str, id: &SpiffeId) -> Result<(), Failure> {
         return output::print_json(&json!({"id": id.as_str(), "done": what}));
     }
     output::print(&format!("{what}: {id}"))
-}
-
-async fn purge(expired_for: Duration, dry_run: bool, globals: &Globals) -> Result<(), Failure> {
-    let now = SystemClock.now().ok_or_else(|| {
-        Failure::failed(
-            "the clock of this machine shows no time",
-            "set it; nothing was forgotten",
-        )
-    })?;
-    let over = now.saturating_sub(expired_for).as_secs();
-    let mut client = client(globals).await?;
-    let (mut gone, mut failures) = (Vec::new(), Vec::new());
-    let mut page_token = Some(String::new());
-    while let Some(token) = page_token {
-        // What is deleted behind a page moves none of those that follow: the token is the last one's name.
-        let (agents, next) = page(&mut client, token).await?;
-        page_token = next;
-        for agent in agents {
-            if !agent.can_reattest || agent.banned || agent.x509svid_expires_at >= over {
-                continue;
-            }
-            let id = wire::id_text(agent.id.as_ref());
-            let request = api::DeleteAgentRequest { id: agent.id };
-            match dry_run {
-                true => gone.push(id),
-                false => match connect::answer(client.delete_agent(request)).await {
-                    Ok(_) => gone.push(id),
-                    Err(status) => failures.push(format!("{id}: {}", status.message())),
-                },
-            }
-        }
-    }
-    if globals.json() {
-        output::print_json(&json!({"purged": gone, "dry_run": dry_run, "failed": failures}))?;
-    } else {
-        let word = if dry_run {
-            "would be forgotten"
-        } else {
-            "forgotten"
-        };
-        output::print(&format!("{word}: {}", output::lines(&gone, "none")))?;
-    }
-    match failures.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::failed(
-            failures.join("; "),
-            "those are as they were; try again",
-        )),
-    }
-}
-
-async fn list(globals: &Globals) -> Result<(), Failure> {
-    let mut client = client(globals).await?;
-    let columns = &["NODE", "ATTESTED BY", "STANDING", "SVID UNTIL", "VERSION"];
-    let mut listing = Listing::new(columns, globals.json());
-    let row = |agent: &types::Agent| {
-        vec![
-            wire::id_text(agent.id.as_ref()),
-            agent.attestation_type.clone(),
-            standing(agent).to_owned(),
-            output::when(agent.x509svid_expires_at, "-"),
-            agent.agent_version.clone(),
-        ]
-    };
-    let mut page_token = Some(String::new());
-    while let Some(token) = page_token {
-        let (agents, next) = page(&mut client, token).await?;
-        let more = listing.page(&agents, to_json, row)?;
-        page_token = next.filter(|_| more);
-    }
-    listing.end()
-}
-
-/// From there on; with where to go on.
-async fn page(
-    client: &mut Client,
-    page_token: String,
-) -> Result<(Vec<types::Agent>, Option<String>), Failure> {
-    let request = api::ListAgentsRequest {
-        filter: None,
-        output_mask: None,
-        page_size: PAGE,
-        page_token,
-    };
-    let answer = connect::call(SERVER, client.list_agents(request)).await?;
-    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
-    Ok((answer.agents, next))
-}
-
-fn standing(agent: &types::Agent) -> &'static str {
-    if agent.banned { "banned" } else { "active" }
-}
-
-fn facts(agent: &types::Agent) -> Vec<(&'static str, String)> {
-    vec![
-        ("node", wire::id_text(agent.id.as_ref())),
-        ("attested by", agent.attestation_type.clone()),
-        ("standing", standing(agent).to_owned()),
-        ("SVID serial", agent.x509svid_serial_number.clone()),
-        ("SVID until", output::when(agent.x509svid_expires_at, "-")),
-        (
-            "selectors",
-            output::lines(agent.selectors.iter().map(wire::selector_text), "none"),
-        ),
-        (
-            "attests again",
-            if agent.can_reattest {
-                "by itself"
-            } else {
-                "with a new token"
-            }
-            .to_owned(),
-        ),
-        ("version", agent.agent_version.clone()),
-    ]
-}
-
-fn to_json(agent: &types::Agent) -> Value {
-    json!({
-        "id": wire::id_text(agent.id.as_ref()),
-        "attestation_type": agent.attestation_type,
-        "banned": agent.banned,
-        "serial": agent.x509svid_serial_number,
-        "expires_at": output::time_json(agent.x509svid_expires_at),
-        "selectors": agent.selectors.iter().map(wire::selector_text).collect::<Vec<_>>(),
-        "can_reattest": agent.can_reattest,
-        "version": agent.agent_version,
-    })
 }
 
 async fn status(globals: &Globals) -> Result<(), Failure> {
@@ -406,6 +278,3 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "identities": identities.collect::<Vec<_>>(),
     })
 }
-
-/// Nodes fetched at a time.
-const PAGE: i32 = 500;

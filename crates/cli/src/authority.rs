@@ -1,5 +1,7 @@
 //! `landfast authority`: the keys that the server signs with, and the rotation of one that may have been stolen.
 
+mod orders;
+
 use clap::{Subcommand, ValueEnum};
 use landfast_identity::Certificate;
 use landfast_proto::spire::api::server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient};
@@ -10,8 +12,10 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::cli::Globals;
+use crate::debts::DryRun;
 use crate::failure::{Failure, SERVER};
 use crate::{connect, output};
+use orders::{above, activate, lost, prepare, revoke, taint};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum AuthorityCommand {
@@ -37,6 +41,8 @@ pub(crate) struct Whose {
     /// It is a root above this server's authorities (x509 only): its ID stands under UPSTREAM in `landfast authority show`.
     #[arg(long)]
     upstream: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 #[derive(clap::Args, Debug)]
@@ -70,6 +76,11 @@ impl Kind {
 pub(crate) async fn run(command: AuthorityCommand, globals: &Globals) -> Result<(), Failure> {
     let channel = connect::server(globals).await?;
     let mut client = LocalAuthorityClient::new(channel.clone());
+    if let AuthorityCommand::Taint(whose) | AuthorityCommand::Revoke(whose) = &command
+        && !lost(&channel, whose, globals).await?
+    {
+        return Ok(());
+    }
     let (kind, verb, done, next) = match command {
         AuthorityCommand::Show => return show(channel, globals).await,
         AuthorityCommand::Prepare { kind } => {
@@ -84,12 +95,14 @@ pub(crate) async fn run(command: AuthorityCommand, globals: &Globals) -> Result<
         AuthorityCommand::Taint(Whose {
             which,
             upstream: true,
+            ..
         }) => {
             return above(&mut client, "tainted", which, globals).await;
         }
         AuthorityCommand::Revoke(Whose {
             which,
             upstream: true,
+            ..
         }) => {
             return above(&mut client, "revoked", which, globals).await;
         }
@@ -122,114 +135,6 @@ pub(crate) async fn run(command: AuthorityCommand, globals: &Globals) -> Result<
     ))?;
     if !next.is_empty() {
         output::complain(&format!("next: {next} {} {}", kind.word(), state.authority_id));
-    }
-    Ok(())
-}
-
-type Client = LocalAuthorityClient<Channel>;
-type Done = Result<Option<api::AuthorityState>, Failure>;
-
-async fn prepare(client: &mut Client, kind: Kind) -> Done {
-    Ok(match kind {
-        Kind::X509 => {
-            let rpc = client.prepare_x509_authority(api::PrepareX509AuthorityRequest {});
-            connect::call(SERVER, rpc).await?.prepared_authority
-        }
-        Kind::Jwt => {
-            let rpc = client.prepare_jwt_authority(api::PrepareJwtAuthorityRequest {});
-            connect::call(SERVER, rpc).await?.prepared_authority
-        }
-        Kind::Wit => {
-            let rpc = client.prepare_wit_authority(api::PrepareWitAuthorityRequest {});
-            connect::call(SERVER, rpc).await?.prepared_authority
-        }
-    })
-}
-
-async fn activate(client: &mut Client, kind: Kind, authority_id: String) -> Done {
-    Ok(match kind {
-        Kind::X509 => {
-            let rpc = client.activate_x509_authority(api::ActivateX509AuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.activated_authority
-        }
-        Kind::Jwt => {
-            let rpc = client.activate_jwt_authority(api::ActivateJwtAuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.activated_authority
-        }
-        Kind::Wit => {
-            let rpc = client.activate_wit_authority(api::ActivateWitAuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.activated_authority
-        }
-    })
-}
-
-async fn taint(client: &mut Client, kind: Kind, authority_id: String) -> Done {
-    Ok(match kind {
-        Kind::X509 => {
-            let rpc = client.taint_x509_authority(api::TaintX509AuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.tainted_authority
-        }
-        Kind::Jwt => {
-            let rpc = client.taint_jwt_authority(api::TaintJwtAuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.tainted_authority
-        }
-        Kind::Wit => {
-            let rpc = client.taint_wit_authority(api::TaintWitAuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.tainted_authority
-        }
-    })
-}
-
-async fn revoke(client: &mut Client, kind: Kind, authority_id: String) -> Done {
-    Ok(match kind {
-        Kind::X509 => {
-            let rpc = client.revoke_x509_authority(api::RevokeX509AuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.revoked_authority
-        }
-        Kind::Jwt => {
-            let rpc = client.revoke_jwt_authority(api::RevokeJwtAuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.revoked_authority
-        }
-        Kind::Wit => {
-            let rpc = client.revoke_wit_authority(api::RevokeWitAuthorityRequest { authority_id });
-            connect::call(SERVER, rpc).await?.revoked_authority
-        }
-    })
-}
-
-/// Of a root above this server's authorities.
-async fn above(client: &mut Client, verb: &str, which: Which, globals: &Globals) -> Result<(), Failure> {
-    if which.kind == Kind::Jwt {
-        return Err(Failure::usage(
-            "--upstream goes with x509: JWT authorities stand under nothing",
-            "landfast authority taint x509 ID --upstream",
-        ));
-    }
-    let subject_key_id = which.id;
-    let done = match verb {
-        "tainted" => {
-            let rpc = client
-                .taint_x509_upstream_authority(api::TaintX509UpstreamAuthorityRequest { subject_key_id });
-            connect::call(SERVER, rpc)
-                .await?
-                .upstream_authority_subject_key_id
-        }
-        _ => {
-            let rpc = client
-                .revoke_x509_upstream_authority(api::RevokeX509UpstreamAuthorityRequest { subject_key_id });
-            connect::call(SERVER, rpc)
-                .await?
-                .upstream_authority_subject_key_id
-        }
-    };
-    if globals.json() {
-        return output::print_json(&json!({"kind": "x509", "upstream": done, "done": verb}));
-    }
-    output::print(&format!("{verb}: upstream authority {done}"))?;
-    if verb == "tainted" {
-        output::complain(&format!(
-            "next: when nodes have replaced what stands under it: landfast authority revoke x509 {done} --upstream"
-        ));
     }
     Ok(())
 }

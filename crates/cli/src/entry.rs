@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use landfast_identity::{Selector, SpiffeId};
+use landfast_proto::landfast::reserve::v1::ListDebtsRequest;
 use landfast_proto::spire::api::server::agent::v1::{GetAgentRequest, agent_client::AgentClient};
 use landfast_proto::spire::api::server::entry::v1 as api;
 use landfast_proto::spire::api::server::entry::v1::entry_client::EntryClient;
@@ -11,6 +12,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::cli::Globals;
+use crate::debts::{self, DryRun};
 use crate::failure::{Failure, SERVER};
 use crate::listing::Listing;
 use crate::{connect, output, wire};
@@ -44,11 +46,13 @@ pub(crate) enum EntryCommand {
     Policy(policy::PolicyCommand),
     /// Create entries from SPIRE's JSON: what spire-server entry show printed, or entry create would read [server].
     Import(import::ImportArgs),
-    /// Delete entries; SVIDs already handed out live until they expire [server].
+    /// Delete entries; SVIDs already handed out live until they expire, what nodes have ahead is marked revoked [server].
     Delete {
         /// The entries' IDs.
         #[arg(required = true)]
         ids: Vec<String>,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
 }
 
@@ -77,7 +81,7 @@ pub(crate) async fn run(command: EntryCommand, globals: &Globals) -> Result<(), 
         EntryCommand::Update(args) => update(&args, globals).await,
         EntryCommand::Policy(command) => policy::run(command, globals).await,
         EntryCommand::Import(args) => import::run(&args, globals).await,
-        EntryCommand::Delete { ids } => delete(ids, globals).await,
+        EntryCommand::Delete { ids, dry_run } => delete(ids, dry_run, globals).await,
     }
 }
 
@@ -166,9 +170,17 @@ async fn update(args: &UpdateArgs, globals: &Globals) -> Result<(), Failure> {
     shown::print(&entry, None, globals)
 }
 
-async fn delete(ids: Vec<String>, globals: &Globals) -> Result<(), Failure> {
+async fn delete(ids: Vec<String>, dry_run: DryRun, globals: &Globals) -> Result<(), Failure> {
+    let channel = connect::server(globals).await?;
+    let lost = ListDebtsRequest {
+        entry_ids: ids.clone(),
+        ..ListDebtsRequest::default()
+    };
+    if !debts::warn(&channel, lost, dry_run, globals.json()).await? {
+        return Ok(());
+    }
     let request = api::BatchDeleteEntryRequest { ids };
-    let answer = connect::call(SERVER, client(globals).await?.batch_delete_entry(request)).await?;
+    let answer = connect::call(SERVER, EntryClient::new(channel).batch_delete_entry(request)).await?;
     let (mut deleted, mut failed) = (Vec::new(), Vec::new());
     for result in answer.results {
         match wire::outcome(result.status.as_ref()) {

@@ -13,6 +13,7 @@ mod bundle;
 mod check;
 mod cli;
 mod connect;
+mod debts;
 mod debug;
 mod dev;
 mod entry;

@@ -143,7 +143,7 @@ pub mod landfast {
     }
     /// `landfast.reserve.*`
     pub mod reserve {
-        /// X.509-SVIDs for later.
+        /// What nodes have for when they are cut off.
         pub mod v1 {
             include!("generated/landfast.reserve.v1.rs");
         }

@@ -302,7 +302,7 @@ const PATHS: &str = "
     /spiffe.broker.API/FetchJWTSVID /spiffe.broker.API/SubscribeToJWTBundles
     /landfast.agent.v1.AgentAdmin/GetStatus /landfast.agent.v1.AgentAdmin/Why
     /landfast.entry.v1.EntryPolicies/GetEntryPolicies /landfast.entry.v1.EntryPolicies/SetEntryPolicy
-    /landfast.reserve.v1.Reserve/NewRungs
+    /landfast.reserve.v1.Debts/ListDebts /landfast.reserve.v1.Reserve/NewRungs /landfast.reserve.v1.Reserve/NewToken
     /landfast.sync.v1.Sync/Subscribe
     /spire.agent.debug.v1.Debug/GetInfo
     /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs

@@ -100,6 +100,7 @@ async fn fill(dir: &Path, entries: usize, agents: usize) -> Result<(), Failure> 
         if n % 10 == 3 {
             let patch = PolicyPatch {
                 description: Some(format!("service {n} of the line, ask the shift leader")),
+                ..PolicyPatch::default()
             };
             registry.set_entry_policy(&made.id, patch, None).await?;
         }

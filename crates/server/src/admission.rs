@@ -68,6 +68,21 @@ impl Admission {
             .await
     }
 
+    /// The turn of a caller that asks for what it needs when it is cut off, perhaps: behind everybody else.
+    ///
+    /// # Errors
+    /// As [`Self::turn`].
+    pub(crate) async fn turn_ahead<T: prost::Message>(
+        &self,
+        request: &Request<T>,
+        who: &SpiffeId,
+        count: usize,
+    ) -> Result<Turn, Status> {
+        let who = (who.clone(), Kind::Ahead);
+        let bytes = request.get_ref().encoded_len();
+        self.enter(self.ask(who, count, bytes, Some(NO_HURRY))).await
+    }
+
     /// The same for something of which the server itself knows when it ends.
     ///
     /// # Errors
@@ -233,6 +248,8 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(20);
 const SLACK: Duration = Duration::from_secs(5);
 /// In what time that is needed which a node does not have at all.
 const MISSING: Duration = Duration::from_secs(5);
+/// In what time that is needed which a node has ahead.
+const NO_HURRY: Duration = Duration::from_secs(3600);
 /// So long after somebody was refused, `/ready` says so.
 const TROUBLE: Duration = Duration::from_secs(60);
 /// Of one request with one CSR.

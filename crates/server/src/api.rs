@@ -16,6 +16,7 @@ pub(crate) mod logger;
 pub(crate) mod page;
 pub(crate) mod policy;
 pub(crate) mod push;
+pub(crate) mod reserve;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
@@ -33,6 +34,7 @@ use crate::admission::Admission;
 use crate::answers::Budget;
 use crate::attestation::Attestors;
 use crate::authority::Authorities;
+use crate::datastore::Datastore;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
 use crate::push::{Digests, Stale};
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) issuer: Arc<Issuer>,
+    /// For what the registry does not keep in memory.
+    pub(crate) datastore: Arc<dyn Datastore>,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
     /// For what has to be done whole once it is begun.
@@ -63,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) sign_limit: RateLimit,
     /// JWT-SVIDs an agent may ask for: apart, so that a flood of these never delays a renewal.
     pub(crate) jwt_limit: RateLimit,
+    /// What an agent may ask for ahead, apart likewise.
+    pub(crate) ahead_limit: RateLimit,
     /// Keys a server below this one may publish.
     pub(crate) publish_limit: RateLimit,
     /// WIT-SVIDs an agent may ask for, apart likewise.

@@ -60,6 +60,17 @@ pub struct AuthorityParams {
     pub keys: KeyTypes,
     /// Whether there are WIT authorities (incubating). Without, those that there were are gone.
     pub wit: bool,
+    /// What has to fit.
+    pub reserve: Reserved,
+}
+
+/// What nodes have ahead, signed by X.509 authorities. By default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// The longest reserve that an entry may ask for; zero: none may.
+    pub longest: Duration,
+    /// Life of an X.509-SVID.
+    pub svid: Duration,
 }
 
 /// See `keys` in the configuration. What signs already is replaced at its time.

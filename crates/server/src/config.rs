@@ -6,6 +6,7 @@ mod limits;
 mod margo;
 mod publish;
 mod raw;
+mod reserve;
 mod ttl;
 mod upstream;
 
@@ -24,6 +25,7 @@ use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
 use crate::registry::MargoPaths;
+use crate::reserve::ReserveLimits;
 use crate::upstream::UpstreamConfig;
 pub use limits::ServerLimits;
 use raw::{RawConfig, RawX509Pop};
@@ -51,6 +53,8 @@ pub struct ServerConfig {
     pub jwt_issuer: Option<String>,
     /// How long things live.
     pub ttls: Ttls,
+    /// What entries may ask for ahead.
+    pub reserve: ReserveLimits,
     /// Kinds of keys of the authorities.
     pub keys: KeyTypes,
     /// Who signs our X.509 authorities; they sign themselves when nobody does.
@@ -139,6 +143,7 @@ impl ServerConfig {
                 agent: day / 2,
                 ..Ttls::default()
             },
+            reserve: ReserveLimits::default(),
             keys: KeyTypes::default(),
             upstream: None,
             wit_svid: false,
@@ -220,6 +225,7 @@ impl Checker<'_> {
             ));
         }
         let ttls = self.ttls(&raw.ttl)?;
+        let reserve = self.reserve(&raw.reserve, &ttls)?;
         let publish = raw
             .publish
             .map(|publish| self.publish(publish, raw.jwt_issuer.as_deref(), ttls.ca));
@@ -243,6 +249,7 @@ impl Checker<'_> {
             http_listen,
             jwt_issuer: raw.jwt_issuer,
             ttls,
+            reserve,
             keys: KeyTypes {
                 x509: self.key_type("keys.x509", raw.keys.x509.as_deref())?,
                 jwt: self.key_type("keys.jwt", raw.keys.jwt.as_deref())?,

@@ -13,7 +13,8 @@ use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
 
 use crate::authority::{
-    Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Upstream,
+    Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Reserved,
+    Upstream,
 };
 use crate::backup::{self, BackupError};
 use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
@@ -22,6 +23,7 @@ use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
 use crate::random;
 use crate::registry::{MargoPaths, Registry};
+use crate::reserve::{ReserveLimits, Rules};
 use crate::upstream::UpstreamConfig;
 
 /// What the core is opened with.
@@ -47,6 +49,8 @@ pub struct CoreParams {
     pub wit: bool,
     /// What IDs below `/margo/` are.
     pub margo: MargoPaths,
+    /// What entries may ask for ahead.
+    pub reserve: ReserveLimits,
     /// Who signs our X.509 authorities; they sign themselves when nobody does.
     pub upstream: Option<UpstreamConfig>,
 }
@@ -65,6 +69,7 @@ impl CoreParams {
             keys: KeyTypes::default(),
             wit: false,
             margo: MargoPaths::default(),
+            reserve: ReserveLimits::default(),
             upstream: None,
         }
     }
@@ -121,9 +126,14 @@ impl Core {
             source,
         };
         let clock = Arc::clone(&params.clock);
+        let rules = Rules {
+            limits: params.reserve,
+            ca: params.ttls.ca,
+            x509: params.ttls.x509,
+        };
         let registry = Registry::open(
             params.trust_domain.clone(),
-            params.margo,
+            (params.margo, rules),
             Arc::clone(&datastore),
             Arc::clone(&clock),
         )
@@ -135,6 +145,10 @@ impl Core {
             backdate: params.ttls.backdate,
             keys: params.keys,
             wit: params.wit,
+            reserve: Reserved {
+                longest: params.reserve.longest,
+                svid: params.ttls.x509,
+            },
         };
         let opened = Authorities::open(
             authority_params,
@@ -152,7 +166,7 @@ impl Core {
             params.trust_domain.clone(),
             params.ttls.clone(),
             params.jwt_issuer.clone(),
-            params.margo,
+            (params.margo, rules),
             Arc::clone(&authorities),
             Arc::clone(&datastore),
             clock,

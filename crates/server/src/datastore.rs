@@ -6,6 +6,7 @@
 mod bundle_text;
 #[cfg(test)]
 mod conformance;
+mod debt;
 mod failure;
 mod open_error;
 mod pending;
@@ -31,6 +32,7 @@ use crate::registry::{
     PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, Revision, TokenError, Versioned,
 };
 
+pub(crate) use debt::{Debt, DebtQuery};
 use failure::Failure;
 pub(crate) use pending::Pending;
 
@@ -105,6 +107,12 @@ pub(crate) trait Datastore: Send + Sync {
     async fn record(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, DatastoreError>;
     /// The records of this SPIFFE ID, oldest first.
     async fn records(&self, id: SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError>;
+    /// What agents still have, in the order of agents and entries.
+    async fn debts(&self, query: DebtQuery) -> Result<Vec<Debt>, DatastoreError>;
+    /// This agent has the bundle of this sequence.
+    async fn acknowledge(&self, agent: SpiffeId, sequence: u64) -> Result<(), DatastoreError>;
+    /// How many agents that may be online, or have rungs, have neither said that they have the bundle of this sequence nor a newer one.
+    async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError>;
 
     async fn journal(&self) -> Result<Journal, DatastoreError>;
     /// Replaces the journal when it is still of this version; returns the new one, else `None`.
@@ -197,8 +205,10 @@ pub(crate) struct Snapshot {
 /// A change of one agent.
 #[derive(Clone, Debug)]
 pub(crate) enum AgentChange {
-    /// Blanks its serial and ends its join token.
-    Ban,
+    /// Blanks its serial, ends its join token, and has what it has for later be refused. `at`: the epoch, when nobody knows the time.
+    Ban {
+        at: UnixTime,
+    },
     /// A renewed SVID that has not been used yet.
     Stage {
         serial: String,

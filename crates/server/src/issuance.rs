@@ -6,6 +6,7 @@
 mod batch;
 mod error;
 mod jwt;
+mod later;
 mod policy;
 mod record;
 mod requester;
@@ -20,6 +21,7 @@ use landfast_identity::{Certificate, PublicKey, SpiffeId, TrustDomain, UnixTime}
 use landfast_lifecycle::SharedClock;
 
 pub use error::IssueError;
+pub(crate) use later::RungOrder;
 pub use record::{IssuanceRecord, SvidKind};
 pub use requester::{Requester, RequesterKind};
 pub use wit::{IssuedWit, WitRequest};
@@ -28,6 +30,7 @@ use crate::admission::Turn;
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
 use crate::registry::{Entry, MargoPaths};
+use crate::reserve::Rules;
 use x509::{Profile, X509Order};
 
 /// How long things live when nothing else is said.
@@ -93,6 +96,7 @@ pub struct Issuer {
     ttls: Ttls,
     jwt_issuer: Option<String>,
     margo: MargoPaths,
+    rules: Rules,
     authorities: Arc<Authorities>,
     datastore: Arc<dyn Datastore>,
     clock: SharedClock,
@@ -144,7 +148,7 @@ impl Issuer {
         trust_domain: TrustDomain,
         ttls: Ttls,
         jwt_issuer: Option<String>,
-        margo: MargoPaths,
+        (margo, rules): (MargoPaths, Rules),
         authorities: Arc<Authorities>,
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
@@ -154,6 +158,7 @@ impl Issuer {
             ttls,
             jwt_issuer,
             margo,
+            rules,
             authorities,
             datastore,
             clock,

@@ -19,6 +19,7 @@ mod publish;
 mod push;
 mod random;
 pub mod registry;
+mod reserve;
 mod server;
 mod upstream;
 
@@ -32,5 +33,6 @@ pub use publish::{
     CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,
     PublishError, WebConfig,
 };
+pub use reserve::{ReserveError, ReserveLimits};
 pub use server::{Server, ServerError, ServerHandle, ServerParts};
 pub use upstream::{DiskConfig, ParentConfig, UpstreamCheckError, UpstreamConfig};

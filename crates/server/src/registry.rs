@@ -32,7 +32,7 @@ pub use entry::{Entry, EntryDraft, EntryPatch};
 pub use error::{RegistryError, TokenError};
 pub use filter::{EntryFilter, MatchKind};
 pub use margo::MargoPaths;
-pub use policy::{EntryPolicy, PolicyPatch};
+pub use policy::{EntryPolicy, JwtOffline, PolicyPatch};
 pub use relationships::{Profile, Relationship, RelationshipPatch};
 pub use revision::{Authorized, Revision, Versioned};
 pub use token::{JoinToken, Redeemed};
@@ -49,6 +49,7 @@ pub(crate) use view::View;
 use crate::datastore::{Change, CommitListener, Committed, Datastore, DatastoreError, Snapshot};
 use crate::issuance::Requester;
 use crate::random;
+use crate::reserve::Rules;
 use index::Index;
 use subscribers::Subscribers;
 
@@ -56,6 +57,7 @@ use subscribers::Subscribers;
 pub struct Registry {
     trust_domain: TrustDomain,
     margo: MargoPaths,
+    rules: Rules,
     clock: SharedClock,
     datastore: Arc<dyn Datastore>,
     index: Arc<Shared>,
@@ -73,7 +75,7 @@ pub enum Created {
 impl Registry {
     pub(crate) async fn open(
         trust_domain: TrustDomain,
-        margo: MargoPaths,
+        (margo, rules): (MargoPaths, Rules),
         datastore: Arc<dyn Datastore>,
         clock: SharedClock,
     ) -> Result<Self, DatastoreError> {
@@ -90,6 +92,7 @@ impl Registry {
         let registry = Self {
             trust_domain,
             margo,
+            rules,
             clock,
             datastore,
             index,

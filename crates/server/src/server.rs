@@ -127,6 +127,7 @@ impl Server {
             keys: config.keys,
             wit: config.wit_svid,
             margo: config.margo,
+            reserve: config.reserve,
             upstream: config.upstream.clone(),
         })
         .await?;
@@ -295,6 +296,7 @@ fn api(
         registry: Arc::clone(&core.registry),
         authorities: Arc::clone(&core.authorities),
         issuer: Arc::clone(&core.issuer),
+        datastore: Arc::clone(&core.datastore),
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,
@@ -309,6 +311,7 @@ fn api(
         attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),
+        ahead_limit: RateLimit::new(signatures, signatures_burst, "signatures ahead"),
         publish_limit: RateLimit::new(10, 500, "published keys"),
         wit_limit: RateLimit::new(signatures, signatures_burst, "WIT signatures"),
         subscribe_limit: RateLimit::new(1, 20, "subscriptions"),

@@ -259,6 +259,7 @@ pub(super) fn tokens_of(tokens: &[(Key, Token)]) -> Zeroizing<Vec<u8>> {
             audience: key.audience().to_vec(),
             token: token.text.to_string(),
             held_since: token.held_since.as_secs(),
+            offline: key.is_for_later(),
         });
     let message = wire::Tokens {
         tokens: tokens.collect(),
@@ -279,7 +280,8 @@ pub(super) fn tokens(plain: Zeroizing<Vec<u8>>) -> Result<Vec<(Key, Token)>, &'s
             held_since: UnixTime::from_secs(kept.held_since),
             key: None,
         };
-        Some((Key::new(kept.entry_id.into(), &kept.audience), token))
+        let key = Key::new(kept.entry_id.into(), &kept.audience);
+        Some((if kept.offline { key.for_later() } else { key }, token))
     });
     Ok(read.collect())
 }

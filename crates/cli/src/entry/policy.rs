@@ -1,17 +1,18 @@
 //! `landfast entry policy`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use clap::Subcommand;
-use landfast_proto::landfast::entry::v1 as api;
 use landfast_proto::landfast::entry::v1::entry_policies_client::EntryPoliciesClient;
-use serde_json::json;
+use landfast_proto::landfast::entry::v1::{self as api, JwtOffline};
+use serde_json::{Value, json};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::cli::Globals;
 use crate::failure::{Failure, SERVER};
-use crate::{connect, output};
+use crate::{connect, output, wire};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum PolicyCommand {
@@ -27,6 +28,18 @@ pub(crate) enum PolicyCommand {
         /// For people: what it is for, whom to ask; at most 1,024 bytes on one line, empty to clear it.
         #[arg(long)]
         description: Option<String>,
+        /// For how long a node that is cut off shall have X509-SVIDs ahead, such as 72h; 0s for none.
+        #[arg(long, value_parser = reserve, value_name = "DURATION")]
+        offline_reserve: Option<Duration>,
+        /// Whether the entry never has anything ahead, whatever else is asked for.
+        #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
+        privileged: Option<bool>,
+        /// Have a token for this audience ahead, that lives so long, such as historian=8h; again for each audience. Those that are not given are no more.
+        #[arg(long, value_parser = token, value_name = "AUDIENCE=DURATION")]
+        jwt_offline: Vec<JwtOffline>,
+        /// Have no tokens ahead.
+        #[arg(long, conflicts_with = "jwt_offline")]
+        no_jwt_offline: bool,
         /// Only while the policy is at this revision, as get showed it.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "NUMBER")]
         if_revision: Option<u64>,
@@ -45,24 +58,63 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
         PolicyCommand::Set {
             id,
             description,
+            offline_reserve,
+            privileged,
+            jwt_offline,
+            no_jwt_offline,
             if_revision,
         } => {
-            let Some(description) = description else {
-                return Err(Failure::usage("nothing to change", "give --description"));
+            let mask = api::EntryPolicyMask {
+                description: description.is_some(),
+                offline_reserve_seconds: offline_reserve.is_some(),
+                privileged: privileged.is_some(),
+                jwt_offline: no_jwt_offline || !jwt_offline.is_empty(),
             };
+            if mask == api::EntryPolicyMask::default() {
+                return Err(Failure::usage(
+                    "nothing to change",
+                    "give --description, --offline-reserve, --privileged or --jwt-offline",
+                ));
+            }
+            let reserve = offline_reserve.unwrap_or_default().as_secs();
             let policy = api::EntryPolicy {
                 entry_id: id,
-                description,
+                description: description.unwrap_or_default(),
+                offline_reserve_seconds: u32::try_from(reserve).unwrap_or(u32::MAX),
+                privileged: privileged.unwrap_or_default(),
+                jwt_offline,
                 revision: 0,
             };
             let request = api::SetEntryPolicyRequest {
                 policy: Some(policy),
-                mask: Some(api::EntryPolicyMask { description: true }),
+                mask: Some(mask),
                 if_revision: if_revision.unwrap_or_default(),
             };
             let answer = connect::answer(client.set_entry_policy(request)).await;
             print(&answer.map_err(refused)?, globals)
         }
+    }
+}
+
+/// As any other duration, and none.
+fn reserve(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        _ => wire::duration(text),
+    }
+}
+
+fn token(text: &str) -> Result<JwtOffline, String> {
+    let expected = || "an audience and how long the token lives, such as historian=8h".to_owned();
+    // An audience may be a URL with a query.
+    let (audience, life) = text.rsplit_once('=').ok_or_else(expected)?;
+    let life = wire::duration(life)?.as_secs();
+    match audience {
+        "" => Err(expected()),
+        audience => Ok(JwtOffline {
+            audience: audience.to_owned(),
+            seconds: u32::try_from(life).map_err(|_too_long| expected())?,
+        }),
     }
 }
 
@@ -86,20 +138,62 @@ fn refused(status: Status) -> Failure {
 
 fn print(policy: &api::EntryPolicy, globals: &Globals) -> Result<(), Failure> {
     if globals.json() {
-        return output::print_json(&json!({
-            "entry_id": policy.entry_id, "description": policy.description, "revision": policy.revision,
-        }));
+        let mut shown = json(policy);
+        shown["entry_id"] = policy.entry_id.as_str().into();
+        return output::print_json(&shown);
     }
     let or = |text: String, none: &str| if text.is_empty() { none.to_owned() } else { text };
     let revision = Some(policy.revision).filter(|revision| *revision != 0);
-    output::print(&output::facts(&[
+    let mut facts = vec![
         ("entry", policy.entry_id.clone()),
         ("description", or(policy.description.clone(), "none")),
-        (
-            "revision",
-            revision.map_or_else(|| "never set".to_owned(), |revision| revision.to_string()),
-        ),
-    ]))
+    ];
+    let ahead = ahead(policy);
+    match ahead.is_empty() {
+        true => facts.push(("offline reserve", "none".to_owned())),
+        false => facts.extend(ahead),
+    }
+    facts.push((
+        "revision",
+        revision.map_or_else(|| "never set".to_owned(), |revision| revision.to_string()),
+    ));
+    output::print(&output::facts(&facts))
+}
+
+/// What the entry may have ahead, or that it may not.
+pub(super) fn ahead(policy: &api::EntryPolicy) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    if policy.privileged {
+        facts.push(("privileged", "yes: nothing is had ahead".to_owned()));
+    }
+    if policy.offline_reserve_seconds > 0 {
+        facts.push(("offline reserve", span(policy.offline_reserve_seconds)));
+    }
+    if !policy.jwt_offline.is_empty() {
+        let tokens = policy.jwt_offline.iter();
+        let tokens = tokens.map(|token| format!("{} for {}", token.audience, span(token.seconds)));
+        facts.push(("offline tokens", output::lines(tokens, "none")));
+    }
+    facts
+}
+
+pub(super) fn json(policy: &api::EntryPolicy) -> Value {
+    let tokens = policy.jwt_offline.iter();
+    let tokens = tokens.map(|token| json!({"audience": token.audience, "seconds": token.seconds}));
+    json!({
+        "description": policy.description, "revision": policy.revision,
+        "offline_reserve_seconds": policy.offline_reserve_seconds, "privileged": policy.privileged,
+        "jwt_offline": tokens.collect::<Vec<_>>(),
+    })
+}
+
+/// In the largest unit that says it exactly.
+fn span(seconds: u32) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    // Three days are said as they are asked for: 72h.
+    let fits = |(unit, _): &&(u32, &str)| seconds % unit == 0 && (*unit < 86_400 || seconds / unit > 3);
+    let (unit, name) = units.iter().find(fits).unwrap_or(&(1, "s"));
+    format!("{}{name}", seconds / unit)
 }
 
 /// By entry ID. Empty when the server has none, as SPIRE's.
@@ -214,6 +308,29 @@ mod tests {
         let mut ids: Vec<_> = policies.keys().map(String::as_str).collect();
         ids.sort_unstable();
         assert_eq!(ids, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_had_ahead_is_said_as_it_is_asked_for() {
+        assert_eq!(reserve("0s"), Ok(Duration::ZERO));
+        assert_eq!(reserve("72h"), Ok(Duration::from_secs(259_200)));
+        assert!(reserve("0.5s").is_err() && reserve("-1h").is_err());
+        let parsed = token("https://h.example/?a=b=8h").unwrap();
+        assert_eq!(
+            (parsed.audience.as_str(), parsed.seconds),
+            ("https://h.example/?a=b", 28_800)
+        );
+        for bad in [
+            "historian",
+            "=8h",
+            "historian=",
+            "historian=0s",
+            "historian=200000d",
+        ] {
+            assert!(token(bad).is_err(), "{bad}");
+        }
+        let spans = [259_200, 28_800, 604_800, 5400, 61].map(span);
+        assert_eq!(spans, ["72h", "8h", "7d", "90m", "61s"]);
     }
 
     #[test]

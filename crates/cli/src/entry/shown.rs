@@ -58,6 +58,7 @@ pub(super) fn print(
     if let Some(policy) = policy.filter(|policy| !policy.description.is_empty()) {
         facts.push(("description", policy.description.clone()));
     }
+    facts.extend(policy.map(super::policy::ahead).unwrap_or_default());
     output::print(&output::facts(&facts))
 }
 
@@ -96,7 +97,7 @@ pub(super) fn json(entry: &types::Entry, policy: Option<&EntryPolicy>) -> Value 
         "jwt_svid_include_jti": more.jwt_svid_include_jti,
     });
     if let Some(policy) = policy {
-        value["policy"] = json!({"description": policy.description, "revision": policy.revision});
+        value["policy"] = super::policy::json(policy);
     }
     value
 }

@@ -73,4 +73,6 @@ pub struct Token {
     pub token: ::prost::alloc::string::String,
     #[prost(int64, tag = "4")]
     pub held_since: i64,
+    #[prost(bool, tag = "5")]
+    pub offline: bool,
 }

@@ -201,6 +201,19 @@ pub struct EntryMask {
     pub additional_attributes: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Jwtsvid {
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub id: ::core::option::Option<Spiffeid>,
+    #[prost(int64, tag = "3")]
+    pub expires_at: i64,
+    #[prost(int64, tag = "4")]
+    pub issued_at: i64,
+    #[prost(string, tag = "5")]
+    pub hint: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Status {
     #[prost(int32, tag = "1")]
     pub code: i32,
@@ -272,19 +285,6 @@ pub struct X509svid {
     #[prost(int64, tag = "3")]
     pub expires_at: i64,
     #[prost(string, tag = "4")]
-    pub hint: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Jwtsvid {
-    #[prost(string, tag = "1")]
-    pub token: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "2")]
-    pub id: ::core::option::Option<Spiffeid>,
-    #[prost(int64, tag = "3")]
-    pub expires_at: i64,
-    #[prost(int64, tag = "4")]
-    pub issued_at: i64,
-    #[prost(string, tag = "5")]
     pub hint: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

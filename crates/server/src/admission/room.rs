@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Svids,
     /// Tokens, and what else somebody waits for.
     Tokens,
+    /// What is had ahead: nobody is without an identity while it waits.
+    Ahead,
 }
 
 /// Whose requests stand one behind the other.
@@ -63,10 +65,20 @@ pub(super) enum Verdict {
 /// In which order they go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Place {
+    /// Whatever else is asked for goes first, however much time it has.
+    is_ahead: bool,
     /// How many requests of the same caller and kind were here when this one came.
     rank: usize,
     needed_by: i64,
     number: u64,
+}
+
+impl Place {
+    /// Whether it goes before another for more than having come first.
+    fn before(self, other: Self) -> bool {
+        let order = |place: Self| (place.is_ahead, place.rank, place.needed_by);
+        order(self) < order(other)
+    }
 }
 
 /// One request that is here.
@@ -122,6 +134,7 @@ impl<T> Room<T> {
         let (mut told, number) = (Told::new(), self.next);
         self.next += 1;
         let place = Place {
+            is_ahead: ask.who.1 == Kind::Ahead,
             rank: self.of.get(&ask.who).copied().unwrap_or(0),
             needed_by: ask.needed_by,
             number,
@@ -182,7 +195,7 @@ impl<T> Room<T> {
     pub(super) fn should_pause(&self, number: u64) -> bool {
         let (first, guest) = (self.waiting.first_key_value(), self.inside.get(&number));
         first.zip(guest).is_some_and(|((first, _), guest)| {
-            let sooner = (first.rank, first.needed_by) < (guest.place.rank, guest.place.needed_by);
+            let sooner = first.before(guest.place);
             sooner && !self.waiting.contains_key(&guest.place)
         })
     }

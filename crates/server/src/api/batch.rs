@@ -34,10 +34,14 @@ impl Api {
 
 /// How many signatures a batch asks for.
 pub(super) fn count_of<T>(params: &[T]) -> Result<usize, Status> {
+    count_up_to(MAX_BATCH, params)
+}
+
+pub(super) fn count_up_to<T>(most: usize, params: &[T]) -> Result<usize, Status> {
     match params.len() {
         0 => Err(Status::invalid_argument("missing parameters")),
-        count if count > MAX_BATCH => Err(Status::invalid_argument(format!(
-            "too many parameters: at most {MAX_BATCH} at once"
+        count if count > most => Err(Status::invalid_argument(format!(
+            "too many parameters: at most {most} at once"
         ))),
         count => Ok(count),
     }

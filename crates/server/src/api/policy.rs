@@ -1,11 +1,13 @@
 //! `landfast.entry.v1.EntryPolicies`: what entries have beside SPIRE's fields.
 
+use std::time::Duration;
+
 use landfast_proto::landfast::entry::v1::{self as pb, entry_policies_server::EntryPolicies};
 use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::authz::Caller;
-use crate::registry::{EntryPolicy, PolicyPatch, RegistryError};
+use crate::registry::{EntryPolicy, JwtOffline, PolicyPatch, RegistryError};
 
 #[tonic::async_trait]
 impl EntryPolicies for Api {
@@ -44,11 +46,12 @@ impl EntryPolicies for Api {
             .policy
             .ok_or_else(|| Status::invalid_argument("missing policy"))?;
         check_id(&given.entry_id)?;
-        let patch = patch_in(given.description, request.mask)?;
+        let id = given.entry_id.clone();
+        let patch = patch_in(given, request.mask)?;
         let if_revision = Some(request.if_revision).filter(|revision| *revision != 0);
         let policy = self
             .registry
-            .set_entry_policy(&given.entry_id, patch, if_revision)
+            .set_entry_policy(&id, patch, if_revision)
             .await
             .map_err(|error| status::registry(&error))?;
         tracing::info!(entry = policy.entry_id, %by, "changed the policy of an entry");
@@ -64,7 +67,7 @@ fn check_id(id: &str) -> Result<(), Status> {
 }
 
 /// A mask that names nothing was perhaps made for fields that only a newer server knows: that is no success.
-fn patch_in(description: String, mask: Option<pb::EntryPolicyMask>) -> Result<PolicyPatch, Status> {
+fn patch_in(given: pb::EntryPolicy, mask: Option<pb::EntryPolicyMask>) -> Result<PolicyPatch, Status> {
     match mask {
         None => Err(Status::invalid_argument(
             "missing mask: say which fields to change",
@@ -73,18 +76,40 @@ fn patch_in(description: String, mask: Option<pb::EntryPolicyMask>) -> Result<Po
             "the mask names no field that this server knows",
         )),
         Some(mask) => Ok(PolicyPatch {
-            description: mask.description.then_some(description),
+            description: mask.description.then_some(given.description),
+            reserve: mask
+                .offline_reserve_seconds
+                .then_some(seconds(given.offline_reserve_seconds)),
+            privileged: mask.privileged.then_some(given.privileged),
+            jwt_offline: mask.jwt_offline.then(|| {
+                let token = |token: pb::JwtOffline| JwtOffline {
+                    audience: token.audience,
+                    ttl: seconds(token.seconds),
+                };
+                given.jwt_offline.into_iter().map(token).collect()
+            }),
         }),
     }
 }
 
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
 /// As it is on the wire.
 pub(crate) fn policy_out(policy: &EntryPolicy) -> pb::EntryPolicy {
+    let seconds = |of: Duration| u32::try_from(of.as_secs()).unwrap_or(u32::MAX);
+    let token = |token: &JwtOffline| pb::JwtOffline {
+        audience: token.audience.clone(),
+        seconds: seconds(token.ttl),
+    };
     pb::EntryPolicy {
         entry_id: policy.entry_id.clone(),
         description: policy.description.clone(),
         revision: policy.revision,
-        ..pb::EntryPolicy::default()
+        offline_reserve_seconds: seconds(policy.reserve),
+        privileged: policy.privileged,
+        jwt_offline: policy.jwt_offline.iter().map(token).collect(),
     }
 }
 

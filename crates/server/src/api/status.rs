@@ -68,6 +68,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
     match error {
         RegistryError::Invalid { source } => Status::invalid_argument(source.to_string()),
         RegistryError::BadBundle { source } => Status::invalid_argument(source.to_string()),
+        RegistryError::Reserve { source } => Status::invalid_argument(source.to_string()),
         RegistryError::NoSuchEntry { .. }
         | RegistryError::NoSuchBundle { .. }
         | RegistryError::NoSuchRelationship { .. } => Status::not_found(text),
@@ -159,6 +160,10 @@ pub(crate) fn issue(error: &IssueError) -> Status {
             Status::unavailable(error.to_string())
         }
         IssueError::Policy(_) | IssueError::KeyInUse { .. } => Status::invalid_argument(error.to_string()),
+        IssueError::Reserve { source } => Status::failed_precondition(source.to_string()),
+        IssueError::OutlivesEntry { .. } => Status::failed_precondition(error.to_string()),
+        IssueError::OutlivesAuthority { .. } => Status::unavailable(error.to_string()),
+        IssueError::OutOfReserve { .. } => Status::out_of_range(error.to_string()),
         other => internal(&error_chain(other)),
     }
 }

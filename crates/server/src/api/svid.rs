@@ -209,7 +209,7 @@ pub(super) fn csr_in(der: &[u8]) -> Result<Csr, Status> {
     Csr::parse_der(der).map_err(|error| Status::invalid_argument(format!("invalid CSR: {error}")))
 }
 
-fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
+pub(super) fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
     types::Jwtsvid {
         token: issued.token.clone(),
         id: Some(id_out(&issued.id)),
@@ -222,4 +222,4 @@ fn jwt_out(issued: &IssuedJwt, hint: &str) -> types::Jwtsvid {
 /// What is asked for when it is wanted, by who does not say by when.
 pub(super) const SOMEBODY_WAITS: Duration = Duration::from_secs(30);
 /// A millisecond with P-256.
-const CSRS_A_TURN: usize = 8;
+pub(super) const CSRS_A_TURN: usize = 8;

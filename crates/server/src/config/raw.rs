@@ -27,6 +27,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) ttl: RawTtl,
     #[serde(default)]
+    pub(super) reserve: RawReserve,
+    #[serde(default)]
     pub(super) keys: RawKeys,
     #[serde(default)]
     pub(super) upstream: RawUpstream,
@@ -61,6 +63,13 @@ pub(super) struct RawTtl {
     pub(super) jwt: Option<HumanDuration>,
     pub(super) wit: Option<HumanDuration>,
     pub(super) backdate: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawReserve {
+    pub(super) longest: Option<HumanDuration>,
+    pub(super) longest_token: Option<HumanDuration>,
 }
 
 #[derive(Deserialize, Default)]

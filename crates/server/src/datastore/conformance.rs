@@ -2,6 +2,7 @@
 
 mod agents;
 mod issuance;
+mod rungs;
 
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +15,7 @@ use crate::registry::{EndpointUrl, Profile, alias_selector};
 
 pub(super) use agents::*;
 pub(super) use issuance::*;
+pub(super) use rungs::*;
 
 pub(super) type Store = Arc<dyn Datastore>;
 
@@ -44,6 +46,9 @@ macro_rules! conforms {
             old_things_are_pruned_in_batches
             what_a_caller_who_left_has_asked_for_is_done
             a_probe_leaves_nothing
+            what_an_entry_may_have_ahead_is_kept_and_judged
+            what_nodes_have_is_listed_until_it_is_spent_or_revoked
+            a_bundle_is_known_when_every_agent_that_counts_has_said_so
         }
     };
 }
@@ -289,6 +294,7 @@ pub(super) async fn a_policy_lives_and_dies_with_its_entry(db: Store) {
     make(&db, "/w", "e").await;
     let patch = |text: &str| PolicyPatch {
         description: Some(text.into()),
+        ..PolicyPatch::default()
     };
     let first = db
         .set_policy("e".into(), patch("press 4"), Some(0))

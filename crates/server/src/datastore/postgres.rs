@@ -19,6 +19,7 @@ mod prune;
 mod records;
 mod relationships;
 mod row;
+mod rungs;
 mod target;
 mod text;
 mod tls;

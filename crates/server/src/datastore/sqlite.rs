@@ -15,6 +15,7 @@ mod policies;
 mod probe;
 mod records;
 mod relationships;
+mod rungs;
 mod tokens;
 mod tombstones;
 mod writer;
@@ -27,8 +28,8 @@ use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
 use landfast_store::Store;
 
 use super::{
-    AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
-    Snapshot,
+    AgentChange, CommitListener, Datastore, DatastoreError, Debt, DebtQuery, NewToken, OpenError, Prune,
+    Recorded, Redemption, Snapshot,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
@@ -238,6 +239,20 @@ impl Datastore for SqliteDatastore {
 
     async fn records(&self, id: SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError> {
         self.writer.write(move |tx| records::of(tx, &id)).await
+    }
+
+    async fn debts(&self, query: DebtQuery) -> Result<Vec<Debt>, DatastoreError> {
+        self.writer.write(move |tx| rungs::debts(tx, &query)).await
+    }
+
+    async fn acknowledge(&self, agent: SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
+        let write = move |tx: &mut writer::Tx<'_>| rungs::acknowledge(tx, &agent, sequence);
+        self.writer.write(write).await
+    }
+
+    async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {
+        let read = move |tx: &mut writer::Tx<'_>| rungs::unacknowledged(tx, sequence, now);
+        self.writer.write(read).await
     }
 
     async fn journal(&self) -> Result<Journal, DatastoreError> {

@@ -3,6 +3,7 @@
 use landfast_identity::{IssueError as BuildError, JwtError, SpiffeId, UnixTime};
 
 use crate::datastore::DatastoreError;
+use crate::reserve::ReserveError;
 
 /// Why nothing was issued. Nothing has left, whatever was signed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,6 +37,41 @@ pub enum IssueError {
     /// The policy says no.
     #[error("{0}")]
     Policy(String),
+    /// Nothing may be had ahead for this entry, or not this.
+    #[error(transparent)]
+    Reserve {
+        /// Why.
+        #[from]
+        source: ReserveError,
+    },
+    /// It would begin too early or too late.
+    #[error("{begins} is not within the reserve: from {first} to {last}")]
+    OutOfReserve {
+        /// When it would begin.
+        begins: UnixTime,
+        /// When it may, from here on.
+        first: UnixTime,
+        /// Up to this.
+        last: UnixTime,
+    },
+    /// Its entry ends before it.
+    #[error("it would end at {ends}, after entry {id}")]
+    OutlivesEntry {
+        /// When it would end.
+        ends: UnixTime,
+        /// Which entry.
+        id: String,
+    },
+    /// The authority that would sign it ends before it.
+    #[error(
+        "it would end at {ends}, after the authority that signs now, at {authority_ends}: the next one will sign it"
+    )]
+    OutlivesAuthority {
+        /// When it would end.
+        ends: UnixTime,
+        /// When the authority ends.
+        authority_ends: UnixTime,
+    },
     /// The key is known as another identity's.
     #[error("the key already belongs to another identity: make a new one for {id}")]
     KeyInUse {

@@ -64,6 +64,8 @@ impl Issuer {
             not_before: issued_at,
             not_after: expires_at,
             issued_at: now,
+            is_rung: false,
+            revoked_at: None,
         };
         self.write(vec![record]).await?;
         Ok(IssuedJwt {

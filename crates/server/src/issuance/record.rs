@@ -27,6 +27,10 @@ pub struct IssuanceRecord {
     pub not_after: UnixTime,
     /// When it was signed.
     pub issued_at: UnixTime,
+    /// Whether it was signed for later: the agent that asked has it until it ends.
+    pub is_rung: bool,
+    /// Since when it is to be refused; of rungs only.
+    pub revoked_at: Option<UnixTime>,
 }
 
 impl IssuanceRecord {

@@ -17,10 +17,20 @@ pub(super) struct X509Order {
     pub(super) key: PublicKey,
     pub(super) dns_names: Vec<String>,
     pub(super) ttl: Duration,
+    /// When it begins, if not now.
+    pub(super) begins: Option<Window>,
     /// It ends by then, whatever its TTL.
     pub(super) ends_by: Option<UnixTime>,
     pub(super) entry_id: Option<String>,
     pub(super) profile: Profile,
+}
+
+/// Of one that is signed for later: when it begins, and until when it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Window {
+    pub(super) begins: UnixTime,
+    /// How far from now.
+    pub(super) reserve: Duration,
 }
 
 /// What the certificate is for.
@@ -39,6 +49,7 @@ impl X509Order {
             key,
             dns_names: Vec::new(),
             ttl,
+            begins: None,
             ends_by: None,
             entry_id: None,
             profile: Profile::Leaf,
@@ -119,6 +130,9 @@ impl Issuer {
         authority: &ActiveX509,
         now: UnixTime,
     ) -> Result<(UnixTime, UnixTime), IssueError> {
+        if let Some(window) = order.begins {
+            return self.later(order, window, authority, now);
+        }
         let ca = &authority.certificate;
         let signs = (ca.not_before(), authority.not_after);
         let not_after = ends_at(now, order.ttl, order.ends_by, signs)?;
@@ -129,6 +143,37 @@ impl Issuer {
         let life = u64::try_from(not_after.as_secs() - now.as_secs()).unwrap_or(0);
         let backdate = self.ttls.backdate.min(Duration::from_secs(life / 8));
         Ok((now.saturating_sub(backdate).max(ca.not_before()), not_after))
+    }
+
+    /// What is signed for later is not cut short: whoever has it counts on the whole of it.
+    fn later(
+        &self,
+        order: &X509Order,
+        Window { begins, reserve }: Window,
+        authority: &ActiveX509,
+        now: UnixTime,
+    ) -> Result<(UnixTime, UnixTime), IssueError> {
+        let authority_begins = authority.certificate.not_before();
+        ends_at(now, order.ttl, None, (authority_begins, authority.not_after))?;
+        let first = now.saturating_sub(self.ttls.backdate).max(authority_begins);
+        let last = now.saturating_add(reserve);
+        if begins < first || begins > last {
+            return Err(IssueError::OutOfReserve { begins, first, last });
+        }
+        let ends = begins.saturating_add(order.ttl);
+        if let (Some(end), Some(id)) = (order.ends_by, &order.entry_id)
+            && end < ends
+        {
+            let id = id.clone();
+            return Err(IssueError::OutlivesEntry { ends, id });
+        }
+        match authority.not_after < ends {
+            true => Err(IssueError::OutlivesAuthority {
+                ends,
+                authority_ends: authority.not_after,
+            }),
+            false => Ok((begins, ends)),
+        }
     }
 }
 
@@ -151,5 +196,7 @@ fn record(
         not_before: made.not_before(),
         not_after: made.not_after(),
         issued_at: now,
+        is_rung: order.begins.is_some(),
+        revoked_at: None,
     }
 }

@@ -52,7 +52,9 @@ impl Registry {
     /// # Errors
     /// There is none of this ID, or the datastore fails.
     pub async fn ban_agent(&self, id: &SpiffeId) -> Result<(), RegistryError> {
-        self.change(id, AgentChange::Ban).await
+        // Also without a clock.
+        let at = self.clock.now().unwrap_or(UnixTime::EPOCH);
+        self.change(id, AgentChange::Ban { at }).await
     }
 
     /// Notes what an agent says it runs.

@@ -7,6 +7,7 @@ use landfast_identity::{BundleError, SpiffeId, TrustDomain};
 use super::entry::Entry;
 use super::validate::EntryError;
 use crate::datastore::DatastoreError;
+use crate::reserve::ReserveError;
 
 /// Why a change of the registry was not made. Nothing was changed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -18,6 +19,13 @@ pub enum RegistryError {
         /// Which.
         #[from]
         source: EntryError,
+    },
+    /// What is asked for ahead passes a bound.
+    #[error(transparent)]
+    Reserve {
+        /// Which.
+        #[from]
+        source: ReserveError,
     },
     /// No such entry.
     #[error("no entry {id}")]

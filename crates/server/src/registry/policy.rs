@@ -1,9 +1,10 @@
 //! What an entry has beside SPIRE's fields. Invariant: a policy lives and dies with its entry, and changes to the entry leave it alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::validate::EntryError;
-use super::{Registry, RegistryError, Versioned};
+use super::{EntryFilter, Registry, RegistryError, Versioned};
 
 /// The policy of one entry. An entry that has none has the defaults: every field empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,8 +13,23 @@ pub struct EntryPolicy {
     pub entry_id: String,
     /// For people.
     pub description: String,
+    /// For how long a node that is cut off shall have X.509-SVIDs for the entry; zero: as long as one lives.
+    pub reserve: Duration,
+    /// It never has anything ahead.
+    pub privileged: bool,
+    /// One token for each of these audiences, for when the node is cut off.
+    pub jwt_offline: Vec<JwtOffline>,
     /// The number of its last change; 0: never set.
     pub revision: u64,
+}
+
+/// A token that is had before it is needed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JwtOffline {
+    /// For whom.
+    pub audience: String,
+    /// How long it lives.
+    pub ttl: Duration,
 }
 
 impl EntryPolicy {
@@ -22,6 +38,9 @@ impl EntryPolicy {
         Self {
             entry_id: entry_id.to_owned(),
             description: String::new(),
+            reserve: Duration::ZERO,
+            privileged: false,
+            jwt_offline: Vec::new(),
             revision: 0,
         }
     }
@@ -32,6 +51,12 @@ impl EntryPolicy {
 pub struct PolicyPatch {
     /// See [`EntryPolicy`].
     pub description: Option<String>,
+    /// See [`EntryPolicy`].
+    pub reserve: Option<Duration>,
+    /// See [`EntryPolicy`].
+    pub privileged: Option<bool>,
+    /// See [`EntryPolicy`]; all of them.
+    pub jwt_offline: Option<Vec<JwtOffline>>,
 }
 
 impl PolicyPatch {
@@ -51,12 +76,25 @@ impl PolicyPatch {
     }
 
     /// The policy with this patch, at this revision.
-    pub(crate) fn apply(self, old: EntryPolicy, revision: u64) -> EntryPolicy {
-        EntryPolicy {
+    ///
+    /// # Errors
+    /// What it had and what it gets do not go together.
+    pub(crate) fn apply(self, old: EntryPolicy, revision: u64) -> Result<EntryPolicy, RegistryError> {
+        let policy = EntryPolicy {
+            entry_id: old.entry_id,
             description: self.description.unwrap_or(old.description),
+            reserve: self.reserve.unwrap_or(old.reserve),
+            privileged: self.privileged.unwrap_or(old.privileged),
+            jwt_offline: self.jwt_offline.unwrap_or(old.jwt_offline),
             revision,
-            ..old
-        }
+        };
+        policy.check()?;
+        Ok(policy)
+    }
+
+    /// Whether it asks for something ahead, or may make room for what is asked for already.
+    fn is_about_the_reserve(&self) -> bool {
+        self.reserve.is_some() || self.privileged.is_some() || self.jwt_offline.is_some()
     }
 }
 
@@ -72,7 +110,39 @@ impl Registry {
         if_revision: Option<u64>,
     ) -> Result<Arc<EntryPolicy>, RegistryError> {
         patch.validate()?;
+        self.check_reserve(id, &patch)?;
         self.datastore.set_policy(id.to_owned(), patch, if_revision).await
+    }
+
+    /// Against the server's bounds and the entry as they are. What is signed is judged again, so it does no harm when somebody changes the entry at
+    /// the same time.
+    fn check_reserve(&self, id: &str, patch: &PolicyPatch) -> Result<(), RegistryError> {
+        let Some(found) = self.versioned(id).filter(|_| patch.is_about_the_reserve()) else {
+            return Ok(()); // that there is no such entry is said where it is looked for
+        };
+        let old = found.policy.as_deref().cloned();
+        let old = old.unwrap_or_else(|| EntryPolicy::defaults(id));
+        let wanted = patch.clone().apply(old, 0)?;
+        self.rules.check(&wanted, &found.entry)?;
+        if wanted.reserve.is_zero() {
+            return Ok(());
+        }
+        // Those that hang under the same parent; of a node also what it has by its aliases.
+        let parent = &found.entry.parent_id;
+        let mut beside = self.authorized(parent).entries;
+        if beside.is_empty() {
+            let filter = EntryFilter {
+                parent_id: Some(parent.clone()),
+                ..EntryFilter::default()
+            };
+            let index = self.read();
+            let entries = index.entries(&filter, None);
+            beside = entries.filter_map(|entry| index.versioned(&entry.id)).collect();
+        }
+        let others = beside.iter().filter(|other| other.entry.id != id);
+        let others = others.filter_map(|other| Some((&*other.entry, other.policy.as_deref()?)));
+        self.rules.check_node(others.chain([(&*found.entry, &wanted)]))?;
+        Ok(())
     }
 
     /// The entry of this ID with its revision and policy.

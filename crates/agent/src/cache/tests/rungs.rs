@@ -143,7 +143,7 @@ fn a_reserve_is_written_at_once_when_it_is_new_or_taken_away_and_else_seldom() {
     let none = Snapshot { rungs: Arc::default(), ..full.clone() };
     assert_eq!(Change::between(&none, &full), Change::New);
     assert_eq!(Change::between(&full, &none), Change::Withdrawn);
-    let spare = |old, new| matches!(Change::between(old, new), Change::Spare(_));
+    let spare = |old: &Snapshot, new: &Snapshot| matches!(Change::between(old, new), Change::Spare(_));
     assert!(spare(&with(&rungs[..19]), &full), "one more at the far end");
     assert_eq!(Change::between(&full, &with(rungs)), Change::Nothing);
     // A renewal: the reserve stands in for what is on disk.

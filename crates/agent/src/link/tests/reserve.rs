@@ -141,7 +141,7 @@ async fn a_ban_that_is_told_with_rungs_destroys_all() {
     let banned = tonic::Status::with_details(
         tonic::Code::PermissionDenied,
         "agent is banned",
-        crate::link::failure::denied_details(4).into(),
+        failure::denied_details(4).into(),
     );
     server.script().refuse.insert("NewRungs", banned);
     server.set_policy("a", EntryPolicy { revision: 2, ..policy(20 * HOUR, &[]) }).await;

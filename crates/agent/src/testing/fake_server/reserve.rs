@@ -96,6 +96,35 @@ impl wire::reserve_server::Reserve for FakeServer {
             rungs: rungs.collect(),
         }))
     }
+
+    async fn new_token(
+        &self,
+        request: Request<wire::NewTokenRequest>,
+    ) -> Result<Response<wire::NewTokenResponse>, Status> {
+        self.called("NewToken", &request, true)?;
+        let asked = request.into_inner();
+        let script = self.script();
+        let declared = script.reserve.policies.get(&asked.entry_id);
+        let declared = declared.and_then(|policy| {
+            policy.jwt_offline.iter().find(|one| one.audience == asked.audience)
+        });
+        let Some(life) = declared.map(|one| Duration::from_secs(one.seconds.into())) else {
+            return Err(Status::failed_precondition("no policy asks for it"));
+        };
+        let entry = script.entries.iter().find(|entry| entry.id == asked.entry_id);
+        let whose = id(&entry.unwrap().spiffe_id.as_ref().unwrap().path);
+        let now = crate::testing::real_clock().now().unwrap();
+        let ends = now.saturating_add(life);
+        let token = self.ca.jwt(&whose, &[asked.audience], "kid", now, ends);
+        Ok(Response::new(wire::NewTokenResponse {
+            svid: Some(types::Jwtsvid {
+                token,
+                issued_at: now.as_secs(),
+                expires_at: ends.as_secs(),
+                ..Default::default()
+            }),
+        }))
+    }
 }
 
 impl FakeServer {

@@ -16,9 +16,12 @@ fn set(id: &str, description: &str) -> pb::SetEntryPolicyRequest {
         policy: Some(pb::EntryPolicy {
             entry_id: id.into(),
             description: description.into(),
-            revision: 0,
+            ..pb::EntryPolicy::default()
         }),
-        mask: Some(pb::EntryPolicyMask { description: true }),
+        mask: Some(pb::EntryPolicyMask {
+            description: true,
+            ..pb::EntryPolicyMask::default()
+        }),
         if_revision: 0,
     }
 }

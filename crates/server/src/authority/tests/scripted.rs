@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::datastore::{
-    AgentChange, CommitListener, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot,
+    AgentChange, CommitListener, DatastoreError, Debt, DebtQuery, NewToken, Prune, Recorded, Redemption,
+    Snapshot,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
@@ -74,6 +75,7 @@ impl Scripted {
             backdate: Duration::from_secs(300),
             keys: KeyTypes::default(),
             wit: false,
+            reserve: Reserved::default(),
         };
         let (datastore, keys) = (Arc::clone(self), Arc::clone(&self.keys));
         Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()), upstream)
@@ -259,6 +261,18 @@ impl Datastore for Scripted {
 
     async fn records(&self, id: SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError> {
         self.db.records(id).await
+    }
+
+    async fn debts(&self, query: DebtQuery) -> Result<Vec<Debt>, DatastoreError> {
+        self.db.debts(query).await
+    }
+
+    async fn acknowledge(&self, agent: SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
+        self.db.acknowledge(agent, sequence).await
+    }
+
+    async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {
+        self.db.unacknowledged(sequence, now).await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

@@ -172,6 +172,7 @@ async fn a_key_whose_authority_is_made_while_others_are_swept_away_stays() {
         backdate: Duration::from_secs(300),
         keys: KeyTypes::default(),
         wit: false,
+        reserve: Reserved::default(),
     };
     let keys = Arc::new(Overtaken {
         keys: MemoryKeys::default(),

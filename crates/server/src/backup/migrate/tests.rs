@@ -24,6 +24,7 @@ async fn everything_is_in_postgresql_afterwards_and_the_server_goes_on() {
     let made = site.populate(&core).await;
     let patch = PolicyPatch {
         description: Some("pump \u{e4}".to_owned()),
+        ..PolicyPatch::default()
     };
     let policy = core
         .registry

@@ -5,7 +5,10 @@ use super::*;
 pub(in crate::datastore) async fn agents_stay_banned_and_are_promoted_once(db: Store) {
     let record = agent("/spire/agent/x", "0a", &["k:1"]);
     let change = |change| db.change_agent(record.id.clone(), change);
-    assert!(!change(AgentChange::Ban).await.unwrap(), "there is none");
+    assert!(
+        !change(AgentChange::Ban { at: START }).await.unwrap(),
+        "there is none"
+    );
     db.attest_agent(record.clone()).await.unwrap();
     let version = AgentChange::Version("1.0".into());
     assert!(change(version).await.unwrap());
@@ -26,7 +29,7 @@ pub(in crate::datastore) async fn agents_stay_banned_and_are_promoted_once(db: S
         ("0b", "1.0")
     );
     assert_eq!(stored.not_after, START.saturating_add(9 * DAY));
-    assert!(change(AgentChange::Ban).await.unwrap());
+    assert!(change(AgentChange::Ban { at: START }).await.unwrap());
     assert!(matches!(change(promote("0b")).await, Err(RegistryError::Banned)));
     let again = db.attest_agent(record.clone()).await;
     assert!(matches!(again, Err(RegistryError::Banned)));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn record(path: &str, key: Option<u8>) -> IssuanceRecord {
+pub(super) fn record(path: &str, key: Option<u8>) -> IssuanceRecord {
     IssuanceRecord {
         kind: if key.is_some() {
             SvidKind::X509
@@ -19,6 +19,8 @@ fn record(path: &str, key: Option<u8>) -> IssuanceRecord {
         not_before: START,
         not_after: START.saturating_add(DAY),
         issued_at: START,
+        is_rung: false,
+        revoked_at: None,
     }
 }
 

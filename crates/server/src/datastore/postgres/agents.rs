@@ -6,7 +6,7 @@ use landfast_identity::{SpiffeId, UnixTime};
 
 use super::row::get;
 use super::tx::Tx;
-use super::{entries, text, tokens};
+use super::{entries, rungs, text, tokens};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{AgentChange, Change, DatastoreError};
 use crate::registry::{AgentRecord, RegistryError, alias_selector};
@@ -31,7 +31,8 @@ pub(super) async fn change(tx: &mut Tx, id: &SpiffeId, change: AgentChange) -> R
         return Ok(false);
     };
     match change {
-        AgentChange::Ban => {
+        AgentChange::Ban { at } => {
+            rungs::revoke_of_agent(tx, id, at).await?;
             agent.serial.clear();
             agent.new_serial = None;
             agent.new_not_after = None;
@@ -77,6 +78,7 @@ pub(super) async fn delete(tx: &mut Tx, id: &SpiffeId, now: UnixTime) -> Result<
     {
         return Ok(false);
     }
+    rungs::forget(tx, id).await?;
     tx.bury(now, Change::RemoveAgent(id.clone()));
     if let Some(selector) = alias_selector(id) {
         let selectors = text::selectors(&selector);

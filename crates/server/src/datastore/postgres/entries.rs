@@ -5,8 +5,8 @@ use std::sync::Arc;
 use landfast_identity::{TrustDomain, UnixTime};
 
 use super::row::{get, limit};
-use super::text;
 use super::tx::Tx;
+use super::{rungs, text};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{Created, Entry, EntryDraft, EntryPatch, MargoPaths, RegistryError};
@@ -62,6 +62,7 @@ pub(super) async fn remove(tx: &mut Tx, id: &str, now: UnixTime) -> Result<bool,
     if tx.execute("DELETE FROM entries WHERE id = $1", &[&id]).await? == 0 {
         return Ok(false);
     }
+    rungs::revoke_of_entry(tx, id, now).await?;
     tx.bury(now, Change::RemoveEntry(id.to_owned()));
     Ok(true)
 }

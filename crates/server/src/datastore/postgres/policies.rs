@@ -28,7 +28,7 @@ pub(super) async fn set(
         });
     }
     let revision = tx.next_revision();
-    let policy = Arc::new(patch.apply(old, revision.unsigned_abs()));
+    let policy = Arc::new(patch.apply(old, revision.unsigned_abs())?);
     let body = text::policy(&policy)?;
     tx.execute(PUT, &[&id, &body, &revision]).await?;
     tx.changed(revision, Change::PutPolicy(Arc::clone(&policy)), None);

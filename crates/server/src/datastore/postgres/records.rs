@@ -6,7 +6,7 @@ use std::sync::Arc;
 use landfast_identity::{SpiffeId, UnixTime};
 use tokio_postgres::Row;
 
-use super::row::{damage, get, id, limit, opt_hash, time};
+use super::row::{damage, get, id, limit, opt_hash, opt_time, time};
 use super::tx::Tx;
 use crate::datastore::{DatastoreError, Recorded};
 use crate::issuance::{IssuanceRecord, SvidKind};
@@ -82,6 +82,11 @@ pub(super) async fn insert(tx: &mut Tx, records: &[&IssuanceRecord]) -> Result<(
         .collect();
     let entries: Vec<_> = records.iter().map(|r| r.entry_id.clone()).collect();
     let minted: Vec<_> = records.iter().map(|r| r.is_minted()).collect();
+    let rungs: Vec<_> = records.iter().map(|r| r.is_rung).collect();
+    let revoked: Vec<_> = records
+        .iter()
+        .map(|r| r.revoked_at.map(UnixTime::as_secs))
+        .collect();
     tx.execute(
         INSERT,
         &[
@@ -97,6 +102,8 @@ pub(super) async fn insert(tx: &mut Tx, records: &[&IssuanceRecord]) -> Result<(
             &times(|r| r.not_before),
             &times(|r| r.not_after),
             &times(|r| r.issued_at),
+            &rungs,
+            &revoked,
         ],
     )
     .await?;
@@ -159,6 +166,8 @@ fn read(row: &Row) -> Result<IssuanceRecord, DatastoreError> {
         not_before: time(row, "not_before")?,
         not_after: time(row, "not_after")?,
         issued_at: time(row, "issued_at")?,
+        is_rung: get(row, "rung")?,
+        revoked_at: opt_time(row, "revoked_at")?,
     })
 }
 
@@ -174,6 +183,6 @@ const OWNERS: &str = "SELECT k.key_hash, (SELECT i.spiffe_id FROM issued i WHERE
     AS spiffe_id FROM unnest($1::bytea[]) AS k (key_hash) \
     WHERE EXISTS (SELECT 1 FROM issued i WHERE i.key_hash = k.key_hash AND NOT i.minted)";
 const INSERT: &str = "INSERT INTO issued (kind, spiffe_id, serial, key_hash, authority_id, requester, attestation, entry_id, minted, \
-    not_before, not_after, issued_at) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], \
-    $7::text[], $8::text[], $9::boolean[], $10::bigint[], $11::bigint[], $12::bigint[])";
+    not_before, not_after, issued_at, rung, revoked_at) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], \
+    $7::text[], $8::text[], $9::boolean[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::bigint[])";
 const LAST_END: &str = "UPDATE authorities SET last_svid_ends = greatest(coalesce(last_svid_ends, $2), $2) WHERE id = $1 AND server = $3";

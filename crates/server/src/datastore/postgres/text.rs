@@ -8,6 +8,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::row::damage;
+use crate::datastore::debt::{AudienceText, audiences, read_audiences};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError, bundle_text};
 use crate::random::hex;
@@ -100,12 +101,22 @@ pub(super) fn likeness(entry: &Entry) -> String {
 struct PolicyText {
     description: String,
     revision: u64,
+    /// From here on not in what was written before there were rungs.
+    #[serde(default)]
+    reserve: u64,
+    #[serde(default)]
+    privileged: bool,
+    #[serde(default)]
+    jwt_offline: AudienceText,
 }
 
 pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
     write(&PolicyText {
         description: policy.description.clone(),
         revision: policy.revision,
+        reserve: policy.reserve.as_secs(),
+        privileged: policy.privileged,
+        jwt_offline: audiences(&policy.jwt_offline),
     })
 }
 
@@ -114,6 +125,9 @@ pub(super) fn read_policy(entry_id: &str, text: &str) -> Result<EntryPolicy, Dat
     Ok(EntryPolicy {
         entry_id: entry_id.to_owned(),
         description: text.description,
+        reserve: Duration::from_secs(text.reserve),
+        privileged: text.privileged,
+        jwt_offline: read_audiences(text.jwt_offline),
         revision: text.revision,
     })
 }

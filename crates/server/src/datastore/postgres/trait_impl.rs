@@ -9,11 +9,12 @@ use tokio::sync::oneshot;
 
 use super::{
     PostgresDatastore, agents, appended, authorities, bundles, entries, gauges, policies, prune, records,
-    relationships, tokens,
+    relationships, rungs, tokens,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::datastore::{
-    AgentChange, CommitListener, Datastore, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot,
+    AgentChange, CommitListener, Datastore, DatastoreError, Debt, DebtQuery, NewToken, Prune, Recorded,
+    Redemption, Snapshot,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
@@ -212,6 +213,27 @@ impl Datastore for PostgresDatastore {
             Box::pin(async move { records::of(tx, &id).await })
         })
         .await
+    }
+
+    async fn debts(&self, query: DebtQuery) -> Result<Vec<Debt>, DatastoreError> {
+        self.write(move |tx| {
+            let query = query.clone();
+            Box::pin(async move { rungs::debts(tx, &query).await })
+        })
+        .await
+    }
+
+    async fn acknowledge(&self, agent: SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
+        self.write(move |tx| {
+            let agent = agent.clone();
+            Box::pin(async move { rungs::acknowledge(tx, &agent, sequence).await })
+        })
+        .await
+    }
+
+    async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {
+        self.write(move |tx| Box::pin(rungs::unacknowledged(tx, sequence, now)))
+            .await
     }
 
     async fn journal(&self) -> Result<Journal, DatastoreError> {

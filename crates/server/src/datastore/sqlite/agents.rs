@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use super::convert::{damage, hash, opt_time, selectors, selectors_text, text, time};
 use super::tombstones::bury;
 use super::writer::Tx;
-use super::{entries, tokens};
+use super::{entries, rungs, tokens};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{AgentChange, Change, DatastoreError};
 use crate::registry::{AgentRecord, RegistryError, alias_selector};
@@ -41,7 +41,8 @@ pub(super) fn change(tx: &mut Tx<'_>, id: &SpiffeId, change: AgentChange) -> Res
         return Ok(false);
     };
     match change {
-        AgentChange::Ban => {
+        AgentChange::Ban { at } => {
+            rungs::revoke_of_agent(tx, id, at)?;
             agent.serial.clear();
             agent.new_serial = None;
             agent.new_not_after = None;
@@ -88,6 +89,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, id: &SpiffeId, now: UnixTime) -> Result<bo
     {
         return Ok(false);
     }
+    rungs::forget(tx, id)?;
     bury(tx, "agent", id.as_str(), now, Change::RemoveAgent(id.clone()))?;
     if let Some(selector) = alias_selector(id) {
         let aliases: Vec<String> = {

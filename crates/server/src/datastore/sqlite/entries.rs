@@ -11,36 +11,29 @@ use super::convert::{
 };
 use super::tombstones::bury;
 use super::writer::Tx;
+use super::{policies, rungs};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError};
-use crate::registry::{
-    Created, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths, RegistryError, Versioned,
-};
+use crate::registry::{Created, Entry, EntryDraft, EntryPatch, MargoPaths, RegistryError, Versioned};
 
 /// Row by row into what stays: nothing is held twice, and what entries share stands in memory once.
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Versioned>, DatastoreError> {
     let mut rows = tx.conn().prepare(&format!(
-        "SELECT {COLUMNS}, e.revision, p.revision, p.description, \
+        "SELECT {COLUMNS}, e.revision, {}, \
          (SELECT group_concat(trust_domain, ' ' ORDER BY place) FROM entry_federates WHERE entry_id = e.id) AS federates \
          FROM entries e LEFT JOIN entry_policies p ON p.entry_id = e.id",
+        policies::COLUMNS
     ))?;
     let mut sharing = Sharing::among(own_domain(tx)?);
     let entries = rows.query_map([], |row| {
         let mut entry = read(row, &mut sharing)?;
-        if let Some(names) = row.get::<_, Option<String>>(COUNT + 3)? {
+        if let Some(names) = row.get::<_, Option<String>>(COUNT + 6)? {
             let names = names.split(' ').map(|name| sharing.domain(name));
             entry.federates_with = names
                 .collect::<Result<_, _>>()
                 .map_err(|e| damage("trust_domain", e))?;
         }
-        let policy = match row.get::<_, Option<i64>>(COUNT + 1)? {
-            None => None,
-            Some(revision) => Some(Arc::new(EntryPolicy {
-                entry_id: entry.id.clone(),
-                description: row.get(COUNT + 2)?,
-                revision: revision.unsigned_abs(),
-            })),
-        };
+        let policy = policies::read(row, COUNT + 1, &entry.id)?.map(Arc::new);
         Ok(Versioned {
             entry: Arc::new(entry),
             revision: row.get::<_, i64>(COUNT)?.unsigned_abs(),
@@ -110,6 +103,7 @@ pub(super) fn remove(tx: &mut Tx<'_>, id: &str, now: UnixTime) -> Result<bool, D
     {
         return Ok(false);
     }
+    rungs::revoke_of_entry(tx, id, now)?;
     bury(tx, "entry", id, now, Change::RemoveEntry(id.to_owned()))?;
     Ok(true)
 }

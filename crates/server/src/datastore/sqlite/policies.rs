@@ -1,10 +1,13 @@
 //! Policies of entries in SQLite. Invariant: a row is there only while its entry is; the schema sees to that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Row, params};
 
+use super::convert::damage;
 use super::writer::Tx;
+use crate::datastore::debt::{audiences, read_audiences};
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{EntryPolicy, PolicyPatch, RegistryError};
 
@@ -24,32 +27,50 @@ pub(super) fn set(
         });
     }
     let revision = tx.next_revision()?;
-    let policy = Arc::new(patch.apply(old, revision.unsigned_abs()));
-    tx.conn()
-        .prepare_cached(
-            "INSERT INTO entry_policies (entry_id, description, revision) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (entry_id) DO UPDATE SET description = excluded.description, revision = excluded.revision",
-        )?
-        .execute(params![id, policy.description, revision])?;
+    let policy = Arc::new(patch.apply(old, revision.unsigned_abs())?);
+    tx.conn().prepare_cached(PUT)?.execute(params![
+        id,
+        policy.description,
+        revision,
+        policy.reserve.as_secs().cast_signed(),
+        policy.privileged,
+        serde_json::json!(audiences(&policy.jwt_offline)).to_string(),
+    ])?;
     tx.changed(revision, Change::PutPolicy(Arc::clone(&policy)));
     Ok(policy)
 }
 
 /// `None` when there is no such entry.
 fn find(tx: &Tx<'_>, id: &str) -> Result<Option<EntryPolicy>, DatastoreError> {
-    let mut row = tx.conn().prepare_cached(
-        "SELECT p.description, p.revision FROM entries e LEFT JOIN entry_policies p ON p.entry_id = e.id WHERE e.id = ?1",
-    )?;
-    let found: Option<(Option<String>, Option<i64>)> = row
-        .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let policy = |(description, revision): (Option<String>, Option<i64>)| match (description, revision) {
-        (Some(description), Some(revision)) => EntryPolicy {
-            entry_id: id.to_owned(),
-            description,
-            revision: revision.unsigned_abs(),
-        },
-        _ => EntryPolicy::defaults(id),
-    };
-    Ok(found.map(policy))
+    let mut row = tx.conn().prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM entries e LEFT JOIN entry_policies p ON p.entry_id = e.id WHERE e.id = ?1"
+    ))?;
+    let found = row.query_row(params![id], |row| read(row, 0, id)).optional()?;
+    Ok(found.map(|policy| policy.unwrap_or_else(|| EntryPolicy::defaults(id))))
 }
+
+/// From [`COLUMNS`], the first of them here; `None` when the entry has none.
+pub(super) fn read(
+    row: &Row<'_>,
+    first: usize,
+    entry_id: &str,
+) -> Result<Option<EntryPolicy>, rusqlite::Error> {
+    let Some(revision) = row.get::<_, Option<i64>>(first)? else {
+        return Ok(None);
+    };
+    let tokens: String = row.get(first + 4)?;
+    let tokens = serde_json::from_str(&tokens).map_err(|e| damage("jwt_offline", e))?;
+    Ok(Some(EntryPolicy {
+        entry_id: entry_id.to_owned(),
+        description: row.get(first + 1)?,
+        reserve: Duration::from_secs(row.get::<_, i64>(first + 2)?.unsigned_abs()),
+        privileged: row.get(first + 3)?,
+        jwt_offline: read_audiences(tokens),
+        revision: revision.unsigned_abs(),
+    }))
+}
+
+pub(super) const COLUMNS: &str = "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline";
+const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    ON CONFLICT (entry_id) DO UPDATE SET description = excluded.description, revision = excluded.revision, reserve = excluded.reserve, \
+    privileged = excluded.privileged, jwt_offline = excluded.jwt_offline";

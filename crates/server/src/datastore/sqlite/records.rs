@@ -6,7 +6,7 @@ use std::sync::Arc;
 use landfast_identity::{SpiffeId, UnixTime};
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::convert::{damage, id, opt_hash, time};
+use super::convert::{damage, id, opt_hash, opt_time, time};
 use super::writer::Tx;
 use crate::datastore::{DatastoreError, Recorded};
 use crate::issuance::{IssuanceRecord, SvidKind};
@@ -66,6 +66,8 @@ fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, Datastore
         record.not_after.as_secs(),
         record.issued_at.as_secs(),
         record.kind == SvidKind::Wit,
+        record.is_rung,
+        record.revoked_at.map(UnixTime::as_secs),
     ])?;
     Ok(Recorded::Yes)
 }
@@ -136,6 +138,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<IssuanceRecord, rusqlite::Error> {
         not_before: time(row, "not_before")?,
         not_after: time(row, "not_after")?,
         issued_at: time(row, "issued_at")?,
+        is_rung: row.get("rung")?,
+        revoked_at: opt_time(row, "revoked_at")?,
     })
 }
 
@@ -147,4 +151,4 @@ const fn kind_text(kind: SvidKind) -> &'static str {
 }
 
 const INSERT: &str = "INSERT INTO issued (kind, spiffe_id, serial, key_hash, authority_id, requester, attestation, entry_id, not_before, \
-    not_after, issued_at, wit) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    not_after, issued_at, wit, rung, revoked_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";

@@ -656,7 +656,7 @@ async fn in_a_large_file_the_records_are_not_checked_at_the_start_and_all_else_i
     let place = Place::filled().await;
     place.sql(
         "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 2000)
-         INSERT INTO issued SELECT n, 'x509', 'spiffe://plant.example/w', n, NULL, 'a', 'r', 't', NULL, 0, 9, 0, 0 FROM n",
+         INSERT INTO issued SELECT n, 'x509', 'spiffe://plant.example/w', n, NULL, 'a', 'r', 't', NULL, 0, 9, 0, 0, 0, NULL FROM n",
     );
     let good = std::fs::read(&place.file).unwrap();
     let root = |table: &str| -> usize {

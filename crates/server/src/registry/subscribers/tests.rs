@@ -72,6 +72,7 @@ async fn an_entry_of_one_agent_marks_that_one_alone() {
     assert!(is_marked(&one) && is_marked(&other));
     let policy = PolicyPatch {
         description: Some("pump".to_owned()),
+        ..PolicyPatch::default()
     };
     let registry = &rig.core.registry;
     registry.set_entry_policy(&below.id, policy, None).await.unwrap();
@@ -308,6 +309,7 @@ async fn whoever_has_something_else_than_before_was_marked() {
                 6 if !ids.is_empty() => {
                     let patch = PolicyPatch {
                         description: Some(round.to_string()),
+                        ..PolicyPatch::default()
                     };
                     let at = draws.below(ids.len());
                     registry.set_entry_policy(&ids[at], patch, None).await.unwrap();

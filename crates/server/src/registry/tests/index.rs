@@ -130,7 +130,7 @@ proptest! {
                     if present.iter().any(|e| e.id == entry_id) {
                         versions.insert(entry_id.clone(), revision as u64 + 1);
                     }
-                    Change::PutPolicy(Arc::new(EntryPolicy { entry_id, description: String::new(), revision: revision as u64 + 1 }))
+                    Change::PutPolicy(Arc::new(EntryPolicy { revision: revision as u64 + 1, ..EntryPolicy::defaults(&entry_id) }))
                 }
                 Op::Remove { slot } => {
                     present.retain(|e| e.id != format!("e{slot:02}"));

@@ -6,6 +6,7 @@ use crate::registry::{EntryError, EntryPatch, PolicyPatch, Registry, RegistryErr
 fn described(text: &str) -> PolicyPatch {
     PolicyPatch {
         description: Some(text.into()),
+        ..PolicyPatch::default()
     }
 }
 

@@ -172,12 +172,15 @@ async fn an_agent_is_told_of_its_entries_as_they_come_change_and_go_and_of_no_ot
     let wanted = policy::EntryPolicy {
         entry_id: made.id.clone(),
         description: "pump 4".to_owned(),
-        revision: 0,
+        ..policy::EntryPolicy::default()
     };
     operator
         .set_entry_policy(policy::SetEntryPolicyRequest {
             policy: Some(wanted),
-            mask: Some(policy::EntryPolicyMask { description: true }),
+            mask: Some(policy::EntryPolicyMask {
+                description: true,
+                ..policy::EntryPolicyMask::default()
+            }),
             if_revision: 0,
         })
         .await

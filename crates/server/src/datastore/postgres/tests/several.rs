@@ -24,6 +24,7 @@ async fn what_one_server_changes_the_others_hear_in_order() {
     a.delete_entry("b3".into(), START).await.unwrap();
     let policy = crate::registry::PolicyPatch {
         description: Some("of a".into()),
+        ..crate::registry::PolicyPatch::default()
     };
     b.set_policy("a3".into(), policy, None).await.unwrap();
     at_a.until(42).await;

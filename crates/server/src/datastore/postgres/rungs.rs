@@ -1,0 +1,97 @@
+//! Rungs in PostgreSQL: who still has which, and who knows which bundle. Invariant: one that was revoked is in nobody's debt again.
+
+use landfast_identity::{SpiffeId, UnixTime};
+use tokio_postgres::Row;
+
+use super::row::{get, limit, time};
+use super::tx::Tx;
+use crate::datastore::debt::{agent, requester};
+use crate::datastore::{DatastoreError, Debt, DebtQuery};
+
+/// What this agent has is to be refused from now on.
+pub(super) async fn revoke_of_agent(tx: &mut Tx, id: &SpiffeId, now: UnixTime) -> Result<(), DatastoreError> {
+    let requester = requester(id.as_str());
+    tx.execute(OF_AGENT, &[&requester, &now.as_secs()]).await?;
+    Ok(())
+}
+
+/// What anybody has for this entry, likewise.
+pub(super) async fn revoke_of_entry(tx: &mut Tx, id: &str, now: UnixTime) -> Result<(), DatastoreError> {
+    tx.execute(OF_ENTRY, &[&id, &now.as_secs()]).await?;
+    Ok(())
+}
+
+/// In the order of agents and entries.
+pub(super) async fn debts(tx: &mut Tx, query: &DebtQuery) -> Result<Vec<Debt>, DatastoreError> {
+    let (after_agent, after_entry) = &query.after;
+    let after = match after_agent.as_str() {
+        "" => String::new(),
+        after => requester(after),
+    };
+    let some = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
+    let agents = some(query.agents.iter().map(|id| requester(id)).collect());
+    let entries = some(query.entries.clone());
+    let authorities = some(query.authorities.clone());
+    let rows = tx
+        .rows(
+            DEBTS,
+            &[
+                &query.now.as_secs(),
+                &after,
+                after_entry,
+                &agents,
+                &entries,
+                &authorities,
+                &limit(query.limit),
+            ],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &Row) -> Result<Debt, DatastoreError> {
+    Ok(Debt {
+        agent: agent(get(row, "requester")?),
+        entry: get(row, "entry_id")?,
+        rungs: get::<i64>(row, "rungs")?.unsigned_abs(),
+        ends: time(row, "ends")?,
+    })
+}
+
+/// Also when it says an older one: it was restored, or begins anew.
+pub(super) async fn acknowledge(tx: &mut Tx, id: &SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
+    tx.execute(ACKNOWLEDGE, &[&id.as_str(), &sequence.cast_signed()])
+        .await?;
+    Ok(())
+}
+
+/// How many agents there are that may still be online, or have something to hand out, and have not said that they have this bundle or a newer one.
+pub(super) async fn unacknowledged(
+    tx: &mut Tx,
+    sequence: u64,
+    now: UnixTime,
+) -> Result<usize, DatastoreError> {
+    let row = tx
+        .one(UNACKNOWLEDGED, &[&sequence.cast_signed(), &now.as_secs()])
+        .await?;
+    Ok(usize::try_from(get::<i64>(&row, "count")?).unwrap_or(usize::MAX))
+}
+
+pub(super) async fn forget(tx: &mut Tx, id: &SpiffeId) -> Result<(), DatastoreError> {
+    tx.execute("DELETE FROM acknowledged WHERE agent_id = $1", &[&id.as_str()])
+        .await?;
+    Ok(())
+}
+
+const OF_AGENT: &str = "UPDATE issued SET revoked_at = $2 WHERE rung AND requester = $1 AND revoked_at IS NULL AND not_after > $2";
+const OF_ENTRY: &str = "UPDATE issued SET revoked_at = $2 WHERE rung AND entry_id = $1 AND revoked_at IS NULL AND not_after > $2";
+const DEBTS: &str = "SELECT requester, entry_id, count(*) AS rungs, max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL \
+    AND not_after > $1 AND (requester, entry_id) > ($2, $3) AND ($4::text[] IS NULL OR requester = ANY ($4)) \
+    AND ($5::text[] IS NULL OR entry_id = ANY ($5)) AND ($6::text[] IS NULL OR authority_id = ANY ($6)) \
+    GROUP BY requester, entry_id ORDER BY requester, entry_id LIMIT $7";
+const ACKNOWLEDGE: &str = "INSERT INTO acknowledged (agent_id, sequence) SELECT id, $2 FROM agents WHERE id = $1 \
+    ON CONFLICT (agent_id) DO UPDATE SET sequence = excluded.sequence";
+const UNACKNOWLEDGED: &str = "SELECT count(*) AS count FROM agents a, LATERAL (SELECT a.body::jsonb AS b) t WHERE b->>'serial' <> '' \
+    AND NOT EXISTS (SELECT 1 FROM acknowledged k WHERE k.agent_id = a.id AND k.sequence >= $1) \
+    AND (greatest((b->>'not_after')::bigint, coalesce((b->>'new_not_after')::bigint, 0)) > $2 \
+    OR EXISTS (SELECT 1 FROM issued i WHERE i.rung AND i.requester = 'agent ' || a.id AND i.revoked_at IS NULL AND i.not_after > $2))";
