@@ -69,11 +69,13 @@ impl Change {
                 ladder.rungs().iter().any(|other| Arc::ptr_eq(other, rung))
             };
             let spent = |rung: &Arc<Rung>| begins.is_some_and(|begins| rung.window().ends <= begins);
-            if before.rungs().iter().any(|rung| !stays(&after, rung) && !spent(rung)) {
+            let gone: Vec<_> = before.rungs().iter().filter(|rung| !stays(&after, rung)).collect();
+            if !gone.iter().all(|rung| spent(rung)) {
                 return Self::Withdrawn;
             }
             let more = after.rungs().iter().filter(|rung| !stays(&before, rung));
             match more.count() {
+                0 if gone.is_empty() => Self::Nothing,
                 more if more > A_FEW => Self::New,
                 _ => Self::Spare(new.held.get(id).map_or(Duration::ZERO, |held| held.life())),
             }

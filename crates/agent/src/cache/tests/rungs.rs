@@ -6,6 +6,7 @@ use super::*;
 use crate::cache::plan::Change;
 use crate::entry::{Entry, Offline};
 use crate::keeper::rungs::{Ladder, Rung};
+use crate::keeper::state::{Action, Event};
 
 /// With a reserve of so many rungs for the first entry, which asks for it.
 fn reserved(ca: &Ca, names: &[&str], rungs: i64) -> Snapshot {
@@ -60,6 +61,7 @@ fn a_reserve_comes_back_whole_with_what_asks_for_it_and_is_sealed_meanwhile() {
             assert!(!bytes.windows(key.len()).any(|part| part == key), "{name} holds a key");
         }
     }
+    drop(shelf);
     let (_, found) = world.open();
     assert_eq!(found.complaints, Vec::<String>::new());
     let read = found.image.unwrap().snapshot;
@@ -69,8 +71,12 @@ fn a_reserve_comes_back_whole_with_what_asks_for_it_and_is_sealed_meanwhile() {
     assert_eq!(offline(&read, "a"), offline(&snapshot, "a"));
     assert_eq!(offline(&read, "b"), Offline::default());
     // A rung takes the place of what is held.
-    let mut state = State::restored(&read);
-    state.step(at(7000), crate::keeper::state::Event::Tick);
+    let actions = State::restored(&read).step(at(7000), Event::Tick);
+    let served = actions.iter().find_map(|action| match action {
+        Action::Publish(snapshot, _) => Some(snapshot.held["a"].svid.not_before()),
+        _ => None,
+    });
+    assert_eq!(served, Some(at(1800 * 3)));
 }
 
 #[test]

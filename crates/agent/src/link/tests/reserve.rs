@@ -159,6 +159,7 @@ async fn each_bundle_that_is_held_is_acknowledged_once_a_connection() {
     let node = setup(&server, dir.path()).start();
     let acknowledged = |server: &FakeServer| server.script().reserve.acknowledged.clone();
     until("the first", || acknowledged(&server) == [4]).await;
+    server.pushes(7, 9);
     let mut bundle = wire_bundle(server.ca(), false);
     bundle.sequence_number = 5;
     server
