@@ -27,11 +27,20 @@ pub(crate) enum AuthorityCommand {
         kind: Kind,
     },
     /// Sign with a prepared authority from now on [server].
-    Activate(Which),
+    Activate(Next),
     /// Mark an old authority: agents replace what it signed; it still verifies [server].
     Taint(Whose),
     /// Refuse from now on whatever a tainted authority signed [server].
     Revoke(Whose),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Next {
+    #[command(flatten)]
+    which: Which,
+    /// Also when there are nodes that do not know it yet: cut off, they will not accept what it signs (x509 only).
+    #[arg(long)]
+    unheard: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -88,8 +97,11 @@ pub(crate) async fn run(command: AuthorityCommand, globals: &Globals) -> Result<
             let then = "when every node has synchronised (seconds, while it is connected): landfast authority activate";
             (kind, "prepared", done, then)
         }
-        AuthorityCommand::Activate(Which { kind, id }) => {
-            let done = activate(&mut client, kind, id).await?;
+        AuthorityCommand::Activate(Next {
+            which: Which { kind, id },
+            unheard,
+        }) => {
+            let done = activate(&mut client, kind, id, unheard).await?;
             (kind, "activated", done, "")
         }
         AuthorityCommand::Taint(Whose {

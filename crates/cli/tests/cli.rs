@@ -482,6 +482,20 @@ fn the_operators_commands_work_against_dev() {
         lf entry show "$id" | grep -q 'description.*pump 4, ask hall 2'
         lf entry show "$id" --output json | grep -q '"description": "pump 4, ask hall 2"'
         lf entry list --output json | grep -q '"description": "pump 4, ask hall 2"'
+        lf entry policy set "$id" --offline-reserve 72h 2>"$run/reserve" && exit 29
+        grep -q '\[reserve\] longest is 0s' "$run/reserve"
+        lf entry policy set "$id" --jwt-offline historian 2>"$run/audience" && exit 30
+        grep -q 'such as historian=8h' "$run/audience"
+        lf entry policy get "$id" | grep -q 'offline reserve.*none'
+        lf entry policy set "$id" --privileged true --offline-reserve 0s --no-jwt-offline | grep -q 'privileged.*yes'
+        lf entry show "$id" | grep -q 'privileged.*yes'
+        lf entry show "$id" --output json | grep -q '"privileged": true'
+        lf agent list | grep -q 'RESERVE UNTIL'
+        lf agent show "$node" | grep -q 'has ahead.*nothing'
+        lf agent ban "$node" --dry-run | grep -q 'would lose: nobody anything'
+        lf entry delete "$id" --dry-run --output json | grep -q '"would_lose": \[\]'
+        lf authority taint x509 00 --dry-run | grep -q 'would lose: nobody anything'
+        lf agent show "$node" | grep -q 'standing.*active'
         lf entry policy set "$id" --description '' --if-revision "$revision" >&2
         lf entry show "$id" | grep -q description && exit 28
         lf entry create --spiffe-id spiffe://dev.test/x --parent-id "$node" --selector unix:uid:7 2>"$run/again" && exit 11

@@ -228,6 +228,10 @@ pub const NEEDED_BY: &str = "landfast-needed-by";
 /// Metadata of a refusal: in how many milliseconds to ask again (gRPC's A6 "retry pushback").
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// Metadata of a request: the authority is to sign although there are nodes that do not know it yet, and would not accept what it signs while they are
+/// cut off. SPIRE's tools do not say it.
+pub const ACTIVATE_UNHEARD: &str = "landfast-activate-unheard";
+
 /// Metadata of a request: whoever lists federation relationships, or asks for one, wants those of the server's configuration too. SPIRE knows none.
 pub const WITH_CONFIGURED: &str = "landfast-with-configured";
 

@@ -15,22 +15,24 @@ mod journal;
 mod keys;
 mod making;
 mod orders;
+mod params;
 mod plan;
 mod publishing;
 mod reach;
+mod unheard;
 mod upstream;
 mod upstream_orders;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use landfast_identity::{Bundle, Certificate, KeyType, Signer, TrustDomain, UnixTime};
+use landfast_identity::{Bundle, Certificate, Signer, UnixTime};
 use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 
 pub use error::{AuthorityError, UpstreamFailure};
 pub use keys::{DiskKeys, KeyManager, KeyManagerError, MemoryKeys};
+pub use params::{AuthorityParams, KeyTypes};
 
 pub(crate) use above::{Above, Neighbour, Root, RootTrust};
 pub(crate) use appended::{AppendError, AppendedKey, AppendedRow, MAX_APPENDED, Ordered};
@@ -47,43 +49,6 @@ use making::Spares;
 use plan::Step;
 use reach::Reach;
 
-/// How long authorities live, and with which keys.
-#[derive(Clone, Debug)]
-pub struct AuthorityParams {
-    /// Whose authorities.
-    pub trust_domain: TrustDomain,
-    /// Life of an authority.
-    pub ca_ttl: Duration,
-    /// How far validity starts in the past, for slow clocks.
-    pub backdate: Duration,
-    /// Kinds of the keys that are made from now on.
-    pub keys: KeyTypes,
-    /// Whether there are WIT authorities (incubating). Without, those that there were are gone.
-    pub wit: bool,
-    /// What has to fit.
-    pub reserve: Reserved,
-}
-
-/// What nodes have ahead, signed by X.509 authorities. By default nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reserved {
-    /// The longest reserve that an entry may ask for; zero: none may.
-    pub longest: Duration,
-    /// Life of an X.509-SVID.
-    pub svid: Duration,
-}
-
-/// See `keys` in the configuration. What signs already is replaced at its time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyTypes {
-    /// X.509 authorities and the server's own SVID.
-    pub x509: KeyType,
-    /// JWT authorities: ES256 or ES384.
-    pub jwt: KeyType,
-    /// WIT authorities, likewise.
-    pub wit: KeyType,
-}
-
 /// The authorities of one trust domain.
 pub struct Authorities {
     params: AuthorityParams,
@@ -97,6 +62,8 @@ pub struct Authorities {
     bundle: watch::Sender<Arc<Bundle>>,
     spares: Spares,
     ages: Ages,
+    /// The authority that was said to wait.
+    unheard_said: Mutex<String>,
     ticking: AtomicBool,
     swept: AtomicBool,
 }
@@ -154,6 +121,7 @@ impl Authorities {
             bundle,
             spares: Spares::default(),
             ages: Ages::default(),
+            unheard_said: Mutex::default(),
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
         };
@@ -260,11 +228,13 @@ impl Authorities {
                 .copied()
                 .filter(|kind| !waiting.contains(kind))
                 .collect();
-            let Some(step) = plan::next(&journal.rows, &kinds, now, trust) else {
+            let Some(step) = plan::next(&journal.rows, &kinds, (now, trust), self.params.longest_reserve)
+            else {
                 break;
             };
             if let Step::Activate(kind) = step
-                && journal.must_wait(kind, |row| self.ages.of(row, &*self.clock, now))
+                && (journal.must_wait(kind, |row| self.ages.of(row, &*self.clock, now))
+                    || self.unheard(kind, &journal, now).await?.is_some())
             {
                 waiting.push(kind);
                 continue;

@@ -13,8 +13,7 @@ use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
 
 use crate::authority::{
-    Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Reserved,
-    Upstream,
+    Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Upstream,
 };
 use crate::backup::{self, BackupError};
 use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
@@ -145,10 +144,7 @@ impl Core {
             backdate: params.ttls.backdate,
             keys: params.keys,
             wit: params.wit,
-            reserve: Reserved {
-                longest: params.reserve.longest,
-                svid: params.ttls.x509,
-            },
+            longest_reserve: params.reserve.longest,
         };
         let opened = Authorities::open(
             authority_params,

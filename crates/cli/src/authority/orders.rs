@@ -31,10 +31,17 @@ pub(super) async fn prepare(client: &mut Client, kind: Kind) -> Done {
     })
 }
 
-pub(super) async fn activate(client: &mut Client, kind: Kind, authority_id: String) -> Done {
+pub(super) async fn activate(client: &mut Client, kind: Kind, authority_id: String, unheard: bool) -> Done {
     Ok(match kind {
         Kind::X509 => {
-            let rpc = client.activate_x509_authority(api::ActivateX509AuthorityRequest { authority_id });
+            let mut request = tonic::Request::new(api::ActivateX509AuthorityRequest { authority_id });
+            if unheard {
+                let yes = tonic::metadata::MetadataValue::from_static("true");
+                request
+                    .metadata_mut()
+                    .insert(landfast_proto::ACTIVATE_UNHEARD, yes);
+            }
+            let rpc = client.activate_x509_authority(request);
             connect::call(SERVER, rpc).await?.activated_authority
         }
         Kind::Jwt => {

@@ -191,7 +191,8 @@ pub(super) fn json(policy: &api::EntryPolicy) -> Value {
 fn span(seconds: u32) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "m")];
     // Three days are said as they are asked for: 72h.
-    let fits = |(unit, _): &&(u32, &str)| seconds % unit == 0 && (*unit < 86_400 || seconds / unit > 3);
+    let fits =
+        |(unit, _): &&(u32, &str)| seconds.is_multiple_of(*unit) && (*unit < 86_400 || seconds / unit > 3);
     let (unit, name) = units.iter().find(fits).unwrap_or(&(1, "s"));
     format!("{}{name}", seconds / unit)
 }

@@ -99,6 +99,48 @@ async fn whoever_needs_it_soonest_goes_first() {
     assert_eq!(sim.going, ["a minute", "ten minutes", "half an hour"]);
 }
 
+/// Filling reserves is the lowest class, however little hurry the others say they are in, and whoever asks for the fifth time.
+#[tokio::test(start_paused = true)]
+async fn what_is_had_ahead_goes_behind_everything_else() {
+    let ahead = |n| Ask {
+        who: (agent(n), Kind::Ahead),
+        ..ask(n, 128, 0)
+    };
+    let (mut sim, held) = Sim::busy(BOUNDS);
+    sim.arrive(ahead(1), "a reserve");
+    sim.arrive(ask(2, 128, 3600), "an hour");
+    sim.arrive(ask(2, 128, 3600), "an hour, the second of one node");
+    sim.arrive(ahead(3), "another reserve");
+    for number in held {
+        sim.leave(number);
+    }
+    assert_eq!(sim.going[..2], ["an hour", "an hour, the second of one node"]);
+    assert_eq!(sim.going[2..], ["a reserve", "another reserve"]);
+    // One that is being signed makes room, and never has it made.
+    let mut sim = Sim::new(BOUNDS);
+    let begun = [1, 2, 3, 4].map(|n| sim.arrive(ahead(n), "a reserve"));
+    let ordinary = sim.arrive(ask(9, 128, 3600), "an hour");
+    assert!(begun.iter().all(|number| sim.room.should_pause(*number)));
+    sim.leave(begun[0]);
+    assert_eq!(sim.going.last(), Some(&"an hour"));
+    sim.arrive(ahead(5), "another reserve");
+    assert!(!sim.room.should_pause(ordinary));
+    // When there is no room it is refused, and nobody for it.
+    let (mut sim, _held) = Sim::busy(Bounds {
+        requests: 6,
+        ..BOUNDS
+    });
+    sim.arrive(ahead(1), "a reserve");
+    sim.arrive(ask(2, 1, 3600), "an hour");
+    sim.arrive(ask(3, 1, 3600), "another hour");
+    assert_eq!(
+        sim.refused.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["a reserve"]
+    );
+    sim.arrive(ahead(4), "another reserve");
+    assert_eq!(sim.refused.last().unwrap().0, "another reserve");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobodys_second_request_goes_before_anothers_first_whatever_it_says() {
     let bounds = Bounds {

@@ -197,7 +197,15 @@ impl Agent for Api {
         if self.status_limit.charge(&request, 1).is_err() {
             return Ok(Response::new(pb::PostStatusResponse {}));
         }
-        let version = request.into_inner().agent_version;
+        let pb::PostStatusRequest {
+            agent_version: version,
+            current_bundle_serial: sequence,
+            ..
+        } = request.into_inner();
+        if sequence > 0 && self.issuer.gives_rungs() {
+            let known = self.datastore.acknowledge(agent.id.clone(), sequence).await;
+            known.map_err(|error| status::registry(&error.into()))?;
+        }
         if version.is_empty() {
             return Ok(Response::new(pb::PostStatusResponse {}));
         }

@@ -97,7 +97,11 @@ impl LocalAuthority for Api {
         &self,
         request: Request<pb::ActivateX509AuthorityRequest>,
     ) -> Answer<pb::ActivateX509AuthorityResponse> {
-        let order = Order::Activate(Kind::X509, request.get_ref().authority_id.clone());
+        let id = request.get_ref().authority_id.clone();
+        let order = match request.metadata().contains_key(landfast_proto::ACTIVATE_UNHEARD) {
+            true => Order::ActivateUnheard(Kind::X509, id),
+            false => Order::Activate(Kind::X509, id),
+        };
         let done = self.order(&request, order, "").await?;
         Ok(Response::new(pb::ActivateX509AuthorityResponse {
             activated_authority: Some(done),
@@ -296,9 +300,10 @@ fn refused(order: &Order, error: OrderError, about: &str) -> Status {
         (Order::Taint(..), OrderError::Active) => {
             Status::invalid_argument("unable to taint current local authority")
         }
-        (_, error @ (OrderError::Upstream { .. } | OrderError::TooEarly { .. })) => {
-            Status::failed_precondition(error.to_string())
-        }
+        (
+            _,
+            error @ (OrderError::Upstream { .. } | OrderError::TooEarly { .. } | OrderError::Unheard { .. }),
+        ) => Status::failed_precondition(error.to_string()),
         (Order::Taint(..), OrderError::NotOld) => Status::invalid_argument(
             "only Old local authorities can be tainted: unsupported local authority status: PREPARED",
         ),
@@ -314,10 +319,12 @@ fn refused(order: &Order, error: OrderError, about: &str) -> Status {
                 "{about}: it is not possible to revoke an untainted {what}"
             ))
         }
-        (Order::Activate(..), OrderError::NotPrepared { slot: Slot::Old }) => Status::failed_precondition(
-            "only Prepared authorities can be activated: unsupported local authority status: OLD",
-        ),
-        (Order::Activate(..), OrderError::NotPrepared { .. }) => {
+        (Order::Activate(..) | Order::ActivateUnheard(..), OrderError::NotPrepared { slot: Slot::Old }) => {
+            Status::failed_precondition(
+                "only Prepared authorities can be activated: unsupported local authority status: OLD",
+            )
+        }
+        (Order::Activate(..) | Order::ActivateUnheard(..), OrderError::NotPrepared { .. }) => {
             Status::invalid_argument(OrderError::Unknown.to_string())
         }
         (_, other) => Status::invalid_argument(other.to_string()),

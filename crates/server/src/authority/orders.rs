@@ -10,6 +10,7 @@ use landfast_identity::UnixTime;
 use tokio::sync::oneshot;
 
 use super::journal::{AuthorityRow, Journal, Kind, OtherChange, Slot};
+use super::unheard::Unheard;
 use super::{Authorities, AuthorityError, Ordered, plan};
 use crate::issuance::Requester;
 
@@ -20,6 +21,8 @@ pub(crate) enum Order {
     Prepare(Kind),
     /// Sign with this prepared one from now on.
     Activate(Kind, String),
+    /// The same, whoever does not know it yet.
+    ActivateUnheard(Kind, String),
     /// What this old one signed is to be replaced; it still verifies.
     Taint(Kind, String),
     /// Nothing that this tainted one signed verifies any more.
@@ -90,7 +93,7 @@ impl Authorities {
                     rows.push(made.row);
                     rows.last().cloned()
                 }
-                Order::Activate(kind, id) => {
+                Order::Activate(kind, id) | Order::ActivateUnheard(kind, id) => {
                     let row = named(&rows, *kind, id)?;
                     if row.slot != Slot::Prepared {
                         return Err(OrderError::NotPrepared { slot: row.slot });
@@ -98,6 +101,14 @@ impl Authorities {
                     if let Some(left) = journal.wait_left(*kind, |row| self.ages.of(row, &*self.clock, now)) {
                         let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
                         return Err(OrderError::TooEarly { seconds });
+                    }
+                    let unheard = match order {
+                        Order::ActivateUnheard(..) => None,
+                        _ => self.unheard(*kind, &journal, now).await?,
+                    };
+                    if let Some(Unheard { nodes, left }) = unheard {
+                        let seconds = left.as_secs();
+                        return Err(OrderError::Unheard { nodes, seconds });
                     }
                     plan::activate(&mut rows, *kind, now);
                     rows.iter().find(|row| row.id == *id).cloned()
@@ -147,7 +158,7 @@ impl Authorities {
         let (kind, id, change) = match order {
             Order::Taint(kind, id) => (*kind, id, OtherChange::Taint),
             Order::Revoke(kind, id) => (*kind, id, OtherChange::Revoke),
-            Order::Prepare(_) | Order::Activate(..) => return Ok(None),
+            Order::Prepare(_) | Order::Activate(..) | Order::ActivateUnheard(..) => return Ok(None),
         };
         let mut others = journal.others.iter();
         let Some(row) = others.find(|row| row.kind == kind && row.id == *id) else {
@@ -267,6 +278,11 @@ pub(crate) enum OrderError {
         "other servers sign too, and not every agent that is online knows this authority yet: activate it again in {seconds} s"
     )]
     TooEarly { seconds: u64 },
+    #[error(
+        "{nodes} nodes have not said that they know this authority: cut off, they would not accept what it signs; activate it again when they have, or in \
+         {seconds} s, ban or evict those that do not come back, or activate it with --unheard"
+    )]
+    Unheard { nodes: usize, seconds: u64 },
     #[error("the authority is active: prepare and activate another first")]
     Active,
     #[error("the authority is prepared: only old ones, which have signed, are tainted and revoked")]

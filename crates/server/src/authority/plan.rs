@@ -33,10 +33,15 @@ pub(crate) enum Trust {
 }
 
 /// What is due at `now` for authorities of these kinds; `None` is rest.
-pub(super) fn next(rows: &[AuthorityRow], kinds: &[Kind], now: UnixTime, trust: Trust) -> Option<Step> {
+pub(super) fn next(
+    rows: &[AuthorityRow],
+    kinds: &[Kind],
+    (now, trust): (UnixTime, Trust),
+    longest: Duration,
+) -> Option<Step> {
     kinds
         .iter()
-        .find_map(|kind| rotation(rows, *kind, now, trust))
+        .find_map(|kind| rotation(rows, *kind, (now, trust), longest))
         .or_else(|| {
             let over = |row: &&AuthorityRow| {
                 trust == Trust::Steady && row.slot == Slot::Old && now > forget_after(row)
@@ -45,7 +50,12 @@ pub(super) fn next(rows: &[AuthorityRow], kinds: &[Kind], now: UnixTime, trust: 
         })
 }
 
-fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> Option<Step> {
+fn rotation(
+    rows: &[AuthorityRow],
+    kind: Kind,
+    (now, trust): (UnixTime, Trust),
+    longest: Duration,
+) -> Option<Step> {
     let slot = |slot| rows.iter().find(|row| row.kind == kind && row.slot == slot);
     let prepared = slot(Slot::Prepared);
     if let Some(stale) = prepared.filter(|row| now >= row.not_after || row.tainted) {
@@ -72,14 +82,38 @@ fn rotation(rows: &[AuthorityRow], kind: Kind, now: UnixTime, trust: Trust) -> O
         active.not_after.since(now),
         active.not_after.since(active.created_at),
     );
-    let late = left <= (life / 2).min(PREPARE_CAP);
+    let due = Due::of(kind, life, longest);
+    let late = left <= due.prepare;
     match prepared {
         None => late.then_some(Step::Prepare(kind)),
         Some(ahead) if now < ahead.not_before => late.then(|| Step::Retire(ahead.id.clone())),
         Some(next) => {
             let known = now.since(next.created_at) >= (life / 12).min(PROPAGATION);
-            (trust == Trust::Steady && known && left <= (life / 6).min(ACTIVATE_CAP))
-                .then_some(Step::Activate(kind))
+            (trust == Trust::Steady && known && left <= due.activate).then_some(Step::Activate(kind))
+        }
+    }
+}
+
+/// With how much of its life left an authority gets a successor, and gives way to it.
+struct Due {
+    prepare: Duration,
+    activate: Duration,
+}
+
+impl Due {
+    /// What is signed last has to end before its authority, and until then everybody has to know the next one.
+    fn of(kind: Kind, life: Duration, longest: Duration) -> Self {
+        if kind != Kind::X509 || longest.is_zero() {
+            return Self {
+                prepare: (life / 2).min(PREPARE_CAP),
+                activate: (life / 6).min(ACTIVATE_CAP),
+            };
+        }
+        // An entry may ask for whatever fits a sixth, with a TTL of its own.
+        let activate = life / 6;
+        Self {
+            prepare: (life / 2).min(PREPARE_CAP.max(activate + longest)),
+            activate,
         }
     }
 }

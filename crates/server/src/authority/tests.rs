@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_identity::{BundleSet, jwt, verify_x509_svid};
+use landfast_identity::{BundleSet, KeyType, TrustDomain, jwt, verify_x509_svid};
 use landfast_lifecycle::{Clock as _, SimClock};
 use landfast_store::Store;
 use landfast_store::faulty::{FaultyFiles, Script, Verb};
 
+mod ahead;
 mod below;
 #[cfg(feature = "postgres-tests")]
 mod beside;

@@ -34,3 +34,6 @@ impl Checker<'_> {
         Err(self.invalid(key, &format!("{} s", value.as_secs()), &expected))
     }
 }
+
+#[cfg(test)]
+mod tests;

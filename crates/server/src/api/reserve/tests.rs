@@ -152,7 +152,10 @@ async fn a_ladder_is_signed_rung_by_rung_and_is_a_debt_until_it_is_revoked() {
         entry_ids: vec![entry.to_owned()],
         ..pb::ListDebtsRequest::default()
     };
-    assert_eq!(debts(&rig, of(&node.id, &id)).await.debts, [debt.clone()]);
+    assert_eq!(
+        debts(&rig, of(&node.id, &id)).await.debts,
+        std::slice::from_ref(&debt)
+    );
     let other = rig.node().await;
     assert!(debts(&rig, of(&other.id, &id)).await.debts.is_empty());
     // Page by page.

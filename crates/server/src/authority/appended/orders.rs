@@ -55,7 +55,9 @@ impl Authorities {
         let (kind, name, revoke) = match order {
             Order::Taint(kind, name) => (*kind, name, false),
             Order::Revoke(kind, name) => (*kind, name, true),
-            Order::Prepare(_) | Order::Activate(..) => return Err(OrderError::Unknown),
+            Order::Prepare(_) | Order::Activate(..) | Order::ActivateUnheard(..) => {
+                return Err(OrderError::Unknown);
+            }
         };
         for _ in 0..MAX_TRIES {
             let journal = self.datastore.journal().await.map_err(AuthorityError::from)?;

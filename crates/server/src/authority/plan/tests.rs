@@ -36,7 +36,7 @@ fn settle_by(rows: &mut Vec<AuthorityRow>, now: UnixTime, life: Duration, trust:
     let mut done = Vec::new();
     // A server that could not trust its clock for long has all the old ones to forget at once.
     let enough = 12 + rows.len();
-    while let Some(step) = next(rows, &KINDS, now, trust) {
+    while let Some(step) = next(rows, &KINDS, (now, trust), Duration::ZERO) {
         done.push(step.to_string());
         match step {
             Step::Prepare(kind) => rows.push(made(
@@ -282,20 +282,45 @@ proptest! {
 fn only_authorities_of_the_kinds_that_are_wanted_are_made_and_all_go_by_the_same_plan() {
     let mut rows = Vec::new();
     assert_eq!(
-        next(&rows, &KINDS, at(0), Trust::Steady),
+        next(&rows, &KINDS, (at(0), Trust::Steady), Duration::ZERO),
         Some(Step::Prepare(Kind::X509))
     );
     settle(&mut rows, at(0), 30 * DAY);
-    assert_eq!(next(&rows, &KINDS, at(0), Trust::Steady), None);
-    let wanted = next(&rows, &Kind::ALL, at(0), Trust::Steady);
+    assert_eq!(next(&rows, &KINDS, (at(0), Trust::Steady), Duration::ZERO), None);
+    let wanted = next(&rows, &Kind::ALL, (at(0), Trust::Steady), Duration::ZERO);
     assert_eq!(wanted, Some(Step::Prepare(Kind::Wit)));
     rows.push(made(Kind::Wit, at(0), 30 * DAY, 99));
-    let wanted = next(&rows, &Kind::ALL, at(0), Trust::Steady);
+    let wanted = next(&rows, &Kind::ALL, (at(0), Trust::Steady), Duration::ZERO);
     assert_eq!(wanted, Some(Step::Activate(Kind::Wit)));
     activate(&mut rows, Kind::Wit, at(0));
-    assert_eq!(next(&rows, &Kind::ALL, at(0), Trust::Steady), None);
+    assert_eq!(
+        next(&rows, &Kind::ALL, (at(0), Trust::Steady), Duration::ZERO),
+        None
+    );
     let half = at(16);
     settle(&mut rows, half, 30 * DAY);
-    let wanted = next(&rows, &Kind::ALL, half, Trust::Steady);
+    let wanted = next(&rows, &Kind::ALL, (half, Trust::Steady), Duration::ZERO);
     assert_eq!(wanted, Some(Step::Prepare(Kind::Wit)));
+}
+
+/// The longest reserve that fits, with lives that the caps would cut: what is signed last ends before its authority, and the next one has been known
+/// for a whole reserve before it signs.
+#[test]
+fn a_reserve_moves_a_rotation_ahead_of_the_caps() {
+    let svid = DAY / 24;
+    for longest in [3 * DAY, 9 * DAY, 40 * DAY] {
+        for more in [0, 10, 400] {
+            let life = 6 * (longest + svid) + more * DAY;
+            let due = Due::of(Kind::X509, life, longest);
+            assert_eq!(due.activate, life / 6);
+            assert!(due.activate >= longest + svid && due.prepare <= life / 2);
+            assert!(due.prepare >= due.activate + longest);
+            let tokens = Due::of(Kind::Jwt, life, longest);
+            let none = Due::of(Kind::X509, life, Duration::ZERO);
+            for usual in [tokens, none] {
+                assert_eq!(usual.prepare, (life / 2).min(PREPARE_CAP));
+                assert_eq!(usual.activate, (life / 6).min(ACTIVATE_CAP));
+            }
+        }
+    }
 }

@@ -75,7 +75,7 @@ impl Scripted {
             backdate: Duration::from_secs(300),
             keys: KeyTypes::default(),
             wit: false,
-            reserve: Reserved::default(),
+            longest_reserve: Duration::ZERO,
         };
         let (datastore, keys) = (Arc::clone(self), Arc::clone(&self.keys));
         Authorities::open(params, datastore, keys, Arc::new(rig.clock.clone()), upstream)

@@ -138,7 +138,7 @@ async fn a_key_that_cannot_be_read_stops_only_the_order_that_needs_it_and_before
 /// Keys in memory; whoever asks for the list lets an operator be faster.
 struct Overtaken {
     keys: MemoryKeys,
-    meanwhile: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl KeyManager for Overtaken {
@@ -172,11 +172,11 @@ async fn a_key_whose_authority_is_made_while_others_are_swept_away_stays() {
         backdate: Duration::from_secs(300),
         keys: KeyTypes::default(),
         wit: false,
-        reserve: Reserved::default(),
+        longest_reserve: Duration::ZERO,
     };
     let keys = Arc::new(Overtaken {
         keys: MemoryKeys::default(),
-        meanwhile: std::sync::Mutex::default(),
+        meanwhile: Mutex::default(),
     });
     keys.keys
         .generate(&format!("x509-{}", "a".repeat(32)), KeyType::default())

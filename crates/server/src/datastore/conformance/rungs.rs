@@ -212,11 +212,21 @@ pub(in crate::datastore) async fn a_bundle_is_known_when_every_agent_that_counts
     with_rungs(&db).await;
     assert_eq!(unknown(9, 0).await, 2);
     let (x, y) = (id("/spire/agent/x"), id("/spire/agent/y"));
+    // Ten bundles.
+    for n in 0..9 {
+        let journal = db.journal().await.unwrap();
+        let mut rows = journal.rows;
+        rows.push(authority(&n.to_string(), crate::authority::Slot::Old));
+        let saved = db.save_journal(journal.version, rows).await.unwrap().unwrap();
+        assert_eq!(saved.sequence, n + 2);
+    }
     db.acknowledge(x.clone(), 8).await.unwrap();
     assert_eq!(unknown(9, 0).await, 2, "an older one");
     db.acknowledge(x.clone(), 9).await.unwrap();
     db.acknowledge(id("/spire/agent/nobody"), 1).await.unwrap();
     assert_eq!((unknown(9, 0).await, unknown(10, 0).await), (1, 2));
+    db.acknowledge(y.clone(), 11).await.unwrap();
+    assert_eq!(unknown(9, 0).await, 1, "no bundle that was ever made here");
     // Its SVID is over, and what it has ahead.
     assert_eq!(unknown(9, 7 * 24).await, 0);
     let long = rung("/spire/agent/y", "e1", "07", 300 * HOUR);

@@ -58,7 +58,7 @@ fn read(row: &Row) -> Result<Debt, DatastoreError> {
     })
 }
 
-/// Also when it says an older one: it was restored, or begins anew.
+/// Also when it says an older one: it was restored, or begins anew. One that this registry never made is of before it was restored, and says nothing.
 pub(super) async fn acknowledge(tx: &mut Tx, id: &SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
     tx.execute(ACKNOWLEDGE, &[&id.as_str(), &sequence.cast_signed()])
         .await?;
@@ -89,7 +89,7 @@ const DEBTS: &str = "SELECT requester, entry_id, count(*) AS rungs, max(not_afte
     AND not_after > $1 AND (requester, entry_id) > ($2, $3) AND ($4::text[] IS NULL OR requester = ANY ($4)) \
     AND ($5::text[] IS NULL OR entry_id = ANY ($5)) AND ($6::text[] IS NULL OR authority_id = ANY ($6)) \
     GROUP BY requester, entry_id ORDER BY requester, entry_id LIMIT $7";
-const ACKNOWLEDGE: &str = "INSERT INTO acknowledged (agent_id, sequence) SELECT id, $2 FROM agents WHERE id = $1 \
+const ACKNOWLEDGE: &str = "INSERT INTO acknowledged (agent_id, sequence) SELECT id, $2::bigint FROM agents, state WHERE id = $1 AND $2 <= bundle_sequence \
     ON CONFLICT (agent_id) DO UPDATE SET sequence = excluded.sequence";
 const UNACKNOWLEDGED: &str = "SELECT count(*) AS count FROM agents a, LATERAL (SELECT a.body::jsonb AS b) t WHERE b->>'serial' <> '' \
     AND NOT EXISTS (SELECT 1 FROM acknowledged k WHERE k.agent_id = a.id AND k.sequence >= $1) \

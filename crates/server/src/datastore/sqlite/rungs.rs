@@ -67,11 +67,11 @@ pub(super) fn debts(tx: &Tx<'_>, query: &DebtQuery) -> Result<Vec<Debt>, Datasto
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Also when it says an older one: it was restored, or begins anew.
+/// Also when it says an older one: it was restored, or begins anew. One that this registry never made is of before it was restored, and says nothing.
 pub(super) fn acknowledge(tx: &Tx<'_>, id: &SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
     tx.conn()
         .prepare_cached(
-            "INSERT INTO acknowledged (agent_id, sequence) SELECT id, ?2 FROM agents WHERE id = ?1 \
+            "INSERT INTO acknowledged (agent_id, sequence) SELECT id, ?2 FROM agents, state WHERE id = ?1 AND ?2 <= bundle_sequence \
              ON CONFLICT (agent_id) DO UPDATE SET sequence = excluded.sequence",
         )?
         .execute(params![id.as_str(), sequence.cast_signed()])?;
