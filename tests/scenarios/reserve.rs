@@ -98,12 +98,18 @@ async fn a_node_that_is_cut_off_gives_one_rung_after_the_other_also_after_restar
     ask_for_reserve(&plant, &entry, 8).await;
     with_rungs(&agent, 16).await;
     let status = agent.status().await;
-    assert!(status.trust_debt.starts_with("16 unspent SVIDs of 1 identities"), "{}", status.trust_debt);
+    assert!(
+        status.trust_debt.starts_with("16 unspent SVIDs of 1 identities"),
+        "{}",
+        status.trust_debt
+    );
     assert!(status.trust_debt_until >= clock.now().unwrap().as_secs() + 8 * HOUR);
     plant.stop_server().await;
-    eventually("an attempt that fails", async || match agent.status().await.last_error {
-        error if !error.is_empty() => Ok(()),
-        none => Err(none),
+    eventually("an attempt that fails", async || {
+        match agent.status().await.last_error {
+            error if !error.is_empty() => Ok(()),
+            none => Err(none),
+        }
     })
     .await;
     // Sixteen times as long as an SVID lives by half, with a restart now and then.
@@ -134,7 +140,11 @@ async fn a_node_that_is_cut_off_gives_one_rung_after_the_other_also_after_restar
     assert!(seen.len() >= 8, "each had its turn: {}", seen.len());
     let status = agent.status().await;
     assert_eq!(status.standing, "islanded", "{}", status.standing_text);
-    assert!(status.standing_text.contains("reserve for"), "{}", status.standing_text);
+    assert!(
+        status.standing_text.contains("reserve for"),
+        "{}",
+        status.standing_text
+    );
     // The end of it.
     clock.step(2 * HOUR);
     drop(client);
@@ -151,7 +161,10 @@ async fn a_node_that_is_cut_off_gives_one_rung_after_the_other_also_after_restar
     assert_eq!(rung_files(&agent), 16, "nothing leaves the disk by a clock alone");
     // And back.
     plant.start_server_with(server_at(&clock)).await.unwrap();
-    eventually("an SVID of now", async || given(&mut client, clock.now().unwrap()).await).await;
+    eventually("an SVID of now", async || {
+        given(&mut client, clock.now().unwrap()).await
+    })
+    .await;
     eventually("contact", async || match agent.status().await {
         status if status.standing == "connected" && status.trust_debt.starts_with("16 unspent") => Ok(()),
         status => Err((status.standing_text, status.trust_debt)),

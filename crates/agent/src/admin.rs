@@ -64,8 +64,14 @@ impl Admin {
                 renew_at: held.map_or(0, |held| held.renew_at.as_secs()),
                 serial: held.map(|held| held.svid.serial_hex()).unwrap_or_default(),
                 selectors: entry.selectors.iter().map(ToString::to_string).collect(),
-                lasts_until: now.and_then(|now| snapshot.lasts(entry, now)).map_or(0, UnixTime::as_secs),
-                debt_until: snapshot.rungs.get(&entry.id).and_then(|ladder| ladder.debt()).map_or(0, UnixTime::as_secs),
+                lasts_until: now
+                    .and_then(|now| snapshot.lasts(entry, now))
+                    .map_or(0, UnixTime::as_secs),
+                debt_until: snapshot
+                    .rungs
+                    .get(&entry.id)
+                    .and_then(|ladder| ladder.debt())
+                    .map_or(0, UnixTime::as_secs),
             }
         });
         api::GetStatusResponse {

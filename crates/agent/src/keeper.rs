@@ -221,7 +221,9 @@ fn log(note: &Note) {
             serial,
             not_after,
             left,
-        } => tracing::info!(%spiffe_id, %serial, not_after = %not_after, left, "the next SVID of the reserve is served"),
+        } => {
+            tracing::info!(%spiffe_id, %serial, not_after = %not_after, left, "the next SVID of the reserve is served")
+        }
         Note::NoRung {
             spiffe_id,
             reason,

@@ -117,7 +117,10 @@ impl Watch {
             Standing::Starting => {
                 ": the server has not been reached yet, and there is nothing from before".to_owned()
             }
-            Standing::Degraded => format!(": no success with the server {since}; {}", lasts(&holdings, &self.reserve, now)),
+            Standing::Degraded => format!(
+                ": no success with the server {since}; {}",
+                lasts(&holdings, &self.reserve, now)
+            ),
             Standing::Islanded => format!(": on its own {since}, {}", lasts(&holdings, &self.reserve, now)),
             Standing::Exhausted => format!(
                 ": on its own {since}, and nothing of the {} identities that it should give is valid any more",
@@ -141,8 +144,14 @@ fn lasts(holdings: &Holdings, reserve: &Reserve, now: Option<UnixTime>) -> Strin
         return "with no identities to give".to_owned();
     };
     let (mut text, last) = match reserve.until {
-        Some(until) => (format!("reserve for {} (until {until})", in_words(until.since(now))), until),
-        None => (format!("valid until {last} ({})", in_words(last.since(now))), last),
+        Some(until) => (
+            format!("reserve for {} (until {until})", in_words(until.since(now))),
+            until,
+        ),
+        None => (
+            format!("valid until {last} ({})", in_words(last.since(now))),
+            last,
+        ),
     };
     if last.since(first) >= WORTH_A_WORD {
         text.push_str(&format!(
@@ -174,7 +183,9 @@ fn holdings(snapshot: &Snapshot, now: UnixTime) -> Holdings {
         // What nobody asked for is not to be given.
         counted.wanted += usize::from(snapshot.is_wanted(entry) || snapshot.held.contains_key(&entry.id));
         if let Some(held) = snapshot.svid(entry, now) {
-            let end = snapshot.lasts(entry, now).unwrap_or_else(|| held.svid.not_after());
+            let end = snapshot
+                .lasts(entry, now)
+                .unwrap_or_else(|| held.svid.not_after());
             counted.valid += 1;
             counted.first_ends = Some(counted.first_ends.map_or(end, |first| first.min(end)));
             counted.last_ends = counted.last_ends.max(Some(end));

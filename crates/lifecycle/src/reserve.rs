@@ -109,15 +109,12 @@ pub fn successor(now: UnixTime, served: Option<Served>, alone: bool, rungs: &[Wi
 
 /// When [`successor`] may say something else, by the time alone.
 #[must_use]
-pub fn next_turn(
-    now: UnixTime,
-    served: Option<Served>,
-    alone: bool,
-    rungs: &[Window],
-) -> Option<UnixTime> {
+pub fn next_turn(now: UnixTime, served: Option<Served>, alone: bool, rungs: &[Window]) -> Option<UnixTime> {
     let begun = rungs.partition_point(|rung| rung.begins <= now);
     let next = rungs.get(begun).map(|rung| rung.begins);
-    let served = served.into_iter().flat_map(|served| [served.until(alone), served.window.ends]);
+    let served = served
+        .into_iter()
+        .flat_map(|served| [served.until(alone), served.window.ends]);
     next.into_iter().chain(served).filter(|at| *at > now).min()
 }
 
@@ -134,7 +131,9 @@ impl Served {
 #[must_use]
 pub fn covered_until(now: UnixTime, served: Option<Window>, rungs: &[Window]) -> Option<UnixTime> {
     let first = turn(now, rungs).map(|current| rungs[current].ends);
-    let served = served.filter(|served| served.holds(now)).map(|served| served.ends);
+    let served = served
+        .filter(|served| served.holds(now))
+        .map(|served| served.ends);
     let mut until = first.max(served)?;
     let begun = rungs.partition_point(|rung| rung.begins <= now);
     for rung in &rungs[begun..] {

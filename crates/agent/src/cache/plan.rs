@@ -59,8 +59,10 @@ impl Change {
         let ids = old.rungs.keys().chain(new.rungs.keys());
         let each = ids.map(|id| {
             let of = |snapshot: &Snapshot| snapshot.rungs.get(id).cloned();
-            let (before, after): (Arc<Ladder>, Arc<Ladder>) =
-                (of(old).unwrap_or_else(|| Arc::clone(&none)), of(new).unwrap_or_else(|| Arc::clone(&none)));
+            let (before, after): (Arc<Ladder>, Arc<Ladder>) = (
+                of(old).unwrap_or_else(|| Arc::clone(&none)),
+                of(new).unwrap_or_else(|| Arc::clone(&none)),
+            );
             if Arc::ptr_eq(&before, &after) {
                 return Self::Nothing;
             }
@@ -69,7 +71,11 @@ impl Change {
                 ladder.rungs().iter().any(|other| Arc::ptr_eq(other, rung))
             };
             let spent = |rung: &Arc<Rung>| begins.is_some_and(|begins| rung.window().ends <= begins);
-            let gone: Vec<_> = before.rungs().iter().filter(|rung| !stays(&after, rung)).collect();
+            let gone: Vec<_> = before
+                .rungs()
+                .iter()
+                .filter(|rung| !stays(&after, rung))
+                .collect();
             if !gone.iter().all(|rung| spent(rung)) {
                 return Self::Withdrawn;
             }

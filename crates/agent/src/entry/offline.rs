@@ -25,7 +25,12 @@ impl Offline {
             .jwt_offline
             .iter()
             .filter(|one| !one.audience.is_empty() && one.audience.len() <= MAX_AUDIENCE && one.seconds > 0)
-            .map(|one| (one.audience.clone(), Duration::from_secs(one.seconds.into()).min(LONGEST_TOKEN)))
+            .map(|one| {
+                (
+                    one.audience.clone(),
+                    Duration::from_secs(one.seconds.into()).min(LONGEST_TOKEN),
+                )
+            })
             .collect();
         tokens.sort();
         tokens.dedup_by(|two, one| two.0 == one.0);
@@ -68,7 +73,13 @@ mod tests {
         };
         wire::EntryPolicy {
             offline_reserve_seconds: 259_200,
-            jwt_offline: vec![token("b", 28_800), token("a", 1_000_000), token("", 1), token("c", 0), token("a", 5)],
+            jwt_offline: vec![
+                token("b", 28_800),
+                token("a", 1_000_000),
+                token("", 1),
+                token("c", 0),
+                token("a", 5),
+            ],
             ..Default::default()
         }
     }
@@ -78,19 +89,31 @@ mod tests {
         let read = Offline::of(Some(&policy()));
         assert_eq!(read.reserve, Duration::from_secs(72 * 3600));
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
-        assert_eq!(read.tokens.iter().map(|one| one.0.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(
+            read.tokens.iter().map(|one| one.0.as_str()).collect::<Vec<_>>(),
+            ["a", "b"]
+        );
         assert_eq!(read.tokens[1].1, hours(8));
         assert!(read.tokens[0].1 <= hours(24));
         assert_eq!(Offline::of(read.to_policy("e").as_ref()), read);
         assert_eq!(Offline::default().to_policy("e"), None);
-        let many = (0..100).map(|n| wire::JwtOffline { audience: n.to_string(), seconds: 60 });
-        let many = wire::EntryPolicy { jwt_offline: many.collect(), ..policy() };
+        let many = (0..100).map(|n| wire::JwtOffline {
+            audience: n.to_string(),
+            seconds: 60,
+        });
+        let many = wire::EntryPolicy {
+            jwt_offline: many.collect(),
+            ..policy()
+        };
         assert_eq!(Offline::of(Some(&many)).tokens.len(), MAX_TOKENS);
     }
 
     #[test]
     fn a_privileged_entry_has_no_reserve_whatever_else_is_said() {
-        let privileged = wire::EntryPolicy { privileged: true, ..policy() };
+        let privileged = wire::EntryPolicy {
+            privileged: true,
+            ..policy()
+        };
         assert_eq!(Offline::of(Some(&privileged)), Offline::default());
         assert_eq!(Offline::of(None), Offline::default());
     }

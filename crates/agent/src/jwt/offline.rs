@@ -96,7 +96,8 @@ impl OfflineTokens {
         if snapshot.synced_at.is_some() {
             self.tokens.retain_for_later(|key| wanted.contains_key(key));
         }
-        self.refused.retain(|key, until| wanted.contains_key(key) && Instant::now() < *until);
+        self.refused
+            .retain(|key, until| wanted.contains_key(key) && Instant::now() < *until);
         if !serving {
             return;
         }
@@ -124,12 +125,16 @@ impl OfflineTokens {
 }
 
 fn wanted(snapshot: &Snapshot) -> HashMap<Key, Arc<Entry>> {
-    let each = snapshot.entries.iter().filter(|_| !snapshot.banned).flat_map(|entry| {
-        let keys = entry.offline.tokens.iter().map(|(audience, _)| {
-            Key::new(Arc::clone(&entry.id), std::slice::from_ref(audience)).for_later()
+    let each = snapshot
+        .entries
+        .iter()
+        .filter(|_| !snapshot.banned)
+        .flat_map(|entry| {
+            let keys = entry.offline.tokens.iter().map(|(audience, _)| {
+                Key::new(Arc::clone(&entry.id), std::slice::from_ref(audience)).for_later()
+            });
+            keys.map(|key| (key, Arc::clone(entry))).collect::<Vec<_>>()
         });
-        keys.map(|key| (key, Arc::clone(entry))).collect::<Vec<_>>()
-    });
     each.collect()
 }
 
@@ -139,7 +144,9 @@ async fn fetch(link: LinkHandle, entry: Arc<Entry>, key: Key) -> Result<Token, R
         renewal: true,
     };
     let (entry, audience) = (&*entry, key.audience().concat());
-    let fetched = link.ask(question, |channel| once(channel, entry, audience.clone())).await;
+    let fetched = link
+        .ask(question, |channel| once(channel, entry, audience.clone()))
+        .await;
     fetched.map_err(|error| Refusal::Later(landfast_daemon::error_chain(&error).into()))
 }
 

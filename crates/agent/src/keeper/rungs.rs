@@ -103,7 +103,8 @@ impl Rung {
         };
         let tainted = self.chain.iter().any(|certificate| {
             let key = certificate.authority_key_id();
-            key.and_then(|key| signer(&key)).is_some_and(|authority| authority.tainted)
+            key.and_then(|key| signer(&key))
+                .is_some_and(|authority| authority.tainted)
         });
         let top = self.chain.last();
         let rooted = authorities.iter().any(|authority| {
@@ -176,7 +177,11 @@ impl Ladder {
 
     /// How long each of them lives, if there is one.
     pub(super) fn life(&self, of: impl Fn(&Rung) -> bool) -> Option<std::time::Duration> {
-        let fit = self.rungs.iter().filter(|rung| of(rung)).map(|rung| rung.window());
+        let fit = self
+            .rungs
+            .iter()
+            .filter(|rung| of(rung))
+            .map(|rung| rung.window());
         fit.map(|window| window.ends.since(window.begins)).min()
     }
 

@@ -60,7 +60,11 @@ impl Reserve {
         let pause = error.pushback().unwrap_or_else(|| self.backoff.next());
         self.not_before = Some(Instant::now() + pause.max(SHORTEST));
         let (error, again_in) = (error_chain(error), pause);
-        tracing::info!(error, ?again_in, "the server signs nothing for the reserve now; what there is stays");
+        tracing::info!(
+            error,
+            ?again_in,
+            "the server signs nothing for the reserve now; what there is stays"
+        );
     }
 
     fn served(&mut self) {

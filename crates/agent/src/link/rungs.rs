@@ -29,15 +29,16 @@ pub(super) async fn issue(
     let request = api::NewRungsRequest {
         rungs: rungs.collect(),
     };
-    let mut client =
-        api::reserve_client::ReserveClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = api::reserve_client::ReserveClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let answer = rpc::call(NEW_RUNGS, client.new_rungs(request)).await?;
     if answer.rungs.len() != prepared.len() {
         let what = format!("{} rungs for {} requests", answer.rungs.len(), prepared.len());
         return Err(LinkError::protocol(NEW_RUNGS, what));
     }
     let each = prepared.into_iter().zip(answer.rungs);
-    Ok(each.map(|((order, key, _), rung)| adopt(order, key, rung)).collect())
+    Ok(each
+        .map(|((order, key, _), rung)| adopt(order, key, rung))
+        .collect())
 }
 
 fn adopt(order: RungOrder, key: Arc<PrivateKey>, rung: api::Rung) -> IssuedRung {

@@ -45,7 +45,10 @@ impl Reserve {
             return String::new();
         };
         let full = match self.full {
-            true => format!("; no room for more: {} MiB are kept", crate::keeper::state::reserve::LARGEST >> 20),
+            true => format!(
+                "; no room for more: {} MiB are kept",
+                crate::keeper::state::reserve::LARGEST >> 20
+            ),
             false => String::new(),
         };
         format!(

@@ -49,17 +49,27 @@ fn what_is_far_too_much_stays_within_bounds() {
     assert_eq!(asked.begins.len(), MOST as usize);
     let mut rungs = Vec::new();
     fill(at(0), secs(u64::MAX / 4), secs(10), &mut rungs);
-    assert_eq!((rungs.len(), fill(at(4), secs(u64::MAX / 4), secs(10), &mut rungs)), (512, 0));
+    assert_eq!(
+        (rungs.len(), fill(at(4), secs(u64::MAX / 4), secs(10), &mut rungs)),
+        (512, 0)
+    );
     assert_eq!(missing(at(0), secs(10), secs(0), &[]).begins.len(), 10);
 }
 
 #[test]
 fn a_rung_takes_its_turn_when_what_is_served_is_due_and_nobody_renews_it() {
     let served = Served {
-        window: Window { begins: at(-60), ends: at(3600) },
+        window: Window {
+            begins: at(-60),
+            ends: at(3600),
+        },
         due: at(1700),
     };
-    let rungs = [rung(at(0), secs(3600)), rung(at(1800), secs(3600)), rung(at(3600), secs(3600))];
+    let rungs = [
+        rung(at(0), secs(3600)),
+        rung(at(1800), secs(3600)),
+        rung(at(3600), secs(3600)),
+    ];
     let who = |now, alone| successor(at(now), Some(served), alone, &rungs);
     assert_eq!(who(1750, true), None, "the one of now does not last longer");
     assert_eq!(who(1800, true), Some(1));
@@ -67,10 +77,21 @@ fn a_rung_takes_its_turn_when_what_is_served_is_due_and_nobody_renews_it() {
     assert_eq!(who(3300, false), Some(1), "the server is there, and does not");
     assert_eq!(who(3600, false), Some(2));
     assert_eq!(who(-61, true), None, "no rung begins before its time");
-    assert_eq!(successor(at(1), None, false, &rungs), Some(0), "there is nothing else");
-    assert_eq!(successor(at(7200), Some(served), true, &rungs), None, "all are spent");
+    assert_eq!(
+        successor(at(1), None, false, &rungs),
+        Some(0),
+        "there is nothing else"
+    );
+    assert_eq!(
+        successor(at(7200), Some(served), true, &rungs),
+        None,
+        "all are spent"
+    );
     // A clock that was ahead: what is served is of later.
-    let later = Served { window: rungs[2], due: at(5000) };
+    let later = Served {
+        window: rungs[2],
+        due: at(5000),
+    };
     assert_eq!(successor(at(10), Some(later), true, &rungs), Some(0));
     assert_eq!(next_turn(at(0), Some(served), true, &rungs), Some(at(1700)));
     assert_eq!(next_turn(at(1700), Some(served), true, &rungs), Some(at(1800)));
@@ -82,7 +103,10 @@ fn what_is_covered_ends_at_the_first_gap() {
     let hour = secs(3600);
     let rungs = [rung(at(0), hour), rung(at(1800), hour), rung(at(5401), hour)];
     assert_eq!(covered_until(at(0), None, &rungs), Some(at(5400)));
-    assert_eq!(covered_until(at(0), Some(rung(at(0), secs(5401))), &rungs), Some(at(9001)));
+    assert_eq!(
+        covered_until(at(0), Some(rung(at(0), secs(5401))), &rungs),
+        Some(at(9001))
+    );
     assert_eq!(covered_until(at(9001), None, &rungs), None);
     assert_eq!(covered_until(at(-1), None, &rungs), None);
 }

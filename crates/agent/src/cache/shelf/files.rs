@@ -75,7 +75,10 @@ pub(super) fn named(image: &Image) -> (Vec<wire::SvidFile>, Vec<wire::Ladder>) {
         name: file.name,
     });
     let ladders = image.snapshot.rungs.iter().map(|(entry_id, ladder)| {
-        let each = ladder.rungs().iter().flat_map(|rung| digest_of_rung(entry_id, rung));
+        let each = ladder
+            .rungs()
+            .iter()
+            .flat_map(|rung| digest_of_rung(entry_id, rung));
         wire::Ladder {
             entry_id: entry_id.to_string(),
             names: each.collect::<Vec<u8>>().into(),
@@ -86,7 +89,10 @@ pub(super) fn named(image: &Image) -> (Vec<wire::SvidFile>, Vec<wire::Ladder>) {
 
 /// The files of one ladder.
 pub(super) fn rung_names(ladder: &wire::Ladder) -> impl Iterator<Item = String> {
-    ladder.names.chunks_exact(NAME).map(|name| named_after(RUNG, name))
+    ladder
+        .names
+        .chunks_exact(NAME)
+        .map(|name| named_after(RUNG, name))
 }
 
 /// Every file that an index names.
@@ -102,7 +108,10 @@ pub(super) fn names_in(
             created_at,
         }
     };
-    let svids = index.svids.iter().map(|file| (file.name.clone(), of(&file.entry_id)));
+    let svids = index
+        .svids
+        .iter()
+        .map(|file| (file.name.clone(), of(&file.entry_id)));
     let rungs = index.ladders.iter().flat_map(|ladder| {
         let of = of(&ladder.entry_id);
         rung_names(ladder).map(move |name| (name, of.clone()))

@@ -17,7 +17,11 @@ fn reserved(ca: &Ca, names: &[&str], rungs: i64) -> Snapshot {
     };
     let entries = before.entries.iter().map(|entry| {
         let first = &*entry.id == names[0];
-        let offline = if first { offline.clone() } else { Offline::default() };
+        let offline = if first {
+            offline.clone()
+        } else {
+            Offline::default()
+        };
         Arc::new(Entry {
             offline,
             ..Entry::clone(entry)
@@ -58,7 +62,10 @@ fn a_reserve_comes_back_whole_with_what_asks_for_it_and_is_sealed_meanwhile() {
     let keys = keys_of(&snapshot);
     for (name, bytes) in world.files() {
         for key in &keys {
-            assert!(!bytes.windows(key.len()).any(|part| part == key), "{name} holds a key");
+            assert!(
+                !bytes.windows(key.len()).any(|part| part == key),
+                "{name} holds a key"
+            );
         }
     }
     drop(shelf);
@@ -99,7 +106,10 @@ fn another_rung_is_one_file_more_and_one_that_is_given_up_is_none() {
     shelf.write(&image(&less), both).unwrap();
     let after = rung_files(&world);
     assert_eq!(after.len(), 17);
-    assert!(after.iter().all(|file| before.contains(file)), "none is written anew");
+    assert!(
+        after.iter().all(|file| before.contains(file)),
+        "none is written anew"
+    );
     let none = Snapshot {
         rungs: Arc::default(),
         ..snapshot.clone()
@@ -130,7 +140,10 @@ fn a_rung_that_is_damaged_gone_or_anothers_is_passed_over_and_said() {
         }
         let (_, found) = world.open();
         let said = found.complaints.join("; ");
-        assert!(said.contains("1 of 5 SVIDs in the reserve of spiffe://plant.test/a"), "{what}: {said}");
+        assert!(
+            said.contains("1 of 5 SVIDs in the reserve of spiffe://plant.test/a"),
+            "{what}: {said}"
+        );
         let read = found.image.unwrap().snapshot;
         assert_eq!(read.rungs["a"].rungs().len(), 4, "{what}");
         assert_eq!(keys(&read), keys(&snapshot), "what is served is whole");
@@ -142,11 +155,18 @@ fn a_reserve_is_written_at_once_when_it_is_new_or_taken_away_and_else_seldom() {
     let ca = Ca::new("one");
     let full = reserved(&ca, &["a"], 20);
     let with = |rungs: &[Arc<Rung>]| Snapshot {
-        rungs: Arc::new([(Arc::from("a"), Arc::new(Ladder::new(rungs.to_vec())))].into_iter().collect()),
+        rungs: Arc::new(
+            [(Arc::from("a"), Arc::new(Ladder::new(rungs.to_vec())))]
+                .into_iter()
+                .collect(),
+        ),
         ..full.clone()
     };
     let rungs = full.rungs["a"].rungs();
-    let none = Snapshot { rungs: Arc::default(), ..full.clone() };
+    let none = Snapshot {
+        rungs: Arc::default(),
+        ..full.clone()
+    };
     assert_eq!(Change::between(&none, &full), Change::New);
     assert_eq!(Change::between(&full, &none), Change::Withdrawn);
     let spare = |old: &Snapshot, new: &Snapshot| matches!(Change::between(old, new), Change::Spare(_));
@@ -159,8 +179,14 @@ fn a_reserve_is_written_at_once_when_it_is_new_or_taken_away_and_else_seldom() {
     Arc::make_mut(&mut renewed.held).insert("a".into(), held);
     assert!(spare(&full, &renewed));
     // What is over by then is spent, not taken away.
-    let spent = Snapshot { rungs: with(&rungs[1..]).rungs, ..renewed };
+    let spent = Snapshot {
+        rungs: with(&rungs[1..]).rungs,
+        ..renewed
+    };
     assert!(spare(&full, &spent));
-    let more = Snapshot { rungs: with(&rungs[2..]).rungs, ..spent.clone() };
+    let more = Snapshot {
+        rungs: with(&rungs[2..]).rungs,
+        ..spent.clone()
+    };
     assert_eq!(Change::between(&full, &more), Change::Withdrawn);
 }

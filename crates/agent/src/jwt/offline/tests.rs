@@ -14,7 +14,9 @@ use crate::testing::{Ca, NOON, StoppedClock, at, entry, id, td, until};
 fn token(ca: &Ca, end: UnixTime, life: i64) -> Token {
     let begin = end.saturating_sub(Duration::from_secs(life.unsigned_abs()));
     Token {
-        text: ca.jwt(&id("/a"), &["receiver".to_owned()], "kid", begin, end).into(),
+        text: ca
+            .jwt(&id("/a"), &["receiver".to_owned()], "kid", begin, end)
+            .into(),
         id: id("/a"),
         held_since: begin,
         expires_at: end,
@@ -33,7 +35,8 @@ async fn it_is_handed_out_on_an_island_only_for_its_audience_and_while_it_is_val
     let cache = JwtCache::new(clock.clone()).0;
     let receiver = key(&["receiver"]);
     cache.restore(vec![(receiver.for_later(), token(&ca, at(28_800), 28_800))]);
-    let bundle = crate::link::bundle_wire::parse(&crate::testing::fake_server::wire_bundle(&ca, false), &td());
+    let bundle =
+        crate::link::bundle_wire::parse(&crate::testing::fake_server::wire_bundle(&ca, false), &td());
     let bundle = bundle.unwrap();
     let given = |key: &Key| cache.stands_in(key, &id("/a"), Some(&bundle));
     assert_eq!(given(&receiver), None, "the node is not an island");
@@ -43,7 +46,11 @@ async fn it_is_handed_out_on_an_island_only_for_its_audience_and_while_it_is_val
     assert_eq!(given(&key(&["receiver", "other"])), None);
     assert_eq!(cache.stands_in(&receiver, &id("/b"), Some(&bundle)), None);
     let other = Ca::new("two").bundle();
-    assert_eq!(cache.stands_in(&receiver, &id("/a"), Some(&other)), None, "its key is gone");
+    assert_eq!(
+        cache.stands_in(&receiver, &id("/a"), Some(&other)),
+        None,
+        "its key is gone"
+    );
     // An ordinary one that is valid comes first.
     cache.restore(vec![(receiver.clone(), token(&ca, at(300), 300))]);
     assert_eq!(given(&receiver), None);

@@ -34,7 +34,10 @@ impl State {
         }
         let mut due: Vec<RungOrder> = Vec::new();
         for entry in self.with_reserve(now) {
-            let again = self.rung_refusals.of(&entry.id).map(|refused| refused.again(false));
+            let again = self
+                .rung_refusals
+                .of(&entry.id)
+                .map(|refused| refused.again(false));
             if again.is_some_and(|again| now < again) {
                 continue;
             }
@@ -59,8 +62,15 @@ impl State {
         }
         let each = self.with_reserve(now).map(|entry| {
             let missing = self.missing(entry, now);
-            let due = if missing.begins.is_empty() { missing.next } else { now };
-            let again = self.rung_refusals.of(&entry.id).map(|refused| refused.again(false));
+            let due = if missing.begins.is_empty() {
+                missing.next
+            } else {
+                now
+            };
+            let again = self
+                .rung_refusals
+                .of(&entry.id)
+                .map(|refused| refused.again(false));
             due.max(again.unwrap_or(due))
         });
         each.min()
@@ -123,7 +133,10 @@ impl State {
                 }
                 Err(reason) => {
                     // All of one entry fail for one reason, and are waited for once.
-                    let again = self.rung_refusals.of(&entry.id).map(|refused| refused.again(false));
+                    let again = self
+                        .rung_refusals
+                        .of(&entry.id)
+                        .map(|refused| refused.again(false));
                     if again.is_none_or(|again| again <= now) {
                         let next = self.rung_refusals.refused(&entry.id, now, false, None);
                         actions.push(Action::Note(Note::NoRung {
@@ -152,9 +165,17 @@ impl State {
             ));
         }
         let rung = Rung::new(svid, order.entry.revision, order.not_before);
-        match self.now.bundle.as_ref().is_some_and(|bundle| rung.is_trusted_by(bundle)) {
+        match self
+            .now
+            .bundle
+            .as_ref()
+            .is_some_and(|bundle| rung.is_trusted_by(bundle))
+        {
             true => Ok(()),
-            false => Err("the server signed with an authority that its bundle does not have, or names as tainted".to_owned()),
+            false => Err(
+                "the server signed with an authority that its bundle does not have, or names as tainted"
+                    .to_owned(),
+            ),
         }
     }
 
@@ -194,7 +215,9 @@ impl State {
             };
             self.retain_rungs(&id, |rung| *rung.id() == entry.spiffe_id);
             // The server has said this a moment ago: the time is not that of this machine alone.
-            let longer = before.get(&id).map_or(entry.offline.reserve, |old| old.offline.reserve);
+            let longer = before
+                .get(&id)
+                .map_or(entry.offline.reserve, |old| old.offline.reserve);
             if entry.offline.reserve < longer {
                 let far_end = now.saturating_add(entry.offline.reserve);
                 self.retain_rungs(&id, |rung| rung.window().begins <= far_end);

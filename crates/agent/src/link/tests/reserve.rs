@@ -7,7 +7,9 @@ use landfast_proto::landfast::entry::v1::EntryPolicy;
 async fn pushing(entries: &[(&str, &str, &str)], policies: &[(&str, EntryPolicy)]) -> FakeServer {
     let server = server_with(entries).await;
     server.pushes(7, 1);
-    let policies = policies.iter().map(|(id, policy)| ((*id).to_owned(), policy.clone()));
+    let policies = policies
+        .iter()
+        .map(|(id, policy)| ((*id).to_owned(), policy.clone()));
     server.script().reserve.policies = policies.collect();
     server
 }
@@ -27,7 +29,10 @@ impl Node {
     }
 
     async fn holds(&self, entry: &str, rungs: usize) {
-        until(&format!("{rungs} rungs of {entry}"), || self.rungs(entry) == rungs).await;
+        until(&format!("{rungs} rungs of {entry}"), || {
+            self.rungs(entry) == rungs
+        })
+        .await;
     }
 }
 
@@ -48,15 +53,48 @@ async fn a_reserve_is_filled_without_making_anybody_wait_and_given_up_when_it_is
     assert_eq!(sizes, [1, 64, 31], "in batches");
     assert_eq!(node.rungs("b"), 0);
     // A policy comes as a step does, and so does its end.
-    server.set_policy("b", EntryPolicy { revision: 2, ..policy(2 * HOUR, &[]) }).await;
+    server
+        .set_policy(
+            "b",
+            EntryPolicy {
+                revision: 2,
+                ..policy(2 * HOUR, &[])
+            },
+        )
+        .await;
     node.holds("b", 4).await;
-    server.set_policy("a", EntryPolicy { revision: 3, ..policy(0, &[]) }).await;
+    server
+        .set_policy(
+            "a",
+            EntryPolicy {
+                revision: 3,
+                ..policy(0, &[])
+            },
+        )
+        .await;
     node.holds("a", 0).await;
-    server.set_policy("b", EntryPolicy { privileged: true, revision: 4, ..policy(2 * HOUR, &[]) }).await;
+    server
+        .set_policy(
+            "b",
+            EntryPolicy {
+                privileged: true,
+                revision: 4,
+                ..policy(2 * HOUR, &[])
+            },
+        )
+        .await;
     node.holds("b", 0).await;
     let asked = server.rungs();
     // SPIRE's way to ask says nothing of policies, and takes none away.
-    server.set_policy("b", EntryPolicy { revision: 5, ..policy(2 * HOUR, &[]) }).await;
+    server
+        .set_policy(
+            "b",
+            EntryPolicy {
+                revision: 5,
+                ..policy(2 * HOUR, &[])
+            },
+        )
+        .await;
     node.holds("b", 4).await;
     server.script().push.served = false;
     server.break_connections();
@@ -94,7 +132,8 @@ async fn changes_are_heard_and_new_identities_signed_while_the_server_takes_its_
 async fn a_server_that_has_no_room_or_no_such_service_costs_nothing_but_the_reserve() {
     let missing = tonic::Status::unimplemented("unknown service landfast.reserve.v1.Reserve");
     let mut busy = tonic::Status::unavailable("others need the server more");
-    busy.metadata_mut().insert(landfast_proto::PUSHBACK, 600_000.into());
+    busy.metadata_mut()
+        .insert(landfast_proto::PUSHBACK, 600_000.into());
     let ill = tonic::Status::internal("the datastore is away");
     for refusal in [missing, busy, ill] {
         let server = pushing(&[("a", "/a", "unix:uid:1")], &[("a", policy(48 * HOUR, &[]))]).await;
@@ -106,7 +145,11 @@ async fn a_server_that_has_no_room_or_no_such_service_costs_nothing_but_the_rese
         server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
         until("b is there", || node.serves(&["unix:uid:2"]) == ["/b"]).await;
         let status = node.status();
-        assert_eq!((status.phase, status.last_error.as_str()), (Phase::Serving, ""), "{refusal}");
+        assert_eq!(
+            (status.phase, status.last_error.as_str()),
+            (Phase::Serving, ""),
+            "{refusal}"
+        );
         assert_eq!(server.calls("NewRungs"), 1, "{refusal}: not at once again");
         assert_eq!(server.subscriptions(), 1, "{refusal}: the connection stays");
         node.stop().await;
@@ -144,7 +187,15 @@ async fn a_ban_that_is_told_with_rungs_destroys_all() {
         failure::denied_details(4).into(),
     );
     server.script().refuse.insert("NewRungs", banned);
-    server.set_policy("a", EntryPolicy { revision: 2, ..policy(20 * HOUR, &[]) }).await;
+    server
+        .set_policy(
+            "a",
+            EntryPolicy {
+                revision: 2,
+                ..policy(20 * HOUR, &[])
+            },
+        )
+        .await;
     until("the node is banned", || node.status().phase == Phase::Banned).await;
     assert_eq!(node.rungs("a"), 0);
     assert!(node.serves(&["unix:uid:1"]).is_empty());

@@ -80,7 +80,9 @@ impl wire::reserve_server::Reserve for FakeServer {
     ) -> Result<Response<wire::NewRungsResponse>, Status> {
         if self.script().reserve.missing {
             *self.script().calls.entry("NewRungs").or_default() += 1;
-            return Err(Status::unimplemented("unknown service landfast.reserve.v1.Reserve"));
+            return Err(Status::unimplemented(
+                "unknown service landfast.reserve.v1.Reserve",
+            ));
         }
         self.called("NewRungs", &request, true)?;
         let held = self.script().reserve.hold.clone();
@@ -106,7 +108,10 @@ impl wire::reserve_server::Reserve for FakeServer {
         let script = self.script();
         let declared = script.reserve.policies.get(&asked.entry_id);
         let declared = declared.and_then(|policy| {
-            policy.jwt_offline.iter().find(|one| one.audience == asked.audience)
+            policy
+                .jwt_offline
+                .iter()
+                .find(|one| one.audience == asked.audience)
         });
         let Some(life) = declared.map(|one| Duration::from_secs(one.seconds.into())) else {
             return Err(Status::failed_precondition("no policy asks for it"));
@@ -146,11 +151,17 @@ impl FakeServer {
         let life = Duration::from_secs(script.reserve.life.unwrap_or(3600));
         let lie = script.lie;
         drop(script);
-        let whose = if lie == Some(Lie::OtherWorkload) { id("/other") } else { honest };
+        let whose = if lie == Some(Lie::OtherWorkload) {
+            id("/other")
+        } else {
+            honest
+        };
         let later = if lie == Some(Lie::OtherTime) { 10_000 } else { 0 };
         let from = UnixTime::from_secs(asked.not_before + later);
         let csr = Csr::parse_der(&asked.csr).unwrap();
-        let leaf = self.ca.sign(&whose, csr.public_key(), from, from.saturating_add(life));
+        let leaf = self
+            .ca
+            .sign(&whose, csr.public_key(), from, from.saturating_add(life));
         wire::Rung {
             status: Some(types::Status::default()),
             svid: Some(types::X509svid {

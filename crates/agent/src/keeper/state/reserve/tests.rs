@@ -73,7 +73,9 @@ impl World {
         });
         let issued = orders.unwrap().into_iter().map(|order| {
             let end = now.saturating_add(secs(self.life));
-            let svid = self.ca.svid(&order.entry.spiffe_id, now.saturating_sub(secs(60)), end);
+            let svid = self
+                .ca
+                .svid(&order.entry.spiffe_id, now.saturating_sub(secs(60)), end);
             Issued {
                 entry_id: Arc::clone(&order.entry.id),
                 revision: order.entry.revision,
@@ -149,13 +151,21 @@ fn a_new_reserve_is_filled_in_batches_after_one_that_shows_how_long_each_lives()
     assert_eq!(first.len(), 1);
     let issued = first.into_iter().map(|order| world.sign(order)).collect();
     let actions = world.step(NOON, Event::Rungs(issued));
-    let reaches = |action: &Action| matches!(action, Action::Publish(_, Reach::Entries(ids)) if ids.is_empty());
-    assert!(actions.iter().any(reaches), "it is to be written, and nobody is told: {actions:?}");
+    let reaches =
+        |action: &Action| matches!(action, Action::Publish(_, Reach::Entries(ids)) if ids.is_empty());
+    assert!(
+        actions.iter().any(reaches),
+        "it is to be written, and nobody is told: {actions:?}"
+    );
     assert_eq!(world.rungs_due(NOON).len(), BATCH);
     assert_eq!(world.fill(NOON), 143);
     assert_eq!(world.ladder("a").len(), 144);
     assert!(world.ladder("b").is_empty(), "it asks for none");
-    let keys: BTreeSet<_> = world.published.rungs["a"].rungs().iter().map(|rung| rung.key().to_vec()).collect();
+    let keys: BTreeSet<_> = world.published.rungs["a"]
+        .rungs()
+        .iter()
+        .map(|rung| rung.key().to_vec())
+        .collect();
     assert_eq!(keys.len(), 144, "each its own");
     // One a step at the far end, and what is spent goes.
     let next = world.state.next_rung(NOON).unwrap();
@@ -191,7 +201,9 @@ fn on_its_own_a_node_serves_one_rung_after_the_other_and_nothing_after_the_last(
     while now < at(8 * HOUR) {
         now = now.saturating_add(secs(60));
         world.step(now, Event::Tick);
-        let (begins, serial) = world.serves("a", now).unwrap_or_else(|| panic!("nothing at {now}"));
+        let (begins, serial) = world
+            .serves("a", now)
+            .unwrap_or_else(|| panic!("nothing at {now}"));
         assert!(begins <= now, "a future rung is served");
         if last.as_ref() != Some(&serial) {
             last = Some(serial);
@@ -202,14 +214,22 @@ fn on_its_own_a_node_serves_one_rung_after_the_other_and_nothing_after_the_last(
     assert!(end >= at(8 * HOUR) && end <= at(9 * HOUR));
     world.step(end, Event::Tick);
     assert_eq!(world.serves("a", end), None, "what is over is not served");
-    assert_eq!(world.ladder("a").len(), 16, "nor is anything removed by the clock of a node on its own");
+    assert_eq!(
+        world.ladder("a").len(),
+        16,
+        "nor is anything removed by the clock of a node on its own"
+    );
     // Back in contact: all is had anew, and the reserve with it.
     world.sync(end, vec![reserved("a", 8)]);
     world.renew(end);
     assert!(world.serves("a", end).is_some());
     assert_eq!(world.fill(end), 16);
     // The last one ended a moment ago: by the server's time it is not spent yet.
-    assert_eq!(world.ladder("a").len(), 17, "what was spent by the server's time is gone");
+    assert_eq!(
+        world.ladder("a").len(),
+        17,
+        "what was spent by the server's time is gone"
+    );
 }
 
 #[test]
@@ -260,7 +280,15 @@ fn what_is_no_longer_asked_for_goes_at_once() {
     let changed: [(&str, Vec<Entry>, usize); 5] = [
         ("the entry is gone", vec![], 0),
         ("none is asked for", vec![entry("a", "/a", &["unix:uid:1"])], 0),
-        ("the ID is another", vec![Entry { spiffe_id: crate::testing::id("/b"), revision: 1, ..reserved("a", 8) }], 0),
+        (
+            "the ID is another",
+            vec![Entry {
+                spiffe_id: crate::testing::id("/b"),
+                revision: 1,
+                ..reserved("a", 8)
+            }],
+            0,
+        ),
         ("less is asked for", vec![reserved("a", 2)], 5),
         ("more is asked for", vec![reserved("a", 16)], 16),
     ];
@@ -274,7 +302,10 @@ fn what_is_no_longer_asked_for_goes_at_once() {
     assert!(world.published.rungs.is_empty(), "a ban");
     // What comes for it afterwards is not kept.
     let mut world = filled(8);
-    let late = RungOrder { entry: Arc::new(reserved("a", 8)), not_before: at(9 * HOUR) };
+    let late = RungOrder {
+        entry: Arc::new(reserved("a", 8)),
+        not_before: at(9 * HOUR),
+    };
     let late = world.sign(late);
     world.sync(at(1), vec![]);
     world.step(at(2), Event::Rungs(vec![late]));
@@ -285,12 +316,19 @@ fn what_is_no_longer_asked_for_goes_at_once() {
 fn what_a_tainted_or_removed_authority_signed_is_never_served() {
     let other = Ca::new("two");
     let bundle = |world: &World, tainted: Option<bool>| {
-        let authority = |ca: &Ca, tainted| X509Authority { certificate: ca.certificate.clone(), tainted };
+        let authority = |ca: &Ca, tainted| X509Authority {
+            certificate: ca.certificate.clone(),
+            tainted,
+        };
         let own = tainted.map(|tainted| authority(&world.ca, tainted));
         let all = own.into_iter().chain([authority(&other, false)]).collect();
         Bundle::new(td()).with_x509_authorities(all).unwrap()
     };
-    for (what, tainted, left) in [("trusted", Some(false), 16), ("tainted", Some(true), 0), ("removed", None, 0)] {
+    for (what, tainted, left) in [
+        ("trusted", Some(false), 16),
+        ("tainted", Some(true), 0),
+        ("removed", None, 0),
+    ] {
         let mut world = filled(8);
         let synced = Synced {
             bundle: Arc::new(bundle(&world, tainted)),
@@ -299,7 +337,10 @@ fn what_a_tainted_or_removed_authority_signed_is_never_served() {
         world.step(at(1), Event::Synced(synced));
         assert_eq!(world.ladder("a").len(), left, "{what}");
         // Nor is it taken in.
-        let order = RungOrder { entry: Arc::new(reserved("a", 8)), not_before: at(20 * HOUR) };
+        let order = RungOrder {
+            entry: Arc::new(reserved("a", 8)),
+            not_before: at(20 * HOUR),
+        };
         let signed = world.sign(order);
         world.step(at(1), Event::Rungs(vec![signed]));
         assert_eq!(world.ladder("a").len(), left + usize::from(left > 0), "{what}");
@@ -312,14 +353,22 @@ fn what_a_tainted_or_removed_authority_signed_is_never_served() {
 #[test]
 fn a_changed_entry_keeps_what_there_is_until_its_place_is_taken() {
     let mut world = filled(8);
-    let changed = Entry { revision: 7, ..reserved("a", 8) };
+    let changed = Entry {
+        revision: 7,
+        ..reserved("a", 8)
+    };
     world.life = HOUR / 2;
     world.sync(at(1), vec![changed]);
     assert_eq!(world.ladder("a").len(), 16);
     world.renew(at(1));
     assert_eq!(world.fill(at(1)), 32);
     assert_eq!(world.ladder("a").len(), 32);
-    assert!(world.published.rungs["a"].rungs().iter().all(|rung| rung.revision() == 7));
+    assert!(
+        world.published.rungs["a"]
+            .rungs()
+            .iter()
+            .all(|rung| rung.revision() == 7)
+    );
 }
 
 #[test]
@@ -328,11 +377,15 @@ fn what_is_not_what_was_asked_for_is_not_taken_and_waited_for() {
         ("refused", |_, _| Err("no".to_owned())),
         ("later", |world, order| {
             let begin = order.not_before.saturating_add(secs(1));
-            Ok(world.ca.svid(&order.entry.spiffe_id, begin, begin.saturating_add(secs(HOUR))))
+            Ok(world
+                .ca
+                .svid(&order.entry.spiffe_id, begin, begin.saturating_add(secs(HOUR))))
         }),
         ("over", |world, order| {
             let end = order.not_before;
-            Ok(world.ca.svid(&order.entry.spiffe_id, end.saturating_sub(secs(HOUR)), end))
+            Ok(world
+                .ca
+                .svid(&order.entry.spiffe_id, end.saturating_sub(secs(HOUR)), end))
         }),
         ("another's", |world, order| {
             let end = order.not_before.saturating_add(secs(HOUR));
@@ -352,7 +405,12 @@ fn what_is_not_what_was_asked_for_is_not_taken_and_waited_for() {
         let order = orders.pop().unwrap();
         let outcome = lie(&world, &order);
         let actions = world.step(NOON, Event::Rungs(vec![IssuedRung { order, outcome }]));
-        assert!(actions.iter().any(|action| matches!(action, Action::Note(Note::NoRung { .. }))), "{what}");
+        assert!(
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::Note(Note::NoRung { .. }))),
+            "{what}"
+        );
         assert!(world.ladder("a").is_empty(), "{what}");
         assert_eq!(world.rungs_due(at(1)), [], "{what}: not at once again");
         assert_eq!(world.state.next_rung(at(1)), Some(at(5)), "{what}");

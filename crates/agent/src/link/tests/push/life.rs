@@ -226,10 +226,7 @@ async fn a_subscription_that_the_server_ends_begins_anew_on_another_connection_a
     assert_eq!(server.calls("BatchNewX509SVID"), 2);
     node.subscribed().await;
     assert_eq!(server.subscriptions(), 2);
-    assert!(
-        server.script().accepted > connections,
-        "over another connection"
-    );
+    assert!(server.script().accepted > connections, "over another connection");
     assert_eq!(server.calls("AttestAgent"), 1);
     node.stop().await;
 }
