@@ -93,7 +93,17 @@ impl State {
         let life = ladder.life(of_now).or(held).unwrap_or_default();
         let fit = ladder.rungs().iter().filter(|rung| of_now(rung));
         let windows: Vec<Window> = fit.map(|rung| rung.window()).collect();
-        reserve::missing(now, entry.offline.reserve, life, &windows)
+        let mut length = entry.offline.reserve;
+        if let Some(end) = entry.expires_at {
+            // Nothing is signed that outlasts its entry.
+            let last = end.saturating_sub(life);
+            if last < now {
+                let begins = Vec::new();
+                return reserve::Missing { begins, next: end };
+            }
+            length = length.min(last.since(now) + reserve::step(life));
+        }
+        reserve::missing(now, length, life, &windows)
     }
 
     fn has_fitting(&self, entry: &Entry) -> bool {

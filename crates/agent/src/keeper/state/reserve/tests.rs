@@ -419,6 +419,22 @@ fn what_is_not_what_was_asked_for_is_not_taken_and_waited_for() {
 }
 
 #[test]
+fn nothing_is_asked_for_that_would_outlast_its_entry() {
+    for (ends, rungs) in [(HOUR - 1, 0), (HOUR, 1), (3 * HOUR, 5), (48 * HOUR, 16)] {
+        let mut world = World::new();
+        let entry = Entry {
+            expires_at: Some(at(ends)),
+            ..reserved("a", 8)
+        };
+        world.sync(NOON, vec![entry]);
+        world.renew(NOON);
+        assert_eq!(world.fill(NOON), rungs, "{ends}");
+        assert!(world.ladder("a").iter().all(|window| window.ends <= at(ends)));
+        assert!(world.state.next_rung(NOON).is_some_and(|next| next > NOON));
+    }
+}
+
+#[test]
 fn a_node_keeps_no_more_than_its_share_of_the_disk() {
     let mut world = World::new();
     world.state.reserve_limit = Some(8_000);
