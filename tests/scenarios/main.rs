@@ -13,4 +13,5 @@ mod outages;
 mod push;
 mod quarantine;
 mod recovery;
+mod reserve;
 mod wit;

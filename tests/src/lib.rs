@@ -13,6 +13,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use landfast_agent::{Agent, AgentConfig, AgentParts};
 use landfast_daemon::{TaskTree, error_chain};
+use landfast_proto::landfast::entry::v1 as entries;
 use landfast_proto::spire::api::server::agent::v1::{self as agent_api, agent_client::AgentClient};
 use landfast_proto::spire::api::server::entry::v1::{self as entry_api, entry_client::EntryClient};
 use landfast_proto::spire::api::types;
@@ -264,6 +265,19 @@ impl Plant {
             .await;
         let result = done.expect("an answer").into_inner().results.remove(0);
         assert_eq!(result.status.map(|status| status.code), Some(0));
+    }
+
+    /// Sets the masked fields of an entry's policy.
+    pub async fn set_policy(&self, policy: entries::EntryPolicy, mask: entries::EntryPolicyMask) {
+        let request = entries::SetEntryPolicyRequest {
+            policy: Some(policy),
+            mask: Some(mask),
+            if_revision: 0,
+        };
+        entries::entry_policies_client::EntryPoliciesClient::new(self.admin().await)
+            .set_entry_policy(request)
+            .await
+            .expect("the policy");
     }
 
     /// Evicts a node: it has to attest again.

@@ -46,6 +46,8 @@ pub(crate) struct Admin {
     pub(crate) started: Instant,
     pub(crate) standing: watch::Receiver<Report>,
     pub(crate) cache: watch::Receiver<CacheState>,
+    /// Who could use what is on disk.
+    pub(crate) sealed: &'static str,
 }
 
 impl Admin {
@@ -62,6 +64,14 @@ impl Admin {
                 renew_at: held.map_or(0, |held| held.renew_at.as_secs()),
                 serial: held.map(|held| held.svid.serial_hex()).unwrap_or_default(),
                 selectors: entry.selectors.iter().map(ToString::to_string).collect(),
+                lasts_until: now
+                    .and_then(|now| snapshot.lasts(entry, now))
+                    .map_or(0, UnixTime::as_secs),
+                debt_until: snapshot
+                    .rungs
+                    .get(&entry.id)
+                    .and_then(|ladder| ladder.debt())
+                    .map_or(0, UnixTime::as_secs),
             }
         });
         api::GetStatusResponse {
@@ -99,6 +109,9 @@ impl Admin {
             bundle_chain: link.chain.clone(),
             time: Some(time::wire(&self.time.report())),
             device_key: link.device_key.clone(),
+            reserve_until: report.reserve.until.map_or(0, UnixTime::as_secs),
+            trust_debt_until: report.reserve.debt.map_or(0, UnixTime::as_secs),
+            trust_debt: report.reserve.in_words(self.sealed),
         }
     }
 

@@ -6,6 +6,7 @@
 mod node_state;
 mod sockets;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::config::AgentConfig;
 use crate::delegate::{self, DelegatedIdentity, office::Office};
 use crate::error::AgentError;
 use crate::jwt::JwtCache;
+use crate::jwt::offline::OfflineTokens;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;
 use crate::link::{CONFIRM_AFTER, Link, Settings};
@@ -236,6 +238,13 @@ impl Agent {
             "token-cache",
             tokens.clone().keep_clean(views.clone(), stop.clone()),
         );
+        let offline = OfflineTokens {
+            views: views.clone(),
+            link: link_handle.clone(),
+            tokens: tokens.clone(),
+            refused: HashMap::new(),
+        };
+        tasks.spawn("offline-tokens", offline.run(stop.clone()));
         tasks.spawn("wit-tokens", wit_stragglers.run(stop.clone()));
         let held_clean = wits.cache.clone().keep_clean(views.clone(), stop.clone());
         tasks.spawn("wit-cache", held_clean);
@@ -302,6 +311,7 @@ impl Agent {
             started: Instant::now(),
             standing,
             cache: cache.clone(),
+            sealed: config.cache.sealed(),
         };
         let services = admin_server::Services {
             admin,

@@ -2,11 +2,15 @@
 //!
 //! Invariant: an [`Entry`] passed every rule an agent applies on receipt; the index never misses a matching entry.
 
+mod offline;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use landfast_identity::{Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime};
 use landfast_proto::spire::api::types;
+
+pub(crate) use offline::Offline;
 
 /// What the server says about one workload identity. Only what the agent needs is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) privileged: bool,
     /// Its X.509-SVID is fetched when somebody asks for it, not ahead: SPIRE's `disable_x509_svid_prefetch`.
     pub(crate) on_demand: bool,
+    /// What it asks for in case the server is away: servers of ours say it, beside the entry.
+    pub(crate) offline: Offline,
 }
 
 /// Why an entry from the server is not used.
@@ -91,6 +97,7 @@ impl Entry {
             on_demand: wire
                 .additional_attributes
                 .is_some_and(|attributes| attributes.disable_x509_svid_prefetch),
+            offline: Offline::default(),
         }))
     }
 

@@ -67,6 +67,7 @@ impl Reporter {
         let complaint = time::complaint(&clock);
         let report = self.watch.look(&snapshot, &status, time);
         telemetry::standing(&report, &cache);
+        self.tokens.on_an_island(report.standing >= Standing::Islanded);
         let said = join([report.text.as_str(), &complaint]);
         if self.said != said {
             notify::status(&said);

@@ -5,11 +5,13 @@
 
 pub(crate) mod budget;
 mod kept;
+pub(crate) mod offline;
 mod stragglers;
 mod token;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ pub(crate) struct JwtCache {
     /// Tokens that are held; the one not used for longest goes.
     most: usize,
     kind: &'static str,
+    /// The node is on its own: tokens for that may be handed out.
+    islanded: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -74,6 +78,7 @@ impl JwtCache {
             stragglers,
             most,
             kind,
+            islanded: Arc::default(),
         };
         (cache, Stragglers(queue))
     }

@@ -6,6 +6,7 @@
 mod held;
 mod refusals;
 mod restored;
+pub(crate) mod rungs;
 mod snapshot;
 pub(crate) mod state;
 pub(crate) mod taint;
@@ -20,6 +21,7 @@ use landfast_lifecycle::SharedClock;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use state::reserve::RungOrder;
 use state::{Action, Event, Note, Order, Reach, State};
 use views::Views;
 
@@ -38,20 +40,37 @@ pub(crate) struct KeeperHandle {
 struct NextOrders {
     any: Option<UnixTime>,
     new: Option<UnixTime>,
+    rung: Option<UnixTime>,
 }
 
 struct Command {
     event: Event,
-    done: oneshot::Sender<Vec<Order>>,
+    done: oneshot::Sender<Answer>,
+}
+
+/// What is to be issued.
+#[derive(Default)]
+struct Answer {
+    orders: Vec<Order>,
+    rungs: Vec<RungOrder>,
 }
 
 impl KeeperHandle {
     /// Gives the keeper an event and waits until it is published. Answers what is to be issued now; nothing during
     /// shutdown. Waits when the queue is full.
     pub(crate) async fn tell(&self, event: Event) -> Vec<Order> {
+        self.answer(event).await.orders
+    }
+
+    /// What is missing of the reserve.
+    pub(crate) async fn rungs_due(&self) -> Vec<RungOrder> {
+        self.answer(Event::RungsDue).await.rungs
+    }
+
+    async fn answer(&self, event: Event) -> Answer {
         let (done, answer) = oneshot::channel();
         if self.commands.send(Command { event, done }).await.is_err() {
-            return Vec::new();
+            return Answer::default();
         }
         answer.await.unwrap_or_default()
     }
@@ -64,6 +83,11 @@ impl KeeperHandle {
     /// The same of what was not due when the keeper was last told something.
     pub(crate) fn next_new_order(&self) -> Option<UnixTime> {
         self.next_order.borrow().new
+    }
+
+    /// When something of the reserve is to be asked for next.
+    pub(crate) fn next_rung(&self) -> Option<UnixTime> {
+        self.next_order.borrow().rung
     }
 
     /// Something that is not fetched ahead has been asked for. May be dropped and asked again.
@@ -114,9 +138,9 @@ impl Keeper {
                 () = stop.cancelled() => return Ok(()),
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Ok(()) };
-                    let orders = self.handle(command.event);
+                    let answer = self.handle(command.event);
                     // The sender may have been cancelled meanwhile; its orders then come again with the next round.
-                    drop(command.done.send(orders));
+                    drop(command.done.send(answer));
                 }
                 ids = views.asked_for() => {
                     self.handle(Event::Wanted(ids));
@@ -127,16 +151,17 @@ impl Keeper {
         }
     }
 
-    fn handle(&mut self, event: Event) -> Vec<Order> {
+    fn handle(&mut self, event: Event) -> Answer {
         let Some(now) = self.clock.now() else {
             self.views.publish(self.views.snapshot(), &Reach::All, None);
-            return Vec::new();
+            return Answer::default();
         };
-        let mut orders = Vec::new();
+        let mut answer = Answer::default();
         self.wake_at = None;
         for action in self.state.step(now, event) {
             match action {
-                Action::Issue(due) => orders = due,
+                Action::Issue(due) => answer.orders = due,
+                Action::IssueRungs(due) => answer.rungs = due,
                 Action::Publish(snapshot, reach) => {
                     telemetry::held(&snapshot, now);
                     self.views.publish(snapshot, &reach, Some(now));
@@ -148,8 +173,9 @@ impl Keeper {
         self.next_order.send_replace(NextOrders {
             any: self.state.next_order(now),
             new: self.state.next_new_order(now),
+            rung: self.state.next_rung(now),
         });
-        orders
+        answer
     }
 
     /// At most a minute, so that a step of the clock is noticed; at least a moment, so that a stuck clock costs nothing.
@@ -189,6 +215,22 @@ fn log(note: &Note) {
         } => {
             telemetry::renewal("x509", true);
             tracing::info!(%spiffe_id, %serial, not_after = %not_after, "new X.509-SVID");
+        }
+        Note::TookTurn {
+            spiffe_id,
+            serial,
+            not_after,
+            left,
+        } => {
+            tracing::info!(%spiffe_id, %serial, not_after = %not_after, left, "the next SVID of the reserve is served")
+        }
+        Note::NoRung {
+            spiffe_id,
+            reason,
+            next,
+        } => {
+            telemetry::renewal("rung", false);
+            tracing::warn!(%spiffe_id, %reason, next_try = %next, "the reserve is not whole; what is held is served all the same");
         }
         Note::Withdrawn { spiffe_id, reason } => tracing::warn!(%spiffe_id, %reason, "SVID withdrawn"),
     }

@@ -21,13 +21,16 @@ mod keeping;
 mod known;
 mod node;
 mod orders;
+mod outcome;
 mod push;
+mod reserve;
 mod rest;
 mod restored;
 mod retry;
 pub(crate) mod revision;
 mod rota;
 pub(crate) mod rpc;
+mod rungs;
 pub(crate) mod status;
 mod step;
 mod sync;
@@ -40,7 +43,7 @@ use std::time::Duration;
 use landfast_daemon::error_chain;
 use landfast_identity::chain::Position;
 use landfast_identity::{KeyType, TrustDomain, UnixTime};
-use landfast_lifecycle::{Backoff, Disposition, SharedClock, renewal_due};
+use landfast_lifecycle::{Backoff, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +58,7 @@ pub(crate) use handle::LinkHandle;
 use rest::Wait;
 use revision::Revision;
 use rota::Rota;
-use status::{LinkStatus, Phase};
+use status::LinkStatus;
 pub(crate) use sync::CONFIRM_AFTER;
 
 use crate::keeper::KeeperHandle;
@@ -112,6 +115,7 @@ pub(crate) struct Link {
     retry: retry::Retry,
     device: device::Device,
     busy: busy::Busy,
+    reserve: reserve::Reserve,
     taints: Taints,
     /// Since when the node's own SVID is held; of one from before this run, not known.
     node_since: UnixTime,
@@ -119,6 +123,8 @@ pub(crate) struct Link {
     channel: watch::Sender<Option<Channel>>,
     /// The server asks for another connection. Until there is one, questions go over this one.
     leaving: bool,
+    /// The sequence of the bundle that the server of this connection was told we hold.
+    acknowledged: Option<u64>,
     nudge: Arc<Notify>,
 }
 
@@ -177,11 +183,13 @@ impl Link {
             retry: retry::Retry::default(),
             device: device::Device::default(),
             busy: busy::Busy::default(),
+            reserve: reserve::Reserve::default(),
             taints: Taints::default(),
             node_since: UnixTime::EPOCH,
             status,
             channel,
             leaving: false,
+            acknowledged: None,
             nudge,
         };
         (link, handle)
@@ -200,7 +208,7 @@ impl Link {
             wait = match turn {
                 Ok(()) => {
                     backoff.reset();
-                    self.note_success();
+                    self.note_success().await;
                     // Between 0.9 and 1.1 of the interval: many agents started together drift apart.
                     jitter.reset();
                     let pause = self.settings.interval.mul_f64(0.9) + jitter.next();
@@ -219,7 +227,16 @@ impl Link {
     }
 
     async fn go_on(&mut self, wait: Wait) -> Result<(), LinkError> {
-        self.rest(wait).await?;
+        let at_once = match wait {
+            Wait::OrRenewal(_) => {
+                self.acknowledge().await;
+                self.top_up().await?
+            }
+            Wait::Whole(_) => false,
+        };
+        if !at_once {
+            self.rest(wait).await?;
+        }
         self.turn_with_any_server().await
     }
 
@@ -336,66 +353,10 @@ impl Link {
         Ok(orders)
     }
 
-    /// Draws the consequences of a failed turn. Answers how long to wait, when that is not for the back-off to say.
-    async fn handle(&mut self, error: &LinkError) -> Option<Duration> {
-        let text = error_chain(error);
-        let repeated = self.status.borrow().last_error == text;
-        if repeated {
-            tracing::debug!(error = text, "still no success with the server");
-        } else {
-            tracing::warn!(
-                error = text,
-                "no success with the server; what is held stays valid and is served"
-            );
-        }
-        if !error.server_answered() {
-            self.hang_up();
-        }
-        self.alarm_if_stale(error);
-        let banned = error.disposition() == Disposition::Fatal;
-        if banned {
-            self.banned().await;
-        } else if error.disposition() == Disposition::Reattest {
-            self.must_attest = true;
-            self.hang_up();
-        }
-        self.status.send_modify(|status| {
-            status.reachable = status.reachable && error.server_answered();
-            status.last_error = text;
-            if status.phase != Phase::Banned {
-                status.phase = if banned {
-                    Phase::Banned
-                } else {
-                    status.phase_after_failure()
-                };
-            }
-        });
-        (self.status.borrow().phase == Phase::Banned).then_some(BANNED_RETRY)
-    }
-
-    fn note_success(&self) {
-        let recovered = self.status.send_if_modified(|status| {
-            let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
-            status.phase = Phase::Serving;
-            status.last_error.clear();
-            status.behind = status
-                .behind
-                .take()
-                .filter(|(server, _)| *server != self.rota.at());
-            differs
-        });
-        if recovered {
-            tracing::info!(server = %self.status.borrow().address, "synchronised with the server");
-        }
-    }
-
     fn now(&self) -> Result<UnixTime, LinkError> {
         self.clock.now().ok_or(LinkError::NoClock)
     }
 }
 
-/// A banned node asks as often.
-const BANNED_RETRY: Duration = Duration::from_secs(300);
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

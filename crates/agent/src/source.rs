@@ -10,6 +10,7 @@ use landfast_identity::jwt::check_audience;
 use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
+use landfast_proto::spire::api::types;
 use landfast_workload_api::{FetchedJwt, FetchedWits, IdentitySource, SourceError, WorkloadView};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -45,6 +46,9 @@ impl AgentSource {
         deadline: Instant,
     ) -> Result<FetchedJwt, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), audience);
+        if let Some(token) = self.tokens.stands_in(&key, &entry.spiffe_id, bundle) {
+            return Ok(fetched(token, &entry));
+        }
         let needed_by = self.tokens.held_until(&key);
         let fetch = || {
             let within = self.budget.take(payer);
@@ -65,11 +69,7 @@ impl AgentSource {
             .tokens
             .token(key, &entry.spiffe_id, bundle, deadline, fetch)
             .await?;
-        Ok(FetchedJwt {
-            id: token.id,
-            token: token.text.to_string(),
-            hint: entry.hint.clone(),
-        })
+        Ok(fetched(token, &entry))
     }
 
     /// A token for each entry, in their order. New ones are charged to whoever has the selectors `payer`.
@@ -207,6 +207,14 @@ impl IdentitySource for AgentSource {
     }
 }
 
+fn fetched(token: Token, entry: &Entry) -> FetchedJwt {
+    FetchedJwt {
+        id: token.id,
+        token: token.text.to_string(),
+        hint: entry.hint.clone(),
+    }
+}
+
 /// Asks the server. Does not borrow: it may outlive the first caller for the sake of the second.
 async fn fetch(
     link: LinkHandle,
@@ -245,14 +253,17 @@ async fn once(
     let mut client = svid_api::svid_client::SvidClient::new(channel);
     let request = rpc::needed_by(request, needed_by.map(UnixTime::as_secs));
     let answer = rpc::call(NEW_JWT, client.new_jwtsvid(request)).await?;
-    let svid = answer
-        .svid
-        .ok_or_else(|| LinkError::protocol(NEW_JWT, "the answer holds no token"))?;
+    token_from(NEW_JWT, answer.svid)
+}
+
+/// What a server answered, with every rule for it checked but whether anybody trusts it.
+pub(crate) fn token_from(method: &'static str, svid: Option<types::Jwtsvid>) -> Result<Token, LinkError> {
+    let svid = svid.ok_or_else(|| LinkError::protocol(method, "the answer holds no token"))?;
     let parsed = landfast_identity::jwt::parse_unverified(&svid.token)
-        .map_err(|error| LinkError::protocol(NEW_JWT, landfast_daemon::error_chain(&error)))?;
+        .map_err(|error| LinkError::protocol(method, landfast_daemon::error_chain(&error)))?;
     let (issued_at, expires_at) = (UnixTime::from_secs(svid.issued_at), parsed.expires_at());
     if svid.issued_at == 0 || expires_at <= issued_at {
-        return Err(LinkError::protocol(NEW_JWT, "the token's times make no sense"));
+        return Err(LinkError::protocol(method, "the token's times make no sense"));
     }
     Ok(Token {
         text: svid.token.into(),

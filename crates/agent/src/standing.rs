@@ -2,6 +2,8 @@
 //!
 //! Invariant: one task makes the report and all others only repeat it.
 
+mod reserve;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::keeper::state::Snapshot;
 use crate::link::status::{LinkStatus, Phase};
+pub(crate) use reserve::Reserve;
 
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,7 @@ pub(crate) struct Report {
     pub(crate) text: String,
     pub(crate) first_ends: Option<UnixTime>,
     pub(crate) valid_until: Option<UnixTime>,
+    pub(crate) reserve: Reserve,
 }
 
 impl Report {
@@ -30,6 +34,7 @@ impl Report {
             text: Standing::Starting.as_str().to_owned(),
             first_ends: None,
             valid_until: None,
+            reserve: Reserve::default(),
         }
     }
 }
@@ -38,6 +43,7 @@ impl Report {
 pub(crate) struct Watch {
     island: Island,
     counted: Option<(Arc<Snapshot>, UnixTime)>,
+    reserve: Reserve,
 }
 
 impl Watch {
@@ -55,6 +61,7 @@ impl Watch {
         Self {
             island,
             counted: None,
+            reserve: Reserve::default(),
         }
     }
 
@@ -73,6 +80,7 @@ impl Watch {
             && self.must_count(snapshot, now)
         {
             self.counted = Some((Arc::clone(snapshot), now));
+            self.reserve = Reserve::of(snapshot, now);
             self.island.step(at, Event::Holds(holdings(snapshot, now)));
         }
         let event = match (status.phase, status.last_error.is_empty()) {
@@ -109,8 +117,11 @@ impl Watch {
             Standing::Starting => {
                 ": the server has not been reached yet, and there is nothing from before".to_owned()
             }
-            Standing::Degraded => format!(": no success with the server {since}; {}", lasts(&holdings, now)),
-            Standing::Islanded => format!(": on its own {since}, {}", lasts(&holdings, now)),
+            Standing::Degraded => format!(
+                ": no success with the server {since}; {}",
+                lasts(&holdings, &self.reserve, now)
+            ),
+            Standing::Islanded => format!(": on its own {since}, {}", lasts(&holdings, &self.reserve, now)),
             Standing::Exhausted => format!(
                 ": on its own {since}, and nothing of the {} identities that it should give is valid any more",
                 holdings.wanted
@@ -122,16 +133,26 @@ impl Watch {
             text,
             first_ends: holdings.first_ends,
             valid_until: holdings.last_ends,
+            reserve: self.reserve,
         }
     }
 }
 
 /// How long what is held lasts.
-fn lasts(holdings: &Holdings, now: Option<UnixTime>) -> String {
+fn lasts(holdings: &Holdings, reserve: &Reserve, now: Option<UnixTime>) -> String {
     let (Some(first), Some(last), Some(now)) = (holdings.first_ends, holdings.last_ends, now) else {
         return "with no identities to give".to_owned();
     };
-    let mut text = format!("valid until {last} ({})", in_words(last.since(now)));
+    let (mut text, last) = match reserve.until {
+        Some(until) => (
+            format!("reserve for {} (until {until})", in_words(until.since(now))),
+            until,
+        ),
+        None => (
+            format!("valid until {last} ({})", in_words(last.since(now))),
+            last,
+        ),
+    };
     if last.since(first) >= WORTH_A_WORD {
         text.push_str(&format!(
             ", the first until {first} ({})",
@@ -162,7 +183,9 @@ fn holdings(snapshot: &Snapshot, now: UnixTime) -> Holdings {
         // What nobody asked for is not to be given.
         counted.wanted += usize::from(snapshot.is_wanted(entry) || snapshot.held.contains_key(&entry.id));
         if let Some(held) = snapshot.svid(entry, now) {
-            let end = held.svid.not_after();
+            let end = snapshot
+                .lasts(entry, now)
+                .unwrap_or_else(|| held.svid.not_after());
             counted.valid += 1;
             counted.first_ends = Some(counted.first_ends.map_or(end, |first| first.min(end)));
             counted.last_ends = counted.last_ends.max(Some(end));

@@ -66,6 +66,15 @@ pub(crate) fn describe() {
         "When the last of the workload X.509-SVIDs held now expires, in seconds since 1970; 0 without any."
     );
     describe_gauge!(
+        RESERVE_UNTIL,
+        "When the first of the reserves is spent, in seconds since 1970; 0 without any."
+    );
+    describe_gauge!(
+        TRUST_DEBT,
+        "When the last X.509-SVID of a reserve ends, in seconds since 1970: until then a thief of it is believed; 0 without any."
+    );
+    describe_gauge!(RUNGS, "X.509-SVIDs of reserves that are not over.");
+    describe_gauge!(
         CACHE_UNSAVED,
         "1 while something is wrong with the sealed cache: it could not be opened, or cannot be written."
     );
@@ -82,7 +91,7 @@ pub(crate) fn describe() {
     describe_gauge!(TOKENS, "JWT-SVIDs in the cache.");
     describe_counter!(
         RENEWALS,
-        "SVIDs asked for, by kind (x509, jwt, wit, agent) and result (ok, failed)."
+        "SVIDs asked for, by kind (x509, rung, jwt, wit, agent) and result (ok, failed)."
     );
     describe_counter!(NODE_ATTESTATIONS, "Attestations of this node, by result.");
     describe_counter!(ATTESTATIONS, "Attestations of workloads, by result.");
@@ -164,6 +173,10 @@ pub(crate) fn standing(report: &Report, cache: &CacheState) {
     }
     let until = report.valid_until.map_or(0, UnixTime::as_secs);
     metrics::gauge!(VALID_UNTIL).set(until as f64);
+    let secs = |time: Option<UnixTime>| time.map_or(0, UnixTime::as_secs) as f64;
+    metrics::gauge!(RESERVE_UNTIL).set(secs(report.reserve.until));
+    metrics::gauge!(TRUST_DEBT).set(secs(report.reserve.debt));
+    metrics::gauge!(RUNGS).set(report.reserve.rungs as f64);
     metrics::gauge!(CACHE_UNSAVED).set(f64::from(u8::from(!cache.complaint.is_empty())));
 }
 
@@ -196,6 +209,9 @@ const REACHABLE: &str = "landfast_agent_server_reachable";
 const BANNED: &str = "landfast_agent_banned";
 const STANDING: &str = "landfast_agent_standing";
 const VALID_UNTIL: &str = "landfast_agent_valid_until_timestamp_seconds";
+const RESERVE_UNTIL: &str = "landfast_agent_reserve_until_timestamp_seconds";
+const TRUST_DEBT: &str = "landfast_agent_trust_debt_until_timestamp_seconds";
+const RUNGS: &str = "landfast_agent_reserve_x509_svids";
 const CACHE_UNSAVED: &str = "landfast_agent_cache_unsaved";
 const UNSAVED: &str = "landfast_agent_state_unsaved";
 const CLOCK_ERROR: &str = "landfast_agent_clock_error_seconds";

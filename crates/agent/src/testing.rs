@@ -48,6 +48,7 @@ pub(crate) fn entry(name: &str, path: &str, list: &[&str]) -> Entry {
         created_at: 0,
         privileged: false,
         on_demand: false,
+        offline: Default::default(),
     }
 }
 

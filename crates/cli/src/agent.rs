@@ -188,6 +188,9 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
     if !status.device_key.is_empty() {
         facts.push(("device key", status.device_key.clone()));
     }
+    if !status.trust_debt.is_empty() {
+        facts.push(("trust debt", status.trust_debt.clone()));
+    }
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
@@ -271,6 +274,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         json!({
             "entry_id": held.entry_id, "spiffe_id": held.spiffe_id, "serial": held.serial, "selectors": held.selectors,
             "not_after": output::time_json(held.not_after), "renew_at": output::time_json(held.renew_at),
+            "lasts_until": output::time_json(held.lasts_until), "debt_until": output::time_json(held.debt_until),
         })
     });
     json!({
@@ -283,6 +287,8 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "standing": status.standing, "standing_text": status.standing_text,
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
         "cache": status.cache, "device_key": status.device_key, "bundle_chain": status.bundle_chain,
+        "reserve_until": output::time_json(status.reserve_until), "trust_debt_until": output::time_json(status.trust_debt_until),
+        "trust_debt": status.trust_debt,
         "time": status.time.as_ref().map(|time| json!({
             "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
             "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,

@@ -9,6 +9,7 @@ mod guarded;
 pub mod island;
 pub mod recovery;
 mod renewal;
+pub mod reserve;
 mod times;
 
 pub use backoff::Backoff;

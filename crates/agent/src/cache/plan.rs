@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::keeper::rungs::{Ladder, Rung};
 use crate::keeper::state::Snapshot;
 
 /// What is different from what is on disk, the least urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
     Nothing,
+    /// A rung more, or one less that is spent, or another SVID where rungs on disk stand in for it. Of the shortest of them this is the life.
+    Spare(Duration),
     /// SVIDs took the place of others; of the shortest of them this is the life.
     Renewed(Duration),
     /// Something is there that was not.
@@ -35,21 +38,62 @@ impl Change {
         if !same_bundles || (!same_entries && new.entries.len() != old.entries.len()) {
             return Self::New;
         }
+        let rungs = Self::of_rungs(old, new);
         if Arc::ptr_eq(&old.held, &new.held) {
-            return Self::Nothing;
+            return rungs;
         }
         let each = new.held.iter().map(|(id, held)| match old.held.get(id) {
             None => Self::New,
             Some(before) if Arc::ptr_eq(&before.svid, &held.svid) => Self::Nothing,
-            Some(_) => Self::Renewed(held.svid.not_after().since(held.svid.not_before())),
+            Some(_) if old.rungs.contains_key(id) => Self::Spare(held.life()),
+            Some(_) => Self::Renewed(held.life()),
         });
-        each.reduce(Self::sooner).unwrap_or(Self::Nothing)
+        each.fold(rungs, Self::sooner)
+    }
+
+    fn of_rungs(old: &Snapshot, new: &Snapshot) -> Self {
+        if Arc::ptr_eq(&old.rungs, &new.rungs) {
+            return Self::Nothing;
+        }
+        let none = Arc::default();
+        let ids = old.rungs.keys().chain(new.rungs.keys());
+        let each = ids.map(|id| {
+            let of = |snapshot: &Snapshot| snapshot.rungs.get(id).cloned();
+            let (before, after): (Arc<Ladder>, Arc<Ladder>) = (
+                of(old).unwrap_or_else(|| Arc::clone(&none)),
+                of(new).unwrap_or_else(|| Arc::clone(&none)),
+            );
+            if Arc::ptr_eq(&before, &after) {
+                return Self::Nothing;
+            }
+            let begins = new.held.get(id).map(|held| held.svid.not_before());
+            let stays = |ladder: &Ladder, rung: &Arc<Rung>| {
+                ladder.rungs().iter().any(|other| Arc::ptr_eq(other, rung))
+            };
+            let spent = |rung: &Arc<Rung>| begins.is_some_and(|begins| rung.window().ends <= begins);
+            let gone: Vec<_> = before
+                .rungs()
+                .iter()
+                .filter(|rung| !stays(&after, rung))
+                .collect();
+            if !gone.iter().all(|rung| spent(rung)) {
+                return Self::Withdrawn;
+            }
+            let more = after.rungs().iter().filter(|rung| !stays(&before, rung));
+            match more.count() {
+                0 if gone.is_empty() => Self::Nothing,
+                more if more > A_FEW => Self::New,
+                _ => Self::Spare(new.held.get(id).map_or(Duration::ZERO, |held| held.life())),
+            }
+        });
+        each.fold(Self::Nothing, Self::sooner)
     }
 
     /// The more urgent of both.
     pub(super) fn sooner(self, other: Self) -> Self {
         match (self, other) {
             (Self::Renewed(one), Self::Renewed(two)) => Self::Renewed(one.min(two)),
+            (Self::Spare(one), Self::Spare(two)) => Self::Spare(one.min(two)),
             (one, two) => one.max(two),
         }
     }
@@ -58,6 +102,10 @@ impl Change {
     fn waits(self) -> Option<(Duration, Duration)> {
         match self {
             Self::Nothing => None,
+            Self::Spare(life) => {
+                let part = (life / 2).clamp(BURST, SPARE_LONGEST);
+                Some((part, part))
+            }
             Self::Renewed(life) => {
                 let part = (life / PART_OF_LIFE).clamp(BURST, LONGEST);
                 Some((part, part))
@@ -130,6 +178,10 @@ impl Plan {
 /// Of the life of an SVID that may pass before it is on disk.
 const PART_OF_LIFE: u32 = 12;
 const LONGEST: Duration = Duration::from_secs(600);
+/// What is on disk of a reserve lasts for long: another rung at its end, or an SVID that a rung stands in for, may come with whatever else comes.
+const SPARE_LONGEST: Duration = Duration::from_secs(1800);
+/// Rungs at once that are a top-up; more fill a gap.
+const A_FEW: usize = 4;
 /// What comes within this time comes together.
 const BURST: Duration = Duration::from_secs(1);
 /// Between two writes for something new.

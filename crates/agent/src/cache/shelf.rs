@@ -1,15 +1,15 @@
-//! The cache's files: `index.a` and `index.b` in turn, one file for each SVID, and the tokens.
+//! The cache's files: `index.a` and `index.b` in turn, one file for each SVID and each rung, and the tokens.
 //!
 //! Invariant: an index is written when all it names is on disk, and takes the place of the older of the two; what either names stays. So
 //! whatever is cut off in between, one whole generation is there. An index that tells of something taken away takes both places.
 
 mod clean;
+mod files;
 mod read;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::seal::Sealer;
 use landfast_store::{MAX_FILE_BYTES, Store, StoreError};
 use prost::Message as _;
@@ -18,8 +18,8 @@ use ring::digest::{SHA256, digest};
 use super::key::{self, Found as FoundKey};
 use super::wire as convert;
 use super::{Found, Image, Place};
-use crate::keeper::state::Held;
 pub(super) use clean::{device, empty};
+use files::{Of, files_of, names_in, names_of};
 
 /// Why something is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +43,6 @@ struct Slot {
     generation: u64,
     /// The files that it names.
     names: BTreeMap<String, Of>,
-}
-
-/// The entry that a file is of, as it was when the index was written.
-#[derive(Clone)]
-struct Of {
-    entry_id: String,
-    revision: i64,
-    created_at: i64,
 }
 
 /// How the directory is opened: tests put a disk in between that fails.
@@ -208,12 +200,8 @@ impl Shelf {
         let store = self.store()?;
         let slot = usize::from(self.slots[0].generation > self.slots[1].generation);
         let generation = self.slots[1 - slot].generation + 1;
-        let files = names_of(image).map(|(entry_id, _, name)| wire::SvidFile {
-            entry_id: entry_id.to_string(),
-            sha256: vec![0; SHA256.output_len()].into(),
-            name,
-        });
-        let mut index = convert::index(image, generation, files.collect());
+        let (svids, ladders) = files::named(image);
+        let mut index = convert::index(image, generation, svids, ladders);
         self.index_bytes = (index.encoded_len() + SEALED_MORE) as u64;
         if self.index_bytes > MAX_FILE_BYTES {
             // Before its SVIDs are written: no index would ever name them.
@@ -227,7 +215,7 @@ impl Shelf {
             let digest = self.whole.get(&file.name);
             file.sha256 = digest.map_or_else(Vec::new, |digest| digest.to_vec()).into();
         }
-        let names = named_by(&index.svids, |id| {
+        let names = names_in(&index, |id| {
             let entry = image.snapshot.entries.get(id)?;
             Some((entry.revision, entry.created_at))
         });
@@ -246,16 +234,16 @@ impl Shelf {
         }
     }
 
-    /// The files of all SVIDs, of which those that are new are written.
+    /// The files of all SVIDs, rungs among them, of which those that are new are written.
     fn write_svids(&mut self, store: &Store, image: &Image) -> Result<(), ShelfError> {
-        let fresh: Vec<_> = names_of(image)
-            .filter(|(_, _, name)| !self.whole.contains_key(name))
+        let fresh: Vec<_> = files_of(image)
+            .filter(|file| !self.whole.contains_key(&file.name))
             .collect();
         for some in fresh.chunks(AT_ONCE) {
             let mut sealed = Vec::with_capacity(some.len());
-            for (entry_id, held, name) in some {
-                let plain = convert::svid_of(entry_id, held);
-                sealed.push((name.as_str(), self.sealer()?.seal(name, &plain)?));
+            for file in some {
+                let name = file.name.as_str();
+                sealed.push((name, self.sealer()?.seal(name, &file.plain())?));
             }
             let files: Vec<_> = sealed
                 .iter()
@@ -281,42 +269,12 @@ impl Shelf {
     }
 }
 
-/// Each SVID's entry and the name of its file.
-fn names_of(image: &Image) -> impl Iterator<Item = (&Arc<str>, &Arc<Held>, String)> {
-    let held = image.snapshot.held.iter();
-    held.map(|(entry_id, held)| (entry_id, held, name_of(entry_id, held)))
-}
-
-/// The same for the same SVID of the same entry, and for no other.
-fn name_of(entry_id: &str, held: &Held) -> String {
-    let leaf = held.svid.leaf().fingerprint_sha256();
-    let revision = held.revision.to_be_bytes();
-    let hash = digest(
-        &SHA256,
-        &[leaf.as_slice(), &revision, entry_id.as_bytes()].concat(),
-    );
-    let hex: String = hash.as_ref()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{SVID}{hex}")
-}
-
-fn named_by(files: &[wire::SvidFile], as_of: impl Fn(&str) -> Option<(i64, i64)>) -> BTreeMap<String, Of> {
-    let each = files.iter().map(|file| {
-        let (revision, created_at) = as_of(&file.entry_id).unwrap_or_default();
-        let of = Of {
-            entry_id: file.entry_id.clone(),
-            revision,
-            created_at,
-        };
-        (file.name.clone(), of)
-    });
-    each.collect()
-}
-
 fn is_ours(name: &str) -> bool {
-    SLOTS.contains(&name) || name == TOKENS || name == BEGUN || name.starts_with(SVID)
+    SLOTS.contains(&name) || name == TOKENS || name == BEGUN || is_of_svid(name)
+}
+
+fn is_of_svid(name: &str) -> bool {
+    name.starts_with(SVID) || name.starts_with(RUNG)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -328,6 +286,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 pub(super) const SLOTS: [&str; 2] = ["index.a", "index.b"];
 pub(super) const TOKENS: &str = "tokens";
 pub(super) const SVID: &str = "svid-";
+pub(super) const RUNG: &str = "rung-";
 /// There was a cache here; empty.
 pub(super) const BEGUN: &str = "begun";
 const PURPOSE: &str = "agent cache";

@@ -3,6 +3,7 @@
 mod damage;
 mod failing;
 mod keys;
+mod rungs;
 mod starting;
 mod writing;
 
@@ -36,6 +37,7 @@ pub(super) fn holding(ca: &Ca, names: &[&str]) -> Snapshot {
         round_over: true,
         banned: false,
         wanted: Arc::default(),
+        rungs: Arc::default(),
     }
 }
 

@@ -14,14 +14,20 @@ use prost::bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::Image;
-use crate::entry::{Entry, EntryIndex};
+use crate::entry::{Entry, EntryIndex, Offline};
 use crate::jwt::{Key, Token};
+use crate::keeper::rungs::Rung;
 use crate::keeper::state::Held;
 use crate::keeper::state::Snapshot;
 use crate::link::bundle_wire;
 
 /// The index, but for what only the shelf knows.
-pub(super) fn index(image: &Image, generation: u64, svids: Vec<wire::SvidFile>) -> wire::Index {
+pub(super) fn index(
+    image: &Image,
+    generation: u64,
+    svids: Vec<wire::SvidFile>,
+    ladders: Vec<wire::Ladder>,
+) -> wire::Index {
     let snapshot = &image.snapshot;
     let own = snapshot.bundle.iter();
     wire::Index {
@@ -36,6 +42,7 @@ pub(super) fn index(image: &Image, generation: u64, svids: Vec<wire::SvidFile>) 
             .map(|bundle| bundle_of(bundle))
             .collect(),
         svids,
+        ladders,
     }
 }
 
@@ -44,6 +51,7 @@ fn entry_of(entry: &Entry) -> wire::Entry {
         r#type: selector.kind().to_owned(),
         value: selector.value().to_owned(),
     });
+    let policy = entry.offline.to_policy(&entry.id);
     let entry = types::Entry {
         id: entry.id.to_string(),
         spiffe_id: Some(types::Spiffeid {
@@ -63,7 +71,10 @@ fn entry_of(entry: &Entry) -> wire::Entry {
         }),
         ..Default::default()
     };
-    wire::Entry { entry: Some(entry) }
+    wire::Entry {
+        entry: Some(entry),
+        policy,
+    }
 }
 
 fn bundle_of(bundle: &Bundle) -> types::Bundle {
@@ -107,9 +118,11 @@ pub(super) fn image(
 ) -> Option<Image> {
     let agent_id = SpiffeId::parse(&index.agent_id).ok()?;
     let mut entries = Vec::with_capacity(index.entries.len());
-    for entry in index.entries.into_iter().filter_map(|kept| kept.entry) {
+    for kept in index.entries {
+        let Some(entry) = kept.entry else { continue };
+        let offline = Offline::of(kept.policy.as_ref());
         match Entry::parse(&entry, trust_domain) {
-            Ok(Some(entry)) => entries.push(Arc::new(entry)),
+            Ok(Some(entry)) => entries.push(Arc::new(Entry { offline, ..entry })),
             Ok(None) => {}
             Err(refusal) => complaints.push(format!("a cached entry is not used: {refusal}")),
         }
@@ -142,6 +155,7 @@ pub(super) fn image(
             round_over: true,
             banned: false,
             wanted: Arc::default(),
+            rungs: Arc::default(),
         }),
         tokens: Vec::new(),
     })
@@ -149,15 +163,33 @@ pub(super) fn image(
 
 /// The content of an SVID's file.
 pub(super) fn svid_of(entry_id: &str, held: &Held) -> Zeroizing<Vec<u8>> {
-    let chain = held.svid.chain().iter();
+    let chain = held.svid.chain();
+    let key = Bytes::from_owner(KeyBytes(Arc::clone(held.svid.key())));
+    file_of(entry_id, chain, key, held.revision, held.received())
+}
+
+/// The content of a rung's file.
+pub(super) fn rung_of(entry_id: &str, rung: &Arc<Rung>) -> Zeroizing<Vec<u8>> {
+    let key = Bytes::from_owner(RungKey(Arc::clone(rung)));
+    file_of(entry_id, rung.chain(), key, rung.revision(), rung.received())
+}
+
+fn file_of(
+    entry_id: &str,
+    chain: &[Certificate],
+    key: Bytes,
+    revision: i64,
+    received: UnixTime,
+) -> Zeroizing<Vec<u8>> {
+    let chain = chain.iter();
     let message = wire::Svid {
         entry_id: entry_id.to_owned(),
-        entry_revision: held.revision,
-        received_at: held.received().as_secs(),
+        entry_revision: revision,
+        received_at: received.as_secs(),
         chain: chain
             .map(|certificate| Bytes::copy_from_slice(certificate.as_der()))
             .collect(),
-        key: Bytes::from_owner(KeyBytes(Arc::clone(held.svid.key()))),
+        key,
     };
     // All at once into room for all of it, so that no copy is left behind.
     Zeroizing::new(message.encode_to_vec())
@@ -172,18 +204,18 @@ impl AsRef<[u8]> for KeyBytes {
     }
 }
 
+/// The same of a rung.
+struct RungKey(Arc<Rung>);
+
+impl AsRef<[u8]> for RungKey {
+    fn as_ref(&self) -> &[u8] {
+        self.0.key()
+    }
+}
+
 /// The SVID of this entry. The message shares the memory that it is read from, which is wiped when it is dropped.
 pub(super) fn svid(plain: Zeroizing<Vec<u8>>, entry_id: &str) -> Result<Held, &'static str> {
-    let message = wire::Svid::decode(Bytes::from_owner(plain)).map_err(|_cause| "it cannot be understood")?;
-    if message.entry_id != entry_id {
-        return Err("it is of another entry");
-    }
-    let chain = message
-        .chain
-        .iter()
-        .map(|der| Certificate::from_der(der))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_cause| "a certificate cannot be read")?;
+    let (message, chain) = content(plain, entry_id)?;
     let key = PrivateKey::from_pkcs8_der(message.key.to_vec()).map_err(|_cause| "the key cannot be read")?;
     let svid = X509Svid::new(chain, key).map_err(|_cause| "certificate and key do not belong together")?;
     Ok(Held::new(
@@ -191,6 +223,30 @@ pub(super) fn svid(plain: Zeroizing<Vec<u8>>, entry_id: &str) -> Result<Held, &'
         message.entry_revision,
         UnixTime::from_secs(message.received_at),
     ))
+}
+
+/// A rung of this entry. Whether the key is the certificate's is seen when it is its turn.
+pub(super) fn rung(plain: Zeroizing<Vec<u8>>, entry_id: &str) -> Result<Rung, &'static str> {
+    let (message, chain) = content(plain, entry_id)?;
+    let received = UnixTime::from_secs(message.received_at);
+    let key = Zeroizing::new(message.key.to_vec());
+    Rung::from_parts(chain, key, message.entry_revision, received)
+        .map_err(|_cause| "its certificate is no X.509-SVID")
+}
+
+fn content(
+    plain: Zeroizing<Vec<u8>>,
+    entry_id: &str,
+) -> Result<(wire::Svid, Vec<Certificate>), &'static str> {
+    let message = wire::Svid::decode(Bytes::from_owner(plain)).map_err(|_cause| "it cannot be understood")?;
+    if message.entry_id != entry_id {
+        return Err("it is of another entry");
+    }
+    let chain = message.chain.iter().map(|der| Certificate::from_der(der));
+    let chain = chain
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_cause| "a certificate cannot be read")?;
+    Ok((message, chain))
 }
 
 /// The content of the tokens' file. Tokens with a key of their own are not kept.
@@ -203,6 +259,7 @@ pub(super) fn tokens_of(tokens: &[(Key, Token)]) -> Zeroizing<Vec<u8>> {
             audience: key.audience().to_vec(),
             token: token.text.to_string(),
             held_since: token.held_since.as_secs(),
+            offline: key.is_for_later(),
         });
     let message = wire::Tokens {
         tokens: tokens.collect(),
@@ -223,7 +280,8 @@ pub(super) fn tokens(plain: Zeroizing<Vec<u8>>) -> Result<Vec<(Key, Token)>, &'s
             held_since: UnixTime::from_secs(kept.held_since),
             key: None,
         };
-        Some((Key::new(kept.entry_id.into(), &kept.audience), token))
+        let key = Key::new(kept.entry_id.into(), &kept.audience);
+        Some((if kept.offline { key.for_later() } else { key }, token))
     });
     Ok(read.collect())
 }

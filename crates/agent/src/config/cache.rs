@@ -18,6 +18,19 @@ pub enum CacheKind {
     Memory,
 }
 
+impl CacheKind {
+    /// Who could use what is kept.
+    pub(crate) fn sealed(&self) -> &'static str {
+        match self {
+            Self::Disk { seal_key: None } => {
+                "sealed, with the key in the data directory: a disk that is stolen has both"
+            }
+            Self::Disk { seal_key: Some(_) } => "sealed, with the key on the medium of seal_key",
+            Self::Memory => "in memory only: gone with a restart",
+        }
+    }
+}
+
 impl Checker<'_> {
     pub(super) fn cache(
         &self,

@@ -157,6 +157,7 @@ fn a_disk_that_fails_is_told_and_leaves_the_agent_ready() {
 
 fn standing(standing: Standing) -> Report {
     Report {
+        reserve: Default::default(),
         standing,
         text: standing.as_str().to_owned(),
         first_ends: None,

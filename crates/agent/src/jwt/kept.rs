@@ -23,7 +23,9 @@ impl JwtCache {
             .map(|(key, (token, _))| (key.clone(), token.clone()))
             .collect();
         drop(inner);
-        held.sort_by(|(a, _), (b, _)| (&a.entry, &a.audience).cmp(&(&b.entry, &b.audience)));
+        held.sort_by(|(a, _), (b, _)| {
+            (&a.entry, &a.audience, a.for_later).cmp(&(&b.entry, &b.audience, b.for_later))
+        });
         held
     }
 

@@ -67,6 +67,8 @@ impl Token {
 pub(crate) struct Key {
     pub(super) entry: Arc<str>,
     pub(super) audience: Vec<String>,
+    /// For when the server is away: another token than the ordinary one.
+    pub(super) for_later: bool,
 }
 
 impl Key {
@@ -75,7 +77,23 @@ impl Key {
         let mut audience = audience.to_vec();
         audience.sort();
         audience.dedup();
-        Self { entry, audience }
+        Self {
+            entry,
+            audience,
+            for_later: false,
+        }
+    }
+
+    /// The same, had ahead.
+    pub(crate) fn for_later(&self) -> Self {
+        Self {
+            for_later: true,
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn is_for_later(&self) -> bool {
+        self.for_later
     }
 }
 

@@ -3,9 +3,11 @@
 //! Invariant: the time depends on what is known of the SVID and of its authority alone; a clock that is set back does not put off what a taint asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfast_identity::{UnixTime, X509Svid};
 use landfast_lifecycle::renewal_due;
+use landfast_lifecycle::reserve::Window;
 
 use super::taint::Taints;
 
@@ -28,6 +30,17 @@ impl Held {
             revision,
             renew_at,
             received,
+        }
+    }
+
+    pub(crate) fn life(&self) -> Duration {
+        self.svid.not_after().since(self.svid.not_before())
+    }
+
+    pub(crate) fn window(&self) -> Window {
+        Window {
+            begins: self.svid.not_before(),
+            ends: self.svid.not_after(),
         }
     }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use landfast_identity::{Bundle, TrustDomain, UnixTime};
 
 use super::held::Held;
+use super::rungs::Ladders;
+use super::state::reserve::LARGEST;
 use crate::entry::{Entry, EntryIndex};
 
 /// See above. Cheap to clone; never changes.
@@ -24,6 +26,8 @@ pub(crate) struct Snapshot {
     pub(crate) banned: bool,
     /// What is not fetched ahead and was asked for, and since when. Only entries that there are.
     pub(crate) wanted: Arc<HashMap<Arc<str>, UnixTime>>,
+    /// What is kept for when the server is away. Nothing of it is served: whose turn it is becomes held first.
+    pub(crate) rungs: Arc<Ladders>,
 }
 
 impl Snapshot {
@@ -32,6 +36,25 @@ impl Snapshot {
         self.held.get(&entry.id).filter(|held| {
             held.svid.id() == &entry.spiffe_id && held.svid.not_before() <= now && now < held.svid.not_after()
         })
+    }
+
+    /// About what the reserve takes on disk.
+    pub(crate) fn reserve_size(&self) -> u64 {
+        self.rungs.values().map(|ladder| ladder.size()).sum()
+    }
+
+    /// Whether no more is asked for.
+    pub(crate) fn reserve_is_full(&self) -> bool {
+        self.reserve_size() >= LARGEST
+    }
+
+    /// Until when an entry's identity lasts without a server.
+    pub(crate) fn lasts(&self, entry: &Entry, now: UnixTime) -> Option<UnixTime> {
+        let served = self.svid(entry, now).map(|held| held.window());
+        match self.rungs.get(&entry.id) {
+            Some(ladder) => ladder.covers(now, served),
+            None => served.map(|served| served.ends),
+        }
     }
 
     /// Whether it is to be had: ahead, or because somebody asked for it.

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod issued;
+pub(crate) mod reserve;
 mod restored;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,6 +18,7 @@ use super::refusals::Refusals;
 pub(crate) use super::snapshot::Snapshot;
 use super::taint::Taints;
 use crate::entry::Entry;
+use reserve::{IssuedRung, RungOrder};
 
 /// What the server said in one complete round of synchronisation.
 #[derive(Clone)]
@@ -57,6 +59,12 @@ pub(crate) enum Event {
     Due,
     /// A batch of SVIDs came back.
     Issued(Vec<Issued>),
+    /// Nothing, but that what is missing of the reserve is wanted.
+    RungsDue,
+    /// A batch of rungs came back.
+    Rungs(Vec<IssuedRung>),
+    /// Whether the node is in step with its server, which then renews what is due.
+    Contact(bool),
     /// All that was ordered has been tried.
     RoundOver,
     /// The rest is to be asked for later, when the server has room. Nobody who has something waits for it.
@@ -71,6 +79,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Ask the server for these SVIDs, in this order.
     Issue(Vec<Order>),
+    /// Ask for these rungs when there is nothing else to ask for.
+    IssueRungs(Vec<RungOrder>),
     /// Give the state to those who watch what is different in it.
     Publish(Arc<Snapshot>, Reach),
     /// Look again at this time, whatever happens before.
@@ -88,6 +98,24 @@ pub(crate) enum Reach {
     Entries(HashSet<Arc<str>>),
     /// The same, when the entries themselves are new or others, so that more may be served by them than was.
     Changed(HashSet<Arc<str>>),
+}
+
+impl Reach {
+    /// That, and these entries.
+    fn and_entries(reach: Option<Self>, mut more: HashSet<Arc<str>>) -> Self {
+        match reach {
+            None => Self::Entries(more),
+            Some(Self::All) => Self::All,
+            Some(Self::Entries(ids)) => {
+                more.extend(ids);
+                Self::Entries(more)
+            }
+            Some(Self::Changed(ids)) => {
+                more.extend(ids);
+                Self::Changed(more)
+            }
+        }
+    }
 }
 
 /// One SVID to be had.
@@ -116,6 +144,19 @@ pub(crate) enum Note {
         spiffe_id: String,
         reason: &'static str,
     },
+    /// A rung of the reserve is served from now on.
+    TookTurn {
+        spiffe_id: String,
+        serial: String,
+        not_after: UnixTime,
+        /// So many are left after it.
+        left: usize,
+    },
+    NoRung {
+        spiffe_id: String,
+        reason: String,
+        next: UnixTime,
+    },
 }
 
 /// The keeper's state.
@@ -126,6 +167,10 @@ pub(crate) struct State {
     taints: Taints,
     next_change: Option<UnixTime>,
     last_seen: Option<UnixTime>,
+    in_contact: bool,
+    rung_refusals: Refusals,
+    /// How much the whole reserve may take on disk; [`reserve::LARGEST`] unless set.
+    reserve_limit: Option<u64>,
 }
 
 impl State {
@@ -156,6 +201,19 @@ impl State {
                 let changed = self.adopt_svids(now, batch, &mut actions);
                 (!changed.is_empty()).then_some(Reach::Entries(changed))
             }
+            Event::RungsDue => {
+                actions.push(Action::IssueRungs(self.rungs_due(now)));
+                None
+            }
+            // Nobody's view is another, but what is on disk is to be.
+            Event::Rungs(batch) => {
+                let changed = self.adopt_rungs(now, batch, &mut actions);
+                changed.then(|| Reach::Entries(HashSet::new()))
+            }
+            Event::Contact(is) => {
+                self.in_contact = is;
+                None
+            }
             Event::RoundPaused if self.now.held.is_empty() => None,
             Event::RoundOver | Event::RoundPaused => all(!std::mem::replace(&mut self.now.round_over, true)),
             Event::Banned => all(self.forget(&mut actions)),
@@ -164,6 +222,10 @@ impl State {
         let crossed =
             self.next_change.is_some_and(|at| at <= now) || self.last_seen.is_some_and(|seen| now < seen);
         self.last_seen = Some(now);
+        let turns = self.take_turns(now, &mut actions);
+        if !turns.is_empty() {
+            reach = Some(Reach::and_entries(reach, turns));
+        }
         if crossed {
             self.note_withdrawals(now, &mut actions);
             reach = Some(Reach::All);
@@ -172,7 +234,7 @@ impl State {
         if let Some(reach) = reach {
             actions.push(Action::Publish(Arc::new(self.now.clone()), reach));
         }
-        if let Some(at) = self.next_change {
+        if let Some(at) = self.next_change.into_iter().chain(self.next_turn(now)).min() {
             actions.push(Action::Wake(at));
         }
         actions
@@ -190,6 +252,7 @@ impl State {
             *since = (*since).min(now);
         }
         self.refusals.turn_back(now);
+        self.rung_refusals.turn_back(now);
     }
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
@@ -281,8 +344,10 @@ impl State {
         self.now.held = Arc::default();
         self.now.entries = Arc::default();
         self.now.wanted = Arc::default();
+        self.now.rungs = Arc::default();
         self.now.round_over = false;
         self.refusals.forget();
+        self.rung_refusals.forget();
         !was_banned
     }
 

@@ -89,12 +89,12 @@ pub(crate) async fn renew(
     agent_svid(RENEW, answer.svid.as_ref(), key, trust_domain)
 }
 
-/// Tells the server what we are. Servers that do not want to know are left in peace.
-pub(crate) async fn post_status(channel: Channel) {
+/// Tells the server what we are, and which bundle we hold (0: not said). Servers that do not want to know are left in peace.
+pub(crate) async fn post_status(channel: Channel, bundle: u64) {
     let mut client = agent_api::agent_client::AgentClient::new(channel);
     let request = agent_api::PostStatusRequest {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..Default::default()
+        current_bundle_serial: bundle,
     };
     if let Err(error) = rpc::call("PostStatus", client.post_status(request)).await {
         tracing::debug!(

@@ -341,7 +341,7 @@ pub(crate) fn denied_details(reason: i32) -> Vec<u8> {
 }
 
 /// A peer's words go into logs: no control characters, no more than a line.
-fn shorten(message: &str) -> String {
+pub(super) fn shorten(message: &str) -> String {
     message
         .chars()
         .filter(|c| !c.is_control())

@@ -151,7 +151,7 @@ fn prepare_all(orders: Vec<Order>, key_type: KeyType) -> Result<Vec<Prepared>, L
     each.collect()
 }
 
-fn key_and_csr(id: &SpiffeId, key_type: KeyType) -> Result<(Arc<PrivateKey>, Vec<u8>), LinkError> {
+pub(super) fn key_and_csr(id: &SpiffeId, key_type: KeyType) -> Result<(Arc<PrivateKey>, Vec<u8>), LinkError> {
     let key = PrivateKey::generate_as(key_type).map_err(|_cause| LinkError::Key)?;
     let csr = build_csr(&key, Some(id), &[]).map_err(|_cause| LinkError::Key)?;
     Ok((Arc::new(key), csr))

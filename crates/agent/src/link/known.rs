@@ -22,7 +22,7 @@ use super::failure::LinkError;
 use super::revision::Floor;
 use super::step::{SUBSCRIBE, Step};
 use super::sync::{self, MAX_ENTRIES, Seen, too_many};
-use crate::entry::Entry;
+use crate::entry::{Entry, Offline};
 use crate::keeper::state::{Pushed, Synced};
 
 /// Everything; the next poll asks only for what differs, and a subscription begins with it.
@@ -200,10 +200,11 @@ impl Known {
             let (Some(wire), version) = (put.entry, put.version) else {
                 continue;
             };
+            let offline = Some(Offline::of(put.policy.as_ref()));
             let old = self.entries.get(&wire.id);
             let record = Record {
                 version,
-                ..Record::new(&wire, old, trust_domain)
+                ..Record::new(&wire, offline, old, trust_domain)
             };
             match (old.and_then(|old| old.entry.as_ref()), &record.entry) {
                 (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
@@ -332,11 +333,23 @@ impl Bundles {
 }
 
 impl Record {
-    /// Keeps the parsed form of what did not change, so that memory does not churn.
-    pub(super) fn new(wire: &types::Entry, old: Option<&Self>, trust_domain: &TrustDomain) -> Self {
+    /// Keeps the parsed form of what did not change, so that memory does not churn. Without a word on it in the answer (SPIRE's way to ask has none)
+    /// what the same entry asked for in case the server is away stays.
+    pub(super) fn new(
+        wire: &types::Entry,
+        offline: Option<Offline>,
+        old: Option<&Self>,
+        trust_domain: &TrustDomain,
+    ) -> Self {
+        let as_before = || {
+            let old = old.filter(|old| old.created_at == wire.created_at)?;
+            old.entry.as_ref().map(|entry| entry.offline.clone())
+        };
+        let offline = offline.or_else(as_before).unwrap_or_default();
         let known =
             old.filter(|old| old.revision == wire.revision_number && old.created_at == wire.created_at);
-        let entry = match Entry::parse(wire, trust_domain) {
+        let parsed = Entry::parse(wire, trust_domain);
+        let entry = match parsed.map(|found| found.map(|entry| Entry { offline, ..entry })) {
             Ok(Some(entry)) => match old.and_then(|old| old.entry.as_ref()) {
                 Some(same) if **same == entry => Some(Arc::clone(same)),
                 _ => Some(Arc::new(entry)),

@@ -295,6 +295,8 @@ impl Link {
         self.channel.send_replace(None);
         self.leaving = false;
         self.push.hang_up();
+        self.reserve.hang_up();
+        self.acknowledged = None;
         self.status
             .send_if_modified(|status| status.subscribed_since.take().is_some());
     }

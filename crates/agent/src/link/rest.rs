@@ -56,6 +56,7 @@ impl Link {
                 own,
                 keeper: (!after_failure).then(|| self.keeper.clone()),
                 busy_until: self.busy.until(),
+                reserve_opens: self.reserve.opens_at().filter(|_| !after_failure),
                 clock: Arc::clone(&self.clock),
             };
             let heard = tokio::select! {
@@ -78,6 +79,7 @@ impl Link {
                 own = self.own_renewal();
             }
             match orders {
+                Ok(_) if !after_failure && self.unacknowledged().is_some() => return Ok(()),
                 Ok(orders) if orders.is_empty() || after_failure => {
                     if self.unsaved.is_anything() {
                         end = end.min(Instant::now() + self.settings.interval);
@@ -112,10 +114,18 @@ struct Timer {
     keeper: Option<KeeperHandle>,
     /// What is due already has been asked for, or waits until then.
     busy_until: Option<Instant>,
+    /// When the server may be asked for more of the reserve; `None`: not at all.
+    reserve_opens: Option<Instant>,
     clock: SharedClock,
 }
 
 impl Timer {
+    fn until_rung(&self, now: UnixTime) -> Option<Duration> {
+        let opens = self.reserve_opens?.saturating_duration_since(Instant::now());
+        let due = self.keeper.as_ref().and_then(KeeperHandle::next_rung)?;
+        Some(due.since(now).max(opens))
+    }
+
     async fn run(self) {
         loop {
             let left = self.end.saturating_duration_since(Instant::now());
@@ -135,6 +145,7 @@ impl Timer {
                 own.into_iter()
                     .chain(orders.map(|due| due.since(now).max(busy)))
                     .chain(new.map(|due| due.since(now)))
+                    .chain(self.until_rung(now))
                     .min()
             };
             // Renewals are due by wall time, which may step: it is looked at once a minute.

@@ -58,7 +58,7 @@ async fn all_entries(
     }
     let mut current = Records::with_capacity(answer.entries.len());
     for wire in answer.entries {
-        let record = Record::new(&wire, known.get(&wire.id), trust_domain);
+        let record = Record::new(&wire, None, known.get(&wire.id), trust_domain);
         current.insert(wire.id, record);
     }
     Ok((current, revision))
@@ -87,7 +87,7 @@ async fn sync_entries(
     let answer = next(&mut stream).await?;
     let adopt = |current: &mut Records, entries: Vec<types::Entry>| {
         for wire in entries {
-            let record = Record::new(&wire, known.get(&wire.id), trust_domain);
+            let record = Record::new(&wire, None, known.get(&wire.id), trust_domain);
             current.insert(wire.id, record);
         }
     };

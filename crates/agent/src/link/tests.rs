@@ -7,6 +7,7 @@ mod disk;
 mod push;
 mod reach;
 mod renewals;
+mod reserve;
 mod several_servers;
 mod spire;
 mod stale;
@@ -21,6 +22,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::evidence::TokenSource;
+use super::status::Phase;
 use super::*;
 use crate::keeper::Keeper;
 use crate::keeper::views::Views;
@@ -32,14 +34,14 @@ use landfast_store::{Store, faulty};
 use landfast_workload_api::ViewState;
 
 /// A link with its keeper, and the directory it keeps.
-struct Node {
-    handle: LinkHandle,
-    views: Views,
+pub(crate) struct Node {
+    pub(crate) handle: LinkHandle,
+    pub(crate) views: Views,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<Result<(), Infallible>>>,
 }
 
-struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     servers: Vec<String>,
     proxy: Option<String>,
     dir: &'a Path,
@@ -68,7 +70,7 @@ impl<'a> Setup<'a> {
         }
     }
 
-    fn new(server: &FakeServer, dir: &'a Path) -> Self {
+    pub(crate) fn new(server: &FakeServer, dir: &'a Path) -> Self {
         Self {
             servers: vec![server.address.to_string()],
             proxy: None,
@@ -87,7 +89,7 @@ impl<'a> Setup<'a> {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
-    fn start(self) -> Node {
+    pub(crate) fn start(self) -> Node {
         let store = Store::open_with(self.dir, |files| faulty::FaultyFiles::new(files, self.disk));
         let files = Arc::new(NodeFiles::over(store.unwrap(), &td()));
         let node = files.identity().unwrap();
@@ -155,7 +157,7 @@ impl Node {
         until(words, || self.status().last_error.contains(words)).await;
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         for task in self.tasks {
             task.await.unwrap().unwrap();

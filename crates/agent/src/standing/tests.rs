@@ -4,6 +4,7 @@ use landfast_identity::SpiffeId;
 
 use super::*;
 use crate::entry::EntryIndex;
+use crate::keeper::rungs::{Ladder, Rung};
 use crate::keeper::state::Held;
 use crate::testing::{Ca, NOON, at, entry, id};
 
@@ -23,6 +24,57 @@ fn held() -> Arc<Snapshot> {
         round_over: true,
         ..Snapshot::default()
     })
+}
+
+/// The same with rungs for the first of them, each of two hours, until the 41st.
+fn reserved() -> Arc<Snapshot> {
+    let ca = Ca::new("one");
+    let rungs = (0..40).map(|hour| {
+        let svid = ca.svid(&id("/a"), at(3600 * hour), at(3600 * (hour + 2)));
+        Arc::new(Rung::new(&svid, 0, NOON))
+    });
+    let ladder = Arc::new(Ladder::new(rungs.collect()));
+    Arc::new(Snapshot {
+        rungs: Arc::new([(Arc::from("a"), ladder)].into_iter().collect()),
+        ..Snapshot::clone(&held())
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reserve_is_part_of_what_an_island_has_and_a_debt_from_its_first_rung_on() {
+    let (snapshot, mut watch) = (reserved(), Watch::new(true));
+    let report = watch.look(&snapshot, &status(Phase::Serving, ""), Some(NOON));
+    assert_eq!(report.text, "connected");
+    assert_eq!(
+        (report.reserve.rungs, report.reserve.debt),
+        (40, Some(at(3600 * 41)))
+    );
+    let debt = report.reserve.in_words("sealed");
+    assert_eq!(
+        debt,
+        format!(
+            "40 unspent SVIDs of 1 identities, the last until {}; sealed",
+            at(3600 * 41)
+        )
+    );
+    let mut watch = Watch::new(true);
+    let refused = status(Phase::Disconnected, "connection refused");
+    let report = watch.look(&snapshot, &refused, Some(NOON));
+    assert_eq!(
+        report.text,
+        format!(
+            "islanded: on its own since {}, reserve for 41 h (until {})",
+            at(-60),
+            at(3600 * 41)
+        )
+    );
+    assert_eq!(report.first_ends, Some(at(3600 * 41)));
+    // None of them that is spent counts.
+    let report = watch.look(&snapshot, &refused, Some(at(3600 * 39)));
+    assert_eq!(report.reserve.rungs, 2);
+    let report = watch.look(&snapshot, &refused, Some(at(3600 * 41)));
+    assert_eq!((report.reserve.rungs, report.reserve.debt), (0, None));
+    assert_eq!(report.reserve.in_words("sealed"), "");
 }
 
 fn status(phase: Phase, error: &str) -> LinkStatus {

@@ -5,6 +5,7 @@ mod io;
 mod nodes;
 pub(crate) mod push;
 pub(crate) mod recovery;
+pub(crate) mod reserve;
 mod services;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use landfast_identity::{BundleSet, Csr, PublicKey, SpiffeId, UnixTime};
 use landfast_proto::landfast::chain::v1 as steps;
+use landfast_proto::landfast::reserve::v1 as reserve_api;
 use landfast_proto::landfast::sync::v1 as sync;
 use landfast_proto::spire::api::server::agent::v1 as agent;
 use landfast_proto::spire::api::server::bundle::v1 as bundle;
@@ -70,6 +72,8 @@ pub(crate) struct Script {
     pub(crate) steps: chain::Steps,
     /// Subscriptions.
     pub(crate) push: push::Push,
+    /// What is signed for later, and what entries are told with.
+    pub(crate) reserve: reserve::Reserve,
     /// X.509-SVIDs are signed while there are permits.
     pub(crate) hold_issuing: Option<Arc<tokio::sync::Semaphore>>,
     /// What time the server says it is, by seconds from now.
@@ -112,6 +116,8 @@ pub(crate) enum Lie {
     OtherWorkload,
     /// A WIT-SVID bound to a key that nobody asked for.
     OtherKey,
+    /// Rungs that begin hours later than was asked for.
+    OtherTime,
 }
 
 /// The server; clones share one script.
@@ -201,6 +207,7 @@ impl FakeServer {
             .add_service(svid::svid_server::SvidServer::new(server.clone()))
             .add_service(recovery::RecoveryServer::new(server.clone()))
             .add_service(steps::chain_server::ChainServer::new(server.clone()))
+            .add_service(reserve_api::reserve_server::ReserveServer::new(server.clone()))
             .add_service(sync::sync_server::SyncServer::new(server.clone()));
         let stop = server.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "a test's server has no task tree")]

@@ -59,10 +59,16 @@ pub struct GetStatusResponse {
     pub cache: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "40")]
     pub time: ::core::option::Option<Time>,
-    #[prost(string, tag = "50")]
-    pub device_key: ::prost::alloc::string::String,
     #[prost(string, tag = "45")]
     pub bundle_chain: ::prost::alloc::string::String,
+    #[prost(string, tag = "46")]
+    pub device_key: ::prost::alloc::string::String,
+    #[prost(int64, tag = "50")]
+    pub reserve_until: i64,
+    #[prost(int64, tag = "51")]
+    pub trust_debt_until: i64,
+    #[prost(string, tag = "52")]
+    pub trust_debt: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {
@@ -93,6 +99,10 @@ pub struct Identity {
     pub serial: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "6")]
     pub selectors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(int64, tag = "7")]
+    pub lasts_until: i64,
+    #[prost(int64, tag = "8")]
+    pub debt_until: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhyRequest {

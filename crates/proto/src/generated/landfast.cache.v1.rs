@@ -19,11 +19,15 @@ pub struct Index {
     >,
     #[prost(message, repeated, tag = "8")]
     pub svids: ::prost::alloc::vec::Vec<SvidFile>,
+    #[prost(message, repeated, tag = "9")]
+    pub ladders: ::prost::alloc::vec::Vec<Ladder>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Entry {
     #[prost(message, optional, tag = "1")]
     pub entry: ::core::option::Option<super::super::super::spire::api::types::Entry>,
+    #[prost(message, optional, tag = "2")]
+    pub policy: ::core::option::Option<super::super::entry::v1::EntryPolicy>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SvidFile {
@@ -33,6 +37,13 @@ pub struct SvidFile {
     pub name: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "3")]
     pub sha256: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ladder {
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub names: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Svid {
@@ -62,4 +73,6 @@ pub struct Token {
     pub token: ::prost::alloc::string::String,
     #[prost(int64, tag = "4")]
     pub held_since: i64,
+    #[prost(bool, tag = "5")]
+    pub offline: bool,
 }

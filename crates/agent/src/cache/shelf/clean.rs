@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use landfast_daemon::error_chain;
 use landfast_store::StoreError;
 
-use super::{BEGUN, Image, Of, SLOTS, SVID, Shelf, ShelfError, Slot, is_ours, names_of};
+use super::{BEGUN, Image, Of, RUNG, SLOTS, Shelf, ShelfError, Slot, is_of_svid, is_ours, names_of};
 
 impl Shelf {
     /// Sees whether the files are still where they were. Those that are gone count as gone; a directory that is another one is read.
@@ -127,7 +127,7 @@ impl Shelf {
 
     /// After a write that failed: what the next attempt needs stays.
     pub(super) fn sweep_beside(&mut self, image: &Image) {
-        let spared = names_of(image).map(|(_, _, name)| name).collect();
+        let spared = names_of(image).collect();
         if let Err(error) = self.sweep_but(&spared) {
             tracing::debug!(
                 error = error_chain(&error),
@@ -140,7 +140,7 @@ impl Shelf {
         let store = self.store()?;
         let names = store.list()?;
         let named = |name: &str| self.slots.iter().any(|slot| slot.names.contains_key(name));
-        let kind = |name: &str| name.starts_with(SVID) || name == BEGUN;
+        let kind = |name: &str| is_of_svid(name) || name == BEGUN;
         let needed = |name: &str| !kind(name) || named(name) || spared.contains(name);
         // The mark has no meaning beside an index.
         let marked = |name: &str| name == BEGUN && self.slots.iter().all(|slot| slot.generation == 0);
@@ -163,10 +163,11 @@ impl Shelf {
                 .get(&of.entry_id)
                 .is_none_or(|now| (now.revision, now.created_at) != (of.revision, of.created_at))
         };
-        let spared: BTreeSet<String> = names_of(image).map(|(_, _, name)| name).collect();
+        let spared: BTreeSet<String> = names_of(image).collect();
         let named = self.slots.iter().flat_map(|slot| &slot.names);
         let gone: BTreeSet<&str> = named
-            .filter(|(name, of)| gone(of) && !spared.contains(*name))
+            // A rung that is not held any more was taken away, or is spent.
+            .filter(|(name, of)| (gone(of) || name.starts_with(RUNG)) && !spared.contains(*name))
             .map(|(name, _)| name.as_str())
             .collect();
         let names: Vec<&str> = gone.into_iter().collect();

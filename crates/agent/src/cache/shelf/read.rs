@@ -14,9 +14,11 @@ use prost::Message as _;
 
 use landfast_daemon::error_chain;
 
-use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, is_ours, named_by, sha256};
+use super::files::{names_in, rung_names};
+use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, is_ours, sha256};
 use crate::cache::wire::HeldMap;
 use crate::cache::{Found, Image};
+use crate::keeper::rungs::{Ladder, Ladders, Rung};
 use crate::keeper::state::Held;
 use crate::keeper::state::Snapshot;
 
@@ -71,8 +73,10 @@ impl Shelf {
         };
         let older = whole.get(1).map_or(&[][..], |(_, older)| &older.svids);
         let held = self.read_svids(&store, &sealer, [&index.svids, older], &image, complaints);
+        let rungs = self.read_rungs(&store, &sealer, &index.ladders, &image, complaints);
         let snapshot = Snapshot {
             held: Arc::new(held),
+            rungs: Arc::new(rungs),
             ..Snapshot::clone(&image.snapshot)
         };
         image.snapshot = Arc::new(snapshot);
@@ -83,7 +87,7 @@ impl Shelf {
                 .collect();
             self.slots[slot] = Slot {
                 generation: index.generation,
-                names: named_by(&index.svids, |id| as_of.get(id).copied()),
+                names: names_in(&index, |id| as_of.get(id).copied()),
             };
         }
         self.foreign = false;
@@ -155,6 +159,46 @@ impl Shelf {
         held
     }
 
+    /// What is missing of a reserve makes a gap, and is said once for all of it.
+    fn read_rungs(
+        &mut self,
+        store: &Store,
+        sealer: &Sealer,
+        ladders: &[wire::Ladder],
+        image: &Image,
+        complaints: &mut Vec<String>,
+    ) -> Ladders {
+        let mut read = Ladders::new();
+        for ladder in ladders {
+            let Some(entry) = image.snapshot.entries.get(&ladder.entry_id) else {
+                continue;
+            };
+            let (mut rungs, mut missing) = (Vec::new(), Vec::new());
+            for name in rung_names(ladder) {
+                match read_rung(store, sealer, &name, &ladder.entry_id) {
+                    Ok((rung, digest)) => {
+                        self.whole.insert(name, digest);
+                        rungs.push(Arc::new(rung));
+                    }
+                    Err(what) => missing.push(format!("{name}: {what}")),
+                }
+            }
+            if let Some(first) = missing.first() {
+                complaints.push(format!(
+                    "{} of {} SVIDs in the reserve of {} are passed over, the first of them {first}",
+                    missing.len(),
+                    missing.len() + rungs.len(),
+                    entry.spiffe_id,
+                ));
+            }
+            rungs.retain(|rung| *rung.id() == entry.spiffe_id);
+            if !rungs.is_empty() {
+                read.insert(Arc::clone(&entry.id), Arc::new(Ladder::new(rungs)));
+            }
+        }
+        read
+    }
+
     fn read_tokens(&self, complaints: &mut Vec<String>) -> Vec<(crate::jwt::Key, crate::jwt::Token)> {
         let (Some(store), Some(sealer)) = (&self.store, &self.sealer) else {
             return Vec::new();
@@ -204,6 +248,16 @@ fn read_index(store: &Store, sealer: &Sealer, name: &str) -> Result<Option<wire:
     let index =
         wire::Index::decode(plain.as_slice()).map_err(|_cause| "it cannot be understood".to_owned())?;
     Ok(Some(index))
+}
+
+/// A rung, and the digest of its file.
+fn read_rung(store: &Store, sealer: &Sealer, name: &str, entry_id: &str) -> Result<(Rung, [u8; 32]), String> {
+    let sealed = store
+        .read(name)
+        .map_err(|error| error_chain(&error))?
+        .ok_or_else(|| "the file is gone".to_owned())?;
+    let plain = sealer.open(name, &sealed).map_err(|error| error.to_string())?;
+    Ok((convert::rung(plain, entry_id)?, sha256(&sealed)))
 }
 
 /// The SVID, and the digest of its file.

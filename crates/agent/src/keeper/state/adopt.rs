@@ -20,7 +20,7 @@ impl State {
                 .iter()
                 .all(|entry| state.entries.get(&entry.id) == Some(entry));
         if !same {
-            self.replace_entries(EntryIndex::new(synced.entries), actions);
+            self.replace_entries(now, EntryIndex::new(synced.entries), actions);
             changed = true;
         }
         changed |= self.replace_bundle(synced.bundle, now);
@@ -46,7 +46,7 @@ impl State {
                 .iter()
                 .filter(|entry| !touched.contains(&entry.id));
             let entries: Vec<_> = untouched.cloned().chain(pushed.put).collect();
-            self.replace_entries(EntryIndex::new(entries), actions);
+            self.replace_entries(now, EntryIndex::new(entries), actions);
         }
         if let Some(bundle) = pushed.bundle {
             all |= self.replace_bundle(bundle, now);
@@ -73,7 +73,7 @@ impl State {
         Some(Reach::Entries(new))
     }
 
-    fn replace_entries(&mut self, index: EntryIndex, actions: &mut Vec<Action>) {
+    fn replace_entries(&mut self, now: UnixTime, index: EntryIndex, actions: &mut Vec<Action>) {
         let state = &mut self.now;
         for old in state.entries.iter().filter(|old| index.get(&old.id).is_none()) {
             actions.push(Action::Note(Note::Withdrawn {
@@ -93,7 +93,8 @@ impl State {
             let both = state.entries.get(id).zip(index.get(id));
             both.is_some_and(|(old, new)| old.revision == new.revision && old.spiffe_id == new.spiffe_id)
         });
-        state.entries = Arc::new(index);
+        let before = std::mem::replace(&mut state.entries, Arc::new(index));
+        self.fit_rungs_to_entries(&before, now);
     }
 
     /// Whether it is another.
@@ -104,6 +105,7 @@ impl State {
         }
         self.taints.adopt(&bundle, now);
         state.bundle = Some(bundle);
+        self.fit_rungs_to_bundle();
         true
     }
 

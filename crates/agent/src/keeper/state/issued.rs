@@ -33,6 +33,7 @@ impl State {
                         not_after: svid.not_after(),
                     }));
                     self.refusals.over(&issued.entry_id);
+                    self.drop_spent(&entry, &svid);
                     let held = Arc::new(Held::new(svid, issued.revision, now));
                     changed.insert(Arc::clone(&issued.entry_id));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{FakeServer, types, wire_bundle};
+use super::{FakeServer, Script, types, wire_bundle};
 
 /// What it does.
 #[derive(Default)]
@@ -58,6 +58,19 @@ fn version(entry: &types::Entry) -> u64 {
     1 + u64::try_from(entry.revision_number).unwrap()
 }
 
+impl Script {
+    /// With the policy that the entry has.
+    fn put(&self, entry: types::Entry) -> wire::AuthorizedEntry {
+        let policy = self.reserve.policies.get(&entry.id).cloned();
+        let put = put(entry);
+        wire::AuthorizedEntry {
+            version: put.version + policy.as_ref().map_or(0, |policy| policy.revision),
+            policy,
+            ..put
+        }
+    }
+}
+
 impl FakeServer {
     /// Subscriptions can be had, and the registry is at this revision.
     pub(crate) fn pushes(&self, epoch: u64, number: u64) {
@@ -98,7 +111,7 @@ impl FakeServer {
             }
             let (epoch, number) = script.push.next();
             wire::SubscribeResponse {
-                put: vec![put(entry)],
+                put: vec![script.put(entry)],
                 ..step(epoch, number)
             }
         };
@@ -127,10 +140,10 @@ impl FakeServer {
         let mut message = step(epoch, number);
         let holds = |entry: &types::Entry| {
             let held = held.entries.iter().find(|held| held.id == entry.id);
-            held.is_some_and(|held| held.version == version(entry))
+            held.is_some_and(|held| held.version == script.put(entry.clone()).version)
         };
         let missing = script.entries.iter().filter(|entry| !holds(entry));
-        message.put = missing.cloned().map(put).collect();
+        message.put = missing.cloned().map(|entry| script.put(entry)).collect();
         let is_there = |id: &str| script.entries.iter().any(|entry| entry.id == id);
         let over = held.entries.iter().filter(|held| !is_there(&held.id));
         message.gone = over.map(|held| gone(&held.id)).collect();
@@ -147,7 +160,7 @@ impl FakeServer {
 }
 
 impl Push {
-    fn next(&mut self) -> (u64, u64) {
+    pub(super) fn next(&mut self) -> (u64, u64) {
         self.revision.1 += 1;
         self.revision
     }

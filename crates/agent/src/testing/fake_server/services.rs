@@ -112,6 +112,10 @@ service! {
             request: Request<agent::PostStatusRequest>,
         ) -> Result<Response<agent::PostStatusResponse>, Status> {
             self.called("PostStatus", &request, false)?;
+            let bundle = request.get_ref().current_bundle_serial;
+            if bundle != 0 {
+                self.script().reserve.acknowledged.push(bundle);
+            }
             Ok(Response::new(agent::PostStatusResponse {}))
         }
     }

@@ -1,0 +1,192 @@
+//! The reserve on disk: whole after a restart, none of it readable, and gone when it is to go.
+
+use std::time::Duration;
+
+use super::*;
+use crate::cache::plan::Change;
+use crate::entry::{Entry, Offline};
+use crate::keeper::rungs::{Ladder, Rung};
+use crate::keeper::state::{Action, Event};
+
+/// With a reserve of so many rungs for the first entry, which asks for it.
+fn reserved(ca: &Ca, names: &[&str], rungs: i64) -> Snapshot {
+    let before = holding(ca, names);
+    let offline = Offline {
+        reserve: Duration::from_secs(7200),
+        tokens: vec![("receiver".to_owned(), Duration::from_secs(600))],
+    };
+    let entries = before.entries.iter().map(|entry| {
+        let first = &*entry.id == names[0];
+        let offline = if first {
+            offline.clone()
+        } else {
+            Offline::default()
+        };
+        Arc::new(Entry {
+            offline,
+            ..Entry::clone(entry)
+        })
+    });
+    let each = (0..rungs).map(|number| {
+        let begin = 1800 * number;
+        let svid = ca.svid(&id(&format!("/{}", names[0])), at(begin), at(begin + 3600));
+        Arc::new(Rung::new(&svid, 0, NOON))
+    });
+    let ladder = Arc::new(Ladder::new(each.collect()));
+    Snapshot {
+        entries: Arc::new(EntryIndex::new(entries.collect::<Vec<_>>())),
+        rungs: Arc::new([(Arc::from(names[0]), ladder)].into_iter().collect()),
+        ..before
+    }
+}
+
+fn rung_files(world: &World) -> Vec<(String, Vec<u8>)> {
+    let mut files = world.files();
+    files.retain(|(name, _)| name.starts_with("rung-"));
+    files
+}
+
+fn keys_of(snapshot: &Snapshot) -> Vec<Vec<u8>> {
+    let ladders = snapshot.rungs.values();
+    let rungs = ladders.flat_map(|ladder| ladder.rungs().to_vec());
+    rungs.map(|rung| rung.key().to_vec()).collect()
+}
+
+#[test]
+fn a_reserve_comes_back_whole_with_what_asks_for_it_and_is_sealed_meanwhile() {
+    let world = World::new();
+    let snapshot = reserved(&world.ca, &["a", "b"], 20);
+    let (mut shelf, _) = world.open();
+    shelf.write(&image(&snapshot), PLAIN).unwrap();
+    assert_eq!(rung_files(&world).len(), 20);
+    let keys = keys_of(&snapshot);
+    for (name, bytes) in world.files() {
+        for key in &keys {
+            assert!(
+                !bytes.windows(key.len()).any(|part| part == key),
+                "{name} holds a key"
+            );
+        }
+    }
+    drop(shelf);
+    let (_, found) = world.open();
+    assert_eq!(found.complaints, Vec::<String>::new());
+    let read = found.image.unwrap().snapshot;
+    assert_eq!(keys_of(&read), keys);
+    assert_eq!(read.rungs["a"].windows(), snapshot.rungs["a"].windows());
+    let offline = |snapshot: &Snapshot, id: &str| snapshot.entries.get(id).unwrap().offline.clone();
+    assert_eq!(offline(&read, "a"), offline(&snapshot, "a"));
+    assert_eq!(offline(&read, "b"), Offline::default());
+    // A rung takes the place of what is held.
+    let actions = State::restored(&read).step(at(7000), Event::Tick);
+    let served = actions.iter().find_map(|action| match action {
+        Action::Publish(snapshot, _) => Some(snapshot.held["a"].svid.not_before()),
+        _ => None,
+    });
+    assert_eq!(served, Some(at(1800 * 3)));
+}
+
+#[test]
+fn another_rung_is_one_file_more_and_one_that_is_given_up_is_none() {
+    let world = World::new();
+    let snapshot = reserved(&world.ca, &["a"], 20);
+    let (mut shelf, _) = world.open();
+    shelf.write(&image(&snapshot), PLAIN).unwrap();
+    let before = rung_files(&world);
+    let few = |rungs: &[Arc<Rung>]| {
+        let ladder = Arc::new(Ladder::new(rungs.to_vec()));
+        Snapshot {
+            rungs: Arc::new([(Arc::from("a"), ladder)].into_iter().collect()),
+            ..snapshot.clone()
+        }
+    };
+    let less = few(&snapshot.rungs["a"].rungs()[3..]);
+    assert_eq!(Change::between(&snapshot, &less), Change::Withdrawn);
+    let both = Manner { both: true, ..PLAIN };
+    shelf.write(&image(&less), both).unwrap();
+    let after = rung_files(&world);
+    assert_eq!(after.len(), 17);
+    assert!(
+        after.iter().all(|file| before.contains(file)),
+        "none is written anew"
+    );
+    let none = Snapshot {
+        rungs: Arc::default(),
+        ..snapshot.clone()
+    };
+    shelf.write(&image(&none), both).unwrap();
+    assert_eq!(rung_files(&world).len(), 0);
+}
+
+#[test]
+fn a_rung_that_is_damaged_gone_or_anothers_is_passed_over_and_said() {
+    for what in ["flipped", "gone", "renamed"] {
+        let world = World::new();
+        let snapshot = reserved(&world.ca, &["a"], 5);
+        let (mut shelf, _) = world.open();
+        shelf.write(&image(&snapshot), PLAIN).unwrap();
+        drop(shelf);
+        let (files, cache) = (rung_files(&world), world.dir.path().join("cache"));
+        let first = cache.join(&files[0].0);
+        match what {
+            "flipped" => {
+                let mut bytes = files[0].1.clone();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                crate::testing::write_private(&first, &bytes);
+            }
+            "gone" => std::fs::remove_file(&first).unwrap(),
+            _ => crate::testing::write_private(&first, &files[1].1),
+        }
+        let (_, found) = world.open();
+        let said = found.complaints.join("; ");
+        assert!(
+            said.contains("1 of 5 SVIDs in the reserve of spiffe://plant.test/a"),
+            "{what}: {said}"
+        );
+        let read = found.image.unwrap().snapshot;
+        assert_eq!(read.rungs["a"].rungs().len(), 4, "{what}");
+        assert_eq!(keys(&read), keys(&snapshot), "what is served is whole");
+    }
+}
+
+#[test]
+fn a_reserve_is_written_at_once_when_it_is_new_or_taken_away_and_else_seldom() {
+    let ca = Ca::new("one");
+    let full = reserved(&ca, &["a"], 20);
+    let with = |rungs: &[Arc<Rung>]| Snapshot {
+        rungs: Arc::new(
+            [(Arc::from("a"), Arc::new(Ladder::new(rungs.to_vec())))]
+                .into_iter()
+                .collect(),
+        ),
+        ..full.clone()
+    };
+    let rungs = full.rungs["a"].rungs();
+    let none = Snapshot {
+        rungs: Arc::default(),
+        ..full.clone()
+    };
+    assert_eq!(Change::between(&none, &full), Change::New);
+    assert_eq!(Change::between(&full, &none), Change::Withdrawn);
+    let spare = |old: &Snapshot, new: &Snapshot| matches!(Change::between(old, new), Change::Spare(_));
+    assert!(spare(&with(&rungs[..19]), &full), "one more at the far end");
+    assert_eq!(Change::between(&full, &with(rungs)), Change::Nothing);
+    // A renewal: the reserve stands in for what is on disk.
+    let svid = ca.svid(&id("/a"), at(4000), at(7600));
+    let mut renewed = full.clone();
+    let held = Arc::new(Held::new(svid, 0, at(4000)));
+    Arc::make_mut(&mut renewed.held).insert("a".into(), held);
+    assert!(spare(&full, &renewed));
+    // What is over by then is spent, not taken away.
+    let spent = Snapshot {
+        rungs: with(&rungs[1..]).rungs,
+        ..renewed
+    };
+    assert!(spare(&full, &spent));
+    let more = Snapshot {
+        rungs: with(&rungs[2..]).rungs,
+        ..spent.clone()
+    };
+    assert_eq!(Change::between(&full, &more), Change::Withdrawn);
+}

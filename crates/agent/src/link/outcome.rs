@@ -1,0 +1,94 @@
+//! What a turn came to, and what follows from it.
+//!
+//! Invariant: a failure destroys nothing, but when it is the server's word that the node is banned.
+
+use std::time::Duration;
+
+use landfast_daemon::error_chain;
+use landfast_lifecycle::Disposition;
+
+use super::failure::LinkError;
+use super::status::Phase;
+use super::{Link, attest};
+use crate::keeper::state::Event;
+
+impl Link {
+    /// Draws the consequences of a failed turn. Answers how long to wait, when that is not for the back-off to say.
+    pub(super) async fn handle(&mut self, error: &LinkError) -> Option<Duration> {
+        self.keeper.tell(Event::Contact(false)).await;
+        let text = error_chain(error);
+        let repeated = self.status.borrow().last_error == text;
+        if repeated {
+            tracing::debug!(error = text, "still no success with the server");
+        } else {
+            tracing::warn!(
+                error = text,
+                "no success with the server; what is held stays valid and is served"
+            );
+        }
+        if !error.server_answered() {
+            self.hang_up();
+        }
+        self.alarm_if_stale(error);
+        let banned = error.disposition() == Disposition::Fatal;
+        if banned {
+            self.banned().await;
+        } else if error.disposition() == Disposition::Reattest {
+            self.must_attest = true;
+            self.hang_up();
+        }
+        self.status.send_modify(|status| {
+            status.reachable = status.reachable && error.server_answered();
+            status.last_error = text;
+            if status.phase != Phase::Banned {
+                status.phase = if banned {
+                    Phase::Banned
+                } else {
+                    status.phase_after_failure()
+                };
+            }
+        });
+        (self.status.borrow().phase == Phase::Banned).then_some(BANNED_RETRY)
+    }
+
+    pub(super) async fn note_success(&self) {
+        let recovered = self.status.send_if_modified(|status| {
+            let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
+            status.phase = Phase::Serving;
+            status.last_error.clear();
+            status.behind = status
+                .behind
+                .take()
+                .filter(|(server, _)| *server != self.rota.at());
+            differs
+        });
+        if recovered {
+            tracing::info!(server = %self.status.borrow().address, "synchronised with the server");
+            self.keeper.tell(Event::Contact(true)).await;
+        }
+    }
+
+    /// A server of ours is told which bundle the node holds: with a new authority it signs when all can verify that.
+    pub(super) async fn acknowledge(&mut self) {
+        let Some(sequence) = self.unacknowledged() else {
+            return;
+        };
+        let channel = self.channel.borrow().clone();
+        if let Some(channel) = channel {
+            // Said again with the next connection, should this be lost.
+            self.acknowledged = Some(sequence);
+            attest::post_status(channel, sequence).await;
+        }
+    }
+
+    /// The sequence of a bundle that was adopted, when the server has not been told of it.
+    pub(super) fn unacknowledged(&self) -> Option<u64> {
+        let sequence = self.known.own_bundle().map(|own| own.sequence());
+        // SPIRE's servers do not want to know.
+        let new = self.push.is_live() && self.acknowledged != sequence;
+        sequence.filter(|_| new)
+    }
+}
+
+/// A banned node asks as often.
+const BANNED_RETRY: Duration = Duration::from_secs(300);

@@ -1,0 +1,59 @@
+//! What is said of the reserve: how long it lasts, and until when a thief of it would be believed.
+//!
+//! Invariant: counted from what is held, whether or not the node is on its own: the debt is there from the first rung on.
+
+use landfast_identity::UnixTime;
+
+use crate::keeper::state::Snapshot;
+
+/// Of all entries together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reserve {
+    /// Entries that have one.
+    pub(crate) entries: usize,
+    /// Rungs that are not over.
+    pub(crate) rungs: usize,
+    /// When the first of these entries has nothing more.
+    pub(crate) until: Option<UnixTime>,
+    /// When the last rung ends: the trust debt.
+    pub(crate) debt: Option<UnixTime>,
+    /// There is no room for more, though more is asked for.
+    pub(crate) full: bool,
+}
+
+impl Reserve {
+    pub(crate) fn of(snapshot: &Snapshot, now: UnixTime) -> Self {
+        let mut counted = Self::default();
+        for (id, ladder) in snapshot.rungs.iter() {
+            let left = ladder.windows().iter().filter(|window| window.ends > now).count();
+            let Some(entry) = snapshot.entries.get(id).filter(|_| left > 0) else {
+                continue;
+            };
+            counted.entries += 1;
+            counted.rungs += left;
+            let lasts = snapshot.lasts(entry, now).unwrap_or(now);
+            counted.until = Some(counted.until.map_or(lasts, |until| until.min(lasts)));
+            counted.debt = counted.debt.max(ladder.debt());
+        }
+        counted.full = snapshot.reserve_is_full();
+        counted
+    }
+
+    /// The debt in words; empty when there is none.
+    pub(crate) fn in_words(&self, sealed: &str) -> String {
+        let Some(debt) = self.debt else {
+            return String::new();
+        };
+        let full = match self.full {
+            true => format!(
+                "; no room for more: {} MiB are kept",
+                crate::keeper::state::reserve::LARGEST >> 20
+            ),
+            false => String::new(),
+        };
+        format!(
+            "{} unspent SVIDs of {} identities, the last until {debt}; {sealed}{full}",
+            self.rungs, self.entries
+        )
+    }
+}
