@@ -11,7 +11,7 @@ mod subscription;
 
 use std::time::Duration;
 
-pub(crate) use difference::Held;
+pub(crate) use difference::{Held, version};
 pub(crate) use digests::Digests;
 pub(crate) use slot::{Answers, Slot, slot};
 pub(crate) use stale::{Stale, keep};

@@ -122,7 +122,7 @@ impl Held {
 }
 
 /// With the epoch in it: numbers come again in a registry that was restored, with other entries. Wraps rather than fails.
-fn version(at: Revision, entry: &Versioned) -> u64 {
+pub(crate) fn version(at: Revision, entry: &Versioned) -> u64 {
     at.epoch.wrapping_shl(32).wrapping_add(entry.version())
 }
 

@@ -8,6 +8,7 @@ use landfast_proto::landfast::sync::v1::SubscribeRequest;
 
 use super::Quarantine;
 use super::state::{Finding, FindingKind, MAX_FINDINGS};
+use crate::push::version;
 use crate::registry::{AgentRecord, Revision, View};
 
 /// Of this process: after a restart nodes show it again.
@@ -118,7 +119,7 @@ fn differences(
                 FindingKind::EntryDeleted,
                 format!("{spiffe_id}: at revision {newest}, {agent} did not have it any more"),
             ),
-            Some(version) if same_epoch && *version != 0 && *version != entry.version() => (
+            Some(held) if same_epoch && *held != 0 && *held != version(base, entry) => (
                 FindingKind::EntryChanged,
                 format!("{spiffe_id}: {agent} has a version of it that is not known here"),
             ),
