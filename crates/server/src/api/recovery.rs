@@ -181,7 +181,7 @@ fn requests(id: &SpiffeId, stands: &Stands) -> Vec<pb::Request> {
             Question::Recovery { claim, decision } => {
                 let heard = stands
                     .heard_at
-                    .map_or("an unknown time".to_owned(), |at| at.to_string());
+                    .map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
                 let why =
                     format!("it was last heard at {heard}, which is too long ago to come back by itself");
                 out.push(of_claim(&claim, Kind::Recovery, state(decision), why));
