@@ -7,6 +7,7 @@ mod boot;
 mod clock;
 mod guarded;
 pub mod island;
+pub mod recovery;
 mod renewal;
 mod times;
 
