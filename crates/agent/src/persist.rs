@@ -4,6 +4,7 @@
 //! Invariant: a key is on disk before anybody hears of it, so a lost answer is asked for again with the same key; and a
 //! damaged file is never taken for an absent one without a word.
 
+mod ban;
 mod time;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::link::revision::Revision;
+pub(crate) use ban::BANNED;
 pub(crate) use time::TIME;
 
 /// The node's own identity.
@@ -169,7 +171,8 @@ impl NodeFiles {
             chain: chain_to_pem(node.svid.chain()),
             key: BASE64.encode(node.key.as_pkcs8_der()),
         };
-        let saved = self.write(IDENTITY, &file);
+        // A node that is let in again is not banned: what it begins to keep is not to be destroyed.
+        let saved = self.remove(BANNED).and_then(|()| self.write(IDENTITY, &file));
         zeroize::Zeroize::zeroize(&mut file.key);
         saved?;
         self.remove(PENDING)
@@ -197,12 +200,6 @@ impl NodeFiles {
         let saved = self.write(PENDING, &file);
         zeroize::Zeroize::zeroize(&mut file.key);
         saved.map(|()| Arc::new(key))
-    }
-
-    /// Removes every key of the node from disk; one that stays does not keep the other.
-    pub(crate) fn destroy_keys(&self) -> Result<(), PersistError> {
-        let (identity, pending) = (self.remove(IDENTITY), self.remove(PENDING));
-        identity.and(pending)
     }
 
     /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is
