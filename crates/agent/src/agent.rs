@@ -142,6 +142,7 @@ impl Agent {
             shelf,
             before,
             state: cache_state,
+            doomed,
         } = state.cache;
         let held_before = before.as_ref().map(|image| &image.snapshot);
         let views = Views::new(&config.trust_domain);
@@ -227,6 +228,7 @@ impl Agent {
                 clock: Arc::clone(&clock),
                 bootstrap: state.bootstrap,
                 state: cache_state,
+                doomed,
             };
             tasks.spawn("cache", writer.run(stop.clone()));
         }

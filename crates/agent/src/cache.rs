@@ -21,6 +21,7 @@ use landfast_identity::{SpiffeId, TrustDomain};
 use crate::jwt::{Key, Token};
 use crate::keeper::state::Snapshot;
 use crate::link::revision::Revision;
+use crate::persist::BANNED;
 pub(crate) use shelf::Shelf;
 pub(crate) use start::{Begun, Own};
 pub(crate) use state::CacheState;
@@ -45,6 +46,8 @@ pub(crate) struct Place {
     pub(crate) key: PathBuf,
     /// The operator has said where the key is: then a key that is missing may be on a medium that is not there, and none is made beside it.
     pub(crate) key_elsewhere: bool,
+    /// Beside them while a ban is not done with, see `persist::BANNED`.
+    pub(crate) ban: PathBuf,
     pub(crate) trust_domain: TrustDomain,
 }
 
@@ -54,6 +57,7 @@ impl Place {
             dir: data_dir.join(DIRECTORY),
             key: seal_key.map_or_else(|| data_dir.join(KEY), Path::to_owned),
             key_elsewhere: seal_key.is_some(),
+            ban: data_dir.join(BANNED),
             trust_domain: trust_domain.clone(),
         }
     }

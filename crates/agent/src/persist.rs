@@ -4,6 +4,7 @@
 //! Invariant: a key is on disk before anybody hears of it, so a lost answer is asked for again with the same key; and a
 //! damaged file is never taken for an absent one without a word.
 
+mod ban;
 mod device;
 mod pin;
 mod time;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::link::revision::Revision;
+pub(crate) use ban::BANNED;
 pub(crate) use device::{DEVICE, DeviceKey};
 pub(crate) use pin::PIN;
 pub(crate) use time::TIME;
@@ -173,7 +175,8 @@ impl NodeFiles {
             chain: chain_to_pem(node.svid.chain()),
             key: BASE64.encode(node.key.as_pkcs8_der()),
         };
-        let saved = self.write(IDENTITY, &file);
+        // A node that is let in again is not banned: what it begins to keep is not to be destroyed.
+        let saved = self.remove(BANNED).and_then(|()| self.write(IDENTITY, &file));
         zeroize::Zeroize::zeroize(&mut file.key);
         saved?;
         self.remove(PENDING)
@@ -201,12 +204,6 @@ impl NodeFiles {
         let saved = self.write(PENDING, &file);
         zeroize::Zeroize::zeroize(&mut file.key);
         saved.map(|()| Arc::new(key))
-    }
-
-    /// Removes every key of the node from disk; one that stays does not keep the others.
-    pub(crate) fn destroy_keys(&self) -> Result<(), PersistError> {
-        let (identity, pending, device) = (self.remove(IDENTITY), self.remove(PENDING), self.remove(DEVICE));
-        identity.and(pending).and(device)
     }
 
     /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is

@@ -29,7 +29,14 @@ impl NodeState {
     /// The newest bundle there is: the server's last, unless the operator has given another since.
     pub(super) fn read(config: &AgentConfig) -> Result<Self, AgentError> {
         let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
-        let node = files.identity()?;
+        let banned = files.was_banned()?;
+        if banned {
+            go_on_with_ban(&files);
+        }
+        let node = match banned {
+            true => None,
+            false => files.identity()?,
+        };
         let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
         let mut bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
         let mut newest = match files.revision(&bootstrap.digest) {
@@ -78,7 +85,10 @@ impl NodeState {
             bundle: &mut bundle,
             newest: &mut newest,
         };
-        let cache = Begun::read(config, own);
+        let cache = match banned {
+            true => Begun::banned(config),
+            false => Begun::read(config, own),
+        };
         Ok(Self {
             files: Arc::new(files),
             node,
@@ -89,5 +99,17 @@ impl NodeState {
             bootstrap: bootstrap.digest,
             cache,
         })
+    }
+}
+
+fn go_on_with_ban(files: &NodeFiles) {
+    tracing::error!(
+        "the server had banned this node when it last ran: what is left of its keys is destroyed, and it attests anew"
+    );
+    if let Err(error) = files.go_on_with_ban() {
+        tracing::error!(
+            error = landfast_daemon::error_chain(&error),
+            "keys of this banned node are still on disk; they are not used"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The agent whole: sockets, a workload, the admin socket, against a scripted server.
 
+mod ban;
 mod time;
 
 use std::os::unix::fs::PermissionsExt as _;

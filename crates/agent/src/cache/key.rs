@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use landfast_store::seal::{FileSealKey, SealKey, SealKeyError};
+use landfast_store::seal::{FileSealKey, SealKey, SealKeyError, SealKeyId};
 
 use super::Place;
 use super::shelf::device;
@@ -21,6 +21,15 @@ pub(super) enum Found {
     },
     /// Why there is none, and what to do.
     None(String),
+}
+
+/// What a start would find.
+pub(super) enum Seen {
+    Key(SealKeyId),
+    /// Nothing, or what is no key.
+    Nothing(String),
+    /// It cannot be looked at.
+    Unknown(String),
 }
 
 type Opened = Result<Option<FileSealKey>, SealKeyError>;
@@ -72,6 +81,25 @@ impl Reader {
             // Who waited may have gone.
             .spawn(move || tell.send(open(&path)).ok());
         reading.is_ok().then_some(waits)
+    }
+
+    /// Looks whether the key is there, and which.
+    pub(super) fn look(&mut self, path: &Path) -> Seen {
+        let gone = |what: &str| {
+            format!(
+                "the seal key {} {what}, and without it a restart opens nothing: bring its medium back",
+                path.display()
+            )
+        };
+        match self.open(path) {
+            Some(Ok(Some(key))) => Seen::Key(key.id()),
+            Some(Ok(None)) => Seen::Nothing(gone("is not there any more")),
+            Some(Err(error @ SealKeyError::Damaged { .. })) => {
+                Seen::Nothing(landfast_daemon::error_chain(&error))
+            }
+            Some(Err(error)) => Seen::Unknown(landfast_daemon::error_chain(&error)),
+            None => Seen::Unknown(gone("is on a medium that does not answer")),
+        }
     }
 
     /// Looks for the key. `begun`: there is a cache already. `worthless`: nothing would be lost with it.

@@ -3,13 +3,17 @@
 //! Invariant: what was taken away is written at once, what is new within seconds. A renewal may wait, for a small part of its life: what it replaces
 //! is still valid for much longer. While the disk fails, it is tried again every few seconds.
 
+mod less;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::entry::Entry;
 use crate::keeper::rungs::{Ladder, Rung};
 use crate::keeper::state::Snapshot;
+use less::{gives_less, trusts_less};
 
 /// What is different from what is on disk, the least urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,21 +25,29 @@ pub(super) enum Change {
     Renewed(Duration),
     /// Something is there that was not.
     New,
-    /// Something is to be had no longer.
+    /// An entry is gone, or is for others now: its keys leave the disk at once, and the index is written as for something new.
+    Gone,
+    /// Something is trusted no longer.
     Withdrawn,
 }
 
 impl Change {
     pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let same_entries = Arc::ptr_eq(&old.entries, &new.entries);
-        let withdrawn = |entry: &Arc<crate::entry::Entry>| new.entries.get(&entry.id) != Some(entry);
-        // What another bundle no longer trusts is as good as taken away.
         let same_bundles = new.same_bundle(old) && Arc::ptr_eq(&old.federated, &new.federated);
-        let other_bundles = !same_bundles && old.bundle.is_some();
-        if other_bundles || (!same_entries && old.entries.iter().any(withdrawn)) {
+        if !same_bundles && trusts_less(old, new) {
             return Self::Withdrawn;
         }
-        if !same_bundles || (!same_entries && new.entries.len() != old.entries.len()) {
+        let gone = |entry: &Arc<Entry>| {
+            new.entries
+                .get(&entry.id)
+                .is_none_or(|now| gives_less(entry, now))
+        };
+        if !same_entries && old.entries.iter().any(gone) {
+            return Self::Gone;
+        }
+        let other = |entry: &Arc<Entry>| old.entries.get(&entry.id) != Some(entry);
+        if !same_bundles || (!same_entries && new.entries.iter().any(other)) {
             return Self::New;
         }
         let rungs = Self::of_rungs(old, new);
@@ -111,7 +123,7 @@ impl Change {
                 Some((part, part))
             }
             Self::New => Some((BURST, PAUSE)),
-            Self::Withdrawn => Some((Duration::ZERO, BURST)),
+            Self::Gone | Self::Withdrawn => Some((Duration::ZERO, BURST)),
         }
     }
 }
@@ -122,6 +134,8 @@ pub(super) struct Plan {
     due: Option<Instant>,
     /// Both places of the index.
     both: bool,
+    /// Keys of what is gone are on disk.
+    gone: bool,
     last: Option<Instant>,
     /// When what was written for something new is worn off the day's share.
     worn_until: Option<Instant>,
@@ -132,7 +146,9 @@ impl Plan {
         let Some((after, pause)) = change.waits() else {
             return;
         };
-        let rested = (change == Change::New).then(|| self.rested()).flatten();
+        let rested = matches!(change, Change::New | Change::Gone)
+            .then(|| self.rested())
+            .flatten();
         let free = self
             .last
             .map_or(now, |last| (last + pause).max(rested.unwrap_or(last)));
@@ -140,6 +156,16 @@ impl Plan {
         self.due = Some(self.due.map_or(due, |other| other.min(due)));
         // An index that is passed over gives way to the other: that one had better know of it too.
         self.both |= change >= Change::New;
+        self.gone |= change == Change::Gone;
+    }
+
+    /// Whether keys are to leave the disk though the index has to wait. Says it once.
+    pub(super) fn takes_away(&mut self) -> bool {
+        std::mem::take(&mut self.gone)
+    }
+
+    pub(super) fn has_to_take_away(&self) -> bool {
+        self.gone
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -149,14 +175,14 @@ impl Plan {
     /// It is being written. Answers whether into both places.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         self.due = None;
+        self.gone = false;
         self.last = Some(now);
         std::mem::take(&mut self.both)
     }
 
     /// So many bytes were written for something new, or taken away.
     pub(super) fn wore(&mut self, now: Instant, bytes: u64) {
-        let share = DAY.as_secs_f64() * (bytes as f64 / BYTES_A_DAY);
-        let share = Duration::from_secs_f64(share.min(DAY.as_secs_f64()));
+        let share = share(bytes, BYTES_A_DAY);
         let until = self.worn_until.map_or(now, |until| until.max(now)) + share;
         self.worn_until = Some(until.min(now + DAY));
     }
@@ -175,6 +201,17 @@ impl Plan {
     }
 }
 
+/// How long after so many bytes of tokens others may be written.
+pub(super) fn after_tokens(bytes: u64) -> Duration {
+    share(bytes, TOKENS_A_DAY).clamp(TOKENS_EVERY, NEW_LONGEST)
+}
+
+/// The part of a day that so many bytes are of what may be written in it.
+fn share(bytes: u64, a_day: f64) -> Duration {
+    let share = DAY.as_secs_f64() * (bytes as f64 / a_day);
+    Duration::from_secs_f64(share.min(DAY.as_secs_f64()))
+}
+
 /// Of the life of an SVID that may pass before it is on disk.
 const PART_OF_LIFE: u32 = 12;
 const LONGEST: Duration = Duration::from_secs(600);
@@ -188,6 +225,9 @@ const BURST: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(5);
 /// What news may wear the flash by, of the 20 MB that 20 entries may.
 const BYTES_A_DAY: f64 = 10_000_000.0;
+const TOKENS_A_DAY: f64 = 5_000_000.0;
+/// Tokens come and go; those of the last minutes are worth little.
+pub(super) const TOKENS_EVERY: Duration = Duration::from_secs(300);
 const DAY: Duration = Duration::from_secs(86_400);
 /// The part of a day's share that may be spent at once.
 const AT_ONCE: Duration = Duration::from_secs(3600);
@@ -227,23 +267,25 @@ mod tests {
             with(&|after| after.entries = entries(&["a", "b", "c"])),
             Change::New
         );
-        assert_eq!(with(&|after| after.entries = entries(&["a"])), Change::Withdrawn);
-        assert_eq!(
+        assert_eq!(with(&|after| after.entries = entries(&["a"])), Change::Gone);
+        let changed = |change: &dyn Fn(&mut Entry)| {
             with(&|after| {
-                let other = [
-                    entry("a", "/a", &["unix:uid:2"]),
-                    entry("b", "/b", &["unix:uid:1"]),
-                ];
+                let mut other = entry("a", "/a", &["unix:uid:1"]);
+                other.revision += 1;
+                change(&mut other);
+                let other = [other, entry("b", "/b", &["unix:uid:1"])];
                 after.entries = Arc::new(EntryIndex::new(other.map(Arc::new)));
-            }),
-            Change::Withdrawn,
-            "for others"
-        );
-        assert_eq!(
-            with(&|after| after.bundle = Some(Arc::new(Ca::new("two").bundle()))),
-            Change::Withdrawn,
-            "an authority may be gone"
-        );
+            })
+        };
+        let others = entry("a", "/a", &["unix:uid:2"]).selectors;
+        assert_eq!(changed(&|entry| entry.selectors = others.clone()), Change::Gone);
+        assert_eq!(changed(&|entry| entry.spiffe_id = id("/c")), Change::Gone);
+        assert_eq!(changed(&|entry| entry.created_at += 1), Change::Gone);
+        assert_eq!(changed(&|entry| entry.expires_at = Some(at(60))), Change::Gone);
+        assert_eq!(changed(&|entry| entry.privileged = true), Change::Gone);
+        assert_eq!(changed(&|entry| entry.hint = "other".to_owned()), Change::New);
+        assert_eq!(changed(&|entry| entry.on_demand = true), Change::New);
+        assert_eq!(changed(&|_| {}), Change::New);
         let renewed = |life| {
             let svid = ca.svid(&id("/a"), NOON, at(life));
             with(&|after| {
@@ -252,7 +294,8 @@ mod tests {
             })
         };
         assert_eq!(renewed(3600), Change::Renewed(Duration::from_secs(3600)));
-        assert!(Change::Renewed(Duration::MAX) < Change::New && Change::New < Change::Withdrawn);
+        assert!(Change::Renewed(Duration::MAX) < Change::New && Change::New < Change::Gone);
+        assert!(Change::Gone < Change::Withdrawn);
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,8 +362,16 @@ mod tests {
             plan.begin(now);
             plan.wore(now, 80_000);
         }
-        // What is taken away waits for nobody.
+        // What is trusted no longer waits for nobody; of what is gone the keys do not.
         plan.wore(now, 16_000_000);
+        let mut other = Plan {
+            worn_until: Some(now + 2 * DAY),
+            last: Some(now + DAY),
+            ..Plan::default()
+        };
+        other.note(now + DAY, Change::Gone);
+        assert!(other.due().is_some_and(|due| due > now + DAY));
+        assert!(other.takes_away() && !other.takes_away());
         plan.note(now + DAY, Change::Withdrawn);
         assert_eq!(plan.due(), Some(now + DAY));
     }

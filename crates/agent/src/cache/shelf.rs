@@ -6,10 +6,12 @@
 mod clean;
 mod files;
 mod read;
+mod rest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use landfast_daemon::error_chain;
 use landfast_store::seal::Sealer;
 use landfast_store::{MAX_FILE_BYTES, Store, StoreError};
 use prost::Message as _;
@@ -20,6 +22,7 @@ use super::wire as convert;
 use super::{Found, Image, Place};
 pub(super) use clean::{device, empty};
 use files::{Of, files_of, names_in, names_of};
+use rest::Wrote;
 
 /// Why something is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,9 @@ pub(crate) enum ShelfError {
     Hangs,
     #[error("writing broke off")]
     BrokeOff,
+    /// The index is on disk, and with it every identity.
+    #[error("a part of the cache is not as it should be")]
+    Rest(#[source] Box<Self>),
 }
 
 /// One place for an index.
@@ -43,6 +49,8 @@ struct Slot {
     generation: u64,
     /// The files that it names.
     names: BTreeMap<String, Of>,
+    /// Revision and time of creation of its entries: also of those that have tokens and no SVID.
+    entries: BTreeMap<Arc<str>, (i64, i64)>,
 }
 
 /// How the directory is opened: tests put a disk in between that fails.
@@ -61,11 +69,14 @@ pub(crate) struct Shelf {
     foreign: bool,
     /// It is not known what there is: to be read before the next write.
     unread: bool,
-    /// What the indexes tell may be older than what is held.
+    /// What the indexes tell may be older than what is held. Until one is written no tokens are: what was taken away would have some again.
     stale: bool,
+    /// The tokens on disk are not those that were to be written.
+    owes_tokens: bool,
     keys: key::Reader,
     /// Of the index that was written last.
     index_bytes: u64,
+    wrote: Wrote,
 }
 
 /// How an image is to be written.
@@ -73,6 +84,8 @@ pub(crate) struct Shelf {
 pub(crate) struct Manner {
     /// The server has been heard in this run, so that what could not be opened is worth nothing any more.
     pub(crate) worthless: bool,
+    /// Without it, what was taken away loses its keys and no more than that.
+    pub(crate) index: bool,
     /// Something was taken away: nothing may bring it back.
     pub(crate) both: bool,
     pub(crate) tokens: bool,
@@ -96,6 +109,11 @@ impl Shelf {
         (shelf, found)
     }
 
+    /// Without a look at what there is.
+    pub(crate) fn closed(place: Place) -> Self {
+        Self::unread(place, Arc::new(Store::open))
+    }
+
     fn unread(place: Place, open: Open) -> Self {
         Self {
             place,
@@ -107,20 +125,28 @@ impl Shelf {
             foreign: false,
             unread: true,
             stale: false,
+            owes_tokens: false,
             keys: key::Reader::default(),
             index_bytes: 0,
+            wrote: Wrote::default(),
         }
     }
 
     /// Another one over the same files, for when this one is lost. It reads them before it writes.
     pub(crate) fn spare(&self) -> impl Fn() -> Self + Send + use<> {
         let (place, open) = (self.place.clone(), Arc::clone(&self.open));
-        move || Self::unread(place.clone(), Arc::clone(&open))
+        move || Self {
+            owes_tokens: true,
+            ..Self::unread(place.clone(), Arc::clone(&open))
+        }
     }
 
     /// Writes all of it that is not there yet.
     pub(crate) fn write(&mut self, image: &Image, manner: Manner) -> Result<(), ShelfError> {
-        self.look_again(image)?;
+        self.wrote = Wrote::default();
+        self.owes_tokens |= manner.tokens;
+        let key = self.leave_a_key_that_is_gone();
+        let read_anew = self.look_again(image)?;
         if self.foreign && !manner.worthless {
             // Also while nothing would be overwritten: of two caches nobody knows which counts.
             return Ok(());
@@ -130,6 +156,17 @@ impl Shelf {
             self.give_up()?;
         }
         self.prepare(manner.worthless)?;
+        let empty = self.slots.iter().any(|slot| slot.generation == 0);
+        if manner.index || read_anew || empty {
+            self.write_indexes(image, manner)?;
+        } else if manner.both {
+            self.take_away(image)?;
+        }
+        let rest = self.write_rest(image, manner.tokens).and(key);
+        rest.map_err(|error| ShelfError::Rest(Box::new(error)))
+    }
+
+    fn write_indexes(&mut self, image: &Image, manner: Manner) -> Result<(), ShelfError> {
         // Both places are taken from the first time on: one that is empty has lost something.
         let both = manner.both || self.stale || self.slots.iter().any(|slot| slot.generation == 0);
         let written = self.write_index(image).and_then(|()| match both {
@@ -139,22 +176,19 @@ impl Shelf {
         if written.is_err() {
             if manner.both || self.stale {
                 // A full disk takes no index, but it gives files back: what was taken away loses its keys at least.
-                self.drop_keys_beside(image);
+                if let Err(error) = self.take_away(image) {
+                    tracing::error!(
+                        error = error_chain(&error),
+                        "keys that were taken away are still on disk"
+                    );
+                }
             }
             self.sweep_beside(image);
         }
         written?;
         self.foreign = false;
         self.stale = false;
-        if manner.tokens {
-            self.write_tokens(image)?;
-        }
-        self.sweep()
-    }
-
-    /// How large the index is, sealed.
-    pub(crate) fn index_bytes(&self) -> u64 {
-        self.index_bytes
+        Ok(())
     }
 
     /// Which key it is sealed under, for people.
@@ -222,13 +256,23 @@ impl Shelf {
         let sealed = self.sealer()?.seal(SLOTS[slot], &index.encode_to_vec())?;
         // What is there until the new one is whole counts as before; one that is not durable may be either.
         let before = std::mem::take(&mut self.slots[slot].names);
+        self.wrote.indexes += sealed.len() as u64;
+        let entries = image.snapshot.entries.iter();
+        let entries = entries.map(|entry| (Arc::clone(&entry.id), (entry.revision, entry.created_at)));
         match store.replace(SLOTS[slot], &sealed) {
             Ok(()) => {
-                self.slots[slot] = Slot { generation, names };
+                self.slots[slot] = Slot {
+                    generation,
+                    names,
+                    entries: entries.collect(),
+                };
                 Ok(())
             }
             Err(error) => {
-                self.slots[slot].names = before.into_iter().chain(names).collect();
+                // Of an entry that both have, as it was: others may have had it.
+                self.slots[slot].names = names.into_iter().chain(before).collect();
+                let before = std::mem::take(&mut self.slots[slot].entries);
+                self.slots[slot].entries = entries.chain(before).collect();
                 Err(error.into())
             }
         }
@@ -254,16 +298,6 @@ impl Shelf {
                 .iter()
                 .map(|(name, bytes)| ((*name).to_owned(), sha256(bytes)));
             self.whole.extend(whole);
-        }
-        Ok(())
-    }
-
-    fn write_tokens(&mut self, image: &Image) -> Result<(), ShelfError> {
-        let store = self.store()?;
-        let plain = convert::tokens_of(&image.tokens);
-        match plain.is_empty() {
-            true => store.remove(TOKENS)?,
-            false => store.replace(TOKENS, &self.sealer()?.seal(TOKENS, &plain)?)?,
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use landfast_identity::Bundle;
 use tokio::sync::watch;
 
 use super::shelf::empty;
-use super::writer::on_disk;
+use super::writer::{keys_stay, on_disk};
 use super::{CacheState, Image, Place, Shelf};
 use crate::config::{AgentConfig, CacheKind};
 use crate::keeper::state::Snapshot;
@@ -22,6 +22,8 @@ pub(crate) struct Begun {
     pub(crate) shelf: Option<Shelf>,
     pub(crate) before: Option<Image>,
     pub(crate) state: watch::Sender<CacheState>,
+    /// It is to be destroyed, and could not be yet.
+    pub(crate) doomed: bool,
 }
 
 /// The node's own bundle and the newest revision; the cache may know better.
@@ -61,6 +63,30 @@ impl Begun {
             shelf: Some(shelf),
             before,
             state: watch::Sender::new(CacheState { text, complaint }),
+            doomed: false,
+        }
+    }
+
+    /// Of a node that was banned when it last ran. Blocks.
+    pub(crate) fn banned(config: &AgentConfig) -> Self {
+        let seal_key = match &config.cache {
+            CacheKind::Memory => return Self::in_memory(config),
+            CacheKind::Disk { seal_key } => seal_key.as_deref(),
+        };
+        let mut shelf = Shelf::closed(Place::new(&config.data_dir, seal_key, &config.trust_domain));
+        let destroyed = shelf.destroy();
+        let state = CacheState {
+            text: on_disk(""),
+            complaint: destroyed.as_ref().err().map(keys_stay).unwrap_or_default(),
+        };
+        if !state.complaint.is_empty() {
+            tracing::error!("{}", state.complaint);
+        }
+        Self {
+            shelf: Some(shelf),
+            before: None,
+            state: watch::Sender::new(state),
+            doomed: destroyed.is_err(),
         }
     }
 
@@ -69,7 +95,8 @@ impl Begun {
         let place = Place::new(&config.data_dir, None, &config.trust_domain);
         let (dir, key) = (place.dir.clone(), place.key.clone());
         let mut complaint = String::new();
-        if let Err(error) = remove(&dir, &key) {
+        let removed = remove(&dir, &key).and_then(|()| gone(std::fs::remove_file(&place.ban)));
+        if let Err(error) = removed {
             complaint = format!(
                 "keys from before cache = \"memory\" cannot be removed ({error}): remove {} and {}",
                 dir.display(),
@@ -82,15 +109,12 @@ impl Begun {
             shelf: None,
             before: None,
             state: watch::Sender::new(CacheState { text, complaint }),
+            doomed: false,
         }
     }
 }
 
 pub(super) fn remove(dir: &Path, key: &Path) -> std::io::Result<()> {
-    let gone = |result: std::io::Result<()>| match result {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
     // Either may be a link, and what it leads to is what must go. One that stays does not keep the other.
     let (content, dir) = (gone(empty(dir)), gone(std::fs::remove_dir_all(dir)));
     let target = match std::fs::canonicalize(key) {
@@ -99,6 +123,13 @@ pub(super) fn remove(dir: &Path, key: &Path) -> std::io::Result<()> {
     };
     let key = gone(std::fs::remove_file(key));
     content.and(dir).and(target).and(key)
+}
+
+fn gone(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// With the newest bundle of the node's own and the cache's, unless the operator has given another since: then that counts.

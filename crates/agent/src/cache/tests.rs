@@ -1,5 +1,7 @@
 //! The shelf on real files, on damaged ones, and on disks that fail.
 
+mod away;
+mod ban;
 mod damage;
 mod failing;
 mod keys;
@@ -57,6 +59,7 @@ pub(super) fn image(snapshot: &Snapshot) -> Image {
 
 pub(super) const PLAIN: Manner = Manner {
     worthless: true,
+    index: true,
     both: false,
     tokens: true,
 };

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{Change, Plan, RETRY};
+use super::plan::{Change, Plan, RETRY, TOKENS_EVERY, after_tokens};
 use super::shelf::{Manner, Shelf, ShelfError};
 use super::{CacheState, Image};
 use crate::jwt::{JwtCache, Key, Token};
@@ -32,6 +32,8 @@ pub(crate) struct Writer {
     pub(crate) clock: SharedClock,
     pub(crate) bootstrap: String,
     pub(crate) state: watch::Sender<CacheState>,
+    /// The node was banned when it last ran, and what it held then is still there.
+    pub(crate) doomed: bool,
 }
 
 /// What is done on the disk.
@@ -87,9 +89,15 @@ struct Keeping {
     in_step: bool,
     banned: bool,
     destroyed: bool,
+    /// See [`Writer::doomed`]; not any more when it is destroyed, or the server has let the node in, which makes it worthless.
+    doomed: bool,
     agent_id: Option<landfast_identity::SpiffeId>,
     tokens_on_disk: Vec<(Key, Token)>,
     tokens_due: Instant,
+    /// When others may be written as far as the flash is concerned.
+    tokens_rested: Instant,
+    /// Something that goes with the index could not be done: not before this again.
+    rest_due: Option<Instant>,
 }
 
 impl Keeping {
@@ -112,8 +120,11 @@ impl Keeping {
             in_step: false,
             banned: false,
             destroyed: false,
+            doomed: writer.doomed,
             agent_id,
             tokens_due: Instant::now() + TOKENS_EVERY,
+            tokens_rested: Instant::now(),
+            rest_due: None,
         }
     }
 
@@ -124,8 +135,10 @@ impl Keeping {
         let in_step = status.phase == Phase::Serving && status.last_error.is_empty();
         let first = in_step && !self.heard;
         self.heard |= in_step;
-        if self.banned != snapshot.banned {
-            self.banned = snapshot.banned;
+        self.doomed &= !in_step && !self.destroyed;
+        let banned = snapshot.banned || self.doomed;
+        if self.banned != banned {
+            self.banned = banned;
             self.destroyed = false;
         }
         let mut change = Change::between(&self.seen, &snapshot);
@@ -154,10 +167,11 @@ impl Keeping {
             self.tokens_due = now + TOKENS_EVERY;
         }
         let changed = tokens && self.tokens.held() != self.tokens_on_disk;
+        let rest = self.rest().is_some_and(|due| due <= now) || self.plan.has_to_take_away();
         let work = match (destroys, self.banned) {
             (true, _) => Some(Work::Destroy),
             (false, true) => None,
-            (false, false) if (due || changed) && self.heard => self.writing(changed),
+            (false, false) if (due || changed || rest) && self.heard => self.writing(due, changed),
             (false, false) => None,
         };
         if let Some(work) = work {
@@ -165,18 +179,32 @@ impl Keeping {
         }
     }
 
-    fn writing(&mut self, tokens: bool) -> Option<Work> {
+    /// When what an index does not need is to be written.
+    fn rest(&self) -> Option<Instant> {
+        let owed = self.shelf.as_ref().is_some_and(|shelf| shelf.owes_tokens(false));
+        self.rest_due.or_else(|| owed.then_some(self.tokens_rested))
+    }
+
+    fn writing(&mut self, index: bool, tokens: bool) -> Option<Work> {
         // At work still: what is due stays due.
-        self.shelf.as_ref()?;
+        let owed = self.shelf.as_ref()?.owes_tokens(index) && self.tokens_rested <= Instant::now();
         let Some(image) = self.image().map(Box::new) else {
             // Nobody's yet.
             self.plan.failed(Instant::now(), false);
+            self.rest_due = Some(Instant::now() + RETRY);
+            self.plan.takes_away();
             return None;
+        };
+        self.rest_due = None;
+        let both = match index {
+            true => self.plan.begin(Instant::now()),
+            false => self.plan.takes_away(),
         };
         let manner = Manner {
             worthless: true,
-            both: self.plan.begin(Instant::now()),
-            tokens,
+            index,
+            both,
+            tokens: tokens || owed,
         };
         Some(Work::Write { image, manner })
     }
@@ -231,29 +259,36 @@ impl Keeping {
             return;
         }
         let may = if self.banned { !self.destroyed } else { self.heard };
-        let due = self.plan.due().filter(|_| may);
-        sleep_until(due.unwrap_or(self.tokens_due).min(self.tokens_due)).await;
+        let rest = self.rest().filter(|_| !self.banned);
+        let due = [self.plan.due(), rest].into_iter().flatten().min();
+        let due = due.filter(|_| may).unwrap_or(self.tokens_due);
+        sleep_until(due.min(self.tokens_due)).await;
     }
 
     fn done(&mut self, done: Done) {
         let now = Instant::now();
-        let index_bytes = done.shelf.index_bytes();
+        let wrote = done.shelf.wrote();
         self.shelf = Some(done.shelf);
-        if let (Ok(()), Work::Write { manner, .. }) = (&done.result, &done.work)
-            && manner.both
-        {
-            self.plan.wore(now, 2 * index_bytes);
-        }
-        match (&done.result, done.work) {
+        match (&done.result, &done.work) {
             (Ok(()), Work::Destroy) => self.destroyed = true,
-            (Ok(()), Work::Write { image, manner }) if manner.tokens => self.tokens_on_disk = image.tokens,
             (Ok(()), Work::Write { .. }) => {}
             (Err(_), Work::Destroy) => self.plan.failed(now, false),
-            (Err(_), Work::Write { manner, .. }) => {
-                if manner.tokens {
-                    self.tokens_due = now + RETRY;
+            (Err(error), Work::Write { manner, .. }) => {
+                self.rest_due = Some(now + RETRY);
+                // Not the index with the rest: a file that cannot be removed may stay so for weeks.
+                if !matches!(error, ShelfError::Rest(_)) {
+                    self.plan.failed(now, manner.both);
                 }
-                self.plan.failed(now, manner.both);
+            }
+        }
+        if let Work::Write { image, manner } = done.work {
+            if manner.both {
+                self.plan.wore(now, wrote.indexes);
+            }
+            if let Some(bytes) = wrote.tokens {
+                self.tokens_on_disk = image.tokens;
+                self.tokens_due = now + after_tokens(bytes);
+                self.tokens_rested = self.tokens_due;
             }
         }
         self.tell(done.result.as_ref().map(|_done| ()));
@@ -277,10 +312,17 @@ impl Keeping {
         };
         let complaint = match result {
             Ok(()) => String::new(),
-            Err(error) if self.banned => format!(
-                "the keys of this banned node could not be removed from disk ({}); remove the folder cache in the data directory",
-                error_chain(error)
+            Err(ShelfError::Rest(error)) if matches!(**error, ShelfError::NoKey(_)) => {
+                format!(
+                    "{error}; what is held is sealed for its return, and it is looked for again by itself"
+                )
+            }
+            Err(ShelfError::Rest(error)) => format!(
+                "what is held is on disk, but not all that goes with it ({}): JWT-SVIDs may be missing after a restart, or files stay that \
+                 nobody needs; it is tried again by itself",
+                error_chain(&**error)
             ),
+            Err(error) if self.banned => keys_stay(error),
             Err(error) => format!(
                 "what is held is not on disk ({}): it is served all the same, but a restart without a server would cost what has come since; \
                  make room, or the disk writable, and it is written by itself",
@@ -311,7 +353,7 @@ impl Keeping {
         self.look();
         let work = match self.banned {
             true => (!self.destroyed).then_some(Work::Destroy),
-            false if self.heard => self.writing(true),
+            false if self.heard => self.writing(true, true),
             false => None,
         };
         if let Some(work) = work {
@@ -325,6 +367,14 @@ impl Keeping {
     }
 }
 
+/// In words, when a ban is not done with.
+pub(super) fn keys_stay(error: &ShelfError) -> String {
+    format!(
+        "the keys of this banned node could not be removed from disk ({}); remove the folder cache in the data directory",
+        error_chain(error)
+    )
+}
+
 /// In words, while all is well.
 pub(super) fn on_disk(key: &str) -> String {
     match key {
@@ -333,8 +383,6 @@ pub(super) fn on_disk(key: &str) -> String {
     }
 }
 
-/// Tokens come and go; those of the last minutes are worth little.
-const TOKENS_EVERY: Duration = Duration::from_secs(300);
 /// A slow card with a full queue answers in less.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// At the end of the process.

@@ -203,9 +203,65 @@ fn a_key_that_cannot_be_removed_does_not_keep_the_other() {
     files.pending_key(None, KeyType::EcP256).unwrap();
     disk.fail(faulty::Verb::Remove, std::io::ErrorKind::ReadOnlyFilesystem);
     let refused = files.destroy_keys().unwrap_err();
-    assert!(refused.to_string().contains(IDENTITY), "{refused}");
+    assert!(refused.to_string().contains(PENDING), "{refused}");
     let left = [IDENTITY, PENDING].map(|name| dir.path().join(name).exists());
-    assert_eq!(left, [true, false]);
+    assert_eq!(left, [false, true]);
+}
+
+/// Wherever it is cut off: the server says the ban again, or the mark does.
+#[test]
+fn the_nodes_own_svid_goes_last_and_not_without_a_mark() {
+    use faulty::Verb;
+    let kinds = [
+        Verb::CreateTemp,
+        Verb::Write,
+        Verb::Sync,
+        Verb::Rename,
+        Verb::SyncDir,
+        Verb::Remove,
+    ];
+    for verb in kinds {
+        for nth in 0..4 {
+            let (dir, disk) = (tempfile::tempdir().unwrap(), faulty::Script::default());
+            let store = Store::open_with(dir.path(), |files| faulty::FaultyFiles::new(files, disk.clone()));
+            let files = NodeFiles::over(store.unwrap(), &td());
+            files.save_identity(&agent()).unwrap();
+            files.pending_key(None, KeyType::EcP256).unwrap();
+            let before = disk.calls().len();
+            disk.fail_after(verb, nth, std::io::ErrorKind::StorageFull);
+            drop(files.destroy_keys());
+            disk.mend();
+            let calls = disk.calls().split_off(before);
+            let first = |verb| calls.iter().position(|call| *call == verb);
+            assert!(first(Verb::CreateTemp) < first(Verb::Remove), "{calls:?}");
+            let there = |name: &str| dir.path().join(name).exists();
+            assert!(there(IDENTITY) || there(BANNED), "{verb:?} {nth}");
+            drop(files);
+            let files = NodeFiles::open(dir.path(), &td()).unwrap();
+            if files.was_banned().unwrap() {
+                files.go_on_with_ban().unwrap();
+                assert!(!there(IDENTITY), "{verb:?} {nth}");
+            }
+            // Let in again, it is not a banned node's any more.
+            files.save_identity(&agent()).unwrap();
+            assert!(!files.was_banned().unwrap());
+            assert!(files.identity().unwrap().is_some());
+        }
+    }
+}
+
+#[test]
+fn a_key_that_a_banned_node_asked_with_is_kept_and_one_of_before_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    files.save_identity(&agent()).unwrap();
+    let before = files.pending_key(None, KeyType::EcP256).unwrap().public_key();
+    files.destroy_keys().unwrap();
+    let asked = files.pending_key(None, KeyType::EcP256).unwrap().public_key();
+    assert_ne!(asked, before);
+    files.go_on_with_ban().unwrap();
+    let again = files.pending_key(None, KeyType::EcP256).unwrap().public_key();
+    assert_eq!(again, asked, "an answer to it may be lost (T-13)");
 }
 
 #[test]

@@ -8,13 +8,16 @@ use std::os::unix::fs::MetadataExt as _;
 use landfast_daemon::error_chain;
 use landfast_store::StoreError;
 
-use super::{BEGUN, Image, Of, RUNG, SLOTS, Shelf, ShelfError, Slot, is_of_svid, is_ours, names_of};
+use super::{BEGUN, Image, RUNG, SLOTS, Shelf, ShelfError, Slot, TOKENS, is_of_svid, is_ours, names_of};
+use crate::cache::key::Seen;
 
 impl Shelf {
-    /// Sees whether the files are still where they were. Those that are gone count as gone; a directory that is another one is read.
-    pub(super) fn look_again(&mut self, image: &Image) -> Result<(), ShelfError> {
+    /// Sees whether the files are still where they were. Those that are gone count as gone; a directory that is another one is read. Answers whether
+    /// it was.
+    pub(super) fn look_again(&mut self, image: &Image) -> Result<bool, ShelfError> {
         self.leave_if_moved();
-        if std::mem::take(&mut self.unread) {
+        let read_anew = std::mem::take(&mut self.unread);
+        if read_anew {
             // What there is may be an older state of our own, or anything: it counts for nothing beside what is held.
             for complaint in self.read(Some(&image.agent_id)).complaints {
                 tracing::warn!("{complaint}");
@@ -28,6 +31,26 @@ impl Shelf {
                 *slot = Slot::default();
             }
         }
+        Ok(read_anew)
+    }
+
+    /// A start opens nothing without the key that is where it should be: what was sealed under another one is worth nothing, and written anew. A
+    /// medium that was pulled may come back, and what is new is to be readable then. Answers what people have to know.
+    pub(super) fn leave_a_key_that_is_gone(&mut self) -> Result<(), ShelfError> {
+        let Some(sealer) = &self.sealer else {
+            return Ok(());
+        };
+        match self.keys.look(&self.place.key) {
+            Seen::Key(id) if id == sealer.key_id() => return Ok(()),
+            Seen::Key(_) => {}
+            Seen::Nothing(_) if !self.place.key_elsewhere => {}
+            Seen::Nothing(why) | Seen::Unknown(why) => return Err(ShelfError::NoKey(why)),
+        }
+        tracing::warn!(
+            key = %self.place.key.display(),
+            "the seal key is gone or another one than before: the cache is sealed anew"
+        );
+        self.forget();
         Ok(())
     }
 
@@ -49,6 +72,7 @@ impl Shelf {
         self.slots = Default::default();
         self.whole.clear();
         self.unread = true;
+        self.owes_tokens = true;
     }
 
     /// Removes a cache that the server has made worthless, whether or not another can be written: what could not be opened today can be
@@ -78,6 +102,23 @@ impl Shelf {
     /// Removes everything, for a node that is banned.
     pub(crate) fn destroy(&mut self) -> Result<(), ShelfError> {
         self.leave_if_moved();
+        // The key first: without it nobody opens the rest, however much of it cannot be removed.
+        let key = match self.place.key_elsewhere {
+            // One on a medium is the operator's to destroy.
+            true => Ok(()),
+            false => remove_beside(&self.place.key),
+        };
+        let files = self.remove_files();
+        // Whatever is left is looked at again before anything is written.
+        self.forget();
+        key?;
+        files?;
+        self.unread = false;
+        self.foreign = false;
+        Ok(remove_beside(&self.place.ban)?)
+    }
+
+    fn remove_files(&mut self) -> Result<(), ShelfError> {
         let dir = &self.place.dir;
         let there = dir.try_exists().map_err(|source| StoreError::Directory {
             path: dir.clone(),
@@ -89,35 +130,7 @@ impl Shelf {
             let ours = names.iter().map(String::as_str).filter(|name| is_ours(name));
             store.remove_all(&ours.collect::<Vec<_>>())?;
         }
-        if !self.place.key_elsewhere {
-            self.remove_key()?;
-        }
-        self.sealer = None;
-        self.slots = Default::default();
-        self.whole.clear();
-        self.foreign = false;
         Ok(())
-    }
-
-    /// One on a medium is the operator's to destroy.
-    fn remove_key(&self) -> Result<(), StoreError> {
-        let path = &self.place.key;
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => {
-                return Err(StoreError::CannotRemove {
-                    path: path.clone(),
-                    source,
-                });
-            }
-            Ok(()) => {}
-        }
-        let parent = path.parent().map(std::fs::File::open);
-        let synced = parent.map_or(Ok(()), |dir| dir.and_then(|dir| dir.sync_all()));
-        synced.map_err(|source| StoreError::NotDurable {
-            path: path.clone(),
-            source,
-        })
     }
 
     /// Removes what no index names.
@@ -155,34 +168,57 @@ impl Shelf {
         Ok(store.remove_all(&gone)?)
     }
 
-    /// Of entries that are gone, or are others now. What the image needs stays, also when an index names it for what was before.
-    pub(super) fn drop_keys_beside(&mut self, image: &Image) {
+    /// Of entries that are gone, or are others now, what an index on disk would give to those who had them: also a key that the image needs, for that
+    /// is sealed again with the next index, and the tokens.
+    pub(super) fn take_away(&mut self, image: &Image) -> Result<(), ShelfError> {
         let entries = &image.snapshot.entries;
-        let gone = |of: &Of| {
-            entries
-                .get(&of.entry_id)
-                .is_none_or(|now| (now.revision, now.created_at) != (of.revision, of.created_at))
+        let gone = |id: &str, was: (i64, i64)| {
+            let now = entries.get(id);
+            now.is_none_or(|now| (now.revision, now.created_at) != was)
         };
-        let spared: BTreeSet<String> = names_of(image).collect();
+        let needed: BTreeSet<String> = names_of(image).collect();
         let named = self.slots.iter().flat_map(|slot| &slot.names);
-        let gone: BTreeSet<&str> = named
+        let files: BTreeSet<String> = named
             // A rung that is not held any more was taken away, or is spent.
-            .filter(|(name, of)| (gone(of) || name.starts_with(RUNG)) && !spared.contains(*name))
-            .map(|(name, _)| name.as_str())
+            .filter(|(name, of)| {
+                gone(&of.entry_id, (of.revision, of.created_at))
+                    || (name.starts_with(RUNG) && !needed.contains(*name))
+            })
+            .map(|(name, _)| name.clone())
             .collect();
-        let names: Vec<&str> = gone.into_iter().collect();
-        for name in &names {
-            self.whole.remove(*name);
+        let mut known = self.slots.iter().flat_map(|slot| &slot.entries);
+        let tokens = known.any(|(id, was)| gone(id, *was)).then_some(TOKENS);
+        self.stale |= tokens.is_some();
+        self.owes_tokens |= tokens.is_some();
+        for name in &files {
+            self.whole.remove(name);
         }
-        let store = self.store.clone();
-        let removed = store.map_or(Ok(()), |store| store.remove_all(&names));
-        if let Err(error) = removed {
-            tracing::error!(
-                error = error_chain(&error),
-                "keys that were taken away are still on disk"
-            );
+        let names: Vec<&str> = files.iter().map(String::as_str).chain(tokens).collect();
+        self.store()?.remove_all(&names)?;
+        // A file of that name that is sealed again is not the one that those indexes mean.
+        for slot in &mut self.slots {
+            slot.names.retain(|name, _| !files.contains(name));
         }
+        Ok(())
     }
+}
+
+/// Removes a file that is not in the cache's directory, durably. One that is not there is fine.
+fn remove_beside(path: &std::path::Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(StoreError::CannotRemove { path, source });
+        }
+        Ok(()) => {}
+    }
+    let parent = path.parent().map(std::fs::File::open);
+    let synced = parent.map_or(Ok(()), |dir| dir.and_then(|dir| dir.sync_all()));
+    synced.map_err(|source| StoreError::NotDurable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Removes what a cache is made of, wherever its directory leads to: a link that is removed leaves what it led to.

@@ -3,7 +3,7 @@
 //! Invariant: the newest index that is whole counts, and of an SVID that is not whole the older index's, if that is of the same entry. Whatever is
 //! passed over is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use landfast_identity::SpiffeId;
@@ -54,20 +54,24 @@ impl Shelf {
         let Some((store, sealer)) = self.ready_to_read(agent_id)? else {
             return Ok(None);
         };
-        let whole = indexes(&store, &sealer, &dir, complaints);
-        let Some((_, index)) = whole.first() else {
-            return Err(format!("no index in the cache {dir} can be used"));
-        };
-        if whole.len() < SLOTS.len() && complaints.is_empty() {
+        let mut whole = indexes(&store, &sealer, &dir, complaints);
+        if whole.len() == 1 && complaints.is_empty() {
             complaints.push(format!("one of the two indexes in {dir} is missing"));
         }
-        let whose = index.agent_id.as_str();
-        if agent_id.is_none_or(|ours| ours.as_str() != whose) {
+        // Of the other node neither SVIDs nor the number count.
+        let others = whole.extract_if(.., |(_, index)| {
+            agent_id.is_none_or(|ours| ours.as_str() != index.agent_id)
+        });
+        let whose: BTreeSet<String> = others.map(|(_, index)| index.agent_id).collect();
+        for whose in whose {
             let ours = agent_id.map_or_else(|| "not attested".to_owned(), ToString::to_string);
-            return Err(format!(
+            complaints.push(format!(
                 "the cache {dir} is of node {whose}, and this node is {ours}: it is not used"
             ));
         }
+        let Some((_, index)) = whole.first() else {
+            return Err(format!("no index in the cache {dir} can be used"));
+        };
         let Some(mut image) = convert::image(index.clone(), &self.place.trust_domain, complaints) else {
             return Err(format!("the cache {dir} names no node"));
         };
@@ -87,6 +91,7 @@ impl Shelf {
                 .collect();
             self.slots[slot] = Slot {
                 generation: index.generation,
+                entries: as_of.iter().map(|(id, as_of)| ((*id).into(), *as_of)).collect(),
                 names: names_in(&index, |id| as_of.get(id).copied()),
             };
         }

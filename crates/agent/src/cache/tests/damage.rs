@@ -143,3 +143,63 @@ fn a_damaged_index_is_passed_over_for_the_older_one_and_written_anew() {
     assert!(found.complaints.is_empty(), "{:?}", found.complaints);
     assert_eq!(keys(&found.image.unwrap().snapshot), keys(&generations[1]));
 }
+
+/// Under one key, as when a node was enrolled anew.
+#[test]
+fn an_index_of_another_node_counts_for_nothing_beside_one_of_ours() {
+    for ours_is_newer in [true, false] {
+        let world = World::new();
+        let two = id("/spire/agent/two");
+        let ours = holding(&world.ca, &["a"]);
+        // Of the same entry: of the other node it has another key.
+        let theirs = holding(&world.ca, &["a"]);
+        let cache = world.dir.path().join("cache");
+        let write = |whose: &SpiffeId, snapshot: &Snapshot, times: usize| {
+            let (mut shelf, _) = Shelf::open(world.place(), Some(whose));
+            for _ in 0..times {
+                let image = Image {
+                    agent_id: whose.clone(),
+                    ..image(snapshot)
+                };
+                shelf.write(&image, PLAIN).unwrap();
+            }
+            drop(shelf);
+            let files = world.files();
+            std::fs::remove_dir_all(&cache).unwrap();
+            files
+        };
+        let mut mine = write(&node(), &ours, 1);
+        let mut other = write(&two, &theirs, if ours_is_newer { 1 } else { 5 });
+        if ours_is_newer {
+            mine = write(&node(), &ours, 5);
+        }
+        mine.retain(|(name, _)| name != "index.a");
+        other.retain(|(name, _)| name != "index.b");
+        std::fs::create_dir(&cache).unwrap();
+        std::fs::set_permissions(&cache, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        if ours_is_newer {
+            mine.retain(|(name, _)| !name.starts_with("svid-"));
+        }
+        for (name, bytes) in mine.into_iter().chain(other) {
+            crate::testing::write_private(&cache.join(name), &bytes);
+        }
+        let (mut shelf, found) = world.open();
+        let said = found.complaints.join("; ");
+        assert!(
+            said.contains("is of node spiffe://plant.test/spire/agent/two"),
+            "{said}"
+        );
+        let held = keys(&found.image.unwrap().snapshot);
+        match ours_is_newer {
+            // Its SVID is gone: the other node's is no substitute.
+            true => assert!(held.is_empty(), "{:?}", held.keys()),
+            false => assert_eq!(held, keys(&ours)),
+        }
+        let next = holding(&world.ca, &["b"]);
+        shelf.write(&image(&next), PLAIN).unwrap();
+        drop(shelf);
+        let found = world.open().1;
+        assert_eq!(found.complaints, Vec::<String>::new());
+        assert_eq!(keys(&found.image.unwrap().snapshot), keys(&next));
+    }
+}

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::shelf::ShelfError;
 use super::*;
 
-fn open(world: &World, script: &Script) -> (Shelf, Found) {
+pub(super) fn open(world: &World, script: &Script) -> (Shelf, Found) {
     let script = script.clone();
     Shelf::open_by(world.place(), Some(&node()), move |dir| {
         Store::open_with(dir, |files| FaultyFiles::new(files, script.clone()))
@@ -206,7 +206,7 @@ fn a_cache_that_could_not_be_destroyed_does_not_outlive_the_ban_either() {
     }
     script.break_down(Verb::Remove, ErrorKind::ReadOnlyFilesystem);
     shelf.destroy().unwrap_err();
-    assert!(world.place().key.exists(), "what is left can be told apart");
+    assert!(!world.place().key.exists(), "what is left opens for nobody");
     script.mend();
     let after = holding(&world.ca, &["b"]);
     shelf.write(&image(&after), PLAIN).unwrap();

@@ -205,3 +205,63 @@ fn an_empty_cache_beside_a_key_of_a_node_that_had_one_is_not_taken_for_a_first_s
         first.complaints
     );
 }
+
+#[test]
+fn a_key_that_goes_while_the_agent_runs_is_made_again_and_all_is_sealed_under_it() {
+    for lost in ["gone", "another's", "damaged"] {
+        let world = World::new();
+        let place = world.place();
+        let (mut shelf, _) = world.open();
+        let held = Image {
+            tokens: vec![away::token(&world.ca, "a")],
+            ..image(&holding(&world.ca, &["a", "b"]))
+        };
+        shelf.write(&held, PLAIN).unwrap();
+        std::fs::remove_file(&place.key).unwrap();
+        match lost {
+            "another's" => drop(landfast_store::seal::FileSealKey::create(&place.key).unwrap()),
+            "damaged" => crate::testing::write_private(&place.key, b"no key"),
+            _ => {}
+        }
+        let plain = Manner {
+            tokens: false,
+            ..PLAIN
+        };
+        shelf.write(&held, plain).unwrap();
+        assert!(shelf.owes_tokens(false), "those of the other key");
+        let rest = Manner {
+            index: false,
+            ..PLAIN
+        };
+        shelf.write(&held, rest).unwrap();
+        drop(shelf);
+        let found = world.open().1;
+        assert_eq!(found.complaints, Vec::<String>::new(), "{lost}");
+        let read = found.image.unwrap();
+        assert_eq!(keys(&read.snapshot), keys(&held.snapshot), "{lost}");
+        assert_eq!(read.tokens.len(), 1, "{lost}");
+    }
+}
+
+#[test]
+fn a_medium_that_is_pulled_while_the_agent_runs_is_told_and_what_is_new_is_sealed_for_its_return() {
+    let world = World::new();
+    let (place, medium) = on_a_stick(&world);
+    let (mut shelf, _) = Shelf::open(place.clone(), Some(&node()));
+    shelf.write(&image(&holding(&world.ca, &["a"])), PLAIN).unwrap();
+    let away = world.dir.path().join("away");
+    std::fs::rename(&medium, &away).unwrap();
+    let next = holding(&world.ca, &["b"]);
+    let told = shelf.write(&image(&next), PLAIN).unwrap_err();
+    let told = landfast_daemon::error_chain(&told);
+    assert!(told.contains("agent.key is not there"), "{told}");
+    std::fs::rename(&away, &medium).unwrap();
+    shelf.write(&image(&next), PLAIN).unwrap();
+    std::fs::rename(&medium, &away).unwrap();
+    let last = holding(&world.ca, &["c"]);
+    shelf.write(&image(&last), PLAIN).unwrap_err();
+    drop(shelf);
+    std::fs::rename(&away, &medium).unwrap();
+    let found = Shelf::open(place, Some(&node())).1;
+    assert_eq!(keys(&found.image.unwrap().snapshot), keys(&last));
+}

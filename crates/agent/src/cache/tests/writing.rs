@@ -18,6 +18,8 @@ use crate::link::LinkHandle;
 use crate::link::status::{LinkStatus, Phase};
 use crate::testing::until;
 
+mod wear;
+
 struct Running {
     world: World,
     views: Views,
@@ -27,6 +29,8 @@ struct Running {
     tokens: JwtCache,
     /// The next time that the directory is opened.
     panics: Arc<AtomicBool>,
+    /// There is no room for tokens.
+    full: Arc<AtomicBool>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), std::convert::Infallible>>,
 }
@@ -38,9 +42,13 @@ impl Running {
         let faulty = script.clone();
         let panics = Arc::new(AtomicBool::new(false));
         let panic_now = Arc::clone(&panics);
+        let full = Arc::new(AtomicBool::new(false));
+        let full_now = Arc::clone(&full);
         let (shelf, _) = Shelf::open_by(world.place(), Some(&node()), move |dir| {
             assert!(!panic_now.swap(false, Ordering::SeqCst), "as the test wants it");
-            Store::open_with(dir, |files| FaultyFiles::new(files, faulty.clone()))
+            Store::open_with(dir, |files| {
+                wear::NoRoomForTokens(FaultyFiles::new(files, faulty.clone()), Arc::clone(&full_now))
+            })
         });
         let views = Views::new(&td());
         let status = watch::Sender::new(LinkStatus {
@@ -59,6 +67,7 @@ impl Running {
             clock,
             bootstrap: "operator's".to_owned(),
             state: sender,
+            doomed: false,
         };
         let task = tokio::spawn(writer.run(stop.clone()));
         Self {
@@ -69,6 +78,7 @@ impl Running {
             script,
             tokens,
             panics,
+            full,
             stop,
             task,
         }
@@ -89,6 +99,11 @@ impl Running {
     fn renames(&self) -> usize {
         let calls = self.script.calls();
         calls.iter().filter(|verb| **verb == Verb::Rename).count()
+    }
+
+    fn svids(&self) -> usize {
+        let files = self.world.files();
+        files.iter().filter(|(name, _)| name.starts_with("svid-")).count()
     }
 
     fn held(&self) -> Option<BTreeMap<String, (String, Vec<u8>)>> {

@@ -1,0 +1,215 @@
+//! Bytes and calls over days: flash wears (issue 6, 20 MB a day with 20 entries).
+
+use landfast_store::{Contents, Files};
+use std::fs::File;
+
+use super::*;
+use crate::cache::tests::away::token;
+use crate::entry::Entry;
+
+/// No room for what is as large as the tokens: all else finds some.
+#[derive(Debug)]
+pub(super) struct NoRoomForTokens(pub(super) FaultyFiles, pub(super) Arc<AtomicBool>);
+
+impl Files for NoRoomForTokens {
+    fn read(&self, name: &str, limit: u64) -> std::io::Result<Option<Contents>> {
+        self.0.read(name, limit)
+    }
+
+    fn create_temp(&self, name: &str) -> std::io::Result<File> {
+        let refused = name.starts_with(".tokens.") && self.1.load(Ordering::SeqCst);
+        let file = self.0.create_temp(name)?;
+        match refused {
+            true => Err(ErrorKind::StorageFull.into()),
+            false => Ok(file),
+        }
+    }
+
+    fn write(&self, file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write(file, bytes)
+    }
+
+    fn sync(&self, file: &File) -> std::io::Result<()> {
+        self.0.sync(file)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn link(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.link(from, to)
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        self.0.sync_dir()
+    }
+
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.0.list()
+    }
+}
+
+/// The clock stands while the disk is at work.
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn names() -> Vec<String> {
+    (0..20).map(|number| format!("workload-{number}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_find_no_room_do_not_have_the_indexes_written_again_and_again() {
+    let running = Running::start();
+    running.full.store(true, Ordering::SeqCst);
+    let snapshot = holding(&running.world.ca, &["a"]);
+    running.publish(&snapshot);
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    running.tokens.restore(vec![token(&running.world.ca, "a")]);
+    pass(330).await;
+    let told = running.says(|complaint| !complaint.is_empty()).await;
+    assert!(told.contains("tokens"), "{told}");
+    let before = running.renames();
+    pass(300).await;
+    assert!(running.renames() - before <= 2, "{}", running.renames() - before);
+    // Another entry reaches the disk all the same.
+    let more = holding(&running.world.ca, &["a", "b"]);
+    running.publish(&more);
+    until("it is on disk", || running.held() == Some(keys(&more))).await;
+    running.full.store(false, Ordering::SeqCst);
+    let begin = tokio::time::Instant::now();
+    running.says(str::is_empty).await;
+    assert!(begin.elapsed() <= Duration::from_secs(10));
+    let world = running.end().await;
+    assert_eq!(world.open().1.image.unwrap().tokens.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_a_file_that_cannot_be_removed() {
+    let running = Running::start();
+    running.publish(&holding(&running.world.ca, &["a", "b"]));
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    pass(10).await;
+    running
+        .script
+        .break_down(Verb::Remove, ErrorKind::PermissionDenied);
+    let after = holding(&running.world.ca, &["b"]);
+    running.publish(&after);
+    running.says(|complaint| !complaint.is_empty()).await;
+    assert_eq!(running.held(), Some(keys(&after)), "it is of no entry");
+    let before = running.renames();
+    pass(300).await;
+    assert!(running.renames() - before <= 2, "{}", running.renames() - before);
+    running.script.mend();
+    running.says(str::is_empty).await;
+    assert_eq!(running.svids(), 1);
+    running.end().await;
+}
+
+/// The aim is 20 MB a day with 20 entries. Each of them has tokens for five receivers, renewed every three minutes.
+#[tokio::test(start_paused = true)]
+async fn a_day_of_twenty_entries_with_tokens_stays_within_the_aim() {
+    let running = Running::start();
+    let names = names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut snapshot = holding(&running.world.ca, &names);
+    running.publish(&snapshot);
+    running.hear();
+    let mut without_tokens = 0;
+    for day in 0..2 {
+        for minute in 0..24 * 60 {
+            for (number, name) in names.iter().enumerate() {
+                if (minute + 3 * number) % 30 == 0 {
+                    let fresh = holding(&running.world.ca, &[name]).held[*name].clone();
+                    Arc::make_mut(&mut snapshot.held).insert((*name).into(), fresh);
+                }
+            }
+            if day == 1 && minute % 3 == 0 {
+                running
+                    .tokens
+                    .restore(tokens_of(&running.world.ca, &names, minute));
+            }
+            running.publish(&snapshot);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        if day == 0 {
+            without_tokens = running.script.written();
+        }
+    }
+    let tokens = running.script.written() - 2 * without_tokens;
+    let text = format!("{without_tokens} bytes, {tokens} more for tokens");
+    assert!(tokens > 1_000_000, "they reach the disk: {text}");
+    assert!(tokens < 5_500_000, "{text}");
+    assert!(without_tokens + tokens < 8_000_000, "{text}");
+    running.end().await;
+}
+
+/// As long as signed ones, and each time others.
+fn tokens_of(ca: &Ca, names: &[&str], minute: usize) -> Vec<(Key, Token)> {
+    let (_, model) = token(ca, "a");
+    let each = names.iter().flat_map(|name| {
+        let model = &model;
+        ["one", "two", "three", "four", "five"].map(|receiver| {
+            let token = Token {
+                text: format!("{}{minute:04}", &*model.text).into(),
+                id: id(&format!("/{name}")),
+                ..model.clone()
+            };
+            (Key::new((*name).into(), &[receiver.to_owned()]), token)
+        })
+    });
+    each.collect()
+}
+
+/// Entries that come and go all day, such as those of short jobs, and tokens that do.
+#[tokio::test(start_paused = true)]
+async fn a_day_of_entries_that_come_and_go_is_within_its_share_and_their_keys_go_at_once() {
+    let running = Running::start();
+    let names = names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut stay = holding(&running.world.ca, &names);
+    // An index of some size: of what is small there may be more.
+    let large = stay.entries.iter().map(|entry| {
+        let hint = "x".repeat(1000);
+        Arc::new(Entry {
+            hint,
+            ..Entry::clone(entry)
+        })
+    });
+    stay.entries = Arc::new(EntryIndex::new(large.collect::<Vec<_>>()));
+    running.publish(&stay);
+    running.hear();
+    until("it is on disk", || running.held() == Some(keys(&stay))).await;
+    let with_guest = {
+        let guest = holding(&running.world.ca, &["guest"]);
+        let mut with = stay.clone();
+        let entries = stay.entries.iter().chain(guest.entries.iter()).cloned();
+        with.entries = Arc::new(EntryIndex::new(entries.collect::<Vec<_>>()));
+        Arc::make_mut(&mut with.held).insert("guest".into(), guest.held["guest"].clone());
+        with
+    };
+    let before = running.script.written();
+    let mut checked = 0;
+    for time in 0..24 * 30 {
+        running.publish(&with_guest);
+        pass(60).await;
+        running.publish(&stay);
+        running.tokens.restore(tokens_of(&running.world.ca, &names, time));
+        pass(60).await;
+        if time % 5 == 0 {
+            let held = running.held().unwrap();
+            assert!(!held.contains_key("guest"), "the {time}th time");
+            checked += 1;
+        }
+    }
+    let bytes = running.script.written() - before;
+    assert!(checked == 144 && bytes < 16_000_000, "{bytes}");
+    running.end().await;
+}
