@@ -13,6 +13,9 @@ use crate::testing::{Ca, NOON, at, entry, td};
 
 const HOUR: i64 = 3600;
 
+/// What a server says to an order.
+type Answer = fn(&World, &RungOrder) -> Result<Arc<X509Svid>, String>;
+
 /// A keeper, and a server that signs for it.
 struct World {
     ca: Ca,
@@ -373,7 +376,7 @@ fn a_changed_entry_keeps_what_there_is_until_its_place_is_taken() {
 
 #[test]
 fn what_is_not_what_was_asked_for_is_not_taken_and_waited_for() {
-    let lies: [(&str, fn(&World, &RungOrder) -> Result<Arc<X509Svid>, String>); 5] = [
+    let lies: [(&str, Answer); 5] = [
         ("refused", |_, _| Err("no".to_owned())),
         ("later", |world, order| {
             let begin = order.not_before.saturating_add(secs(1));
