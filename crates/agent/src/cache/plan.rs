@@ -1,7 +1,7 @@
 //! When the cache is written: flash wears, and a burst of changes is one.
 //!
 //! Invariant: what was taken away is written at once, what is new within seconds. A renewal may wait, for a small part of its life: what it replaces
-//! is still valid for much longer. While the disk fails, it is tried again every few seconds.
+//! is still valid for much longer, unless a tainted authority signed that. While the disk fails, it is tried again every few seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::keeper::state::Snapshot;
+use crate::keeper::taint::is_tainted;
 
 /// What is different from what is on disk, the least urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,10 @@ impl Change {
         let each = new.held.iter().map(|(id, held)| match old.held.get(id) {
             None => Self::New,
             Some(before) if Arc::ptr_eq(&before.svid, &held.svid) => Self::Nothing,
+            // What it replaces verifies no more before long.
+            Some(before) if new.bundle.as_ref().is_some_and(|bundle| is_tainted(bundle, &before.svid)) => {
+                Self::New
+            }
             Some(_) => Self::Renewed(held.svid.not_after().since(held.svid.not_before())),
         });
         each.reduce(Self::sooner).unwrap_or(Self::Nothing)
@@ -149,6 +154,7 @@ mod tests {
     use crate::entry::EntryIndex;
     use crate::keeper::state::Held;
     use crate::testing::{Ca, NOON, at, entry, id};
+    use landfast_identity::{Bundle, X509Authority};
 
     #[test]
     fn a_change_is_as_urgent_as_what_it_takes_away() {
@@ -200,6 +206,20 @@ mod tests {
             })
         };
         assert_eq!(renewed(3600), Change::Renewed(Duration::from_secs(3600)));
+        let one = before.bundle.as_ref().unwrap();
+        let tainted = one.x509_authorities().iter().cloned();
+        let tainted = tainted.map(|one| X509Authority { tainted: true, ..one });
+        let bundle = Bundle::clone(one)
+            .with_x509_authorities(tainted.collect())
+            .unwrap();
+        let tainted = Snapshot {
+            bundle: Some(Arc::new(bundle)),
+            ..before.clone()
+        };
+        let mut after = tainted.clone();
+        let held = Arc::new(Held::new(Ca::new("two").svid(&id("/a"), NOON, at(3600)), 0, NOON));
+        Arc::make_mut(&mut after.held).insert("a".into(), held);
+        assert_eq!(Change::between(&tainted, &after), Change::New, "in place of a tainted one");
         assert!(Change::Renewed(Duration::MAX) < Change::New && Change::New < Change::Withdrawn);
     }
 
