@@ -19,7 +19,7 @@ use super::key::{self, Found as FoundKey};
 use super::wire as convert;
 use super::{Found, Image, Place};
 use crate::keeper::state::Held;
-pub(super) use clean::{device, empty};
+pub(super) use clean::{device, empty, is_there};
 
 /// Why something is not on disk.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use landfast_daemon::error_chain;
 use landfast_identity::Bundle;
 use tokio::sync::watch;
 
-use super::shelf::empty;
+use super::shelf::{empty, is_there};
 use super::writer::on_disk;
 use super::{CacheState, Image, Place, Shelf};
 use crate::config::{AgentConfig, CacheKind};
@@ -40,8 +41,10 @@ impl Begun {
             CacheKind::Disk { seal_key } => seal_key.as_deref(),
         };
         let place = Place::new(&config.data_dir, seal_key, &config.trust_domain);
+        let left = own.node.map_or_else(|| destroy_left(&place), |_node| None);
         let (shelf, found) = Shelf::open(place, own.node.map(|node| node.svid.id()));
-        let complaint = found.complaints.join("; ");
+        let complaints: Vec<_> = left.into_iter().chain(found.complaints).collect();
+        let complaint = complaints.join("; ");
         if !complaint.is_empty() {
             tracing::error!("{complaint}");
         }
@@ -83,6 +86,26 @@ impl Begun {
             before: None,
             state: watch::Sender::new(CacheState { text, complaint }),
         }
+    }
+}
+
+/// A ban destroys the node's own identity and its cache, and power may be cut in between. Without the identity nothing uses the cache again, so what
+/// is left of it goes now. Answers what is wrong.
+pub(super) fn destroy_left(place: &Place) -> Option<String> {
+    let dir = place.dir.display();
+    if !is_there(&place.dir) {
+        return None;
+    }
+    let (mut shelf, _unusable) = Shelf::open(place.clone(), None);
+    match shelf.destroy() {
+        Ok(()) => {
+            tracing::warn!("the cache {dir} is of a node whose own identity is gone, as after a ban: it is destroyed");
+            None
+        }
+        Err(error) => Some(format!(
+            "the cache {dir} is of a node whose own identity is gone, as after a ban, and cannot be destroyed ({}): remove it",
+            error_chain(&error)
+        )),
     }
 }
 

@@ -198,6 +198,13 @@ pub(in crate::cache) fn empty(dir: &std::path::Path) -> std::io::Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
+/// Whether there is anything of a cache.
+pub(in crate::cache) fn is_there(dir: &std::path::Path) -> bool {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names = files.map(|file| file.file_name());
+    names.any(|name| name.to_str().is_some_and(is_ours))
+}
+
 /// On which disk this is.
 pub(in crate::cache) fn device(path: &std::path::Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|found| found.dev())

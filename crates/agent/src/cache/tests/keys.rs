@@ -1,6 +1,8 @@
 //! The seal key: made once, missing, another, damaged, elsewhere.
 
 use super::*;
+use crate::cache::shelf::{SLOTS, SVID};
+use crate::cache::start::destroy_left;
 
 fn written(place: &Place, ca: &Ca) -> Snapshot {
     let snapshot = holding(ca, &["a"]);
@@ -204,4 +206,27 @@ fn an_empty_cache_beside_a_key_of_a_node_that_had_one_is_not_taken_for_a_first_s
         "a node that is not attested: {:?}",
         first.complaints
     );
+}
+
+#[test]
+fn what_a_ban_has_left_when_the_power_was_cut_goes_at_the_next_start() {
+    let world = World::new();
+    let place = world.place();
+    assert_eq!(destroy_left(&place), None);
+    assert!(!place.key.exists(), "nothing is made where nothing was");
+    written(&place, &world.ca);
+    // Any part of it: here without an index, and with a key that opens it or none.
+    for key in [true, false] {
+        let left: Vec<_> = world.files();
+        assert!(left.iter().any(|(name, _)| name.starts_with(SVID)));
+        std::fs::remove_file(place.dir.join(SLOTS[0])).unwrap();
+        std::fs::remove_file(place.dir.join(SLOTS[1])).unwrap();
+        if !key {
+            std::fs::remove_file(&place.key).unwrap();
+        }
+        assert_eq!(destroy_left(&place), None);
+        assert_eq!(world.files(), []);
+        assert!(!place.key.exists());
+        written(&place, &world.ca);
+    }
 }
