@@ -74,8 +74,16 @@ class Change:
 class Disk:
     """A folder, as it has become by the calls that were applied."""
 
-    def __init__(self, path):
+    def __init__(self, path, base=None):
+        """`base`: what is on it already, as `after` gives it."""
         self.path, self.root, self.count, self.on_change = str(path), Folder(self, 0o700), 0, None
+        for where, (mode, content) in sorted((base or {}).items()):
+            if where:
+                node = Folder(self, mode) if content is None else File(self, mode)
+                if content is not None:
+                    node.durable, node.size = bytearray(content), len(content)
+                folder = self.find(where[:-1])
+                folder.names[where[-1]] = folder.durable[where[-1]] = node
 
     def changed(self, call):
         if self.on_change:

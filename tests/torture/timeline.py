@@ -1,9 +1,11 @@
 """What was done and answered when, and what the disk went through meanwhile."""
+import shutil
 import time
 from random import Random
 
 import recorder
-from disk import MODES, Disk
+from daemons import Wrong
+from disk import MODES, Disk, write_out
 from rig import Failed
 
 # Not read by the next start: SQLite's index of its log is mapped, and made anew.
@@ -38,8 +40,8 @@ class History:
 class Recording:
     """A disk as it was at one moment after the other."""
 
-    def __init__(self, path, runs):
-        self.disk, self.moments, self.applied = Disk(path), [], 0
+    def __init__(self, path, runs, base=None):
+        self.disk, self.moments, self.applied = Disk(path, base), [], 0
         each = [(call, number) for number, run in enumerate(runs) for call in recorder.calls(run)]
         self.calls = sorted(each, key=lambda one: (one[0].order(), one[1]))
         self.processes = [recorder.Process(self.disk) for _ in runs]
@@ -64,9 +66,9 @@ class Recording:
                 raise Failed(f"the model of the disk is not as the disk: {'/'.join(where)}")
 
 
-def moments_of(path, runs, only=None):
+def moments_of(path, runs, only=None, base=None):
     """All moments at which something changed; the recording is seen to be true to the disk."""
-    recording = Recording(path, runs)
+    recording = Recording(path, runs, base)
     recording.check(path, only)
     return sorted(recording.moments)
 
@@ -84,3 +86,31 @@ def choose(moments, history, count, random):
     return sorted(chosen)
 
 
+def trial(cut, place, report, described, again):
+    """`again` cuts a second time, or does nothing."""
+    mode, twice = described
+    name = lambda step: step.name if step else "nothing"
+    what = f"{mode}{', twice,' if twice else ''} after {name(cut.done)}, during {name(cut.under_way)}"
+    try:
+        again()
+        cut.check()
+        report.good(place.dir, what)
+    except Wrong as why:
+        report.bad(place.dir, what, why)
+    finally:
+        place.stop_all()
+
+
+def cut_again(place, name, found, mode, random):
+    """The power goes and comes, and goes again while the daemon starts."""
+    place.start(name, recorded=True)
+    place.up(name)
+    place.stop(name)
+    moments = sorted(moments_of(place.disk, place.runs[name], name, found))
+    if moments:
+        again = Recording(place.disk, place.runs[name], found)
+        again.advance(random.choice(moments))
+        found = again.disk.after(mode, random)
+        shutil.rmtree(place.disk)
+        place.disk.mkdir()
+        write_out(found, place.disk)
