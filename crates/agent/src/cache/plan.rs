@@ -1,7 +1,7 @@
 //! When the cache is written: flash wears, and a burst of changes is one.
 //!
 //! Invariant: what was taken away is written at once, what is new within seconds. A renewal may wait, for a small part of its life: what it replaces
-//! is still valid for much longer, unless a tainted authority signed that. While the disk fails, it is tried again every few seconds.
+//! is still valid for much longer, unless its entry has changed or a tainted authority signed it. While the disk fails, it is tried again every few seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,14 @@ impl Change {
         let each = new.held.iter().map(|(id, held)| match old.held.get(id) {
             None => Self::New,
             Some(before) if Arc::ptr_eq(&before.svid, &held.svid) => Self::Nothing,
-            // What it replaces verifies no more before long.
-            Some(before) if new.bundle.as_ref().is_some_and(|bundle| is_tainted(bundle, &before.svid)) => {
+            // What it replaces says what its entry does no longer, or verifies no more before long.
+            Some(before) if before.revision != held.revision => Self::New,
+            Some(before)
+                if new
+                    .bundle
+                    .as_ref()
+                    .is_some_and(|bundle| is_tainted(bundle, &before.svid)) =>
+            {
                 Self::New
             }
             Some(_) => Self::Renewed(held.svid.not_after().since(held.svid.not_before())),
@@ -219,7 +225,16 @@ mod tests {
         let mut after = tainted.clone();
         let held = Arc::new(Held::new(Ca::new("two").svid(&id("/a"), NOON, at(3600)), 0, NOON));
         Arc::make_mut(&mut after.held).insert("a".into(), held);
-        assert_eq!(Change::between(&tainted, &after), Change::New, "in place of a tainted one");
+        assert_eq!(
+            Change::between(&tainted, &after),
+            Change::New,
+            "in place of a tainted one"
+        );
+        let changed = with(&|after| {
+            let held = Arc::new(Held::new(ca.svid(&id("/a"), NOON, at(3600)), 1, NOON));
+            Arc::make_mut(&mut after.held).insert("a".into(), held);
+        });
+        assert_eq!(changed, Change::New, "of a changed entry");
         assert!(Change::Renewed(Duration::MAX) < Change::New && Change::New < Change::Withdrawn);
     }
 

@@ -99,7 +99,9 @@ pub(super) fn destroy_left(place: &Place) -> Option<String> {
     let (mut shelf, _unusable) = Shelf::open(place.clone(), None);
     match shelf.destroy() {
         Ok(()) => {
-            tracing::warn!("the cache {dir} is of a node whose own identity is gone, as after a ban: it is destroyed");
+            tracing::warn!(
+                "the cache {dir} is of a node whose own identity is gone, as after a ban: it is destroyed"
+            );
             None
         }
         Err(error) => Some(format!(
