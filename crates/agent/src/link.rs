@@ -269,6 +269,7 @@ impl Link {
 
     /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
     async fn turn(&mut self) -> Result<(), LinkError> {
+        self.destroy_again().await;
         let begins = self.node.as_ref().map(|node| node.svid.not_before());
         if let Some(begins) = begins.filter(|begins| self.clock.now().is_some_and(|now| now < *begins)) {
             self.ask_the_time_after(begins).await;
@@ -358,7 +359,7 @@ impl Link {
                 };
             }
         });
-        (self.status.borrow().phase == Phase::Banned).then_some(BANNED_RETRY)
+        (self.status.borrow().phase == Phase::Banned).then_some(self.banned_wait())
     }
 
     fn note_success(&self) {
@@ -387,9 +388,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .await
         .map_err(|_cause| LinkError::Stopping)
 }
-
-/// A banned node asks as often.
-const BANNED_RETRY: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
@@ -152,6 +153,8 @@ impl Link {
     /// `denied`: the server does not take what there was before.
     async fn adopt_node(&mut self, node: NodeIdentity, denied: bool) -> Result<(), LinkError> {
         self.keep(&node, denied).await?;
+        // It lies where those were.
+        self.unsaved.undestroyed = false;
         self.identity.set(Arc::clone(&node.svid));
         self.status.send_modify(|status| status.set_node(&node));
         self.node = Some(node);
@@ -174,16 +177,29 @@ impl Link {
         self.node = None;
         self.unsaved = Unsaved::default();
         self.status.send_modify(LinkStatus::forget_node);
+        self.destroy_keys().await;
+    }
+
+    /// What could not be removed from disk then is tried again with every turn.
+    pub(super) async fn destroy_again(&mut self) {
+        if self.unsaved.undestroyed {
+            self.destroy_keys().await;
+        }
+    }
+
+    async fn destroy_keys(&mut self) {
         let files = Arc::clone(&self.files);
         let destroyed = self
             .disk
             .run(move || files.destroy_keys())
             .await
             .and_then(|done| done.map_err(LinkError::from));
+        self.unsaved.undestroyed = destroyed.is_err();
         let disk = match destroyed {
             Ok(()) => String::new(),
             Err(error) => format!(
-                "the keys of this banned node could not be removed from disk ({}); remove {IDENTITY} and {PENDING} in the data directory",
+                "the keys of this banned node could not be removed from disk ({}); it is tried again; else remove {IDENTITY} and {PENDING} in the \
+                 data directory",
                 error_chain(&error)
             ),
         };
@@ -191,6 +207,14 @@ impl Link {
             tracing::error!("{disk}");
         }
         self.status.send_modify(|status| status.disk = disk);
+    }
+
+    /// How long a banned node waits before it asks again: less while its keys are on disk still.
+    pub(super) fn banned_wait(&self) -> Duration {
+        match self.unsaved.undestroyed {
+            true => self.settings.retry.1,
+            false => BANNED_RETRY,
+        }
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -202,3 +226,6 @@ impl Link {
         });
     }
 }
+
+/// A ban can be lifted.
+const BANNED_RETRY: Duration = Duration::from_secs(300);
