@@ -127,7 +127,7 @@ class Ban(Flow):
         return not place.ended("agent")
 
     def healed(self, place, acked):
-        must("its keys are gone", lambda: not keys(place.disk / "agent"))
+        must("its keys are gone", lambda: not keys(place.disk / "agent"), 30)
 
     def check(self, place, acked):
         place.start("server")

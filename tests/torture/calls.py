@@ -70,8 +70,16 @@ class Attempt:
     def let_go(self):
         """The disk takes everything again. Where strace has begun the daemon it goes with it."""
         if self.strace:
+            # One that was killed is a zombie until it is asked for, and strace may wait for that.
+            self.place.ended(self.flow.daemon)
             self.strace.send_signal(signal.SIGINT)
-            self.strace.wait(10)
+            try:
+                self.strace.wait(10)
+            except subprocess.TimeoutExpired:
+                self.strace.kill()
+                self.strace.wait()
+                if not self.place.ended(self.flow.daemon):
+                    self.place.running[self.flow.daemon].send_signal(signal.SIGCONT)
             self.strace = None
 
     def end(self):
@@ -84,7 +92,6 @@ def points_of(flow, folder, template):
     attempt = Attempt(flow, folder, template)
     try:
         attempt.run("-y", "-e", f"trace={','.join(sorted({*FAILING['KILL'], 'close'}))}")
-        attempt.place.stop_all()
     finally:
         attempt.end()
     paths, counts = {str(attempt.place.disk / flow.daemon)}, {}

@@ -96,7 +96,7 @@ class Place:
             self.stop(name)
 
     def ended(self, name):
-        return self.running[name].poll() is not None
+        return name not in self.running or self.running[name].poll() is not None
 
     def run(self, *words, output="json", seconds=20):
         sockets = ["--server-socket", self.dir / "server.sock", "--agent-socket", self.dir / "public/api.sock", "--agent-admin-socket", self.dir / "agent.sock"]
