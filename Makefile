@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable clock demo test test-root planted torture islands partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable clock demo test test-root planted torture cuts islands partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,11 +41,17 @@ test-root: ## attacks that need root: other users, namespaces, chosen pids, floo
 planted: ## plant known bugs and see each one found (root, Python 3.11, PostgreSQL 15; half an hour)
 	@tests/planted/run
 
-torture: ## the same attacks, a hundred thousand pids and ten times as long floods, and changes of eight servers (most of an hour, as root; PostgreSQL)
+torture: ## the same attacks, a hundred thousand pids and ten times as long floods, changes of eight servers, 200 power cuts of each kind (over an hour, as root; PostgreSQL, strace)
 	@LANDFAST_FEED_CHANGES=100000 tests/interop/postgres eight_writers
 	@LANDFAST_ROUNDS=10 tests/root/run --skip t01
 	@LANDFAST_ROUNDS=50 tests/root/run t01
 	@$(MAKE) --no-print-directory islands RESTARTS=100
+	@$(MAKE) --no-print-directory cuts CUTS=200
+
+cuts: ## real daemons whose power is cut, whose calls fail, whose files rot: CUTS (10) of each kind; PARTS="server-cuts" for some (strace, openssl)
+	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins
+	$(CARGO) build --locked --quiet -p landfast-testkit --example partitions
+	@tests/torture/run --cuts $(or $(CUTS),10) $(PARTS)
 
 islands: ## real daemons: an agent is killed and started RESTARTS (10) times while its server is away, and serves each time
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins

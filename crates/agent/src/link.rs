@@ -297,6 +297,7 @@ impl Link {
 
     /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
     async fn turn(&mut self) -> Result<(), LinkError> {
+        self.destroy_again().await;
         let begins = self.node.as_ref().map(|node| node.svid.not_before());
         if let Some(begins) = begins.filter(|begins| self.clock.now().is_some_and(|now| now < *begins)) {
             self.ask_the_time_after(begins).await;

@@ -305,11 +305,7 @@ fn open_directory(dir: &Path) -> Result<OwnedFd, StoreError> {
     let path = || dir.to_owned();
     let cannot = |source| StoreError::Directory { path: path(), source };
     // The directory itself may be a link: systemd's StateDirectory= of a dynamic user is one. What it leads to is checked.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(cannot)?;
+    make_durably(dir).map_err(cannot)?;
     let file = File::open(dir).map_err(cannot)?;
     let found = file.metadata().map_err(cannot)?;
     if !found.is_dir() {
@@ -330,6 +326,25 @@ fn open_directory(dir: &Path) -> Result<OwnedFd, StoreError> {
         });
     }
     Ok(file.into())
+}
+
+/// What is on the disk in a directory whose own name is not is lost with it.
+fn make_durably(dir: &Path) -> io::Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let name_of = |path: &Path| match path.parent() {
+        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    };
+    match missing.is_empty() {
+        // Whoever made it may have been stopped in between. Best effort: a disk that is read-only now is read all the same.
+        true => drop(name_of(dir)),
+        false => missing.into_iter().try_for_each(name_of)?,
+    }
+    Ok(())
 }
 
 /// One path component, not hidden: hidden names are our temporary files.

@@ -1,7 +1,7 @@
 //! When the cache is written: flash wears, and a burst of changes is one.
 //!
 //! Invariant: what was taken away is written at once, what is new within seconds. A renewal may wait, for a small part of its life: what it replaces
-//! is still valid for much longer. While the disk fails, it is tried again every few seconds.
+//! is still valid for much longer, unless its entry has changed or a tainted authority signed it. While the disk fails, it is tried again every few seconds.
 
 mod less;
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::entry::Entry;
 use crate::keeper::rungs::{Ladder, Rung};
 use crate::keeper::state::Snapshot;
+use crate::keeper::taint::is_tainted;
 use less::{gives_less, trusts_less};
 
 /// What is different from what is on disk, the least urgent first.
@@ -57,6 +58,16 @@ impl Change {
         let each = new.held.iter().map(|(id, held)| match old.held.get(id) {
             None => Self::New,
             Some(before) if Arc::ptr_eq(&before.svid, &held.svid) => Self::Nothing,
+            // What it replaces says what its entry does no longer, or verifies no more before long.
+            Some(before) if before.revision != held.revision => Self::New,
+            Some(before)
+                if new
+                    .bundle
+                    .as_ref()
+                    .is_some_and(|bundle| is_tainted(bundle, &before.svid)) =>
+            {
+                Self::New
+            }
             Some(_) if old.rungs.contains_key(id) => Self::Spare(held.life()),
             Some(_) => Self::Renewed(held.life()),
         });
@@ -241,6 +252,7 @@ mod tests {
     use crate::entry::EntryIndex;
     use crate::keeper::state::Held;
     use crate::testing::{Ca, NOON, at, entry, id};
+    use landfast_identity::{Bundle, X509Authority};
 
     #[test]
     fn a_change_is_as_urgent_as_what_it_takes_away() {
@@ -294,6 +306,29 @@ mod tests {
             })
         };
         assert_eq!(renewed(3600), Change::Renewed(Duration::from_secs(3600)));
+        let one = before.bundle.as_ref().unwrap();
+        let tainted = one.x509_authorities().iter().cloned();
+        let tainted = tainted.map(|one| X509Authority { tainted: true, ..one });
+        let bundle = Bundle::clone(one)
+            .with_x509_authorities(tainted.collect())
+            .unwrap();
+        let tainted = Snapshot {
+            bundle: Some(Arc::new(bundle)),
+            ..before.clone()
+        };
+        let mut after = tainted.clone();
+        let held = Arc::new(Held::new(Ca::new("two").svid(&id("/a"), NOON, at(3600)), 0, NOON));
+        Arc::make_mut(&mut after.held).insert("a".into(), held);
+        assert_eq!(
+            Change::between(&tainted, &after),
+            Change::New,
+            "in place of a tainted one"
+        );
+        let changed = with(&|after| {
+            let held = Arc::new(Held::new(ca.svid(&id("/a"), NOON, at(3600)), 1, NOON));
+            Arc::make_mut(&mut after.held).insert("a".into(), held);
+        });
+        assert_eq!(changed, Change::New, "of a changed entry");
         assert!(Change::Renewed(Duration::MAX) < Change::New && Change::New < Change::Gone);
         assert!(Change::Gone < Change::Withdrawn);
     }

@@ -56,6 +56,13 @@ impl Taints {
     }
 }
 
+/// Whether something in its chain is tainted in this bundle.
+pub(crate) fn is_tainted(bundle: &Bundle, svid: &X509Svid) -> bool {
+    let mut taints = Taints::default();
+    taints.adopt(bundle, UnixTime::from_secs(0));
+    taints.replace_at(svid, UnixTime::from_secs(0)).is_some()
+}
+
 pub(crate) const SPREAD: Duration = Duration::from_secs(5);
 /// The server signs with a tainted authority still.
 const TRY_AGAIN: Duration = Duration::from_secs(60);

@@ -21,6 +21,8 @@ pub(super) struct Unsaved {
     /// One that was not asked for, or is not used, since it could not be written.
     renewal: bool,
     revision: bool,
+    /// Keys of a banned node, which are there still.
+    pub(super) undestroyed: bool,
     /// What to ask with for as long as it cannot be written: a lost answer is asked for again with the same key.
     key: Option<Arc<PrivateKey>>,
 }

@@ -4,6 +4,7 @@
 //! it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::{PrivateKey, UnixTime};
@@ -183,6 +184,8 @@ impl Link {
         self.keep(&node, denied).await?;
         // What a walk of the bundle chain found out of the one before.
         self.must_attest = false;
+        // It lies where those were.
+        self.unsaved.undestroyed = false;
         self.identity.set(Arc::clone(&node.svid));
         self.status.send_modify(|status| status.set_node(&node));
         self.node = Some(node);
@@ -206,16 +209,29 @@ impl Link {
         self.unsaved = Unsaved::default();
         self.forget_device();
         self.status.send_modify(LinkStatus::forget_node);
+        self.destroy_keys().await;
+    }
+
+    /// What could not be removed from disk then is tried again with every turn.
+    pub(super) async fn destroy_again(&mut self) {
+        if self.unsaved.undestroyed {
+            self.destroy_keys().await;
+        }
+    }
+
+    async fn destroy_keys(&mut self) {
         let files = Arc::clone(&self.files);
         let destroyed = self
             .disk
             .run(move || files.destroy_keys())
             .await
             .and_then(|done| done.map_err(LinkError::from));
+        self.unsaved.undestroyed = destroyed.is_err();
         let disk = match destroyed {
             Ok(()) => String::new(),
             Err(error) => format!(
-                "the keys of this banned node could not be removed from disk ({}); remove {IDENTITY}, {PENDING} and {DEVICE} in the data directory",
+                "the keys of this banned node could not be removed from disk ({}); it is tried again; else remove {IDENTITY}, {PENDING} and {DEVICE} in \
+                 the data directory",
                 error_chain(&error)
             ),
         };
@@ -223,6 +239,14 @@ impl Link {
             tracing::error!("{disk}");
         }
         self.status.send_modify(|status| status.disk = disk);
+    }
+
+    /// How long a banned node waits before it asks again: less while its keys are on disk still.
+    pub(super) fn banned_wait(&self) -> Duration {
+        match self.unsaved.undestroyed {
+            true => self.settings.retry.1,
+            false => BANNED_RETRY,
+        }
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -234,3 +258,6 @@ impl Link {
         });
     }
 }
+
+/// A ban can be lifted.
+const BANNED_RETRY: Duration = Duration::from_secs(300);

@@ -48,7 +48,7 @@ impl Link {
                 };
             }
         });
-        (self.status.borrow().phase == Phase::Banned).then_some(BANNED_RETRY)
+        (self.status.borrow().phase == Phase::Banned).then_some(self.banned_wait())
     }
 
     pub(super) async fn note_success(&self) {
@@ -89,6 +89,3 @@ impl Link {
         sequence.filter(|_| new)
     }
 }
-
-/// A banned node asks as often.
-const BANNED_RETRY: Duration = Duration::from_secs(300);

@@ -194,7 +194,7 @@ async fn a_disk_that_does_not_answer_does_not_stop_the_rounds() {
 }
 
 #[tokio::test]
-async fn keys_of_a_banned_node_that_cannot_be_removed_are_told() {
+async fn keys_of_a_banned_node_that_cannot_be_removed_are_told_and_removed_later() {
     for (verb, told) in [(Verb::Remove, true), (Verb::CreateTemp, false)] {
         let server = server_with(&[]).await;
         let dir = tempfile::tempdir().unwrap();
@@ -211,16 +211,19 @@ async fn keys_of_a_banned_node_that_cannot_be_removed_are_told() {
         server.script().deny = Some(4);
         until("the node is banned", || node.status().phase == Phase::Banned).await;
         let expected = if told { "could not be removed" } else { "" };
-        let disk = node.status().disk;
+        let text = node.status().disk;
         assert!(
             if told {
-                disk.contains(expected)
+                text.contains(expected)
             } else {
-                disk.is_empty()
+                text.is_empty()
             },
-            "{disk}"
+            "{text}"
         );
         assert_eq!(dir.path().join(IDENTITY).exists(), told);
+        disk.mend();
+        until("they are removed", || !dir.path().join(IDENTITY).exists()).await;
+        until("that is told too", || node.status().disk.is_empty()).await;
         node.stop().await;
     }
 }

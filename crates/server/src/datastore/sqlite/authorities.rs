@@ -85,6 +85,8 @@ pub(super) fn next_version(tx: &Tx<'_>, bundle_changed: bool) -> Result<(), Data
             "UPDATE state SET journal_version = journal_version + 1, bundle_sequence = bundle_sequence + ?1",
         )?
         .execute(params![i64::from(bundle_changed)])?;
+    // Entries that are lost with a damaged log are missed and made again. Authorities would be begun anew, and every node is cut off.
+    tx.settle();
     Ok(())
 }
 

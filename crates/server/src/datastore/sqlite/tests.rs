@@ -8,8 +8,10 @@ use rusqlite::Connection;
 
 use super::migrate::{apply, pending, pending_of};
 use super::*;
+use crate::authority::Slot;
 use crate::core::fixture::{DAY, NEW, START, agent, draft, foreign, id, td};
 use crate::datastore::Pending;
+use crate::datastore::conformance::authority;
 use crate::datastore::{Committed, Redemption};
 use crate::registry::{DeleteMode, EntryPatch, MargoPaths};
 
@@ -100,6 +102,20 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
     assert!(after.bundles[0].x509_authorities()[0].tainted && after.bundles[0].jwt_authorities()[0].tainted);
     assert_eq!(after.bundles[0].sequence(), u64::MAX);
     assert_eq!((after.revision.number, before.revision.number), (52, 52));
+}
+
+#[tokio::test]
+async fn authorities_are_in_the_main_file_also_when_the_log_is_lost() {
+    let place = Place::new();
+    let db = open(&place.file, false).unwrap();
+    let rows = vec![authority("one", Slot::Active)];
+    db.save_journal(0, rows).await.unwrap().unwrap();
+    // As it lies there while the server runs.
+    let copy = place.file.with_extension("copy");
+    std::fs::copy(&place.file, &copy).unwrap();
+    let found = open(&copy, true).unwrap().journal().await.unwrap();
+    assert_eq!(found.rows.len(), 1);
+    assert_eq!(found.sequence, 1);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //!
 //! Invariant: nobody is answered `Ok` before the commit; a request that fails takes no other with it.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -93,6 +94,7 @@ impl Drop for Writer {
 pub(super) struct Tx<'c> {
     conn: &'c Connection,
     commits: Vec<Committed>,
+    settles: Cell<bool>,
 }
 
 impl<'c> Tx<'c> {
@@ -101,6 +103,7 @@ impl<'c> Tx<'c> {
         Self {
             conn,
             commits: Vec::new(),
+            settles: Cell::new(false),
         }
     }
 
@@ -134,6 +137,11 @@ impl<'c> Tx<'c> {
             .conn
             .prepare_cached("UPDATE state SET revision = revision + 1 RETURNING revision")?;
         Ok(next.query_row([], |row| row.get(0))?)
+    }
+
+    /// Goes into the main file once it is committed: what would be begun anew if the log were lost.
+    pub(super) fn settle(&self) {
+        self.settles.set(true);
     }
 
     /// Tells of a change once it is committed.
@@ -229,10 +237,18 @@ fn transact(
     let mut tx = Tx {
         conn,
         commits: Vec::new(),
+        settles: Cell::new(false),
     };
     let committed = run_group(&mut tx, group, refused).and_then(|()| Ok(conn.execute_batch("COMMIT")?));
     if committed.is_err() && !conn.is_autocommit() {
         conn.execute_batch("ROLLBACK")?;
+    }
+    if committed.is_ok() && tx.settles.get() {
+        // It is durable as it is; while the disk is full, say, it stays in the log.
+        let settled = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = settled {
+            tracing::debug!(%error, "the log of the database stays as long as it is");
+        }
     }
     committed.map(|()| tx.commits)
 }
