@@ -317,7 +317,7 @@ fn api(
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,
-            device_key: config.device_key.map(|automatic| DeviceKey { automatic }),
+            device_key: config.device_key.map(DeviceKey::new),
         },
         federation,
         chain,
