@@ -97,6 +97,7 @@ impl Admin {
             first_ends: report.first_ends.map_or(0, UnixTime::as_secs),
             cache: self.cache.borrow().in_words(),
             time: Some(time::wire(&self.time.report())),
+            device_key: link.device_key.clone(),
         }
     }
 

@@ -9,6 +9,7 @@ mod attest;
 pub(crate) mod bundle_wire;
 mod busy;
 mod connection;
+mod device;
 pub(crate) mod dial;
 pub(crate) mod disk;
 pub(crate) mod evidence;
@@ -103,6 +104,7 @@ pub(crate) struct Link {
     must_attest: bool,
     /// When the last renewal of the node's SVID failed.
     retry: retry::Retry,
+    device: device::Device,
     busy: busy::Busy,
     taints: Taints,
     /// Since when the node's own SVID is held; of one from before this run, not known.
@@ -165,6 +167,7 @@ impl Link {
             rota,
             must_attest: false,
             retry: retry::Retry::default(),
+            device: device::Device::default(),
             busy: busy::Busy::default(),
             taints: Taints::default(),
             node_since: UnixTime::EPOCH,

@@ -4,6 +4,7 @@
 //! Invariant: a key is on disk before anybody hears of it, so a lost answer is asked for again with the same key; and a
 //! damaged file is never taken for an absent one without a word.
 
+mod device;
 mod time;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::link::revision::Revision;
+pub(crate) use device::{DEVICE, DeviceKey};
 pub(crate) use time::TIME;
 
 /// The node's own identity.
@@ -199,10 +201,10 @@ impl NodeFiles {
         saved.map(|()| Arc::new(key))
     }
 
-    /// Removes every key of the node from disk; one that stays does not keep the other.
+    /// Removes every key of the node from disk; one that stays does not keep the others.
     pub(crate) fn destroy_keys(&self) -> Result<(), PersistError> {
-        let (identity, pending) = (self.remove(IDENTITY), self.remove(PENDING));
-        identity.and(pending)
+        let (identity, pending, device) = (self.remove(IDENTITY), self.remove(PENDING), self.remove(DEVICE));
+        identity.and(pending).and(device)
     }
 
     /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is

@@ -141,6 +141,13 @@ pub mod landfast {
             include!("generated/landfast.cache.v1.rs");
         }
     }
+    /// `landfast.recovery.*`
+    pub mod recovery {
+        /// A node comes back by its device key.
+        pub mod v1 {
+            include!("generated/landfast.recovery.v1.rs");
+        }
+    }
     /// `landfast.sync.*`
     pub mod sync {
         /// An agent is told what concerns it.

@@ -303,6 +303,8 @@ const PATHS: &str = "
     /landfast.agent.v1.AgentAdmin/GetStatus /landfast.agent.v1.AgentAdmin/Why
     /landfast.entry.v1.EntryPolicies/GetEntryPolicies /landfast.entry.v1.EntryPolicies/SetEntryPolicy
     /landfast.sync.v1.Sync/Subscribe
+    /landfast.recovery.v1.Recovery/RegisterDeviceKey /landfast.recovery.v1.Recovery/ListRequests
+    /landfast.recovery.v1.Recovery/Decide
     /spire.agent.debug.v1.Debug/GetInfo
     /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs
     /spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToJWTBundles

@@ -16,6 +16,7 @@ pub(crate) mod logger;
 pub(crate) mod page;
 pub(crate) mod policy;
 pub(crate) mod push;
+pub(crate) mod recovery;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;

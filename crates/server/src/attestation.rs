@@ -2,6 +2,7 @@
 //!
 //! Invariant: an attestor decides from verified bytes alone, and caps their size before any cryptography. Issuing is not its business.
 
+pub(crate) mod device_key;
 pub(crate) mod join_token;
 mod turnstile;
 pub(crate) mod x509pop;
@@ -19,6 +20,8 @@ pub(crate) struct Attested {
     pub(crate) selectors: SelectorSet,
     /// Whether it can do so again by itself.
     pub(crate) can_reattest: bool,
+    /// How it attested at first, if it is one that comes back.
+    pub(crate) returned: Option<String>,
 }
 
 /// What an attestor is given.
@@ -28,6 +31,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) key: &'a PublicKey,
     pub(crate) trust_domain: &'a TrustDomain,
     pub(crate) now: UnixTime,
+    /// From where it asks, for people.
+    pub(crate) address: String,
 }
 
 /// The way back to the node: sends a challenge, waits for the answer.
@@ -40,6 +45,7 @@ pub(crate) trait Challenge: Send {
 pub(crate) struct Attestors {
     pub(crate) join_token: bool,
     pub(crate) x509pop: Option<x509pop::X509Pop>,
+    pub(crate) device_key: Option<device_key::DeviceKey>,
 }
 
 impl Attestors {
@@ -59,9 +65,10 @@ impl Attestors {
                 "failed to attest: payload larger than {MAX_PAYLOAD} bytes"
             )));
         }
-        match (method, &self.x509pop) {
-            ("join_token", _) if self.join_token => join_token::attest(evidence, registry).await,
-            ("x509pop", Some(x509pop)) => x509pop.attest(evidence, challenge).await,
+        match (method, &self.x509pop, &self.device_key) {
+            ("join_token", ..) if self.join_token => join_token::attest(evidence, registry).await,
+            ("x509pop", Some(x509pop), _) => x509pop.attest(evidence, challenge).await,
+            ("device_key", _, Some(device_key)) => device_key.attest(evidence, registry, challenge).await,
             // The peer's text is not repeated.
             _ => Err(Status::failed_precondition(
                 "failed to attest: this server has no such node attestor switched on; see [attestation] in its configuration",

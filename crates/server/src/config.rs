@@ -26,7 +26,7 @@ use crate::publish::PublishConfig;
 use crate::registry::MargoPaths;
 use crate::upstream::UpstreamConfig;
 pub use limits::ServerLimits;
-use raw::{RawConfig, RawX509Pop};
+use raw::{RawConfig, RawDeviceKey, RawX509Pop};
 
 /// Everything a server is told.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct ServerConfig {
     pub records_keep: Duration,
     /// Whether nodes may attest by join token.
     pub join_token: bool,
+    /// How long a node may have been silent and still come back by its device key without a person, when device keys are on.
+    pub device_key: Option<Duration>,
     /// Whose device certificates attest a node, when that is on.
     pub x509pop: Option<X509PopConfig>,
     /// Where the trust domain is made visible to others, when given.
@@ -145,6 +147,7 @@ impl ServerConfig {
             records_keep: day,
             join_token: true,
             x509pop: None,
+            device_key: Some(AUTOMATIC),
             publish: None,
             margo: MargoPaths::Ordinary,
             federation: FederationConfig::default(),
@@ -252,6 +255,7 @@ impl Checker<'_> {
             records_keep: self.duration("records.keep", raw.records.keep, RECORDS_KEEP, DAY)?,
             join_token,
             x509pop,
+            device_key: self.device_key(&raw.attestation.device_key)?,
             publish,
             margo,
             limits,
@@ -259,6 +263,12 @@ impl Checker<'_> {
             log_format: raw.log.format,
             trust_domain,
         })
+    }
+
+    fn device_key(&self, raw: &RawDeviceKey) -> Result<Option<Duration>, ConfigError> {
+        let key = "attestation.device_key.automatic";
+        let automatic = self.duration(key, raw.automatic, AUTOMATIC, Duration::ZERO)?;
+        Ok(raw.enabled.unwrap_or(true).then_some(automatic))
     }
 
     fn key_type(&self, key: &str, given: Option<&str>) -> Result<KeyType, ConfigError> {
@@ -350,6 +360,8 @@ const OWN_DESCRIPTORS: u64 = 1024;
 const MAX_BUNDLE: u64 = 256 * 1024;
 /// Each is tried for each attestation.
 const MAX_ROOTS: usize = 16;
+/// The silence after which a person decides.
+const AUTOMATIC: Duration = Duration::from_secs(30 * 86_400);
 const DAY: Duration = Duration::from_secs(86_400);
 const RECORDS_KEEP: Duration = Duration::from_secs(30 * 86_400);
 /// Ten years.

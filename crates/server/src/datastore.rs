@@ -10,6 +10,7 @@ mod failure;
 mod open_error;
 mod pending;
 pub(crate) mod postgres;
+mod recovery_text;
 pub(crate) mod rows;
 mod sharing;
 pub(crate) mod sqlite;
@@ -23,12 +24,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
+use landfast_lifecycle::recovery::Recovery;
 
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
-    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, Revision, TokenError, Versioned,
+    PolicyPatch, RecoveryStep, Redeemed, RegistryError, Relationship, RelationshipPatch, Revision, Stepped,
+    TokenError, Versioned,
 };
 
 use failure::Failure;
@@ -65,9 +68,19 @@ pub(crate) trait Datastore: Send + Sync {
     /// And its policy with it.
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError>;
 
-    async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError>;
+    async fn attest_agent(&self, record: AgentRecord, entering: Entering) -> Result<(), RegistryError>;
     async fn change_agent(&self, id: SpiffeId, change: AgentChange) -> Result<bool, RegistryError>;
     async fn delete_agent(&self, id: SpiffeId, now: UnixTime) -> Result<bool, RegistryError>;
+
+    /// Takes a step with the device key of an agent.
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError>;
+    async fn recovery(&self, id: SpiffeId) -> Result<Option<Recovery>, DatastoreError>;
+    /// Those about which a person is to decide, with IDs after this one, in their order.
+    async fn waiting_recoveries(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(SpiffeId, Recovery)>, DatastoreError>;
 
     async fn create_token(&self, token: NewToken) -> Result<(), RegistryError>;
     async fn redeem_token(&self, redemption: Redemption) -> Result<Redeemed, TokenError>;
@@ -194,6 +207,15 @@ pub(crate) struct Snapshot {
     pub(crate) relationships: Vec<Arc<Relationship>>,
 }
 
+/// How an agent gets in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entering {
+    /// By an attestation; perhaps for the first time.
+    Attested { at: UnixTime },
+    /// By its device key: it is there already.
+    Returned,
+}
+
 /// A change of one agent.
 #[derive(Clone, Debug)]
 pub(crate) enum AgentChange {
@@ -203,6 +225,7 @@ pub(crate) enum AgentChange {
     Stage {
         serial: String,
         not_after: UnixTime,
+        at: UnixTime,
     },
     /// The renewed SVID has been used: the old one is over.
     Promote {

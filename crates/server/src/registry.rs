@@ -12,6 +12,7 @@ mod filter;
 mod index;
 mod margo;
 mod policy;
+mod recovery;
 mod relationships;
 mod revision;
 mod subscribers;
@@ -40,6 +41,7 @@ pub use validate::EntryError;
 
 pub(crate) use agent::renewed_since;
 pub(crate) use bundles::check_mode;
+pub(crate) use recovery::{RecoveryStep, Stepped};
 pub(crate) use relationships::{MAX_RELATIONSHIPS, check_newer};
 pub(crate) use subscribers::{Subscriber, Told};
 pub(crate) use token::{alias_draft, alias_selector};

@@ -27,6 +27,7 @@ use crate::api::health::WholeHealth;
 use crate::api::limit::RateLimit;
 use crate::api::{Api, Shared};
 use crate::attestation::Attestors;
+use crate::attestation::device_key::DeviceKey;
 use crate::attestation::x509pop::X509Pop;
 use crate::authority::Authorities;
 use crate::authz::Authorizer;
@@ -298,6 +299,7 @@ fn api(
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,
+            device_key: config.device_key.map(DeviceKey::new),
         },
         federation,
         tasks: tasks.clone(),

@@ -12,7 +12,12 @@ use crate::delegate::tests::{World, call, channel};
 /// Every method that we generate code for and that is an agent's to serve.
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
-    const SERVERS: [&str; 3] = ["spire.api.server.", "landfast.entry.", "landfast.sync."];
+    const SERVERS: [&str; 4] = [
+        "spire.api.server.",
+        "landfast.entry.",
+        "landfast.recovery.",
+        "landfast.sync.",
+    ];
     let agents = set
         .file
         .iter()

@@ -54,7 +54,8 @@ impl NodeState {
             }
             Ok(times) => times,
         };
-        if node.is_none() {
+        let returns = || matches!(files.device_key(), Ok(Some(device)) if device.agent_id.is_some());
+        if node.is_none() && !returns() {
             // A node that is in already does not need it before the next attestation; a new one had better know now.
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
         }

@@ -5,10 +5,13 @@
 mod device_key;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use landfast_identity::{Certificate, parse_chain_pem};
+use landfast_identity::{Certificate, PrivateKey, PublicKey, RecoveryProof, SpiffeId, parse_chain_pem};
+use landfast_proto::landfast::recovery::v1 as recovery;
+use prost::Message as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -85,7 +88,17 @@ pub enum EvidenceError {
 /// Evidence read from its files, ready for one attestation.
 pub(crate) enum Ready {
     Token(Zeroizing<String>),
-    Device { chain: Vec<Certificate>, key: DeviceKey },
+    Device {
+        chain: Vec<Certificate>,
+        key: DeviceKey,
+    },
+    /// A node that was in before, and the key that it registered then.
+    Returning {
+        agent_id: SpiffeId,
+        device_key: Arc<PrivateKey>,
+        csr_key: PublicKey,
+        counter: u64,
+    },
 }
 
 impl Evidence {
@@ -153,6 +166,13 @@ impl Ready {
     pub(crate) fn payload(&self) -> Vec<u8> {
         match self {
             Self::Token(token) => token.as_bytes().to_vec(),
+            Self::Returning {
+                agent_id, counter, ..
+            } => recovery::Claim {
+                agent_id: agent_id.to_string(),
+                counter: *counter,
+            }
+            .encode_to_vec(),
             Self::Device { chain, .. } => {
                 let certificates: Vec<String> = chain.iter().map(|c| BASE64.encode(c.as_der())).collect();
                 serde_json::json!({ "certificates": certificates })
@@ -164,8 +184,27 @@ impl Ready {
 
     /// The answer to a challenge. A join token is never challenged.
     pub(crate) fn answer(&self, challenge: &[u8]) -> Result<Vec<u8>, EvidenceError> {
-        let Self::Device { key, .. } = self else {
-            return Err(EvidenceError::Challenge);
+        let key = match self {
+            Self::Device { key, .. } => key,
+            Self::Returning {
+                agent_id,
+                device_key,
+                csr_key,
+                counter,
+            } => {
+                let asked = recovery::Challenge::decode(challenge).ok();
+                let nonce = asked.and_then(|asked| <[u8; NONCE]>::try_from(&*asked.nonce).ok());
+                let proof = RecoveryProof {
+                    agent_id,
+                    nonce: &nonce.ok_or(EvidenceError::Challenge)?,
+                    csr_key,
+                    counter: *counter,
+                };
+                let signature = proof.sign(device_key).map_err(|_cause| EvidenceError::Sign)?;
+                let signature = signature.into();
+                return Ok(recovery::Proof { signature }.encode_to_vec());
+            }
+            Self::Token(_) => return Err(EvidenceError::Challenge),
         };
         let challenge: Challenge =
             serde_json::from_slice(challenge).map_err(|_cause| EvidenceError::Challenge)?;

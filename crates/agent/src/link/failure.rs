@@ -7,6 +7,7 @@ use std::time::Duration;
 use landfast_identity::UnixTime;
 use landfast_lifecycle::Disposition;
 use landfast_proto::PUSHBACK;
+use landfast_proto::landfast::recovery::v1::{self as recovery, refusal::Reason as Reasons};
 use landfast_proto::spire::api::types::PermissionDeniedDetails;
 use landfast_proto::spire::api::types::permission_denied_details::Reason;
 use prost::Message as _;
@@ -44,6 +45,8 @@ pub(crate) enum LinkError {
         "the server refused the join token; create a new one with `landfast token create` (on a SPIRE server: `spire-server token generate`) and put it where the agent's configuration reads it"
     )]
     Token(#[source] Box<Self>),
+    #[error("the server does not let this node come back by its device key: {message}")]
+    NotBack { refusal: Refusal, message: String },
     #[error("cannot attest this node")]
     Evidence(#[source] EvidenceError),
     #[error("cannot keep the node's state")]
@@ -83,6 +86,15 @@ pub(crate) enum LinkError {
     Stopping,
 }
 
+/// `landfast.recovery.v1.Refusal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It knows no such key: the node was evicted, or has made another.
+    Unknown,
+    /// A person has to decide.
+    ByAPerson,
+}
+
 /// SPIRE's `PermissionDeniedDetails.reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
@@ -95,6 +107,13 @@ pub(crate) enum Denial {
 
 impl LinkError {
     pub(crate) fn from_status(method: &'static str, status: &tonic::Status) -> Self {
+        let refusal = refusal(status.details());
+        if let Some(refusal) = refusal.filter(|_| status.code() == tonic::Code::FailedPrecondition) {
+            return Self::NotBack {
+                refusal,
+                message: shorten(status.message()),
+            };
+        }
         Self::Refused {
             method,
             code: status.code(),
@@ -233,6 +252,7 @@ impl LinkError {
                 *by_server && !ill
             }
             Self::Protocol { .. }
+            | Self::NotBack { .. }
             | Self::OtherClock { .. }
             | Self::Stale { .. }
             | Self::OlderBundle { .. }
@@ -285,6 +305,17 @@ fn denial(details: &[u8]) -> Option<Denial> {
         Reason::AgentBanned => Some(Denial::Banned),
         Reason::AgentMustReattest => Some(Denial::MustReattest),
         Reason::Unknown => None,
+    }
+}
+
+fn refusal(details: &[u8]) -> Option<Refusal> {
+    let status = RpcStatus::decode(details).ok()?;
+    let mut details = status.details.iter();
+    let any = details.find(|any| any.type_url.ends_with("/landfast.recovery.v1.Refusal"))?;
+    match recovery::Refusal::decode(any.value.as_slice()).ok()?.reason() {
+        Reasons::Unspecified => None,
+        Reasons::Unknown => Some(Refusal::Unknown),
+        Reasons::Held | Reasons::Locked | Reasons::Denied => Some(Refusal::ByAPerson),
     }
 }
 

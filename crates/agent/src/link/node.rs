@@ -6,19 +6,20 @@
 use std::sync::Arc;
 
 use landfast_daemon::error_chain;
-use landfast_identity::UnixTime;
+use landfast_identity::{PrivateKey, UnixTime};
 use landfast_lifecycle::Disposition;
+use tonic::transport::Channel;
 
 use super::attest::Attested;
-use super::evidence::Evidence;
-use super::failure::LinkError;
+use super::evidence::{Evidence, Ready};
+use super::failure::{LinkError, Refusal};
 use super::issue::is_of_now;
 use super::keeping::Unsaved;
 use super::retry::Retry;
 use super::status::{LinkStatus, Phase};
 use super::{Link, attest, blocking};
 use crate::keeper::state::Event;
-use crate::persist::{IDENTITY, NodeIdentity, PENDING};
+use crate::persist::{DEVICE, IDENTITY, NodeIdentity, PENDING};
 use crate::telemetry;
 
 impl Link {
@@ -26,36 +27,64 @@ impl Link {
         // However this ends: if what we have is still valid, it is tried again in the next turn, for the denial may have been lifted.
         let denied = std::mem::take(&mut self.must_attest);
         self.set_phase(Phase::Attesting);
+        let Some((device, agent_id)) = self.way_back().await? else {
+            return self.attest_as_at_first(denied).await;
+        };
+        let returned = self.come_back(device, agent_id.clone(), denied).await;
+        let Err(LinkError::NotBack { refusal, message }) = returned else {
+            return returned;
+        };
+        let not_back = LinkError::NotBack { refusal, message };
+        if refusal == Refusal::Unknown {
+            // Evicted, most likely: what the operator gives then is a token.
+            return self.attest_as_at_first(denied).await;
+        }
+        // One that is new says that a person has decided, though otherwise.
+        if !self.has_another_token(&agent_id).await? {
+            return Err(not_back);
+        }
+        self.attest_as_at_first(denied).await.map_err(|_worse| not_back)
+    }
+
+    async fn attest_as_at_first(&mut self, denied: bool) -> Result<(), LinkError> {
         let evidence = self.settings.evidence.clone();
         let ready = blocking(move || evidence.prepare())
             .await?
             .map_err(LinkError::Evidence)?;
         let token = matches!(self.settings.evidence, Evidence::JoinToken(_));
         let key = self.pending_key(!token).await?;
+        let kind = self.settings.evidence.kind();
         // Without a client certificate: whatever we had is not believed, or has run out.
         let channel = self.connect(false).await?;
-        let kind = self.settings.evidence.kind();
-        let attested = attest::attest(
-            channel,
-            kind,
-            &ready,
-            Arc::clone(&key),
-            &self.settings.trust_domain,
-        )
-        .await;
-        telemetry::attestation(attested.is_ok());
-        let attested = match attested {
-            Ok(attested) => attested,
-            Err(error) => {
-                return Err(
-                    if token && error.server_answered() && !error.another_server_may_help() {
-                        LinkError::Token(Box::new(error))
-                    } else {
-                        error
-                    },
-                );
+        match self.attest_over(channel, kind, ready, &key).await {
+            Ok(attested) => self.take_in(attested, key, denied, kind).await,
+            Err(error) if token && error.server_answered() && !error.another_server_may_help() => {
+                Err(LinkError::Token(Box::new(error)))
             }
-        };
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn attest_over(
+        &self,
+        channel: Channel,
+        kind: &'static str,
+        ready: Ready,
+        key: &Arc<PrivateKey>,
+    ) -> Result<Attested, LinkError> {
+        let trust_domain = &self.settings.trust_domain;
+        let attested = attest::attest(channel, kind, &ready, Arc::clone(key), trust_domain).await;
+        telemetry::attestation(attested.is_ok());
+        attested
+    }
+
+    pub(super) async fn take_in(
+        &mut self,
+        attested: Attested,
+        key: Arc<PrivateKey>,
+        denied: bool,
+        kind: &str,
+    ) -> Result<(), LinkError> {
         self.worth_having(&attested, denied)?;
         let node = NodeIdentity {
             svid: Arc::new(attested.svid),
@@ -173,6 +202,7 @@ impl Link {
         self.identity.clear();
         self.node = None;
         self.unsaved = Unsaved::default();
+        self.forget_device();
         self.status.send_modify(LinkStatus::forget_node);
         let files = Arc::clone(&self.files);
         let destroyed = self
@@ -183,7 +213,7 @@ impl Link {
         let disk = match destroyed {
             Ok(()) => String::new(),
             Err(error) => format!(
-                "the keys of this banned node could not be removed from disk ({}); remove {IDENTITY} and {PENDING} in the data directory",
+                "the keys of this banned node could not be removed from disk ({}); remove {IDENTITY}, {PENDING} and {DEVICE} in the data directory",
                 error_chain(&error)
             ),
         };

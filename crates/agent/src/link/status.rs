@@ -55,6 +55,8 @@ pub(crate) struct LinkStatus {
     pub(crate) renewal: String,
     /// What of the node's state cannot be written, and what to do; empty while all is on disk.
     pub(crate) disk: String,
+    /// How it is with the device key, for people; empty before the server was asked, and where there is no use for one.
+    pub(crate) device_key: String,
     pub(crate) agent_id: Option<SpiffeId>,
     pub(crate) agent_not_before: Option<UnixTime>,
     pub(crate) agent_not_after: Option<UnixTime>,
@@ -75,6 +77,7 @@ impl LinkStatus {
             last_error: String::new(),
             renewal: String::new(),
             disk: String::new(),
+            device_key: String::new(),
             agent_id: None,
             agent_not_before: None,
             agent_not_after: None,
@@ -119,6 +122,7 @@ impl LinkStatus {
         self.agent_not_before = None;
         self.agent_not_after = None;
         self.agent_svid = None;
+        self.device_key.clear();
         self.renewal.clear();
     }
 

@@ -1,6 +1,7 @@
 //! The link against a scripted server, over TLS on loopback.
 
 mod busy;
+mod device;
 mod disk;
 mod push;
 mod reach;

@@ -3,6 +3,7 @@
 mod io;
 mod nodes;
 pub(crate) mod push;
+pub(crate) mod recovery;
 mod services;
 
 use std::collections::HashMap;
@@ -73,6 +74,11 @@ pub(crate) struct Script {
     pub(crate) jwt_life: Option<u64>,
     /// Answers of these methods say that they are of this revision, whatever the registry's is.
     pub(crate) dated_as: HashMap<&'static str, (u64, u64)>,
+    /// What becomes of a device key; a server of SPIRE's knows of none.
+    pub(crate) device_key: Option<recovery::State>,
+    /// Device keys that were registered, and those who claimed to be a node by one.
+    pub(crate) device_keys: Vec<PublicKey>,
+    pub(crate) claims: Vec<(u64, PublicKey)>,
     /// How the server misbehaves.
     pub(crate) lie: Option<Lie>,
     /// What happened.
@@ -189,6 +195,7 @@ impl FakeServer {
             .add_service(bundle::bundle_server::BundleServer::new(server.clone()))
             .add_service(entry::entry_server::EntryServer::new(server.clone()))
             .add_service(svid::svid_server::SvidServer::new(server.clone()))
+            .add_service(recovery::RecoveryServer::new(server.clone()))
             .add_service(sync::sync_server::SyncServer::new(server.clone()));
         let stop = server.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "a test's server has no task tree")]

@@ -59,6 +59,8 @@ pub struct GetStatusResponse {
     pub cache: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "40")]
     pub time: ::core::option::Option<Time>,
+    #[prost(string, tag = "50")]
+    pub device_key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {

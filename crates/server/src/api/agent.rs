@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{agent_id_in, agent_out, x509_out};
 use super::page::{Wanted, page};
+use super::recovery::address;
 use super::svid::csr_in;
 use super::{Api, filter, ids, status};
 use crate::attestation::{Challenge, Evidence};
@@ -103,6 +104,7 @@ impl Agent for Api {
         request: Request<Streaming<pb::AttestAgentRequest>>,
     ) -> Result<Response<Self::AttestAgentStream>, Status> {
         self.attest_limit.charge(&request, 1)?;
+        let address = address(&request);
         let (ask, asked) = mpsc::channel(1);
         let api = self.clone();
         let mut node = Node {
@@ -110,7 +112,7 @@ impl Agent for Api {
             answers: request.into_inner(),
         };
         let work = async move {
-            match tokio::time::timeout(PATIENCE, api.attest(&mut node)).await {
+            match tokio::time::timeout(PATIENCE, api.attest(&mut node, address)).await {
                 Ok(outcome) => outcome,
                 Err(_elapsed) => Err(Status::deadline_exceeded("the attestation took too long")),
             }
@@ -226,7 +228,7 @@ impl Api {
         self.authorities.current().map_err(|error| status::stale(&error))
     }
 
-    async fn attest(&self, node: &mut Node) -> Result<pb::AttestAgentResponse, Status> {
+    async fn attest(&self, node: &mut Node, address: String) -> Result<pb::AttestAgentResponse, Status> {
         let params = match node.next().await? {
             ask::Step::Params(params) => params,
             ask::Step::ChallengeResponse(_) => return Err(Status::invalid_argument("missing params")),
@@ -248,6 +250,7 @@ impl Api {
             key: csr.public_key(),
             trust_domain: &self.trust_domain,
             now: self.now()?,
+            address,
         };
         let attested = self
             .attestors
@@ -295,9 +298,10 @@ impl Api {
         issued: &IssuedX509,
         key: &PublicKey,
     ) -> Result<(), Status> {
+        let returns = attested.returned.is_some();
         let record = AgentRecord {
             id: attested.agent_id,
-            attestation_type: method.to_owned(),
+            attestation_type: attested.returned.unwrap_or_else(|| method.to_owned()),
             serial: issued.serial_hex(),
             not_after: issued.not_after,
             new_serial: None,
@@ -307,10 +311,11 @@ impl Api {
             agent_version: String::new(),
             key_hash: key.sha256(),
         };
-        self.registry
-            .upsert_agent_on_attest(record)
-            .await
-            .map_err(|e| status::registry(&e))
+        let stored = match returns {
+            true => self.registry.return_agent(record).await,
+            false => self.registry.upsert_agent_on_attest(record).await,
+        };
+        stored.map_err(|e| status::registry(&e))
     }
 }
 

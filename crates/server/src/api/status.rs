@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use landfast_daemon::error_chain;
+use landfast_proto::landfast::recovery::v1 as recovery;
 use landfast_proto::spire::api::types;
 use prost::Message;
 use tonic::{Code, Status};
@@ -51,6 +52,23 @@ pub(crate) fn with_reason(message: String, reason: types::permission_denied_deta
         message,
         Bytes::from(status.encode_to_vec()),
     )
+}
+
+/// FailedPrecondition with `landfast.recovery.v1.Refusal`.
+pub(crate) fn with_refusal(message: String, reason: recovery::refusal::Reason) -> Status {
+    let refusal = recovery::Refusal {
+        reason: reason.into(),
+    };
+    let status = RpcStatus {
+        code: Code::FailedPrecondition.into(),
+        message: message.clone(),
+        details: vec![prost_types::Any {
+            type_url: "type.googleapis.com/landfast.recovery.v1.Refusal".to_owned(),
+            value: refusal.encode_to_vec(),
+        }],
+    };
+    let details = Bytes::from(status.encode_to_vec());
+    Status::with_details(Code::FailedPrecondition, message, details)
 }
 
 /// A fault of ours.

@@ -24,5 +24,6 @@ pub(super) async fn attest(evidence: &Evidence<'_>, registry: &Registry) -> Resu
         agent_id: redeemed.agent_id,
         selectors,
         can_reattest: false,
+        returned: None,
     })
 }

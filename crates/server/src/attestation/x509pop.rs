@@ -124,6 +124,7 @@ impl X509Pop {
             agent_id,
             selectors,
             can_reattest: true,
+            returned: None,
         })
     }
 

@@ -18,7 +18,8 @@ fn described() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
     let mut methods = BTreeSet::new();
     for file in &set.file {
-        let ours = ["landfast.entry.v1", "landfast.sync.v1"].contains(&file.package());
+        let ours =
+            ["landfast.entry.v1", "landfast.recovery.v1", "landfast.sync.v1"].contains(&file.package());
         if !file.package().starts_with("spire.api.server.") && !ours {
             continue;
         }

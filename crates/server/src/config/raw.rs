@@ -106,12 +106,21 @@ pub(super) struct RawParent {
 pub(super) struct RawAttestation {
     pub(super) join_token: Option<RawJoinToken>,
     pub(super) x509pop: Option<RawX509Pop>,
+    #[serde(default)]
+    pub(super) device_key: RawDeviceKey,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawJoinToken {
     pub(super) enabled: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDeviceKey {
+    pub(super) enabled: Option<bool>,
+    pub(super) automatic: Option<HumanDuration>,
 }
 
 #[derive(Deserialize)]

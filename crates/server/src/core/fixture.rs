@@ -11,12 +11,15 @@ use tempfile::TempDir;
 
 use super::{Core, CoreError, CoreParams, DATABASE, KEYS};
 use crate::authority::{AppendedRow, MemoryKeys};
+use crate::datastore::Entering;
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::issuance::Requester;
 use crate::registry::{AgentRecord, Created, Entry, EntryDraft};
 
 /// 2026-11-23T08:00:00Z
 pub(crate) const START: UnixTime = UnixTime::from_secs(1_795_420_800);
+/// How agents of tests get in.
+pub(crate) const NEW: Entering = Entering::Attested { at: START };
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 /// A core in memory, with the database at hand.

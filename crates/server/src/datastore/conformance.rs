@@ -2,18 +2,20 @@
 
 mod agents;
 mod issuance;
+mod recoveries;
 
 use std::sync::{Arc, Mutex};
 
 use landfast_identity::{JwtAuthority, TrustDomain, X509Authority};
 
 use super::*;
-use crate::core::fixture::{DAY, START, agent, draft, foreign, id, sel};
+use crate::core::fixture::{DAY, NEW, START, agent, draft, foreign, id, sel};
 use crate::issuance::SvidKind;
 use crate::registry::{EndpointUrl, Profile, alias_selector};
 
 pub(super) use agents::*;
 pub(super) use issuance::*;
+pub(super) use recoveries::*;
 
 pub(super) type Store = Arc<dyn Datastore>;
 
@@ -36,6 +38,8 @@ macro_rules! conforms {
             removals_go_with_what_hangs_on_them
             a_policy_lives_and_dies_with_its_entry
             agents_stay_banned_and_are_promoted_once
+            a_device_key_lives_and_dies_with_its_agent
+            of_claims_at_once_with_one_counter_one_comes_in
             a_token_has_one_winner
             bundles_and_relationships_keep_their_rules
             a_key_has_one_identity
@@ -141,7 +145,7 @@ pub(super) async fn what_is_stored_is_loaded_as_it_was(db: Store) {
     agent.new_serial = Some("0b".into());
     agent.new_not_after = Some(START);
     agent.can_reattest = true;
-    db.attest_agent(agent.clone()).await.unwrap();
+    db.attest_agent(agent.clone(), NEW).await.unwrap();
     let relationship = Arc::new(Relationship {
         profile: Profile::Spiffe {
             endpoint_id: id("/endpoint"),
@@ -252,7 +256,7 @@ pub(super) async fn removals_go_with_what_hangs_on_them(db: Store) {
             .unwrap();
     }
     let record = agent("/spire/agent/join_token/t", "0a", &[]);
-    db.attest_agent(record.clone()).await.unwrap();
+    db.attest_agent(record.clone(), NEW).await.unwrap();
     let mut alias = draft("/spire/agent/join_token/t", "/alias");
     alias.selectors = alias_selector(&record.id).unwrap();
     db.create_entry(alias, "alias".into(), "me".into(), START)

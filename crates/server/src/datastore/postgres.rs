@@ -17,6 +17,7 @@ mod policies;
 mod position;
 mod prune;
 mod records;
+mod recoveries;
 mod relationships;
 mod row;
 mod target;

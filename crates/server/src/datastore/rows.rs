@@ -42,9 +42,14 @@ pub(crate) trait Source {
     fn created_by(&self, id: &str) -> Result<String, DatastoreError>;
     /// Hash, end, alias, when it was redeemed, by which key, for which agent, and whether it is revoked.
     fn tokens(&self) -> Result<Vec<[Value; 7]>, DatastoreError>;
+    /// Agent, when it was heard, whether a person is to decide, and the rest.
+    fn recoveries(&self) -> Result<Vec<RecoveryRow>, DatastoreError>;
     /// Records after this number, with their numbers, in their order.
     fn records(&self, after: i64, limit: i64) -> Result<Vec<(i64, IssuanceRecord)>, DatastoreError>;
 }
+
+/// See [`Source::recoveries`].
+pub(crate) type RecoveryRow = (String, Option<i64>, bool, String);
 
 /// What is different in a database that comes from a backup.
 #[derive(Clone, Copy, Debug)]

@@ -14,6 +14,7 @@ mod open;
 mod policies;
 mod probe;
 mod records;
+mod recoveries;
 mod relationships;
 mod tokens;
 mod tombstones;
@@ -24,17 +25,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
+use landfast_lifecycle::recovery::Recovery;
 use landfast_store::Store;
 
 use super::{
-    AgentChange, CommitListener, Datastore, DatastoreError, NewToken, OpenError, Prune, Recorded, Redemption,
-    Snapshot,
+    AgentChange, CommitListener, Datastore, DatastoreError, Entering, NewToken, OpenError, Prune, Recorded,
+    Redemption, Snapshot,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
-    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
+    PolicyPatch, RecoveryStep, Redeemed, RegistryError, Relationship, RelationshipPatch, Stepped, TokenError,
 };
 use writer::Writer;
 
@@ -161,8 +163,10 @@ impl Datastore for SqliteDatastore {
         self.writer.write(move |tx| entries::delete(tx, &id, now)).await
     }
 
-    async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError> {
-        self.writer.write(move |tx| agents::attest(tx, record)).await
+    async fn attest_agent(&self, record: AgentRecord, entering: Entering) -> Result<(), RegistryError> {
+        self.writer
+            .write(move |tx| agents::attest(tx, record, entering))
+            .await
     }
 
     async fn change_agent(&self, id: SpiffeId, change: AgentChange) -> Result<bool, RegistryError> {
@@ -171,6 +175,24 @@ impl Datastore for SqliteDatastore {
 
     async fn delete_agent(&self, id: SpiffeId, now: UnixTime) -> Result<bool, RegistryError> {
         self.writer.write(move |tx| agents::delete(tx, &id, now)).await
+    }
+
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError> {
+        self.writer.write(move |tx| recoveries::step(tx, &id, step)).await
+    }
+
+    async fn recovery(&self, id: SpiffeId) -> Result<Option<Recovery>, DatastoreError> {
+        self.writer.write(move |tx| recoveries::find(tx, &id)).await
+    }
+
+    async fn waiting_recoveries(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(SpiffeId, Recovery)>, DatastoreError> {
+        self.writer
+            .write(move |tx| recoveries::waiting(tx, &after, limit))
+            .await
     }
 
     async fn create_token(&self, token: NewToken) -> Result<(), RegistryError> {

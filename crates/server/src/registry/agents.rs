@@ -6,7 +6,7 @@ use landfast_identity::{Certificate, SpiffeId, UnixTime};
 
 use super::agent::judge;
 use super::{AgentFilter, AgentRecord, AgentStanding, Registry, RegistryError, page};
-use crate::datastore::AgentChange;
+use crate::datastore::{AgentChange, Entering};
 
 impl Registry {
     /// Stores an agent that has attested; an agent of this ID is replaced, its old SVID is over at once.
@@ -14,7 +14,16 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Banned`], [`RegistryError::TokenRevoked`], or the datastore fails.
     pub async fn upsert_agent_on_attest(&self, record: AgentRecord) -> Result<(), RegistryError> {
-        self.datastore.attest_agent(record).await
+        let entering = Entering::Attested { at: self.now()? };
+        self.datastore.attest_agent(record, entering).await
+    }
+
+    /// Stores the new SVID of an agent that has come back by its device key; its old SVID is over at once.
+    ///
+    /// # Errors
+    /// [`RegistryError::Banned`], [`RegistryError::NoSuchAgent`] when it was evicted meanwhile, or the datastore fails.
+    pub async fn return_agent(&self, record: AgentRecord) -> Result<(), RegistryError> {
+        self.datastore.attest_agent(record, Entering::Returned).await
     }
 
     /// The agent of this ID.
@@ -84,6 +93,7 @@ impl Registry {
         let change = AgentChange::Stage {
             serial: new_serial.to_owned(),
             not_after: new_not_after,
+            at: self.now()?,
         };
         self.change(id, change).await
     }

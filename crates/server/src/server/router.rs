@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use landfast_proto::landfast::entry::v1::entry_policies_server::EntryPoliciesServer;
+use landfast_proto::landfast::recovery::v1::recovery_server::RecoveryServer;
 use landfast_proto::landfast::sync::v1::sync_server::SyncServer;
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
@@ -53,6 +54,7 @@ where
         .add_service(DebugServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SvidServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(EntryPoliciesServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(RecoveryServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SyncServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(TrustDomainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)

@@ -6,6 +6,7 @@ mod connections;
 mod entries;
 mod joining;
 mod requests;
+mod returning;
 mod stolen;
 
 use std::sync::Arc;

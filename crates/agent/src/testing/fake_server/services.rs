@@ -38,10 +38,22 @@ service! {
                 let accounted = server.script().nodes.as_mut().map(|nodes| nodes.attest(&data.r#type, &data.payload));
                 let scripted = server.script().refuse_attestation.clone();
                 let refusal = accounted.and_then(Result::err).or(scripted);
+                let claim = recovery::claim(&data);
                 let challenge = server.script().challenge.clone();
                 if let Some(refusal) = refusal {
                     answers.send(Err(refusal)).await.unwrap();
                     return;
+                }
+                if let Some(claim) = claim {
+                    let nonce = [9; 32];
+                    let step = Some(Answer::Challenge(recovery::challenge(nonce).into()));
+                    answers.send(Ok(agent::AttestAgentResponse { step })).await.unwrap();
+                    let answer = steps.message().await.unwrap().unwrap().step;
+                    let Some(Step::ChallengeResponse(answer)) = answer else { panic!("no proof") };
+                    if let Err(refusal) = server.prove(&claim, &nonce, &csr, &answer) {
+                        answers.send(Err(refusal)).await.unwrap();
+                        return;
+                    }
                 }
                 if let Some(challenge) = challenge {
                     let step = Some(Answer::Challenge(challenge.into()));
@@ -62,7 +74,9 @@ service! {
                     return;
                 }
                 let validity = server.script().agent_validity;
-                let honest = SpiffeId::agent(&td(), &data.r#type, "node-1").unwrap();
+                // By its device key it is the node that it was.
+                let kind = if data.r#type == "device_key" { "join_token" } else { &data.r#type };
+                let honest = SpiffeId::agent(&td(), kind, "node-1").unwrap();
                 let id = if server.lies(Lie::NotAnAgent) { crate::testing::id("/workload") } else { honest };
                 let svid = server.svid(&id, &csr, validity);
                 let reattestable = {

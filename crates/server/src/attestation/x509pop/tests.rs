@@ -121,6 +121,7 @@ async fn attest(
         key: &key,
         trust_domain: &trust_domain,
         now: NOW,
+        address: String::new(),
     };
     let mut node = Scripted {
         respond,

@@ -5,16 +5,17 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId};
+use landfast_lifecycle::recovery::Recovery;
 use tokio::sync::Notify;
 
 use super::*;
 use crate::datastore::{
-    AgentChange, CommitListener, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot,
+    AgentChange, CommitListener, DatastoreError, Entering, NewToken, Prune, Recorded, Redemption, Snapshot,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
-    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
+    PolicyPatch, RecoveryStep, Redeemed, RegistryError, Relationship, RelationshipPatch, Stepped, TokenError,
 };
 
 /// What becomes of one attempt to save the journal.
@@ -192,8 +193,24 @@ impl Datastore for Scripted {
         self.db.delete_entry(id, now).await
     }
 
-    async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError> {
-        self.db.attest_agent(record).await
+    async fn attest_agent(&self, record: AgentRecord, entering: Entering) -> Result<(), RegistryError> {
+        self.db.attest_agent(record, entering).await
+    }
+
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError> {
+        self.db.recover(id, step).await
+    }
+
+    async fn recovery(&self, id: SpiffeId) -> Result<Option<Recovery>, DatastoreError> {
+        self.db.recovery(id).await
+    }
+
+    async fn waiting_recoveries(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(SpiffeId, Recovery)>, DatastoreError> {
+        self.db.waiting_recoveries(after, limit).await
     }
 
     async fn change_agent(&self, id: SpiffeId, change: AgentChange) -> Result<bool, RegistryError> {

@@ -35,6 +35,8 @@ async fn everything_is_in_postgresql_afterwards_and_the_server_goes_on() {
     let office = TrustDomain::parse("office.example").unwrap();
     let foreign = core.registry.federated_bundle(&office);
     let records = core.issuer.records(&id("/w")).await.unwrap();
+    let recovery = core.datastore.recovery(id(NODE)).await.unwrap();
+    assert!(recovery.as_ref().is_some_and(|recovery| recovery.enrolled_at.is_some()));
     let error = moved(&site, &cluster).await.unwrap_err();
     assert!(matches!(error, BackupError::InUse { .. }), "{error}");
     drop(core);
@@ -54,6 +56,7 @@ async fn everything_is_in_postgresql_afterwards_and_the_server_goes_on() {
     assert!(registry.revision() > revision, "for agents it is newer");
     assert_eq!(registry.revision().number, revision.number);
     assert_eq!(registry.agent(&id(NODE)), Some(agent));
+    assert_eq!(core.datastore.recovery(id(NODE)).await.unwrap(), recovery);
     assert_eq!(
         registry.standing(&id(BANNED), "0b", START).await,
         AgentStanding::Banned

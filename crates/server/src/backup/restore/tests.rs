@@ -1,5 +1,7 @@
 //! A data directory is lost or wrong, and there is a backup.
 
+mod device;
+
 use std::fs;
 
 use landfast_daemon::error_chain;

@@ -6,12 +6,13 @@ pub(in crate::datastore) async fn agents_stay_banned_and_are_promoted_once(db: S
     let record = agent("/spire/agent/x", "0a", &["k:1"]);
     let change = |change| db.change_agent(record.id.clone(), change);
     assert!(!change(AgentChange::Ban).await.unwrap(), "there is none");
-    db.attest_agent(record.clone()).await.unwrap();
+    db.attest_agent(record.clone(), NEW).await.unwrap();
     let version = AgentChange::Version("1.0".into());
     assert!(change(version).await.unwrap());
     let stage = AgentChange::Stage {
         serial: "0b".into(),
         not_after: START.saturating_add(9 * DAY),
+        at: START,
     };
     assert!(change(stage).await.unwrap());
     let promote = |serial: &str| AgentChange::Promote {
@@ -28,11 +29,11 @@ pub(in crate::datastore) async fn agents_stay_banned_and_are_promoted_once(db: S
     assert_eq!(stored.not_after, START.saturating_add(9 * DAY));
     assert!(change(AgentChange::Ban).await.unwrap());
     assert!(matches!(change(promote("0b")).await, Err(RegistryError::Banned)));
-    let again = db.attest_agent(record.clone()).await;
+    let again = db.attest_agent(record.clone(), NEW).await;
     assert!(matches!(again, Err(RegistryError::Banned)));
     assert!(loaded(&db).await.agents[0].is_banned());
     assert!(db.delete_agent(record.id.clone(), START).await.unwrap());
-    db.attest_agent(record.clone()).await.unwrap();
+    db.attest_agent(record.clone(), NEW).await.unwrap();
 }
 
 pub(in crate::datastore) fn token(n: u8) -> NewToken {
@@ -94,7 +95,7 @@ pub(in crate::datastore) async fn a_token_has_one_winner(db: Store) {
     ));
     let evicted = agent("/spire/agent/join_token/t2", "0a", &[]);
     assert!(matches!(
-        db.attest_agent(evicted).await,
+        db.attest_agent(evicted, NEW).await,
         Err(RegistryError::TokenRevoked)
     ));
     db.create_token(token(2)).await.unwrap();

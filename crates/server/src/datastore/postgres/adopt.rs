@@ -9,7 +9,7 @@ use landfast_identity::{TrustDomain, UnixTime};
 use super::link::Link;
 use super::position::Position;
 use super::tx::Tx;
-use super::{Identity, PostgresConfig, above, appended, authorities, migrate, records, text};
+use super::{Identity, PostgresConfig, above, appended, authorities, migrate, records, recoveries, text};
 use crate::datastore::rows::{Source, Value};
 use crate::datastore::{DatastoreError, OpenError, Snapshot, bundle_text};
 use crate::issuance::IssuanceRecord;
@@ -78,6 +78,10 @@ async fn fill(tx: &mut Tx, source: &dyn Source, now: UnixTime) -> Result<Option<
         .max(now.as_secs());
     registry(tx, source, &snapshot, revision).await?;
     let tokens = tokens(tx, source).await?;
+    for (agent, heard_at, waiting, body) in source.recoveries()? {
+        tx.execute(recoveries::PUT, &[&agent, &heard_at, &waiting, &body])
+            .await?;
+    }
     for (place, row) in (0_i64..).zip(&journal.rows) {
         authorities::put(tx, place, row).await?;
         let ends = row.last_svid_ends.map(UnixTime::as_secs);

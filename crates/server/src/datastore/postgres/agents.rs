@@ -6,13 +6,24 @@ use landfast_identity::{SpiffeId, UnixTime};
 
 use super::row::get;
 use super::tx::Tx;
-use super::{entries, text, tokens};
+use super::{entries, recoveries, text, tokens};
 use crate::datastore::sharing::Sharing;
-use crate::datastore::{AgentChange, Change, DatastoreError};
+use crate::datastore::{AgentChange, Change, DatastoreError, Entering};
 use crate::registry::{AgentRecord, RegistryError, alias_selector};
 
-pub(super) async fn attest(tx: &mut Tx, mut record: AgentRecord) -> Result<(), RegistryError> {
-    match find(tx, &record.id).await? {
+pub(super) async fn attest(
+    tx: &mut Tx,
+    mut record: AgentRecord,
+    entering: Entering,
+) -> Result<(), RegistryError> {
+    let known = find(tx, &record.id).await?;
+    let first = match (&known, entering) {
+        // It was evicted while it came back.
+        (None, Entering::Returned) => return Err(RegistryError::NoSuchAgent { id: record.id }),
+        (None, Entering::Attested { at }) if !record.can_reattest => Some(at),
+        _ => None,
+    };
+    match known {
         Some(agent) if agent.is_banned() => return Err(RegistryError::Banned),
         // It says which it is after it has attested, and perhaps not at once.
         Some(agent) if record.agent_version.is_empty() => record.agent_version = agent.agent_version,
@@ -21,6 +32,9 @@ pub(super) async fn attest(tx: &mut Tx, mut record: AgentRecord) -> Result<(), R
     // An eviction may have come between the redemption of the token and this.
     if tokens::is_revoked(tx, &record.id).await? {
         return Err(RegistryError::TokenRevoked);
+    }
+    if let Some(at) = first {
+        recoveries::enrol(tx, &record.id, at).await?;
     }
     Ok(put(tx, record).await?)
 }
@@ -39,14 +53,22 @@ pub(super) async fn change(tx: &mut Tx, id: &SpiffeId, change: AgentChange) -> R
         }
         AgentChange::Version(version) => agent.agent_version = version,
         _ if agent.is_banned() => return Err(RegistryError::Banned),
-        AgentChange::Stage { serial, not_after } => {
+        AgentChange::Stage {
+            serial,
+            not_after,
+            at,
+        } => {
+            recoveries::hear(tx, id, at).await?;
             agent.new_serial = Some(serial);
             agent.new_not_after = Some(not_after);
         }
         AgentChange::Adopt { not_before, .. } if !agent.may_have_renewed(not_before) => return Ok(false),
         AgentChange::Adopt {
-            serial, not_after, ..
+            serial,
+            not_before,
+            not_after,
         } => {
+            recoveries::hear(tx, id, not_before).await?;
             agent.serial = serial;
             agent.not_after = not_after;
             agent.new_serial = None;
@@ -70,6 +92,7 @@ pub(super) async fn change(tx: &mut Tx, id: &SpiffeId, change: AgentChange) -> R
 pub(super) async fn delete(tx: &mut Tx, id: &SpiffeId, now: UnixTime) -> Result<bool, RegistryError> {
     // Also when there is no such agent yet: a token that was redeemed, but whose agent has not been stored, ends here.
     tokens::revoke(tx, id).await?;
+    recoveries::forget(tx, id).await?;
     if tx
         .execute("DELETE FROM agents WHERE id = $1", &[&id.as_str()])
         .await?

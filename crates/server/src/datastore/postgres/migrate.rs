@@ -18,6 +18,7 @@ use crate::datastore::{DatastoreError, OpenError};
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_begin.sql"),
     include_str!("../../../migrations/postgres/0002_journal_mark.sql"),
+    include_str!("../../../migrations/postgres/0003_recoveries.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing. With `initialised` there was a database: one that is empty is refused.

@@ -5,20 +5,22 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain, UnixTime};
+use landfast_lifecycle::recovery::Recovery;
 use tokio::sync::oneshot;
 
 use super::{
     PostgresDatastore, agents, appended, authorities, bundles, entries, gauges, policies, prune, records,
-    relationships, tokens,
+    recoveries, relationships, tokens,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::datastore::{
-    AgentChange, CommitListener, Datastore, DatastoreError, NewToken, Prune, Recorded, Redemption, Snapshot,
+    AgentChange, CommitListener, Datastore, DatastoreError, Entering, NewToken, Prune, Recorded, Redemption,
+    Snapshot,
 };
 use crate::issuance::IssuanceRecord;
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
-    PolicyPatch, Redeemed, RegistryError, Relationship, RelationshipPatch, TokenError,
+    PolicyPatch, RecoveryStep, Redeemed, RegistryError, Relationship, RelationshipPatch, Stepped, TokenError,
 };
 
 #[async_trait]
@@ -89,10 +91,10 @@ impl Datastore for PostgresDatastore {
         .await
     }
 
-    async fn attest_agent(&self, record: AgentRecord) -> Result<(), RegistryError> {
+    async fn attest_agent(&self, record: AgentRecord, entering: Entering) -> Result<(), RegistryError> {
         self.write(move |tx| {
             let record = record.clone();
-            Box::pin(async move { agents::attest(tx, record).await })
+            Box::pin(async move { agents::attest(tx, record, entering).await })
         })
         .await
     }
@@ -110,6 +112,35 @@ impl Datastore for PostgresDatastore {
         self.write(move |tx| {
             let id = id.clone();
             Box::pin(async move { agents::delete(tx, &id, now).await })
+        })
+        .await
+    }
+
+    async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError> {
+        self.write(move |tx| {
+            let id = id.clone();
+            let step = step.clone();
+            Box::pin(async move { recoveries::step(tx, &id, step).await })
+        })
+        .await
+    }
+
+    async fn recovery(&self, id: SpiffeId) -> Result<Option<Recovery>, DatastoreError> {
+        self.write(move |tx| {
+            let id = id.clone();
+            Box::pin(async move { recoveries::find(tx, &id).await })
+        })
+        .await
+    }
+
+    async fn waiting_recoveries(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<(SpiffeId, Recovery)>, DatastoreError> {
+        self.write(move |tx| {
+            let after = after.clone();
+            Box::pin(async move { recoveries::waiting(tx, &after, limit).await })
         })
         .await
     }

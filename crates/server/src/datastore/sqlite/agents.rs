@@ -8,9 +8,9 @@ use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use super::convert::{damage, hash, opt_time, selectors, selectors_text, text, time};
 use super::tombstones::bury;
 use super::writer::Tx;
-use super::{entries, tokens};
+use super::{entries, recoveries, tokens};
 use crate::datastore::sharing::Sharing;
-use crate::datastore::{AgentChange, Change, DatastoreError};
+use crate::datastore::{AgentChange, Change, DatastoreError, Entering};
 use crate::registry::{AgentRecord, RegistryError, alias_selector};
 
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Arc<AgentRecord>>, DatastoreError> {
@@ -21,8 +21,19 @@ pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Arc<AgentRecord>>, DatastoreError> 
         .collect::<Result<_, _>>()?)
 }
 
-pub(super) fn attest(tx: &mut Tx<'_>, mut record: AgentRecord) -> Result<(), RegistryError> {
-    match find(tx, &record.id)? {
+pub(super) fn attest(
+    tx: &mut Tx<'_>,
+    mut record: AgentRecord,
+    entering: Entering,
+) -> Result<(), RegistryError> {
+    let known = find(tx, &record.id)?;
+    let first = match (&known, entering) {
+        // It was evicted while it came back.
+        (None, Entering::Returned) => return Err(RegistryError::NoSuchAgent { id: record.id }),
+        (None, Entering::Attested { at }) if !record.can_reattest => Some(at),
+        _ => None,
+    };
+    match known {
         Some(agent) if agent.is_banned() => return Err(RegistryError::Banned),
         // It says which it is after it has attested, and perhaps not at once.
         Some(agent) if record.agent_version.is_empty() => record.agent_version = agent.agent_version,
@@ -31,6 +42,9 @@ pub(super) fn attest(tx: &mut Tx<'_>, mut record: AgentRecord) -> Result<(), Reg
     // An eviction may have come between the redemption of the token and this.
     if tokens::is_revoked(tx, &record.id)? {
         return Err(RegistryError::TokenRevoked);
+    }
+    if let Some(at) = first {
+        recoveries::enrol(tx, &record.id, at)?;
     }
     Ok(put(tx, record)?)
 }
@@ -49,14 +63,22 @@ pub(super) fn change(tx: &mut Tx<'_>, id: &SpiffeId, change: AgentChange) -> Res
         }
         AgentChange::Version(version) => agent.agent_version = version,
         _ if agent.is_banned() => return Err(RegistryError::Banned),
-        AgentChange::Stage { serial, not_after } => {
+        AgentChange::Stage {
+            serial,
+            not_after,
+            at,
+        } => {
+            recoveries::hear(tx, id, at)?;
             agent.new_serial = Some(serial);
             agent.new_not_after = Some(not_after);
         }
         AgentChange::Adopt { not_before, .. } if !agent.may_have_renewed(not_before) => return Ok(false),
         AgentChange::Adopt {
-            serial, not_after, ..
+            serial,
+            not_before,
+            not_after,
         } => {
+            recoveries::hear(tx, id, not_before)?;
             agent.serial = serial;
             agent.not_after = not_after;
             agent.new_serial = None;
@@ -80,6 +102,7 @@ pub(super) fn change(tx: &mut Tx<'_>, id: &SpiffeId, change: AgentChange) -> Res
 pub(super) fn delete(tx: &mut Tx<'_>, id: &SpiffeId, now: UnixTime) -> Result<bool, RegistryError> {
     // Also when there is no such agent yet: a token that was redeemed, but whose agent has not been stored, ends here.
     tokens::revoke(tx, id)?;
+    recoveries::forget(tx, id)?;
     if tx
         .conn()
         .prepare_cached("DELETE FROM agents WHERE id = ?1")?

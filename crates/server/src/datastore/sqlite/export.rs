@@ -12,7 +12,7 @@ use super::open::{self, refused};
 use super::writer::Tx;
 use super::{authorities, migrate, records};
 use crate::authority::Journal;
-use crate::datastore::rows::{Column, ColumnKind, Source, Table, Value};
+use crate::datastore::rows::{Column, ColumnKind, RecoveryRow, Source, Table, Value};
 use crate::datastore::{DatastoreError, OpenError, Snapshot};
 use crate::issuance::IssuanceRecord;
 
@@ -106,6 +106,13 @@ impl Source for Export {
             Ok([all(0)?, all(1)?, all(2)?, all(3)?, all(4)?, all(5)?, all(6)?])
         })?;
         Ok(tokens.collect::<Result<_, _>>()?)
+    }
+
+    fn recoveries(&self) -> Result<Vec<RecoveryRow>, DatastoreError> {
+        let sql = "SELECT agent_id, heard_at, waiting, body FROM recoveries";
+        let mut rows = self.conn.prepare(sql)?;
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn records(&self, after: i64, limit: i64) -> Result<Vec<(i64, IssuanceRecord)>, DatastoreError> {

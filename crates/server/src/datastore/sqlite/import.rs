@@ -164,6 +164,8 @@ fn restore(conn: &Connection, restoration: &Restoration) -> Result<(), rusqlite:
         "UPDATE agents SET new_serial = ?1, new_not_after = NULL WHERE serial <> ''",
         [renewed_since(restoration.renewed_since)],
     )?;
+    // What has been asked with device keys since is not known: a person decides, until the node has been heard.
+    conn.execute("UPDATE recoveries SET heard_at = NULL", [])?;
     if restoration.forget_authorities {
         conn.execute("DELETE FROM authorities", [])?;
     }

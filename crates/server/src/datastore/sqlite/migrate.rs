@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0005_wit.sql"),
     include_str!("../../../migrations/sqlite/0006_upstream.sql"),
     include_str!("../../../migrations/sqlite/0007_policies.sql"),
+    include_str!("../../../migrations/sqlite/0008_recoveries.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing; returns whether there was anything to do.

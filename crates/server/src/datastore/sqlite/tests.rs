@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::migrate::{apply, pending, pending_of};
 use super::*;
-use crate::core::fixture::{DAY, START, agent, draft, foreign, id, td};
+use crate::core::fixture::{DAY, NEW, START, agent, draft, foreign, id, td};
 use crate::datastore::Pending;
 use crate::datastore::{Committed, Redemption};
 use crate::registry::{DeleteMode, EntryPatch, MargoPaths};
@@ -80,7 +80,7 @@ async fn fill(db: &SqliteDatastore) {
     let mut agent = agent("/spire/agent/x", "0a", &["k:1", "k:2"]);
     agent.new_serial = Some("0b".into());
     agent.new_not_after = Some(START);
-    db.attest_agent(agent).await.unwrap();
+    db.attest_agent(agent, NEW).await.unwrap();
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn nobody_is_told_of_a_change_that_was_taken_back() {
     let listener = Arc::new(Listener::default());
     db.follow(listener.clone());
     let record = agent("/spire/agent/x", "0a", &[]);
-    db.attest_agent(record.clone()).await.unwrap();
+    db.attest_agent(record.clone(), NEW).await.unwrap();
     let mut alias = draft("/spire/agent/x", "/alias");
     alias.selectors = crate::registry::alias_selector(&record.id).unwrap();
     db.create_entry(alias, "alias".into(), "me".into(), START)

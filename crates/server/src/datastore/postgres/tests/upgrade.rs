@@ -60,7 +60,7 @@ async fn of_the_first_schema() -> Cluster {
     db.save_journal(0, rows).await.unwrap().unwrap();
     drop(db);
     cluster.sql(
-        "ALTER TABLE state DROP COLUMN journal_mark; DROP TABLE journal_changes; \
+        "ALTER TABLE state DROP COLUMN journal_mark; DROP TABLE journal_changes; DROP TABLE recoveries; \
          DELETE FROM schema_migrations WHERE number > 1",
     );
     let first = Cluster::start();
