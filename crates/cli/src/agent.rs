@@ -1,11 +1,13 @@
 //! `landfast agent`.
 
+mod purge;
+mod recovery;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 use landfast_identity::SpiffeId;
-use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_proto::landfast::agent::v1::{
     GetStatusRequest, GetStatusResponse, agent_admin_client::AgentAdminClient,
 };
@@ -49,6 +51,13 @@ pub(crate) enum AgentCommand {
         /// The node's SPIFFE ID.
         id: SpiffeId,
     },
+    /// Nodes that a person has to decide about: they want to come back after a long silence, two of them claim to be one node, or one has
+    /// another device key [server].
+    Pending,
+    /// Say that it is the node: let it come back, or take its device key, on the server's machine [server].
+    Approve(recovery::Named),
+    /// Say that it is not, on the server's machine [server].
+    Deny(recovery::Named),
     /// How the agent of this machine is, and what it holds [local agent].
     Status,
     /// Check a configuration of landfast-agent without starting it [local file].
@@ -62,13 +71,16 @@ pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), 
     match command {
         AgentCommand::Status => status(globals).await,
         AgentCommand::Check { file } => check::agent(&file, globals),
+        AgentCommand::Pending => recovery::pending(globals).await,
+        AgentCommand::Approve(named) => recovery::decide(named, true, globals).await,
+        AgentCommand::Deny(named) => recovery::decide(named, false, globals).await,
         AgentCommand::List => list(globals).await,
         AgentCommand::Count => {
             let request = api::CountAgentsRequest { filter: None };
             let answer = connect::call(SERVER, client(globals).await?.count_agents(request)).await?;
             output::print_count(answer.count, globals.json())
         }
-        AgentCommand::Purge { expired_for, dry_run } => purge(expired_for, dry_run, globals).await,
+        AgentCommand::Purge { expired_for, dry_run } => purge::purge(expired_for, dry_run, globals).await,
         AgentCommand::Show { id } => {
             let request = api::GetAgentRequest {
                 id: Some(wire::id(&id)),
@@ -109,55 +121,6 @@ fn done(globals: &Globals, what: &str, id: &SpiffeId) -> Result<(), Failure> {
         return output::print_json(&json!({"id": id.as_str(), "done": what}));
     }
     output::print(&format!("{what}: {id}"))
-}
-
-async fn purge(expired_for: Duration, dry_run: bool, globals: &Globals) -> Result<(), Failure> {
-    let now = SystemClock.now().ok_or_else(|| {
-        Failure::failed(
-            "the clock of this machine shows no time",
-            "set it; nothing was forgotten",
-        )
-    })?;
-    let over = now.saturating_sub(expired_for).as_secs();
-    let mut client = client(globals).await?;
-    let (mut gone, mut failures) = (Vec::new(), Vec::new());
-    let mut page_token = Some(String::new());
-    while let Some(token) = page_token {
-        // What is deleted behind a page moves none of those that follow: the token is the last one's name.
-        let (agents, next) = page(&mut client, token).await?;
-        page_token = next;
-        for agent in agents {
-            if !agent.can_reattest || agent.banned || agent.x509svid_expires_at >= over {
-                continue;
-            }
-            let id = wire::id_text(agent.id.as_ref());
-            let request = api::DeleteAgentRequest { id: agent.id };
-            match dry_run {
-                true => gone.push(id),
-                false => match connect::answer(client.delete_agent(request)).await {
-                    Ok(_) => gone.push(id),
-                    Err(status) => failures.push(format!("{id}: {}", status.message())),
-                },
-            }
-        }
-    }
-    if globals.json() {
-        output::print_json(&json!({"purged": gone, "dry_run": dry_run, "failed": failures}))?;
-    } else {
-        let word = if dry_run {
-            "would be forgotten"
-        } else {
-            "forgotten"
-        };
-        output::print(&format!("{word}: {}", output::lines(&gone, "none")))?;
-    }
-    match failures.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::failed(
-            failures.join("; "),
-            "those are as they were; try again",
-        )),
-    }
 }
 
 async fn list(globals: &Globals) -> Result<(), Failure> {
@@ -301,6 +264,9 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if !status.device_key.is_empty() {
+        facts.push(("device key", status.device_key.clone()));
+    }
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
@@ -388,7 +354,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "newest_revision": status.newest_revision,
         "standing": status.standing, "standing_text": status.standing_text,
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
-        "cache": status.cache,
+        "cache": status.cache, "device_key": status.device_key,
         "time": status.time.as_ref().map(|time| json!({
             "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
             "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,
