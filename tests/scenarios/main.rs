@@ -10,4 +10,5 @@ mod main_job;
 mod nested;
 mod outages;
 mod push;
+mod recovery;
 mod wit;

@@ -93,10 +93,18 @@ impl Plant {
     /// # Errors
     /// Why it does not start, with all causes.
     pub async fn start_server(&mut self) -> Result<(), String> {
+        self.start_server_with(ServerParts::default()).await
+    }
+
+    /// As [`Self::start_server`], with a clock of one's own, say.
+    ///
+    /// # Errors
+    /// As [`Self::start_server`].
+    pub async fn start_server_with(&mut self, parts: ServerParts) -> Result<(), String> {
         let mut config = ServerConfig::load(&self.path().join("server.toml")).map_err(|e| error_chain(&e))?;
         config.listen[0].set_port(self.port);
         let tree = TaskTree::new();
-        let started = Server::start(config, ServerParts::default(), &tree.handle()).await;
+        let started = Server::start(config, parts, &tree.handle()).await;
         match started {
             Ok(handle) => {
                 self.port = handle.addresses()[0].port();
