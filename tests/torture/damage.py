@@ -126,4 +126,6 @@ def server_stands(place, file, whole):
         raise Wrong("a key is harmed, and something else is different")
     if not seen["authorities"] or seen["authorities"] != whole["authorities"]:
         raise Wrong(f"authorities began anew: {seen['authorities']}")
-    check_signing(place)
+    # It has seen that it forgot something, and signs nothing before somebody has looked (ADR 30).
+    if "quarantine" not in place.said("server", 200):
+        check_signing(place)
