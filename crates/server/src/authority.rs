@@ -210,6 +210,11 @@ impl Authorities {
             return Ok(());
         }
         let _reset = ResetOnDrop(&self.ticking);
+        // What was signed, and who knows which bundle, may be forgotten: no more than what cannot wait.
+        let trust = match self.quarantine.holds() {
+            true => Trust::Doubtful,
+            false => trust,
+        };
         let mut journal = self.datastore.journal().await?;
         if let Some(rows) = journal.stranded() {
             journal = match self.commit(&journal, rows, None).await? {

@@ -245,4 +245,12 @@ pub(in crate::datastore) async fn a_bundle_is_known_when_every_agent_that_counts
         .await
         .unwrap();
     assert_eq!(unknown(9, 0).await, 1, "a new one has said nothing");
+    assert_eq!(unknown(9, 7 * 24).await, 0, "and is over");
+    // The registry has gone back: it may have been renewed, and have rungs that nobody knows of.
+    let mut renewed = agent("/spire/agent/x", "0b", &[]);
+    renewed.new_serial = Some(crate::registry::renewed_since(START.as_secs()));
+    db.attest_agent(renewed, NEW).await.unwrap();
+    assert_eq!(unknown(9, 7 * 24).await, 1);
+    db.acknowledge(x, 9).await.unwrap();
+    assert_eq!(unknown(9, 7 * 24).await, 0);
 }

@@ -66,6 +66,7 @@ pub(super) async fn acknowledge(tx: &mut Tx, id: &SpiffeId, sequence: u64) -> Re
 }
 
 /// How many agents there are that may still be online, or have something to hand out, and have not said that they have this bundle or a newer one.
+/// Of one that may have been renewed before the registry went back, nobody knows what it has.
 pub(super) async fn unacknowledged(
     tx: &mut Tx,
     sequence: u64,
@@ -94,4 +95,4 @@ const ACKNOWLEDGE: &str = "INSERT INTO acknowledged (agent_id, sequence) SELECT 
 const UNACKNOWLEDGED: &str = "SELECT count(*) AS count FROM agents a, LATERAL (SELECT a.body::jsonb AS b) t WHERE b->>'serial' <> '' \
     AND NOT EXISTS (SELECT 1 FROM acknowledged k WHERE k.agent_id = a.id AND k.sequence >= $1) \
     AND (greatest((b->>'not_after')::bigint, coalesce((b->>'new_not_after')::bigint, 0)) > $2 \
-    OR EXISTS (SELECT 1 FROM issued i WHERE i.rung AND i.requester = 'agent ' || a.id AND i.revoked_at IS NULL AND i.not_after > $2))";
+    OR b->>'new_serial' LIKE 'renewed-since:%' OR EXISTS (SELECT 1 FROM issued i WHERE i.rung AND i.requester = 'agent ' || a.id AND i.revoked_at IS NULL AND i.not_after > $2))";

@@ -79,13 +79,14 @@ pub(super) fn acknowledge(tx: &Tx<'_>, id: &SpiffeId, sequence: u64) -> Result<(
 }
 
 /// How many agents there are that may still be online, or have something to hand out, and have not said that they have this bundle or a newer one.
+/// Of one that may have been renewed before the registry went back, nobody knows what it has.
 pub(super) fn unacknowledged(tx: &Tx<'_>, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {
     let count: i64 = tx
         .conn()
         .prepare_cached(
             "SELECT count(*) FROM agents a WHERE a.serial <> '' \
              AND NOT EXISTS (SELECT 1 FROM acknowledged k WHERE k.agent_id = a.id AND k.sequence >= ?1) \
-             AND (max(a.not_after, coalesce(a.new_not_after, 0)) > ?2 OR EXISTS (SELECT 1 FROM issued i WHERE i.rung = 1 \
+             AND (max(a.not_after, coalesce(a.new_not_after, 0)) > ?2 OR a.new_serial LIKE 'renewed-since:%' OR EXISTS (SELECT 1 FROM issued i WHERE i.rung = 1 \
                  AND i.requester = 'agent ' || a.id AND i.revoked_at IS NULL AND i.not_after > ?2))",
         )?
         .query_row(params![sequence.cast_signed(), now.as_secs()], |row| row.get(0))?;
