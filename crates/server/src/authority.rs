@@ -65,6 +65,8 @@ pub struct Authorities {
     ages: Ages,
     /// The authority that was said to wait.
     unheard_said: Mutex<String>,
+    /// The one that is prepared, and until when nodes have what reaches further than today's reserves.
+    longer: Mutex<Option<(String, Option<UnixTime>)>>,
     quarantine: Arc<Quarantine>,
     ticking: AtomicBool,
     swept: AtomicBool,
@@ -124,6 +126,7 @@ impl Authorities {
             spares: Spares::default(),
             ages: Ages::default(),
             unheard_said: Mutex::default(),
+            longer: Mutex::default(),
             quarantine: Quarantine::none(),
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
