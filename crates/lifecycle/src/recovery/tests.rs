@@ -102,10 +102,18 @@ fn where_decisions_may_be_forgotten_a_renewal_is_no_persons_word() {
     assert_eq!(node.claim(&KEY, claim(1, 10, 300), MONTH), HELD);
     assert_eq!(node.claim(&KEY, claim(9, 11, 300), MONTH), NEWLY_HELD);
     assert!(node.decide(&[11; 32], Answer::Deny, at(400)));
-    assert_eq!(node.claim(&KEY, claim(10, 12, 500), MONTH), NEWLY_HELD, "nor is a denial one");
+    assert_eq!(
+        node.claim(&KEY, claim(10, 12, 500), MONTH),
+        NEWLY_HELD,
+        "nor is a denial one"
+    );
     assert!(node.decide(&[12; 32], Answer::Approve, at(600)));
     assert_eq!(node.claim(&KEY, claim(10, 12, 700), MONTH), ACCEPTED);
-    assert_eq!(node.claim(&KEY, claim(11, 13, 800), MONTH), ACCEPTED, "from then on as ever");
+    assert_eq!(
+        node.claim(&KEY, claim(11, 13, 800), MONTH),
+        ACCEPTED,
+        "from then on as ever"
+    );
 }
 
 #[test]
@@ -121,7 +129,10 @@ fn nor_is_what_was_approved_before_it_went_back() {
     assert_eq!(chosen.claim(&KEY, claim(1, 11, 60), MONTH), NEWLY_LOCKED);
     assert!(chosen.decide(&[10; 32], Answer::Approve, at(70)));
     let mut before = chosen.clone();
-    assert_eq!(before.register(offer(OTHER, 80)), Entered::Registered { new: true });
+    assert_eq!(
+        before.register(offer(OTHER, 80)),
+        Entered::Registered { new: true }
+    );
     let mut node = gone_back(chosen);
     assert_eq!(node.register(offer(OTHER, 80)), Entered::Held { new: true });
     assert!(node.decide(&OTHER, Answer::Approve, at(90)));
@@ -131,7 +142,10 @@ fn nor_is_what_was_approved_before_it_went_back() {
         enrolled_at: Some(at(0)),
         ..Recovery::default()
     };
-    assert_eq!(gone_back(enrolled).register(offer(KEY, 60)), Entered::Held { new: true });
+    assert_eq!(
+        gone_back(enrolled).register(offer(KEY, 60)),
+        Entered::Held { new: true }
+    );
 }
 
 #[test]

@@ -36,7 +36,11 @@ impl Authorities {
         };
         let longest = self.params.longest_reserve;
         let left = longest.saturating_sub(self.ages.of(next, &*self.clock, now));
-        let left = left.max(self.longer(next).await?.map_or(Duration::ZERO, |end| end.since(now)));
+        let left = left.max(
+            self.longer(next)
+                .await?
+                .map_or(Duration::ZERO, |end| end.since(now)),
+        );
         if left.is_zero() || !journal.another_signs(now) || journal.root_has_signed(next) {
             return Ok(None);
         }

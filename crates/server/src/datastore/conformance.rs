@@ -240,7 +240,9 @@ pub(super) async fn a_refusal_leaves_nothing(db: Store) {
         spiffe_id: Some(id("/two")),
         ..EntryPatch::default()
     };
-    let same = db.update_entry("one".into(), patch, MargoPaths::Ordinary, START).await;
+    let same = db
+        .update_entry("one".into(), patch, MargoPaths::Ordinary, START)
+        .await;
     assert!(matches!(same, Err(RegistryError::Similar { existing }) if existing.id == "two"));
     let gone = db
         .update_entry("none".into(), EntryPatch::default(), MargoPaths::Ordinary, START)

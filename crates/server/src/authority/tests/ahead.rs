@@ -26,7 +26,9 @@ async fn rig() -> Rig {
     let mut node = agent(NODE, "0a", &[]);
     node.not_after = START.saturating_add(400 * DAY);
     rig.core.registry.upsert_agent_on_attest(node).await.unwrap();
-    let made = rig.db.create_entry(draft(NODE, "/w"), "e".into(), "me".into(), START);
+    let made = rig
+        .db
+        .create_entry(draft(NODE, "/w"), "e".into(), "me".into(), START);
     made.await.unwrap();
     rig
 }

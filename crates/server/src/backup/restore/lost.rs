@@ -71,7 +71,11 @@ impl Old {
             let tokens = export.tokens()?.into_iter().filter_map(spent);
             // Before there were device keys there was no table of them.
             let are_there = export.tables()?.iter().any(|table| table.name == "recoveries");
-            let recoveries = if are_there { export.recoveries()? } else { Vec::new() };
+            let recoveries = if are_there {
+                export.recoveries()?
+            } else {
+                Vec::new()
+            };
             Ok::<_, crate::datastore::DatastoreError>(Self {
                 snapshot: export.snapshot()?,
                 journal: export.journal()?,

@@ -62,7 +62,10 @@ impl Before {
     }
 
     pub(super) fn recoveries(&self) -> Vec<RecoveryRow> {
-        self.old.as_ref().map(|old| old.recoveries.clone()).unwrap_or_default()
+        self.old
+            .as_ref()
+            .map(|old| old.recoveries.clone())
+            .unwrap_or_default()
     }
 
     pub(super) async fn carry_into(&self, new: &SqliteDatastore, now: UnixTime) -> Result<Lost, BackupError> {

@@ -321,13 +321,18 @@ pub(in crate::datastore) async fn what_is_not_to_lie_about_is_marked_or_refused(
         ..EntryPatch::default()
     };
     update("e1", elsewhere).await.unwrap();
-    assert_eq!(seen(&db, wanted()).await, [row("x", "e2", 1, 3), row("y", "e2", 1, 5)]);
+    assert_eq!(
+        seen(&db, wanted()).await,
+        [row("x", "e2", 1, 3), row("y", "e2", 1, 5)]
+    );
     // Privileged, or without a reserve.
     db.set_policy("e2".into(), policy(7200, false), None, START)
         .await
         .unwrap();
     assert_eq!(seen(&db, wanted()).await.len(), 2);
-    db.set_policy("e2".into(), policy(0, true), None, START).await.unwrap();
+    db.set_policy("e2".into(), policy(0, true), None, START)
+        .await
+        .unwrap();
     assert!(seen(&db, wanted()).await.is_empty());
     update("e3", crown()).await.unwrap();
 }

@@ -116,9 +116,7 @@ pub(super) async fn dissociate(
         ..EntryPatch::default()
     };
     // It takes away: never what would break a rule.
-    update(tx, id, patch, MargoPaths::Ordinary, now)
-        .await
-        .map(|_| ())
+    update(tx, id, patch, MargoPaths::Ordinary, now).await.map(|_| ())
 }
 
 async fn find(tx: &mut Tx, id: &str) -> Result<Option<Entry>, DatastoreError> {

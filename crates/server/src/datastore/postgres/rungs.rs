@@ -41,7 +41,10 @@ pub(super) async fn last_of_before(
     begin_after: UnixTime,
 ) -> Result<Option<UnixTime>, DatastoreError> {
     let row = tx
-        .one(LAST_OF_BEFORE, &[&signed_before.as_secs(), &begin_after.as_secs()])
+        .one(
+            LAST_OF_BEFORE,
+            &[&signed_before.as_secs(), &begin_after.as_secs()],
+        )
         .await?;
     opt_time(&row, "ends")
 }
@@ -132,10 +135,8 @@ pub(super) async fn forget(tx: &mut Tx, id: &SpiffeId) -> Result<(), DatastoreEr
     Ok(())
 }
 
-const LAST_OF_ID: &str =
-    "SELECT max(not_after) AS ends FROM issued WHERE rung AND spiffe_id = $1 AND revoked_at IS NULL AND not_after > $2";
-const LAST_OF_BEFORE: &str =
-    "SELECT max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL AND issued_at < $1 AND not_before > $2";
+const LAST_OF_ID: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND spiffe_id = $1 AND revoked_at IS NULL AND not_after > $2";
+const LAST_OF_BEFORE: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL AND issued_at < $1 AND not_before > $2";
 const AGENTS_THERE: &str = "SELECT id FROM agents WHERE id = ANY ($1) AND body::jsonb->>'serial' <> ''";
 const ENTRIES_THERE: &str = "SELECT id FROM entries WHERE id = ANY ($1)";
 const OF_AGENT: &str = "UPDATE issued SET revoked_at = $2 WHERE rung AND requester = $1 AND revoked_at IS NULL AND not_after > $2";

@@ -60,7 +60,11 @@ pub(super) fn may_be_recorded(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<bo
     let mut both = tx.conn().prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM agents WHERE id = ?1 AND serial <> '') AND EXISTS (SELECT 1 FROM entries WHERE id = ?2)",
     )?;
-    Ok(both.query_row(params![agent(&record.requester), record.entry_id], |row| row.get(0))?)
+    Ok(
+        both.query_row(params![agent(&record.requester), record.entry_id], |row| {
+            row.get(0)
+        })?,
+    )
 }
 
 /// In the order of agents and entries.

@@ -75,14 +75,22 @@ async fn what_was_asked_and_decided_about_device_keys_is_taken_over_from_the_old
     let restored = site.restore(&backup, &plain()).await.unwrap();
     assert!(!restored.undone.quarantine, "{:?}", restored.undone);
     let core = site.disk.open().await;
-    assert_eq!(step(&core, claim(device, 1, 2)).await, locked, "the counter was used");
+    assert_eq!(
+        step(&core, claim(device, 1, 2)).await,
+        locked,
+        "the counter was used"
+    );
     assert_eq!(step(&core, decide(2, Answer::Deny)).await, Stepped::Decided(true));
     drop(core);
     site.restore(&backup, &plain()).await.unwrap();
     let core = site.disk.open().await;
     renewed(&core).await;
     let unknown = Stepped::Claimed(Verdict::Unknown);
-    assert_eq!(step(&core, claim(device, 9, 3)).await, unknown, "the key was forgotten");
+    assert_eq!(
+        step(&core, claim(device, 9, 3)).await,
+        unknown,
+        "the key was forgotten"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,9 +105,16 @@ async fn where_the_old_data_says_nothing_a_person_decides_also_after_a_renewal()
     assert_eq!(step(&core, claim(device, 1, 1)).await, HELD);
     renewed(&core).await;
     assert_eq!(step(&core, claim(device, 2, 2)).await, HELD);
-    assert_eq!(step(&core, decide(2, Answer::Approve)).await, Stepped::Decided(true));
+    assert_eq!(
+        step(&core, decide(2, Answer::Approve)).await,
+        Stepped::Decided(true)
+    );
     assert_eq!(step(&core, claim(device, 2, 2)).await, ACCEPTED);
-    assert_eq!(step(&core, claim(device, 3, 3)).await, ACCEPTED, "from then on as ever");
+    assert_eq!(
+        step(&core, claim(device, 3, 3)).await,
+        ACCEPTED,
+        "from then on as ever"
+    );
 }
 
 #[tokio::test(start_paused = true)]

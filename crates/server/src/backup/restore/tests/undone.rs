@@ -174,9 +174,7 @@ async fn more_than_is_listed_is_said_to_be_more_and_the_weightiest_are_listed() 
     let more = undone.unknown.as_ref().expect("it is not all");
     assert!(more.starts_with("2 more come back"), "{more}");
     let core = site.disk.open().await;
-    let report = core
-        .quarantine
-        .report(&core.registry, &core.authorities.bundle());
+    let report = core.quarantine.report(&core.registry, &core.authorities.bundle());
     assert!(!report.complete);
 }
 
@@ -205,7 +203,11 @@ async fn a_registry_that_went_back_gives_up_no_authority_that_signs_what_nodes_h
     }
     end(&core, true).await.unwrap();
     pass(3600).await;
-    assert_ne!(core.authorities.active_x509().unwrap().id, active.id, "it goes on");
+    assert_ne!(
+        core.authorities.active_x509().unwrap().id,
+        active.id,
+        "it goes on"
+    );
     let bundle = core.authorities.bundle();
     let still = |authority: &landfast_identity::X509Authority| authority.certificate == active.certificate;
     assert!(
