@@ -1,7 +1,8 @@
 //! Whether a node comes back by its device key, and who decides that.
 //!
 //! Invariant: pure. A counter belongs to the key of an SVID that first asked with it; once another key asks with one that is not new, nobody comes
-//! back by this device key until a person has chosen. Nothing here ends an SVID.
+//! back by this device key until a person has chosen. Nor does anybody without one while what was decided may have been forgotten. Nothing here
+//! ends an SVID.
 
 use std::time::Duration;
 
@@ -85,6 +86,9 @@ pub struct Recovery {
     pub replace: bool,
     /// Another device key, which waits for a person.
     pub offer: Option<Offer>,
+    /// The registry has gone back, and what was decided since is not known: that this key is in two hands, perhaps. Only a person's word ends it: a node
+    /// that renews its SVID says nothing of who else has the key.
+    pub doubted: bool,
 }
 
 /// What a node is answered that claims to be itself.
@@ -175,6 +179,8 @@ impl Recovery {
             Some((last, decision)) if last.is(&claim) => {
                 let next = match decision {
                     Decision::Denied => return Verdict::Denied,
+                    // Perhaps it was refused since.
+                    Decision::Approved if self.doubted => Decision::Waiting,
                     Decision::Approved => Decision::Accepted,
                     Decision::Accepted if heard_at == Some(last.at) && in_time => {
                         return Verdict::Accepted { again: true };
@@ -208,6 +214,7 @@ impl Recovery {
             Some(_) => self.replace && self.rival.is_none() && self.was_let_in(),
             None => self.enrolled_at.is_some_and(|at| offer.at.since(at) < WINDOW),
         };
+        let freely = freely && !self.doubted;
         if freely {
             self.enter(offer);
             return Entered::Registered { new: true };
@@ -262,6 +269,7 @@ impl Recovery {
                         Answer::Approve => Decision::Approved,
                         Answer::Deny => Decision::Denied,
                     };
+                    self.doubted &= answer == Answer::Deny;
                 }
                 return open;
             }
@@ -293,6 +301,7 @@ impl Recovery {
                 self.last = Some((claim, approved));
                 self.rival = None;
                 self.replace = true;
+                self.doubted = false;
             }
             Answer::Deny => {
                 *self = Self {
@@ -326,6 +335,7 @@ impl Recovery {
         self.rival = None;
         self.replace = false;
         self.offer = None;
+        self.doubted = false;
         self.hear(offer.at);
     }
 
@@ -335,7 +345,7 @@ impl Recovery {
 
     /// With 0 no node ever is.
     fn is_in_time(&self, now: UnixTime, automatic: Duration) -> bool {
-        !automatic.is_zero() && self.heard_at.is_some_and(|at| now.since(at) <= automatic)
+        !self.doubted && !automatic.is_zero() && self.heard_at.is_some_and(|at| now.since(at) <= automatic)
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Authorities {
     ages: Ages,
     /// The authority that was said to wait.
     unheard_said: Mutex<String>,
+    /// The one that is prepared, and until when nodes have what reaches further than today's reserves.
+    longer: Mutex<Option<(String, Option<UnixTime>)>>,
     quarantine: Arc<Quarantine>,
     ticking: AtomicBool,
     swept: AtomicBool,
@@ -124,6 +126,7 @@ impl Authorities {
             spares: Spares::default(),
             ages: Ages::default(),
             unheard_said: Mutex::default(),
+            longer: Mutex::default(),
             quarantine: Quarantine::none(),
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
@@ -210,6 +213,11 @@ impl Authorities {
             return Ok(());
         }
         let _reset = ResetOnDrop(&self.ticking);
+        // What was signed, and who knows which bundle, may be forgotten: no more than what cannot wait.
+        let trust = match self.quarantine.holds() {
+            true => Trust::Doubtful,
+            false => trust,
+        };
         let mut journal = self.datastore.journal().await?;
         if let Some(rows) = journal.stranded() {
             journal = match self.commit(&journal, rows, None).await? {

@@ -60,6 +60,7 @@ pub(crate) trait Datastore: Send + Sync {
         id: String,
         patch: EntryPatch,
         margo: MargoPaths,
+        now: UnixTime,
     ) -> Result<Arc<Entry>, RegistryError>;
     /// Changes the policy of an entry; with `if_revision`, only while it is at this one.
     async fn set_policy(
@@ -67,6 +68,7 @@ pub(crate) trait Datastore: Send + Sync {
         id: String,
         patch: PolicyPatch,
         if_revision: Option<u64>,
+        now: UnixTime,
     ) -> Result<Arc<EntryPolicy>, RegistryError>;
     /// And its policy with it.
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError>;
@@ -127,6 +129,12 @@ pub(crate) trait Datastore: Send + Sync {
     async fn acknowledge(&self, agent: SpiffeId, sequence: u64) -> Result<(), DatastoreError>;
     /// How many agents that may be online, or have rungs, have neither said that they have the bundle of this sequence nor a newer one.
     async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError>;
+    /// When the last of the rungs ends that were signed before a time and begin after another, and were not revoked.
+    async fn last_rung(
+        &self,
+        signed_before: UnixTime,
+        begin_after: UnixTime,
+    ) -> Result<Option<UnixTime>, DatastoreError>;
 
     async fn journal(&self) -> Result<Journal, DatastoreError>;
     /// Replaces the journal when it is still of this version; returns the new one, else `None`.
@@ -315,6 +323,8 @@ pub(crate) enum Recorded {
     Yes,
     /// The key is this other identity's: nothing was written.
     KeyTaken(String),
+    /// The agent or the entry that it was for is there no more: nothing was written.
+    Gone,
 }
 
 /// What can be pruned, and before when.

@@ -187,11 +187,6 @@ impl Issuer {
         &self.ttls
     }
 
-    /// Whether any entry may ask for a reserve.
-    pub(crate) fn gives_rungs(&self) -> bool {
-        !self.rules.limits.longest.is_zero()
-    }
-
     /// An X.509-SVID for an entry. That the requester may have the entry is the caller's to know.
     ///
     /// # Errors

@@ -131,8 +131,10 @@ impl Registry {
     /// # Errors
     /// There is none of this ID, or as [`Registry::create_entry`].
     pub async fn update_entry(&self, id: &str, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
-        let margo = self.margo;
-        self.datastore.update_entry(id.to_owned(), patch, margo).await
+        let (margo, now) = (self.margo, self.now()?);
+        self.datastore
+            .update_entry(id.to_owned(), patch, margo, now)
+            .await
     }
 
     /// Deletes an entry; `false` when there was none.

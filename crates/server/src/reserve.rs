@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use landfast_identity::UnixTime;
+
 use crate::registry::{Entry, EntryPolicy};
 
 /// See `[reserve]`.
@@ -178,7 +180,7 @@ impl Rules {
 }
 
 /// Who holds such an identity can make others: none is to lie about on a node that nobody reaches.
-fn is_powerful(entry: &Entry) -> bool {
+pub(crate) fn is_powerful(entry: &Entry) -> bool {
     entry.admin || entry.downstream
 }
 
@@ -213,6 +215,15 @@ pub enum ReserveError {
     /// Nor have those of administrators and of servers below.
     #[error("an entry with `admin` or `downstream` has no offline reserve and no offline tokens")]
     Powerful,
+    /// What lies about would become powerful.
+    #[error(
+        "nodes have identities of this SPIFFE ID ahead until {until}, and one with `admin` or `downstream` is not to lie about: take the offline reserve \
+         from the entry that has it first, which marks them as revoked, or wait"
+    )]
+    Ahead {
+        /// When the last of them ends.
+        until: UnixTime,
+    },
     /// The server gives none.
     #[error("no entry may ask for an offline reserve: [reserve] longest is 0s in the server's configuration")]
     NoReserve,

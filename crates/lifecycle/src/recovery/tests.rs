@@ -85,6 +85,69 @@ fn a_node_comes_back_by_itself_for_thirty_days_and_then_with_a_person() {
     );
 }
 
+/// The registry goes back to this.
+fn gone_back(node: Recovery) -> Recovery {
+    Recovery {
+        heard_at: None,
+        doubted: true,
+        ..node
+    }
+}
+
+#[test]
+fn where_decisions_may_be_forgotten_a_renewal_is_no_persons_word() {
+    let mut node = gone_back(node());
+    assert_eq!(node.claim(&KEY, claim(1, 10, 100), MONTH), NEWLY_HELD);
+    node.hear(at(200));
+    assert_eq!(node.claim(&KEY, claim(1, 10, 300), MONTH), HELD);
+    assert_eq!(node.claim(&KEY, claim(9, 11, 300), MONTH), NEWLY_HELD);
+    assert!(node.decide(&[11; 32], Answer::Deny, at(400)));
+    assert_eq!(
+        node.claim(&KEY, claim(10, 12, 500), MONTH),
+        NEWLY_HELD,
+        "nor is a denial one"
+    );
+    assert!(node.decide(&[12; 32], Answer::Approve, at(600)));
+    assert_eq!(node.claim(&KEY, claim(10, 12, 700), MONTH), ACCEPTED);
+    assert_eq!(
+        node.claim(&KEY, claim(11, 13, 800), MONTH),
+        ACCEPTED,
+        "from then on as ever"
+    );
+}
+
+#[test]
+fn nor_is_what_was_approved_before_it_went_back() {
+    let mut approved = node();
+    assert_eq!(approved.claim(&KEY, claim(1, 10, 60), Duration::ZERO), NEWLY_HELD);
+    assert!(approved.decide(&[10; 32], Answer::Approve, at(70)));
+    let mut node = gone_back(approved);
+    assert_eq!(node.claim(&KEY, claim(1, 10, 80), MONTH), NEWLY_HELD);
+    // Two claims, of which a person had chosen one: perhaps he has thought better of it.
+    let mut chosen = self::node();
+    assert_eq!(chosen.claim(&KEY, claim(1, 10, 60), MONTH), ACCEPTED);
+    assert_eq!(chosen.claim(&KEY, claim(1, 11, 60), MONTH), NEWLY_LOCKED);
+    assert!(chosen.decide(&[10; 32], Answer::Approve, at(70)));
+    let mut before = chosen.clone();
+    assert_eq!(
+        before.register(offer(OTHER, 80)),
+        Entered::Registered { new: true }
+    );
+    let mut node = gone_back(chosen);
+    assert_eq!(node.register(offer(OTHER, 80)), Entered::Held { new: true });
+    assert!(node.decide(&OTHER, Answer::Approve, at(90)));
+    assert_eq!(node.claim(&OTHER, claim(1, 12, 100), MONTH), ACCEPTED);
+    // Within the first hour, too.
+    let enrolled = Recovery {
+        enrolled_at: Some(at(0)),
+        ..Recovery::default()
+    };
+    assert_eq!(
+        gone_back(enrolled).register(offer(KEY, 60)),
+        Entered::Held { new: true }
+    );
+}
+
 #[test]
 fn with_none_automatic_a_person_decides_each() {
     let mut node = node();

@@ -195,16 +195,21 @@ impl Agent for Api {
         request: Request<pb::PostStatusRequest>,
     ) -> Result<Response<pb::PostStatusResponse>, Status> {
         let agent = Caller::agent(&request)?;
-        // Each change is a commit that issuance waits behind. One that comes too often is dropped; the agent says it again.
-        if self.status_limit.charge(&request, 1).is_err() {
-            return Ok(Response::new(pb::PostStatusResponse {}));
+        // Each change is a commit that issuance waits behind. A version that comes too often is dropped; but who believes that we know which bundle it
+        // has does not say so again, and the next authority would wait for it.
+        if let Err(refused) = self.status_limit.charge(&request, 1) {
+            return match request.get_ref().current_bundle_serial {
+                0 => Ok(Response::new(pb::PostStatusResponse {})),
+                _ => Err(refused),
+            };
         }
         let pb::PostStatusRequest {
             agent_version: version,
             current_bundle_serial: sequence,
             ..
         } = request.into_inner();
-        if sequence > 0 && self.issuer.gives_rungs() {
+        // Also where there are no reserves, or none any more: tomorrow's authority may have to know.
+        if sequence > 0 {
             let known = self.datastore.acknowledge(agent.id.clone(), sequence).await;
             known.map_err(|error| status::registry(&error.into()))?;
         }

@@ -182,8 +182,10 @@ fn requests(id: &SpiffeId, stands: &Stands) -> Vec<pb::Request> {
                 let heard = stands
                     .heard_at
                     .map_or_else(|| "an unknown time".to_owned(), |at| at.to_string());
-                let why =
-                    format!("it was last heard at {heard}, which is too long ago to come back by itself");
+                let why = match stands.doubted {
+                    true => "the registry has gone back since, and with it what was decided about this key: perhaps another has it too".to_owned(),
+                    false => format!("it was last heard at {heard}, which is too long ago to come back by itself"),
+                };
                 out.push(of_claim(&claim, Kind::Recovery, state(decision), why));
             }
             Question::Conflict { first, rival } => {

@@ -16,6 +16,7 @@ use crate::authz::Caller;
 use crate::datastore::{Debt, DebtQuery};
 use crate::issuance::RungOrder;
 use crate::registry::Versioned;
+use crate::reserve::ReserveError;
 
 #[tonic::async_trait]
 impl Reserve for Api {
@@ -39,6 +40,7 @@ impl Reserve for Api {
                 turn.pause().await;
             }
             let entry = by_id.get(one.entry_id.as_str()).ok_or_else(not_authorised);
+            let entry = entry.and_then(|entry| self.not_powerful(entry));
             match entry.and_then(|entry| Ok((Arc::clone(entry), csr_in(&one.csr)?))) {
                 Ok((entry, csr)) => {
                     outcome.push(Ok(entry.entry.hint.clone()));
@@ -127,6 +129,14 @@ impl Debts for Api {
 }
 
 impl Api {
+    /// Rights go by the identity: another entry of the same may give it some.
+    fn not_powerful<'a>(&self, entry: &'a Arc<Versioned>) -> Result<&'a Arc<Versioned>, Status> {
+        match self.registry.is_powerful(&entry.entry.spiffe_id) {
+            true => Err(Status::invalid_argument(ReserveError::Powerful.to_string())),
+            false => Ok(entry),
+        }
+    }
+
     /// Charges `count` signatures that nobody needs now to the caller and waits for its turn.
     async fn admit_ahead<T: prost::Message>(
         &self,

@@ -28,7 +28,7 @@ pub(super) enum Step {
 pub(crate) enum Trust {
     /// It has run evenly for a while.
     Steady,
-    /// It has leapt, or nobody has watched it for long: nothing is forgotten, and a valid authority does not give way.
+    /// It has leapt, or nobody has watched it for long, or the registry may have gone back: nothing is forgotten, and a valid authority does not give way.
     Doubtful,
 }
 

@@ -31,14 +31,16 @@ impl Authorities {
         journal: &Journal,
         now: UnixTime,
     ) -> Result<Option<Unheard>, AuthorityError> {
+        let (Kind::X509, Some(next)) = (kind, journal.newcomer()) else {
+            return Ok(None);
+        };
         let longest = self.params.longest_reserve;
-        let (Kind::X509, false) = (kind, longest.is_zero()) else {
-            return Ok(None);
-        };
-        let Some(next) = journal.newcomer() else {
-            return Ok(None);
-        };
         let left = longest.saturating_sub(self.ages.of(next, &*self.clock, now));
+        let left = left.max(
+            self.longer(next)
+                .await?
+                .map_or(Duration::ZERO, |end| end.since(now)),
+        );
         if left.is_zero() || !journal.another_signs(now) || journal.root_has_signed(next) {
             return Ok(None);
         }
@@ -58,6 +60,22 @@ impl Authorities {
             );
         }
         Ok(Some(Unheard { nodes, left }))
+    }
+
+    /// Until when nodes have something of before this authority that reaches further than reserves may today: they may have been longer.
+    async fn longer(&self, next: &AuthorityRow) -> Result<Option<UnixTime>, AuthorityError> {
+        let known = {
+            let known = self.longer.lock().unwrap_or_else(PoisonError::into_inner);
+            known.clone().filter(|(id, _)| *id == next.id)
+        };
+        // Once for each authority: it looks through all that nodes have, and grows no more.
+        if let Some((_, end)) = known {
+            return Ok(end);
+        }
+        let reach = next.created_at.saturating_add(self.params.longest_reserve);
+        let end = self.datastore.last_rung(next.created_at, reach).await?;
+        *self.longer.lock().unwrap_or_else(PoisonError::into_inner) = Some((next.id.clone(), end));
+        Ok(end)
     }
 
     /// `true` the first time that it is about this one.

@@ -9,8 +9,8 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
     ("/grpc.health.v1.Health/List", &[Local]),
     ("/grpc.health.v1.Health/Watch", &[Local]),
     ("/landfast.chain.v1.Chain/GetSteps", &[Any]),
-    ("/landfast.chain.v1.Chain/ImportStep", &[Local, Admin]),
-    ("/landfast.chain.v1.Chain/PrepareStep", &[Local, Admin]),
+    ("/landfast.chain.v1.Chain/ImportStep", &[Local]),
+    ("/landfast.chain.v1.Chain/PrepareStep", &[Local]),
     (
         "/landfast.entry.v1.EntryPolicies/GetEntryPolicies",
         &[Local, Admin],

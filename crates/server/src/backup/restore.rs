@@ -203,6 +203,7 @@ fn build(
         epoch: now.as_secs().max(above(newest.epoch)),
         least_sequence: above(newest.sequence),
         spent: before.spent(),
+        recoveries: before.recoveries(),
         void_tokens: !choice.keep_tokens,
         renewed_since: renewed_since.as_secs(),
         forget_authorities: choice.new_authorities,

@@ -1,5 +1,5 @@
 //! What has to be done from time to time. Invariant: a failure is logged when it begins, and tried again; nothing is removed for good while the
-//! clock is in doubt.
+//! clock or the registry is in doubt.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -109,7 +109,8 @@ impl Maintenance {
         if let Some(end) = self.authorities.active_x509_expires_at() {
             metrics::gauge!("landfast_server_authority_expiry_seconds").set(end.since(now).as_secs_f64());
         }
-        if trust == Trust::Steady && self.pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
+        let is_kept = self.quarantine.holds();
+        if trust == Trust::Steady && !is_kept && self.pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
             self.pruned = Some(Instant::now());
             let pruned = prune(&*self.datastore, self.params.records_keep, now).await;
             self.pruning.heed(pruned.map(|_| ()));

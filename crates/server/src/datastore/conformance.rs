@@ -55,6 +55,8 @@ macro_rules! conforms {
             a_probe_leaves_nothing
             what_an_entry_may_have_ahead_is_kept_and_judged
             what_nodes_have_is_listed_until_it_is_spent_or_revoked
+            what_is_signed_while_a_ban_or_a_deletion_comes_is_not_recorded
+            what_is_not_to_lie_about_is_marked_or_refused
             a_bundle_is_known_when_every_agent_that_counts_has_said_so
         }
     };
@@ -144,7 +146,7 @@ pub(super) async fn what_is_stored_is_loaded_as_it_was(db: Store) {
         ..EntryPatch::default()
     };
     let updated = db
-        .update_entry("e".into(), patch, MargoPaths::Ordinary)
+        .update_entry("e".into(), patch, MargoPaths::Ordinary, START)
         .await
         .unwrap();
     assert_eq!((updated.revision_number, updated.hint.len()), (1, 1024));
@@ -238,10 +240,12 @@ pub(super) async fn a_refusal_leaves_nothing(db: Store) {
         spiffe_id: Some(id("/two")),
         ..EntryPatch::default()
     };
-    let same = db.update_entry("one".into(), patch, MargoPaths::Ordinary).await;
+    let same = db
+        .update_entry("one".into(), patch, MargoPaths::Ordinary, START)
+        .await;
     assert!(matches!(same, Err(RegistryError::Similar { existing }) if existing.id == "two"));
     let gone = db
-        .update_entry("none".into(), EntryPatch::default(), MargoPaths::Ordinary)
+        .update_entry("none".into(), EntryPatch::default(), MargoPaths::Ordinary, START)
         .await;
     assert!(matches!(gone, Err(RegistryError::NoSuchEntry { .. })));
     assert!(!db.delete_entry("none".into(), START).await.unwrap());
@@ -304,19 +308,19 @@ pub(super) async fn a_policy_lives_and_dies_with_its_entry(db: Store) {
         ..PolicyPatch::default()
     };
     let first = db
-        .set_policy("e".into(), patch("press 4"), Some(0))
+        .set_policy("e".into(), patch("press 4"), Some(0), START)
         .await
         .unwrap();
     assert_eq!((first.revision, first.description.as_str()), (2, "press 4"));
-    let late = db.set_policy("e".into(), patch("press 5"), Some(0)).await;
+    let late = db.set_policy("e".into(), patch("press 5"), Some(0), START).await;
     assert!(matches!(late, Err(RegistryError::PolicyChanged { found: 2, .. })));
-    let none = db.set_policy("none".into(), patch("x"), None).await;
+    let none = db.set_policy("none".into(), patch("x"), None, START).await;
     assert!(matches!(none, Err(RegistryError::NoSuchEntry { .. })));
     let hint = EntryPatch {
         hint: Some("h".into()),
         ..EntryPatch::default()
     };
-    db.update_entry("e".into(), hint, MargoPaths::Ordinary)
+    db.update_entry("e".into(), hint, MargoPaths::Ordinary, START)
         .await
         .unwrap();
     let snapshot = loaded(&db).await;

@@ -286,7 +286,11 @@ pub async fn accept_loss(target: &PostgresConfig) -> Result<u64, DatastoreError>
     let mut link = Link::connect(target).await?;
     let session = Rc::clone(&link.session);
     let begun = link.run(MIGRATING, async move {
+        session.batch("BEGIN").await?;
         let rows = session.rows(NEW_EPOCH, &[&LEAP]).await?;
+        session.execute(DOUBT_ALL, &[]).await?;
+        session.execute(MAY_HAVE_SIGNED, &[]).await?;
+        session.batch("COMMIT").await?;
         let row = rows
             .first()
             .ok_or_else(|| row::damage("state", "the table is empty"))?;
@@ -298,6 +302,11 @@ pub async fn accept_loss(target: &PostgresConfig) -> Result<u64, DatastoreError>
 /// The counters leap over whatever was lost, for nobody takes what is numbered lower than what he knows.
 const NEW_EPOCH: &str = "UPDATE state SET epoch = greatest(epoch + 1, floor(extract(epoch FROM now()))::bigint), \
     journal_version = journal_version + $1, bundle_sequence = bundle_sequence + $1 RETURNING epoch";
+/// Denials, and what was asked with device keys, may be lost too.
+const DOUBT_ALL: &str =
+    "UPDATE recoveries SET heard_at = NULL, body = jsonb_set(body::jsonb, '{doubted}', 'true')::text";
+/// Records may be lost: an authority may have signed until its end.
+const MAY_HAVE_SIGNED: &str = "UPDATE authorities SET last_svid_ends = not_after";
 const LEAP: i64 = 1_000_000;
 /// For a database that has to come up first.
 const OPENING: Duration = Duration::from_secs(10);

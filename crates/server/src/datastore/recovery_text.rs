@@ -20,6 +20,9 @@ struct Body {
     rival: Option<Asked>,
     replace: bool,
     offer: Option<Offered>,
+    /// SQL writes it by this name where a registry goes back. Older rows have none.
+    #[serde(default)]
+    doubted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,6 +93,7 @@ pub(super) fn encode(recovery: &Recovery) -> Result<String, DatastoreError> {
             at: offer.at.as_secs(),
             denied: offer.denied,
         }),
+        doubted: recovery.doubted,
     };
     serde_json::to_string(&body).map_err(failed)
 }
@@ -104,6 +108,7 @@ pub(super) fn decode(body: &str, heard_at: Option<UnixTime>) -> Result<Recovery,
         rival: body.rival.map(|rival| rival.read()).transpose()?,
         replace: body.replace,
         offer: body.offer.map(|offer| offer.read()).transpose()?,
+        doubted: body.doubted,
     })
 }
 

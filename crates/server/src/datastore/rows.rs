@@ -64,6 +64,8 @@ pub(crate) struct Restoration {
     pub(crate) least_sequence: i64,
     /// Hashes of tokens that were redeemed or voided since.
     pub(crate) spent: Vec<Vec<u8>>,
+    /// How nodes stand with their device keys by the old data; whoever is not among them is doubted.
+    pub(crate) recoveries: Vec<RecoveryRow>,
     /// Tokens that nobody has redeemed are of no use any more: somebody may have, after the backup.
     pub(crate) void_tokens: bool,
     /// An agent may show an SVID that is not stored, if it begins at this time or later.

@@ -146,9 +146,10 @@ impl Datastore for SqliteDatastore {
         id: String,
         patch: EntryPatch,
         margo: MargoPaths,
+        now: UnixTime,
     ) -> Result<Arc<Entry>, RegistryError> {
         self.writer
-            .write(move |tx| entries::update(tx, id, patch, margo))
+            .write(move |tx| entries::update(tx, id, patch, margo, now))
             .await
     }
 
@@ -157,9 +158,10 @@ impl Datastore for SqliteDatastore {
         id: String,
         patch: PolicyPatch,
         if_revision: Option<u64>,
+        now: UnixTime,
     ) -> Result<Arc<EntryPolicy>, RegistryError> {
         self.writer
-            .write(move |tx| policies::set(tx, &id, patch, if_revision))
+            .write(move |tx| policies::set(tx, &id, patch, if_revision, now))
             .await
     }
 
@@ -273,6 +275,15 @@ impl Datastore for SqliteDatastore {
     async fn acknowledge(&self, agent: SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
         let write = move |tx: &mut writer::Tx<'_>| rungs::acknowledge(tx, &agent, sequence);
         self.writer.write(write).await
+    }
+
+    async fn last_rung(
+        &self,
+        signed_before: UnixTime,
+        begin_after: UnixTime,
+    ) -> Result<Option<UnixTime>, DatastoreError> {
+        let read = move |tx: &mut writer::Tx<'_>| rungs::last_of_before(tx, signed_before, begin_after);
+        self.writer.write(read).await
     }
 
     async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {

@@ -33,6 +33,7 @@ impl Issuer {
             match written.next() {
                 Some(Recorded::Yes) => Ok(issued),
                 Some(Recorded::KeyTaken(_)) => Err(IssueError::KeyInUse { id: record.spiffe_id }),
+                Some(Recorded::Gone) => Err(IssueError::Policy(GONE.to_owned())),
                 None => Err(IssueError::NoAuthority),
             }
         };
@@ -52,3 +53,5 @@ impl Issuer {
         Ok(written?)
     }
 }
+
+const GONE: &str = "its node was banned or evicted, or its entry deleted, while it was signed";

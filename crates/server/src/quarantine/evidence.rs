@@ -16,6 +16,8 @@ use crate::registry::{AgentRecord, Revision, View};
 pub(super) struct Evidence {
     /// At most [`MAX_FINDINGS`].
     pub(super) findings: BTreeSet<Finding>,
+    /// There was no room for all of them.
+    pub(super) is_cut: bool,
     /// Known nodes that have said what they hold: no more than there are.
     pub(super) heard: BTreeSet<SpiffeId>,
     /// The newest that any of them has seen.
@@ -31,6 +33,8 @@ impl Evidence {
         for finding in found {
             if self.findings.len() < MAX_FINDINGS {
                 self.findings.insert(finding);
+            } else if finding.kind.comes_back() && !self.findings.contains(&finding) {
+                self.is_cut = true;
             }
         }
     }

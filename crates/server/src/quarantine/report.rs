@@ -48,7 +48,7 @@ impl Quarantine {
         let still = |finding: &Finding| is_so(finding, base.unwrap_or(0), registry, bundle);
         Report {
             findings: findings.into_values().filter(still).collect(),
-            complete: state.causes.iter().all(|cause| cause.complete),
+            complete: !evidence.is_cut && state.causes.iter().all(|cause| cause.complete),
             nodes: registry.count_agents(&AgentFilter::default()),
             nodes_heard: evidence.heard.len(),
             newest: evidence.newest,

@@ -73,18 +73,18 @@ pub(crate) struct Finding {
     pub(crate) detail: String,
 }
 
-/// What it is about, and whether a right comes back.
+/// What it is about, and whether a right comes back. The weightiest first, of which there are few: where there is no room for all, these are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum FindingKind {
+    /// An authority that was tainted, revoked or over verifies again.
+    AuthorityGone,
+    /// A node that was evicted is there again.
+    NodeEvicted,
     /// An entry that was deleted is there again.
     EntryDeleted,
     /// An entry is as it was before a change.
     EntryChanged,
-    /// A node that was evicted is there again.
-    NodeEvicted,
-    /// An authority that was tainted, revoked or over verifies again.
-    AuthorityGone,
     /// A node that came since, or whose ban was lifted, is not known, or banned again: nothing comes back, something is lost.
     NodeLost,
 }
@@ -179,7 +179,7 @@ impl State {
 
     /// One more cause. Of a kind that holds already the first stays: what it says of the time before is what counts.
     pub(crate) fn begin(&mut self, mut cause: Cause) {
-        cause.findings.truncate(MAX_FINDINGS);
+        cause.complete &= cut(&mut cause.findings) == 0;
         let known = self.causes.iter().any(|known| known.kind == cause.kind);
         if !known || cause.kind == CauseKind::Restored {
             self.causes.push(cause);
@@ -211,6 +211,14 @@ impl State {
         let kinds = self.causes.iter().map(|cause| cause.kind);
         kinds.into_iter().any(|kind| kind != CauseKind::Restored)
     }
+}
+
+/// Leaves the first [`MAX_FINDINGS`], and says how many rights that come back are not among them.
+pub(crate) fn cut(findings: &mut Vec<Finding>) -> usize {
+    let over = findings.iter().skip(MAX_FINDINGS);
+    let over = over.filter(|finding| finding.kind.comes_back()).count();
+    findings.truncate(MAX_FINDINGS);
+    over
 }
 
 /// In the data directory.
@@ -272,6 +280,26 @@ mod tests {
             let read = State::read(Some(bad.as_bytes()), now);
             assert_eq!(read.causes.len(), 1, "{bad}");
             assert_eq!(read.causes[0].kind, CauseKind::Unreadable);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_is_not_all_unless_nothing_of_it_comes_back() {
+        let finding = |kind| Finding {
+            kind,
+            object: "x".to_owned(),
+            detail: String::new(),
+        };
+        for (last, complete) in [(FindingKind::EntryChanged, false), (FindingKind::NodeLost, true)] {
+            let mut state = State::default();
+            let mut findings = vec![finding(FindingKind::EntryDeleted); MAX_FINDINGS];
+            findings.push(finding(last));
+            state.begin(Cause {
+                findings,
+                ..cause(CauseKind::Restored, "of yesterday")
+            });
+            let begun = &state.causes[0];
+            assert_eq!((begun.findings.len(), begun.complete), (MAX_FINDINGS, complete));
         }
     }
 

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use landfast_identity::SpiffeId;
+
 use super::validate::EntryError;
 use super::{EntryFilter, Registry, RegistryError, Versioned};
+use crate::reserve::{ReserveError, is_powerful};
 
 /// The policy of one entry. An entry that has none has the defaults: every field empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,7 +114,10 @@ impl Registry {
     ) -> Result<Arc<EntryPolicy>, RegistryError> {
         patch.validate()?;
         self.check_reserve(id, &patch)?;
-        self.datastore.set_policy(id.to_owned(), patch, if_revision).await
+        let now = self.now()?;
+        self.datastore
+            .set_policy(id.to_owned(), patch, if_revision, now)
+            .await
     }
 
     /// Against the server's bounds and the entry as they are. What is signed is judged again, so it does no harm when somebody changes the entry at
@@ -124,6 +130,9 @@ impl Registry {
         let old = old.unwrap_or_else(|| EntryPolicy::defaults(id));
         let wanted = patch.clone().apply(old, 0)?;
         self.rules.check(&wanted, &found.entry)?;
+        if !wanted.reserve.is_zero() && self.is_powerful(&found.entry.spiffe_id) {
+            return Err(ReserveError::Powerful.into());
+        }
         if wanted.reserve.is_zero() {
             return Ok(());
         }
@@ -143,6 +152,11 @@ impl Registry {
         let others = others.filter_map(|other| Some((&*other.entry, other.policy.as_deref()?)));
         self.rules.check_node(others.chain([(&*found.entry, &wanted)]))?;
         Ok(())
+    }
+
+    /// Whether any entry makes who has this identity an administrator or a server below: rights go by the identity, whichever entry it is of.
+    pub(crate) fn is_powerful(&self, id: &SpiffeId) -> bool {
+        self.entries_of_id(id).iter().any(|entry| is_powerful(entry))
     }
 
     /// The entry of this ID with its revision and policy.

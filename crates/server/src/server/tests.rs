@@ -240,6 +240,31 @@ async fn a_nodes_svid_lives_as_long_as_configured() {
     rig.tear_down().await;
 }
 
+/// Who believes to have been heard says it once.
+#[tokio::test]
+async fn an_agent_whose_bundle_is_not_noted_is_told_so() {
+    let rig = Rig::new().await;
+    let node = rig.node().await;
+    let report = async |sequence: u64| {
+        let request = agent::PostStatusRequest {
+            current_bundle_serial: sequence,
+            ..Default::default()
+        };
+        let mut client = AgentClient::new(node.channel.clone());
+        client.post_status(request).await.map(drop)
+    };
+    let mut refused = 0;
+    for _ in 0..8 {
+        report(0).await.unwrap();
+        if let Err(status) = report(1).await {
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "it is not told");
+    rig.tear_down().await;
+}
+
 #[tokio::test]
 async fn what_an_agent_reports_is_stored_unless_it_is_nothing_or_too_much() {
     let rig = Rig::new().await;

@@ -374,6 +374,25 @@ async fn a_token_for_later_is_had_for_declared_audiences_alone() {
     rig.tear_down().await;
 }
 
+/// Rights go by the identity: of one that another entry makes an administrator's, none lies about.
+#[tokio::test]
+async fn an_identity_that_another_entry_makes_powerful_is_not_given_ahead() {
+    let rig = rig().await;
+    let node = rig.node().await;
+    let id = rig.entry(&node.id, "/line4/pump", |_| {}).await.id;
+    reserve(&rig, &id, HOUR).await.unwrap();
+    rig.entry(&node.id, "/line4/pump", |entry| {
+        entry.admin = true;
+        entry.selectors[0].value = "uid:4242".to_owned();
+    })
+    .await;
+    let asked = ask(&node, vec![rung(&id, now() + 60)]).await.unwrap();
+    assert_eq!(code(&asked[0]), Code::InvalidArgument, "{:?}", asked[0].status);
+    let refused = reserve(&rig, &id, 2 * HOUR).await.unwrap_err();
+    assert!(refused.message().contains("admin"), "{refused}");
+    rig.tear_down().await;
+}
+
 /// By name, not by what the table says.
 #[tokio::test]
 async fn only_agents_have_rungs_and_only_operators_see_debts() {

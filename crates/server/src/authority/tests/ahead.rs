@@ -26,6 +26,10 @@ async fn rig() -> Rig {
     let mut node = agent(NODE, "0a", &[]);
     node.not_after = START.saturating_add(400 * DAY);
     rig.core.registry.upsert_agent_on_attest(node).await.unwrap();
+    let made = rig
+        .db
+        .create_entry(draft(NODE, "/w"), "e".into(), "me".into(), START);
+    made.await.unwrap();
     rig
 }
 
@@ -117,6 +121,25 @@ async fn else_it_signs_when_it_has_stood_in_the_bundle_for_the_longest_reserve()
     assert_eq!(standing(&rig, Kind::X509).await.0, before);
     pass(&rig, HOUR).await;
     assert_eq!(standing(&rig, Kind::X509).await, (next, None));
+}
+
+/// `[reserve] longest` was more until the server was started anew.
+#[tokio::test(start_paused = true)]
+async fn what_nodes_have_of_longer_reserves_is_waited_for_too() {
+    let rig = rig().await;
+    rig.clock.pass((26 * DAY - HOUR).as_secs().try_into().unwrap());
+    ask(&rig, HOUR).await.unwrap();
+    let mut long = rig.core.issuer.records(&id("/w")).await.unwrap().remove(0);
+    long.serial = "0f".to_owned();
+    long.not_before = rig.now().saturating_add(RESERVE + 5 * HOUR);
+    long.not_after = rig.now().saturating_add(RESERVE + 6 * HOUR);
+    rig.db.record(vec![long]).await.unwrap();
+    pass(&rig, HOUR).await;
+    let (before, next) = standing(&rig, Kind::X509).await;
+    pass(&rig, RESERVE + HOUR).await;
+    assert_eq!(standing(&rig, Kind::X509).await, (before, next.clone()));
+    pass(&rig, 5 * HOUR).await;
+    assert_eq!(standing(&rig, Kind::X509).await, (next.unwrap(), None));
 }
 
 #[tokio::test(start_paused = true)]

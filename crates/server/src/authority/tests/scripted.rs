@@ -179,8 +179,9 @@ impl Datastore for Scripted {
         id: String,
         patch: EntryPatch,
         margo: MargoPaths,
+        now: UnixTime,
     ) -> Result<Arc<Entry>, RegistryError> {
-        self.db.update_entry(id, patch, margo).await
+        self.db.update_entry(id, patch, margo, now).await
     }
 
     async fn set_policy(
@@ -188,8 +189,9 @@ impl Datastore for Scripted {
         id: String,
         patch: PolicyPatch,
         if_revision: Option<u64>,
+        now: UnixTime,
     ) -> Result<Arc<EntryPolicy>, RegistryError> {
-        self.db.set_policy(id, patch, if_revision).await
+        self.db.set_policy(id, patch, if_revision, now).await
     }
 
     async fn delete_entry(&self, id: String, now: UnixTime) -> Result<bool, RegistryError> {
@@ -287,6 +289,14 @@ impl Datastore for Scripted {
 
     async fn acknowledge(&self, agent: SpiffeId, sequence: u64) -> Result<(), DatastoreError> {
         self.db.acknowledge(agent, sequence).await
+    }
+
+    async fn last_rung(
+        &self,
+        signed_before: UnixTime,
+        begin_after: UnixTime,
+    ) -> Result<Option<UnixTime>, DatastoreError> {
+        self.db.last_rung(signed_before, begin_after).await
     }
 
     async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {

@@ -13,10 +13,10 @@ use crate::authority::{AppendedKey, AuthorityRow, Journal, RootTrust};
 use crate::backup::error::BackupError;
 use crate::backup::manifest::Manifest;
 use crate::core::DATABASE;
-use crate::datastore::rows::{Source as _, Value};
+use crate::datastore::rows::{RecoveryRow, Source as _, Value};
 use crate::datastore::sqlite::{Export, SqliteDatastore};
 use crate::datastore::{AgentChange, Datastore as _, Entering, Snapshot};
-use crate::quarantine::state::{Finding, FindingKind, MAX_FINDINGS, Mark};
+use crate::quarantine::state::{self, Finding, FindingKind, MAX_FINDINGS, Mark};
 use crate::random::hex;
 use crate::registry::{AgentRecord, RegistryError, Revision, Versioned};
 
@@ -26,6 +26,8 @@ pub(super) struct Old {
     journal: Journal,
     /// Hashes of tokens that nobody may redeem any more.
     pub(super) spent: Vec<Vec<u8>>,
+    /// How nodes stand with their device keys.
+    pub(super) recoveries: Vec<RecoveryRow>,
 }
 
 /// What was found.
@@ -67,10 +69,18 @@ impl Old {
         let export = Export::open(&database, trust_domain).map_err(|error| unreadable(&error))?;
         let read = || {
             let tokens = export.tokens()?.into_iter().filter_map(spent);
+            // Before there were device keys there was no table of them.
+            let are_there = export.tables()?.iter().any(|table| table.name == "recoveries");
+            let recoveries = if are_there {
+                export.recoveries()?
+            } else {
+                Vec::new()
+            };
             Ok::<_, crate::datastore::DatastoreError>(Self {
                 snapshot: export.snapshot()?,
                 journal: export.journal()?,
                 spent: tokens.collect(),
+                recoveries,
             })
         };
         let old = read().map_err(|error| unreadable(&error))?;
@@ -126,8 +136,7 @@ impl Old {
             }
         }
         lost.authorities(&self.journal, &new.journal().await?, now);
-        lost.findings.sort();
-        lost.findings.truncate(MAX_FINDINGS);
+        lost.bound();
         Ok(lost)
     }
 }
@@ -138,6 +147,20 @@ impl Lost {
             kind,
             object: object.into(),
             detail: detail.into(),
+        });
+    }
+
+    /// What is not listed is not known to whoever reads the list.
+    fn bound(&mut self) {
+        self.findings.sort();
+        let over = state::cut(&mut self.findings);
+        if over == 0 {
+            return;
+        }
+        let over = format!("{over} more come back than the {MAX_FINDINGS} that are listed");
+        self.unknown = Some(match self.unknown.take() {
+            None => over,
+            Some(why) => format!("{why}; {over}"),
         });
     }
 

@@ -7,6 +7,7 @@ use super::lost::{Lost, Old};
 use super::{Choice, Target};
 use crate::backup::error::BackupError;
 use crate::backup::manifest::Manifest;
+use crate::datastore::rows::RecoveryRow;
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::quarantine::state::{Cause, CauseKind, FILE, Finding, MARK, Mark, State};
 
@@ -58,6 +59,13 @@ impl Before {
 
     pub(super) fn spent(&self) -> Vec<Vec<u8>> {
         self.old.as_ref().map(|old| old.spent.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn recoveries(&self) -> Vec<RecoveryRow> {
+        self.old
+            .as_ref()
+            .map(|old| old.recoveries.clone())
+            .unwrap_or_default()
     }
 
     pub(super) async fn carry_into(&self, new: &SqliteDatastore, now: UnixTime) -> Result<Lost, BackupError> {

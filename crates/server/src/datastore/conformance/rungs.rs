@@ -28,7 +28,7 @@ pub(in crate::datastore) async fn what_an_entry_may_have_ahead_is_kept_and_judge
         jwt_offline: Some(tokens.clone()),
         ..policy(259_200, false)
     };
-    let set = db.set_policy("e".into(), patch, None).await.unwrap();
+    let set = db.set_policy("e".into(), patch, None, START).await.unwrap();
     assert_eq!(set.reserve, Duration::from_secs(259_200));
     assert_eq!((set.jwt_offline.clone(), set.privileged), (tokens, false));
     let stored = loaded(&db).await.entries[0].policy.clone();
@@ -38,7 +38,7 @@ pub(in crate::datastore) async fn what_an_entry_may_have_ahead_is_kept_and_judge
         privileged: Some(true),
         ..PolicyPatch::default()
     };
-    let refused = db.set_policy("e".into(), half, None).await.unwrap_err();
+    let refused = db.set_policy("e".into(), half, None, START).await.unwrap_err();
     let reason = |error: RegistryError| match error {
         RegistryError::Reserve { source } => source,
         other => panic!("{other}"),
@@ -53,7 +53,7 @@ pub(in crate::datastore) async fn what_an_entry_may_have_ahead_is_kept_and_judge
         jwt_offline: Some(Vec::new()),
         ..policy(0, true)
     };
-    let set = db.set_policy("e".into(), none, None).await.unwrap();
+    let set = db.set_policy("e".into(), none, None, START).await.unwrap();
     assert_eq!(loaded(&db).await.entries[0].policy, Some(set));
 }
 
@@ -245,4 +245,94 @@ pub(in crate::datastore) async fn a_bundle_is_known_when_every_agent_that_counts
         .await
         .unwrap();
     assert_eq!(unknown(9, 0).await, 1, "a new one has said nothing");
+    assert_eq!(unknown(9, 7 * 24).await, 0, "and is over");
+    // The registry has gone back: it may have been renewed, and have rungs that nobody knows of.
+    let mut renewed = agent("/spire/agent/x", "0b", &[]);
+    renewed.new_serial = Some(crate::registry::renewed_since(START.as_secs()));
+    db.attest_agent(renewed, NEW).await.unwrap();
+    assert_eq!(unknown(9, 7 * 24).await, 1);
+    db.acknowledge(x, 9).await.unwrap();
+    assert_eq!(unknown(9, 7 * 24).await, 0);
+}
+
+pub(in crate::datastore) async fn what_is_signed_while_a_ban_or_a_deletion_comes_is_not_recorded(db: Store) {
+    with_rungs(&db).await;
+    let ban = AgentChange::Ban { at: START };
+    assert!(db.change_agent(id("/spire/agent/x"), ban).await.unwrap());
+    let before = seen(&db, wanted()).await;
+    let ordinary = IssuanceRecord {
+        is_rung: false,
+        ..rung("/spire/agent/x", "e1", "10", HOUR)
+    };
+    let signed = vec![
+        rung("/spire/agent/x", "e1", "11", 9 * HOUR),
+        rung("/spire/agent/nobody", "e1", "12", 9 * HOUR),
+        rung("/spire/agent/y", "none", "13", 9 * HOUR),
+        ordinary,
+    ];
+    let recorded = db.record(signed).await.unwrap();
+    assert_eq!(
+        recorded,
+        [Recorded::Gone, Recorded::Gone, Recorded::Gone, Recorded::Yes]
+    );
+    assert_eq!(seen(&db, wanted()).await, before);
+    assert!(db.delete_entry("e1".into(), START).await.unwrap());
+    let signed = vec![
+        rung("/spire/agent/y", "e1", "14", 9 * HOUR),
+        rung("/spire/agent/y", "e2", "15", 9 * HOUR),
+    ];
+    let recorded = db.record(signed).await.unwrap();
+    assert_eq!(recorded, [Recorded::Gone, Recorded::Yes]);
+    assert_eq!(seen(&db, wanted()).await, [row("y", "e2", 2, 9)]);
+}
+
+/// Rights go by the SPIFFE ID, which all these rungs have.
+pub(in crate::datastore) async fn what_is_not_to_lie_about_is_marked_or_refused(db: Store) {
+    with_rungs(&db).await;
+    let powerful = |path: &str| {
+        let mut wanted = draft("/spire/agent/z", path);
+        wanted.admin = true;
+        db.create_entry(wanted, path[1..].to_owned(), "me".into(), START)
+    };
+    let ahead = |error: RegistryError| match error {
+        RegistryError::Reserve {
+            source: ReserveError::Ahead { until },
+        } => until.since(START).as_secs() / 3600,
+        other => panic!("{other}"),
+    };
+    assert_eq!(ahead(powerful("/w").await.unwrap_err()), 5);
+    new(powerful("/other").await.unwrap());
+    new(make(&db, "/w", "e3").await);
+    let crown = || EntryPatch {
+        downstream: Some(true),
+        ..EntryPatch::default()
+    };
+    let update = |entry: &str, patch| db.update_entry(entry.into(), patch, MargoPaths::Ordinary, START);
+    assert_eq!(ahead(update("e3", crown()).await.unwrap_err()), 5);
+    // Another parent, or another ID.
+    let hint = EntryPatch {
+        hint: Some("h".into()),
+        ..EntryPatch::default()
+    };
+    update("e1", hint).await.unwrap();
+    assert_eq!(seen(&db, wanted()).await.len(), 4, "of no concern");
+    let elsewhere = EntryPatch {
+        parent_id: Some(id("/spire/agent/z")),
+        ..EntryPatch::default()
+    };
+    update("e1", elsewhere).await.unwrap();
+    assert_eq!(
+        seen(&db, wanted()).await,
+        [row("x", "e2", 1, 3), row("y", "e2", 1, 5)]
+    );
+    // Privileged, or without a reserve.
+    db.set_policy("e2".into(), policy(7200, false), None, START)
+        .await
+        .unwrap();
+    assert_eq!(seen(&db, wanted()).await.len(), 2);
+    db.set_policy("e2".into(), policy(0, true), None, START)
+        .await
+        .unwrap();
+    assert!(seen(&db, wanted()).await.is_empty());
+    update("e3", crown()).await.unwrap();
 }

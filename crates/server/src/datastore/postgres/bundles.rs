@@ -88,7 +88,7 @@ pub(super) async fn delete(
         if mode == DeleteMode::Delete {
             entries::remove(tx, id, now).await?;
         } else {
-            entries::dissociate(tx, id, td).await?;
+            entries::dissociate(tx, id, td, now).await?;
         }
     }
     tx.execute(

@@ -10,6 +10,7 @@ use super::{rungs, text};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{Created, Entry, EntryDraft, EntryPatch, MargoPaths, RegistryError};
+use crate::reserve::{ReserveError, is_powerful};
 
 pub(super) async fn create(
     tx: &mut Tx,
@@ -25,9 +26,21 @@ pub(super) async fn create(
     if find(tx, &entry.id).await?.is_some() {
         return Err(RegistryError::EntryIdTaken { id: entry.id });
     }
+    lie_about(tx, &entry, now).await?;
     let entry = Arc::new(entry);
     put(tx, &entry, by).await?;
     Ok(Created::New(entry))
+}
+
+/// Rights go by the identity, and of one that has any none is to lie about.
+async fn lie_about(tx: &mut Tx, entry: &Entry, now: UnixTime) -> Result<(), RegistryError> {
+    if !is_powerful(entry) {
+        return Ok(());
+    }
+    match rungs::last_of_id(tx, &entry.spiffe_id, now).await? {
+        Some(until) => Err(ReserveError::Ahead { until }.into()),
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn update(
@@ -35,6 +48,7 @@ pub(super) async fn update(
     id: &str,
     patch: EntryPatch,
     margo: MargoPaths,
+    now: UnixTime,
 ) -> Result<Arc<Entry>, RegistryError> {
     let row = tx
         .opt("SELECT body, created_by FROM entries WHERE id = $1", &[&id])
@@ -51,6 +65,12 @@ pub(super) async fn update(
         return Err(RegistryError::Similar {
             existing: Arc::new(existing),
         });
+    }
+    if new.parent_id != old.parent_id || new.spiffe_id != old.spiffe_id {
+        rungs::revoke_of_entry(tx, id, now).await?;
+    }
+    if new.spiffe_id != old.spiffe_id || !is_powerful(&old) {
+        lie_about(tx, &new, now).await?;
     }
     let new = Arc::new(new);
     put(tx, &new, get(&row, "created_by")?).await?;
@@ -81,7 +101,12 @@ pub(super) async fn prune(tx: &mut Tx, now: UnixTime, most: usize) -> Result<usi
 }
 
 /// Drops one federation of an entry, one revision on.
-pub(super) async fn dissociate(tx: &mut Tx, id: &str, from: &TrustDomain) -> Result<(), RegistryError> {
+pub(super) async fn dissociate(
+    tx: &mut Tx,
+    id: &str,
+    from: &TrustDomain,
+    now: UnixTime,
+) -> Result<(), RegistryError> {
     let Some(old) = find(tx, id).await? else {
         return Ok(());
     };
@@ -91,7 +116,7 @@ pub(super) async fn dissociate(tx: &mut Tx, id: &str, from: &TrustDomain) -> Res
         ..EntryPatch::default()
     };
     // It takes away: never what would break a rule.
-    update(tx, id, patch, MargoPaths::Ordinary).await.map(|_| ())
+    update(tx, id, patch, MargoPaths::Ordinary, now).await.map(|_| ())
 }
 
 async fn find(tx: &mut Tx, id: &str) -> Result<Option<Entry>, DatastoreError> {

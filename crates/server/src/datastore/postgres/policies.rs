@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use landfast_identity::UnixTime;
+
 use super::row::get;
-use super::text;
 use super::tx::Tx;
+use super::{rungs, text};
 use crate::datastore::Change;
 use crate::registry::{EntryPolicy, PolicyPatch, RegistryError};
 
@@ -13,6 +15,7 @@ pub(super) async fn set(
     id: &str,
     patch: PolicyPatch,
     if_revision: Option<u64>,
+    now: UnixTime,
 ) -> Result<Arc<EntryPolicy>, RegistryError> {
     let Some(row) = tx.opt(FIND, &[&id]).await? else {
         return Err(RegistryError::NoSuchEntry { id: id.to_owned() });
@@ -31,6 +34,10 @@ pub(super) async fn set(
     let policy = Arc::new(patch.apply(old, revision.unsigned_abs())?);
     let body = text::policy(&policy)?;
     tx.execute(PUT, &[&id, &body, &revision]).await?;
+    if policy.reserve.is_zero() {
+        // Its node destroys them when it hears of it.
+        rungs::revoke_of_entry(tx, id, now).await?;
+    }
     tx.changed(revision, Change::PutPolicy(Arc::clone(&policy)), None);
     Ok(policy)
 }

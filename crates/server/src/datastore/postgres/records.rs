@@ -7,6 +7,7 @@ use landfast_identity::{SpiffeId, UnixTime};
 use tokio_postgres::Row;
 
 use super::row::{damage, get, id, limit, opt_hash, opt_time, time};
+use super::rungs;
 use super::tx::Tx;
 use crate::datastore::{DatastoreError, Recorded};
 use crate::issuance::{IssuanceRecord, SvidKind};
@@ -14,10 +15,16 @@ use crate::issuance::{IssuanceRecord, SvidKind};
 /// A few statements for all of them: each is a round trip.
 pub(super) async fn write(tx: &mut Tx, records: &[IssuanceRecord]) -> Result<Vec<Recorded>, DatastoreError> {
     let owners = owners(tx, records).await?;
+    let (agents, entries) = rungs::those_there(tx, records).await?;
     let mut here: BTreeMap<[u8; 32], String> = BTreeMap::new();
     let mut written = Vec::with_capacity(records.len());
     let mut kept = Vec::with_capacity(records.len());
     for record in records {
+        let is_there = |entry: &String| agents.contains(&record.requester) && entries.contains(entry);
+        if record.is_rung && !record.entry_id.as_ref().is_some_and(is_there) {
+            written.push(Recorded::Gone);
+            continue;
+        }
         let key = record.key_hash.filter(|_| !record.is_minted());
         let owner = key.and_then(|key| owners.get(&key).or_else(|| here.get(&key)));
         match owner.filter(|owner| !may_share(owner, &record.spiffe_id)) {

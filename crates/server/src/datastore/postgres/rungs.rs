@@ -1,12 +1,15 @@
 //! Rungs in PostgreSQL: who still has which, and who knows which bundle. Invariant: one that was revoked is in nobody's debt again.
 
+use std::collections::BTreeSet;
+
 use landfast_identity::{SpiffeId, UnixTime};
 use tokio_postgres::Row;
 
-use super::row::{get, limit, time};
+use super::row::{get, limit, opt_time, time};
 use super::tx::Tx;
 use crate::datastore::debt::{agent, requester};
 use crate::datastore::{DatastoreError, Debt, DebtQuery};
+use crate::issuance::IssuanceRecord;
 
 /// What this agent has is to be refused from now on.
 pub(super) async fn revoke_of_agent(tx: &mut Tx, id: &SpiffeId, now: UnixTime) -> Result<(), DatastoreError> {
@@ -19,6 +22,54 @@ pub(super) async fn revoke_of_agent(tx: &mut Tx, id: &SpiffeId, now: UnixTime) -
 pub(super) async fn revoke_of_entry(tx: &mut Tx, id: &str, now: UnixTime) -> Result<(), DatastoreError> {
     tx.execute(OF_ENTRY, &[&id, &now.as_secs()]).await?;
     Ok(())
+}
+
+/// When the last of those ends that nodes have of this identity, for whichever entry.
+pub(super) async fn last_of_id(
+    tx: &mut Tx,
+    id: &SpiffeId,
+    now: UnixTime,
+) -> Result<Option<UnixTime>, DatastoreError> {
+    let row = tx.one(LAST_OF_ID, &[&id.as_str(), &now.as_secs()]).await?;
+    opt_time(&row, "ends")
+}
+
+/// When the last of those ends that were signed before a time, and begin after another.
+pub(super) async fn last_of_before(
+    tx: &mut Tx,
+    signed_before: UnixTime,
+    begin_after: UnixTime,
+) -> Result<Option<UnixTime>, DatastoreError> {
+    let row = tx
+        .one(
+            LAST_OF_BEFORE,
+            &[&signed_before.as_secs(), &begin_after.as_secs()],
+        )
+        .await?;
+    opt_time(&row, "ends")
+}
+
+/// Of these agents and entries, those that are still there, each as a record has it: a ban or a deletion marks what is recorded, and what is signed
+/// meanwhile is not yet.
+pub(super) async fn those_there(
+    tx: &mut Tx,
+    records: &[IssuanceRecord],
+) -> Result<(BTreeSet<String>, BTreeSet<String>), DatastoreError> {
+    let rungs = || records.iter().filter(|record| record.is_rung);
+    let agents: BTreeSet<String> = rungs().map(|record| agent(&record.requester)).collect();
+    let entries: BTreeSet<String> = rungs().filter_map(|record| record.entry_id.clone()).collect();
+    if agents.is_empty() {
+        return Ok(Default::default());
+    }
+    let (agents, entries) = (Vec::from_iter(agents), Vec::from_iter(entries));
+    let agents = tx.rows(AGENTS_THERE, &[&agents]).await?;
+    let entries = tx.rows(ENTRIES_THERE, &[&entries]).await?;
+    let agents = agents.iter().map(|row| Ok(requester(get(row, "id")?)));
+    let entries = entries.iter().map(|row| get::<String>(row, "id"));
+    Ok((
+        agents.collect::<Result<_, DatastoreError>>()?,
+        entries.collect::<Result<_, DatastoreError>>()?,
+    ))
 }
 
 /// In the order of agents and entries.
@@ -66,6 +117,7 @@ pub(super) async fn acknowledge(tx: &mut Tx, id: &SpiffeId, sequence: u64) -> Re
 }
 
 /// How many agents there are that may still be online, or have something to hand out, and have not said that they have this bundle or a newer one.
+/// Of one that may have been renewed before the registry went back, nobody knows what it has.
 pub(super) async fn unacknowledged(
     tx: &mut Tx,
     sequence: u64,
@@ -83,6 +135,10 @@ pub(super) async fn forget(tx: &mut Tx, id: &SpiffeId) -> Result<(), DatastoreEr
     Ok(())
 }
 
+const LAST_OF_ID: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND spiffe_id = $1 AND revoked_at IS NULL AND not_after > $2";
+const LAST_OF_BEFORE: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL AND issued_at < $1 AND not_before > $2";
+const AGENTS_THERE: &str = "SELECT id FROM agents WHERE id = ANY ($1) AND body::jsonb->>'serial' <> ''";
+const ENTRIES_THERE: &str = "SELECT id FROM entries WHERE id = ANY ($1)";
 const OF_AGENT: &str = "UPDATE issued SET revoked_at = $2 WHERE rung AND requester = $1 AND revoked_at IS NULL AND not_after > $2";
 const OF_ENTRY: &str = "UPDATE issued SET revoked_at = $2 WHERE rung AND entry_id = $1 AND revoked_at IS NULL AND not_after > $2";
 const DEBTS: &str = "SELECT requester, entry_id, count(*) AS rungs, max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL \
@@ -94,4 +150,4 @@ const ACKNOWLEDGE: &str = "INSERT INTO acknowledged (agent_id, sequence) SELECT 
 const UNACKNOWLEDGED: &str = "SELECT count(*) AS count FROM agents a, LATERAL (SELECT a.body::jsonb AS b) t WHERE b->>'serial' <> '' \
     AND NOT EXISTS (SELECT 1 FROM acknowledged k WHERE k.agent_id = a.id AND k.sequence >= $1) \
     AND (greatest((b->>'not_after')::bigint, coalesce((b->>'new_not_after')::bigint, 0)) > $2 \
-    OR EXISTS (SELECT 1 FROM issued i WHERE i.rung AND i.requester = 'agent ' || a.id AND i.revoked_at IS NULL AND i.not_after > $2))";
+    OR b->>'new_serial' LIKE 'renewed-since:%' OR EXISTS (SELECT 1 FROM issued i WHERE i.rung AND i.requester = 'agent ' || a.id AND i.revoked_at IS NULL AND i.not_after > $2))";

@@ -61,11 +61,12 @@ impl Datastore for PostgresDatastore {
         id: String,
         patch: EntryPatch,
         margo: MargoPaths,
+        now: UnixTime,
     ) -> Result<Arc<Entry>, RegistryError> {
         self.write(move |tx| {
             let id = id.clone();
             let patch = patch.clone();
-            Box::pin(async move { entries::update(tx, &id, patch, margo).await })
+            Box::pin(async move { entries::update(tx, &id, patch, margo, now).await })
         })
         .await
     }
@@ -75,11 +76,12 @@ impl Datastore for PostgresDatastore {
         id: String,
         patch: PolicyPatch,
         if_revision: Option<u64>,
+        now: UnixTime,
     ) -> Result<Arc<EntryPolicy>, RegistryError> {
         self.write(move |tx| {
             let id = id.clone();
             let patch = patch.clone();
-            Box::pin(async move { policies::set(tx, &id, patch, if_revision).await })
+            Box::pin(async move { policies::set(tx, &id, patch, if_revision, now).await })
         })
         .await
     }
@@ -260,6 +262,15 @@ impl Datastore for PostgresDatastore {
             Box::pin(async move { rungs::acknowledge(tx, &agent, sequence).await })
         })
         .await
+    }
+
+    async fn last_rung(
+        &self,
+        signed_before: UnixTime,
+        begin_after: UnixTime,
+    ) -> Result<Option<UnixTime>, DatastoreError> {
+        self.write(move |tx| Box::pin(rungs::last_of_before(tx, signed_before, begin_after)))
+            .await
     }
 
     async fn unacknowledged(&self, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {

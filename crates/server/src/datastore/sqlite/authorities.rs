@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use landfast_identity::{Certificate, PublicKey, UnixTime, parse_chain_der};
-use rusqlite::{Row, named_params, params};
+use rusqlite::{Connection, Row, named_params, params};
 
 use super::above;
 use super::appended;
@@ -158,6 +158,12 @@ fn read(row: &Row<'_>) -> Result<AuthorityRow, rusqlite::Error> {
         last_svid_ends: opt_time(row, "last_svid_ends")?,
         tainted: row.get("tainted")?,
     })
+}
+
+/// Until their end, all of them: the registry has gone back, and what was signed since is not known.
+pub(super) fn may_have_signed(conn: &Connection) -> Result<(), rusqlite::Error> {
+    conn.execute("UPDATE authorities SET last_svid_ends = not_after", [])?;
+    Ok(())
 }
 
 /// `last_svid_ends` is not here: records write it.

@@ -108,7 +108,7 @@ pub(super) fn delete(
         if mode == DeleteMode::Delete {
             entries::remove(tx, id, now)?;
         } else {
-            entries::dissociate(tx, id, td)?;
+            entries::dissociate(tx, id, td, now)?;
         }
     }
     tx.conn()

@@ -15,6 +15,7 @@ use super::{policies, rungs};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{Created, Entry, EntryDraft, EntryPatch, MargoPaths, RegistryError, Versioned};
+use crate::reserve::{ReserveError, is_powerful};
 
 /// Row by row into what stays: nothing is held twice, and what entries share stands in memory once.
 pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Versioned>, DatastoreError> {
@@ -57,9 +58,19 @@ pub(super) fn create(
     if find(tx, &entry.id)?.is_some() {
         return Err(RegistryError::EntryIdTaken { id: entry.id });
     }
+    lie_about(tx, &entry, now)?;
     let entry = Arc::new(entry);
     put(tx, &entry, by)?;
     Ok(Created::New(entry))
+}
+
+/// Rights go by the identity, and of one that has any none is to lie about.
+fn lie_about(tx: &Tx<'_>, entry: &Entry, now: UnixTime) -> Result<(), RegistryError> {
+    match is_powerful(entry) {
+        true => rungs::last_of_id(tx, &entry.spiffe_id, now)?
+            .map_or(Ok(()), |until| Err(ReserveError::Ahead { until }.into())),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn update(
@@ -67,6 +78,7 @@ pub(super) fn update(
     id: String,
     patch: EntryPatch,
     margo: MargoPaths,
+    now: UnixTime,
 ) -> Result<Arc<Entry>, RegistryError> {
     let Some(old) = find(tx, &id)? else {
         return Err(RegistryError::NoSuchEntry { id });
@@ -84,6 +96,12 @@ pub(super) fn update(
         .conn()
         .prepare_cached("SELECT created_by FROM entries WHERE id = ?1")?
         .query_row(params![id], |row| row.get(0))?;
+    if new.parent_id != old.parent_id || new.spiffe_id != old.spiffe_id {
+        rungs::revoke_of_entry(tx, &id, now)?;
+    }
+    if new.spiffe_id != old.spiffe_id || !is_powerful(&old) {
+        lie_about(tx, &new, now)?;
+    }
     let new = Arc::new(new);
     put(tx, &new, &by)?;
     Ok(new)
@@ -124,7 +142,12 @@ pub(super) fn prune(tx: &mut Tx<'_>, now: UnixTime, limit: usize) -> Result<usiz
 }
 
 /// Drops one federation of an entry, one revision on.
-pub(super) fn dissociate(tx: &mut Tx<'_>, id: &str, from: &TrustDomain) -> Result<(), RegistryError> {
+pub(super) fn dissociate(
+    tx: &mut Tx<'_>,
+    id: &str,
+    from: &TrustDomain,
+    now: UnixTime,
+) -> Result<(), RegistryError> {
     let Some(old) = find(tx, id)? else { return Ok(()) };
     let left = old
         .federates_with
@@ -141,6 +164,7 @@ pub(super) fn dissociate(tx: &mut Tx<'_>, id: &str, from: &TrustDomain) -> Resul
         },
         // It takes away: never what would break a rule.
         MargoPaths::Ordinary,
+        now,
     )
     .map(|_| ())
 }

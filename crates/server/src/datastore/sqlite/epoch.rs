@@ -3,8 +3,8 @@
 use landfast_identity::UnixTime;
 use rusqlite::{OptionalExtension as _, params};
 
-use super::agents;
 use super::writer::Tx;
+use super::{agents, authorities, recoveries};
 use crate::datastore::rows::SEQUENCE_STEP;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{AgentRecord, renewed_since};
@@ -18,6 +18,8 @@ pub(super) fn renew(tx: &mut Tx<'_>, now: UnixTime, least: u64) -> Result<(), Da
              bundle_sequence = max(bundle_sequence + ?2, ?3 + 1) RETURNING epoch",
         )?
         .query_row(params![now.as_secs(), SEQUENCE_STEP, least], |row| row.get(0))?;
+    recoveries::doubt_all(tx.conn())?;
+    authorities::may_have_signed(tx.conn())?;
     let revision = tx.next_revision()?;
     tx.changed(revision, Change::BeginEpoch(epoch.unsigned_abs()));
     for agent in agents::all(tx)? {

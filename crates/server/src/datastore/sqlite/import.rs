@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use landfast_identity::TrustDomain;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
 use super::export::{quoted, tables};
-use super::migrate;
 use super::open::{self, refused};
+use super::{authorities, migrate, recoveries};
 use crate::datastore::rows::{Restoration, SEQUENCE_STEP, Table, Value};
 use crate::datastore::{DatastoreError, OpenError};
 use crate::registry::renewed_since;
@@ -169,8 +169,15 @@ fn restore(conn: &Connection, restoration: &Restoration) -> Result<(), rusqlite:
         "UPDATE agents SET new_serial = ?1, new_not_after = NULL WHERE serial <> ''",
         [renewed_since(restoration.renewed_since)],
     )?;
-    // What has been asked with device keys since is not known: a person decides, until the node has been heard.
-    conn.execute("UPDATE recoveries SET heard_at = NULL", [])?;
+    // What has been asked with device keys since, and decided about them, is not known but where the old data knows it.
+    recoveries::doubt_all(conn)?;
+    let mut known = conn.prepare(
+        "INSERT OR REPLACE INTO recoveries (agent_id, heard_at, waiting, body) SELECT id, ?2, ?3, ?4 FROM agents WHERE id = ?1",
+    )?;
+    for (agent, heard_at, waiting, body) in &restoration.recoveries {
+        known.execute(params![agent, heard_at, waiting, body])?;
+    }
+    authorities::may_have_signed(conn)?;
     if restoration.forget_authorities {
         conn.execute("DELETE FROM authorities", [])?;
     }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use landfast_identity::UnixTime;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::convert::damage;
+use super::rungs;
 use super::writer::Tx;
 use crate::datastore::debt::{audiences, read_audiences};
 use crate::datastore::{Change, DatastoreError};
@@ -16,6 +18,7 @@ pub(super) fn set(
     id: &str,
     patch: PolicyPatch,
     if_revision: Option<u64>,
+    now: UnixTime,
 ) -> Result<Arc<EntryPolicy>, RegistryError> {
     let Some(old) = find(tx, id)? else {
         return Err(RegistryError::NoSuchEntry { id: id.to_owned() });
@@ -36,6 +39,10 @@ pub(super) fn set(
         policy.privileged,
         serde_json::json!(audiences(&policy.jwt_offline)).to_string(),
     ])?;
+    if policy.reserve.is_zero() {
+        // Its node destroys them when it hears of it.
+        rungs::revoke_of_entry(tx, id, now)?;
+    }
     tx.changed(revision, Change::PutPolicy(Arc::clone(&policy)));
     Ok(policy)
 }

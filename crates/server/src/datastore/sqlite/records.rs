@@ -7,6 +7,7 @@ use landfast_identity::{SpiffeId, UnixTime};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::convert::{damage, id, opt_hash, opt_time, time};
+use super::rungs;
 use super::writer::Tx;
 use crate::datastore::{DatastoreError, Recorded};
 use crate::issuance::{IssuanceRecord, SvidKind};
@@ -52,6 +53,9 @@ fn note_last_end(tx: &Tx<'_>, authority_id: &str, end: UnixTime) -> Result<(), D
 fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, DatastoreError> {
     if let Some(other) = owner_of_key(tx, record)? {
         return Ok(Recorded::KeyTaken(other));
+    }
+    if record.is_rung && !rungs::may_be_recorded(tx, record)? {
+        return Ok(Recorded::Gone);
     }
     tx.conn().prepare_cached(INSERT)?.execute(params![
         kind_text(record.kind),

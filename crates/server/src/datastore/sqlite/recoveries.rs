@@ -2,7 +2,7 @@
 
 use landfast_identity::{SpiffeId, UnixTime};
 use landfast_lifecycle::recovery::Recovery;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::agents;
 use super::convert::opt_time;
@@ -46,6 +46,15 @@ pub(super) fn hear(tx: &Tx<'_>, id: &SpiffeId, at: UnixTime) -> Result<(), Datas
             "UPDATE recoveries SET heard_at = max(coalesce(heard_at, ?2), ?2) WHERE agent_id = ?1",
         )?
         .execute(params![id.as_str(), at.as_secs()])?;
+    Ok(())
+}
+
+/// All of them: the registry has gone back, and what was decided since is not known.
+pub(super) fn doubt_all(conn: &Connection) -> Result<(), rusqlite::Error> {
+    conn.execute(
+        "UPDATE recoveries SET heard_at = NULL, body = json_set(body, '$.doubted', json('true'))",
+        [],
+    )?;
     Ok(())
 }
 

@@ -4,9 +4,11 @@ use landfast_identity::{SpiffeId, UnixTime};
 use rusqlite::types::Value;
 use rusqlite::{params, params_from_iter};
 
+use super::convert::opt_time;
 use super::writer::Tx;
 use crate::datastore::debt::{agent, requester};
 use crate::datastore::{DatastoreError, Debt, DebtQuery};
+use crate::issuance::IssuanceRecord;
 
 /// What this agent has is to be refused from now on.
 pub(super) fn revoke_of_agent(tx: &Tx<'_>, id: &SpiffeId, now: UnixTime) -> Result<(), DatastoreError> {
@@ -26,6 +28,43 @@ pub(super) fn revoke_of_entry(tx: &Tx<'_>, id: &str, now: UnixTime) -> Result<()
         )?
         .execute(params![id, now.as_secs()])?;
     Ok(())
+}
+
+/// When the last of those ends that nodes have of this identity, for whichever entry.
+pub(super) fn last_of_id(
+    tx: &Tx<'_>,
+    id: &SpiffeId,
+    now: UnixTime,
+) -> Result<Option<UnixTime>, DatastoreError> {
+    let mut last = tx.conn().prepare_cached(
+        "SELECT max(not_after) AS ends FROM issued WHERE rung = 1 AND spiffe_id = ?1 AND revoked_at IS NULL AND not_after > ?2",
+    )?;
+    Ok(last.query_row(params![id.as_str(), now.as_secs()], |row| opt_time(row, "ends"))?)
+}
+
+/// When the last of those ends that were signed before a time, and begin after another.
+pub(super) fn last_of_before(
+    tx: &Tx<'_>,
+    signed_before: UnixTime,
+    begin_after: UnixTime,
+) -> Result<Option<UnixTime>, DatastoreError> {
+    let mut last = tx.conn().prepare_cached(
+        "SELECT max(not_after) AS ends FROM issued WHERE rung = 1 AND revoked_at IS NULL AND issued_at < ?1 AND not_before > ?2",
+    )?;
+    let (before, after) = (signed_before.as_secs(), begin_after.as_secs());
+    Ok(last.query_row(params![before, after], |row| opt_time(row, "ends"))?)
+}
+
+/// Whether the agent and the entry that this one is for are still there: a ban or a deletion marks what is recorded, and this is not yet.
+pub(super) fn may_be_recorded(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<bool, DatastoreError> {
+    let mut both = tx.conn().prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM agents WHERE id = ?1 AND serial <> '') AND EXISTS (SELECT 1 FROM entries WHERE id = ?2)",
+    )?;
+    Ok(
+        both.query_row(params![agent(&record.requester), record.entry_id], |row| {
+            row.get(0)
+        })?,
+    )
 }
 
 /// In the order of agents and entries.
@@ -79,13 +118,14 @@ pub(super) fn acknowledge(tx: &Tx<'_>, id: &SpiffeId, sequence: u64) -> Result<(
 }
 
 /// How many agents there are that may still be online, or have something to hand out, and have not said that they have this bundle or a newer one.
+/// Of one that may have been renewed before the registry went back, nobody knows what it has.
 pub(super) fn unacknowledged(tx: &Tx<'_>, sequence: u64, now: UnixTime) -> Result<usize, DatastoreError> {
     let count: i64 = tx
         .conn()
         .prepare_cached(
             "SELECT count(*) FROM agents a WHERE a.serial <> '' \
              AND NOT EXISTS (SELECT 1 FROM acknowledged k WHERE k.agent_id = a.id AND k.sequence >= ?1) \
-             AND (max(a.not_after, coalesce(a.new_not_after, 0)) > ?2 OR EXISTS (SELECT 1 FROM issued i WHERE i.rung = 1 \
+             AND (max(a.not_after, coalesce(a.new_not_after, 0)) > ?2 OR a.new_serial LIKE 'renewed-since:%' OR EXISTS (SELECT 1 FROM issued i WHERE i.rung = 1 \
                  AND i.requester = 'agent ' || a.id AND i.revoked_at IS NULL AND i.not_after > ?2))",
         )?
         .query_row(params![sequence.cast_signed(), now.as_secs()], |row| row.get(0))?;

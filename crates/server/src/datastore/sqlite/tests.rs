@@ -378,7 +378,7 @@ async fn an_update_keeps_who_created_the_entry() {
         hint: Some("new".into()),
         ..EntryPatch::default()
     };
-    db.update_entry("e07".into(), patch, MargoPaths::Ordinary)
+    db.update_entry("e07".into(), patch, MargoPaths::Ordinary, START)
         .await
         .unwrap();
     let by: String = db

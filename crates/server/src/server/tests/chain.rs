@@ -1,6 +1,6 @@
 //! The bundle chain over real sockets: for anybody to walk, for operators to make.
 
-use landfast_identity::chain::{RootKey, SignedStep, Walker};
+use landfast_identity::chain::{RootKey, RootPrivateKey, SignedStep, Walker};
 use landfast_proto::landfast::chain::v1::{self as pb, chain_client::ChainClient};
 use prost::Message as _;
 
@@ -54,12 +54,12 @@ async fn a_stranger_is_shown_steps_and_can_add_none() {
         step: step.to_bytes().into(),
     };
     let refused = stranger.import_step(import.clone()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(refused.code(), Code::Unimplemented);
     let refused = stranger
         .prepare_step(pb::PrepareStepRequest::default())
         .await
         .unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(refused.code(), Code::Unimplemented);
     let mut operator = ChainClient::new(rig.admin().await);
     let same = operator.import_step(import).await.unwrap().into_inner();
     assert_eq!((same.epoch, same.sequence), (step.step().epoch, 1));
@@ -82,6 +82,48 @@ async fn a_stranger_is_shown_steps_and_can_add_none() {
         })
         .await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    rig.tear_down().await;
+}
+
+/// What an administrator can mint ends with him; root keys do not.
+#[tokio::test]
+async fn a_stolen_administrators_svid_makes_no_root_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("root.key");
+    let rig = Rig::with(|config| {
+        config.root_key = RootKeyConfig::File(file);
+        config.admin_ids = vec![SpiffeId::from_parts(&td(), "/operations/console").unwrap()];
+    })
+    .await;
+    let step = first_step(&rig).await;
+    let own = RootPrivateKey::generate().unwrap();
+    let mine = own.public_key();
+    let request = pb::PrepareStepRequest {
+        root_keys: vec![mine.as_bytes().to_vec().into()],
+    };
+    let node = rig.node().await;
+    rig.entry(&node.id, "/ops/by-entry", |entry| entry.admin = true)
+        .await;
+    let mut operator = ChainClient::new(rig.admin().await);
+    let prepared = operator.prepare_step(request.clone()).await.unwrap().into_inner();
+    let mut signed = SignedStep::from_bytes(&prepared.step).unwrap();
+    signed.sign(&own).unwrap();
+    let import = pb::ImportStepRequest {
+        step: signed.to_bytes().into(),
+    };
+    for admin in ["/operations/console", "/ops/by-entry"] {
+        let mut thief = ChainClient::new(rig.tls(Some(rig.mint(admin).await)).await.unwrap());
+        let refused = thief.prepare_step(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented, "{admin}");
+        let refused = thief.import_step(import.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented, "{admin}");
+    }
+    let still = newest(rig.tls(None).await.unwrap()).await.pop().unwrap();
+    assert_eq!(still.digest(), step.digest());
+    // On the machine itself it is how root keys are changed.
+    operator.import_step(import).await.unwrap();
+    let changed = newest(rig.tls(None).await.unwrap()).await.pop().unwrap();
+    assert_eq!(changed.step().root_keys, [mine]);
     rig.tear_down().await;
 }
 

@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use landfast_lifecycle::Clock as _;
+
 use super::*;
+use crate::authority::Trust;
 use crate::issuance::IssueError;
-use crate::quarantine::state::{FILE, MARK, Mark, State};
+use crate::quarantine::state::{FILE, MARK, MAX_FINDINGS, Mark, State};
 use crate::quarantine::{End, EndError};
 
 /// As an operator types it who has not thought of anything.
@@ -110,7 +113,7 @@ async fn evictions_and_changes_are_named() {
     core.registry.upsert_agent_on_attest(returned).await.unwrap();
     drop(core);
     let restored = site.restore(&backup, &plain(&site)).await.unwrap();
-    assert_eq!(kinds(&restored), ["entry-changed", "node-evicted", "node-lost"]);
+    assert_eq!(kinds(&restored), ["node-evicted", "entry-changed", "node-lost"]);
     let core = site.disk.open().await;
     core.registry.delete_agent(&id(NODE)).await.unwrap();
     assert!(matches!(
@@ -140,6 +143,77 @@ async fn an_authority_that_was_tainted_or_revoked_is_named() {
     assert_eq!(kinds(&restored), ["authority-gone"]);
     assert_eq!(restored.undone.findings[0].object, stolen);
     assert!(restored.undone.quarantine);
+}
+
+/// A night of an importer, and a key that was stolen.
+#[tokio::test(start_paused = true)]
+async fn more_than_is_listed_is_said_to_be_more_and_the_weightiest_are_listed() {
+    use crate::authority::{Kind, Order};
+    let site = Site::new();
+    let core = site.disk.open().await;
+    let mut made = vec![site.populate(&core).await];
+    let drafts = (0..MAX_FINDINGS).map(|n| entry(&core, draft(NODE, &format!("/n/{n}"))));
+    made.extend(futures_util::future::join_all(drafts).await);
+    let backup = site.backup("1", Some(&site.recipient()));
+    let stolen = core.authorities.active_x509().unwrap().id.clone();
+    {
+        let order = async |order| core.authorities.order(&order, START).await.unwrap();
+        let next = order(Order::Prepare(Kind::X509)).await;
+        order(Order::Activate(Kind::X509, next.id)).await;
+        order(Order::Taint(Kind::X509, stolen.clone())).await;
+    }
+    let deletions = made.iter().map(|entry| core.registry.delete_entry(&entry.id));
+    for done in futures_util::future::join_all(deletions).await {
+        done.unwrap();
+    }
+    drop(core);
+    let restored = site.restore(&backup, &plain(&site)).await.unwrap();
+    let undone = &restored.undone;
+    assert_eq!(undone.findings.len(), MAX_FINDINGS);
+    assert_eq!(undone.findings[0].object, stolen, "of those there are few");
+    let more = undone.unknown.as_ref().expect("it is not all");
+    assert!(more.starts_with("2 more come back"), "{more}");
+    let core = site.disk.open().await;
+    let report = core.quarantine.report(&core.registry, &core.authorities.bundle());
+    assert!(!report.complete);
+}
+
+/// A weekend in quarantine, and a rotation that is due: nobody may be told of the next authority, and what was signed since is not recorded.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_went_back_gives_up_no_authority_that_signs_what_nodes_have() {
+    let site = Site::new();
+    let core = site.disk.open().await;
+    let made = site.populate(&core).await;
+    let backup = site.backup("1", Some(&site.recipient()));
+    core.registry.delete_entry(&made.id).await.unwrap();
+    let active = core.authorities.active_x509().unwrap();
+    drop(core);
+    site.disk.clock.pass(26 * 86_400);
+    site.restore(&backup, &plain(&site)).await.unwrap();
+    let core = site.disk.open().await;
+    assert!(core.quarantine.holds());
+    let pass = async |seconds| {
+        site.disk.clock.pass(seconds);
+        let now = site.disk.clock.now().unwrap();
+        core.authorities.tick(now, Trust::Steady).await.unwrap();
+    };
+    for _ in 0..3 {
+        pass(3600).await;
+        assert_eq!(core.authorities.active_x509().unwrap().id, active.id);
+    }
+    end(&core, true).await.unwrap();
+    pass(3600).await;
+    assert_ne!(
+        core.authorities.active_x509().unwrap().id,
+        active.id,
+        "it goes on"
+    );
+    let bundle = core.authorities.bundle();
+    let still = |authority: &landfast_identity::X509Authority| authority.certificate == active.certificate;
+    assert!(
+        bundle.x509_authorities().iter().any(still),
+        "it may have signed until the registry went back"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -282,8 +282,17 @@ async fn a_database_that_lost_commits_is_not_gone_on_with_until_somebody_says_so
         "nothing was written"
     );
     let before: u64 = cluster.sql("SELECT epoch FROM state").parse().unwrap();
+    cluster.sql(
+        "INSERT INTO recoveries (agent_id, heard_at, waiting, body) VALUES ('a', 5, false, \
+         '{\"enrolled_at\":null,\"key\":null,\"last\":null,\"rival\":null,\"replace\":false,\"offer\":null}')",
+    );
     let epoch = accept_loss(&cluster.target()).await.unwrap();
     assert!(epoch > before);
+    // What was decided about device keys may be lost as well.
+    assert_eq!(
+        cluster.sql("SELECT heard_at IS NULL AND (body::jsonb->>'doubted')::boolean FROM recoveries"),
+        "t"
+    );
     eventually("both go on", || {
         a.standing(u64::MAX).is_ok() && b.standing(u64::MAX).is_ok()
     })

@@ -26,7 +26,7 @@ async fn what_one_server_changes_the_others_hear_in_order() {
         description: Some("of a".into()),
         ..crate::registry::PolicyPatch::default()
     };
-    b.set_policy("a3".into(), policy, None).await.unwrap();
+    b.set_policy("a3".into(), policy, None, START).await.unwrap();
     at_a.until(42).await;
     at_b.until(42).await;
     at_a.in_order();
