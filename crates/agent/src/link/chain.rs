@@ -38,7 +38,9 @@ enum WalkError {
     NotShown { epoch: u64, sequence: u64 },
     #[error("there are more steps than are walked at once")]
     TooFar,
-    #[error("the newest step there, {epoch}.{sequence}, says nothing that is newer than the trust bundle of this node")]
+    #[error(
+        "the newest step there, {epoch}.{sequence}, says nothing that is newer than the trust bundle of this node"
+    )]
     NothingNew { epoch: u64, sequence: u64 },
 }
 
@@ -207,9 +209,7 @@ impl Link {
         let current = self.bundles.load();
         let current = current.get(&self.settings.trust_domain);
         let held = (epoch, current.map_or(0, |held| held.sequence()));
-        let newer = self
-            .floor
-            .is_newer_bundle((at.epoch, bundle.sequence()), held);
+        let newer = self.floor.is_newer_bundle((at.epoch, bundle.sequence()), held);
         let known = |certificate| {
             current.is_some_and(|current| {
                 current

@@ -77,10 +77,7 @@ impl Pinned {
 
     /// It is asked now.
     pub(super) fn ask(&mut self, bundle: Option<u64>, epoch: Option<u64>) {
-        let before = self
-            .asked
-            .as_ref()
-            .filter(|asked| asked.with == (bundle, epoch));
+        let before = self.asked.as_ref().filter(|asked| asked.with == (bundle, epoch));
         self.asked = Some(Asked {
             at: Instant::now(),
             with: (bundle, epoch),
@@ -126,7 +123,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_chain_that_lags_is_asked_for_less_and_less_often_until_something_is_new() {
         let mut pinned = pinned(9);
-        assert_eq!(asks(&mut pinned, 9, 200).await, [0, 60, 120, 180], "it does not lag");
+        assert_eq!(
+            asks(&mut pinned, 9, 200).await,
+            [0, 60, 120, 180],
+            "it does not lag"
+        );
         let lags = asks(&mut pinned, 10, 1440).await;
         assert_eq!(lags[..7], [0, 1, 3, 7, 15, 31, 63]);
         assert!(lags.len() < 32, "{lags:?}");

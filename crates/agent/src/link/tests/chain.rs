@@ -50,11 +50,7 @@ impl<'a> Setup<'a> {
 }
 
 /// Puts a chain before a server that begins with those steps and ends with its own bundle.
-fn show(
-    server: &FakeServer,
-    steps: Vec<SignedStep>,
-    rest: impl FnOnce(&mut Steps, Bundle),
-) {
+fn show(server: &FakeServer, steps: Vec<SignedStep>, rest: impl FnOnce(&mut Steps, Bundle)) {
     let bundle = server.ca().bundle();
     let mut script = server.script();
     script.steps.signed = Some(steps);
@@ -189,7 +185,9 @@ async fn a_bundle_that_is_newer_than_the_chain_is_not_rolled_back_to_it() {
         let newer = |files: &NodeFiles, _: &[SignedStep], _: &RootPrivateKey| {
             let bundle = Ca::new("newer").bundle().with_sequence(2);
             files.save_bundle(&bundle, "").unwrap();
-            newest.into_iter().for_each(|newest| files.save_revision(newest, "").unwrap());
+            newest
+                .into_iter()
+                .for_each(|newest| files.save_revision(newest, "").unwrap());
         };
         is_led_nowhere_after(newer, |_, _, _| {}).await;
         // Nor to a later step that the chain has of it, and that is not newer either.
@@ -226,10 +224,7 @@ async fn over_a_fork_a_later_epoch_leads() {
         });
         let node = Setup::back(&after, dir.path(), &bundle).start();
         node.serving().await;
-        assert_eq!(
-            after.script().steps.asked[..2],
-            [(5, 2, false), (6, 0, false)]
-        );
+        assert_eq!(after.script().steps.asked[..2], [(5, 2, false), (6, 0, false)]);
         until("it stands there", || node.status().chain.contains("step 6.4")).await;
         assert_eq!(node.status().complaint(), "");
         node.stop().await;
@@ -284,11 +279,17 @@ async fn programs_have_the_bundle_of_a_walk_before_the_node_is_let_in_again() {
     after.script().refuse.insert("AttestAgent", waits);
     let node = Setup::of_two(&before, &after, dir.path()).start();
     node.serving().await;
-    until("the root key is pinned", || node.status().chain.contains("step 5.1")).await;
+    until("the root key is pinned", || {
+        node.status().chain.contains("step 5.1")
+    })
+    .await;
     before.stop();
     until("programs verify whom the root key has signed", || {
         let snapshot = node.views.snapshot();
-        snapshot.bundle.as_ref().is_some_and(|held| held.content_eq(&after.ca().bundle()))
+        snapshot
+            .bundle
+            .as_ref()
+            .is_some_and(|held| held.content_eq(&after.ca().bundle()))
     })
     .await;
     assert_eq!(after.calls("GetAuthorizedEntries"), 0);
