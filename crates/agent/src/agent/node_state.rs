@@ -30,9 +30,7 @@ impl NodeState {
     pub(super) fn read(config: &AgentConfig) -> Result<Self, AgentError> {
         let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
         let banned = files.was_banned()?;
-        if banned {
-            go_on_with_ban(&files);
-        }
+        let undestroyed = banned && !go_on_with_ban(&files);
         let node = match banned {
             true => None,
             false => files.identity()?,
@@ -89,6 +87,13 @@ impl NodeState {
             true => Begun::banned(config),
             false => Begun::read(config, own),
         };
+        if undestroyed && let Err(error) = files.mark() {
+            // The cache, when it was destroyed, took the mark along.
+            tracing::error!(
+                error = landfast_daemon::error_chain(&error),
+                "it cannot be written down that this node is banned: a restart would leave what is left of its keys"
+            );
+        }
         Ok(Self {
             files: Arc::new(files),
             node,
@@ -102,14 +107,17 @@ impl NodeState {
     }
 }
 
-fn go_on_with_ban(files: &NodeFiles) {
+/// Whether nothing is left of the node's own keys.
+fn go_on_with_ban(files: &NodeFiles) -> bool {
     tracing::error!(
         "the server had banned this node when it last ran: what is left of its keys is destroyed, and it attests anew"
     );
-    if let Err(error) = files.go_on_with_ban() {
+    let gone = files.go_on_with_ban();
+    if let Err(error) = &gone {
         tracing::error!(
-            error = landfast_daemon::error_chain(&error),
+            error = landfast_daemon::error_chain(error),
             "keys of this banned node are still on disk; they are not used"
         );
     }
+    gone.is_ok()
 }

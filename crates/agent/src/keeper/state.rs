@@ -53,6 +53,8 @@ pub(crate) enum Event {
     Synced(Synced),
     /// A step of a subscription came. The first one, and the first after a ban, holds all there is.
     Pushed(Pushed),
+    /// The root keys of the trust domain have signed another bundle. No server has said anything of entries.
+    Bundle(Arc<Bundle>),
     /// Somebody asks for the SVIDs of these entries, which are not fetched ahead.
     Wanted(HashSet<Arc<str>>),
     /// Nothing, but that what is due is wanted.
@@ -192,6 +194,7 @@ impl State {
                 actions.push(Action::Issue(self.due(now)));
                 reach
             }
+            Event::Bundle(bundle) => all(self.replace_bundle(bundle, now)),
             Event::Wanted(ids) => self.adopt_wanted(now, ids),
             Event::Due => {
                 actions.push(Action::Issue(self.due(now)));

@@ -4,14 +4,14 @@
 //! Invariant: over a connection that was not verified the node sends where it stands and nothing else, and believes what its root keys have signed and
 //! nothing else. The bundle is on disk before the node says that it stands there; what cannot be walked changes nothing.
 
+mod pinned;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::chain::{ChainError, Position, SignedStep, Walker};
 use landfast_identity::{Bundle, BundleSet, verify_x509_svid};
 use landfast_proto::landfast::chain::v1::{GetStepsRequest, chain_client::ChainClient};
-use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -19,59 +19,11 @@ use super::connection::channel_over;
 use super::dial::{AttemptError, DialError, Dialler, ServerAddress};
 use super::failure::LinkError;
 use super::revision::Revision;
-use super::status::LinkStatus;
 use super::{Link, rpc};
+use crate::keeper::state::Event;
 use crate::persist::PIN;
 use crate::telemetry;
-
-/// Where the node stands.
-pub(super) struct Pinned {
-    at: Option<Position>,
-    /// Of this what is on disk.
-    saved: bool,
-    asked: Option<Instant>,
-}
-
-impl Pinned {
-    /// From what is on disk.
-    pub(super) fn new(at: Option<Position>, status: &mut LinkStatus) -> Self {
-        let pinned = Self {
-            at,
-            saved: true,
-            asked: None,
-        };
-        status.chain = pinned.in_words();
-        pinned
-    }
-
-    /// In words, for `landfast agent status`.
-    fn in_words(&self) -> String {
-        self.at.as_ref().map_or_else(String::new, |at| {
-            let keys: Vec<_> = at.root_keys.iter().map(ToString::to_string).collect();
-            format!(
-                "pinned at step {}.{}, root key {}",
-                at.epoch,
-                at.sequence,
-                keys.join(", ")
-            )
-        })
-    }
-
-    /// Whether it is time to ask: soon when the bundle is newer than where the node stands, or it stands nowhere; else now and then, for root keys may
-    /// have changed and nothing else.
-    fn is_due(&self, bundle: Option<u64>, epoch: Option<u64>) -> bool {
-        let behind = self.at.as_ref().is_none_or(|at| {
-            let later = bundle.is_some_and(|sequence| sequence > at.bundle_sequence);
-            later || epoch.is_some_and(|epoch| epoch > at.epoch)
-        });
-        let wait = if behind || !self.saved {
-            ASK_AGAIN
-        } else {
-            LOOK_AGAIN
-        };
-        self.asked.is_none_or(|asked| asked.elapsed() >= wait)
-    }
-}
+pub(super) use pinned::Pinned;
 
 /// Why the node stays where it is.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +38,10 @@ enum WalkError {
     NotShown { epoch: u64, sequence: u64 },
     #[error("there are more steps than are walked at once")]
     TooFar,
+    #[error(
+        "the newest step there, {epoch}.{sequence}, says nothing that is newer than the trust bundle of this node"
+    )]
+    NothingNew { epoch: u64, sequence: u64 },
 }
 
 /// How far a walk led, and what is in force there.
@@ -102,7 +58,7 @@ impl Link {
         if !self.pinned.is_due(own, epoch) {
             return;
         }
-        self.pinned.asked = Some(Instant::now());
+        self.pinned.ask(own, epoch);
         let followed = match self.pinned.at.clone() {
             Some(at) => self.walk(channel.clone(), at).await.map(Some),
             None => self.begin(channel.clone()).await,
@@ -150,19 +106,28 @@ impl Link {
         };
         let servers = self.settings.dialler.servers.iter();
         let servers: Vec<_> = servers.filter(|server| of_another(server)).cloned().collect();
+        let mut in_vain = Vec::new();
         for server in servers {
             let address = server.to_string();
-            match self.walk_at(server, at.clone()).await {
-                Ok(walk) => {
-                    if self.adopt_walked(walk, &address).await {
-                        return true;
-                    }
-                }
-                Err(error) => tracing::debug!(
-                    %address, error = error_chain(&error),
-                    "no server there by this node's bundle, and no steps that lead to another"
-                ),
+            let walk = self.walk_at(server, at.clone()).await;
+            let adopted = match walk {
+                Ok(walk) => self.adopt_walked(walk, at.epoch, &address).await,
+                Err(error) => Err(error),
+            };
+            match adopted {
+                Ok(()) => return true,
+                Err(error) => in_vain.push(format!("{address}: {}", error_chain(&error))),
             }
+        }
+        if !in_vain.is_empty() {
+            self.pinned.lost = true;
+            self.pinned.asked = None;
+            let words = self.pinned.in_words();
+            let trouble = format!(
+                "the bundle chain leads this node to no server: {}",
+                in_vain.join("; ")
+            );
+            self.tell_of_chain(&words, &trouble);
         }
         false
     }
@@ -183,20 +148,38 @@ impl Link {
         self.walk(channel, at).await
     }
 
-    /// From where the node stands to the end of the chain, which may be there.
+    /// From where the node stands to the end of the chain, which may be there. Where it was forked, as by a server whose disk was put back, only a later
+    /// epoch leads on, which needs the root key and no step before it.
     async fn walk(&self, channel: Channel, at: Position) -> Result<Walk, WalkError> {
         let (epoch, sequence) = (at.epoch, at.sequence);
         let mut walker = Walker::resume(self.settings.trust_domain.clone(), at);
-        let mut bundle = None;
+        let (mut bundle, mut fork) = (None, None);
         for _ in 0..MAX_PAGES {
             let at = walker.position();
-            let (steps, more) = steps(channel.clone(), at.epoch, at.sequence).await?;
+            let from = match fork {
+                None => (at.epoch, at.sequence),
+                Some(_) => (at.epoch.saturating_add(1), 0),
+            };
+            let (steps, more) = steps(channel.clone(), from).await?;
             let before = walker.position().digest;
+            let mut refused = None;
             for step in steps {
-                walker.walk(&step)?;
+                if let Err(error) = walker.walk(&step) {
+                    refused = Some(error);
+                    break;
+                }
                 bundle = Some(step.step().bundle.clone());
             }
             let moved = walker.position().digest != before;
+            match (refused, fork.take()) {
+                (Some(error @ (ChainError::Forked { .. } | ChainError::NotNext { .. })), None) => {
+                    fork = Some(error);
+                    continue;
+                }
+                (Some(error), None) => return Err(error.into()),
+                (refused, Some(fork)) if refused.is_some() || !moved => return Err(fork.into()),
+                _ => {}
+            }
             match bundle {
                 Some(bundle) if !more || !moved => return Ok(Walk { walker, bundle }),
                 None => return Err(WalkError::NotShown { epoch, sequence }),
@@ -208,7 +191,7 @@ impl Link {
 
     /// The newest step of a server that was verified; `None` when it has none.
     async fn begin(&self, channel: Channel) -> Result<Option<Walk>, WalkError> {
-        let (steps, _) = steps(channel, 0, 0).await?;
+        let (steps, _) = steps(channel, (0, 0)).await?;
         let Some(step) = steps.last() else {
             return Ok(None);
         };
@@ -218,11 +201,15 @@ impl Link {
         }))
     }
 
-    /// On disk, then in use. `false` when it verifies nobody that the present one does not.
-    async fn adopt_walked(&mut self, walk: Walk, address: &str) -> bool {
+    /// On disk, then in use. `Err` when it is not newer than what the node has, which may be ahead of the chain, or verifies nobody that the present one
+    /// does not.
+    async fn adopt_walked(&mut self, walk: Walk, epoch: u64, address: &str) -> Result<(), WalkError> {
         let (walker, bundle) = (walk.walker, walk.bundle);
+        let at = walker.position().clone();
         let current = self.bundles.load();
         let current = current.get(&self.settings.trust_domain);
+        let held = (epoch, current.map_or(0, |held| held.sequence()));
+        let newer = self.floor.is_newer_bundle((at.epoch, bundle.sequence()), held);
         let known = |certificate| {
             current.is_some_and(|current| {
                 current
@@ -231,14 +218,11 @@ impl Link {
                     .any(|known| known.certificate == certificate)
             })
         };
-        if bundle
-            .x509_authorities()
-            .iter()
-            .all(|one| known(one.certificate.clone()))
-        {
-            return false;
+        let mut authorities = bundle.x509_authorities().iter();
+        if !newer || authorities.all(|one| known(one.certificate.clone())) {
+            let (epoch, sequence) = (at.epoch, at.sequence);
+            return Err(WalkError::NothingNew { epoch, sequence });
         }
-        let at = walker.position().clone();
         tracing::warn!(
             address,
             epoch = at.epoch,
@@ -261,7 +245,10 @@ impl Link {
             number: 0,
         };
         self.floor.hold_bundle(Some(revision), bundle.sequence());
-        let bundles = BundleSet::from_iter([bundle]);
+        let bundles = BundleSet::from_iter([bundle.clone()]);
+        if let Some(now) = self.clock.now() {
+            self.taints.adopt(&bundle, now);
+        }
         if let (Some(node), Some(now)) = (&self.node, self.clock.now()) {
             // Nobody takes an SVID of an authority that is gone.
             let chain: Vec<_> = node.svid.chain().iter().map(|link| link.as_der()).collect();
@@ -271,11 +258,22 @@ impl Link {
         if matches!(saved, Ok(Ok(()))) {
             self.stand_on(at).await;
         }
-        true
+        // Programs need not wait until the node is let in again to verify who is.
+        self.keeper.tell(Event::Bundle(Arc::new(bundle))).await;
+        Ok(())
     }
 
     /// The node stands there from now on. One that could not be written down is walked to again after a restart.
     async fn stand_on(&mut self, at: Position) {
+        self.pinned.lost = false;
+        if self.pinned.saved && self.pinned.at.as_ref() == Some(&at) {
+            let words = self.pinned.in_words();
+            self.tell_of_chain(&words, "");
+            return;
+        }
+        if let Some(asked) = &mut self.pinned.asked {
+            asked.in_vain = 0;
+        }
         if self.pinned.at.is_none() {
             let keys: Vec<_> = at.root_keys.iter().map(ToString::to_string).collect();
             tracing::info!(
@@ -314,7 +312,10 @@ impl Link {
     }
 }
 
-async fn steps(channel: Channel, epoch: u64, sequence: u64) -> Result<(Vec<SignedStep>, bool), WalkError> {
+async fn steps(
+    channel: Channel,
+    (epoch, sequence): (u64, u64),
+) -> Result<(Vec<SignedStep>, bool), WalkError> {
     let mut client = ChainClient::new(channel).max_decoding_message_size(MAX_ANSWER);
     let answer = rpc::call(GET_STEPS, client.get_steps(GetStepsRequest { epoch, sequence })).await?;
     if answer.steps.len() > MAX_STEPS {
@@ -330,7 +331,3 @@ const MAX_ANSWER: usize = 2 * 1024 * 1024;
 const MAX_STEPS: usize = 512;
 /// Answers of one walk: decades of rotations.
 const MAX_PAGES: usize = 256;
-/// Between two questions to a server that does not say what it should.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// Between two questions for nothing in particular: each brings one step.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);

@@ -141,6 +141,12 @@ impl Floor {
         }
     }
 
+    /// Whether a bundle that root keys have signed is newer than the one in use. It is shown by whoever answers, and true steps of long ago stay
+    /// true for ever. `held` is what is in use, as far as that is known when no server has said an epoch with it.
+    pub(super) fn is_newer_bundle(&self, signed: (u64, u64), held: (u64, u64)) -> bool {
+        signed > self.bundle.unwrap_or(held)
+    }
+
     /// That is the one in use.
     pub(super) fn hold_bundle(&mut self, revision: Option<Revision>, sequence: u64) {
         self.bundle = revision.map(|revision| (revision.epoch, sequence));
@@ -192,6 +198,23 @@ mod tests {
         floor.raise(Some(revision(6, 1000)));
         floor.raise(None);
         assert_eq!(floor.newest(), Some(revision(7, 100)), "it never goes back");
+    }
+
+    #[test]
+    fn a_signed_bundle_is_newer_by_epoch_and_sequence_than_the_one_in_use() {
+        let mut floor = Floor::new(None);
+        assert!(floor.is_newer_bundle((7, 11), (7, 10)));
+        assert!(!floor.is_newer_bundle((7, 10), (7, 10)));
+        floor.hold_bundle(Some(revision(7, 1)), 10);
+        for (signed, newer) in [
+            ((7, 11), true),
+            ((8, 1), true),
+            ((7, 10), false),
+            ((7, 9), false),
+            ((6, 1000), false),
+        ] {
+            assert_eq!(floor.is_newer_bundle(signed, (0, 0)), newer, "{signed:?}");
+        }
     }
 
     #[test]

@@ -26,15 +26,17 @@ impl NodeFiles {
         Ok(self.read(BANNED)?.is_some())
     }
 
-    /// Goes on with one. A key that was made since is not of those that go: with it an SVID may have been asked for when the ban was lifted.
+    /// Goes on with one. A key that was made since is not of those that go: with it an SVID may have been asked for when the ban was lifted. Device keys
+    /// are made by nodes that are in, so one that is there is of before.
     pub(crate) fn go_on_with_ban(&self) -> Result<(), PersistError> {
         match self.store.list() {
-            Ok(names) if names.iter().all(|name| name != IDENTITY) => Ok(()),
+            Ok(names) if names.iter().all(|name| name != IDENTITY) => self.remove(DEVICE),
             _ => self.destroy_keys(),
         }
     }
 
-    fn mark(&self) -> Result<(), PersistError> {
+    /// Writes down that this node is banned.
+    pub(crate) fn mark(&self) -> Result<(), PersistError> {
         self.store
             .replace(BANNED, b"")
             .map_err(|source| PersistError::Store {

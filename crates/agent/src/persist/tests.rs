@@ -264,6 +264,17 @@ fn a_key_that_a_banned_node_asked_with_is_kept_and_one_of_before_is_not() {
     assert_eq!(again, asked, "an answer to it may be lost (T-13)");
 }
 
+/// The one of before could not be removed, the identity could.
+#[test]
+fn a_device_key_that_outlived_a_ban_goes_with_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    files.destroy_keys().unwrap();
+    files.new_device_key(0).unwrap();
+    files.go_on_with_ban().unwrap();
+    assert!(!dir.path().join(DEVICE).exists());
+}
+
 #[test]
 fn a_bundle_is_kept_until_the_operator_gives_another() {
     let dir = tempfile::tempdir().unwrap();

@@ -31,7 +31,7 @@ impl Chain {
     }
 
     /// Makes the step that is due, if one is.
-    pub(super) async fn make(&self) -> Result<(), MakeError> {
+    pub(crate) async fn make(&self) -> Result<(), MakeError> {
         let newest = self.datastore.newest_step().await?;
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = newest
             .as_ref()

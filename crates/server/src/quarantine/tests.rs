@@ -3,13 +3,18 @@
 use std::fs;
 use std::path::Path;
 
+use landfast_identity::chain::{ChainError, SignedStep, Walked, Walker};
 use landfast_identity::{SpiffeId, VerifiedPeer};
+use landfast_lifecycle::Clock as _;
 use landfast_proto::landfast::entry::v1 as entry_pb;
 use landfast_proto::landfast::sync::v1::{HeldEntry, SubscribeRequest};
 
 use super::*;
+use crate::authority::{Kind, Order};
+use crate::chain::{Chain, RootKeyConfig};
 use crate::core::Core;
-use crate::core::fixture::{DiskRig, START, agent, copy, draft, entry, id, key, me};
+use crate::core::fixture::{DiskRig, START, agent, copy, draft, entry, id, key, me, td};
+use crate::datastore::StepPlace;
 use crate::issuance::{IssueError, Requester};
 use crate::registry::{Entry, Revision};
 
@@ -174,6 +179,71 @@ async fn an_svid_of_ours_without_a_record_shows_that_the_disk_was_put_back() {
                 .saturating_sub(std::time::Duration::from_secs(1))
         )
     );
+}
+
+/// A rotation lay in what was lost: nodes stand on a step that was made anew otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_was_put_back_and_forked_is_left_for_the_epoch_of_the_end() {
+    let (disk, root) = (DiskRig::new(), tempfile::tempdir().unwrap());
+    let chain = |core: &Core| {
+        let config = RootKeyConfig::File(root.path().join("root.key"));
+        let parts = (Arc::clone(&core.authorities), Arc::clone(&core.registry));
+        Chain::new(
+            &config,
+            parts,
+            Arc::clone(&core.datastore),
+            Arc::new(disk.clock.clone()),
+        )
+    };
+    let prepare = async |core: &Core| {
+        let before = core.authorities.bundle().sequence();
+        let order = Order::Prepare(Kind::Jwt);
+        core.authorities
+            .order(&order, disk.clock.now().unwrap())
+            .await
+            .unwrap();
+        assert!(core.authorities.bundle().sequence() > before);
+        chain(core).make().await.unwrap();
+        core.datastore.newest_step().await.unwrap().unwrap()
+    };
+    let core = disk.open().await;
+    chain(&core).make().await.unwrap();
+    let first = core.datastore.newest_step().await.unwrap().unwrap();
+    core.quarantine.keep(mark(&core)).await;
+    drop(core);
+    let snapshot = tempfile::tempdir().unwrap();
+    copy(disk.dir.path(), snapshot.path());
+    disk.clock.step(3600);
+    let core = disk.open().await;
+    let lost = enrolled(&core, NODE).await;
+    let step = prepare(&core).await;
+    let mut node = Walker::begin(td(), &first).unwrap();
+    assert_eq!(node.walk(&step).unwrap(), Walked::Onward);
+    drop(core);
+    put_back(snapshot.path(), &disk);
+
+    let core = disk.open().await;
+    let other = prepare(&core).await;
+    assert!(matches!(node.walk(&other), Err(ChainError::Forked { .. })));
+    core.quarantine.look(&lost, &core.registry).await;
+    assert!(core.quarantine.holds());
+    drop(chain(&core).make().await);
+    let newest = core.datastore.newest_step().await.unwrap().unwrap();
+    assert_eq!(newest, other, "in quarantine nothing is signed");
+    end(&core, true).await.unwrap();
+    chain(&core).make().await.unwrap();
+    // As a node asks that has met the fork.
+    let beyond = StepPlace {
+        epoch: node.position().epoch + 1,
+        sequence: 0,
+    };
+    let (steps, more) = chain(&core).steps(beyond, usize::MAX).await.unwrap();
+    let [last] = &steps[..] else {
+        panic!("{}", steps.len())
+    };
+    let last = SignedStep::from_bytes(last).unwrap();
+    assert_eq!(node.walk(&last).unwrap(), Walked::NewEpoch);
+    assert!(!more && last.step().bundle.content_eq(&core.authorities.bundle()));
 }
 
 /// Restored by a program of before there was a quarantine, say.

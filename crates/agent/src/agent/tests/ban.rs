@@ -1,7 +1,7 @@
 //! A ban that a power cut interrupts: the next start goes on with it, whether or not the server says it again.
 
 use super::*;
-use crate::persist::{BANNED, IDENTITY, NodeFiles};
+use crate::persist::{BANNED, DEVICE, IDENTITY, NodeFiles};
 
 /// A node that is in and has its cache on disk, after its agent has ended.
 async fn enrolled() -> World {
@@ -80,6 +80,25 @@ async fn nor_does_one_over_a_disk_that_refuses_at_first() {
     until("it is gone", gone).await;
     world.stop_agent().await;
     assert!(!world.dir.path().join("data").join(BANNED).exists());
+    world.stop().await;
+}
+
+/// The cache is gone, and takes no mark along that is still needed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_removed_at_a_start_is_at_the_next_one() {
+    let world = enrolled().await;
+    world.files().destroy_keys().unwrap();
+    let device = world.dir.path().join("data").join(DEVICE);
+    // Nobody removes a folder as a file.
+    std::fs::create_dir(&device).unwrap();
+    drop(NodeState::read(&world.config()).unwrap());
+    let mut left = world.left();
+    left.sort();
+    assert_eq!(left, [BANNED, DEVICE]);
+    std::fs::remove_dir(&device).unwrap();
+    world.files().new_device_key(0).unwrap();
+    drop(NodeState::read(&world.config()).unwrap());
+    assert_eq!(world.left(), Vec::<String>::new());
     world.stop().await;
 }
 

@@ -98,7 +98,7 @@ impl State {
     }
 
     /// Whether it is another.
-    fn replace_bundle(&mut self, bundle: Arc<Bundle>, now: UnixTime) -> bool {
+    pub(super) fn replace_bundle(&mut self, bundle: Arc<Bundle>, now: UnixTime) -> bool {
         let state = &mut self.now;
         if state.bundle.as_ref().is_some_and(|old| old.content_eq(&bundle)) {
             return false;

@@ -144,6 +144,21 @@ fn a_new_entry_is_asked_for_and_served_once_it_came() {
 }
 
 #[test]
+fn a_bundle_that_root_keys_have_signed_reaches_programs_and_says_nothing_of_entries() {
+    let (ca, a) = (Ca::new("one"), entry("a", "/a", &["unix:uid:1"]));
+    let mut world = World::default();
+    world.sync(NOON, &ca, vec![a.clone()]);
+    let svid = hour(&ca, &a, 0);
+    world.issue(NOON, &a, Arc::clone(&svid));
+    let walked = Arc::new(Ca::new("two").bundle());
+    assert!(published(&world.step(at(1), Event::Bundle(Arc::clone(&walked)))));
+    assert!(world.published.bundle.as_ref().unwrap().content_eq(&walked));
+    assert_eq!(world.published.synced_at, Some(NOON), "no server was heard");
+    assert_eq!(world.serves(&a, at(1)), Some(svid.serial_hex()));
+    assert!(!published(&world.step(at(2), Event::Bundle(walked))));
+}
+
+#[test]
 fn what_is_not_fetched_ahead_is_asked_for_once_somebody_wants_it_and_then_kept() {
     let (ca, b) = (Ca::new("one"), entry("b", "/b", &["unix:uid:1"]));
     let a = Entry {

@@ -1,9 +1,10 @@
 //! A node that slept while the authorities changed: it walks the bundle chain to the present ones, and nobody else leads it anywhere.
 
 use landfast_identity::SpiffeId;
-use landfast_identity::chain::RootPrivateKey;
+use landfast_identity::chain::{RootPrivateKey, SignedStep, Walker};
 
 use super::*;
+use crate::link::revision::Revision;
 use crate::persist::{BUNDLE, PIN};
 use crate::testing::fake_server::chain::Steps;
 
@@ -21,7 +22,7 @@ async fn server_of(ca: Ca) -> FakeServer {
 }
 
 /// A node that has been in, with this chain, and sleeps now; and the chain.
-async fn asleep(dir: &Path, key: &RootPrivateKey) -> (Bundle, Vec<landfast_identity::chain::SignedStep>) {
+async fn asleep(dir: &Path, key: &RootPrivateKey) -> (Bundle, Vec<SignedStep>) {
     let before = server_of(Ca::new("before")).await;
     let bundle = before.ca().bundle();
     before.script().steps.next(&bundle, key);
@@ -49,11 +50,7 @@ impl<'a> Setup<'a> {
 }
 
 /// Puts a chain before a server that begins with those steps and ends with its own bundle.
-fn show(
-    server: &FakeServer,
-    steps: Vec<landfast_identity::chain::SignedStep>,
-    rest: impl FnOnce(&mut Steps, Bundle),
-) {
+fn show(server: &FakeServer, steps: Vec<SignedStep>, rest: impl FnOnce(&mut Steps, Bundle)) {
     let bundle = server.ca().bundle();
     let mut script = server.script();
     script.steps.signed = Some(steps);
@@ -114,8 +111,17 @@ async fn a_root_key_that_was_replaced_meanwhile_is_walked_over() {
 
 /// That a node is led nowhere by this: it tells its server nothing, and keeps what it has.
 async fn is_led_nowhere(rest: impl FnOnce(&mut Steps, Bundle, &RootPrivateKey)) {
+    is_led_nowhere_after(|_, _, _| {}, rest).await;
+}
+
+/// The same when something else has come to its files.
+async fn is_led_nowhere_after(
+    meanwhile: impl FnOnce(&NodeFiles, &[SignedStep], &RootPrivateKey),
+    rest: impl FnOnce(&mut Steps, Bundle, &RootPrivateKey),
+) {
     let (dir, key) = (tempfile::tempdir().unwrap(), root());
     let (bundle, steps) = asleep(dir.path(), &key).await;
+    meanwhile(&NodeFiles::open(dir.path(), &td()).unwrap(), &steps, &key);
     let files = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
     let before = (files(BUNDLE), files(PIN));
     let after = server_of(Ca::new("thief")).await;
@@ -123,6 +129,11 @@ async fn is_led_nowhere(rest: impl FnOnce(&mut Steps, Bundle, &RootPrivateKey)) 
     let node = Setup::back(&after, dir.path(), &bundle).start();
     until("it has asked for steps thrice", || after.calls("GetSteps") >= 3).await;
     node.error("authority this node does not know").await;
+    until("it says so", || {
+        let trouble = node.status().chain_trouble;
+        trouble.contains("leads this node to no server") && trouble.contains(&after.address.to_string())
+    })
+    .await;
     for method in [
         "AttestAgent",
         "GetAuthorizedEntries",
@@ -166,6 +177,148 @@ async fn the_steps_that_are_known_lead_nowhere() {
     is_led_nowhere(|_, _, _| {}).await;
 }
 
+/// The chain lags behind the bundle that servers have told it, which knows no more the authority that was stolen: whoever is on the path and shows
+/// the step on which the node stands does not bring that back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_that_is_newer_than_the_chain_is_not_rolled_back_to_it() {
+    for newest in [None, Some(Revision { epoch: 5, number: 7 })] {
+        let newer = |files: &NodeFiles, _: &[SignedStep], _: &RootPrivateKey| {
+            let bundle = Ca::new("newer").bundle().with_sequence(2);
+            files.save_bundle(&bundle, "").unwrap();
+            newest
+                .into_iter()
+                .for_each(|newest| files.save_revision(newest, "").unwrap());
+        };
+        is_led_nowhere_after(newer, |_, _, _| {}).await;
+        // Nor to a later step that the chain has of it, and that is not newer either.
+        is_led_nowhere_after(newer, |steps, last, key| steps.next(&last, key)).await;
+    }
+}
+
+/// The node has walked to a step that its server then lost: its disk was put back.
+fn walk_to_a_lost_step(files: &NodeFiles, steps: &[SignedStep], key: &RootPrivateKey) {
+    let mut lost = Steps {
+        signed: Some(steps.to_vec()),
+        ..Steps::default()
+    };
+    lost.next(&Ca::new("lost").bundle(), key);
+    let lost = lost.signed.unwrap().pop().unwrap();
+    let mut walker = Walker::resume(td(), files.pin("").unwrap().unwrap());
+    walker.walk(&lost).unwrap();
+    files.save_bundle(&lost.step().bundle, "").unwrap();
+    files.save_pin(walker.position(), "").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_fork_a_later_epoch_leads() {
+    for page in [0, 1] {
+        let (dir, key) = (tempfile::tempdir().unwrap(), root());
+        let (bundle, steps) = asleep(dir.path(), &key).await;
+        walk_to_a_lost_step(&NodeFiles::open(dir.path(), &td()).unwrap(), &steps, &key);
+        let after = server_of(Ca::new("after")).await;
+        show(&after, steps, |steps, last| {
+            steps.next(&Ca::new("another second").bundle(), &key);
+            steps.next(&Ca::new("third").bundle(), &key);
+            steps.add(6, &last, &[&key], &[&key]);
+            steps.page = page;
+        });
+        let node = Setup::back(&after, dir.path(), &bundle).start();
+        node.serving().await;
+        assert_eq!(after.script().steps.asked[..2], [(5, 2, false), (6, 0, false)]);
+        until("it stands there", || node.status().chain.contains("step 6.4")).await;
+        assert_eq!(node.status().complaint(), "");
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_alone_leads_nowhere_and_a_strangers_epoch_does_not_lead_over_it() {
+    let fork = |steps: &mut Steps, last: Bundle, key: &RootPrivateKey| {
+        steps.next(&Ca::new("another second").bundle(), key);
+        steps.next(&last, key);
+    };
+    is_led_nowhere_after(walk_to_a_lost_step, fork).await;
+    is_led_nowhere_after(walk_to_a_lost_step, |steps, last, key| {
+        fork(steps, last.clone(), key);
+        let thief = root();
+        steps.add(6, &last, &[&thief], &[&thief]);
+    })
+    .await;
+}
+
+/// As a server in quarantine does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_the_way_of_a_walk_is_said_until_it_is_gone() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), root());
+    let (bundle, steps) = asleep(dir.path(), &key).await;
+    let after = server_of(Ca::new("after")).await;
+    show(&after, steps, |steps, last| steps.next(&last, &key));
+    let quarantined = tonic::Status::unavailable("this server is in quarantine");
+    after.script().refuse.insert("GetSteps", quarantined);
+    let node = Setup::back(&after, dir.path(), &bundle).start();
+    until("it is said", || {
+        node.status().complaint().contains("this server is in quarantine")
+    })
+    .await;
+    after.script().refuse.clear();
+    node.serving().await;
+    until("it is gone", || node.status().complaint().is_empty()).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_have_the_bundle_of_a_walk_before_the_node_is_let_in_again() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), root());
+    let before = server_of(Ca::new("before")).await;
+    let bundle = before.ca().bundle();
+    before.script().steps.next(&bundle, &key);
+    let after = server_of(Ca::new("after")).await;
+    let steps = before.script().steps.signed.clone().unwrap();
+    show(&after, steps, |steps, last| steps.next(&last, &key));
+    let waits = tonic::Status::unavailable("somebody is to approve of it");
+    after.script().refuse.insert("AttestAgent", waits);
+    let node = Setup::of_two(&before, &after, dir.path()).start();
+    node.serving().await;
+    until("the root key is pinned", || {
+        node.status().chain.contains("step 5.1")
+    })
+    .await;
+    before.stop();
+    until("programs verify whom the root key has signed", || {
+        let snapshot = node.views.snapshot();
+        snapshot
+            .bundle
+            .as_ref()
+            .is_some_and(|held| held.content_eq(&after.ca().bundle()))
+    })
+    .await;
+    assert_eq!(after.calls("GetAuthorizedEntries"), 0);
+    assert_eq!(node.serves(&["unix:uid:1"]), ["/a"], "what is held stays");
+    node.stop().await;
+}
+
+/// Flash wears: a pin that says the same is not written again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_node_stands_is_written_when_it_has_moved() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (dir, key) = (tempfile::tempdir().unwrap(), root());
+    let server = server_of(Ca::new("one")).await;
+    let bundle = server.ca().bundle();
+    server.script().steps.next(&bundle, &key);
+    let written = || std::fs::metadata(dir.path().join(PIN)).unwrap().ino();
+    let mut inode = None;
+    for _ in 0..2 {
+        let asked = server.calls("GetSteps");
+        let node = Setup::new(&server, dir.path()).start();
+        node.serving().await;
+        until("it has asked", || server.calls("GetSteps") > asked).await;
+        let rounds = server.calls("GetBundle");
+        until("it goes on", || server.calls("GetBundle") > rounds + 1).await;
+        node.stop().await;
+        assert_eq!(*inode.get_or_insert_with(written), written());
+    }
+}
+
 /// Promises of more without an end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_shows_one_step_for_ever_is_left() {
@@ -185,7 +338,7 @@ async fn a_node_that_lost_the_bundle_of_its_step_has_it_again() {
     // As if the step had been walked, and the old bundle come back.
     show(&server, steps, |steps, last| steps.next(&last, &key));
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
-    let mut walker = landfast_identity::chain::Walker::resume(td(), files.pin("").unwrap().unwrap());
+    let mut walker = Walker::resume(td(), files.pin("").unwrap().unwrap());
     walker
         .walk(server.script().steps.signed.as_ref().unwrap().last().unwrap())
         .unwrap();

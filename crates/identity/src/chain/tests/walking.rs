@@ -200,6 +200,7 @@ enum Move {
     Step,
     Rotate,
     Restore,
+    PutBack,
     Replay(prop::sample::Index),
     Skip,
     Forge { epochs: u64, names_the_last: bool },
@@ -210,6 +211,7 @@ fn moves() -> impl Strategy<Value = Move> {
         4 => Just(Move::Step),
         2 => Just(Move::Rotate),
         1 => Just(Move::Restore),
+        1 => Just(Move::PutBack),
         2 => any::<prop::sample::Index>().prop_map(Move::Replay),
         1 => Just(Move::Skip),
         3 => (0..3u64, any::<bool>()).prop_map(|(epochs, names_the_last)| Move::Forge { epochs, names_the_last }),
@@ -234,6 +236,17 @@ proptest! {
             let shown = match next {
                 Move::Step => honest(&[&key], vec![key.public_key()], epoch),
                 Move::Restore => honest(&[&key], vec![key.public_key()], epoch + 1),
+                Move::PutBack => {
+                    // A server that has lost its last steps, and makes others in their places before somebody has it begin a new epoch.
+                    let named = vec![key.public_key()];
+                    let fork = signed(&unsigned(&bundle, (epoch, sequence - 1), Some([7; 32]), named.clone()), &[&key]);
+                    let is_fork = matches!(node.walker.walk(&fork), Err(ChainError::Forked { .. }));
+                    prop_assert!(is_fork);
+                    let after = signed(&unsigned(&bundle, (epoch, sequence), Some(fork.digest()), named.clone()), &[&key]);
+                    let is_gap = matches!(node.walker.walk(&after), Err(ChainError::NotNext { .. }));
+                    prop_assert!(is_gap);
+                    signed(&unsigned(&bundle, (epoch + 1, sequence + 1), Some(after.digest()), named), &[&key])
+                }
                 Move::Rotate => {
                     let new = root();
                     let step = honest(&[&key, &new], vec![new.public_key()], epoch);
