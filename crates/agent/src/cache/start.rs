@@ -9,7 +9,7 @@ use landfast_identity::Bundle;
 use tokio::sync::watch;
 
 use super::shelf::empty;
-use super::writer::{keys_stay, on_disk};
+use super::state::{keys_stay, on_disk};
 use super::{CacheState, Image, Place, Shelf};
 use crate::config::{AgentConfig, CacheKind};
 use crate::keeper::state::Snapshot;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{Change, Plan, RETRY, TOKENS_EVERY, after_tokens};
 use super::shelf::{Manner, Shelf, ShelfError};
+use super::state::{keys_stay, on_disk};
 use super::{CacheState, Image};
 use crate::jwt::{JwtCache, Key, Token};
 use crate::keeper::rungs::Ladders;
@@ -381,22 +382,6 @@ impl Keeping {
         {
             self.done(done);
         }
-    }
-}
-
-/// In words, when a ban is not done with.
-pub(super) fn keys_stay(error: &ShelfError) -> String {
-    format!(
-        "the keys of this banned node could not be removed from disk ({}); remove the folder cache in the data directory",
-        error_chain(error)
-    )
-}
-
-/// In words, while all is well.
-pub(super) fn on_disk(key: &str) -> String {
-    match key {
-        "" => "on disk".to_owned(),
-        key => format!("on disk, sealed under key {key}"),
     }
 }
 
