@@ -178,7 +178,7 @@ impl Rules {
 }
 
 /// Who holds such an identity can make others: none is to lie about on a node that nobody reaches.
-fn is_powerful(entry: &Entry) -> bool {
+pub(crate) fn is_powerful(entry: &Entry) -> bool {
     entry.admin || entry.downstream
 }
 
