@@ -147,8 +147,7 @@ impl Change {
                 let part = (life / PART_OF_LIFE).clamp(BURST, LONGEST);
                 Some((part, part))
             }
-            Self::Filled => Some((FILLING, FILLING)),
-            Self::New => Some((BURST, PAUSE)),
+            Self::Filled | Self::New => Some((BURST, PAUSE)),
             Self::Gone | Self::Withdrawn => Some((Duration::ZERO, BURST)),
         }
     }
@@ -274,11 +273,9 @@ const LONGEST: Duration = Duration::from_secs(600);
 const SPARE_LONGEST: Duration = Duration::from_secs(1800);
 /// Rungs of an entry that are a top-up; more fill a gap.
 const A_FEW: usize = 4;
-/// Between two writes while a reserve is filled: so much of that is lost with the power.
-const FILLING: Duration = Duration::from_secs(10);
 /// What comes within this time comes together.
 const BURST: Duration = Duration::from_secs(1);
-/// Between two writes for something new.
+/// Between two writes for something new; so much of a reserve that is being filled is lost with the power.
 const PAUSE: Duration = Duration::from_secs(5);
 /// What news may wear the flash by, of the 20 MB that 20 entries may.
 const BYTES_A_DAY: f64 = 10_000_000.0;
