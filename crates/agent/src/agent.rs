@@ -244,6 +244,7 @@ impl Agent {
             views: views.clone(),
             link: link_handle.clone(),
             tokens: tokens.clone(),
+            left_out: 0,
             refused: HashMap::new(),
         };
         tasks.spawn("offline-tokens", offline.run(stop.clone()));

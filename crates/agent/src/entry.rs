@@ -10,6 +10,7 @@ use std::sync::Arc;
 use landfast_identity::{Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime};
 use landfast_proto::spire::api::types;
 
+use offline::NOTHING;
 pub(crate) use offline::Offline;
 
 /// What the server says about one workload identity. Only what the agent needs is kept.
@@ -27,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) privileged: bool,
     /// Its X.509-SVID is fetched when somebody asks for it, not ahead: SPIRE's `disable_x509_svid_prefetch`.
     pub(crate) on_demand: bool,
-    /// What it asks for in case the server is away: servers of ours say it, beside the entry.
+    /// What it asks for in case the server is away: servers of ours say it, beside the entry. What counts is what [`EntryIndex::offline`] says.
     pub(crate) offline: Offline,
 }
 
@@ -185,6 +186,15 @@ impl EntryIndex {
     /// Whether some entry makes holders of this ID administrators, or lets them sign: servers go by the ID, not by the entry that it came from.
     pub(crate) fn is_privileged(&self, id: &SpiffeId) -> bool {
         self.privileged.contains(id)
+    }
+
+    /// What an entry of this index has in case the server is away: nothing, if it or another with its ID is privileged. Such rights end with
+    /// their entry.
+    pub(crate) fn offline<'a>(&self, entry: &'a Entry) -> &'a Offline {
+        match self.is_privileged(&entry.spiffe_id) {
+            true => &NOTHING,
+            false => &entry.offline,
+        }
     }
 
     /// All entries a process with these selectors is entitled to, by their IDs, as SPIRE's agents have them. Who must not say a hint twice

@@ -45,7 +45,7 @@ pub(crate) struct JwtCache {
 
 #[derive(Default)]
 struct Inner {
-    /// At most `most` of the cache.
+    /// At most `most` of the cache, and [`offline::MOST`] for an island.
     tokens: HashMap<Key, (Token, u64)>,
     /// Since when which of them are over by the clock. No more than there are of those.
     over: HashMap<Key, Instant>,
@@ -309,11 +309,16 @@ impl Inner {
     }
 
     fn put(&mut self, key: Key, token: Token, most: usize) {
-        if self.tokens.len() >= most
+        // Those for an island are used by nobody until there is one: whoever asks for many others must not push them out.
+        let for_later = key.for_later;
+        let most = if for_later { offline::MOST } else { most };
+        let alike = |one: &&Key| one.for_later == for_later;
+        if self.tokens.keys().filter(alike).count() >= most
             && !self.tokens.contains_key(&key)
             && let Some(oldest) = self
                 .tokens
                 .iter()
+                .filter(|(key, _)| alike(key))
                 .min_by_key(|(_, (_, used))| *used)
                 .map(|(key, _)| key.clone())
         {

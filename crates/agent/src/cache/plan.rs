@@ -5,14 +5,15 @@
 
 mod less;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::entry::Entry;
-use crate::keeper::rungs::{Ladder, Rung};
-use crate::keeper::state::Snapshot;
+use crate::keeper::rungs::{Ladder, Ladders, Rung};
+use crate::keeper::state::{Held, Snapshot};
 use crate::keeper::taint::is_tainted;
 use less::{gives_less, trusts_less};
 
@@ -20,10 +21,13 @@ use less::{gives_less, trusts_less};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
     Nothing,
-    /// A rung more, or one less that is spent, or another SVID where rungs on disk stand in for it. Of the shortest of them this is the life.
+    /// A few rungs that are not on disk, or one less that is spent, or another SVID where rungs on disk stand in for it. Of the shortest of them
+    /// this is the life.
     Spare(Duration),
     /// SVIDs took the place of others; of the shortest of them this is the life.
     Renewed(Duration),
+    /// More of some entry's reserve than a top-up is in memory only: it is being filled.
+    Filled,
     /// Something is there that was not.
     New,
     /// An entry is gone, or is for others now: its keys leave the disk at once, and the index is written as for something new.
@@ -33,7 +37,8 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub(super) fn between(old: &Snapshot, new: &Snapshot) -> Self {
+    /// `on_disk` is the reserve as the index has it that was written last: however little one change brings, many of them may be missing there.
+    pub(super) fn between(old: &Snapshot, new: &Snapshot, on_disk: &Ladders) -> Self {
         let same_entries = Arc::ptr_eq(&old.entries, &new.entries);
         let same_bundles = new.same_bundle(old) && Arc::ptr_eq(&old.federated, &new.federated);
         if !same_bundles && trusts_less(old, new) {
@@ -51,7 +56,7 @@ impl Change {
         if !same_bundles || (!same_entries && new.entries.iter().any(other)) {
             return Self::New;
         }
-        let rungs = Self::of_rungs(old, new);
+        let rungs = Self::of_rungs(old, new, on_disk);
         if Arc::ptr_eq(&old.held, &new.held) {
             return rungs;
         }
@@ -68,13 +73,13 @@ impl Change {
             {
                 Self::New
             }
-            Some(_) if old.rungs.contains_key(id) => Self::Spare(held.life()),
+            Some(_) if stands_in(on_disk, id, held) => Self::Spare(held.life()),
             Some(_) => Self::Renewed(held.life()),
         });
         each.fold(rungs, Self::sooner)
     }
 
-    fn of_rungs(old: &Snapshot, new: &Snapshot) -> Self {
+    fn of_rungs(old: &Snapshot, new: &Snapshot, on_disk: &Ladders) -> Self {
         if Arc::ptr_eq(&old.rungs, &new.rungs) {
             return Self::Nothing;
         }
@@ -105,11 +110,20 @@ impl Change {
             let more = after.rungs().iter().filter(|rung| !stays(&before, rung));
             match more.count() {
                 0 if gone.is_empty() => Self::Nothing,
-                more if more > A_FEW => Self::New,
+                _ if lacking(on_disk, id, &after) > A_FEW => Self::Filled,
                 _ => Self::Spare(new.held.get(id).map_or(Duration::ZERO, |held| held.life())),
             }
         });
         each.fold(Self::Nothing, Self::sooner)
+    }
+
+    /// Of a reserve that may be needed soon.
+    pub(super) fn of_what_lacks(new: &Snapshot, on_disk: &Ladders) -> Self {
+        let mut each = new.rungs.iter();
+        match each.any(|(id, ladder)| lacking(on_disk, id, ladder) > 0) {
+            true => Self::Filled,
+            false => Self::Nothing,
+        }
     }
 
     /// The more urgent of both.
@@ -133,10 +147,31 @@ impl Change {
                 let part = (life / PART_OF_LIFE).clamp(BURST, LONGEST);
                 Some((part, part))
             }
-            Self::New => Some((BURST, PAUSE)),
+            Self::Filled | Self::New => Some((BURST, PAUSE)),
             Self::Gone | Self::Withdrawn => Some((Duration::ZERO, BURST)),
         }
     }
+}
+
+/// Rungs of this entry that are not on disk.
+fn lacking(on_disk: &Ladders, id: &str, ladder: &Arc<Ladder>) -> usize {
+    let Some(there) = on_disk.get(id) else {
+        return ladder.rungs().len();
+    };
+    if Arc::ptr_eq(there, ladder) {
+        return 0;
+    }
+    let there: HashSet<*const Rung> = there.rungs().iter().map(Arc::as_ptr).collect();
+    let missing = ladder.rungs().iter();
+    missing.filter(|rung| !there.contains(&Arc::as_ptr(rung))).count()
+}
+
+/// Whether what is on disk lasts for as long as this.
+fn stands_in(on_disk: &Ladders, id: &str, held: &Held) -> bool {
+    let until = on_disk
+        .get(id)
+        .and_then(|ladder| ladder.covers(held.received(), None));
+    until.is_some_and(|until| held.svid.not_after() <= until)
 }
 
 /// What is to be written, and when.
@@ -145,6 +180,8 @@ pub(super) struct Plan {
     due: Option<Instant>,
     /// Both places of the index.
     both: bool,
+    /// It tells of something that is trusted no longer.
+    withdrawn: bool,
     /// Keys of what is gone are on disk.
     gone: bool,
     last: Option<Instant>,
@@ -168,11 +205,17 @@ impl Plan {
         // An index that is passed over gives way to the other: that one had better know of it too.
         self.both |= change >= Change::New;
         self.gone |= change == Change::Gone;
+        self.withdrawn |= change == Change::Withdrawn;
     }
 
     /// Whether keys are to leave the disk though the index has to wait. Says it once.
     pub(super) fn takes_away(&mut self) -> bool {
         std::mem::take(&mut self.gone)
+    }
+
+    /// Whether tokens may be on disk that are not to be used any more. Says it once.
+    pub(super) fn distrusts(&mut self) -> bool {
+        std::mem::take(&mut self.withdrawn)
     }
 
     pub(super) fn has_to_take_away(&self) -> bool {
@@ -228,11 +271,11 @@ const PART_OF_LIFE: u32 = 12;
 const LONGEST: Duration = Duration::from_secs(600);
 /// What is on disk of a reserve lasts for long: another rung at its end, or an SVID that a rung stands in for, may come with whatever else comes.
 const SPARE_LONGEST: Duration = Duration::from_secs(1800);
-/// Rungs at once that are a top-up; more fill a gap.
+/// Rungs of an entry that are a top-up; more fill a gap.
 const A_FEW: usize = 4;
 /// What comes within this time comes together.
 const BURST: Duration = Duration::from_secs(1);
-/// Between two writes for something new.
+/// Between two writes for something new; so much of a reserve that is being filled is lost with the power.
 const PAUSE: Duration = Duration::from_secs(5);
 /// What news may wear the flash by, of the 20 MB that 20 entries may.
 const BYTES_A_DAY: f64 = 10_000_000.0;
@@ -250,7 +293,6 @@ mod tests {
     use super::*;
     use crate::cache::tests::holding;
     use crate::entry::EntryIndex;
-    use crate::keeper::state::Held;
     use crate::testing::{Ca, NOON, at, entry, id};
     use landfast_identity::{Bundle, X509Authority};
 
@@ -261,7 +303,7 @@ mod tests {
         let with = |change: &dyn Fn(&mut Snapshot)| {
             let mut after = before.clone();
             change(&mut after);
-            Change::between(&before, &after)
+            Change::between(&before, &after, &before.rungs)
         };
         let entries = |names: &[&str]| {
             let made = names
@@ -320,7 +362,7 @@ mod tests {
         let held = Arc::new(Held::new(Ca::new("two").svid(&id("/a"), NOON, at(3600)), 0, NOON));
         Arc::make_mut(&mut after.held).insert("a".into(), held);
         assert_eq!(
-            Change::between(&tainted, &after),
+            Change::between(&tainted, &after, &tainted.rungs),
             Change::New,
             "in place of a tainted one"
         );

@@ -9,7 +9,7 @@ use landfast_identity::Bundle;
 use tokio::sync::watch;
 
 use super::shelf::empty;
-use super::writer::{keys_stay, on_disk};
+use super::state::{keys_stay, on_disk};
 use super::{CacheState, Image, Place, Shelf};
 use crate::config::{AgentConfig, CacheKind};
 use crate::keeper::state::Snapshot;
@@ -132,6 +132,16 @@ fn gone(result: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
+/// The very same, but that the cache knows what of it is tainted: the node's own file does not say that.
+fn is_same(cached: &Bundle, own: &Bundle) -> bool {
+    let authorities = |bundle: &Bundle| {
+        let all = bundle.x509_authorities().iter();
+        all.map(|authority| authority.certificate.as_der().to_vec())
+            .collect::<Vec<_>>()
+    };
+    cached.sequence() == own.sequence() && authorities(cached) == authorities(own)
+}
+
 /// With the newest bundle of the node's own and the cache's, unless the operator has given another since: then that counts.
 pub(super) fn agreed(image: Image, own: Own<'_>) -> Image {
     if image.bootstrap == own.bootstrap {
@@ -141,7 +151,7 @@ pub(super) fn agreed(image: Image, own: Own<'_>) -> Image {
         *own.newest = image.newest.max(*own.newest);
         if let Some(cached) = &image.snapshot.bundle
             && !older
-            && cached.sequence() > own.bundle.sequence()
+            && (cached.sequence() > own.bundle.sequence() || is_same(cached, own.bundle))
         {
             *own.bundle = Bundle::clone(cached);
         }

@@ -1,5 +1,9 @@
 //! What the cache says of itself, for `agent status`, health and metrics.
 
+use landfast_daemon::error_chain;
+
+use super::shelf::ShelfError;
+
 /// How it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CacheState {
@@ -16,5 +20,21 @@ impl CacheState {
             "" => self.text.clone(),
             complaint => complaint.to_owned(),
         }
+    }
+}
+
+/// In words, when a ban is not done with.
+pub(super) fn keys_stay(error: &ShelfError) -> String {
+    format!(
+        "the keys of this banned node could not be removed from disk ({}); remove the folder cache in the data directory",
+        error_chain(error)
+    )
+}
+
+/// In words, while all is well.
+pub(super) fn on_disk(key: &str) -> String {
+    match key {
+        "" => "on disk".to_owned(),
+        key => format!("on disk, sealed under key {key}"),
     }
 }

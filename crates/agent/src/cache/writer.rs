@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{Change, Plan, RETRY, TOKENS_EVERY, after_tokens};
 use super::shelf::{Manner, Shelf, ShelfError};
+use super::state::{keys_stay, on_disk};
 use super::{CacheState, Image};
 use crate::jwt::{JwtCache, Key, Token};
+use crate::keeper::rungs::Ladders;
 use crate::keeper::state::Snapshot;
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
@@ -84,6 +86,8 @@ struct Keeping {
     plan: Plan,
     /// What the plan knows of.
     seen: Arc<Snapshot>,
+    /// The reserve as the index has it that was written last.
+    on_disk: Arc<Ladders>,
     /// The server has been heard in this run.
     heard: bool,
     in_step: bool,
@@ -105,6 +109,7 @@ impl Keeping {
         let agent_id = writer.link.status.borrow().agent_id.clone();
         Self {
             seen: writer.views.snapshot(),
+            on_disk: Arc::clone(&writer.views.snapshot().rungs),
             tokens_on_disk: writer.tokens.held(),
             writer_state: writer.state,
             views: writer.views,
@@ -141,7 +146,7 @@ impl Keeping {
             self.banned = banned;
             self.destroyed = false;
         }
-        let mut change = Change::between(&self.seen, &snapshot);
+        let mut change = Change::between(&self.seen, &snapshot, &self.on_disk);
         if !Arc::ptr_eq(&self.seen, &snapshot) {
             self.heard |= snapshot.synced_at != self.seen.synced_at;
             self.seen = snapshot;
@@ -149,6 +154,8 @@ impl Keeping {
         // When it was in step last is worth a write when that ends, though not one for each moment of a link that comes and goes.
         if self.in_step && !in_step {
             change = change.sooner(Change::Renewed(Duration::MAX));
+            // Switch and node may lose their power together.
+            change = change.sooner(Change::of_what_lacks(&self.seen, &self.on_disk));
         }
         if first || self.agent_id != status.agent_id {
             change = change.max(Change::New);
@@ -188,7 +195,7 @@ impl Keeping {
     fn writing(&mut self, index: bool, tokens: bool) -> Option<Work> {
         // At work still: what is due stays due.
         let owed = self.shelf.as_ref()?.owes_tokens(index) && self.tokens_rested <= Instant::now();
-        let Some(image) = self.image().map(Box::new) else {
+        let Some(mut image) = self.image().map(Box::new) else {
             // Nobody's yet.
             self.plan.failed(Instant::now(), false);
             self.rest_due = Some(Instant::now() + RETRY);
@@ -196,6 +203,12 @@ impl Keeping {
             return None;
         };
         self.rest_due = None;
+        // The index says what is tainted; after a restart only tokens that are written with it are judged as now.
+        let withdrawn = index && self.plan.distrusts();
+        if withdrawn {
+            image.tokens = self.tokens.held_under(self.seen.bundle.as_deref());
+        }
+        let distrusts = withdrawn && image.tokens != self.tokens_on_disk;
         let both = match index {
             true => self.plan.begin(Instant::now()),
             false => self.plan.takes_away(),
@@ -204,7 +217,7 @@ impl Keeping {
             worthless: true,
             index,
             both,
-            tokens: tokens || owed,
+            tokens: tokens || owed || distrusts,
         };
         Some(Work::Write { image, manner })
     }
@@ -282,6 +295,10 @@ impl Keeping {
             }
         }
         if let Work::Write { image, manner } = done.work {
+            let written = matches!(done.result, Ok(()) | Err(ShelfError::Rest(_)));
+            if written && manner.index {
+                self.on_disk = Arc::clone(&image.snapshot.rungs);
+            }
             if manner.both {
                 self.plan.wore(now, wrote.indexes);
             }
@@ -298,6 +315,7 @@ impl Keeping {
     fn lost(&mut self, error: &tokio::task::JoinError) {
         tracing::error!(%error, "writing the cache broke off; report this. It is tried again");
         self.shelf = Some((self.spare)());
+        self.on_disk = Arc::default();
         let now = Instant::now();
         self.tokens_due = now + RETRY;
         self.plan.failed(now, true);
@@ -364,22 +382,6 @@ impl Keeping {
         {
             self.done(done);
         }
-    }
-}
-
-/// In words, when a ban is not done with.
-pub(super) fn keys_stay(error: &ShelfError) -> String {
-    format!(
-        "the keys of this banned node could not be removed from disk ({}); remove the folder cache in the data directory",
-        error_chain(error)
-    )
-}
-
-/// In words, while all is well.
-pub(super) fn on_disk(key: &str) -> String {
-    match key {
-        "" => "on disk".to_owned(),
-        key => format!("on disk, sealed under key {key}"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an entry asks for in case the server is away.
 //!
-//! Invariant: whatever the server says, a privileged entry has nothing of it, and no more tokens are kept than [`MAX_TOKENS`].
+//! Invariant: whatever the server says, an entry whose policy is privileged has nothing of it, and no more tokens are kept than [`MAX_TOKENS`].
+//! Of an entry that is privileged itself the index knows: [`super::EntryIndex::offline`].
 
 use std::time::Duration;
 
@@ -14,6 +15,12 @@ pub(crate) struct Offline {
     /// For which audiences a JWT-SVID shall be there, and how long each shall live.
     pub(crate) tokens: Vec<(String, Duration)>,
 }
+
+/// As the default.
+pub(super) static NOTHING: Offline = Offline {
+    reserve: Duration::ZERO,
+    tokens: Vec::new(),
+};
 
 impl Offline {
     /// From the server's words, of which those that no policy of ours has are passed over.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use landfast_identity::Bundle;
+
 use super::{JwtCache, Key, Token};
 
 impl Key {
@@ -26,6 +28,15 @@ impl JwtCache {
         held.sort_by(|(a, _), (b, _)| {
             (&a.entry, &a.audience, a.for_later).cmp(&(&b.entry, &b.audience, b.for_later))
         });
+        held
+    }
+
+    /// Of those, what is signed by a key that this bundle has and does not name as tainted: they go as soon as it is known, and may not have gone yet.
+    pub(crate) fn held_under(&self, bundle: Option<&Bundle>) -> Vec<(Key, Token)> {
+        let mut held = self.held();
+        if let Some(bundle) = bundle {
+            held.retain(|(_, token)| token.is_signed_by(bundle));
+        }
         held
     }
 

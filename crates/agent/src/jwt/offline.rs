@@ -61,6 +61,8 @@ pub(crate) struct OfflineTokens {
     pub(crate) tokens: JwtCache,
     /// What could not be had, and when it is asked for again. Only of what is declared.
     pub(crate) refused: HashMap<Key, Instant>,
+    /// So many are declared that are not kept.
+    pub(crate) left_out: usize,
 }
 
 impl OfflineTokens {
@@ -92,7 +94,15 @@ impl OfflineTokens {
     /// Has what is missing, or half over.
     async fn look(&mut self, serving: bool) {
         let snapshot = self.views.snapshot();
-        let wanted = wanted(&snapshot);
+        let (wanted, left_out) = wanted(&snapshot);
+        if left_out > 0 && left_out != self.left_out {
+            tracing::warn!(
+                left_out,
+                most = MOST,
+                "more offline tokens are declared than a node keeps; declare fewer"
+            );
+        }
+        self.left_out = left_out;
         if snapshot.synced_at.is_some() {
             self.tokens.retain_for_later(|key| wanted.contains_key(key));
         }
@@ -124,18 +134,33 @@ impl OfflineTokens {
     }
 }
 
-fn wanted(snapshot: &Snapshot) -> HashMap<Key, Arc<Entry>> {
+/// How many are declared beyond those that a node keeps.
+pub(crate) fn left_out(snapshot: &Snapshot) -> usize {
+    let all = snapshot.entries.iter();
+    let declared: usize = all
+        .map(|entry| snapshot.entries.offline(entry).tokens.len())
+        .sum();
+    declared.saturating_sub(MOST)
+}
+
+/// Always the same ones, and how many are left out.
+fn wanted(snapshot: &Snapshot) -> (HashMap<Key, Arc<Entry>>, usize) {
     let each = snapshot
         .entries
         .iter()
         .filter(|_| !snapshot.banned)
         .flat_map(|entry| {
-            let keys = entry.offline.tokens.iter().map(|(audience, _)| {
-                Key::new(Arc::clone(&entry.id), std::slice::from_ref(audience)).for_later()
-            });
+            let keys = snapshot
+                .entries
+                .offline(entry)
+                .tokens
+                .iter()
+                .map(|(audience, _)| {
+                    Key::new(Arc::clone(&entry.id), std::slice::from_ref(audience)).for_later()
+                });
             keys.map(|key| (key, Arc::clone(entry))).collect::<Vec<_>>()
         });
-    each.collect()
+    (each.take(MOST).collect(), left_out(snapshot))
 }
 
 async fn fetch(link: LinkHandle, entry: Arc<Entry>, key: Key) -> Result<Token, Refusal> {
@@ -160,6 +185,8 @@ async fn once(channel: Channel, entry: &Entry, audience: String) -> Result<Token
     token_from(NEW_TOKEN, answer.svid)
 }
 
+/// Of one node.
+pub(crate) const MOST: usize = 1000;
 const NEW_TOKEN: &str = "NewToken";
 /// Half a life is hours.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

@@ -60,6 +60,14 @@ impl Held {
         taints.replace_at(&self.svid, self.received).is_some()
     }
 
+    /// Of an entry that is there no more, though another has its ID: due at once.
+    pub(super) fn of_no_entry(&self) -> Self {
+        Self {
+            revision: NO_REVISION,
+            ..self.clone()
+        }
+    }
+
     /// As if received no later than `now`, if that is not so: the clock was set back.
     pub(super) fn turned_back(&self, now: UnixTime) -> Option<Self> {
         (now < self.received).then(|| Self {
@@ -68,3 +76,6 @@ impl Held {
         })
     }
 }
+
+/// Servers count from 0.
+const NO_REVISION: i64 = -1;

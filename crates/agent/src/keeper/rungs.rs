@@ -12,6 +12,7 @@ use landfast_lifecycle::reserve::{self, Window};
 use zeroize::Zeroizing;
 
 use super::held::Held;
+use crate::entry::Entry;
 
 /// One X.509-SVID for later.
 pub(crate) struct Rung {
@@ -64,6 +65,11 @@ impl Rung {
         let key = PrivateKey::from_pkcs8_der(self.key.to_vec()).map_err(|_cause| X509Error::KeyMismatch)?;
         let svid = X509Svid::new(self.chain.clone(), key)?;
         Ok(Held::new(Arc::new(svid), self.revision, self.received))
+    }
+
+    /// Whether it says what this entry says now.
+    pub(super) fn is_of(&self, entry: &Entry) -> bool {
+        self.revision == entry.revision && self.id == entry.spiffe_id
     }
 
     pub(crate) fn id(&self) -> &SpiffeId {

@@ -10,7 +10,6 @@ use landfast_identity::{Bundle, TrustDomain, UnixTime};
 
 use super::held::Held;
 use super::rungs::Ladders;
-use super::state::reserve::LARGEST;
 use crate::entry::{Entry, EntryIndex};
 
 /// See above. Cheap to clone; never changes.
@@ -43,9 +42,20 @@ impl Snapshot {
         self.rungs.values().map(|ladder| ladder.size()).sum()
     }
 
-    /// Whether no more is asked for.
-    pub(crate) fn reserve_is_full(&self) -> bool {
-        self.reserve_size() >= LARGEST
+    /// Whether no more is asked for than `limit`. What says what an entry said before it was changed goes when its place is taken, so that it
+    /// does not keep anything out until there is as much of it again.
+    pub(crate) fn reserve_is_full(&self, limit: u64) -> bool {
+        let all = self.reserve_size();
+        all >= limit && (all >= limit.saturating_mul(2) || self.fitting_size() >= limit)
+    }
+
+    fn fitting_size(&self) -> u64 {
+        let each = self.rungs.iter().filter_map(|(id, ladder)| {
+            let entry = self.entries.get(id)?;
+            let fit = ladder.rungs().iter().filter(|rung| rung.is_of(entry));
+            Some(fit.map(|rung| rung.size()).sum::<u64>())
+        });
+        each.sum()
     }
 
     /// Until when an entry's identity lasts without a server.

@@ -171,6 +171,8 @@ pub(crate) struct State {
     last_seen: Option<UnixTime>,
     in_contact: bool,
     rung_refusals: Refusals,
+    /// Since when servers have signed for an entry by a time that went on: when what they signed began. Of the entries that there are.
+    signed: BTreeMap<Arc<str>, UnixTime>,
     /// How much the whole reserve may take on disk; [`reserve::LARGEST`] unless set.
     reserve_limit: Option<u64>,
 }
@@ -256,6 +258,7 @@ impl State {
         }
         self.refusals.turn_back(now);
         self.rung_refusals.turn_back(now);
+        self.signed.retain(|_, begins| *begins <= now);
     }
 
     /// What to ask the server for now: what is missing first, then what expires soonest.
@@ -351,6 +354,7 @@ impl State {
         self.now.round_over = false;
         self.refusals.forget();
         self.rung_refusals.forget();
+        self.signed.clear();
         !was_banned
     }
 

@@ -28,6 +28,11 @@ pub(super) struct Unsaved {
 }
 
 impl Unsaved {
+    /// Started anew, the node would begin with an older bundle.
+    pub(super) fn lacks_bundle(&self) -> bool {
+        self.bundle
+    }
+
     pub(super) fn is_anything(&self) -> bool {
         self.bundle || self.node || self.renewal || self.revision
     }

@@ -81,11 +81,11 @@ impl Link {
         }
     }
 
-    /// The sequence of a bundle that was adopted, when the server has not been told of it.
+    /// The sequence of a bundle that was adopted and would be after a restart, when the server has not been told of it.
     pub(super) fn unacknowledged(&self) -> Option<u64> {
         let sequence = self.known.own_bundle().map(|own| own.sequence());
         // SPIRE's servers do not want to know.
         let new = self.push.is_live() && self.acknowledged != sequence;
-        sequence.filter(|_| new)
+        sequence.filter(|_| new && !self.unsaved.lacks_bundle())
     }
 }

@@ -4,7 +4,9 @@
 
 use landfast_identity::UnixTime;
 
+use crate::jwt::offline;
 use crate::keeper::state::Snapshot;
+use crate::keeper::state::reserve::LARGEST;
 
 /// Of all entries together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(crate) struct Reserve {
     pub(crate) debt: Option<UnixTime>,
     /// There is no room for more, though more is asked for.
     pub(crate) full: bool,
+    /// So many offline tokens are declared that are not kept.
+    pub(crate) tokens_left_out: usize,
 }
 
 impl Reserve {
@@ -35,24 +39,33 @@ impl Reserve {
             counted.until = Some(counted.until.map_or(lasts, |until| until.min(lasts)));
             counted.debt = counted.debt.max(ladder.debt());
         }
-        counted.full = snapshot.reserve_is_full();
+        counted.tokens_left_out = offline::left_out(snapshot);
+        counted.full = snapshot.reserve_is_full(LARGEST);
         counted
     }
 
     /// The debt in words; empty when there is none.
     pub(crate) fn in_words(&self, sealed: &str) -> String {
+        let left_out = match self.tokens_left_out {
+            0 => String::new(),
+            left_out => format!(
+                "{left_out} offline tokens are declared beyond the {} that a node keeps, and are not had; declare fewer",
+                offline::MOST
+            ),
+        };
         let Some(debt) = self.debt else {
-            return String::new();
+            return left_out;
+        };
+        let left_out = match left_out.as_str() {
+            "" => left_out,
+            more => format!("; {more}"),
         };
         let full = match self.full {
-            true => format!(
-                "; no room for more: {} MiB are kept",
-                crate::keeper::state::reserve::LARGEST >> 20
-            ),
+            true => format!("; no room for more: {} MiB are kept", LARGEST >> 20),
             false => String::new(),
         };
         format!(
-            "{} unspent SVIDs of {} identities, the last until {debt}; {sealed}{full}",
+            "{} unspent SVIDs of {} identities, the last until {debt}; {sealed}{full}{left_out}",
             self.rungs, self.entries
         )
     }

@@ -16,6 +16,7 @@ use crate::answers::{of_bundle, of_entry};
 use crate::api::convert::{bundle_out, entry_out};
 use crate::api::policy::policy_out;
 use crate::registry::{Revision, Versioned, View};
+use crate::reserve::is_powerful;
 
 /// What an agent has: small, and kept as long as it subscribes.
 #[derive(Debug, Default)]
@@ -216,9 +217,11 @@ impl Step {
                 bytes
             }
             Item::Put(found, version) => {
+                // It was set before the entry became so. Nothing is signed for it; what there is of it, the node destroys.
+                let policy = found.policy.as_deref().filter(|_| !is_powerful(&found.entry));
                 let put = AuthorizedEntry {
                     entry: Some(entry_out(&found.entry, None)),
-                    policy: found.policy.as_deref().map(policy_out),
+                    policy: policy.map(policy_out),
                     version,
                 };
                 let bytes = put.encoded_len();

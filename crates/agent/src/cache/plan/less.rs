@@ -71,7 +71,7 @@ mod tests {
         let between = |old: &Snapshot, new: &Snapshot| {
             let mut new = new.clone();
             (new.entries, new.held) = (Arc::clone(&old.entries), Arc::clone(&old.held));
-            Change::between(old, &new)
+            Change::between(old, &new, &old.rungs)
         };
         for kind in [&own as &dyn Fn(Bundle) -> Snapshot, &|bundle| {
             federated(Some(bundle))

@@ -101,7 +101,10 @@ fn another_rung_is_one_file_more_and_one_that_is_given_up_is_none() {
         }
     };
     let less = few(&snapshot.rungs["a"].rungs()[3..]);
-    assert_eq!(Change::between(&snapshot, &less), Change::Withdrawn);
+    assert_eq!(
+        Change::between(&snapshot, &less, &snapshot.rungs),
+        Change::Withdrawn
+    );
     let both = Manner { both: true, ..PLAIN };
     shelf.write(&image(&less), both).unwrap();
     let after = rung_files(&world);
@@ -167,17 +170,29 @@ fn a_reserve_is_written_at_once_when_it_is_new_or_taken_away_and_else_seldom() {
         rungs: Arc::default(),
         ..full.clone()
     };
-    assert_eq!(Change::between(&none, &full), Change::New);
-    assert_eq!(Change::between(&full, &none), Change::Withdrawn);
-    let spare = |old: &Snapshot, new: &Snapshot| matches!(Change::between(old, new), Change::Spare(_));
+    let between = |old: &Snapshot, new: &Snapshot| Change::between(old, new, &old.rungs);
+    assert_eq!(between(&none, &full), Change::Filled);
+    assert_eq!(between(&full, &none), Change::Withdrawn);
+    let spare = |old: &Snapshot, new: &Snapshot| matches!(between(old, new), Change::Spare(_));
     assert!(spare(&with(&rungs[..19]), &full), "one more at the far end");
-    assert_eq!(Change::between(&full, &with(rungs)), Change::Nothing);
+    assert_eq!(between(&full, &with(rungs)), Change::Nothing);
     // A renewal: the reserve stands in for what is on disk.
     let svid = ca.svid(&id("/a"), at(4000), at(7600));
     let mut renewed = full.clone();
     let held = Arc::new(Held::new(svid, 0, at(4000)));
     Arc::make_mut(&mut renewed.held).insert("a".into(), held);
     assert!(spare(&full, &renewed));
+    let hour = Change::Renewed(Duration::from_secs(3600));
+    for on_disk in [&none.rungs, &with(&rungs[..3]).rungs] {
+        let change = Change::between(&full, &renewed, on_disk);
+        assert_eq!(change, hour, "what stands in is in memory only");
+    }
+    // A few at a time, and none of them on disk.
+    let change = Change::between(&with(&rungs[..16]), &full, &with(&rungs[..15]).rungs);
+    assert_eq!(change, Change::Filled);
+    let lacks = |on_disk: &Snapshot| Change::of_what_lacks(&full, &on_disk.rungs);
+    assert_eq!(lacks(&with(&rungs[..19])), Change::Filled);
+    assert_eq!(lacks(&with(rungs)), Change::Nothing);
     // What is over by then is spent, not taken away.
     let spent = Snapshot {
         rungs: with(&rungs[1..]).rungs,
@@ -188,5 +203,5 @@ fn a_reserve_is_written_at_once_when_it_is_new_or_taken_away_and_else_seldom() {
         rungs: with(&rungs[2..]).rungs,
         ..spent.clone()
     };
-    assert_eq!(Change::between(&full, &more), Change::Withdrawn);
+    assert_eq!(between(&full, &more), Change::Withdrawn);
 }

@@ -51,3 +51,33 @@ fn a_bundle_of_an_older_epoch_does_not_count_whatever_its_number() {
     let newer = Some(Revision { epoch: 3, number: 14 });
     assert_eq!(begun_in(900, (of(2), 2), "operator's"), (900, newer));
 }
+
+/// What the node's own file says of its bundle has no taints.
+#[test]
+fn of_the_same_bundle_what_the_cache_says_is_tainted_is() {
+    let ca = Ca::new("one");
+    let tainted_of = |epoch, cached: u64| {
+        let mut all = ca.bundle().x509_authorities().to_vec();
+        all[0].tainted = true;
+        let tainted = ca.bundle().with_x509_authorities(all).unwrap();
+        let snapshot = Snapshot {
+            bundle: Some(Arc::new(tainted.with_sequence(cached))),
+            ..holding(&ca, &["a"])
+        };
+        let mut bundle = ca.bundle().with_sequence(7);
+        let mut newest = Some(Revision { epoch, number: 1 });
+        let own = Own {
+            node: None,
+            bootstrap: "operator's",
+            bundle: &mut bundle,
+            newest: &mut newest,
+        };
+        let begun = agreed(image(&snapshot), own);
+        let tainted = begun.snapshot.bundle.as_ref().unwrap().x509_authorities()[0].tainted;
+        assert_eq!(tainted, bundle.x509_authorities()[0].tainted);
+        tainted
+    };
+    assert!(tainted_of(3, 7));
+    assert!(!tainted_of(3, 6), "that was an older one");
+    assert!(!tainted_of(4, 7), "and that of an older epoch");
+}

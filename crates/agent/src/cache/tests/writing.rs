@@ -18,6 +18,7 @@ use crate::link::LinkHandle;
 use crate::link::status::{LinkStatus, Phase};
 use crate::testing::until;
 
+mod filling;
 mod wear;
 
 struct Running {
@@ -106,7 +107,8 @@ impl Running {
         files.iter().filter(|(name, _)| name.starts_with("svid-")).count()
     }
 
-    fn held(&self) -> Option<BTreeMap<String, (String, Vec<u8>)>> {
+    /// What a start after a power cut would find.
+    fn found(&self) -> Option<Image> {
         let copy = tempfile::tempdir().unwrap();
         let place = Place::new(copy.path(), Some(&self.world.place().key), &td());
         std::fs::create_dir(&place.dir).unwrap();
@@ -115,8 +117,11 @@ impl Running {
                 crate::testing::write_private(&place.dir.join(name), &bytes);
             }
         }
-        let found = Shelf::open(place, Some(&node())).1;
-        found.image.map(|image| keys(&image.snapshot))
+        Shelf::open(place, Some(&node())).1.image
+    }
+
+    fn held(&self) -> Option<BTreeMap<String, (String, Vec<u8>)>> {
+        self.found().map(|image| keys(&image.snapshot))
     }
 
     /// What the cache complains of, once it is so.

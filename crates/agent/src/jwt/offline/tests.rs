@@ -79,6 +79,7 @@ async fn one_is_had_for_each_declared_audience_and_given_up_with_the_declaration
         link: node.handle.clone(),
         tokens: cache.clone(),
         refused: HashMap::new(),
+        left_out: 0,
     };
     server.pushes(7, 1);
     let running = tokio::spawn(task.run(stop.clone()));
@@ -126,6 +127,7 @@ async fn a_banned_node_and_a_node_without_its_server_ask_for_none() {
         link: LinkHandle::fixed(status.subscribe(), watch::channel(None).1),
         tokens: cache.clone(),
         refused: HashMap::new(),
+        left_out: 0,
     };
     let stop = CancellationToken::new();
     let running = tokio::spawn(task.run(stop.clone()));
@@ -139,4 +141,73 @@ async fn a_banned_node_and_a_node_without_its_server_ask_for_none() {
     until("it is given up", || cache.len() == 0).await;
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[test]
+fn nobody_who_asks_for_many_tokens_pushes_out_those_for_an_island() {
+    let (ca, clock) = (Ca::new("one"), StoppedClock::at(NOON));
+    let cache = JwtCache::of("test", 3, clock).0;
+    let declared = key(&["receiver"]).for_later();
+    cache.restore(vec![(declared.clone(), token(&ca, at(28_800), 28_800))]);
+    for number in 0..10 {
+        let asked = key(&[&format!("asked-{number}")]);
+        cache.restore(vec![(asked, token(&ca, at(300), 300))]);
+    }
+    let held = cache.held();
+    assert!(held.iter().any(|(key, _)| *key == declared));
+    assert_eq!(held.len(), 4, "as many ordinary ones as ever");
+}
+
+#[test]
+fn a_node_wants_no_more_of_them_than_it_keeps() {
+    let tokens = |entry: usize| {
+        let each = (0..16).map(|number| (format!("{entry}-{number}"), Duration::from_secs(3600)));
+        Offline {
+            tokens: each.collect(),
+            ..Offline::default()
+        }
+    };
+    let entries = (0..100).map(|number| {
+        let name = format!("e{number}");
+        Arc::new(Entry {
+            offline: tokens(number),
+            ..entry(&name, &format!("/{name}"), &["unix:uid:1"])
+        })
+    });
+    let many = Snapshot {
+        entries: Arc::new(EntryIndex::new(entries)),
+        ..Snapshot::default()
+    };
+    let (these, left_out) = wanted(&many);
+    assert_eq!((these.len(), left_out), (MOST, 1600 - MOST));
+    let again = wanted(&many).0;
+    assert!(these.keys().all(|key| again.contains_key(key)), "always the same");
+}
+
+#[test]
+fn a_privileged_entry_has_none_nor_has_anybody_with_its_id() {
+    let asking = |privileged| Entry {
+        privileged,
+        offline: Offline {
+            tokens: vec![("receiver".to_owned(), Duration::from_secs(3600))],
+            ..Offline::default()
+        },
+        ..entry("a", "/a", &["unix:uid:1"])
+    };
+    let other = Entry {
+        privileged: true,
+        spiffe_id: id("/a"),
+        ..entry("z", "/z", &["unix:uid:2"])
+    };
+    for (entries, count) in [
+        (vec![asking(false)], 1),
+        (vec![asking(true)], 0),
+        (vec![asking(false), other], 0),
+    ] {
+        let snapshot = Snapshot {
+            entries: Arc::new(EntryIndex::new(entries.into_iter().map(Arc::new))),
+            ..Snapshot::default()
+        };
+        assert_eq!(wanted(&snapshot).0.len(), count);
+    }
 }

@@ -84,6 +84,18 @@ impl State {
         if state.held.keys().any(|id| index.get(id).is_none()) {
             Arc::make_mut(&mut state.held).retain(|id, _| index.get(id).is_some());
         }
+        // Made anew under the ID of another.
+        let is_another = |id: &Arc<str>| {
+            let both = state.entries.get(id).zip(index.get(id));
+            both.is_some_and(|(old, new)| old.created_at != new.created_at)
+        };
+        if state.held.keys().any(is_another) {
+            for (id, held) in Arc::make_mut(&mut state.held) {
+                if is_another(id) {
+                    *held = Arc::new(held.of_no_entry());
+                }
+            }
+        }
         let on_demand = |id: &Arc<str>| index.get(id).is_some_and(|entry| entry.on_demand);
         if !state.wanted.keys().all(on_demand) {
             Arc::make_mut(&mut state.wanted).retain(|id, _| on_demand(id));
@@ -91,7 +103,10 @@ impl State {
         // What was refused before an entry was changed says nothing of what it is now.
         self.refusals.retain(|id| {
             let both = state.entries.get(id).zip(index.get(id));
-            both.is_some_and(|(old, new)| old.revision == new.revision && old.spiffe_id == new.spiffe_id)
+            both.is_some_and(|(old, new)| {
+                let same = old.revision == new.revision && old.created_at == new.created_at;
+                same && old.spiffe_id == new.spiffe_id
+            })
         });
         let before = std::mem::replace(&mut state.entries, Arc::new(index));
         self.fit_rungs_to_entries(&before, now);

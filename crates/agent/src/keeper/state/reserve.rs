@@ -1,10 +1,11 @@
 //! The reserve: which rungs are to be had, and when one takes the place of what is held.
 //!
-//! Invariant: nothing is taken from a reserve because of this machine's clock: what is over goes when a server of now signs something that
-//! begins later. What the server takes away goes at once.
+//! Invariant: nothing is taken from a reserve because of this machine's clock, nor of one server's: what is over goes when servers have signed
+//! what begins later for an hour. What the server takes away goes at once, and a rung says what its entry says, where one of those is valid.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfast_identity::{UnixTime, X509Svid};
 use landfast_lifecycle::reserve::{self, Served, Window};
@@ -79,13 +80,18 @@ impl State {
     /// Ordinary renewals come first: without one, nothing says how long a rung lives.
     fn with_reserve(&self, now: UnixTime) -> impl Iterator<Item = &Arc<Entry>> {
         let all = self.now.entries.iter();
-        all.filter(move |entry| !entry.offline.reserve.is_zero() && self.now.svid(entry, now).is_some())
+        all.filter(move |entry| !self.length(entry).is_zero() && self.now.svid(entry, now).is_some())
+    }
+
+    /// How long its reserve shall last.
+    fn length(&self, entry: &Entry) -> Duration {
+        self.now.entries.offline(entry).reserve
     }
 
     fn missing(&self, entry: &Entry, now: UnixTime) -> reserve::Missing {
         let none = Ladder::default();
         let ladder = self.now.rungs.get(&entry.id).map_or(&none, |ladder| &**ladder);
-        let of_now = |rung: &Rung| is_of(rung, entry);
+        let of_now = |rung: &Rung| rung.is_of(entry);
         let held = self.now.held.get(&entry.id).map(|held| {
             let begins = held.svid.not_before().max(held.received());
             held.svid.not_after().since(begins)
@@ -93,7 +99,7 @@ impl State {
         let life = ladder.life(of_now).or(held).unwrap_or_default();
         let fit = ladder.rungs().iter().filter(|rung| of_now(rung));
         let windows: Vec<Window> = fit.map(|rung| rung.window()).collect();
-        let mut length = entry.offline.reserve;
+        let mut length = self.length(entry);
         if let Some(end) = entry.expires_at {
             // Nothing is signed that outlasts its entry.
             let last = end.saturating_sub(life);
@@ -108,12 +114,12 @@ impl State {
 
     fn has_fitting(&self, entry: &Entry) -> bool {
         let ladder = self.now.rungs.get(&entry.id);
-        ladder.is_some_and(|ladder| ladder.rungs().iter().any(|rung| is_of(rung, entry)))
+        ladder.is_some_and(|ladder| ladder.rungs().iter().any(|rung| rung.is_of(entry)))
     }
 
     /// All of it together; more is not asked for.
     fn reserve_is_full(&self) -> bool {
-        self.now.reserve_size() >= self.reserve_limit.unwrap_or(LARGEST)
+        self.now.reserve_is_full(self.reserve_limit.unwrap_or(LARGEST))
     }
 
     /// Whether something is different.
@@ -129,7 +135,8 @@ impl State {
                 continue;
             };
             // Of what the entry was before.
-            if entry.revision != order.entry.revision || entry.offline.reserve.is_zero() {
+            let same = entry.revision == order.entry.revision && entry.created_at == order.entry.created_at;
+            if !same || self.length(&entry).is_zero() {
                 continue;
             }
             match outcome.and_then(|svid| self.fitting(&svid, &order).map(|()| svid)) {
@@ -192,14 +199,21 @@ impl State {
     /// What is of the entry before it was changed stays until its place is taken.
     fn drop_outgrown(&mut self, entry: &Entry, now: UnixTime) {
         if self.missing(entry, now).begins.is_empty() {
-            self.retain_rungs(&entry.id, |rung| is_of(rung, entry));
+            self.retain_rungs(&entry.id, |rung| rung.is_of(entry));
         }
     }
 
-    /// A server signed this a moment ago: what ended before it begins is spent, whatever the time is here.
+    /// A server signed this a moment ago: what ended before it begins is spent, whatever the time is here. But its own time may be wrong, and
+    /// this node the only one to hear it: it must still say so an hour later.
     pub(super) fn drop_spent(&mut self, entry: &Entry, signed: &X509Svid) {
         let begins = signed.not_before();
-        self.retain_rungs(&entry.id, |rung| rung.window().ends > begins);
+        let since = *self.signed.entry(Arc::clone(&entry.id)).or_insert(begins);
+        if begins.since(since) >= BELIEVED {
+            self.retain_rungs(&entry.id, |rung| rung.window().ends > since);
+        }
+        if begins < since || begins.since(since) >= BELIEVED {
+            self.signed.insert(Arc::clone(&entry.id), begins);
+        }
     }
 
     fn retain_rungs(&mut self, id: &Arc<str>, stays: impl Fn(&Rung) -> bool) {
@@ -219,24 +233,35 @@ impl State {
         let entries = Arc::clone(&self.now.entries);
         let ids: Vec<Arc<str>> = self.now.rungs.keys().cloned().collect();
         for id in ids {
-            let Some(entry) = entries.get(&id).filter(|entry| !entry.offline.reserve.is_zero()) else {
+            // Made anew under the same ID it is another, and for the server all that the one before had is revoked.
+            let same = |entry: &Arc<Entry>| {
+                before
+                    .get(&id)
+                    .is_some_and(|old| old.created_at == entry.created_at)
+            };
+            let reserve = |entry: &Arc<Entry>| entries.offline(entry).reserve;
+            let entry = entries.get(&id);
+            let Some(entry) = entry.filter(|entry| same(entry) && !reserve(entry).is_zero()) else {
                 self.retain_rungs(&id, |_| false);
                 continue;
             };
+            let length = reserve(entry);
             self.retain_rungs(&id, |rung| *rung.id() == entry.spiffe_id);
             // The server has said this a moment ago: the time is not that of this machine alone.
-            let longer = before
-                .get(&id)
-                .map_or(entry.offline.reserve, |old| old.offline.reserve);
-            if entry.offline.reserve < longer {
-                let far_end = now.saturating_add(entry.offline.reserve);
+            let longer = before.get(&id).map_or(length, |old| before.offline(old).reserve);
+            if length < longer {
+                let far_end = now.saturating_add(length);
                 self.retain_rungs(&id, |rung| rung.window().begins <= far_end);
             }
         }
         self.rung_refusals.retain(|id| {
             let both = before.get(id).zip(entries.get(id));
-            both.is_some_and(|(old, new)| old.revision == new.revision && old.offline == new.offline)
+            both.is_some_and(|(old, new)| {
+                let same = old.revision == new.revision && old.created_at == new.created_at;
+                same && before.offline(old) == entries.offline(new)
+            })
         });
+        self.signed.retain(|id, _| entries.get(id).is_some());
     }
 
     /// The bundle is another: verifiers take nothing of an authority that is gone, and are not shown anything of a tainted one.
@@ -258,14 +283,10 @@ impl State {
             let Some(entry) = self.now.entries.get(id).filter(|entry| !entry.is_over(now)) else {
                 continue;
             };
-            let served = self.served(entry, now);
-            let Some(next) = reserve::successor(now, served, !self.in_contact, ladder.windows()) else {
+            let Some(next) = self.successor(entry, ladder, now) else {
                 continue;
             };
             let rung = &ladder.rungs()[next];
-            if rung.id() != &entry.spiffe_id {
-                continue;
-            }
             match rung.held() {
                 Ok(held) => {
                     actions.push(Action::Note(Note::TookTurn {
@@ -292,6 +313,26 @@ impl State {
         changed
     }
 
+    /// Which rung takes the place of what is served: what says less than the entry says now, or what was taken away from it, only when there is
+    /// nothing newer that is valid.
+    fn successor(&self, entry: &Entry, ladder: &Ladder, now: UnixTime) -> Option<usize> {
+        let (served, alone) = (self.served(entry, now), !self.in_contact);
+        let numbered = ladder.rungs().iter().enumerate();
+        let of_now: Vec<usize> = numbered
+            .filter(|(_, rung)| rung.is_of(entry))
+            .map(|(at, _)| at)
+            .collect();
+        let windows: Vec<Window> = of_now.iter().map(|at| ladder.windows()[*at]).collect();
+        if let Some(next) = reserve::successor(now, served, alone, &windows) {
+            return Some(of_now[next]);
+        }
+        let held = self.now.svid(entry, now);
+        let newer = held.is_some_and(|held| held.revision == entry.revision)
+            || reserve::turn(now, &windows).is_some();
+        reserve::successor(now, served, alone, ladder.windows())
+            .filter(|next| !newer && ladder.rungs()[*next].id() == &entry.spiffe_id)
+    }
+
     /// When it may be somebody's turn next.
     pub(super) fn next_turn(&self, now: UnixTime) -> Option<UnixTime> {
         let each = self.now.rungs.iter().filter_map(|(id, ladder)| {
@@ -309,12 +350,10 @@ impl State {
     }
 }
 
-fn is_of(rung: &Rung, entry: &Entry) -> bool {
-    rung.revision() == entry.revision && *rung.id() == entry.spiffe_id
-}
-
 /// As many as a server takes in one call.
 pub(crate) const BATCH: usize = 64;
+/// For so long servers must have signed by a time before something is spent by it.
+const BELIEVED: Duration = Duration::from_secs(3600);
 /// Of a whole node, as it lies on disk.
 pub(crate) const LARGEST: u64 = 64 * 1024 * 1024;
 

@@ -15,6 +15,8 @@ impl State {
             let known_since = snapshot.synced_at.unwrap_or(UnixTime::EPOCH);
             state.taints.adopt(bundle, known_since);
         }
+        // It may have been written after the index that names them.
+        state.fit_rungs_to_bundle();
         state
     }
 }

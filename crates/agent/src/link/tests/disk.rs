@@ -275,3 +275,42 @@ async fn a_node_with_a_device_certificate_needs_no_disk() {
     assert_eq!(node.serves(&["unix:uid:1"]), ["/a"]);
     node.stop().await;
 }
+
+/// With an authority that all have acknowledged the server signs: a node that forgot it over a restart would refuse its peers.
+#[tokio::test]
+async fn a_bundle_that_is_not_on_disk_is_not_acknowledged_before_it_is() {
+    let server = server_with(&[("a", "/a", "unix:uid:1")]).await;
+    server.pushes(7, 1);
+    server.script().sequence = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup::new(&server, dir.path());
+    let disk = setup.disk.clone();
+    let node = setup.start();
+    let acknowledged = || server.script().reserve.acknowledged.clone();
+    until("the first", || acknowledged() == [4]).await;
+    fill(&disk);
+    server.pushes(7, 9);
+    let mut bundle = wire_bundle(server.ca(), false);
+    bundle.sequence_number = 5;
+    let another = wire_bundle(&Ca::new("two"), false).x509_authorities;
+    bundle.x509_authorities.extend(another);
+    let step = landfast_proto::landfast::sync::v1::SubscribeResponse {
+        bundles: vec![crate::testing::fake_server::push::current(bundle)],
+        ..crate::testing::fake_server::push::step(7, 9)
+    };
+    server.say(step).await;
+    until("it is told that it is not on disk", || {
+        !node.status().disk.is_empty()
+    })
+    .await;
+    // The link had its turns.
+    server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
+    until("b is there", || node.serves(&["unix:uid:2"]) == ["/b"]).await;
+    server.put(wire_entry("c", "/c", &["unix:uid:3"])).await;
+    until("c is there", || node.serves(&["unix:uid:3"]) == ["/c"]).await;
+    assert_eq!(acknowledged(), [4]);
+    disk.mend();
+    server.put(wire_entry("d", "/d", &["unix:uid:4"])).await;
+    until("with room", || acknowledged() == [4, 5]).await;
+    node.stop().await;
+}

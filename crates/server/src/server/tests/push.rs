@@ -118,16 +118,24 @@ async fn delete(rig: &Rig, id: &str) {
 
 async fn hint(rig: &Rig, id: &str, hint: &str) {
     let changed = types::Entry {
-        id: id.to_owned(),
         hint: hint.to_owned(),
         ..types::Entry::default()
     };
+    let mask = types::EntryMask {
+        hint: true,
+        ..types::EntryMask::default()
+    };
+    update(rig, id, changed, mask).await;
+}
+
+async fn update(rig: &Rig, id: &str, changed: types::Entry, mask: types::EntryMask) {
+    let changed = types::Entry {
+        id: id.to_owned(),
+        ..changed
+    };
     let request = entry::BatchUpdateEntryRequest {
         entries: vec![changed],
-        input_mask: Some(types::EntryMask {
-            hint: true,
-            ..types::EntryMask::default()
-        }),
+        input_mask: Some(mask),
         output_mask: None,
     };
     let mut operator = EntryClient::new(rig.admin().await);
@@ -188,6 +196,19 @@ async fn an_agent_is_told_of_its_entries_as_they_come_change_and_go_and_of_no_ot
     let set = ear.next().await;
     assert_eq!(set.put[0].policy.as_ref().unwrap().description, "pump 4");
     assert!(set.put[0].version > changed.put[0].version);
+
+    // What was asked for before is not asked of its node any more.
+    let powerful = types::Entry {
+        admin: true,
+        ..types::Entry::default()
+    };
+    let mask = types::EntryMask {
+        admin: true,
+        ..types::EntryMask::default()
+    };
+    update(&rig, &made.id, powerful, mask).await;
+    let powerful = ear.next().await;
+    assert!(of(&powerful.put[0]).admin && powerful.put[0].policy.is_none());
 
     delete(&rig, &made.id).await;
     let step = ear.next().await;
