@@ -126,7 +126,7 @@ async fn ten_agents_attest_follow_and_act_on_every_kind_of_change() {
     ] {
         assert!(value(&report, "propagation", what) > 0.0, "{what}");
     }
-    assert!(value(&report, "growth", "attested") > 0.0);
+    assert!(value(&report, "growth", "agents attested") > 0.0);
     let loads: Vec<_> = report["figures"]
         .as_array()
         .unwrap()
