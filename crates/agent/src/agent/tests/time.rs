@@ -124,7 +124,11 @@ async fn a_clock_that_is_60_hours_ahead_for_five_minutes_while_islanded_costs_no
             "what is over by the clock is not served"
         );
         let time = time_of(&handle).await;
-        assert_eq!((time.clock_wrong_by, time.estimated), (SIXTY_HOURS, false));
+        // Two clocks are read, one after the other, in whole seconds.
+        assert!(
+            (time.clock_wrong_by - SIXTY_HOURS).abs() <= 1 && !time.estimated,
+            "{time:?}"
+        );
         until("health says so", || {
             health.borrow().reason.contains("the clock is wrong by 2 d 12 h")
         })
