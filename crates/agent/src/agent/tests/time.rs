@@ -106,6 +106,7 @@ async fn time_of(handle: &AgentHandle) -> api::Time {
 /// The test that the issue asks for.
 #[tokio::test]
 async fn a_clock_that_is_60_hours_ahead_for_five_minutes_while_islanded_costs_no_fetch_before_or_after() {
+    const AHEAD: i64 = SIXTY_HOURS + 120;
     let mut machine = Machine::new().await;
     let handle = machine.start().await;
     handle.ready().await;
@@ -117,23 +118,23 @@ async fn a_clock_that_is_60_hours_ahead_for_five_minutes_while_islanded_costs_no
         minutes(10).await;
         assert_eq!(workload.fetch().await, (true, true), "before");
         assert_eq!(time_of(&handle).await.complaint, "");
-        machine.wall.step(SIXTY_HOURS);
+        machine.wall.step(AHEAD);
         minutes(5).await;
         assert!(
             !workload.fetch().await.0,
             "what is over by the clock is not served"
         );
         let time = time_of(&handle).await;
-        // Two clocks are read, one after the other, in whole seconds.
+        // The server's clock is that of the machine that runs the test.
         assert!(
-            (time.clock_wrong_by - SIXTY_HOURS).abs() <= 1 && !time.estimated,
+            (time.clock_wrong_by - AHEAD).abs() < 120 && !time.estimated,
             "{time:?}"
         );
         until("health says so", || {
             health.borrow().reason.contains("the clock is wrong by 2 d 12 h")
         })
         .await;
-        machine.wall.step(-SIXTY_HOURS);
+        machine.wall.step(-AHEAD);
         assert_eq!(workload.fetch().await, (true, true), "after");
         let mut another = Workload::new(&handle).await;
         assert_eq!(another.fetch().await, (true, true), "and by who is new");
