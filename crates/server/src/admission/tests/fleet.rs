@@ -14,6 +14,12 @@ const EACH: usize = 10;
 const HOUR: Duration = Duration::from_secs(3600);
 /// Signatures a second.
 const RATE: f64 = 1000.0;
+/// As a server has it unless it is told otherwise.
+const ROOMY: Bounds = Bounds {
+    requests: 4096,
+    bytes: 32 << 20,
+    longest: LONGEST,
+};
 
 /// An agent that comes back: its number, and what is left to its SVIDs then.
 type Agent = (usize, Duration);
@@ -38,6 +44,11 @@ fn after_a_cut(cut: Duration) -> Vec<Agent> {
         (age >= lives).then(|| (n, HOUR.saturating_sub(age)))
     });
     each.collect()
+}
+
+/// So many, each without anything.
+fn with_nothing_left(agents: usize) -> Vec<Agent> {
+    (0..agents).map(|n| (n, Duration::ZERO)).collect()
 }
 
 enum Event {
@@ -128,13 +139,8 @@ fn play(fleet: &[Agent], truthful: bool, bounds: Bounds, rate: impl Fn(Duration)
 #[tokio::test(start_paused = true)]
 async fn a_fleet_that_comes_back_in_one_second_loses_nothing() {
     let fleet = after_a_cut(Duration::from_secs(1750));
-    let bounds = Bounds {
-        requests: 4096,
-        bytes: 32 << 20,
-        longest: LONGEST,
-    };
-    let soonest_first = play(&fleet, true, bounds, |_| RATE);
-    let as_they_come = play(&fleet, false, bounds, |_| RATE);
+    let soonest_first = play(&fleet, true, ROOMY, |_| RATE);
+    let as_they_come = play(&fleet, false, ROOMY, |_| RATE);
     println!("{} of {AGENTS}: {soonest_first:?}, {as_they_come:?}", fleet.len());
     assert!(fleet.len() > AGENTS * 8 / 10, "nearly all are due");
     assert_eq!(soonest_first.served, fleet.len());
@@ -180,13 +186,8 @@ async fn a_fleet_of_which_everything_has_run_out_is_served_with_few_attempts() {
 /// The server has just started, and knows nothing of its pace. Served as fast as can be, they would all be done after 25 seconds.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_has_just_started_is_not_idle_while_agents_wait_for_their_time() {
-    let fleet: Vec<Agent> = (0..10_000).map(|n| (n, Duration::ZERO)).collect();
-    let bounds = Bounds {
-        requests: 4096,
-        bytes: 32 << 20,
-        longest: LONGEST,
-    };
-    let outcome = play(&fleet, true, bounds, |_| 4000.0);
+    let fleet = with_nothing_left(10_000);
+    let outcome = play(&fleet, true, ROOMY, |_| 4000.0);
     println!("{outcome:?}");
     assert_eq!(outcome.served, fleet.len());
     assert!(outcome.last < Duration::from_secs(30), "{outcome:?}");
@@ -196,12 +197,7 @@ async fn a_server_that_has_just_started_is_not_idle_while_agents_wait_for_their_
 /// In the first moments the processor has other work: what is seen then is far from the pace.
 #[tokio::test(start_paused = true)]
 async fn a_slow_first_moment_sends_nobody_away_for_long() {
-    let fleet: Vec<Agent> = (0..1000).map(|n| (n, Duration::ZERO)).collect();
-    let bounds = Bounds {
-        requests: 4096,
-        bytes: 32 << 20,
-        longest: LONGEST,
-    };
+    let fleet = with_nothing_left(1000);
     let slow_at_first = |at: Duration| {
         if at < Duration::from_millis(300) {
             100.0
@@ -209,7 +205,7 @@ async fn a_slow_first_moment_sends_nobody_away_for_long() {
             4000.0
         }
     };
-    let outcome = play(&fleet, true, bounds, slow_at_first);
+    let outcome = play(&fleet, true, ROOMY, slow_at_first);
     println!("{outcome:?}");
     assert_eq!(outcome.served, fleet.len());
     // At its best it takes 2.8 s.
@@ -220,13 +216,8 @@ async fn a_slow_first_moment_sends_nobody_away_for_long() {
 /// A pace below the guess is believed late, and that costs each agent of its first storm a second attempt at most.
 #[tokio::test(start_paused = true)]
 async fn a_slow_server_is_asked_again_once() {
-    let fleet: Vec<Agent> = (0..1000).map(|n| (n, Duration::ZERO)).collect();
-    let bounds = Bounds {
-        requests: 4096,
-        bytes: 32 << 20,
-        longest: LONGEST,
-    };
-    let outcome = play(&fleet, true, bounds, |_| 50.0);
+    let fleet = with_nothing_left(1000);
+    let outcome = play(&fleet, true, ROOMY, |_| 50.0);
     println!("{outcome:?}");
     assert_eq!(outcome.served, fleet.len());
     // At its best it takes 200 s.
