@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::place::place;
 use crate::{DirFiles, Files, StoreError};
@@ -41,7 +42,8 @@ impl FreshFile {
         let (files, name) = place(path)?;
         let files = wrap(files);
         refuse_taken(&files, path, &name)?;
-        let temp = format!(".{name}.{}.tmp", std::process::id());
+        let count = BEGUN.fetch_add(1, Ordering::Relaxed);
+        let temp = format!(".{name}.{}-{count}.tmp", std::process::id());
         let made = match files.create_temp(&temp) {
             // Left by a process of our number, which is no more.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -93,11 +95,22 @@ impl FreshFile {
         self.files
             .sync(&self.file)
             .map_err(|source| self.cannot(source))?;
-        // Sticks have file systems without links: a rename it is, and who makes this name in this moment loses.
-        refuse_taken(&*self.files, &self.path, &self.name)?;
-        self.files
-            .rename(&self.temp, &self.name)
-            .map_err(|source| self.cannot(source))?;
+        match self.files.link(&self.temp, &self.name) {
+            // What stays has a hidden name.
+            Ok(()) => drop(self.files.remove(&self.temp)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::Exists {
+                    path: self.path.clone(),
+                });
+            }
+            // Sticks have file systems without links: a rename it is, and who makes this name in this moment loses.
+            Err(_) => {
+                refuse_taken(&*self.files, &self.path, &self.name)?;
+                self.files
+                    .rename(&self.temp, &self.name)
+                    .map_err(|source| self.cannot(source))?;
+            }
+        }
         self.committed = true;
         self.files.sync_dir().map_err(|source| StoreError::NotDurable {
             path: self.path.clone(),
@@ -134,6 +147,9 @@ fn refuse_taken(files: &dyn Files, path: &Path, name: &str) -> Result<(), StoreE
         Err(source) => Err(StoreError::CannotRead { path, source }),
     }
 }
+
+/// Two of one name in one process have files of their own until one has the name.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod tests;

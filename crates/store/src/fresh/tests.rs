@@ -39,6 +39,48 @@ fn what_has_the_name_is_left_alone() {
 }
 
 #[test]
+fn of_two_that_are_begun_at_once_the_first_that_is_whole_has_the_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("root.key");
+    let names = || fs::read_dir(dir.path()).unwrap().count();
+    for _ in 0..20 {
+        let barrier = std::sync::Barrier::new(4);
+        let write = |text: &'static [u8]| {
+            let mut file = FreshFile::begin(&path).unwrap();
+            file.write(text).unwrap();
+            barrier.wait();
+            file.commit().map(|()| text)
+        };
+        let done: Vec<_> = std::thread::scope(|scope| {
+            let texts: [&'static [u8]; 4] = [b"a", b"b", b"c", b"d"];
+            let begun = texts.map(|text| scope.spawn(move || write(text)));
+            begun.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let won: Vec<_> = done.iter().flatten().collect();
+        assert_eq!(won.len(), 1, "{done:?}");
+        assert_eq!(fs::read(&path).unwrap(), *won[0]);
+        for lost in done.iter().filter_map(|done| done.as_ref().err()) {
+            assert!(matches!(lost, StoreError::Exists { .. }), "{lost:?}");
+        }
+        assert_eq!(names(), 1);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_file_system_without_links_is_written_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plant.backup");
+    let script = Script::default();
+    script.fail(Verb::Link, ErrorKind::PermissionDenied);
+    let mut file = FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).unwrap();
+    file.write(b"bytes").unwrap();
+    file.commit().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn whatever_the_disk_refuses_nothing_is_left() {
     for verb in [
         Verb::Read,
@@ -50,6 +92,9 @@ fn whatever_the_disk_refuses_nothing_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plant.backup");
         let script = Script::default();
+        if verb == Verb::Rename {
+            script.fail(Verb::Link, ErrorKind::PermissionDenied);
+        }
         script.fail(verb, ErrorKind::StorageFull);
         let written = FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).and_then(
             |mut file| {
