@@ -44,11 +44,15 @@ impl Link {
             Wait::OrRenewal(wait) => (wait, false),
         };
         let mut end = Instant::now() + wait;
-        // One of the node's own that is overdue already waits for its turn like everything else.
         let started = self.clock.now();
-        let mut own = self
-            .own_renewal()
-            .filter(|due| !after_failure && started.is_some_and(|now| now < *due));
+        let mut own = self.own_renewal().filter(|_| !after_failure);
+        if let Some(due) = own.filter(|due| started.is_none_or(|now| *due <= now)) {
+            // It fell due while the turn went on. What came overdue waits for its turn like everything else, for the next would too.
+            if self.node_since < due {
+                end = end.min(Instant::now() + OVERDUE);
+            }
+            own = None;
+        }
         let (nudge, keeper) = (Arc::clone(&self.nudge), self.keeper.clone());
         loop {
             let timer = Timer {
@@ -161,4 +165,6 @@ impl Timer {
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 /// Between two turns for renewals, whatever a clock says.
 const SHORTEST_NAP: Duration = Duration::from_secs(1);
+/// Until the next turn, when the node's own SVID is due at the end of one.
+const OVERDUE: Duration = Duration::from_secs(3);
 pub(super) const NUDGE_DELAY: Duration = Duration::from_millis(500);

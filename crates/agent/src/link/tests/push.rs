@@ -7,6 +7,7 @@ use landfast_proto::spire::api::types::entry::AdditionalAttributes;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::keeper::taint::SPREAD;
 use crate::testing::fake_server::push::{current, gone, put, step};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -338,6 +339,47 @@ async fn a_taint_that_is_told_has_the_nodes_own_svid_renewed_though_nothing_else
             ..step(7, 2)
         })
         .await;
+    until("it is renewed", || server.calls("RenewAgent") > 0).await;
+    node.stop().await;
+}
+
+/// The turn that it makes due in has looked already, and looks no more.
+#[tokio::test]
+async fn the_nodes_own_svid_that_falls_due_while_others_are_signed_is_renewed_after_them() {
+    let begin = real_clock().now().unwrap();
+    let clock = crate::testing::StoppedClock::at(begin);
+    // One that is drawn to be replaced at once is so before others are signed.
+    let (server, _dir, node) = loop {
+        let (server, dir) = (pushing(&[]).await, tempfile::tempdir().unwrap());
+        let node = Setup {
+            clock: clock.clone(),
+            ..setup(&server, dir.path())
+        }
+        .start();
+        node.serving().await;
+        node.subscribed().await;
+        let svid = node.status().agent_svid.unwrap();
+        if landfast_lifecycle::spread_within(SPREAD, svid.serial_hex().as_bytes()).as_secs() > 0 {
+            break (server, dir, node);
+        }
+        node.stop().await;
+    };
+    let permits = Arc::new(Semaphore::new(0));
+    server.script().hold_issuing = Some(Arc::clone(&permits));
+    server.script().tainted = true;
+    clock.set(begin.saturating_add(Duration::from_secs(10)));
+    let entry = wire_entry("a", "/a", &["unix:uid:1"]);
+    server.script().entries = vec![entry.clone()];
+    server
+        .say(wire::SubscribeResponse {
+            bundles: vec![current(wire_bundle(server.ca(), true))],
+            put: vec![put(entry)],
+            ..step(7, 2)
+        })
+        .await;
+    until("it is asked for", || server.calls("BatchNewX509SVID") > 0).await;
+    clock.set(begin.saturating_add(Duration::from_secs(20)));
+    permits.add_permits(10);
     until("it is renewed", || server.calls("RenewAgent") > 0).await;
     node.stop().await;
 }
