@@ -246,7 +246,8 @@ async fn work_that_breaks_off_and_a_directory_that_is_removed_cost_nothing_for_l
                 .await;
         }
         until("it is on disk again", || {
-            running.world.place().key.exists() && running.held() == Some(keys(&after))
+            let place = running.world.place();
+            place.dir.exists() && place.key.exists() && running.held() == Some(keys(&after))
         })
         .await;
     }
