@@ -65,17 +65,17 @@ class Migration(Restart):
         place.start("server")
         place.up("server")
         place.stop("server", signal.SIGTERM)
-        older(place.disk / "server/landfast.db")
+        older(place.disk / "server/landfast.db", 1)
 
 
-def older(path):
-    """The same database under the first schema: what the later ones added is taken away."""
+def older(path, schema):
+    """The same database under this schema: what the later ones added is taken away."""
     database = sqlite3.connect(path)
-    texts = sorted(MIGRATIONS.glob("*.sql"))
+    texts = [text.read_text() for text in sorted(MIGRATIONS.glob("*.sql"))[:schema]]
     fresh = sqlite3.connect(":memory:")
-    fresh.executescript(texts[0].read_text())
+    fresh.executescript("".join(texts))
     columns = {}
-    for table, in fresh.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+    for table, in fresh.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
         columns[table] = [row[1] for row in fresh.execute(f"PRAGMA table_info({table})")]
     kept = {table: database.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall() for table, names in columns.items()}
     database.close()
@@ -83,8 +83,9 @@ def older(path):
         file.unlink()
     path.touch(mode=0o600)
     database = sqlite3.connect(path)
-    database.executescript("PRAGMA foreign_keys = OFF; CREATE TABLE schema_migrations (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;" + texts[0].read_text())
-    database.execute("INSERT INTO schema_migrations VALUES (1, ?)", (hashlib.sha256(texts[0].read_bytes()).hexdigest(),))
+    database.executescript("PRAGMA foreign_keys = OFF; CREATE TABLE schema_migrations (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;" + "".join(texts))
+    for number, text in enumerate(texts, 1):
+        database.execute("INSERT INTO schema_migrations VALUES (?, ?)", (number, hashlib.sha256(text.encode()).hexdigest()))
     for table, rows in kept.items():
         database.executemany(f"INSERT OR REPLACE INTO {table} ({', '.join(columns[table])}) VALUES ({', '.join('?' * len(columns[table]))})", rows)
     database.execute(f"PRAGMA application_id = {APPLICATION}")
