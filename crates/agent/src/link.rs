@@ -123,8 +123,7 @@ pub(crate) struct Link {
     channel: watch::Sender<Option<Channel>>,
     /// The server asks for another connection. Until there is one, questions go over this one.
     leaving: bool,
-    /// The sequence of the bundle that the server of this connection was told we hold.
-    acknowledged: Option<u64>,
+    acknowledged: outcome::Acknowledged,
     nudge: Arc<Notify>,
 }
 
@@ -189,7 +188,7 @@ impl Link {
             status,
             channel,
             leaving: false,
-            acknowledged: None,
+            acknowledged: outcome::Acknowledged::default(),
             nudge,
         };
         (link, handle)

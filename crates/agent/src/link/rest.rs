@@ -44,6 +44,9 @@ impl Link {
             Wait::OrRenewal(wait) => (wait, false),
         };
         let mut end = Instant::now() + wait;
+        if let Some(again) = self.acknowledged.not_before.filter(|_| !after_failure) {
+            end = end.min(again);
+        }
         // One of the node's own that is overdue already waits for its turn like everything else.
         let started = self.clock.now();
         let mut own = self
