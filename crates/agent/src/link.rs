@@ -111,6 +111,8 @@ pub(crate) struct Link {
     rota: Rota,
     pinned: chain::Pinned,
     must_attest: bool,
+    /// The last turn tried to attest because the node's SVID is of no authority that the node knows.
+    tried_to_return: bool,
     /// When the last renewal of the node's SVID failed.
     retry: retry::Retry,
     device: device::Device,
@@ -179,6 +181,7 @@ impl Link {
             rota,
             pinned,
             must_attest: false,
+            tried_to_return: false,
             retry: retry::Retry::default(),
             device: device::Device::default(),
             busy: busy::Busy::default(),
@@ -302,6 +305,7 @@ impl Link {
             self.ask_the_time_after(begins).await;
         }
         let now = self.now()?;
+        self.must_attest |= self.is_to_return();
         match &self.node {
             Some(node) if now < node.svid.not_before() => {
                 let (not_before, seconds) = (
