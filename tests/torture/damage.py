@@ -49,6 +49,7 @@ def each(folder, template, name, count, random, report, check):
         what = f"{file} {how} at {at}"
         try:
             check(place, file, how)
+            place.stop_all()
             report.good(place.dir, what)
         except Wrong as why:
             report.bad(place.dir, what, why)
