@@ -2,6 +2,7 @@
 
 The server is recorded too, and loses nothing: after each cut the agent meets it as it was at that moment.
 """
+import copy
 import json
 import os
 import signal
@@ -15,7 +16,11 @@ from timeline import History, Recording, choose, cut_again, moments_of, trial
 NODE = f"spiffe://{TRUST_DOMAIN}/spire/agent/join_token/"
 QUIET = 1.2
 # What lets a node be what it was: not a fresh key that nobody has signed for.
-SECRET = ("node-identity.json", "index.a", "index.b", "tokens")
+SECRET = ("node-identity.json", "device-key.json", "index.a", "index.b", "tokens")
+# 40 hours of rungs that live 20 hours each, of which one begins every 10.
+RESERVE, RUNGS = "40h", 4
+# Steps that take a reserve away and bring another.
+RESIGNED = ("taint", "return")
 
 
 def served(place):
@@ -38,6 +43,24 @@ def files(folder):
     return found
 
 
+def lasts(place):
+    """Until when each identity lasts with what the node has ahead."""
+    status = place.ask("agent", "status") or {}
+    return {one["spiffe_id"]: one["debt_until"] for one in status.get("identities", []) if one["debt_until"]}
+
+
+def own(folder):
+    """What the node has written down of itself: its device key and how far that has counted, where it stands in the bundle chain, its bundle."""
+    def read(name):
+        try:
+            return json.loads((folder / name).read_bytes())
+        except (OSError, ValueError):
+            return {}
+    device, pin, bundle = (read(name) for name in ("device-key.json", "root-pin.json", "trust-bundle.json"))
+    return {"key": device.get("key"), "of": device.get("agent_id"), "counter": device.get("counter", -1), "pin": (pin.get("epoch", 0), pin.get("sequence", 0)),
+            "bundle": bundle.get("sequence", 0)}
+
+
 def quiet(folder):
     """Until all that was to be written is."""
     before, since = files(folder), time.monotonic()
@@ -56,6 +79,12 @@ class Node:
         # All that a step may leave behind: the SVIDs served while it was under way.
         self.passing, self.data = {}, place.disk / "agent"
 
+    def beside(self, place):
+        """The same node, as it is at another place."""
+        other = copy.copy(self)
+        other.place, other.data = place, place.disk / "agent"
+        return other
+
     def index(self):
         there = files(self.data)
         return there.get("cache/index.a"), there.get("cache/index.b")
@@ -65,7 +94,7 @@ class Node:
         return sum(name.startswith("cache/svid-") for name in files(self.data))
 
     def step(self, name, act, so, writes=True, after=False):
-        """`so(served)`: the agent has come to it. `writes`: both indexes are then written anew; `after`: and once more since it has come to it."""
+        """`so(served)`: the agent has come to it. `writes`: both indexes are written anew then; `after`: since it has come to it."""
         before, passing = self.index(), set()
 
         def all_of_it():
@@ -82,6 +111,7 @@ class Node:
             quiet(self.data)
         self.history.step(name, all_of_it, lambda: served(self.place))
         step = self.history.steps[-1]
+        step.lasts, step.own = lasts(self.place), own(self.data)
         step.passing = passing | set((step.seen or {}).items())
 
     def create(self, count):
@@ -116,15 +146,47 @@ class Node:
             self.place.up("agent")
         self.step("restart", act, self.all_there, writes=False)
 
+    def firm(self):
+        """Its device key is registered, and it has pinned the root keys: it comes back whatever becomes of its SVID and of the authorities."""
+        status = self.place.ask("agent", "status") or {}
+        return status.get("device_key", "").startswith("registered") and status.get("bundle_chain", "").startswith("pinned")
+
+    def rungs(self, kind="rung"):
+        return {name for name in files(self.data) if name.startswith(f"cache/{kind}-")}
+
+    def reserve(self):
+        # The last one stays to the end.
+        entry = self.entries[max(self.entries)]
+        ask = lambda: self.place.tell("entry", "policy", "set", entry, "--offline-reserve", RESERVE)
+        self.step("reserve", ask, lambda now: self.all_there(now) and len(self.rungs()) == RUNGS)
+
+    def signed_anew(self):
+        """Whether all that there was when this was asked has given way."""
+        before = set((served(self.place) or {}).values()), self.rungs(), self.rungs("svid")
+
+        def is_new(now):
+            return self.all_there(now) and all(not one & old for one, old in zip((set(now.values()), self.rungs(), self.rungs("svid")), before))
+        return lambda now: is_new(now) and (len(self.rungs()), len(self.rungs("svid"))) == (RUNGS, len(now))
+
     def rotate(self):
-        shown = lambda standing: next(one["id"] for one in self.place.tell("authority", "show") if (one["kind"], one["standing"]) == ("x509", standing))
-        old, before = shown("active"), served(self.place)
+        old = self.place.authority("x509", "active")
 
         def act():
             self.place.tell("authority", "prepare", "x509")
-            self.place.tell("authority", "activate", "x509", shown("prepared"))
+            fresh = self.place.authority("x509", "prepared")
+            must("the node has said that it knows the new authority", lambda: self.place.run("authority", "activate", "x509", fresh).returncode == 0)
             self.place.tell("authority", "taint", "x509", old)
-        self.step("taint", act, lambda now: self.all_there(now) and not set(now.values()) & set(before.values()), after=True)
+        self.step("taint", act, self.signed_anew())
+
+    def away(self):
+        """Asleep while the authorities changed: it walks the bundle chain, and comes back by its device key, for who signed its SVID is not believed any more."""
+        anew = self.signed_anew()
+
+        def act():
+            self.place.stop("agent")
+            self.place.rotate("x509", "taint", "revoke")
+            self.place.start("agent", recorded=True)
+        self.step("return", act, lambda now: anew(now) and self.firm())
 
     def update(self):
         name, before = sorted(self.entries)[0], served(self.place)
@@ -133,12 +195,14 @@ class Node:
 
     def live(self, ban=True):
         self.begin()
-        self.step("first start", lambda: self.place.start("agent", recorded=True), self.all_there)
+        self.step("first start", lambda: self.place.start("agent", recorded=True), lambda now: self.all_there(now) and self.firm())
         self.step("entry create", lambda: self.create(2), self.all_there)
+        self.reserve()
         self.step("entry delete", lambda: self.delete(1), self.all_there)
         self.rotate()
         self.again(signal.SIGTERM)
         self.update()
+        self.away()
         self.step("entry delete", lambda: self.delete(2), self.all_there)
         self.again(signal.SIGKILL)
         self.step("entry create", lambda: self.create(3), self.all_there)
@@ -151,12 +215,12 @@ class Node:
 
 def keys(folder):
     """Files of a node that is in, and of its workloads."""
-    return [str(path) for path in folder.rglob("*") if path.name in SECRET or "svid-" in path.name]
+    return [str(path) for path in folder.rglob("*") if path.name in SECRET or path.name.startswith(("svid-", "rung-"))]
 
 
 class Cut:
-    def __init__(self, node, place, moment):
-        self.node, self.place = node, place
+    def __init__(self, node, place, moment, sleeps):
+        self.node, self.place, self.sleeps = node, place, sleeps
         self.done, self.under_way = node.history.at(moment)
 
     def check(self):
@@ -164,6 +228,7 @@ class Cut:
         left = keys(self.place.disk / "agent")
         if banned and left:
             raise Wrong(f"the node is banned, and its keys are back: {', '.join(left)}")
+        self.written()
         self.place.start("agent")
         self.place.up("agent")
         self.alone(must("it answers", lambda: (served(self.place),))[0])
@@ -175,7 +240,38 @@ class Cut:
         else:
             wanted = {entry["spiffe_id"] for entry in self.place.tell("entry", "list")}
             must("it serves what the server has for it", lambda: set(served(self.place) or {}) == wanted, 30)
+            if self.sleeps:
+                self.sleep(wanted)
         self.place.stop_all()
+
+    def written(self):
+        """What it had said to anybody of itself, and what it had been told, is on its disk."""
+        leaving = "ban" in [step.name for step in (self.done, self.under_way) if step]
+        now = own(self.place.disk / "agent")
+        if (self.place.disk / "server/landfast.db").exists():
+            said = dict(self.place.rows("SELECT agent_id, sequence FROM acknowledged")).get(self.node.id, 0)
+            if said > now["bundle"]:
+                raise Wrong(f"the server was told that the node has bundle {said}, and on its disk is {now['bundle']}")
+        if not self.done or leaving:
+            return
+        before, after = self.done.own, (self.under_way or self.done).own
+        if now["key"] not in (before["key"], after["key"]) or now["of"] != before["of"] or now["counter"] < before["counter"]:
+            raise Wrong(f"its device key was registered and has counted to {before['counter']}; on its disk is one of {now['of']}, at {now['counter']}")
+        if now["pin"] < before["pin"] or now["bundle"] < before["bundle"]:
+            raise Wrong(f"it stood at step {before['pin']} with bundle {before['bundle']}, and stands at {now['pin']} with {now['bundle']}")
+
+    def sleep(self, wanted):
+        """Power comes back to stay, and later the node sleeps for so long that it knows nobody."""
+        self.node = self.node.beside(self.place)
+        must("it is registered and pinned", self.node.firm, 30)
+        old = set(served(self.place).values())
+        self.place.stop("agent")
+        self.place.rotate("x509", "taint", "revoke")
+        self.place.start("agent")
+        come = lambda now: set(now) == wanted and not set(now.values()) & old
+        must(f"it comes back by itself: {self.place.said('agent', 1)}", lambda: come(served(self.place) or {}), 30)
+        if asking := self.place.tell("agent", "pending"):
+            raise Wrong(f"a person has to decide about the node: {asking}")
 
     def alone(self, seen):
         """While the server is away: what is there before and after what was under way is there, and nothing that neither has."""
@@ -186,9 +282,16 @@ class Cut:
         may = set(before.items()) | (self.under_way.passing if self.under_way else set())
         if wrong := set(seen.items()) - may:
             raise Wrong(f"it serves {sorted(wrong)}, which was withdrawn or never was")
-        if lost := (before.keys() & after.keys()) - seen.keys():
-            raise Wrong(f"it has lost {', '.join(sorted(lost))}: {self.place.said('agent')}")
         leaving = "ban" in [step.name for step in (self.done, self.under_way) if step]
+        if lost := (before.keys() & after.keys()) - seen.keys():
+            # Who has walked the bundle chain knows that nobody verifies them any more.
+            walked = self.under_way and self.under_way.name == "return"
+            if not walked:
+                raise Wrong(f"it has lost {', '.join(sorted(lost))}: {self.place.said('agent')}")
+        if self.done and self.done.lasts and not leaving and not (self.under_way and self.under_way.name in RESIGNED):
+            for name in self.done.lasts.keys() & (self.under_way or self.done).lasts.keys():
+                if lasts(self.place).get(name, "") < self.done.lasts[name]:
+                    raise Wrong(f"{name} was to last until {self.done.lasts[name]}: {lasts(self.place)}")
         agent_id = self.place.tell("agent", "status")["agent_id"]
         if self.done and not leaving and agent_id != self.node.id:
             raise Wrong(f"the node was {self.node.id} and is {agent_id}")
@@ -205,14 +308,16 @@ def cuts(folder, binaries, count, random, report):
         for number, (moment, mode) in enumerate(chosen):
             agent.advance(moment)
             server.advance(moment)
-            one_cut(folder, node, agent, server, (number, moment, mode), random, report)
+            cut = lambda place, moment=moment, sleeps=number % 3 == 1: Cut(node, place, moment, sleeps)
+            cut_and_meet(folder, place, (agent, server), cut, (number, mode), random, report)
     finally:
         place.stop_all()
 
 
-def one_cut(folder, node, agent, server, which, random, report):
-    number, moment, mode = which
-    place = Place(folder / f"cut-{number}", node.place.bin, free_port(), node.place.dir)
+def cut_and_meet(folder, recorded, recordings, cut, which, random, report):
+    """`cut` makes one of a place. Each fourth time the power goes again while the agent starts; the server lies there as it was at that moment."""
+    (agent, server), (number, mode) = recordings, which
+    place = Place(folder / f"cut-{number}", recorded.bin, free_port(), recorded.dir)
     found, twice = agent.disk.after(mode, random), number % 4 == 3
     write_out(found, place.disk)
 
@@ -220,4 +325,4 @@ def one_cut(folder, node, agent, server, which, random, report):
         if twice:
             cut_again(place, "agent", found, mode, random)
         write_out(server.disk.after("kept", random), place.disk)
-    trial(Cut(node, place, moment), place, report, (mode, twice), again)
+    trial(cut(place), place, report, (mode, twice), again)

@@ -1,6 +1,6 @@
 """Flows of the agent whose calls fail: first start with its attestation, entries that come and go, authorities that change, a ban."""
 import calls
-from agent import Node, keys, quiet, served
+from agent import RESERVE, RUNGS, Node, keys, quiet, served
 from daemons import Wrong, must
 
 
@@ -105,12 +105,64 @@ class Rotation(Flow):
 
     def act(self, place):
         self.since = max(path.stat().st_mtime_ns for path in (place.disk / "agent/cache").glob("index.?"))
-        shown = lambda standing: next(one["id"] for one in place.tell("authority", "show") if (one["kind"], one["standing"]) == ("x509", standing))
-        old = shown("active")
-        place.tell("authority", "prepare", "x509")
-        place.tell("authority", "activate", "x509", shown("prepared"))
-        place.tell("authority", "taint", "x509", old)
+        place.rotate("x509", "taint")
         until_written(place, self.since)
+
+
+class Reserve(Entries):
+    """Filled; the agent goes on without, while its disk fails."""
+
+    name = "reserve"
+
+    def act(self, place):
+        self.since = max(path.stat().st_mtime_ns for path in (place.disk / "agent/cache").glob("index.?"))
+        for one in place.tell("entry", "list"):
+            place.tell("entry", "policy", "set", one["id"], "--offline-reserve", RESERVE)
+        until_written(place, self.since)
+
+    def healed(self, place, acked):
+        must("the reserve is on disk", lambda: len(self.node.beside(place).rungs()) == RUNGS * len(self.before), 30)
+        super().healed(place, acked)
+
+    def check(self, place, acked):
+        super().check(place, acked)
+        place.start("server")
+        place.start("agent")
+        must("the reserve is full", lambda: len(self.node.beside(place).rungs()) == RUNGS * len(self.before), 30)
+        place.stop_all()
+
+
+class Return(Flow):
+    """It wakes up to servers that its bundle does not verify, and walks, and comes back by its device key; once more after the disk is whole."""
+
+    name, launched = "way back", True
+
+    def first(self, place):
+        super().first(place)
+        must("it is registered and pinned", self.node.firm)
+        quiet(place.disk / "agent")
+        place.stop("agent")
+        place.rotate("x509", "taint", "revoke")
+
+    def act(self, place):
+        try:
+            must("it is back or has ended", lambda: place.ended("agent") or self.node.beside(place).firm(), 3)
+        except Wrong:
+            return False
+        return not place.ended("agent")
+
+    def check(self, place, acked):
+        place.start("server")
+        place.up("server")
+        for _ in range(2):
+            place.start("agent")
+            place.up("agent")
+            must("it serves what the server has", lambda: self.there(place) and self.node.beside(place).firm(), 30)
+            if asking := place.tell("agent", "pending"):
+                raise Wrong(f"a person has to decide about the node: {asking}")
+            place.stop("agent")
+            place.rotate("x509", "taint", "revoke")
+        place.stop_all()
 
 
 class Ban(Flow):
@@ -147,4 +199,4 @@ def until_written(place, since):
 
 
 def matrix(folder, binaries, count, random, report):
-    calls.matrix([Start(), Entries(), Rotation(), Ban()], folder, binaries, count, random, report)
+    calls.matrix([Start(), Entries(), Reserve(), Rotation(), Return(), Ban()], folder, binaries, count, random, report)

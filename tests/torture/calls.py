@@ -21,7 +21,8 @@ NAMED = re.compile(r"<(/[^>]*)>")
 class Flow:
     """`prepare` makes the disk, with all daemons stopped in the end. `setting` starts what the flow needs. `act` answers what was acknowledged."""
 
-    name, daemon, launched = "", "server", False
+    # `aside`: the agent is on another machine, whose disk is whole.
+    name, daemon, launched, aside = "", "server", False, False
 
     def prepare(self, place):
         """Nothing: an empty disk."""
@@ -44,7 +45,7 @@ class Attempt:
     """A flow on a copy of its disk, with strace around its daemon."""
 
     def __init__(self, flow, folder, template):
-        self.flow, self.place, self.strace = flow, Place(folder, template.bin, template.port, template.beside), None
+        self.flow, self.place, self.strace = flow, Place(folder, template.bin, template.port, template.beside, flow.aside), None
         shutil.rmtree(self.place.disk)
         shutil.copytree(template.disk, self.place.disk)
         self.log, self.said = folder / "strace", folder / "strace.said"
@@ -143,7 +144,7 @@ def matrix(flows, folder, binaries, count, random, report):
     """`count` points of all flows together, each flow with as large a part of its own."""
     each = []
     for flow in flows:
-        template = Place(folder / f"{flow.name.replace(' ', '-')}", binaries, free_port())
+        template = Place(folder / f"{flow.name.replace(' ', '-')}", binaries, free_port(), aside=flow.aside)
         try:
             flow.prepare(template)
         finally:

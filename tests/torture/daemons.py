@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -17,6 +18,10 @@ admin_socket = "{dir}/server.sock"
 [ttl]
 agent = "20h"
 x509 = "20h"
+[reserve]
+longest = "40h"
+longest_token = "8h"
+[root_key]
 [limits]
 attestations_per_second = 1000
 [attestation.join_token]
@@ -25,7 +30,7 @@ enabled = true
 AGENT = """
 trust_domain = "{domain}"
 server = ["127.0.0.1:{port}"]
-data_dir = "{disk}/agent"
+data_dir = "{agent}"
 socket = "{dir}/public/api.sock"
 admin_socket = "{dir}/agent.sock"
 trust_bundle = "{beside}/bundle.pem"
@@ -52,17 +57,19 @@ def must(what, so, seconds=20):
 
 
 class Place:
-    """A machine: `disk` is what a cut of its power can spoil. What must not be lost lies in `beside`, which several may share."""
+    """A machine: `disk` is what a cut of its power can spoil. What must not be lost lies in `beside`, which several may share. `aside`: the agent is
+    on another machine, whose power stays."""
 
-    def __init__(self, folder, binaries, port, beside=None):
+    def __init__(self, folder, binaries, port, beside=None, aside=False):
         self.dir, self.bin, self.port = folder, binaries, port
         self.disk, self.beside = folder / "disk", beside or folder
+        self.agent = folder / "agent" if aside else self.disk / "agent"
         self.running, self.runs = {}, {"server": [], "agent": []}
         for path in (folder, self.disk, folder / "public"):
             path.mkdir(mode=0o755)
         self.disk.chmod(0o700)
         for name, written in (("server", SERVER), ("agent", AGENT)):
-            words = {"domain": TRUST_DOMAIN, "disk": self.disk, "dir": folder, "port": port, "beside": self.beside}
+            words = {"domain": TRUST_DOMAIN, "disk": self.disk, "dir": folder, "port": port, "beside": self.beside, "agent": self.agent}
             (folder / f"{name}.toml").write_text(written.format(**words))
 
     def start(self, name, recorded=False, around=()):
@@ -130,6 +137,25 @@ class Place:
 
     def said(self, name, lines=3):
         return " / ".join((self.dir / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
+
+    def rows(self, query, folder=None):
+        """What the server's database says, whether or not it runs."""
+        database = sqlite3.connect(f"file:{folder or self.disk}/server/landfast.db?mode=ro", uri=True, timeout=10)
+        try:
+            return database.execute(query).fetchall()
+        finally:
+            database.close()
+
+    def authority(self, kind, standing):
+        return next(one["id"] for one in self.tell("authority", "show") if (one["kind"], one["standing"]) == (kind, standing))
+
+    def rotate(self, kind, *verbs):
+        """Whoever does not know the new one yet is not waited for."""
+        old = self.authority(kind, "active")
+        self.tell("authority", "prepare", kind)
+        self.tell("authority", "activate", kind, self.authority(kind, "prepared"), *(["--unheard"] if kind == "x509" else []))
+        for verb in verbs:
+            self.tell("authority", verb, kind, old)
 
     def publish_bundle(self):
         (self.beside / "bundle.pem").write_text(self.run("bundle", "show", output="table").stdout)

@@ -13,25 +13,25 @@ MODES = ("lost", "kept", "ordered", "torn")
 
 
 class File:
-    def __init__(self, disk, mode):
-        self.disk, self.mode, self.size, self.durable, self.pending = disk, mode, 0, bytearray(), []
+    def __init__(self, disk, mode, name=""):
+        self.disk, self.mode, self.name, self.size, self.durable, self.pending = disk, mode, name, 0, bytearray(), []
 
     def write(self, call, at, data):
         self.pending.append((call.end, at, data))
         self.size = max(self.size, at + len(data))
-        self.disk.changed(call)
+        self.disk.changed(call, self.name)
 
     def truncate(self, call, size):
         self.pending.append((call.end, size, None))
         self.size = size
-        self.disk.changed(call)
+        self.disk.changed(call, self.name)
 
     def sync(self, call):
         reached = [one for one in self.pending if one[0] <= call.begin]
         self.pending = [one for one in self.pending if one[0] > call.begin]
         for one in reached:
             put(self.durable, *one[1:])
-        self.disk.changed(call)
+        self.disk.changed(call, self.name)
 
     def after(self, mode, random):
         content = bytearray(self.durable)
@@ -61,7 +61,8 @@ class Folder:
             for folder, name, node in change.steps:
                 if folder is self:
                     enter(self.durable, name, node)
-        self.disk.changed(call)
+        for name in {step[1] for change in reached for step in change.steps} or {""}:
+            self.disk.changed(call, name)
 
 
 class Change:
@@ -85,9 +86,9 @@ class Disk:
                 folder = self.find(where[:-1])
                 folder.names[where[-1]] = folder.durable[where[-1]] = node
 
-    def changed(self, call):
+    def changed(self, call, name):
         if self.on_change:
-            self.on_change(call)
+            self.on_change(call, name)
 
     def find(self, where):
         node = self.root
@@ -107,16 +108,17 @@ class Disk:
     def change(self, call, *steps):
         """Steps are (place, node or nothing)."""
         self.count += 1
+        name = steps[-1][0][-1]
         steps = [(self.find(where[:-1]), where[-1], node) for where, node in steps]
         change = Change(call.end, self.count, steps)
         for folder, name, node in steps:
             enter(folder.names, name, node)
             if change not in folder.pending:
                 folder.pending.append(change)
-        self.changed(call)
+        self.changed(call, name)
 
     def create(self, call, where, mode):
-        node = File(self, mode)
+        node = File(self, mode, where[-1])
         self.change(call, (where, node))
         return node
 

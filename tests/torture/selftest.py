@@ -56,7 +56,7 @@ def outcomes(folder, name, program, random):
     recording = Recording(disk, [place / "trace"])
     recording.check(disk)
     where = place_of(program)
-    moments, again = sorted(recording.moments), Recording(disk, [place / "trace"])
+    moments, again = sorted(moment for moment, _ in recording.moments), Recording(disk, [place / "trace"])
     seen, last, begun = set(), set(), False
     for moment in moments:
         again.advance(moment)

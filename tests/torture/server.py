@@ -1,18 +1,18 @@
 """The server's database and keys: whatever it has answered is there after a cut, and nothing that was taken away comes back."""
 import json
 import signal
-import sqlite3
 import subprocess
 import time
 
+import server_node
 from daemons import TRUST_DOMAIN, Place, Redeemer, Wrong
 from disk import write_out
 from rig import free_port
+from server_node import NODE
 from timeline import History, Recording, choose, cut_again, moments_of, trial
 
-NODE = f"spiffe://{TRUST_DOMAIN}/spire/agent/join_token/"
-# What changes by itself, or is of the process and not of the disk.
-FLEETING = {"version", "serial", "expires_at"}
+# What changes by itself, or is of the process and not of the disk; of the reserve each rung is looked at.
+FLEETING = {"version", "serial", "expires_at", "reserve"}
 
 
 def see(place):
@@ -23,9 +23,10 @@ def see(place):
         "authorities": place.tell("authority", "show"),
         "bundle": place.tell("bundle", "show"),
         "federated": place.tell("bundle", "list"),
-        "numbers": rows(place, "SELECT epoch, revision, journal_version, bundle_sequence FROM state")[0],
+        "policies": [list(row) for row in place.rows("SELECT * FROM entry_policies")],
+        "numbers": place.rows("SELECT epoch, revision, journal_version, bundle_sequence FROM state")[0],
     }
-    return {part: canonical(seen) for part, seen in parts.items()}
+    return {"ahead": server_node.ahead(place), **{part: canonical(seen) for part, seen in parts.items()}}
 
 
 def canonical(seen):
@@ -40,15 +41,7 @@ def difference(before, now):
     return f"gone: {[one for one in before if one not in now]}, come: {[one for one in now if one not in before]}"
 
 
-def rows(place, query):
-    database = sqlite3.connect(f"file:{place.disk}/server/landfast.db?mode=ro", uri=True, timeout=10)
-    try:
-        return database.execute(query).fetchall()
-    finally:
-        database.close()
-
-
-class Plant:
+class Plant(server_node.Companion):
     """What operators and nodes do, one after the other. It knows what each token was used for, and which serial numbers were handed out."""
 
     def __init__(self, place, random):
@@ -96,8 +89,8 @@ class Plant:
         # Who is shut out or forgotten gets no answer again either.
         self.tokens[node.rpartition("/")[2]]["again"] = False
 
-    def create(self, name):
-        words = ["entry", "create", "--spiffe-id", f"spiffe://{TRUST_DOMAIN}/{name}", "--parent-id", f"{NODE}x", "--selector", f"unix:uid:{len(self.entries)}"]
+    def create(self, name, parent=f"{NODE}x"):
+        words = ["entry", "create", "--spiffe-id", f"spiffe://{TRUST_DOMAIN}/{name}", "--parent-id", parent, "--selector", f"unix:uid:{len(self.entries)}"]
         self.entries.append(self.do("entry create", lambda: self.place.tell(*words))["id"])
 
     def entry(self):
@@ -113,12 +106,13 @@ class Plant:
         if verb != "delete":
             self.entries.append(entry)
 
-    def rotate(self, kind):
-        active = lambda: next(one["id"] for one in self.place.tell("authority", "show") if (one["kind"], one["standing"]) == (kind, "active"))
-        old = active()
-        self.do("authority prepare", lambda: self.place.tell("authority", "prepare", kind))
-        fresh = next(one["id"] for one in self.place.tell("authority", "show") if (one["kind"], one["standing"]) == (kind, "prepared"))
-        self.do("authority activate", lambda: self.place.tell("authority", "activate", kind, fresh))
+    def rotate(self, kind, prepared=False):
+        old = self.place.authority(kind, "active")
+        if not prepared:
+            self.do("authority prepare", lambda: self.place.tell("authority", "prepare", kind))
+        # Nodes that attest here and say nothing more are not waited for.
+        heard = ["--unheard"] if kind == "x509" else []
+        self.do("authority activate", lambda: self.place.tell("authority", "activate", kind, self.place.authority(kind, "prepared"), *heard))
         self.do("authority taint", lambda: self.place.tell("authority", "taint", kind, old))
         self.do("authority revoke", lambda: self.place.tell("authority", "revoke", kind, old))
 
@@ -136,7 +130,13 @@ class Plant:
         for number in range(4):
             self.create(f"w{number}")
         nodes = [self.redeem(self.token()) for _ in range(3)]
-        self.rotate("x509")
+        self.node_comes()
+        self.reserve()
+        self.acknowledge("x509")
+        self.node_goes()
+        self.rotate("x509", prepared=True)
+        self.node_returns()
+        self.node_goes()
         self.token()
         self.forget(nodes[0], "ban")
         self.again(signal.SIGTERM)
@@ -145,11 +145,15 @@ class Plant:
             self.entry()
             self.mint()
         self.forget(nodes[1], "evict")
+        self.node_returns()
+        self.give_up_reserve()
+        self.node_goes()
         self.again(signal.SIGKILL)
         self.rotate("jwt")
         self.federate(remove=True)
         nodes.append(self.redeem(self.token()))
         self.forget(nodes[3], "ban")
+        self.forget(self.node, "ban")
         for number in range(8):
             self.create(f"v{number}")
             self.entry()
@@ -169,6 +173,8 @@ class Cut:
             self.compare(see(self.place))
             self.check_serials()
             self.check_tokens()
+        if causes := self.place.tell("quarantine", "show")["causes"]:
+            raise Wrong(f"a cut has put it in quarantine: {causes}")
         # What is there is of use: it signs with a key that fits what it says is its authority, and it writes.
         check_signing(self.place)
         self.place.tell("entry", "create", "--spiffe-id", f"spiffe://{TRUST_DOMAIN}/after", "--parent-id", f"{NODE}x", "--selector", "unix:uid:7")
@@ -177,6 +183,9 @@ class Cut:
     def compare(self, seen):
         before, after = self.done.seen, (self.under_way or self.done).seen
         for part, now in seen.items():
+            if part == "ahead":
+                server_node.compare(before[part], now, after[part])
+                continue
             if part == "numbers":
                 fits = all(low <= number <= high for low, number, high in zip(before[part], now, after[part]))
             else:
@@ -188,7 +197,7 @@ class Cut:
         return bool(step) and step.end <= self.done.end
 
     def check_serials(self):
-        known = {serial for serial, in rows(self.place, "SELECT serial FROM issued WHERE kind = 'x509'")}
+        known = {serial for serial, in self.place.rows("SELECT serial FROM issued WHERE kind = 'x509'")}
         lost = [serial for step, serial in self.plant.serials if self.acknowledged(step) and serial not in known]
         if lost:
             raise Wrong(f"no record of {', '.join(lost)}, which were handed out")
@@ -221,7 +230,7 @@ def check_signing(place):
 
 
 def cuts(folder, binaries, count, random, report):
-    place = Place(folder / "recorded", binaries, free_port())
+    place = Place(folder / "recorded", binaries, free_port(), aside=True)
     plant = Plant(place, random)
     try:
         plant.live()
@@ -230,16 +239,19 @@ def cuts(folder, binaries, count, random, report):
         recording = Recording(place.disk, place.runs["server"])
         for number, (moment, mode) in enumerate(chosen):
             recording.advance(moment)
-            one_cut(folder, plant, recording, number, moment, mode, random, report)
+            cut = lambda place, moment=moment: Cut(plant, place, moment)
+            cut_and_try(folder / f"cut-{number}", place, recording, cut, (number, mode), random, report)
     finally:
         place.stop_all()
         if plant.redeemer:
             plant.redeemer.end()
 
 
-def one_cut(folder, plant, recording, number, moment, mode, random, report):
-    place = Place(folder / f"cut-{number}", plant.place.bin, free_port(), plant.place.dir)
+def cut_and_try(folder, recorded, recording, cut, which, random, report):
+    """`cut` makes one of a place. Each fourth time the power goes again while the server starts."""
+    number, mode = which
+    place = Place(folder, recorded.bin, free_port(), recorded.dir)
     found, twice = recording.disk.after(mode, random), number % 4 == 3
     write_out(found, place.disk)
     again = lambda: twice and cut_again(place, "server", found, mode, random)
-    trial(Cut(plant, place, moment), place, report, (mode, twice), again)
+    trial(cut(place), place, report, (mode, twice), again)

@@ -7,6 +7,7 @@ import sqlite3
 import calls
 from daemons import TRUST_DOMAIN, Redeemer, Wrong, must
 from server import NODE, check_signing, see
+from server_node import RESERVE, Companion, ahead
 
 MIGRATIONS = pathlib.Path(__file__).resolve().parents[2] / "crates/server/migrations/sqlite"
 APPLICATION = 0x4C464153
@@ -58,24 +59,30 @@ class Restart(Start):
 class Migration(Restart):
     """From the schema that was there first, with all that it could hold."""
 
-    name = "migration"
+    name, schema = "migration", 1
 
     def prepare(self, place):
         super().prepare(place)
         place.start("server")
         place.up("server")
         place.stop("server", signal.SIGTERM)
-        older(place.disk / "server/landfast.db")
+        older(place.disk / "server/landfast.db", self.schema)
 
 
-def older(path):
-    """The same database under the first schema: what the later ones added is taken away."""
+class LastMigration(Migration):
+    """From the one before the last."""
+
+    name, schema = "last migration", len([*MIGRATIONS.glob("*.sql")]) - 1
+
+
+def older(path, schema):
+    """The same database under this schema: what the later ones added is taken away."""
     database = sqlite3.connect(path)
-    texts = sorted(MIGRATIONS.glob("*.sql"))
+    texts = [text.read_text() for text in sorted(MIGRATIONS.glob("*.sql"))[:schema]]
     fresh = sqlite3.connect(":memory:")
-    fresh.executescript(texts[0].read_text())
+    fresh.executescript("".join(texts))
     columns = {}
-    for table, in fresh.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+    for table, in fresh.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
         columns[table] = [row[1] for row in fresh.execute(f"PRAGMA table_info({table})")]
     kept = {table: database.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall() for table, names in columns.items()}
     database.close()
@@ -83,8 +90,9 @@ def older(path):
         file.unlink()
     path.touch(mode=0o600)
     database = sqlite3.connect(path)
-    database.executescript("PRAGMA foreign_keys = OFF; CREATE TABLE schema_migrations (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;" + texts[0].read_text())
-    database.execute("INSERT INTO schema_migrations VALUES (1, ?)", (hashlib.sha256(texts[0].read_bytes()).hexdigest(),))
+    database.executescript("PRAGMA foreign_keys = OFF; CREATE TABLE schema_migrations (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL) STRICT;" + "".join(texts))
+    for number, text in enumerate(texts, 1):
+        database.execute("INSERT INTO schema_migrations VALUES (?, ?)", (number, hashlib.sha256(text.encode()).hexdigest()))
     for table, rows in kept.items():
         database.executemany(f"INSERT OR REPLACE INTO {table} ({', '.join(columns[table])}) VALUES ({', '.join('?' * len(columns[table]))})", rows)
     database.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -189,10 +197,66 @@ class Rotation(calls.Flow):
         place.stop("server")
 
 
+class Ahead(calls.Flow):
+    """What a node has from the server for later: a device key that is registered, rungs, a bundle that it has acknowledged."""
+
+    name, aside = "ahead", True
+
+    def prepare(self, place):
+        place.start("server")
+        place.up("server")
+        place.publish_bundle()
+        token = place.tell("token", "create", "--ttl", "4h")["token"]
+        file = place.beside / "token"
+        file.write_text(token)
+        file.chmod(0o600)
+        self.node = NODE + token
+        words = ["--spiffe-id", f"spiffe://{TRUST_DOMAIN}/island", "--parent-id", self.node, "--selector", "unix:uid:7"]
+        self.entry = place.tell("entry", "create", *words)["id"]
+        place.tell("entry", "policy", "set", self.entry, "--offline-reserve", RESERVE)
+        place.stop("server")
+
+    def of(self, place):
+        companion = Companion()
+        companion.place, companion.node, companion.node_entry = place, self.node, self.entry
+        return companion
+
+    def act(self, place):
+        node = self.of(place)
+        place.start("agent")
+        try:
+            must("it has all", lambda: place.ended("server") or node.settled() and node.reserved(), 5)
+        except (Wrong, StopIteration):
+            pass
+        status = node.status()
+        place.stop("agent")
+        until = [one["debt_until"] for one in status.get("identities", []) if one["debt_until"]]
+        return {"registered": status.get("device_key", "").startswith("registered"), "until": max(until, default="")}
+
+    def healed(self, place, acked):
+        must("it writes again", lambda: entry(place, "healed").returncode == 0)
+
+    def check(self, place, acked):
+        place.start("server")
+        place.up("server")
+        known = ahead(place)
+        if acked["registered"] and not known["devices"].get(self.node, {}).get("key"):
+            raise Wrong("the node was told that its device key is registered, and it is not")
+        until = place.rows("SELECT strftime('%Y-%m-%dT%H:%M:%SZ', max(not_after), 'unixepoch') FROM issued WHERE rung = 1")[0][0] or ""
+        if until < acked["until"]:
+            raise Wrong(f"the node has rungs until {acked['until']}, and {until or 'none'} are known")
+        node = self.of(place)
+        place.start("agent")
+        must("the node has all", lambda: node.settled() and node.reserved(), 30)
+        check_signing(place)
+        place.stop("agent")
+        place.stop("server")
+
+
 def matrix(folder, binaries, count, random, report):
     operations = Operations()
     try:
-        calls.matrix([Start(), Restart(), Migration(), operations, Rotation()], folder, binaries, count, random, report)
+        calls.matrix([Start(), Restart(), Migration(), LastMigration(), operations, Ahead(), Rotation()], folder, binaries, count, random, report)
     finally:
         if operations.redeemer:
             operations.redeemer.end()

@@ -1,4 +1,5 @@
 """What was done and answered when, and what the disk went through meanwhile."""
+import re
 import shutil
 import time
 from random import Random
@@ -45,7 +46,7 @@ class Recording:
         each = [(call, number) for number, run in enumerate(runs) for call in recorder.calls(run)]
         self.calls = sorted(each, key=lambda one: (one[0].order(), one[1]))
         self.processes = [recorder.Process(self.disk) for _ in runs]
-        self.disk.on_change = lambda call: self.moments.append(call.end)
+        self.disk.on_change = lambda call, name: self.moments.append((call.end, kind(name)))
 
     def advance(self, moment):
         while self.applied < len(self.calls) and self.calls[self.applied][0].order() <= moment:
@@ -66,20 +67,31 @@ class Recording:
                 raise Failed(f"the model of the disk is not as the disk: {'/'.join(where)}")
 
 
+def kind(name):
+    """Of which kind a file is, also while it is a temporary one. Of SVIDs, rungs and keys there are many."""
+    name = re.sub(r"^\.|(\.new|\.\d+)?\.tmp$", "", name)
+    return re.sub(r"[0-9a-f]{16,}", "", name)
+
+
 def moments_of(path, runs, only=None, base=None):
-    """All moments at which something changed; the recording is seen to be true to the disk."""
+    """All moments at which something changed, and of what kind it was; the recording is seen to be true to the disk."""
     recording = Recording(path, runs, base)
     recording.check(path, only)
     return sorted(recording.moments)
 
 
 def choose(moments, history, count, random):
-    """When to cut, and what is lost, in the order of time: a third anywhere, a third as an answer has come, a third at the last change before it."""
+    """When to cut, and what is lost, in the order of time: a third at a change, where each kind of file has the same chance, a third as an answer has come,
+    a third at the last change before it."""
+    kinds = {}
+    for moment, of in moments:
+        kinds.setdefault(of, []).append(moment)
+    moments = [moment for moment, _ in moments]
     chosen, first = [], moments[0]
     answers = [step.end for step in history.steps]
     for number in range(count):
         mode = MODES[number // 3 % len(MODES)] if number < 3 * len(MODES) else random.choice(MODES)
-        moment = random.choice(moments) if number % 3 == 0 else random.choice(answers)
+        moment = random.choice(kinds[random.choice(sorted(kinds))]) if number % 3 == 0 else random.choice(answers)
         if number % 3 == 2:
             moment = max((one for one in moments if one < moment), default=first)
         chosen.append((moment, mode))
@@ -109,7 +121,7 @@ def cut_again(place, name, found, mode, random):
     moments = sorted(moments_of(place.disk, place.runs[name], name, found))
     if moments:
         again = Recording(place.disk, place.runs[name], found)
-        again.advance(random.choice(moments))
+        again.advance(random.choice(moments)[0])
         found = again.disk.after(mode, random)
         shutil.rmtree(place.disk)
         place.disk.mkdir()

@@ -111,6 +111,8 @@ pub(crate) struct Link {
     rota: Rota,
     pinned: chain::Pinned,
     must_attest: bool,
+    /// The last turn tried to attest because the node's SVID is of no authority that the node knows.
+    tried_to_return: bool,
     /// When the last renewal of the node's SVID failed.
     retry: retry::Retry,
     device: device::Device,
@@ -123,8 +125,7 @@ pub(crate) struct Link {
     channel: watch::Sender<Option<Channel>>,
     /// The server asks for another connection. Until there is one, questions go over this one.
     leaving: bool,
-    /// The sequence of the bundle that the server of this connection was told we hold.
-    acknowledged: Option<u64>,
+    acknowledged: outcome::Acknowledged,
     nudge: Arc<Notify>,
 }
 
@@ -180,6 +181,7 @@ impl Link {
             rota,
             pinned,
             must_attest: false,
+            tried_to_return: false,
             retry: retry::Retry::default(),
             device: device::Device::default(),
             busy: busy::Busy::default(),
@@ -189,7 +191,7 @@ impl Link {
             status,
             channel,
             leaving: false,
-            acknowledged: None,
+            acknowledged: outcome::Acknowledged::default(),
             nudge,
         };
         (link, handle)
@@ -303,6 +305,7 @@ impl Link {
             self.ask_the_time_after(begins).await;
         }
         let now = self.now()?;
+        self.must_attest |= self.is_to_return();
         match &self.node {
             Some(node) if now < node.svid.not_before() => {
                 let (not_before, seconds) = (

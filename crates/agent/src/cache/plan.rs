@@ -110,7 +110,7 @@ impl Change {
             let more = after.rungs().iter().filter(|rung| !stays(&before, rung));
             match more.count() {
                 0 if gone.is_empty() => Self::Nothing,
-                _ if lacking(on_disk, id, &after) > A_FEW => Self::Filled,
+                _ if lacking(on_disk, id, &after) > a_few(&after) => Self::Filled,
                 _ => Self::Spare(new.held.get(id).map_or(Duration::ZERO, |held| held.life())),
             }
         });
@@ -164,6 +164,11 @@ fn lacking(on_disk: &Ladders, id: &str, ladder: &Arc<Ladder>) -> usize {
     let there: HashSet<*const Rung> = there.rungs().iter().map(Arc::as_ptr).collect();
     let missing = ladder.rungs().iter();
     missing.filter(|rung| !there.contains(&Arc::as_ptr(rung))).count()
+}
+
+/// How many rungs of it may wait: of a short one four would be all of it.
+fn a_few(ladder: &Ladder) -> usize {
+    A_FEW.min(ladder.rungs().len() / 2)
 }
 
 /// Whether what is on disk lasts for as long as this.

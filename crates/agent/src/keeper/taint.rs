@@ -1,27 +1,39 @@
-//! When what a tainted authority signed is replaced.
+//! When what an authority signed that is tainted, or gone from the bundle, is replaced.
 //!
 //! Invariant: soon, but each certificate at a time of its own: 10,000 nodes learn of it at one time, and one server signs for them. What
-//! comes back under a tainted authority again is not asked for at once again.
+//! comes back under such an authority again is not asked for at once again.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use landfast_identity::{Bundle, UnixTime, X509Svid};
+use landfast_identity::{Bundle, Certificate, UnixTime, X509Svid};
 use landfast_lifecycle::spread_within;
 
-/// A bundle's tainted authorities by their key identifiers, and since when each is known to be one.
+/// What a bundle says of authorities.
 #[derive(Default)]
-pub(crate) struct Taints(HashMap<Vec<u8>, UnixTime>);
+pub(crate) struct Taints {
+    /// Those that are tainted by their key identifiers, and since when each is known to be one.
+    tainted: HashMap<Vec<u8>, UnixTime>,
+    /// All of them. A node that was away, or slow, may not have heard that one was tainted before it went.
+    all: Vec<Certificate>,
+    /// Since when it is these.
+    since: Option<UnixTime>,
+}
 
 impl Taints {
-    /// Takes the place of what was known. An authority that is no longer tainted, or gone, is forgotten.
+    /// Takes the place of what was known. An authority that is no longer tainted is forgotten.
     pub(crate) fn adopt(&mut self, bundle: &Bundle, now: UnixTime) {
-        let before = std::mem::take(&mut self.0);
-        let tainted = bundle
-            .x509_authorities()
-            .iter()
-            .filter(|authority| authority.tainted);
-        self.0 = tainted
+        let before = std::mem::take(&mut self.tainted);
+        let authorities = bundle.x509_authorities().iter();
+        let all: Vec<_> = authorities
+            .clone()
+            .map(|authority| authority.certificate.clone())
+            .collect();
+        let same = self.since.filter(|_| all == self.all);
+        self.since = Some(same.map_or(now, |since| since.min(now)));
+        self.all = all;
+        self.tainted = authorities
+            .filter(|authority| authority.tainted)
             .filter_map(|authority| authority.certificate.subject_key_id())
             .map(|key| {
                 let since = before.get(&key).copied().unwrap_or(now);
@@ -33,30 +45,32 @@ impl Taints {
 
     /// The clock was set back to `now`: nothing was learned later than that.
     pub(crate) fn turn_back(&mut self, now: UnixTime) {
-        for since in self.0.values_mut() {
+        self.since = self.since.map(|since| since.min(now));
+        for since in self.tainted.values_mut() {
             *since = (*since).min(now);
         }
     }
 
-    /// When this SVID, held since `received`, is to be replaced; `None` when nothing in its chain is tainted.
+    /// When this SVID, held since `received`, is to be replaced; `None` when nothing in its chain is tainted, and its authority is there.
     pub(crate) fn replace_at(&self, svid: &X509Svid, received: UnixTime) -> Option<UnixTime> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let signers = svid
-            .chain()
-            .iter()
+        let chain = svid.chain().iter();
+        let signers = chain
+            .clone()
             .filter_map(|certificate| certificate.authority_key_id());
-        let since = signers.filter_map(|key| self.0.get(&key)).min()?;
-        let begin = match received <= *since {
-            true => *since,
+        let tainted = signers.filter_map(|key| self.tainted.get(&key).copied()).min();
+        let mut rooted = chain.flat_map(|certificate| self.all.iter().map(move |one| (certificate, one)));
+        let is_rooted =
+            self.all.is_empty() || rooted.any(|(certificate, one)| certificate.names_as_issuer(one));
+        let since = tainted.or_else(|| self.since.filter(|_| !is_rooted))?;
+        let begin = match received <= since {
+            true => since,
             false => received.saturating_add(TRY_AGAIN),
         };
         Some(begin.saturating_add(spread_within(SPREAD, svid.serial_hex().as_bytes())))
     }
 }
 
-/// Whether something in its chain is tainted in this bundle.
+/// Whether something in its chain is tainted in this bundle, or its authority is not there.
 pub(crate) fn is_tainted(bundle: &Bundle, svid: &X509Svid) -> bool {
     let mut taints = Taints::default();
     taints.adopt(bundle, UnixTime::from_secs(0));
@@ -111,7 +125,36 @@ mod tests {
         // The clock was set back, and a round noticed.
         taints.adopt(&bundle(&[(&bad, true), (&good, false)]), at(-5000));
         assert!(taints.replace_at(&svids[0], at(-5000)).unwrap() <= at(-4995));
+    }
+
+    /// The server may revoke what it has just tainted, or a node may have slept through both.
+    #[test]
+    fn what_an_authority_signed_that_is_gone_is_replaced_as_soon() {
+        let (bad, good) = (Ca::new("bad"), Ca::new("good"));
+        let (svid, other) = (
+            bad.svid(&id("/a"), NOON, at(3600)),
+            good.svid(&id("/a"), NOON, at(3600)),
+        );
+        let mut taints = Taints::default();
+        assert_eq!(
+            taints.replace_at(&svid, NOON),
+            None,
+            "no bundle says anything yet"
+        );
+        taints.adopt(&bundle(&[(&bad, false), (&good, false)]), at(5));
+        assert_eq!(taints.replace_at(&svid, NOON), None);
+        taints.adopt(&bundle(&[(&good, false)]), at(10));
+        // Another bundle of the same authorities: it is not put off.
+        taints.adopt(&bundle(&[(&good, true)]), at(1000));
+        let due = taints.replace_at(&svid, NOON).unwrap();
+        assert!((at(10)..=at(15)).contains(&due), "{due}");
+        assert!(
+            taints.replace_at(&svid, at(11)).unwrap() >= at(71),
+            "what came under it again is not asked for every second"
+        );
         taints.adopt(&bundle(&[(&good, false)]), at(1001));
-        assert_eq!(taints.replace_at(&svids[0], NOON), None, "it is gone");
+        assert_eq!(taints.replace_at(&other, NOON), None);
+        taints.turn_back(at(-5000));
+        assert!(taints.replace_at(&svid, at(-5000)).unwrap() <= at(-4995));
     }
 }

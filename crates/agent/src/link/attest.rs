@@ -90,18 +90,20 @@ pub(crate) async fn renew(
 }
 
 /// Tells the server what we are, and which bundle we hold (0: not said). Servers that do not want to know are left in peace.
-pub(crate) async fn post_status(channel: Channel, bundle: u64) {
+pub(crate) async fn post_status(channel: Channel, bundle: u64) -> bool {
     let mut client = agent_api::agent_client::AgentClient::new(channel);
     let request = agent_api::PostStatusRequest {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         current_bundle_serial: bundle,
     };
-    if let Err(error) = rpc::call("PostStatus", client.post_status(request)).await {
+    let posted = rpc::call("PostStatus", client.post_status(request)).await;
+    if let Err(error) = &posted {
         tracing::debug!(
-            error = landfast_daemon::error_chain(&error),
+            error = landfast_daemon::error_chain(error),
             "the server did not take our status"
         );
     }
+    posted.is_ok()
 }
 
 fn agent_svid(

@@ -47,6 +47,25 @@ impl Link {
         self.attest_as_at_first(denied).await.map_err(|_worse| not_back)
     }
 
+    /// Whether to attest though the node has an SVID: servers do not take one of an authority that is gone, as it is when power was cut, or the disk full,
+    /// after the node had walked to the present ones. In each other turn: a bundle that an operator gave may not have all there are.
+    pub(super) fn is_to_return(&mut self) -> bool {
+        let bundles = self.bundles.load();
+        let authorities = bundles
+            .get(&self.settings.trust_domain)
+            .map(|own| own.x509_authorities());
+        let (Some(node), Some(authorities @ [_, ..])) = (&self.node, authorities) else {
+            return false;
+        };
+        let mut chain = node.svid.chain().iter();
+        let is_rooted = chain.any(|link| {
+            let mut authorities = authorities.iter();
+            authorities.any(|authority| link.names_as_issuer(&authority.certificate))
+        });
+        self.tried_to_return = !is_rooted && !self.tried_to_return;
+        self.tried_to_return
+    }
+
     async fn attest_as_at_first(&mut self, denied: bool) -> Result<(), LinkError> {
         let evidence = self.settings.evidence.clone();
         let ready = blocking(move || evidence.prepare())

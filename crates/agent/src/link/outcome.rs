@@ -6,11 +6,21 @@ use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_lifecycle::Disposition;
+use tokio::time::Instant;
 
 use super::failure::LinkError;
 use super::status::Phase;
 use super::{Link, attest};
 use crate::keeper::state::Event;
+
+/// Of this connection.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Acknowledged {
+    /// Of the bundle that the server has been told the node holds.
+    sequence: Option<u64>,
+    /// When it is told again, after it did not take that.
+    pub(super) not_before: Option<Instant>,
+}
 
 impl Link {
     /// Draws the consequences of a failed turn. Answers how long to wait, when that is not for the back-off to say.
@@ -75,9 +85,17 @@ impl Link {
         };
         let channel = self.channel.borrow().clone();
         if let Some(channel) = channel {
-            // Said again with the next connection, should this be lost.
-            self.acknowledged = Some(sequence);
-            attest::post_status(channel, sequence).await;
+            // A rotation waits for it: what the server did not take, having heard enough of this node for now, say, is said again.
+            self.acknowledged = match attest::post_status(channel, sequence).await {
+                true => Acknowledged {
+                    sequence: Some(sequence),
+                    not_before: None,
+                },
+                false => Acknowledged {
+                    not_before: Some(Instant::now() + ACKNOWLEDGE_AGAIN.min(self.settings.retry.1)),
+                    ..self.acknowledged
+                },
+            };
         }
     }
 
@@ -85,7 +103,11 @@ impl Link {
     pub(super) fn unacknowledged(&self) -> Option<u64> {
         let sequence = self.known.own_bundle().map(|own| own.sequence());
         // SPIRE's servers do not want to know.
-        let new = self.push.is_live() && self.acknowledged != sequence;
-        sequence.filter(|_| new && !self.unsaved.lacks_bundle())
+        let new = self.push.is_live() && self.acknowledged.sequence != sequence;
+        let due = self.acknowledged.not_before.is_none_or(|at| at <= Instant::now());
+        sequence.filter(|_| new && due && !self.unsaved.lacks_bundle())
     }
 }
+
+/// Unless failures are tried again sooner. A server counts how many reports of a node come in a second.
+const ACKNOWLEDGE_AGAIN: Duration = Duration::from_secs(5);

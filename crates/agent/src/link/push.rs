@@ -16,6 +16,7 @@ use tonic::{Code, Streaming};
 
 use super::Link;
 use super::failure::LinkError;
+use super::outcome;
 use super::revision::{Floor, Revision};
 use super::rpc::{self, MAX_MESSAGE};
 use super::step::{self, Parts, SUBSCRIBE, Step};
@@ -296,7 +297,7 @@ impl Link {
         self.leaving = false;
         self.push.hang_up();
         self.reserve.hang_up();
-        self.acknowledged = None;
+        self.acknowledged = outcome::Acknowledged::default();
         self.status
             .send_if_modified(|status| status.subscribed_since.take().is_some());
     }

@@ -44,6 +44,9 @@ impl Link {
             Wait::OrRenewal(wait) => (wait, false),
         };
         let mut end = Instant::now() + wait;
+        if let Some(again) = self.acknowledged.not_before.filter(|_| !after_failure) {
+            end = end.min(again);
+        }
         let started = self.clock.now();
         let mut own = self.own_renewal().filter(|_| !after_failure);
         if let Some(due) = own.filter(|due| started.is_none_or(|now| *due <= now)) {

@@ -1,7 +1,7 @@
 //! The device key of the node, and how far it has been used.
 //!
 //! Invariant: a counter is on disk with the key that it is asked with before anybody hears of it: the server takes the same counter with another key
-//! for a copy of this node.
+//! for a copy of this node. A file that is not what we wrote is damaged, whatever it says: a counter less would make this node a copy of itself.
 
 use std::sync::Arc;
 
@@ -33,6 +33,25 @@ struct DeviceFile {
     agent_id: Option<String>,
     counter: u64,
     asked: Option<String>,
+    /// Of all that stands before it. Files from before there was one are believed.
+    digest: Option<String>,
+}
+
+impl DeviceFile {
+    fn digest(&self) -> String {
+        let Self {
+            version,
+            key,
+            agent_id,
+            counter,
+            asked,
+            digest: _,
+        } = self;
+        let mut all = ring::digest::Context::new(&ring::digest::SHA256);
+        all.update(format!("{version} {counter} {agent_id:?} {asked:?} ").as_bytes());
+        all.update(key.as_bytes());
+        BASE64.encode(all.finish())
+    }
 }
 
 impl Versioned for DeviceFile {
@@ -61,6 +80,13 @@ impl NodeFiles {
             return Ok(None);
         };
         let file: DeviceFile = self.parse(DEVICE, &bytes)?;
+        if file
+            .digest
+            .as_ref()
+            .is_some_and(|digest| *digest != file.digest())
+        {
+            return Err(self.damaged(DEVICE, "its digest is of something else"));
+        }
         let key = self.key(DEVICE, Zeroizing::new(file.key))?;
         if key.key_type() != KeyType::EcP256 {
             return Err(self.damaged(DEVICE, "the device key is not of P-256"));
@@ -94,7 +120,9 @@ impl NodeFiles {
             agent_id: device.agent_id.as_ref().map(ToString::to_string),
             counter: device.counter,
             asked: device.asked.map(|asked| BASE64.encode(asked)),
+            digest: None,
         };
+        file.digest = Some(file.digest());
         let saved = self.write(DEVICE, &file);
         zeroize::Zeroize::zeroize(&mut file.key);
         saved
@@ -188,6 +216,34 @@ mod tests {
                 "{content}"
             );
         }
+    }
+
+    #[test]
+    fn each_bit_of_it_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = files(dir.path());
+        let mut device = files.new_device_key(4).unwrap();
+        device.agent_id = Some(id("/spire/agent/join_token/x"));
+        files.count(&device, [1; 32]).unwrap();
+        let good = files.read(DEVICE).unwrap().unwrap().to_vec();
+        let path = dir.path().join(DEVICE);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test's own damage; nobody waits for the disk"
+        )]
+        let write = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            write(&bad);
+            let read = files.device_key().map(drop);
+            assert!(matches!(read, Err(PersistError::Damaged { .. })), "{bit}");
+        }
+        // Of a version that wrote none.
+        let text = String::from_utf8(good).unwrap();
+        let (before, _) = text.split_once(",\"digest\"").unwrap();
+        files.write_raw(&format!("{before}}}"));
+        assert_eq!(files.device_key().unwrap().unwrap().counter, 5);
     }
 
     impl NodeFiles {

@@ -246,3 +246,39 @@ async fn a_damaged_device_key_is_replaced_and_stops_nothing() {
     until("another is registered", || server.script().device_keys.len() == 2).await;
     node.stop().await;
 }
+
+/// As after a walk to the present authorities, and a power cut or a full disk before the node was let in by them.
+#[tokio::test]
+async fn a_node_whose_authority_is_gone_from_its_bundle_comes_back_when_its_disk_does() {
+    let before = server().await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(&before, dir.path()).start();
+    until("it is registered", || {
+        node.status().device_key.starts_with("registered")
+    })
+    .await;
+    node.stop().await;
+    before.stop();
+    let name = landfast_identity::SpiffeId::server(&td());
+    let after = FakeServer::start_as(Ca::new("after"), name).await;
+    {
+        let mut script = after.script();
+        script.entries = vec![wire_entry("a", "/a", &["unix:uid:1"])];
+        script.device_key = Some(State::Registered);
+        script.device_keys.clone_from(&before.script().device_keys);
+    }
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    files.save_bundle(&after.ca().bundle(), "").unwrap();
+    drop(files);
+    let setup = Setup::new(&after, dir.path());
+    let disk = setup.disk.clone();
+    disk.break_down(Verb::CreateTemp, std::io::ErrorKind::StorageFull);
+    let node = setup.start();
+    until("it cannot ask", || !node.status().last_error.is_empty()).await;
+    assert!(after.script().claims.is_empty());
+    disk.mend();
+    node.serving().await;
+    assert_eq!(after.script().claims.len(), 1);
+    assert_eq!(after.calls("AttestAgent"), 1);
+    node.stop().await;
+}

@@ -225,3 +225,21 @@ async fn each_bundle_that_is_held_is_acknowledged_once_a_connection() {
     assert_eq!(acknowledged(&server), [4, 5]);
     node.stop().await;
 }
+
+/// A rotation waits for the node's word.
+#[tokio::test]
+async fn an_acknowledgement_that_the_server_did_not_take_is_said_again() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], &[]).await;
+    server.script().sequence = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let busy = tonic::Status::resource_exhausted("too many reports from this caller");
+    server.script().refuse.insert("PostStatus", busy);
+    let node = setup(&server, dir.path()).start();
+    let asked = || server.script().calls.get("PostStatus").copied();
+    // The first says which version this is.
+    until("it is refused", || asked() >= Some(2)).await;
+    assert!(server.script().reserve.acknowledged.is_empty());
+    server.script().refuse.remove("PostStatus");
+    until("it is said again", || server.script().reserve.acknowledged == [4]).await;
+    node.stop().await;
+}

@@ -52,6 +52,47 @@ async fn a_reserve_of_many_entries_is_on_disk_within_a_minute_of_its_filling() {
     running.end().await;
 }
 
+/// With long-lived SVIDs four rungs are days.
+#[tokio::test(start_paused = true)]
+async fn a_short_reserve_is_on_disk_within_a_minute_and_a_rung_more_may_wait() {
+    let running = Running::start();
+    let mut snapshot = holding(&running.world.ca, &["a"]);
+    running.publish(&snapshot);
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    let mut fill = |numbers: std::ops::Range<i64>| {
+        let more = numbers.map(|number| {
+            let begin = at(1800 * number);
+            let end = at(1800 * number + 3600);
+            Arc::new(Rung::new(&running.world.ca.svid(&id("/a"), begin, end), 0, NOON))
+        });
+        let ladders = Arc::make_mut(&mut snapshot.rungs);
+        let ladder = ladders.entry("a".into()).or_default();
+        let all = ladder.rungs().iter().cloned().chain(more);
+        *ladder = Arc::new(Ladder::new(all.collect()));
+        running.publish(&snapshot);
+    };
+    let on_disk = || {
+        let found = running.found().unwrap().snapshot;
+        found
+            .rungs
+            .values()
+            .map(|ladder| ladder.rungs().len())
+            .sum::<usize>()
+    };
+    fill(0..1);
+    pass(1).await;
+    fill(1..4);
+    pass(60).await;
+    assert_eq!(on_disk(), 4);
+    fill(4..5);
+    pass(60).await;
+    assert_eq!(on_disk(), 4, "flash wears");
+    pass(1800).await;
+    assert_eq!(on_disk(), 5);
+    running.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn tokens_of_a_tainted_key_leave_the_disk_with_the_index_that_says_so() {
     let running = Running::start();

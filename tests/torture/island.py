@@ -1,0 +1,106 @@
+"""A reserve of short-lived SVIDs, in real time: filled, topped up while the node is connected, handed out one after the other when its server is away.
+
+What a rung is to be, and which one is the next, the agent works out from what is on its disk: after a cut at any moment it serves an SVID that is
+valid then, and has ahead what it had.
+"""
+import datetime
+import os
+import signal
+
+from agent import Node, cut_and_meet, lasts, own, served
+from daemons import TRUST_DOMAIN, Place, Wrong, must
+from rig import free_port
+from timeline import Recording, choose, moments_of
+
+# Of which one begins every 20 seconds: 200 cuts are made within the reserve.
+LIFE, RESERVE = "40s", "40m"
+TOP_UPS, HAND_OVERS = 2, 3
+
+
+def valid(place):
+    """The serial number of each identity whose SVID is valid now; nothing at all if the agent does not answer."""
+    found = place.ask("svid", "fetch")
+    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return found and {one["spiffe_id"]: one["serial"] for one in found if one["not_before"] <= now < one["not_after"]}
+
+
+class Islander(Node):
+    def create(self, count):
+        for _ in range(count):
+            self.number += 1
+            name = f"spiffe://{TRUST_DOMAIN}/w{self.number}"
+            words = ["--spiffe-id", name, "--parent-id", self.id, "--selector", f"unix:uid:{os.geteuid()}", "--x509-ttl", LIFE]
+            self.entries[name] = self.place.tell("entry", "create", *words)["id"]
+
+    def note(self, name, act):
+        self.history.step(name, act, lambda: served(self.place))
+        self.history.steps[-1].lasts, self.history.steps[-1].own = lasts(self.place), own(self.data)
+
+    def live(self):
+        self.begin()
+
+        def first():
+            self.place.start("agent", recorded=True)
+            must("it serves", lambda: self.all_there(served(self.place) or {}) and self.firm(), 30)
+        self.note("first start", first)
+        self.note("reserve", self.fill)
+        for _ in range(TOP_UPS):
+            self.note("top-up", self.top_up)
+        self.place.stop("server", signal.SIGKILL)
+        for _ in range(HAND_OVERS):
+            self.note("hand-over", self.hand_over)
+
+    def fill(self):
+        for entry in self.entries.values():
+            self.place.tell("entry", "policy", "set", entry, "--offline-reserve", RESERVE)
+        must("the reserve is on disk", lambda: len(self.rungs()) >= 119 * len(self.entries), 60)
+
+    def top_up(self):
+        before = self.rungs()
+        must("a rung more is on disk", lambda: self.rungs() - before, 100)
+
+    def hand_over(self):
+        before = served(self.place)
+        must("another rung has taken its turn", lambda: served(self.place) not in (before, None), 100)
+
+
+class Cut:
+    def __init__(self, node, place, moment):
+        self.node, self.place = node, place
+        self.done, self.under_way = node.history.at(moment)
+
+    def check(self):
+        self.place.start("agent")
+        self.place.up("agent")
+        if self.done and self.done.name != "first start":
+            seen = valid(self.place)
+            if seen is None or self.node.entries.keys() - seen.keys():
+                raise Wrong(f"of what it had ahead it serves {seen}: {self.place.said('agent')}")
+            until = lasts(self.place)
+            if short := [name for name, end in self.done.lasts.items() if until.get(name, "") < end]:
+                raise Wrong(f"what it has ahead of {', '.join(short)} lasts until {until}, and was to last until {self.done.lasts}")
+        self.place.start("server")
+        self.place.up("server")
+        must("with its server it serves all", lambda: (valid(self.place) or {}).keys() == set(ids(self.place)), 30)
+        self.place.stop_all()
+
+
+def ids(place):
+    return [entry["spiffe_id"] for entry in place.tell("entry", "list")]
+
+
+def cuts(folder, binaries, count, random, report):
+    place = Place(folder / "recorded", binaries, free_port())
+    node = Islander(place)
+    try:
+        node.live()
+        place.stop_all()
+        chosen = choose(moments_of(place.disk, place.runs["agent"], "agent"), node.history, count, random)
+        agent, server = (Recording(place.disk, place.runs[name]) for name in ("agent", "server"))
+        for number, (moment, mode) in enumerate(chosen):
+            agent.advance(moment)
+            server.advance(moment)
+            cut = lambda place, moment=moment: Cut(node, place, moment)
+            cut_and_meet(folder, place, (agent, server), cut, (number, mode), random, report)
+    finally:
+        place.stop_all()
