@@ -25,7 +25,6 @@ pub(crate) fn nowhere() -> HandOuts {
 }
 
 /// The lines of a data directory, oldest first.
-#[expect(clippy::disallowed_methods, reason = "a test reads what is there")]
 pub(crate) fn lines(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join(NAME)).unwrap_or_default();
     assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");

@@ -84,7 +84,7 @@ fn is_wanted(line: &Value, args: &HandOutsArgs) -> bool {
 
 /// Both files, oldest first.
 fn read(dir: &Path) -> Result<String, Failure> {
-    let one = |name: &str| {
+    let one = |name: &str| -> Result<Option<String>, Failure> {
         let bytes = read_beside(dir, name).map_err(|error| {
             Failure::failed(
                 error_chain(&error),
@@ -174,6 +174,7 @@ const BEFORE: &str = "handouts.log.1";
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
 
     use serde_json::json;
@@ -189,7 +190,8 @@ mod tests {
     }
 
     fn write(dir: &Path, name: &str, text: &str) {
-        fs::write(dir.join(name), text).unwrap();
+        let mut file = fs::File::create(dir.join(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 

@@ -10,6 +10,15 @@ use crate::{Contents, DirFiles, Files};
 
 const ASIDE: (&str, u64) = ("log.1", 1000);
 
+/// As somebody else would write it, or a power cut leave it.
+fn plant(path: impl AsRef<std::path::Path>, text: &str) {
+    use std::io::Write as _;
+    fs::File::create(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+}
+
 struct Place {
     dir: tempfile::TempDir,
     store: Store,
@@ -82,7 +91,7 @@ fn a_full_disk_leaves_no_half_of_a_line_and_what_a_power_cut_left_is_ended() {
     assert!(matches!(place.add("bbbb\n"), Err(StoreError::CannotWrite { .. })));
     assert_eq!(place.text("log"), "a\n");
     place.add("c\n").unwrap();
-    fs::write(place.dir.path().join("log"), "a\nc\n{\"to").unwrap();
+    plant(place.dir.path().join("log"), "a\nc\n{\"to");
     place.add("d\n").unwrap();
     assert_eq!(place.text("log"), "a\nc\n{\"to\nd\n");
 }
@@ -117,7 +126,7 @@ fn one_that_was_removed_is_begun_anew() {
 fn what_is_no_file_of_ours_is_not_written_to() {
     let place = Place::new();
     let (log, other) = (place.dir.path().join("log"), place.dir.path().join("other"));
-    fs::write(&other, "").unwrap();
+    plant(&other, "");
     symlink(&other, &log).unwrap();
     assert!(matches!(place.add("a\n"), Err(StoreError::NotAFile { .. })));
     assert_eq!(fs::read_to_string(&other).unwrap(), "");
@@ -135,7 +144,7 @@ fn what_is_no_file_of_ours_is_not_written_to() {
     .unwrap();
     assert!(matches!(place.add("a\n"), Err(StoreError::NotAFile { .. })));
     fs::remove_file(&log).unwrap();
-    fs::write(&log, "").unwrap();
+    plant(&log, "");
     fs::set_permissions(&log, Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(
         place.add("a\n"),
