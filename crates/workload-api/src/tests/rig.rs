@@ -245,7 +245,7 @@ impl IdentitySource for Script {
             Given::Jwt(jwt) => format!("jwt {}", jwt.entry_id),
             Given::Wit(wit) => format!("wit {}", wit.entry_id),
         };
-        assert!(handed.to.process.is_some() && handed.to.selectors.len() > 0 && handed.of.is_none());
+        assert!(handed.to.process.is_some() && !handed.to.selectors.is_empty() && handed.of.is_none());
         let line = format!("{} {what}", handed.way.as_str());
         self.handed.lock().unwrap().push(line);
     }
