@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::attestor::unix::Missing;
 use crate::attestor::{Attestors, look};
 use crate::cache::CacheState;
+use crate::handouts::Records;
 use crate::jwt::JwtCache;
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
@@ -48,6 +49,7 @@ pub(crate) struct Admin {
     pub(crate) cache: watch::Receiver<CacheState>,
     /// Who could use what is on disk.
     pub(crate) sealed: &'static str,
+    pub(crate) hand_outs: Records,
 }
 
 impl Admin {
@@ -112,6 +114,8 @@ impl Admin {
             reserve_until: report.reserve.until.map_or(0, UnixTime::as_secs),
             trust_debt_until: report.reserve.debt.map_or(0, UnixTime::as_secs),
             trust_debt: report.reserve.in_words(self.sealed),
+            hand_outs: self.hand_outs.in_words(),
+            hand_outs_unwritten: self.hand_outs.unwritten(),
         }
     }
 

@@ -29,6 +29,7 @@ use crate::cache::{self, Begun};
 use crate::config::AgentConfig;
 use crate::delegate::{self, DelegatedIdentity, office::Office};
 use crate::error::AgentError;
+use crate::handouts::HandOuts;
 use crate::jwt::JwtCache;
 use crate::jwt::offline::OfflineTokens;
 use crate::keeper::Keeper;
@@ -39,7 +40,7 @@ use crate::telemetry;
 use crate::time::{TimeWatch, Timekeeper};
 use crate::wit::Wits;
 use crate::{admin_server, health, standing};
-use landfast_workload_api::{Attestor, Gauges};
+use landfast_workload_api::{Attestor, Gauges, Way};
 use node_state::NodeState;
 use sockets::{bind, serve_brokers, serve_delegates};
 
@@ -163,6 +164,9 @@ impl Agent {
             pin: state.pin,
             ear: Some(ear),
         };
+        let (standing_report, standing) = watch::channel(standing::Report::first());
+        let (hand_outs, hand_out_writer, hand_out_records) =
+            HandOuts::new(guarded.clone(), standing.clone(), Arc::clone(&state.files));
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
         let (link, link_handle) = Link::new(
             settings,
@@ -215,7 +219,6 @@ impl Agent {
         let http_address = http.as_ref().map(|(address, _)| *address);
 
         let (ready, is_ready) = watch::channel(false);
-        let (standing_report, standing) = watch::channel(standing::Report::first());
         let cache = cache_state.subscribe();
 
         let stop = tasks.token();
@@ -235,6 +238,7 @@ impl Agent {
         tasks.spawn("keeper", keeper.run(stop.clone()));
         tasks.spawn("link", link.run(stop.clone()));
         tasks.spawn("time", timekeeper.run(stop.clone()));
+        tasks.spawn("hand-outs", hand_out_writer.run(stop.clone()));
         tasks.spawn("tokens", stragglers.run(stop.clone()));
         tasks.spawn(
             "token-cache",
@@ -259,6 +263,7 @@ impl Agent {
             wits,
             clock: Arc::clone(&clock),
             ready: is_ready,
+            hand_outs,
         });
         tasks.spawn(
             "workload-api",
@@ -275,7 +280,7 @@ impl Agent {
         if let (Some((listener, front)), Some(broker)) = (brokers, &config.broker) {
             let office = Office::new(
                 broker.authorized.clone(),
-                broker::NO_BROKER,
+                (Way::Broker, broker::NO_BROKER),
                 views.clone(),
                 Arc::clone(&source),
                 Arc::clone(&clock),
@@ -286,7 +291,7 @@ impl Agent {
         }
         let office = Office::new(
             config.authorized_delegates.clone(),
-            delegate::NO_DELEGATE,
+            (Way::DelegatedIdentity, delegate::NO_DELEGATE),
             views.clone(),
             source,
             Arc::clone(&clock),
@@ -315,6 +320,7 @@ impl Agent {
             standing,
             cache: cache.clone(),
             sealed: config.cache.sealed(),
+            hand_outs: hand_out_records,
         };
         let services = admin_server::Services {
             admin,

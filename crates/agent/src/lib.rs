@@ -17,6 +17,7 @@ pub mod config;
 mod delegate;
 mod entry;
 mod error;
+mod handouts;
 mod health;
 mod jwt;
 mod keeper;

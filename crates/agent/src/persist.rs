@@ -6,6 +6,7 @@
 
 mod ban;
 mod device;
+mod handouts;
 mod pin;
 mod time;
 
@@ -62,6 +63,14 @@ pub enum PersistError {
     #[error("cannot use {}", path.display())]
     Store {
         /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// It is written, but not to the disk itself.
+    #[error("a power cut may undo what was written to {}", path.display())]
+    NotDurable {
+        /// The file.
         path: PathBuf,
         /// Why.
         source: StoreError,

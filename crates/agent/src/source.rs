@@ -11,12 +11,13 @@ use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_proto::spire::api::types;
-use landfast_workload_api::{FetchedJwt, FetchedWits, IdentitySource, SourceError, WorkloadView};
+use landfast_workload_api::{FetchedJwt, FetchedWits, HandOut, IdentitySource, SourceError, WorkloadView};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::entry::{Entry, one_for_each_hint};
+use crate::handouts::HandOuts;
 use crate::jwt::budget::Budget;
 use crate::jwt::{JwtCache, Key, Refusal, Token};
 use crate::keeper::state::Snapshot;
@@ -34,6 +35,7 @@ pub(crate) struct AgentSource {
     pub(crate) wits: Wits,
     pub(crate) clock: SharedClock,
     pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) hand_outs: HandOuts,
 }
 
 impl AgentSource {
@@ -47,7 +49,7 @@ impl AgentSource {
     ) -> Result<FetchedJwt, Refusal> {
         let key = Key::new(Arc::clone(&entry.id), audience);
         if let Some(token) = self.tokens.stands_in(&key, &entry.spiffe_id, bundle) {
-            return Ok(fetched(token, &entry));
+            return Ok(fetched(token, &entry, true));
         }
         let needed_by = self.tokens.held_until(&key);
         let fetch = || {
@@ -69,7 +71,7 @@ impl AgentSource {
             .tokens
             .token(key, &entry.spiffe_id, bundle, deadline, fetch)
             .await?;
-        Ok(fetched(token, &entry))
+        Ok(fetched(token, &entry, false))
     }
 
     /// A token for each entry, in their order. New ones are charged to whoever has the selectors `payer`.
@@ -189,6 +191,10 @@ impl IdentitySource for AgentSource {
         self.wits_of(selectors, id).await
     }
 
+    fn handed_out(&self, handed: &HandOut<'_>) {
+        self.hand_outs.note(handed);
+    }
+
     fn now(&self) -> Option<UnixTime> {
         self.clock.now()
     }
@@ -207,11 +213,13 @@ impl IdentitySource for AgentSource {
     }
 }
 
-fn fetched(token: Token, entry: &Entry) -> FetchedJwt {
+fn fetched(token: Token, entry: &Entry, reserve: bool) -> FetchedJwt {
     FetchedJwt {
         id: token.id,
         token: token.text.to_string(),
         hint: entry.hint.clone(),
+        entry_id: entry.id.to_string(),
+        reserve,
     }
 }
 

@@ -75,8 +75,20 @@ pub(crate) fn describe() {
     );
     describe_gauge!(RUNGS, "X.509-SVIDs of reserves that are not over.");
     describe_gauge!(
+        SHORT,
+        "Entries whose reserve is by a quarter or more shorter than what is asked for."
+    );
+    describe_gauge!(
         CACHE_UNSAVED,
         "1 while something is wrong with the sealed cache: it could not be opened, or cannot be written."
+    );
+    describe_gauge!(
+        HAND_OUTS_UNSAVED,
+        "1 while it cannot be written down who is given what."
+    );
+    describe_counter!(
+        UNWRITTEN,
+        "Hand-outs that have no line in the record, because the disk did not take it or its user had more than his share, by reason (disk, rate)."
     );
     describe_gauge!(
         CLOCK_ERROR,
@@ -132,6 +144,16 @@ pub(crate) fn stale() {
     metrics::counter!(STALE).increment(1);
 }
 
+/// Counts a hand-out that has no line.
+pub(crate) fn unwritten_hand_out(reason: &'static str) {
+    metrics::counter!(UNWRITTEN, "reason" => reason).increment(1);
+}
+
+/// Whether the record of hand-outs can be written.
+pub(crate) fn hand_outs_fail(fails: bool) {
+    metrics::gauge!(HAND_OUTS_UNSAVED).set(f64::from(u8::from(fails)));
+}
+
 /// What the keeper holds.
 pub(crate) fn held(snapshot: &Snapshot, now: UnixTime) {
     let valid = || {
@@ -177,6 +199,7 @@ pub(crate) fn standing(report: &Report, cache: &CacheState) {
     metrics::gauge!(RESERVE_UNTIL).set(secs(report.reserve.until));
     metrics::gauge!(TRUST_DEBT).set(secs(report.reserve.debt));
     metrics::gauge!(RUNGS).set(report.reserve.rungs as f64);
+    metrics::gauge!(SHORT).set(report.reserve.short as f64);
     metrics::gauge!(CACHE_UNSAVED).set(f64::from(u8::from(!cache.complaint.is_empty())));
 }
 
@@ -212,8 +235,11 @@ const VALID_UNTIL: &str = "landfast_agent_valid_until_timestamp_seconds";
 const RESERVE_UNTIL: &str = "landfast_agent_reserve_until_timestamp_seconds";
 const TRUST_DEBT: &str = "landfast_agent_trust_debt_until_timestamp_seconds";
 const RUNGS: &str = "landfast_agent_reserve_x509_svids";
+const SHORT: &str = "landfast_agent_reserves_short";
 const CACHE_UNSAVED: &str = "landfast_agent_cache_unsaved";
 const UNSAVED: &str = "landfast_agent_state_unsaved";
+const HAND_OUTS_UNSAVED: &str = "landfast_agent_hand_outs_unsaved";
+const UNWRITTEN: &str = "landfast_agent_unwritten_hand_outs_total";
 const CLOCK_ERROR: &str = "landfast_agent_clock_error_seconds";
 const ESTIMATED: &str = "landfast_agent_time_estimated";
 const ENTRIES: &str = "landfast_agent_entries";

@@ -179,6 +179,7 @@ fn served(entry: &Entry, token: Token) -> Option<FetchedWit> {
         token: token.text.to_string(),
         key: token.key?.0,
         hint: entry.hint.clone(),
+        entry_id: entry.id.to_string(),
     })
 }
 

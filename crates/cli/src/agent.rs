@@ -1,5 +1,6 @@
 //! `landfast agent`.
 
+mod handouts;
 mod nodes;
 mod recovery;
 
@@ -62,6 +63,8 @@ pub(crate) enum AgentCommand {
     Deny(recovery::Named),
     /// How the agent of this machine is, and what it holds [local agent].
     Status,
+    /// Who was given what on this machine [local file].
+    Handouts(handouts::HandOutsArgs),
     /// Check a configuration of landfast-agent without starting it [local file].
     Check {
         /// The configuration file.
@@ -72,6 +75,7 @@ pub(crate) enum AgentCommand {
 pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), Failure> {
     match command {
         AgentCommand::Status => status(globals).await,
+        AgentCommand::Handouts(args) => handouts::show(&args, globals),
         AgentCommand::Check { file } => check::agent(&file, globals),
         AgentCommand::Pending => recovery::pending(globals).await,
         AgentCommand::Approve(named) => recovery::decide(named, true, globals).await,
@@ -191,6 +195,9 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
     if !status.trust_debt.is_empty() {
         facts.push(("trust debt", status.trust_debt.clone()));
     }
+    if !status.hand_outs.is_empty() {
+        facts.push(("hand-outs", hand_outs(status)));
+    }
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
@@ -256,6 +263,17 @@ fn time(status: &GetStatusResponse) -> String {
     }
 }
 
+/// Where they are written down.
+fn hand_outs(status: &GetStatusResponse) -> String {
+    match status.hand_outs_unwritten {
+        0 => status.hand_outs.clone(),
+        number => format!(
+            "{}; {number} since the start have no line there",
+            status.hand_outs
+        ),
+    }
+}
+
 /// How the node learns of them.
 fn changes(status: &GetStatusResponse) -> String {
     let how = match (status.subscribed_since, status.polls_because.as_str()) {
@@ -288,7 +306,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
         "cache": status.cache, "device_key": status.device_key, "bundle_chain": status.bundle_chain,
         "reserve_until": output::time_json(status.reserve_until), "trust_debt_until": output::time_json(status.trust_debt_until),
-        "trust_debt": status.trust_debt,
+        "trust_debt": status.trust_debt, "hand_outs": status.hand_outs, "hand_outs_unwritten": status.hand_outs_unwritten,
         "time": status.time.as_ref().map(|time| json!({
             "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
             "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,

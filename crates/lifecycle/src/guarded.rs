@@ -9,7 +9,7 @@ use landfast_identity::UnixTime;
 
 use crate::boot::SharedBoot;
 use crate::clock::{Clock, SharedClock};
-use crate::times::{Begin, Heard, Judged, TimeRecord, Times, Verdict};
+use crate::times::{Begin, Heard, Judged, Quality, TimeRecord, Times, Verdict};
 
 /// Clones are one clock.
 #[derive(Clone, Debug)]
@@ -90,6 +90,13 @@ impl GuardedClock {
             doubted: times.doubted(wall, elapsed),
             below_floor: times.below_floor(),
         }
+    }
+
+    /// What time it is, and what that is worth.
+    pub fn stamp(&self) -> (UnixTime, Quality) {
+        let (wall, elapsed) = (self.0.wall.now(), self.0.boot.elapsed());
+        let times = self.times();
+        (times.judge(wall, elapsed).now, times.quality(wall, elapsed))
     }
 
     /// What to keep for the next start.

@@ -19,5 +19,6 @@ pub use guarded::{GuardedClock, TimeReport};
 pub use landfast_identity::UnixTime;
 pub use renewal::{Action, Disposition, RenewalPlan, Validity, renewal_due, spread_within, validity};
 pub use times::{
-    Begin, CONFIRMED_AFTER, Candidate, Heard, Hour, Judged, Mark, TimeRecord, Times, Verdict, Wrong, built,
+    Begin, CONFIRMED_AFTER, Candidate, Heard, Hour, Judged, Mark, Quality, TimeRecord, Times, Verdict, Wrong,
+    built,
 };

@@ -14,7 +14,7 @@ use landfast_identity::UnixTime;
 
 use hour::apart;
 pub use hour::{CONFIRMED_AFTER, Candidate, Hour, Mark};
-pub use words::{Heard, Judged, Verdict, Wrong};
+pub use words::{Heard, Judged, Quality, Verdict, Wrong};
 
 /// How to begin.
 #[derive(Clone, Debug)]
@@ -180,6 +180,19 @@ impl Times {
             now: wall,
             estimated: false,
             wrong: (told && ahead > self.skew).then_some(Wrong::Ahead(ahead)),
+        }
+    }
+
+    /// What the time that counts is worth.
+    pub fn quality(&self, wall: Option<UnixTime>, elapsed: Duration) -> Quality {
+        let judged = self.judge(wall, elapsed);
+        let doubted = self.doubted(wall, elapsed).is_some() || self.below_floor.is_some();
+        let doubted = doubted || judged.wrong.is_some();
+        match (judged.estimated, doubted, self.told) {
+            (true, _, _) => Quality::Estimated,
+            (false, true, _) => Quality::Doubted,
+            (false, false, true) => Quality::Confirmed,
+            (false, false, false) => Quality::Unconfirmed,
         }
     }
 

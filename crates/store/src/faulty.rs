@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::{Contents, DirFiles, Files};
+use crate::{Contents, DirFiles, Files, Growing};
 
 /// One method of [`Files`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,11 +30,13 @@ pub enum Verb {
     Remove,
     /// [`Files::list`]
     List,
+    /// [`Files::append`]
+    Append,
 }
 
 impl Verb {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Read,
         Self::CreateTemp,
         Self::Write,
@@ -44,6 +46,7 @@ impl Verb {
         Self::SyncDir,
         Self::Remove,
         Self::List,
+        Self::Append,
     ];
 }
 
@@ -202,5 +205,10 @@ impl Files for FaultyFiles {
     fn list(&self) -> io::Result<Vec<String>> {
         self.script.check(Verb::List)?;
         self.files.list()
+    }
+
+    fn append(&self, name: &str) -> io::Result<Growing> {
+        self.script.check(Verb::Append)?;
+        self.files.append(name)
     }
 }

@@ -23,6 +23,19 @@ pub struct Contents {
     pub regular: bool,
 }
 
+/// A file that is open for more.
+#[derive(Debug)]
+pub struct Growing {
+    /// What is written to it comes at its end.
+    pub file: File,
+    /// Owner's uid.
+    pub owner: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// False for directories, pipes, devices.
+    pub regular: bool,
+}
+
 /// What a store does to its directory. Tests put [`crate::faulty::FaultyFiles`] in its place.
 pub trait Files: Send + Sync + Debug {
     /// Reads up to `limit` + 1 bytes. `None` when there is no such file; a link is an error (`ELOOP`).
@@ -43,6 +56,11 @@ pub trait Files: Send + Sync + Debug {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// All names in the directory, `.` and `..` aside.
     fn list(&self) -> io::Result<Vec<String>>;
+    /// Opens a file to add to it, made with mode `0600` when missing; a link is an error (`ELOOP`). What has no file that grows need not say how.
+    fn append(&self, name: &str) -> io::Result<Growing> {
+        let _nothing_grows_here = name;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The real thing.
@@ -133,5 +151,23 @@ impl Files for DirFiles {
         }
         names.sort();
         Ok(names)
+    }
+
+    fn append(&self, name: &str) -> io::Result<Growing> {
+        // NONBLOCK as in `read`. RDWR: how it ends is looked at before anything is added.
+        let flags = OFlags::RDWR
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let file = File::from(fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?);
+        let stat = fs::fstat(&file)?;
+        Ok(Growing {
+            file,
+            owner: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+            regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+        })
     }
 }

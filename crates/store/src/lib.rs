@@ -15,7 +15,7 @@ mod store;
 
 pub use beside::read_beside;
 pub use error::StoreError;
-pub use files::{Contents, DirFiles, Files};
+pub use files::{Contents, DirFiles, Files, Growing};
 pub use fresh::FreshFile;
 pub use public::PublicFile;
 pub use store::{MAX_FILE_BYTES, Store};

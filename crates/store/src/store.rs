@@ -2,6 +2,7 @@
 //!
 //! Invariant: while a [`Store`] is open no other process opens the same directory as one.
 
+mod growing;
 mod many;
 
 use std::fs::File;

@@ -8,7 +8,10 @@ use landfast_identity::SelectorSet;
 use landfast_uds::PinnedProcess;
 use tonic::Status;
 
-use crate::connection::{self, Connection};
+use crate::{
+    Party,
+    connection::{self, Connection},
+};
 
 /// The process that makes a request. Clone to share.
 #[derive(Clone)]
@@ -22,6 +25,11 @@ impl Caller {
     /// The process.
     pub fn process(&self) -> &Arc<PinnedProcess> {
         &self.0.process
+    }
+
+    /// For records, with what is known of it by now.
+    pub fn party<'a>(&'a self, selectors: &'a SelectorSet) -> Party<'a> {
+        self.0.party(selectors)
     }
 
     /// What is known of it. Attests it when nothing is, or when there may be more to know; else costs nothing.

@@ -175,6 +175,8 @@ impl WorkloadClient {
                     id,
                     token: svid.svid,
                     hint: svid.hint,
+                    entry_id: String::new(),
+                    reserve: false,
                 });
             }
         }

@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{Attested, Attestor, Limits, ledger::ConnectionPermit, ledger::Ledger};
+use crate::{Attested, Attestor, Limits, Party, ledger::ConnectionPermit, ledger::Ledger};
 
 pub(crate) struct Connection {
     pub(crate) process: Arc<PinnedProcess>,
@@ -141,6 +141,12 @@ impl Connection {
             true => Ok(()),
             false => Err(changed()),
         }
+    }
+
+    /// For records.
+    pub(crate) fn party<'a>(&'a self, selectors: &'a SelectorSet) -> Party<'a> {
+        let process = Some(&*self.process);
+        Party { process, selectors }
     }
 
     pub(crate) fn probe(&self) -> Arc<Probe> {

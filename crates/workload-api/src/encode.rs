@@ -13,7 +13,7 @@ use landfast_proto::workload::{
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use tonic::Status;
 
-use crate::{FetchedJwt, FetchedWit, WorkloadView};
+use crate::{FetchedJwt, FetchedWit, ServedX509, WorkloadView};
 
 pub(crate) fn no_identity() -> Status {
     Status::permission_denied("no identity issued")
@@ -26,8 +26,7 @@ pub(crate) fn no_identity() -> Status {
 pub fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
     let bundle = Bytes::from(view.own_bundle.x509_der_concat());
     let mut hints = Hints::default();
-    let told = view.x509.iter().filter(|served| served.told);
-    let svids: Vec<_> = told
+    let svids: Vec<_> = told(view)
         .map(|served| X509svid {
             spiffe_id: served.svid.id().to_string(),
             x509_svid: served.svid.chain_der_concat().into(),
@@ -49,6 +48,11 @@ pub fn x509_svids(view: &WorkloadView) -> Result<X509svidResponse, Status> {
         crl: Vec::new(),
         federated_bundles: federated.map(x509_bundle).collect(),
     })
+}
+
+/// Which SVIDs of a view its message has.
+pub fn told(view: &WorkloadView) -> impl Iterator<Item = &ServedX509> {
+    view.x509.iter().filter(|served| served.told)
 }
 
 /// X.509 bundles, our own included.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use crate::{
-    IdentitySource, ViewState, WorkloadView,
+    Given, HandOut, IdentitySource, ViewState, Way, WorkloadView,
     connection::{Connection, Held, changed, next_attestation},
     encode,
     source::Wanted,
@@ -145,6 +145,13 @@ pub(crate) struct Following {
 impl Following {
     pub(crate) fn selectors(&self) -> &SelectorSet {
         &self.held.selectors
+    }
+
+    /// Has it noted what is sent on this stream.
+    pub(crate) fn hands_out(&self, way: Way, given: Given<'_>) {
+        let to = self.connection.party(self.selectors());
+        let of = None;
+        self.source.handed_out(&HandOut { way, to, of, given });
     }
 
     fn adopt(&mut self, held: Arc<Held>) {

@@ -12,6 +12,7 @@ mod entitled;
 mod front;
 mod gauges;
 mod guard;
+mod handout;
 mod ledger;
 mod limits;
 mod punctual;
@@ -28,10 +29,11 @@ pub use desk::Desk;
 pub use front::{Begun, Carrier, Front};
 pub use gauges::Gauges;
 pub use guard::{Header, METHODS};
+pub use handout::{Given, GivenBefore, HandOut, Party, Way};
 pub use limits::Limits;
 /// Views and tokens as messages, for services that say the same in messages of their own.
 pub mod messages {
-    pub use crate::encode::{jwt_bundles, jwt_svids, x509_bundles, x509_svids};
+    pub use crate::encode::{jwt_bundles, jwt_svids, told, x509_bundles, x509_svids};
 }
 pub use sds::Sds;
 pub use serve::{ServeError, Surface, serve, serve_surface};

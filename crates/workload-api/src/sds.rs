@@ -25,7 +25,7 @@ use self::{
     session::{Dialogue, Session},
     whole::Whole,
 };
-use crate::{IdentitySource, entitled::Entitled, service::connection, source::Wanted};
+use crate::{Given, HandOut, IdentitySource, Way, entitled::Entitled, service::connection, source::Wanted};
 
 /// What the secrets are called, and how Envoy is to verify its peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,8 +97,16 @@ impl SecretDiscoveryService for SecretService {
         };
         let entitled = Entitled::look(&self.source, &connection, wanted).await?;
         let offer = Offer::new(&self.sds, &entitled.view, form);
-        let answer = whole::fetched(&offer, &request.resource_names)?;
+        let (answer, given) = whole::fetched(&offer, &request.resource_names)?;
         connection.still_the_same()?;
+        for served in &given {
+            self.source.handed_out(&HandOut {
+                way: Way::Sds,
+                to: connection.party(entitled.selectors()),
+                of: None,
+                given: Given::X509(served),
+            });
+        }
         Ok(Response::new(answer))
     }
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::source::Wanted;
 use crate::{
-    IdentitySource, SourceError, WorkloadView,
+    Given, GivenBefore, HandOut, IdentitySource, SourceError, Way, WorkloadView,
     connection::Connection,
     encode,
     entitled::{Entitled, Following},
@@ -97,6 +97,14 @@ impl SpiffeWorkloadApi for Service {
             return Err(encode::no_identity());
         }
         connection.still_the_same()?;
+        for jwt in &fetched {
+            self.source.handed_out(&HandOut {
+                way: Way::WorkloadApi,
+                to: connection.party(entitled.selectors()),
+                of: None,
+                given: Given::Jwt(jwt),
+            });
+        }
         Ok(Response::new(encode::jwt_svids(fetched)))
     }
 
@@ -178,6 +186,7 @@ impl Service {
             following: entitled.follow(self.source.clone(), connection, wanted),
             build,
             sent: None,
+            svids: (wanted == Wanted::X509Svids).then(GivenBefore::default),
             ended: false,
         };
         Ok(Response::new(Box::pin(stream::unfold(
@@ -233,6 +242,8 @@ struct Subscription<M> {
     build: Build<M>,
     /// Shares its bytes with what was sent.
     sent: Option<M>,
+    /// Of messages that have SVIDs.
+    svids: Option<GivenBefore>,
     ended: bool,
 }
 
@@ -255,6 +266,11 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 continue;
             }
             self.following.connection.still_the_same()?;
+            if let Some(before) = &mut self.svids {
+                for served in before.new_among(encode::told(&view)) {
+                    self.following.hands_out(Way::WorkloadApi, Given::X509(served));
+                }
+            }
             self.sent = Some(message.clone());
             return Ok(message);
         }

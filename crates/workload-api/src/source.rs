@@ -10,6 +10,8 @@ use landfast_uds::PinnedProcess;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::HandOut;
+
 /// Everything one set of selectors is entitled to now, complete and ready to serve.
 #[derive(Clone, Debug)]
 pub struct WorkloadView {
@@ -77,6 +79,8 @@ pub struct ServedX509 {
     /// Not where another identity of the caller, whether its SVID is here or not, has the same hint by an older right (Workload API §5.2.1):
     /// then it is had by its name alone.
     pub told: bool,
+    /// It was had ahead, for when no server can be reached.
+    pub reserve: bool,
 }
 
 /// An identity for which JWT-SVIDs can be had.
@@ -97,6 +101,10 @@ pub struct FetchedJwt {
     pub token: String,
     /// What it is for; may be empty.
     pub hint: String,
+    /// The registration it comes from; empty for who has it from elsewhere.
+    pub entry_id: String,
+    /// It was had ahead, for when no server can be reached.
+    pub reserve: bool,
 }
 
 /// A WIT-SVID with the key that its holder proves with.
@@ -110,6 +118,8 @@ pub struct FetchedWit {
     pub key: Arc<PrivateKey>,
     /// What it is for; may be empty.
     pub hint: String,
+    /// The registration it comes from.
+    pub entry_id: String,
 }
 
 /// WIT-SVIDs that can be had now.
@@ -152,6 +162,9 @@ pub trait IdentitySource: Send + Sync + 'static {
     ) -> Result<FetchedWits, SourceError> {
         Err(SourceError::Unsupported)
     }
+
+    /// An SVID leaves now, in this moment: a source that keeps a record notes it, and does not have anybody wait for that.
+    fn handed_out(&self, _handed: &HandOut<'_>) {}
 
     /// The time, if it is known.
     fn now(&self) -> Option<UnixTime>;

@@ -10,7 +10,8 @@ use landfast_proto::workload::WitsvidResponse;
 use tonic::Status;
 
 use crate::{
-    FetchedWit, FetchedWits, IdentitySource, SourceError, WorkloadView, encode, entitled::Following,
+    FetchedWit, FetchedWits, Given, IdentitySource, SourceError, Way, WorkloadView, encode,
+    entitled::Following,
 };
 
 /// Tokens and hints: what tells messages apart, without the keys.
@@ -82,8 +83,13 @@ impl WitStream {
             if self.sent.as_ref() == Some(&sent) {
                 continue;
             }
-            let message = encode::wit_svids(fetched.svids)?;
+            let message = encode::wit_svids(fetched.svids.clone())?;
             self.following.connection.still_the_same()?;
+            let before = self.sent.take().unwrap_or_default();
+            let known = |wit: &&FetchedWit| before.iter().all(|(token, _)| *token != wit.token);
+            for wit in fetched.svids.iter().filter(known) {
+                self.following.hands_out(Way::WorkloadApi, Given::Wit(wit));
+            }
             self.sent = Some(sent);
             return Ok(message);
         }

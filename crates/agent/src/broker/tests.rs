@@ -178,6 +178,29 @@ const NOT_FOUND: &str = "WORKLOAD_NOT_FOUND";
 const INVALID: &str = "WORKLOAD_REFERENCE_INVALID";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_broker_gets_is_written_down_with_whose_it_is() {
+    let world = world(BROKERS).await;
+    let (pid, mut client) = (world.pid(), broker(&world).await);
+    let mut stream = svids(&mut client, pid).await.unwrap();
+    let answer = next(&mut stream).await.unwrap();
+    client.fetch_jwtsvid(tokens(process(pid), "")).await.unwrap();
+    // Refused.
+    refusals(&mut client, process(i32::MAX)).await;
+    let lines = world.hand_outs().await;
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["x509", "jwt"]);
+    for line in &lines {
+        assert_eq!((&line["by"], &line["id"]), (&"broker".into(), &LINE_W.into()));
+        assert_eq!(
+            (&line["of"]["pid"], &line["to"]["pid"]),
+            (&pid.into(), &std::process::id().into())
+        );
+    }
+    let leaf = landfast_identity::Certificate::from_der(&answer.svids[0].x509_svid).unwrap();
+    assert_eq!(lines[0]["serial"], leaf.serial_hex());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_gets_what_its_list_names_and_nothing_privileged() {
     let world = world(BROKERS).await;
     let mut client = broker(&world).await;

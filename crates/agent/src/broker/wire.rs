@@ -7,10 +7,10 @@ use landfast_workload_api::{FetchedJwt, WorkloadView, messages};
 use tonic::Status;
 
 use crate::delegate::refusal::not_entitled;
-use crate::delegate::subscription::State;
+use crate::delegate::subscription::{Made, State};
 use crate::keeper::views;
 
-pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509svidResponse>, Status> {
+pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<Made<pb::SubscribeToX509svidResponse>>, Status> {
     state.ask_for_x509();
     let Some(view) = view(state)?.filter(|view| view.state == landfast_workload_api::ViewState::Ready) else {
         return Ok(None);
@@ -27,23 +27,31 @@ pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509
         bundle: svid.bundle,
         hint: svid.hint,
     });
-    Ok(Some(pb::SubscribeToX509svidResponse {
+    let message = pb::SubscribeToX509svidResponse {
         svids: svids.collect(),
         crl,
         federated_bundles,
-    }))
+    };
+    let svids = messages::told(&view).cloned().collect();
+    Ok(Some(Made { message, svids }))
 }
 
-pub(super) fn x509_bundles(state: &State<'_>) -> Result<Option<pb::SubscribeToX509BundlesResponse>, Status> {
+pub(super) fn x509_bundles(
+    state: &State<'_>,
+) -> Result<Option<Made<pb::SubscribeToX509BundlesResponse>>, Status> {
     let Some(view) = view(state)? else { return Ok(None) };
     let workload::X509BundlesResponse { crl, bundles } = messages::x509_bundles(&view)?;
-    Ok(Some(pb::SubscribeToX509BundlesResponse { crl, bundles }))
+    let message = pb::SubscribeToX509BundlesResponse { crl, bundles };
+    Ok(Some(Made::without_svids(message)))
 }
 
-pub(super) fn jwt_bundles(state: &State<'_>) -> Result<Option<pb::SubscribeToJwtBundlesResponse>, Status> {
+pub(super) fn jwt_bundles(
+    state: &State<'_>,
+) -> Result<Option<Made<pb::SubscribeToJwtBundlesResponse>>, Status> {
     let Some(view) = view(state)? else { return Ok(None) };
     let workload::JwtBundlesResponse { bundles } = messages::jwt_bundles(&view)?;
-    Ok(Some(pb::SubscribeToJwtBundlesResponse { bundles }))
+    let message = pb::SubscribeToJwtBundlesResponse { bundles };
+    Ok(Some(Made::without_svids(message)))
 }
 
 pub(super) fn jwt_svids(fetched: Vec<FetchedJwt>) -> pb::FetchJwtsvidResponse {

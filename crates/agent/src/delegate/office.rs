@@ -8,7 +8,9 @@ use std::time::Duration;
 use landfast_identity::{SelectorSet, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_uds::{PinError, PinnedProcess, Pins};
-use landfast_workload_api::{Attestor, Caller, Desk, FetchedJwt, Gauges, Limits, SourceError};
+use landfast_workload_api::{
+    Attestor, Caller, Desk, FetchedJwt, Gauges, Given, HandOut, Limits, Party, SourceError, Way,
+};
 use tonic::Status;
 
 use super::asker::Asker;
@@ -23,6 +25,8 @@ use crate::source::AgentSource;
 /// What the services for delegates know, whichever socket they are asked on.
 pub(crate) struct Office {
     delegates: Delegates,
+    /// By which service.
+    pub(super) way: Way,
     /// What who has no right is told.
     strangers: &'static str,
     pub(super) views: Views,
@@ -38,7 +42,7 @@ pub(crate) struct Office {
 impl Office {
     pub(crate) fn new(
         delegates: Delegates,
-        strangers: &'static str,
+        (way, strangers): (Way, &'static str),
         views: Views,
         source: Arc<AgentSource>,
         clock: SharedClock,
@@ -50,6 +54,7 @@ impl Office {
         };
         Arc::new(Self {
             delegates,
+            way,
             strangers,
             views,
             source,
@@ -173,7 +178,17 @@ impl Office {
         }
         asker.still_the_same()?;
         whose.still_the_same()?;
+        let (to, of) = (caller.party(&payer), whose.party(&wanted));
+        for jwt in &fetched {
+            self.hands_out(to, of, Given::Jwt(jwt));
+        }
         Ok(fetched)
+    }
+
+    /// Has it noted what leaves.
+    pub(super) fn hands_out(&self, to: Party<'_>, of: Option<Party<'_>>, given: Given<'_>) {
+        let way = self.way;
+        self.source.hand_outs.note(&HandOut { way, to, of, given });
     }
 
     fn now(&self) -> Result<UnixTime, Status> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use landfast_identity::{SelectorSet, UnixTime};
-use landfast_workload_api::Caller;
+use landfast_workload_api::{Caller, Given, GivenBefore, Party, ServedX509};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
@@ -41,6 +41,18 @@ impl Whose {
         match self {
             Self::Nobody | Self::Selectors(_) => None,
             Self::Process(subject) => Some(subject),
+        }
+    }
+
+    /// For records.
+    pub(super) fn party<'a>(&'a self, selectors: &'a SelectorSet) -> Option<Party<'a>> {
+        match self {
+            Self::Nobody => None,
+            Self::Selectors(_) => Some(Party {
+                process: None,
+                selectors,
+            }),
+            Self::Process(subject) => Some(subject.party(selectors)),
         }
     }
 
@@ -89,7 +101,28 @@ impl State<'_> {
 }
 
 /// Makes it; nothing, when it is too early to.
-pub(crate) type Build<M> = fn(&State<'_>) -> Result<Option<M>, Status>;
+pub(crate) type Build<M> = fn(&State<'_>) -> Result<Option<Made<M>>, Status>;
+
+/// A message, and which SVIDs are in it.
+pub(crate) struct Made<M> {
+    pub(crate) message: M,
+    pub(crate) svids: Vec<ServedX509>,
+}
+
+impl<M> Made<M> {
+    /// Of bundles: they are no secret.
+    pub(crate) fn without_svids(message: M) -> Self {
+        let svids = Vec::new();
+        Self { message, svids }
+    }
+}
+
+/// One that may be sent, and by what was known of whom.
+struct Ready<M> {
+    made: Made<M>,
+    own: SelectorSet,
+    wanted: SelectorSet,
+}
 
 pub(crate) struct Subscription<M> {
     office: Arc<Office>,
@@ -99,6 +132,7 @@ pub(crate) struct Subscription<M> {
     build: Build<M>,
     /// Shares its bytes with what was sent.
     sent: Option<M>,
+    given: GivenBefore,
     /// Of the delegate, and of whom it asks about.
     seen: (Seen, Seen),
     ended: bool,
@@ -115,6 +149,7 @@ impl<M: Clone + PartialEq> Subscription<M> {
             published,
             build,
             sent: None,
+            given: GivenBefore::default(),
             seen: Default::default(),
             ended: false,
         }
@@ -149,24 +184,29 @@ impl<M: Clone + PartialEq> Subscription<M> {
                     return Err(Status::unavailable("the agent is shutting down"));
                 },
             }
-            let message = tokio::select! {
+            let ready = tokio::select! {
                 biased;
                 // Attestation may take long.
                 over = self.asker.over() => return Err(over),
                 over = self.whose.over() => return Err(over),
-                message = self.message() => message?,
+                ready = self.message() => ready?,
             };
-            let Some(message) = message.filter(|message| self.sent.as_ref() != Some(message)) else {
+            let other = |ready: &Ready<M>| self.sent.as_ref() != Some(&ready.made.message);
+            let Some(Ready { made, own, wanted }) = ready.filter(other) else {
                 continue;
             };
             self.asker.still_the_same()?;
             self.whose.still_the_same()?;
-            self.sent = Some(message.clone());
-            return Ok(message);
+            let (to, of) = (self.asker.caller().party(&own), self.whose.party(&wanted));
+            for served in self.given.new_among(made.svids.iter()) {
+                self.office.hands_out(to, of, Given::X509(served));
+            }
+            self.sent = Some(made.message.clone());
+            return Ok(made.message);
         }
     }
 
-    async fn message(&self) -> Result<Option<M>, Status> {
+    async fn message(&self) -> Result<Option<Ready<M>>, Status> {
         loop {
             let caller = self.asker.caller();
             // Both are at hand, unless there is more to look for than before.
@@ -185,12 +225,13 @@ impl<M: Clone + PartialEq> Subscription<M> {
             if entries.is_empty() && self.seen.1.or_last(self.whose.selectors().await)? != wanted {
                 continue;
             }
-            return (self.build)(&State {
+            let made = (self.build)(&State {
                 snapshot: &snapshot,
                 entries: &entries,
                 now,
                 views: &self.office.views,
-            });
+            })?;
+            return Ok(made.map(|made| Ready { made, own, wanted }));
         }
     }
 }

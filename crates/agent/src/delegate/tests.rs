@@ -11,6 +11,7 @@ use landfast_daemon::TaskTree;
 use landfast_identity::PrivateKey;
 use landfast_proto::landfast::agent::v1 as admin_api;
 use landfast_uds::Pins;
+use landfast_workload_api::Way;
 use pb::delegated_identity_client::DelegatedIdentityClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
@@ -128,6 +129,15 @@ impl World {
             .await
             .unwrap();
         drop(self.dir);
+    }
+
+    /// What was written down of what was handed out, when it has stopped.
+    pub(crate) async fn hand_outs(self) -> Vec<serde_json::Value> {
+        self.tree
+            .join_with_deadline(Duration::from_secs(10))
+            .await
+            .unwrap();
+        crate::handouts::tests::lines(&self.dir.path().join("data"))
     }
 }
 
@@ -286,6 +296,52 @@ async fn a_delegate_gets_what_its_list_names_and_nothing_privileged() {
         assert!(paths(&next(&mut stream).await.unwrap()).is_empty());
     }
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_delegate_gets_is_written_down_with_whose_it_is() {
+    let world = World::new().await;
+    let (pid, mut client) = (world.pid(), world.client().await);
+    let mut stream = client
+        .subscribe_to_x509svi_ds(of_pid(pid))
+        .await
+        .unwrap()
+        .into_inner();
+    let svid = next(&mut stream)
+        .await
+        .unwrap()
+        .x509_svids
+        .remove(0)
+        .x509_svid
+        .unwrap();
+    let mut bundles = client
+        .subscribe_to_x509_bundles(pb::SubscribeToX509BundlesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    next(&mut bundles).await.unwrap();
+    client.fetch_jwtsvi_ds(tokens_for(Vec::new(), pid)).await.unwrap();
+    let pod = client
+        .subscribe_to_x509svi_ds(of_selectors(named(&["k8s:pod:x"])))
+        .await;
+    next(&mut pod.unwrap().into_inner()).await.unwrap();
+    // Refused.
+    let own = named(&[&format!("unix:uid:{}", nix::unistd::geteuid())]);
+    client.fetch_jwtsvi_ds(tokens_for(own, 0)).await.unwrap_err();
+    let lines = world.hand_outs().await;
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["x509", "jwt", "x509"]);
+    for line in &lines {
+        assert_eq!(line["by"], "delegated-identity");
+        assert_eq!(line["to"]["pid"], std::process::id());
+    }
+    let leaf = landfast_identity::Certificate::from_der(&svid.cert_chain[0]).unwrap();
+    assert_eq!(lines[0]["serial"], leaf.serial_hex());
+    assert_eq!(
+        (&lines[0]["of"]["pid"], &lines[1]["of"]["pid"]),
+        (&pid.into(), &pid.into())
+    );
+    assert_eq!(lines[2]["of"], serde_json::json!({"selectors": ["k8s:pod:x"]}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -595,6 +651,7 @@ fn office() -> (Arc<Office>, Arc<AgentSource>, Arc<dyn Attestor>, impl Sized) {
         wits: crate::wit::Wits::new(StoppedClock::at(NOON), landfast_identity::KeyType::default()).0,
         clock: StoppedClock::at(NOON),
         ready: tokio::sync::watch::channel(true).1,
+        hand_outs: crate::handouts::tests::nowhere(),
     });
     let delegates = Delegates::new(vec![rights::Delegate {
         delegate: spiffe_id("/mesh").into(),
@@ -604,7 +661,7 @@ fn office() -> (Arc<Office>, Arc<AgentSource>, Arc<dyn Attestor>, impl Sized) {
     let attestor: Arc<dyn Attestor> = Arc::new(Always(mine));
     let office = Office::new(
         delegates,
-        NO_DELEGATE,
+        (Way::DelegatedIdentity, NO_DELEGATE),
         views,
         Arc::clone(&source),
         StoppedClock::at(NOON),

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use landfast_identity::{Bundle, SpiffeId, X509Svid, jwt};
 use landfast_proto::spire::api::agent::delegatedidentity::v1 as pb;
 use landfast_proto::spire::api::types;
-use landfast_workload_api::FetchedJwt;
+use landfast_workload_api::{FetchedJwt, ServedX509};
 use prost::bytes::Bytes;
 use tonic::Status;
 
-use super::subscription::State;
+use super::subscription::{Made, State};
 use crate::entry::Entry;
 use crate::keeper::state::Held;
 
-pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509sviDsResponse>, Status> {
+pub(super) fn x509_svids(
+    state: &State<'_>,
+) -> Result<Option<Made<pb::SubscribeToX509sviDsResponse>>, Status> {
     state.ask_for_x509();
     let held = |entry: &Arc<Entry>| state.snapshot.svid(entry, state.now).cloned();
     // While the first round is still running, or what was just asked for comes, a part would look like the whole.
@@ -34,14 +36,26 @@ pub(super) fn x509_svids(state: &State<'_>) -> Result<Option<pb::SubscribeToX509
         .filter(|name| state.snapshot.federated.contains_key(name))
         .map(|name| name.id_string())
         .collect();
-    let svids = state
+    let (mut x509_svids, mut svids) = (Vec::new(), Vec::new());
+    for (entry, held) in state
         .entries
         .iter()
-        .filter_map(|entry| held(entry).map(|held| x509_svid(entry, &held)));
-    Ok(Some(pb::SubscribeToX509sviDsResponse {
-        x509_svids: svids.collect(),
+        .filter_map(|entry| Some((entry, held(entry)?)))
+    {
+        x509_svids.push(x509_svid(entry, &held));
+        svids.push(ServedX509 {
+            reserve: state.snapshot.is_of_reserve(entry, &held),
+            svid: Arc::clone(&held.svid),
+            hint: entry.hint.clone(),
+            entry_id: entry.id.to_string(),
+            told: true,
+        });
+    }
+    let message = pb::SubscribeToX509sviDsResponse {
+        x509_svids,
         federates_with: names.into_iter().collect(),
-    }))
+    };
+    Ok(Some(Made { message, svids }))
 }
 
 fn x509_svid(entry: &Entry, held: &Held) -> pb::X509svidWithKey {
@@ -57,14 +71,20 @@ fn x509_svid(entry: &Entry, held: &Held) -> pb::X509svidWithKey {
     }
 }
 
-pub(super) fn x509_bundles(state: &State<'_>) -> Result<Option<pb::SubscribeToX509BundlesResponse>, Status> {
+pub(super) fn x509_bundles(
+    state: &State<'_>,
+) -> Result<Option<Made<pb::SubscribeToX509BundlesResponse>>, Status> {
     let named = by_name(state, |bundle| bundle.x509_der_concat().into());
-    Ok(named.map(|ca_certificates| pb::SubscribeToX509BundlesResponse { ca_certificates }))
+    let message = |ca_certificates| pb::SubscribeToX509BundlesResponse { ca_certificates };
+    Ok(named.map(message).map(Made::without_svids))
 }
 
-pub(super) fn jwt_bundles(state: &State<'_>) -> Result<Option<pb::SubscribeToJwtBundlesResponse>, Status> {
+pub(super) fn jwt_bundles(
+    state: &State<'_>,
+) -> Result<Option<Made<pb::SubscribeToJwtBundlesResponse>>, Status> {
     let named = by_name(state, |bundle| bundle.jwt_jwks().into());
-    Ok(named.map(|bundles| pb::SubscribeToJwtBundlesResponse { bundles }))
+    let message = |bundles| pb::SubscribeToJwtBundlesResponse { bundles };
+    Ok(named.map(message).map(Made::without_svids))
 }
 
 /// All bundles that the agent knows, those of identities that this delegate cannot have included: they are no secret.

@@ -18,6 +18,8 @@ pub(crate) struct Held {
     pub(crate) revision: i64,
     pub(crate) renew_at: UnixTime,
     received: UnixTime,
+    /// It was a rung of a reserve; not known of what was held before a restart.
+    was_rung: bool,
 }
 
 impl Held {
@@ -30,7 +32,20 @@ impl Held {
             revision,
             renew_at,
             received,
+            was_rung: false,
         }
+    }
+
+    /// As the turn of a rung.
+    pub(super) fn of_reserve(self) -> Self {
+        Self {
+            was_rung: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn was_rung(&self) -> bool {
+        self.was_rung
     }
 
     pub(crate) fn life(&self) -> Duration {

@@ -64,7 +64,7 @@ impl Rung {
     pub(super) fn held(&self) -> Result<Held, X509Error> {
         let key = PrivateKey::from_pkcs8_der(self.key.to_vec()).map_err(|_cause| X509Error::KeyMismatch)?;
         let svid = X509Svid::new(self.chain.clone(), key)?;
-        Ok(Held::new(Arc::new(svid), self.revision, self.received))
+        Ok(Held::new(Arc::new(svid), self.revision, self.received).of_reserve())
     }
 
     /// Whether it says what this entry says now.
@@ -158,6 +158,12 @@ impl Ladder {
     /// When the last of them ends: until then a thief of all of them is believed.
     pub(crate) fn debt(&self) -> Option<UnixTime> {
         self.windows.iter().map(|window| window.ends).max()
+    }
+
+    /// Whether this is one of them.
+    pub(crate) fn has(&self, svid: &X509Svid) -> bool {
+        let mut same = self.rungs.iter().zip(&self.windows);
+        same.any(|(rung, window)| window.ends == svid.not_after() && rung.chain[0] == *svid.leaf())
     }
 
     /// Those that begin later.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use landfast_identity::{Bundle, TrustDomain, UnixTime};
 
 use super::held::Held;
-use super::rungs::Ladders;
+use super::rungs::{Ladder, Ladders};
 use crate::entry::{Entry, EntryIndex};
 
 /// See above. Cheap to clone; never changes.
@@ -35,6 +35,12 @@ impl Snapshot {
         self.held.get(&entry.id).filter(|held| {
             held.svid.id() == &entry.spiffe_id && held.svid.not_before() <= now && now < held.svid.not_after()
         })
+    }
+
+    /// Whether this SVID was had ahead, for when no server can be reached.
+    pub(crate) fn is_of_reserve(&self, entry: &Entry, held: &Held) -> bool {
+        let is_rung = |ladder: &Arc<Ladder>| ladder.has(&held.svid);
+        held.was_rung() || self.rungs.get(&entry.id).is_some_and(is_rung)
     }
 
     /// About what the reserve takes on disk.

@@ -301,6 +301,7 @@ pub(crate) fn of_entries(
                 hint: entry.hint.clone(),
                 entry_id: entry.id.to_string(),
                 told: *told,
+                reserve: all.is_of_reserve(entry, held),
             })
         })
         .collect();

@@ -31,6 +31,7 @@ fn world(snapshot: Option<Snapshot>) -> World {
         wits: Wits::new(StoppedClock::at(NOON), KeyType::default()).0,
         clock: StoppedClock::at(NOON),
         ready: watch::channel(true).1,
+        hand_outs: crate::handouts::tests::nowhere(),
     };
     World {
         source,

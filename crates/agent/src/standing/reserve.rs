@@ -17,6 +17,8 @@ pub(crate) struct Reserve {
     pub(crate) rungs: usize,
     /// When the first of these entries has nothing more.
     pub(crate) until: Option<UnixTime>,
+    /// Entries whose reserve is by a quarter or more shorter than what is asked for.
+    pub(crate) short: usize,
     /// When the last rung ends: the trust debt.
     pub(crate) debt: Option<UnixTime>,
     /// There is no room for more, though more is asked for.
@@ -39,6 +41,12 @@ impl Reserve {
             counted.until = Some(counted.until.map_or(lasts, |until| until.min(lasts)));
             counted.debt = counted.debt.max(ladder.debt());
         }
+        let short = snapshot.entries.iter().filter(|entry| {
+            let asked = snapshot.entries.offline(entry).reserve;
+            let lasts = snapshot.lasts(entry, now).unwrap_or(now);
+            !entry.is_over(now) && snapshot.is_wanted(entry) && lasts.since(now) < asked.mul_f64(ENOUGH)
+        });
+        counted.short = short.count();
         counted.tokens_left_out = offline::left_out(snapshot);
         counted.full = snapshot.reserve_is_full(LARGEST);
         counted
@@ -70,3 +78,6 @@ impl Reserve {
         )
     }
 }
+
+/// A reserve that is topped up lacks a step at most; of a short one that may be a lot.
+const ENOUGH: f64 = 0.75;

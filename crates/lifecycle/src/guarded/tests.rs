@@ -162,3 +162,32 @@ async fn in_ten_thousand_tries_no_clock_goes_below_the_floor() {
     }
     assert_eq!(machine.clock.floor(), floor);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_time_is_worth_is_said_with_it() {
+    let wall = SimClock::new(NOON);
+    let clock = guarded(&wall, None);
+    assert_eq!(clock.stamp(), (NOON, Quality::Unconfirmed));
+    clock.hear(NOON, Heard::Answer);
+    assert_eq!(
+        clock.stamp(),
+        (NOON, Quality::Unconfirmed),
+        "it has not stayed so"
+    );
+    for minute in 1..=70 {
+        pass(MINUTE).await;
+        clock.hear(at(minute * 60), Heard::Answer);
+    }
+    assert_eq!(clock.stamp(), (at(4200), Quality::Confirmed));
+    wall.step(60 * 3600);
+    assert_eq!(clock.stamp().1, Quality::Doubted);
+    wall.step(-60 * 3600 * 2);
+    assert_eq!(clock.stamp(), (at(4200), Quality::Estimated));
+    wall.step(60 * 3600);
+    clock.hear(at(4200 + 86_400), Heard::Answer);
+    assert_eq!(
+        clock.stamp(),
+        (at(4200), Quality::Doubted),
+        "a server is a day ahead"
+    );
+}

@@ -50,3 +50,29 @@ pub enum Verdict {
     /// has stayed so.
     BelowFloor(Duration),
 }
+
+/// What the time that counts is worth, for records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Quality {
+    /// A server has said it since the machine was started, and nothing speaks against it.
+    Confirmed,
+    /// The machine's clock shows it; no server has said it for long enough since the machine was started.
+    Unconfirmed,
+    /// The machine's clock or a server says otherwise.
+    Doubted,
+    /// The machine's clock does not count.
+    Estimated,
+}
+
+impl Quality {
+    /// For records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Doubted => "doubted",
+            Self::Estimated => "estimated",
+        }
+    }
+}

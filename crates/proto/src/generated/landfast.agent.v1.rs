@@ -69,6 +69,10 @@ pub struct GetStatusResponse {
     pub trust_debt_until: i64,
     #[prost(string, tag = "52")]
     pub trust_debt: ::prost::alloc::string::String,
+    #[prost(string, tag = "55")]
+    pub hand_outs: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "56")]
+    pub hand_outs_unwritten: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {

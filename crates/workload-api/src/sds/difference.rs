@@ -16,7 +16,7 @@ use super::{
     subscriber::{Changes, Heard, Subscriber, check_type, refusal},
     whole::EVERYTHING,
 };
-use crate::WorkloadView;
+use crate::{ServedX509, WorkloadView};
 
 #[derive(Default)]
 pub(super) struct Difference {
@@ -84,6 +84,10 @@ impl Dialogue for Difference {
     ) -> Result<Option<DeltaDiscoveryResponse>, Status> {
         let changes = self.subscriber.changes(sds, view)?;
         Ok(self.response(changes))
+    }
+
+    fn given(&mut self) -> Vec<ServedX509> {
+        self.subscriber.given()
     }
 
     fn part(&mut self) -> Option<DeltaDiscoveryResponse> {

@@ -82,7 +82,7 @@ pub(super) type Version = String;
 
 enum Content {
     /// Written out only when it is sent: what a key is copied to is not wiped.
-    Certificate(Arc<X509Svid>),
+    Certificate(ServedX509),
     Validation(CertificateValidationContext),
 }
 
@@ -90,7 +90,7 @@ impl Named {
     fn new(name: &str, content: Content) -> Self {
         let bytes = match &content {
             // A chain tells its key: a digest of the key itself need not go into the logs of Envoys.
-            Content::Certificate(svid) => svid.chain_der_concat(),
+            Content::Certificate(served) => served.svid.chain_der_concat(),
             Content::Validation(context) => context.encode_to_vec(),
         };
         Self {
@@ -100,9 +100,17 @@ impl Named {
         }
     }
 
+    /// The SVID, if it is one.
+    pub(super) fn svid(&self) -> Option<&ServedX509> {
+        match &self.content {
+            Content::Certificate(served) => Some(served),
+            Content::Validation(_) => None,
+        }
+    }
+
     pub(super) fn into_any(self) -> Any {
         let content = match self.content {
-            Content::Certificate(svid) => Type::TlsCertificate(certificate(&svid)),
+            Content::Certificate(served) => Type::TlsCertificate(certificate(&served.svid)),
             Content::Validation(context) => Type::ValidationContext(context),
         };
         let secret = Secret {
@@ -188,10 +196,7 @@ impl<'a> Offer<'a> {
         // Until the first round is over a part of the SVIDs would make a later one the default.
         let complete = view.state.is_served(crate::source::Wanted::X509Svids);
         match served.filter(|_| complete) {
-            Some(served) => Found::Secret(Box::new(Named::new(
-                name,
-                Content::Certificate(served.svid.clone()),
-            ))),
+            Some(served) => Found::Secret(Box::new(Named::new(name, Content::Certificate(served.clone())))),
             None if view
                 .jwt_identities
                 .iter()

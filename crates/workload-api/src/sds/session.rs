@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tonic::{Code, Status, Streaming};
 
 use super::{Sds, pace::Pace, subscriber::Heard};
-use crate::{WorkloadView, connection::Connection, encode, entitled::Following, limits::Limit};
+use crate::{
+    Given, ServedX509, Way, WorkloadView, connection::Connection, encode, entitled::Following, limits::Limit,
+};
 
 /// One of the two ways in which a client can ask. Decides; never waits.
 pub(super) trait Dialogue: Default + Send + 'static {
@@ -19,6 +21,9 @@ pub(super) trait Dialogue: Default + Send + 'static {
 
     /// What the client lacks, if anything.
     fn tell(&mut self, sds: &Sds, view: &Arc<WorkloadView>) -> Result<Option<Self::Response>, Status>;
+
+    /// The SVIDs in what was told last.
+    fn given(&mut self) -> Vec<ServedX509>;
 
     /// The last message to a client whose identities are gone, if there is a way to say it.
     fn part(&mut self) -> Option<Self::Response>;
@@ -89,6 +94,9 @@ impl<D: Dialogue> Session<D> {
             let Some(view) = &self.view else { continue };
             if let Some(message) = self.dialogue.tell(&self.sds, view)? {
                 self.following.connection.still_the_same()?;
+                for served in &self.dialogue.given() {
+                    self.following.hands_out(Way::Sds, Given::X509(served));
+                }
                 return Ok(Some(message));
             }
         }

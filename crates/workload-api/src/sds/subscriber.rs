@@ -14,7 +14,7 @@ use super::{
     Sds,
     offer::{Form, Found, Named, Offer, TYPE_URL, Version},
 };
-use crate::WorkloadView;
+use crate::{ServedX509, WorkloadView};
 
 /// Both collections are bounded by what the caller may have and what one message holds: a name that he may not have ends his stream.
 pub(super) struct Subscriber {
@@ -30,6 +30,8 @@ pub(super) struct Subscriber {
     pub(super) asked: bool,
     /// The view that it was looked for in last.
     looked: Option<Arc<WorkloadView>>,
+    /// SVIDs of the message that is made.
+    giving: Vec<ServedX509>,
 }
 
 impl Default for Subscriber {
@@ -42,6 +44,7 @@ impl Default for Subscriber {
             sent: 0,
             asked: true,
             looked: None,
+            giving: Vec::new(),
         }
     }
 }
@@ -80,6 +83,11 @@ impl Subscriber {
         nonce_of(self.sent)
     }
 
+    /// The SVIDs that were told of since this was asked for.
+    pub(super) fn given(&mut self) -> Vec<ServedX509> {
+        std::mem::take(&mut self.giving)
+    }
+
     /// A client need not say more than once who it is.
     pub(super) fn meet(&mut self, node: Option<&Node>, sds: &Sds, first: bool) {
         if node.is_some() || first {
@@ -110,6 +118,7 @@ impl Subscriber {
                 Found::Secret(named) if told.is_some_and(|told| told.as_ref() == Some(&named.version)) => {}
                 Found::Secret(named) => {
                     self.told.insert(name.clone(), Some(named.version.clone()));
+                    self.giving.extend(named.svid().cloned());
                     changes.changed.push(*named);
                 }
                 Found::Later => {}

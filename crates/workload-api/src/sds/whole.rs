@@ -13,7 +13,7 @@ use super::{
     session::Dialogue,
     subscriber::{Heard, Subscriber, check_type, not_authorized, refusal},
 };
-use crate::WorkloadView;
+use crate::{ServedX509, WorkloadView};
 
 #[derive(Default)]
 pub(super) struct Whole {
@@ -74,13 +74,20 @@ impl Dialogue for Whole {
         Ok(Some(DiscoveryResponse { nonce, ..response }))
     }
 
+    fn given(&mut self) -> Vec<ServedX509> {
+        self.subscriber.given()
+    }
+
     fn part(&mut self) -> Option<DiscoveryResponse> {
         None
     }
 }
 
-/// The answer to a single question.
-pub(super) fn fetched(offer: &Offer<'_>, names: &[String]) -> Result<DiscoveryResponse, Status> {
+/// The answer to a single question, and the SVIDs in it.
+pub(super) fn fetched(
+    offer: &Offer<'_>,
+    names: &[String],
+) -> Result<(DiscoveryResponse, Vec<ServedX509>), Status> {
     let named = names
         .iter()
         .filter(|name| !name.is_empty() && *name != EVERYTHING);
@@ -107,10 +114,9 @@ pub(super) fn fetched(offer: &Offer<'_>, names: &[String]) -> Result<DiscoveryRe
     if !foreign.is_empty() {
         return Err(not_authorized(&foreign));
     }
-    Ok(response(
-        version_of(found.iter().map(|named| &named.version)),
-        found,
-    ))
+    let given = found.iter().filter_map(Named::svid).cloned().collect();
+    let version = version_of(found.iter().map(|named| &named.version));
+    Ok((response(version, found), given))
 }
 
 fn response(version_info: Version, secrets: Vec<Named>) -> DiscoveryResponse {

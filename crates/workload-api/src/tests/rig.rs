@@ -19,8 +19,9 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, Gauges, IdentitySource, Limits,
-    Sds, ServedJwtIdentity, ServedX509, SourceError, ViewState, WorkloadView, client::WorkloadClient,
+    AttestError, Attested, Attestor, FetchedJwt, FetchedWit, FetchedWits, Gauges, Given, HandOut,
+    IdentitySource, Limits, Sds, ServedJwtIdentity, ServedX509, SourceError, ViewState, WorkloadView,
+    client::WorkloadClient,
 };
 
 pub(super) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -117,6 +118,7 @@ impl Domain {
             id,
             key,
             hint: hint.to_owned(),
+            entry_id: path.to_owned(),
         }
     }
 
@@ -126,6 +128,7 @@ impl Domain {
             hint: hint.to_owned(),
             entry_id: path.to_owned(),
             told,
+            reserve: false,
         };
         let identity = |path: &str, hint: &str| ServedJwtIdentity {
             id: self.id(path),
@@ -161,6 +164,8 @@ pub(super) struct Script {
     pub(super) look: Mutex<Look>,
     /// How often somebody asked for X509-SVIDs.
     pub(super) x509_asked: AtomicUsize,
+    /// What was handed out: the service, to which process, and what.
+    pub(super) handed: Mutex<Vec<String>>,
 }
 
 /// The source's side of WIT-SVIDs.
@@ -211,8 +216,10 @@ impl IdentitySource for Script {
             .filter(|identity| id.is_none_or(|id| *id == identity.id));
         let fetched = |identity: ServedJwtIdentity| FetchedJwt {
             token: self.own.token(identity.id.path(), audience),
+            entry_id: identity.id.path().to_owned(),
             id: identity.id,
             hint: identity.hint,
+            reserve: false,
         };
         Ok(wanted.map(fetched).collect())
     }
@@ -230,6 +237,17 @@ impl IdentitySource for Script {
         let mut held = wits.held.clone().ok_or(SourceError::NoIdentity)?;
         held.svids.retain(|wit| id.is_none_or(|id| *id == wit.id));
         Ok(held)
+    }
+
+    fn handed_out(&self, handed: &HandOut<'_>) {
+        let what = match handed.given {
+            Given::X509(served) => format!("x509 {} {}", served.entry_id, served.svid.serial_hex()),
+            Given::Jwt(jwt) => format!("jwt {}", jwt.entry_id),
+            Given::Wit(wit) => format!("wit {}", wit.entry_id),
+        };
+        assert!(handed.to.process.is_some() && !handed.to.selectors.is_empty() && handed.of.is_none());
+        let line = format!("{} {what}", handed.way.as_str());
+        self.handed.lock().unwrap().push(line);
     }
 
     fn now(&self) -> Option<UnixTime> {
@@ -305,6 +323,7 @@ impl Rig {
             attestation_fails: Mutex::new(false),
             look: Mutex::default(),
             x509_asked: AtomicUsize::new(0),
+            handed: Mutex::default(),
         });
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("api.sock");

@@ -5,4 +5,5 @@ mod delta;
 mod flood;
 mod forms;
 mod guarded;
+mod handout;
 mod whole;

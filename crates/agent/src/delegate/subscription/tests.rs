@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use landfast_identity::Bundle;
 use landfast_uds::{PinnedProcess, Pins};
-use landfast_workload_api::{AttestError, Attested, Attestor, Desk, Gauges, Limits};
+use landfast_workload_api::{AttestError, Attested, Attestor, Desk, Gauges, Limits, Way};
 use tokio_util::sync::CancellationToken;
 
 use super::super::rights::{Delegate, Delegates};
@@ -70,6 +70,7 @@ impl World {
             budget: Budget::default(),
             clock: StoppedClock::at(NOON),
             ready: watch::channel(true).1,
+            hand_outs: crate::handouts::tests::nowhere(),
         });
         let delegates = Delegates::new(vec![Delegate {
             delegate: id("/mesh").into(),
@@ -78,7 +79,7 @@ impl World {
         let attestations = Arc::new(Attestations::default());
         let office = Office::new(
             delegates,
-            "no delegate",
+            (Way::DelegatedIdentity, "no delegate"),
             views.clone(),
             source,
             StoppedClock::at(NOON),

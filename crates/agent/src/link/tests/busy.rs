@@ -174,6 +174,7 @@ async fn tokens_are_not_asked_of_a_busy_server_either() {
         wits: crate::wit::Wits::new(real_clock(), KeyType::default()).0,
         clock: real_clock(),
         ready: watch::channel(true).1,
+        hand_outs: crate::handouts::tests::nowhere(),
     };
     let ask = async |audience: &str| {
         let (caller, audience) = (selectors(&["unix:uid:1"]), [audience.to_owned()]);

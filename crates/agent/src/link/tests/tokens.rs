@@ -26,6 +26,7 @@ async fn a_refused_token_hurries_the_link_only_when_a_round_may_mend_it() {
         wits: crate::wit::Wits::new(real_clock(), KeyType::default()).0,
         clock: real_clock(),
         ready: watch::channel(true).1,
+        hand_outs: crate::handouts::tests::nowhere(),
     };
     let ask = async || {
         let (caller, audience) = (selectors(&["unix:uid:1"]), ["aud".to_owned()]);

@@ -48,6 +48,7 @@ impl World {
             wits,
             clock: clock.clone(),
             ready: watch::channel(true).1,
+            hand_outs: crate::handouts::tests::nowhere(),
         };
         Self {
             server,

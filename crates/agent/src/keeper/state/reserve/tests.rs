@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::super::{Event, Issued, Reach, Snapshot, Synced};
 use super::*;
 use crate::entry::Offline;
+use crate::keeper::state::Held;
 use crate::testing::{Ca, NOON, at, entry, td};
 
 mod fitting;
@@ -355,6 +356,24 @@ fn what_a_tainted_or_removed_authority_signed_is_never_served() {
         world.step(at(4 * HOUR), Event::Tick);
         assert_eq!(world.serves("a", at(4 * HOUR)).is_some(), left > 0, "{what}");
     }
+}
+
+/// Also after a restart, when what is held has forgotten where it came from.
+#[test]
+fn what_is_served_is_known_to_be_a_rung() {
+    let mut world = filled(8);
+    let is_rung = |world: &World, held: &Held| {
+        let entry = world.published.entries.get("a").unwrap();
+        world.published.is_of_reserve(entry, held)
+    };
+    let held = Arc::clone(&world.published.held["a"]);
+    assert!(!is_rung(&world, &held));
+    world.step(at(2 * HOUR), Event::Contact(false));
+    world.step(at(2 * HOUR), Event::Tick);
+    let held = Arc::clone(&world.published.held["a"]);
+    assert!(held.was_rung() && is_rung(&world, &held));
+    let restored = Held::new(Arc::clone(&held.svid), held.revision, held.received());
+    assert!(!restored.was_rung() && is_rung(&world, &restored));
 }
 
 #[test]
