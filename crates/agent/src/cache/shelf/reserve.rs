@@ -3,6 +3,7 @@
 //! Invariant: whatever a start does not read is read before anything is written: an index that does not name it would have it removed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use landfast_daemon::error_chain;
@@ -50,13 +51,16 @@ impl Shelf {
             let names: Vec<String> = rung_names(ladder).collect();
             let mut met = BTreeMap::new();
             around(names.len(), |at| {
-                if !met.contains_key(&at) {
-                    // What cannot be read is told with the rest.
-                    let (rung, digest) = read_rung(store, sealer, &names[at], &ladder.entry_id).ok()?;
-                    self.whole.insert(names[at].clone(), digest);
-                    met.insert(at, Arc::new(rung));
-                }
-                let window = met.get(&at)?.window();
+                let rung = match met.entry(at) {
+                    Entry::Occupied(met) => met.into_mut(),
+                    Entry::Vacant(new) => {
+                        // What cannot be read is told with the rest.
+                        let (rung, digest) = read_rung(store, sealer, &names[at], &ladder.entry_id).ok()?;
+                        self.whole.insert(names[at].clone(), digest);
+                        new.insert(Arc::new(rung))
+                    }
+                };
+                let window = rung.window();
                 Some((window.begins <= now, window.holds(now)))
             });
             let mut rungs: Vec<_> = met.into_values().collect();
@@ -132,8 +136,7 @@ fn around(count: usize, mut look: impl FnMut(usize) -> Option<(bool, bool)>) {
             }
         }
     }
-    let mut begun = (0..low).rev();
-    while let Some(at) = begun.next() {
+    for at in (0..low).rev() {
         if !matches!(look(at), Some((_, true))) {
             return;
         }
