@@ -38,11 +38,11 @@ struct Running {
 }
 
 impl Running {
-    #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
     fn start() -> Self {
         Self::over(World::new())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
     fn over(world: World) -> Self {
         let script = Script::default();
         let faulty = script.clone();
