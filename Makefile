@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable clock demo test test-root planted torture cuts islands partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable clock demo test test-root planted torture cuts islands islands-long netns partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,9 @@ deny: ## licences, banned and duplicate crates, sources (needs cargo-deny)
 audit: ## known advisories, of the clone of RustSec's advisory-db in DB=… (needs cargo-deny)
 	@tests/audit "$(DB)"
 
-test-root: ## attacks that need root: other users, namespaces, chosen pids, floods (four minutes)
+test-root: ## attacks that need root: other users, namespaces, chosen pids, floods; and make netns (five minutes)
 	@tests/root/run
+	@tests/islands/netns
 
 planted: ## plant known bugs and see each one found (root, Python 3.11, PostgreSQL 15; half an hour)
 	@tests/planted/run
@@ -46,6 +47,7 @@ torture: ## the same attacks, a hundred thousand pids and ten times as long floo
 	@LANDFAST_ROUNDS=10 tests/root/run --skip t01
 	@LANDFAST_ROUNDS=50 tests/root/run t01
 	@$(MAKE) --no-print-directory islands RESTARTS=100
+	@$(MAKE) --no-print-directory islands-long
 	@$(MAKE) --no-print-directory cuts CUTS=200
 
 cuts: ## real daemons whose power is cut, whose calls fail, whose files rot: CUTS (10) of each kind; PARTS="server-cuts" for some (strace, openssl)
@@ -53,10 +55,19 @@ cuts: ## real daemons whose power is cut, whose calls fail, whose files rot: CUT
 	$(CARGO) build --locked --quiet -p landfast-testkit --example partitions
 	@tests/torture/run --cuts $(or $(CUTS),10) $(PARTS)
 
-islands: ## real daemons: an agent is killed and started RESTARTS (10) times while its server is away, and serves each time
+islands: ## real daemons: an agent with a full reserve is killed and started RESTARTS (10) times each way while its server is away, and serves (faketime)
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins
 	$(CARGO) build --locked --quiet -p landfast-testkit --example islands
 	@target/debug/examples/islands --bin-dir target/debug --restarts $(or $(RESTARTS),10)
+
+islands-long: ## 72 hours of an island at a thousand times the speed, and the scenario S-MONDAY (root, Debian's faketime; six minutes)
+	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins
+	@tests/islands/fast
+	@tests/islands/monday
+
+netns: ## docs/island-mode.md once through: two network namespaces and a cable that is pulled (root, iproute2, curl, faketime; half a minute)
+	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins
+	@tests/islands/netns
 
 interop: ## third-party clients (Python, Go, Java, Rust) against the real agent and server
 	@tests/interop/run

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use landfast_daemon::{Health, Metrics, TaskHandle};
 use landfast_identity::{BundleSet, UnixTime};
-use landfast_lifecycle::{GuardedClock, SharedBoot, SharedClock, SystemBoot, SystemClock};
+use landfast_lifecycle::{
+    Clock as _, GuardedClock, SharedBoot, SharedClock, SystemBoot, SystemClock, TimeRecord,
+};
 use landfast_tls::BundleStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -129,7 +131,14 @@ impl Agent {
         tasks: &TaskHandle,
     ) -> Result<AgentHandle, AgentError> {
         telemetry::describe();
-        let state = Self::read_state(&config).await?;
+        let (wall, boot, built, skew) = (
+            parts.clock.clone(),
+            parts.boot.clone(),
+            parts.built,
+            config.time_skew,
+        );
+        let now = move |times: Option<&_>| GuardedClock::new(wall, boot, built, skew, times).now();
+        let state = Self::read_state(&config, now).await?;
         let guarded = GuardedClock::new(
             parts.clock,
             parts.boot,
@@ -172,7 +181,7 @@ impl Agent {
             settings,
             Arc::clone(&clock),
             state.files,
-            keeper_handle,
+            keeper_handle.clone(),
             bundles.clone(),
             state.node,
         );
@@ -226,6 +235,7 @@ impl Agent {
             let writer = cache::Writer {
                 shelf,
                 views: views.clone(),
+                keeper: keeper_handle,
                 link: link_handle.clone(),
                 tokens: tokens.clone(),
                 clock: Arc::clone(&clock),
@@ -371,9 +381,12 @@ impl Agent {
         })
     }
 
-    async fn read_state(config: &AgentConfig) -> Result<NodeState, AgentError> {
+    async fn read_state(
+        config: &AgentConfig,
+        now: impl FnOnce(Option<&TimeRecord>) -> Option<UnixTime> + Send + 'static,
+    ) -> Result<NodeState, AgentError> {
         let config = config.clone();
-        let read = tokio::task::spawn_blocking(move || NodeState::read(&config));
+        let read = tokio::task::spawn_blocking(move || NodeState::read(&config, now));
         read.await.map_err(|_cause| AgentError::Stopping)?
     }
 }

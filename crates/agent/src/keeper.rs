@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use state::reserve::RungOrder;
-use state::{Action, Event, Note, Order, Reach, State};
+use state::{Action, Event, Note, Order, Reach, Rest, State};
 use views::Views;
 
 use crate::telemetry;
@@ -67,12 +67,19 @@ impl KeeperHandle {
         self.answer(Event::RungsDue).await.rungs
     }
 
+    /// Gives it the rest of the reserve. Answers whether it was taken: during shutdown nobody does.
+    pub(crate) async fn adopt(&self, rest: Rest) -> bool {
+        self.try_answer(Event::Rest(rest)).await.is_some()
+    }
+
     async fn answer(&self, event: Event) -> Answer {
+        self.try_answer(event).await.unwrap_or_default()
+    }
+
+    async fn try_answer(&self, event: Event) -> Option<Answer> {
         let (done, answer) = oneshot::channel();
-        if self.commands.send(Command { event, done }).await.is_err() {
-            return Answer::default();
-        }
-        answer.await.unwrap_or_default()
+        self.commands.send(Command { event, done }).await.ok()?;
+        answer.await.ok()
     }
 
     /// When something is to be issued next, as far as is known: a renewal, or another attempt at one.
@@ -236,7 +243,7 @@ fn log(note: &Note) {
     }
 }
 
-/// Only the link sends events, one at a time; the rest is slack.
+/// Only the link sends events, one at a time, and once the cache; the rest is slack.
 const QUEUE: usize = 8;
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 const SHORTEST_NAP: Duration = Duration::from_millis(200);

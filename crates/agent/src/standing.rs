@@ -159,6 +159,9 @@ fn lasts(holdings: &Holdings, reserve: &Reserve, now: Option<UnixTime>) -> Strin
             in_words(first.since(now))
         ));
     }
+    if reserve.reading {
+        text.push_str("; more of its reserve is being read from disk");
+    }
     if holdings.valid < holdings.wanted {
         let lost = holdings.wanted - holdings.valid;
         text.push_str(&format!("; {lost} of {} have nothing valid", holdings.wanted));

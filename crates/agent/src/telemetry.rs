@@ -206,6 +206,9 @@ pub(crate) fn standing(report: &Report, cache: &CacheState) {
 /// What the node goes by.
 pub(crate) fn time(report: &TimeReport) {
     metrics::gauge!(CLOCK_ERROR).set(crate::time::wrong_by(report) as f64);
+    if report.unsaved {
+        metrics::gauge!(UNSAVED).set(1.0);
+    }
     metrics::gauge!(ESTIMATED).set(f64::from(u8::from(report.judged.estimated)));
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::disk::Disk;
-use crate::persist::NodeFiles;
+use crate::persist::{NodeFiles, PersistError};
 
 /// Where the time of verified servers goes. Clone to share.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ impl Ear {
     }
 }
 
-/// Writes what is known: every ten minutes, when a server has said it for the first time, and at the end.
+/// Writes what is known: at the start, every ten minutes, when a server has said it for the first time, and at the end.
 pub(crate) struct Timekeeper {
     clock: GuardedClock,
     news: Arc<News>,
@@ -100,6 +100,8 @@ impl Timekeeper {
     }
 
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        // On an island there may be nothing else to write for long, and a disk that takes nothing is better known now.
+        self.save_anew().await;
         loop {
             let wait = if self.failed { RETRY } else { EVERY };
             let over = tokio::select! {
@@ -114,9 +116,20 @@ impl Timekeeper {
         }
     }
 
+    /// If it has been written before.
+    async fn save_anew(&mut self) {
+        let files = Arc::clone(&self.files);
+        let known = self.disk.run(move || files.times()).await;
+        if matches!(known, Ok(Ok(Some(_)))) {
+            self.save().await;
+        }
+    }
+
     async fn save(&mut self) {
         let (files, record) = (Arc::clone(&self.files), self.clock.record());
         let saved = self.disk.run(move || files.save_times(&record)).await;
+        // One that does not answer may do so in a moment, and is not full.
+        let refused = matches!(&saved, Ok(Err(error)) if !matches!(error, PersistError::Hangs));
         let failure = match saved {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error_chain(&error)),
@@ -129,6 +142,9 @@ impl Timekeeper {
             );
         }
         self.failed = failure.is_some();
+        if refused || !self.failed {
+            self.clock.kept(!refused);
+        }
     }
 }
 
@@ -178,7 +194,11 @@ pub(crate) fn complaint(report: &TimeReport) -> String {
             crate::persist::TIME
         )
     });
-    let all: Vec<_> = [clock_complaint(report), doubted, below]
+    let unsaved = report.unsaved.then(|| {
+        "what is known of the time cannot be written to the data directory: make room, or the disk writable; after a restart it would be known less well"
+            .to_owned()
+    });
+    let all: Vec<_> = [clock_complaint(report), doubted, below, unsaved]
         .into_iter()
         .flatten()
         .collect();

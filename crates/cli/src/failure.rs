@@ -49,6 +49,10 @@ impl Failure {
             format!("{who}: {text}")
         };
         match code {
+            Code::Unavailable if who == AGENT => Self::not_ready(
+                message,
+                "it is starting, or on its own and nothing that it holds is valid any more: landfast agent status says which",
+            ),
             Code::Unavailable => Self::not_ready(
                 message,
                 "it is starting or cannot be reached; try again in a moment",

@@ -2,6 +2,7 @@
 //!
 //! Invariant: whoever holds this as his [`Clock`] never sees a time further below the floor than the skew, and hears of no other.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ struct Guarded {
     wall: SharedClock,
     boot: SharedBoot,
     times: Mutex<Times>,
+    unsaved: AtomicBool,
 }
 
 /// Everything about the time at one moment, for people.
@@ -35,6 +37,8 @@ pub struct TimeReport {
     pub doubted: Option<Duration>,
     /// By how much the last time that a server said lay below what is known.
     pub below_floor: Option<Duration>,
+    /// What is known could not be kept for the next start.
+    pub unsaved: bool,
 }
 
 impl GuardedClock {
@@ -53,7 +57,18 @@ impl GuardedClock {
             elapsed: boot.elapsed(),
         };
         let times = Mutex::new(Times::begin(begin, record));
-        Self(Arc::new(Guarded { wall, boot, times }))
+        let unsaved = AtomicBool::new(false);
+        Self(Arc::new(Guarded {
+            wall,
+            boot,
+            times,
+            unsaved,
+        }))
+    }
+
+    /// Says whether what is known could be kept for the next start.
+    pub fn kept(&self, kept: bool) {
+        self.0.unsaved.store(!kept, Ordering::Relaxed);
     }
 
     /// Takes in what a server says of the time. Only what came over a verified connection may come here.
@@ -89,6 +104,7 @@ impl GuardedClock {
             estimate: times.estimate(elapsed),
             doubted: times.doubted(wall, elapsed),
             below_floor: times.below_floor(),
+            unsaved: self.0.unsaved.load(Ordering::Relaxed),
         }
     }
 

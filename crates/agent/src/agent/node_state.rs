@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use landfast_identity::Bundle;
 use landfast_identity::chain::Position;
+use landfast_identity::{Bundle, UnixTime};
 use landfast_lifecycle::TimeRecord;
 
 use crate::bootstrap::Bootstrap;
@@ -27,7 +27,11 @@ pub(super) struct NodeState {
 
 impl NodeState {
     /// The newest bundle there is: the server's last, unless the operator has given another since.
-    pub(super) fn read(config: &AgentConfig) -> Result<Self, AgentError> {
+    /// `now` answers what time it is, given what is known of it.
+    pub(super) fn read(
+        config: &AgentConfig,
+        now: impl FnOnce(Option<&TimeRecord>) -> Option<UnixTime>,
+    ) -> Result<Self, AgentError> {
         let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
         let banned = files.was_banned()?;
         let undestroyed = banned && !go_on_with_ban(&files);
@@ -82,6 +86,7 @@ impl NodeState {
             bootstrap: &bootstrap.digest,
             bundle: &mut bundle,
             newest: &mut newest,
+            now: now(times.as_ref()),
         };
         let cache = match banned {
             true => Begun::banned(config),

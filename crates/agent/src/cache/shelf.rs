@@ -6,12 +6,15 @@
 mod clean;
 mod files;
 mod read;
+mod reserve;
 mod rest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use landfast_daemon::error_chain;
+use landfast_identity::UnixTime;
+use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::seal::Sealer;
 use landfast_store::{MAX_FILE_BYTES, Store, StoreError};
 use prost::Message as _;
@@ -20,6 +23,7 @@ use ring::digest::{SHA256, digest};
 use super::key::{self, Found as FoundKey};
 use super::wire as convert;
 use super::{Found, Image, Place};
+use crate::entry::EntryIndex;
 pub(super) use clean::{device, empty};
 use files::{Of, files_of, names_in, names_of};
 use rest::Wrote;
@@ -74,6 +78,8 @@ pub(crate) struct Shelf {
     /// The tokens on disk are not those that were to be written.
     owes_tokens: bool,
     keys: key::Reader,
+    /// What is left to be read of the reserve, and of which entries. Nothing is written before that.
+    rest: Option<(Vec<wire::Ladder>, Arc<EntryIndex>)>,
     /// Of the index that was written last.
     index_bytes: u64,
     wrote: Wrote,
@@ -92,12 +98,14 @@ pub(crate) struct Manner {
 }
 
 impl Shelf {
-    /// Opens what there is, and reads it. `agent_id` is that of the node; without one nothing is used.
+    /// Opens what there is, and reads all of it. `agent_id` is that of the node; without one nothing is used.
+    #[cfg(test)]
     pub(crate) fn open(place: Place, agent_id: Option<&landfast_identity::SpiffeId>) -> (Self, Found) {
         Self::open_by(place, agent_id, Store::open)
     }
 
     /// Over a disk that a test breaks.
+    #[cfg(test)]
     pub(crate) fn open_by(
         place: Place,
         agent_id: Option<&landfast_identity::SpiffeId>,
@@ -105,7 +113,20 @@ impl Shelf {
     ) -> (Self, Found) {
         let mut shelf = Self::unread(place, Arc::new(open));
         shelf.unread = false;
-        let found = shelf.read(agent_id);
+        let found = shelf.read(agent_id, None);
+        (shelf, found)
+    }
+
+    /// Opens what there is, and reads it, but of each entry's reserve only what may be served at this time, if that is known: the rest is for
+    /// [`Self::read_rest`]. `agent_id` is that of the node; without one nothing is used.
+    pub(crate) fn open_at(
+        place: Place,
+        agent_id: Option<&landfast_identity::SpiffeId>,
+        now: Option<UnixTime>,
+    ) -> (Self, Found) {
+        let mut shelf = Self::unread(place, Arc::new(Store::open));
+        shelf.unread = false;
+        let found = shelf.read(agent_id, now);
         (shelf, found)
     }
 
@@ -127,6 +148,7 @@ impl Shelf {
             stale: false,
             owes_tokens: false,
             keys: key::Reader::default(),
+            rest: None,
             index_bytes: 0,
             wrote: Wrote::default(),
         }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use landfast_identity::Bundle;
+use landfast_identity::{Bundle, UnixTime};
 use tokio::sync::watch;
 
 use super::shelf::empty;
@@ -32,6 +32,8 @@ pub(crate) struct Own<'a> {
     pub(crate) bootstrap: &'a str,
     pub(crate) bundle: &'a mut Bundle,
     pub(crate) newest: &'a mut Option<Revision>,
+    /// What time it is, as far as is known: of a reserve what may be served now is read, the rest later. `None`: all of it.
+    pub(crate) now: Option<UnixTime>,
 }
 
 impl Begun {
@@ -42,7 +44,7 @@ impl Begun {
             CacheKind::Disk { seal_key } => seal_key.as_deref(),
         };
         let place = Place::new(&config.data_dir, seal_key, &config.trust_domain);
-        let (shelf, found) = Shelf::open(place, own.node.map(|node| node.svid.id()));
+        let (shelf, found) = Shelf::open_at(place, own.node.map(|node| node.svid.id()), own.now);
         let complaint = found.complaints.join("; ");
         if !complaint.is_empty() {
             tracing::error!("{complaint}");

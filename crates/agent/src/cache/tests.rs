@@ -40,6 +40,7 @@ pub(super) fn holding(ca: &Ca, names: &[&str]) -> Snapshot {
         banned: false,
         wanted: Arc::default(),
         rungs: Arc::default(),
+        reading: false,
     }
 }
 

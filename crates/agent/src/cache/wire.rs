@@ -156,6 +156,7 @@ pub(super) fn image(
             banned: false,
             wanted: Arc::default(),
             rungs: Arc::default(),
+            reading: false,
         }),
         tokens: Vec::new(),
     })

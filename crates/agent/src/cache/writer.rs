@@ -3,11 +3,13 @@
 //! Invariant: it changes nothing but files. A disk that is full, read-only or does not answer costs nothing that is held; it is told, and tried again
 //! until it is mended. While work hangs no other is begun.
 
+mod told;
+mod whole;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_daemon::error_chain;
 use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{Change, Plan, RETRY, TOKENS_EVERY, after_tokens};
 use super::shelf::{Manner, Shelf, ShelfError};
-use super::state::{keys_stay, on_disk};
 use super::{CacheState, Image};
 use crate::jwt::{JwtCache, Key, Token};
+use crate::keeper::KeeperHandle;
 use crate::keeper::rungs::Ladders;
-use crate::keeper::state::Snapshot;
+use crate::keeper::state::{Rest, Snapshot};
 use crate::keeper::views::Views;
 use crate::link::LinkHandle;
 use crate::link::status::Phase;
@@ -29,6 +31,8 @@ use crate::link::status::Phase;
 pub(crate) struct Writer {
     pub(crate) shelf: Shelf,
     pub(crate) views: Views,
+    /// It is given what a start did not wait for.
+    pub(crate) keeper: KeeperHandle,
     pub(crate) link: LinkHandle,
     pub(crate) tokens: JwtCache,
     pub(crate) clock: SharedClock,
@@ -40,9 +44,17 @@ pub(crate) struct Writer {
 
 /// What is done on the disk.
 enum Work {
-    Write { image: Box<Image>, manner: Manner },
+    /// Once, before anything else: the rest of the reserve.
+    Read(Option<Found>),
+    Write {
+        image: Box<Image>,
+        manner: Manner,
+    },
     Destroy,
 }
+
+/// With what is wrong with it.
+type Found = (Rest, Vec<String>);
 
 struct Done {
     shelf: Shelf,
@@ -56,7 +68,9 @@ impl Writer {
         let mut published = self.views.published();
         let mut status = self.link.status.clone();
         let mut keeping = Keeping::new(self);
+        keeping.start(Work::Read(None));
         loop {
+            keeping.hand_over().await;
             keeping.look();
             keeping.begin_what_is_due();
             tokio::select! {
@@ -74,6 +88,11 @@ impl Writer {
 struct Keeping {
     writer_state: watch::Sender<CacheState>,
     views: Views,
+    keeper: KeeperHandle,
+    /// All that is on disk of the reserve is known, and the keeper has it. Before that an index would leave out what is not.
+    whole: bool,
+    /// What has been read, and the keeper is to have.
+    read: Option<Found>,
     link: LinkHandle,
     tokens: JwtCache,
     clock: SharedClock,
@@ -113,6 +132,9 @@ impl Keeping {
             tokens_on_disk: writer.tokens.held(),
             writer_state: writer.state,
             views: writer.views,
+            keeper: writer.keeper,
+            whole: !writer.shelf.has_rest(),
+            read: None,
             link: writer.link,
             tokens: writer.tokens,
             clock: writer.clock,
@@ -193,6 +215,9 @@ impl Keeping {
     }
 
     fn writing(&mut self, index: bool, tokens: bool) -> Option<Work> {
+        if !self.whole {
+            return None;
+        }
         // At work still: what is due stays due.
         let owed = self.shelf.as_ref()?.owes_tokens(index) && self.tokens_rested <= Instant::now();
         let Some(mut image) = self.image().map(Box::new) else {
@@ -238,6 +263,9 @@ impl Keeping {
     }
 
     fn start(&mut self, work: Work) {
+        if matches!(work, Work::Read(_)) && self.whole {
+            return;
+        }
         let Some(mut shelf) = self.shelf.take() else {
             return;
         };
@@ -245,7 +273,12 @@ impl Keeping {
             self.plan.begin(Instant::now());
         }
         let running = tokio::task::spawn_blocking(move || {
-            let result = match &work {
+            let mut work = work;
+            let result = match &mut work {
+                Work::Read(rest) => {
+                    *rest = Some(shelf.read_rest());
+                    Ok(())
+                }
                 Work::Write { image, manner } => shelf.write(image, *manner),
                 Work::Destroy => shelf.destroy(),
             };
@@ -263,13 +296,17 @@ impl Keeping {
                 done = running => {
                     self.at_work = None;
                     match done {
-                        Ok(done) => self.done(done),
+                        Ok(done) => self.done(done, late || Instant::now() >= until),
                         Err(error) => self.lost(&error),
                     }
                 }
                 () = sleep_until(until), if !late => self.tell(Err(&ShelfError::Hangs)),
             }
             return;
+        }
+        if !self.whole && !self.banned {
+            // Nobody took it: this ends, too.
+            return std::future::pending().await;
         }
         let may = if self.banned { !self.destroyed } else { self.heard };
         let rest = self.rest().filter(|_| !self.banned);
@@ -278,13 +315,14 @@ impl Keeping {
         sleep_until(due.min(self.tokens_due)).await;
     }
 
-    fn done(&mut self, done: Done) {
+    /// `late`: it has been said that the disk does not answer.
+    fn done(&mut self, done: Done, late: bool) {
         let now = Instant::now();
         let wrote = done.shelf.wrote();
         self.shelf = Some(done.shelf);
         match (&done.result, &done.work) {
             (Ok(()), Work::Destroy) => self.destroyed = true,
-            (Ok(()), Work::Write { .. }) => {}
+            (Ok(()) | Err(_), Work::Read(_)) | (Ok(()), Work::Write { .. }) => {}
             (Err(_), Work::Destroy) => self.plan.failed(now, false),
             (Err(error), Work::Write { manner, .. }) => {
                 self.rest_due = Some(now + RETRY);
@@ -293,6 +331,14 @@ impl Keeping {
                     self.plan.failed(now, manner.both);
                 }
             }
+        }
+        if let Work::Read(found) = done.work {
+            self.read = found;
+            // What was found wrong at the start is so still.
+            if late {
+                self.tell(Ok(()));
+            }
+            return;
         }
         if let Work::Write { image, manner } = done.work {
             let written = matches!(done.result, Ok(()) | Err(ShelfError::Rest(_)));
@@ -311,62 +357,14 @@ impl Keeping {
         self.tell(done.result.as_ref().map(|_done| ()));
     }
 
-    /// A fault of ours, in the middle of it: what is on disk is not known any more.
-    fn lost(&mut self, error: &tokio::task::JoinError) {
-        tracing::error!(%error, "writing the cache broke off; report this. It is tried again");
-        self.shelf = Some((self.spare)());
-        self.on_disk = Arc::default();
-        let now = Instant::now();
-        self.tokens_due = now + RETRY;
-        self.plan.failed(now, true);
-        self.tell(Err(&ShelfError::BrokeOff));
-    }
-
-    fn tell(&self, result: Result<(), &ShelfError>) {
-        let key = self.shelf.as_ref().map(Shelf::key_id).unwrap_or_default();
-        let text = match self.destroyed {
-            true => "destroyed, since the node is banned".to_owned(),
-            false => on_disk(&key),
-        };
-        let complaint = match result {
-            Ok(()) => String::new(),
-            Err(ShelfError::Rest(error)) if matches!(**error, ShelfError::NoKey(_)) => {
-                format!(
-                    "{error}; what is held is sealed for its return, and it is looked for again by itself"
-                )
-            }
-            Err(ShelfError::Rest(error)) => format!(
-                "what is held is on disk, but not all that goes with it ({}): JWT-SVIDs may be missing after a restart, or files stay that \
-                 nobody needs; it is tried again by itself",
-                error_chain(&**error)
-            ),
-            Err(error) if self.banned => keys_stay(error),
-            Err(error) => format!(
-                "what is held is not on disk ({}): it is served all the same, but a restart without a server would cost what has come since; \
-                 make room, or the disk writable, and it is written by itself",
-                error_chain(error)
-            ),
-        };
-        self.writer_state.send_if_modified(|state| {
-            match (state.complaint == complaint, complaint.is_empty()) {
-                (true, _) => {}
-                (false, true) => tracing::info!("the cache is on disk again"),
-                (false, false) => tracing::error!("{complaint}"),
-            }
-            let now = CacheState { text, complaint };
-            let differs = *state != now;
-            *state = now;
-            differs
-        });
-    }
-
     /// What is not on disk yet, if the disk takes it soon.
     async fn end(&mut self) {
         if let Some((running, _)) = self.at_work.take() {
             let Ok(Ok(done)) = timeout(LAST, running).await else {
                 return;
             };
-            self.done(done);
+            // The rest of the reserve comes too late, and stays as it is on disk.
+            self.done(done, false);
         }
         self.look();
         let work = match self.banned {
@@ -380,7 +378,7 @@ impl Keeping {
         if let Some((running, _)) = self.at_work.take()
             && let Ok(Ok(done)) = timeout(LAST, running).await
         {
-            self.done(done);
+            self.done(done, false);
         }
     }
 }

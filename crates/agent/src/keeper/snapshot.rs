@@ -27,6 +27,8 @@ pub(crate) struct Snapshot {
     pub(crate) wanted: Arc<HashMap<Arc<str>, UnixTime>>,
     /// What is kept for when the server is away. Nothing of it is served: whose turn it is becomes held first.
     pub(crate) rungs: Arc<Ladders>,
+    /// Of the reserve only what may be needed at once has been read from disk yet: nothing is said of its end, and nothing asked for.
+    pub(crate) reading: bool,
 }
 
 impl Snapshot {

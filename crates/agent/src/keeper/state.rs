@@ -19,6 +19,7 @@ pub(crate) use super::snapshot::Snapshot;
 use super::taint::Taints;
 use crate::entry::Entry;
 use reserve::{IssuedRung, RungOrder};
+pub(crate) use restored::Rest;
 
 /// What the server said in one complete round of synchronisation.
 #[derive(Clone)]
@@ -65,6 +66,8 @@ pub(crate) enum Event {
     RungsDue,
     /// A batch of rungs came back.
     Rungs(Vec<IssuedRung>),
+    /// The rest of what was on disk of the reserve, which a start did not wait for.
+    Rest(Rest),
     /// Whether the node is in step with its server, which then renews what is due.
     Contact(bool),
     /// All that was ordered has been tried.
@@ -215,6 +218,9 @@ impl State {
                 let changed = self.adopt_rungs(now, batch, &mut actions);
                 changed.then(|| Reach::Entries(HashSet::new()))
             }
+            Event::Rest(rest) => self
+                .adopt_rest(now, rest)
+                .then_some(Reach::Entries(HashSet::new())),
             Event::Contact(is) => {
                 self.in_contact = is;
                 None
@@ -351,6 +357,7 @@ impl State {
         self.now.entries = Arc::default();
         self.now.wanted = Arc::default();
         self.now.rungs = Arc::default();
+        self.now.reading = false;
         self.now.round_over = false;
         self.refusals.forget();
         self.rung_refusals.forget();

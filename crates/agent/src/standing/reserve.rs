@@ -23,6 +23,8 @@ pub(crate) struct Reserve {
     pub(crate) debt: Option<UnixTime>,
     /// There is no room for more, though more is asked for.
     pub(crate) full: bool,
+    /// There is more, which is being read from disk.
+    pub(crate) reading: bool,
     /// So many offline tokens are declared that are not kept.
     pub(crate) tokens_left_out: usize,
 }
@@ -48,6 +50,10 @@ impl Reserve {
         });
         counted.short = short.count();
         counted.tokens_left_out = offline::left_out(snapshot);
+        counted.reading = snapshot.reading;
+        if counted.reading {
+            counted.until = None;
+        }
         counted.full = snapshot.reserve_is_full(LARGEST);
         counted
     }
@@ -72,8 +78,13 @@ impl Reserve {
             true => format!("; no room for more: {} MiB are kept", LARGEST >> 20),
             false => String::new(),
         };
+        let more = if self.reading {
+            "; more are being read from disk"
+        } else {
+            ""
+        };
         format!(
-            "{} unspent SVIDs of {} identities, the last until {debt}; {sealed}{full}{left_out}",
+            "{} unspent SVIDs of {} identities, the last until {debt}; {sealed}{more}{full}{left_out}",
             self.rungs, self.entries
         )
     }

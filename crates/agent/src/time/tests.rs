@@ -112,10 +112,34 @@ async fn a_disk_that_fails_is_tried_again() {
     let running = run(rig.keeper, &stop);
     rig.ear.hear(at(3), Heard::Answer);
     minutes(11).await;
+    let told = || wire(&rig.ear.clock.report()).complaint;
+    assert!(told().contains("make room"), "{}", told());
     script.mend();
     // Not ten minutes later: the power may fail.
     minutes(1).await;
     assert!(rig.files.times().unwrap().is_some());
+    assert_eq!(told(), "");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A node that is on its own may have nothing else to write for days.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_takes_nothing_is_known_from_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = faulty::Script::default();
+    let store = Store::open_with(dir.path(), |files| {
+        faulty::FaultyFiles::new(files, script.clone())
+    });
+    let files = Arc::new(NodeFiles::over(store.unwrap(), &td()));
+    let record = Rig::over(Arc::clone(&files), None).ear.clock.record();
+    files.save_times(&record).unwrap();
+    let rig = Rig::over(files, Some(&record));
+    script.break_down(faulty::Verb::Write, std::io::ErrorKind::StorageFull);
+    let stop = CancellationToken::new();
+    let running = run(rig.keeper, &stop);
+    let told = || wire(&rig.ear.clock.report()).complaint;
+    crate::testing::until("it is told", || told().contains("make room")).await;
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -19,7 +19,7 @@ impl Shelf {
         let read_anew = std::mem::take(&mut self.unread);
         if read_anew {
             // What there is may be an older state of our own, or anything: it counts for nothing beside what is held.
-            for complaint in self.read(Some(&image.agent_id)).complaints {
+            for complaint in self.read(Some(&image.agent_id), None).complaints {
                 tracing::warn!("{complaint}");
             }
             self.stale = true;

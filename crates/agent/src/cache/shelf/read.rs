@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use landfast_identity::SpiffeId;
+use landfast_identity::{SpiffeId, UnixTime};
 use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::Store;
 use landfast_store::seal::Sealer;
@@ -14,18 +14,18 @@ use prost::Message as _;
 
 use landfast_daemon::error_chain;
 
-use super::files::{names_in, rung_names};
+use super::files::names_in;
 use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, is_ours, sha256};
 use crate::cache::wire::HeldMap;
 use crate::cache::{Found, Image};
-use crate::keeper::rungs::{Ladder, Ladders, Rung};
 use crate::keeper::state::Held;
 use crate::keeper::state::Snapshot;
 
 impl Shelf {
-    pub(super) fn read(&mut self, agent_id: Option<&SpiffeId>) -> Found {
+    /// Of the reserve all, or what may be served at this time.
+    pub(super) fn read(&mut self, agent_id: Option<&SpiffeId>, now: Option<UnixTime>) -> Found {
         let mut complaints = Vec::new();
-        let image = match self.try_read(agent_id, &mut complaints) {
+        let image = match self.try_read(agent_id, now, &mut complaints) {
             Ok(image) => image,
             Err(why) => {
                 complaints.push(why);
@@ -48,6 +48,7 @@ impl Shelf {
     fn try_read(
         &mut self,
         agent_id: Option<&SpiffeId>,
+        now: Option<UnixTime>,
         complaints: &mut Vec<String>,
     ) -> Result<Option<Image>, String> {
         let dir = self.place.dir.display().to_string();
@@ -77,10 +78,15 @@ impl Shelf {
         };
         let older = whole.get(1).map_or(&[][..], |(_, older)| &older.svids);
         let held = self.read_svids(&store, &sealer, [&index.svids, older], &image, complaints);
-        let rungs = self.read_rungs(&store, &sealer, &index.ladders, &image, complaints);
+        let entries = &image.snapshot.entries;
+        let rungs = match now {
+            Some(now) => self.read_rungs_of(now, &store, &sealer, &index.ladders, entries),
+            None => self.read_rungs(&store, &sealer, &index.ladders, entries, complaints),
+        };
         let snapshot = Snapshot {
             held: Arc::new(held),
             rungs: Arc::new(rungs),
+            reading: self.rest.is_some(),
             ..Snapshot::clone(&image.snapshot)
         };
         image.snapshot = Arc::new(snapshot);
@@ -164,46 +170,6 @@ impl Shelf {
         held
     }
 
-    /// What is missing of a reserve makes a gap, and is said once for all of it.
-    fn read_rungs(
-        &mut self,
-        store: &Store,
-        sealer: &Sealer,
-        ladders: &[wire::Ladder],
-        image: &Image,
-        complaints: &mut Vec<String>,
-    ) -> Ladders {
-        let mut read = Ladders::new();
-        for ladder in ladders {
-            let Some(entry) = image.snapshot.entries.get(&ladder.entry_id) else {
-                continue;
-            };
-            let (mut rungs, mut missing) = (Vec::new(), Vec::new());
-            for name in rung_names(ladder) {
-                match read_rung(store, sealer, &name, &ladder.entry_id) {
-                    Ok((rung, digest)) => {
-                        self.whole.insert(name, digest);
-                        rungs.push(Arc::new(rung));
-                    }
-                    Err(what) => missing.push(format!("{name}: {what}")),
-                }
-            }
-            if let Some(first) = missing.first() {
-                complaints.push(format!(
-                    "{} of {} SVIDs in the reserve of {} are passed over, the first of them {first}",
-                    missing.len(),
-                    missing.len() + rungs.len(),
-                    entry.spiffe_id,
-                ));
-            }
-            rungs.retain(|rung| *rung.id() == entry.spiffe_id);
-            if !rungs.is_empty() {
-                read.insert(Arc::clone(&entry.id), Arc::new(Ladder::new(rungs)));
-            }
-        }
-        read
-    }
-
     fn read_tokens(&self, complaints: &mut Vec<String>) -> Vec<(crate::jwt::Key, crate::jwt::Token)> {
         let (Some(store), Some(sealer)) = (&self.store, &self.sealer) else {
             return Vec::new();
@@ -253,16 +219,6 @@ fn read_index(store: &Store, sealer: &Sealer, name: &str) -> Result<Option<wire:
     let index =
         wire::Index::decode(plain.as_slice()).map_err(|_cause| "it cannot be understood".to_owned())?;
     Ok(Some(index))
-}
-
-/// A rung, and the digest of its file.
-fn read_rung(store: &Store, sealer: &Sealer, name: &str, entry_id: &str) -> Result<(Rung, [u8; 32]), String> {
-    let sealed = store
-        .read(name)
-        .map_err(|error| error_chain(&error))?
-        .ok_or_else(|| "the file is gone".to_owned())?;
-    let plain = sealer.open(name, &sealed).map_err(|error| error.to_string())?;
-    Ok((convert::rung(plain, entry_id)?, sha256(&sealed)))
 }
 
 /// The SVID, and the digest of its file.

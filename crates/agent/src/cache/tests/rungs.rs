@@ -9,7 +9,7 @@ use crate::keeper::rungs::{Ladder, Rung};
 use crate::keeper::state::{Action, Event};
 
 /// With a reserve of so many rungs for the first entry, which asks for it.
-fn reserved(ca: &Ca, names: &[&str], rungs: i64) -> Snapshot {
+pub(super) fn reserved(ca: &Ca, names: &[&str], rungs: i64) -> Snapshot {
     let before = holding(ca, names);
     let offline = Offline {
         reserve: Duration::from_secs(7200),
@@ -204,4 +204,66 @@ fn a_reserve_is_written_at_once_when_it_is_new_or_taken_away_and_else_seldom() {
         ..spent.clone()
     };
     assert_eq!(between(&full, &more), Change::Withdrawn);
+}
+
+/// At noon two hours and ten minutes later, of 144 of one entry and none of the other.
+#[test]
+fn a_start_reads_few_of_a_large_reserve_and_the_rest_behind() {
+    let world = World::new();
+    let snapshot = reserved(&world.ca, &["a", "b"], 144);
+    let (mut shelf, _) = world.open();
+    shelf.write(&image(&snapshot), PLAIN).unwrap();
+    drop(shelf);
+    let now = at(7800);
+    let (mut shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(now));
+    assert_eq!(found.complaints, Vec::<String>::new());
+    let read = found.image.unwrap().snapshot;
+    assert!(read.reading && shelf.has_rest());
+    let first = read.rungs["a"].rungs().len();
+    assert!(first <= 12, "{first}");
+    let mut state = State::restored(&read);
+    let actions = state.step(now, Event::Tick);
+    let served = actions.iter().find_map(|action| match action {
+        Action::Publish(snapshot, _) => Some(snapshot.held["a"].svid.not_before()),
+        _ => None,
+    });
+    assert_eq!(served, Some(at(7200)), "the one whose turn it is");
+    let (rest, complaints) = shelf.read_rest();
+    assert_eq!(complaints, Vec::<String>::new());
+    assert!(!shelf.has_rest());
+    assert_eq!(rest.ladders["a"].rungs().len(), 144 - first);
+    let actions = state.step(now, Event::Rest(rest));
+    let whole = actions.iter().find_map(|action| match action {
+        Action::Publish(snapshot, _) => Some(snapshot.clone()),
+        _ => None,
+    });
+    let whole = whole.unwrap();
+    assert_eq!(keys_of(&whole), keys_of(&snapshot));
+    assert!(!whole.reading);
+    assert_eq!(shelf.read_rest().0.ladders.len(), 0, "once");
+}
+
+#[test]
+fn one_that_is_damaged_is_told_with_the_rest_and_costs_itself_alone() {
+    let world = World::new();
+    let snapshot = reserved(&world.ca, &["a"], 20);
+    let (mut shelf, _) = world.open();
+    shelf.write(&image(&snapshot), PLAIN).unwrap();
+    drop(shelf);
+    for (name, mut bytes) in rung_files(&world).into_iter().take(2) {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        crate::testing::write_private(&world.dir.path().join("cache").join(name), &bytes);
+    }
+    let (mut shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(7800)));
+    assert_eq!(found.complaints, Vec::<String>::new());
+    let first = found.image.unwrap().snapshot.rungs["a"].rungs().len();
+    let (rest, complaints) = shelf.read_rest();
+    let said = complaints.join("; ");
+    assert!(
+        said.contains("2 of 20 SVIDs in the reserve of spiffe://plant.test/a"),
+        "{said}"
+    );
+    let rest = rest.ladders.get("a").map_or(0, |ladder| ladder.rungs().len());
+    assert_eq!(first + rest, 18);
 }

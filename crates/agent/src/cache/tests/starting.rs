@@ -22,6 +22,7 @@ fn begun_in(cached: u64, (of, own): (Revision, u64), bootstrap: &str) -> (u64, O
             bootstrap,
             bundle: &mut bundle,
             newest: &mut newest,
+            now: None,
         },
     );
     let held = image.snapshot.bundle.as_ref().unwrap().sequence();
@@ -71,6 +72,7 @@ fn of_the_same_bundle_what_the_cache_says_is_tainted_is() {
             bootstrap: "operator's",
             bundle: &mut bundle,
             newest: &mut newest,
+            now: None,
         };
         let begun = agreed(image(&snapshot), own);
         let tainted = begun.snapshot.bundle.as_ref().unwrap().x509_authorities()[0].tainted;

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use landfast_lifecycle::SimClock;
+use landfast_lifecycle::{SharedClock, SimClock};
 use landfast_store::Store;
 use landfast_store::faulty::{FaultyFiles, Script, Verb};
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use crate::link::status::{LinkStatus, Phase};
 use crate::testing::until;
 
 mod filling;
+mod rest;
 mod wear;
 
 struct Running {
@@ -37,9 +38,13 @@ struct Running {
 }
 
 impl Running {
-    #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
     fn start() -> Self {
-        let (world, script) = (World::new(), Script::default());
+        Self::over(World::new())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+    fn over(world: World) -> Self {
+        let script = Script::default();
         let faulty = script.clone();
         let panics = Arc::new(AtomicBool::new(false));
         let panic_now = Arc::clone(&panics);
@@ -56,13 +61,14 @@ impl Running {
             agent_id: Some(node()),
             ..LinkStatus::new()
         });
-        let clock: landfast_lifecycle::SharedClock = Arc::new(SimClock::new(NOON));
+        let clock: SharedClock = Arc::new(SimClock::new(NOON));
         let sender = watch::Sender::new(CacheState::default());
         let (state, stop) = (sender.subscribe(), CancellationToken::new());
         let tokens = JwtCache::new(Arc::clone(&clock)).0;
         let writer = Writer {
             shelf,
             views: views.clone(),
+            keeper: crate::keeper::Keeper::new(views.clone(), Arc::clone(&clock)).1,
             link: LinkHandle::fixed(status.subscribe(), watch::channel(None).1),
             tokens: tokens.clone(),
             clock,

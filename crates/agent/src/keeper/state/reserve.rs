@@ -30,7 +30,7 @@ pub(crate) struct IssuedRung {
 impl State {
     /// What to ask for now, what is needed soonest first; no more than is asked for at once.
     pub(super) fn rungs_due(&self, now: UnixTime) -> Vec<RungOrder> {
-        if self.reserve_is_full() {
+        if self.now.reading || self.reserve_is_full() {
             return Vec::new();
         }
         let mut due: Vec<RungOrder> = Vec::new();
@@ -58,7 +58,7 @@ impl State {
 
     /// When there is something to ask for next.
     pub(crate) fn next_rung(&self, now: UnixTime) -> Option<UnixTime> {
-        if self.reserve_is_full() {
+        if self.now.reading || self.reserve_is_full() {
             return None;
         }
         let each = self.with_reserve(now).map(|entry| {

@@ -6,6 +6,7 @@ use std::fs::File;
 use super::*;
 use crate::cache::tests::away::token;
 use crate::entry::Entry;
+use crate::keeper::rungs::{Ladder, Rung};
 
 /// No room for what is as large as the tokens: all else finds some.
 #[derive(Debug)]
@@ -148,6 +149,97 @@ async fn a_day_of_twenty_entries_with_tokens_stays_within_the_aim() {
     assert!(tokens > 1_000_000, "they reach the disk: {text}");
     assert!(tokens < 5_200_000, "{text}");
     assert!(without_tokens + tokens < 8_000_000, "{text}");
+    running.end().await;
+}
+
+/// One of the reserve, that begins after so many half hours.
+fn rung(ca: &Ca, name: &str, number: i64) -> Arc<Rung> {
+    let begins = 1800 * number;
+    let svid = ca.svid(&id(&format!("/{name}")), at(begins), at(begins + 3600));
+    Arc::new(Rung::new(&svid, 0, NOON))
+}
+
+/// In blocks, as a file system without compression has it; what it writes of its own (journal, directories) comes on top.
+fn blocks(bytes: u64, files: u64) -> u64 {
+    // On average the last block of a file is half full.
+    bytes + files * 4096 / 2
+}
+
+/// The aim is 20 MB a day, with 72 hours in reserve as well: each half hour, each entry is renewed, has one rung more, and one that is spent goes.
+#[tokio::test(start_paused = true)]
+async fn a_day_of_twenty_entries_with_a_reserve_of_three_days_stays_within_the_aim() {
+    let running = Running::start();
+    let names = names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ca = &running.world.ca;
+    let mut snapshot = holding(ca, &names);
+    running.publish(&snapshot);
+    running.hear();
+    until("it is on disk", || running.held().is_some()).await;
+    let (begun, renames) = (running.script.written(), running.renames() as u64);
+    // As a server signs them: three or four of each entry at a time.
+    for batch in 0..48 {
+        for name in &names {
+            let ladders = Arc::make_mut(&mut snapshot.rungs);
+            let ladder = ladders.entry((*name).into()).or_default();
+            let more = (3 * batch..3 * batch + 3).map(|number| rung(ca, name, number));
+            *ladder = Arc::new(Ladder::new(ladder.rungs().iter().cloned().chain(more).collect()));
+        }
+        running.publish(&snapshot);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    pass(60).await;
+    let first = (
+        running.script.written() - begun,
+        running.renames() as u64 - renames,
+    );
+    let (begun, renames) = (running.script.written(), running.renames() as u64);
+    for minute in 0..24 * 60 {
+        for (number, name) in names.iter().enumerate() {
+            if (minute + 3 * number) % 30 == 0 {
+                let half_hour = i64::try_from(minute / 30).unwrap();
+                let fresh = ca.svid(
+                    &id(&format!("/{name}")),
+                    at(1800 * half_hour),
+                    at(1800 * half_hour + 3600),
+                );
+                let held = Arc::new(Held::new(fresh, 0, at(1800 * half_hour)));
+                Arc::make_mut(&mut snapshot.held).insert((*name).into(), held);
+                let ladders = Arc::make_mut(&mut snapshot.rungs);
+                let ladder = ladders.get_mut(*name).unwrap();
+                // What ended an hour ago is spent.
+                let spent = half_hour - 4;
+                let stay = ladder
+                    .rungs()
+                    .iter()
+                    .filter(|rung| rung.window().begins > at(1800 * spent));
+                let more = rung(ca, name, 144 + half_hour);
+                *ladder = Arc::new(Ladder::new(stay.cloned().chain([more]).collect()));
+            }
+        }
+        running.publish(&snapshot);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    let day = (
+        running.script.written() - begun,
+        running.renames() as u64 - renames,
+    );
+    let text = format!(
+        "filled: {} bytes in {} files, {} in blocks; a day: {} bytes in {} files, {} in blocks",
+        first.0,
+        first.1,
+        blocks(first.0, first.1),
+        day.0,
+        day.1,
+        blocks(day.0, day.1)
+    );
+    tracing::info!("{text}");
+    assert!(
+        first.1 > 20 * 144 && day.1 > 20 * 48,
+        "they reach the disk: {text}"
+    );
+    assert!(blocks(day.0, day.1) < 15_000_000, "{text}");
+    assert!(blocks(first.0, first.1) < 20_000_000, "{text}");
     running.end().await;
 }
 

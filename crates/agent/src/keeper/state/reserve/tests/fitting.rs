@@ -1,6 +1,7 @@
 //! A reserve is of one entry as it is now, by a bundle as it is now, and is spent by a time that can be believed.
 
 use super::*;
+use crate::keeper::state::Rest;
 
 fn changed(hours: i64) -> Entry {
     Entry {
@@ -151,4 +152,89 @@ fn a_server_of_another_time_costs_no_reserve() {
         world.renew(at(hour * HOUR));
     }
     assert!(world.ladder("a").is_empty());
+}
+
+/// As a start finds it that has read the first two of eight hours, and the rest of it.
+fn begun_with_two(world: World) -> (World, Rest) {
+    let all = world.published.rungs["a"].rungs().to_vec();
+    let ladders = |rungs: &[Arc<Rung>]| {
+        [(Arc::from("a"), Arc::new(Ladder::new(rungs.to_vec())))]
+            .into_iter()
+            .collect()
+    };
+    let rungs: crate::keeper::rungs::Ladders = ladders(&all[..2]);
+    let snapshot = Snapshot {
+        rungs: Arc::new(rungs),
+        reading: true,
+        ..Snapshot::clone(&world.published)
+    };
+    let entries = Arc::clone(&snapshot.entries);
+    let rest = Rest {
+        ladders: ladders(&all[2..]),
+        entries,
+    };
+    let begun = World {
+        state: State::restored(&snapshot),
+        published: Arc::new(snapshot),
+        ..world
+    };
+    (begun, rest)
+}
+
+#[test]
+fn nothing_is_asked_for_before_the_rest_of_the_reserve_is_read() {
+    let whole = filled(8).ladder("a").len();
+    let (mut begun, rest) = begun_with_two(filled(8));
+    begun.sync(at(60), vec![reserved("a", 8)]);
+    assert_eq!(begun.rungs_due(at(60)), []);
+    assert_eq!(begun.state.next_rung(at(60)), None);
+    begun.step(at(61), Event::Rest(rest));
+    assert_eq!(begun.ladder("a").len(), whole);
+    assert_eq!(begun.rungs_due(at(61)), [], "it is whole");
+    assert!(begun.state.next_rung(at(61)).is_some());
+}
+
+#[test]
+fn what_was_taken_away_meanwhile_does_not_come_back_with_the_rest() {
+    let whole = filled(8).ladder("a").len();
+    let anew = Entry {
+        created_at: 1,
+        ..reserved("a", 8)
+    };
+    let cases = [
+        ("nothing", vec![reserved("a", 8)], false, whole),
+        ("the entry", vec![], false, 0),
+        ("the entry, which was made anew", vec![anew], false, 0),
+        ("the policy", vec![entry("a", "/a", &["unix:uid:1"])], false, 0),
+        (
+            "the node, which was banned and is in again",
+            vec![reserved("a", 8)],
+            true,
+            0,
+        ),
+    ];
+    for (what, entries, banned, left) in cases {
+        let (mut begun, rest) = begun_with_two(filled(8));
+        if banned {
+            begun.step(at(59), Event::Banned);
+        }
+        begun.sync(at(60), entries);
+        begun.step(at(61), Event::Rest(rest));
+        let rungs = begun
+            .published
+            .rungs
+            .get("a")
+            .map_or(0, |ladder| ladder.rungs().len());
+        assert_eq!(rungs, left, "{what}");
+    }
+    // The authority.
+    let (mut begun, rest) = begun_with_two(filled(8));
+    let authority = X509Authority {
+        certificate: begun.ca.certificate.clone(),
+        tainted: true,
+    };
+    let bundle = Bundle::new(td()).with_x509_authorities(vec![authority]).unwrap();
+    begun.step(at(60), Event::Bundle(Arc::new(bundle)));
+    begun.step(at(61), Event::Rest(rest));
+    assert!(begun.published.rungs.is_empty());
 }

@@ -1,0 +1,118 @@
+//! What a start did not read of the reserve is not lost: it is read before anything is written.
+
+use super::*;
+use crate::cache::tests::rungs::reserved;
+use crate::keeper::{Keeper, KeeperHandle};
+
+/// A start over a cache that another run has filled with 144 rungs, and the keeper that it speaks to.
+fn restarted(
+    world: World,
+    keeper: impl FnOnce(&Views, &SharedClock, &Arc<Snapshot>) -> KeeperHandle,
+) -> Started {
+    let snapshot = reserved(&world.ca, &["a", "b"], 144);
+    world.open().0.write(&image(&snapshot), PLAIN).unwrap();
+    let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(600)));
+    let read = found.image.unwrap().snapshot;
+    assert!(read.reading && shelf.has_rest());
+    let views = Views::new(&td());
+    views.publish(Arc::clone(&read), &Reach::All, Some(at(600)));
+    let status = watch::Sender::new(LinkStatus {
+        agent_id: Some(node()),
+        ..LinkStatus::new()
+    });
+    let clock: SharedClock = Arc::new(SimClock::new(at(600)));
+    let stop = CancellationToken::new();
+    let writer = Writer {
+        shelf,
+        keeper: keeper(&views, &clock, &read),
+        views: views.clone(),
+        link: LinkHandle::fixed(status.subscribe(), watch::channel(None).1),
+        tokens: JwtCache::new(Arc::clone(&clock)).0,
+        clock,
+        bootstrap: "operator's".to_owned(),
+        state: watch::Sender::new(CacheState::default()),
+        doomed: false,
+    };
+    Started {
+        world,
+        views,
+        status,
+        stop,
+        writer,
+        filled: snapshot,
+    }
+}
+
+struct Started {
+    world: World,
+    views: Views,
+    status: watch::Sender<LinkStatus>,
+    stop: CancellationToken,
+    writer: Writer,
+    filled: Snapshot,
+}
+
+fn on_disk(world: &World) -> usize {
+    let image = world.open().1.image.unwrap();
+    image
+        .snapshot
+        .rungs
+        .values()
+        .map(|ladder| ladder.rungs().len())
+        .sum()
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+async fn the_rest_comes_to_the_keeper_and_stays_on_disk() {
+    let stop = CancellationToken::new();
+    let mut running = None;
+    let started = restarted(World::new(), |views, clock, read| {
+        let (keeper, handle) = Keeper::restored(views.clone(), Arc::clone(clock), Some(read));
+        running = Some(tokio::spawn(keeper.run(stop.clone())));
+        handle
+    });
+    let mut published = started.views.published();
+    let task = tokio::spawn(started.writer.run(started.stop.clone()));
+    while started.views.snapshot().reading {
+        published.changed().await.unwrap();
+    }
+    let count = |snapshot: &Snapshot| {
+        snapshot
+            .rungs
+            .values()
+            .map(|ladder| ladder.rungs().len())
+            .sum::<usize>()
+    };
+    assert_eq!(count(&started.views.snapshot()), 144);
+    // In step again, with an index for what is new.
+    started.status.send_modify(|status| {
+        status.phase = Phase::Serving;
+        status.last_sync = Some(at(605));
+    });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    started.stop.cancel();
+    task.await.unwrap().unwrap();
+    stop.cancel();
+    running.unwrap().await.unwrap().unwrap();
+    assert_eq!(on_disk(&started.world), 144);
+    assert_eq!(count(&started.filled), 144);
+}
+
+/// The keeper has ended, or ends just then: nobody takes it.
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+async fn a_stop_before_the_rest_was_taken_leaves_it_on_disk() {
+    let started = restarted(World::new(), |views, clock, _| {
+        Keeper::new(views.clone(), Arc::clone(clock)).1
+    });
+    started.status.send_modify(|status| {
+        status.phase = Phase::Serving;
+        status.last_sync = Some(at(605));
+    });
+    let task = tokio::spawn(started.writer.run(started.stop.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    started.stop.cancel();
+    task.await.unwrap().unwrap();
+    assert_eq!(on_disk(&started.world), 144);
+}

@@ -1,0 +1,70 @@
+//! What is on disk, when the task does not know all of it: after a start that read only what it needed, and after a fault.
+//!
+//! Invariant: nothing is written before it is known, or given up.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Found, Keeping, RETRY};
+use crate::cache::plan::Change;
+use crate::cache::shelf::ShelfError;
+use crate::keeper::rungs::Ladders;
+use crate::keeper::state::Snapshot;
+
+impl Keeping {
+    /// Gives the keeper the rest of the reserve, when it has come. Not to be dropped before it ends.
+    pub(super) async fn hand_over(&mut self) {
+        let Some((rest, complaints)) = self.read.take() else {
+            return;
+        };
+        // What is different until now is seen as that.
+        self.look();
+        let there = count(&self.seen.rungs) + count(&rest.ladders);
+        self.whole = self.keeper.adopt(rest).await;
+        if !self.whole {
+            return;
+        }
+        // That is on disk as it is.
+        let rungs = Arc::clone(&self.views.snapshot().rungs);
+        self.on_disk = Arc::clone(&rungs);
+        if count(&rungs) < there {
+            // Taken away before it was read.
+            self.plan.note(Instant::now(), Change::Withdrawn);
+        }
+        let seen = Snapshot {
+            rungs,
+            reading: false,
+            ..Snapshot::clone(&self.seen)
+        };
+        self.seen = Arc::new(seen);
+        let complaint = complaints.join("; ");
+        if !complaint.is_empty() {
+            tracing::error!("{complaint}");
+            self.writer_state
+                .send_modify(|state| match state.complaint.is_empty() {
+                    true => state.complaint = complaint,
+                    false => state.complaint = format!("{}; {complaint}", state.complaint),
+                });
+        }
+    }
+
+    /// A fault of ours, in the middle of it: what is on disk is not known any more.
+    pub(super) fn lost(&mut self, error: &tokio::task::JoinError) {
+        tracing::error!(%error, "writing the cache broke off; report this. It is tried again");
+        self.shelf = Some((self.spare)());
+        self.on_disk = Arc::default();
+        if !self.whole {
+            // What of the reserve was not read is had anew.
+            self.read = Some(Found::default());
+        }
+        let now = Instant::now();
+        self.tokens_due = now + RETRY;
+        self.plan.failed(now, true);
+        self.tell(Err(&ShelfError::BrokeOff));
+    }
+}
+
+fn count(ladders: &Ladders) -> usize {
+    ladders.values().map(|ladder| ladder.rungs().len()).sum()
+}
