@@ -161,6 +161,7 @@ impl Agent {
             bootstrap: state.bootstrap.clone(),
             newest: state.newest,
             pin: state.pin,
+            steps: state.steps,
             ear: Some(ear),
         };
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));

@@ -7,6 +7,7 @@
 mod ban;
 mod device;
 mod pin;
+mod steps;
 mod time;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 mod error;
 mod keep;
 mod root_key;
+mod shown;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use crate::registry::Registry;
 
 pub(crate) use error::MakeError;
 use root_key::RootFile;
+use shown::Claims;
 
 /// Where the root key is. See `[root_key]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -45,6 +47,8 @@ pub(crate) struct Chain {
     trouble: Mutex<Option<String>>,
     /// The newest step as was last seen: most who ask stand there already.
     end: Mutex<Option<(StepPlace, Vec<u8>)>>,
+    /// What nodes show that nobody here has agreed to.
+    claims: Mutex<Claims>,
     changed: Notify,
 }
 
@@ -83,6 +87,7 @@ impl Chain {
             },
             trouble: Mutex::new(None),
             end: Mutex::new(None),
+            claims: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -149,11 +154,14 @@ impl Chain {
             Err(error) => (None, Some(error)),
         };
         let given = (!root_keys.is_empty()).then_some(root_keys);
+        // Who names them here agrees to what nodes have shown of them.
+        let claimed = given.as_ref().map(|keys| self.claim_to(keys, newest.as_ref()));
+        let before = claimed.unwrap_or_default().pop().or_else(|| newest.clone());
         let keys = given
             .or_else(|| Some(newest.as_ref()?.step().root_keys.clone()))
             .or_else(|| own.map(|own| vec![own]));
         let next = match keys {
-            Some(keys) => self.next(newest.as_ref(), keys)?,
+            Some(keys) => self.next(before.as_ref(), keys)?,
             None => None,
         };
         let trouble = self.trouble();
@@ -169,14 +177,19 @@ impl Chain {
     /// Adds a step that was signed elsewhere. Our own root key signs too where the step needs it.
     pub(crate) async fn import(&self, mut step: SignedStep) -> Result<StepPlace, MakeError> {
         self.is_on()?;
-        let newest = self.datastore.newest_step().await?;
+        let mut newest = self.datastore.newest_step().await?;
         let place = StepPlace::of(&step);
+        let claimed = self.claim_to(&step.step().root_keys, newest.as_ref());
         if newest
             .as_ref()
             .is_some_and(|newest| newest.digest() == step.digest())
         {
             return Ok(place);
         }
+        let follows = |last: &&SignedStep| step.step().previous == Some(last.digest());
+        let claimed_end = claimed.last().filter(follows).cloned();
+        let adopts = claimed_end.is_some();
+        newest = claimed_end.or(newest);
         // It may have lain on somebody's desk.
         let now = self.next(newest.as_ref(), step.step().root_keys.clone())?;
         let said = |step: &Step| Step {
@@ -191,6 +204,9 @@ impl Chain {
             && names(newest.as_ref(), &step, own.public_key())
         {
             step.sign(&own)?;
+        }
+        if adopts {
+            self.adopt(claimed).await?;
         }
         self.append(newest.as_ref(), step).await?;
         Ok(place)

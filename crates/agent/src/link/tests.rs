@@ -2,6 +2,7 @@
 
 mod busy;
 mod chain;
+mod shown;
 mod device;
 mod disk;
 mod push;
@@ -117,6 +118,7 @@ impl<'a> Setup<'a> {
             bootstrap: String::new(),
             newest: files.revision("").unwrap(),
             pin: files.pin("").unwrap(),
+            steps: files.steps().unwrap(),
             ear: self.ear,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));
