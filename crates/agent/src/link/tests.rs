@@ -2,7 +2,6 @@
 
 mod busy;
 mod chain;
-mod shown;
 mod device;
 mod disk;
 mod push;
@@ -10,6 +9,7 @@ mod reach;
 mod renewals;
 mod reserve;
 mod several_servers;
+mod shown;
 mod spire;
 mod stale;
 mod standing;

@@ -34,11 +34,11 @@ impl Chain for Api {
             Some(way) => Some(way.room(bytes).await?),
             None => None,
         };
-        let (steps, more) = self
-            .chain
-            .steps(place, bytes)
-            .await
-            .map_err(|error| refused(&error))?;
+        let shown = match Caller::of(&request)?.agent {
+            Some(_) => self.chain.steps(place, bytes).await,
+            None => self.chain.steps_for_strangers(place, bytes).await,
+        };
+        let (steps, more) = shown.map_err(|error| refused(&error))?;
         let steps = steps.into_iter().map(Into::into).collect();
         let answer = Response::new(pb::GetStepsResponse { steps, more });
         Ok(match way.zip(room) {
@@ -123,6 +123,7 @@ const SHOWN: usize = 32;
 fn refused(error: &MakeError) -> Status {
     match error {
         MakeError::Storage { source } => status::storage(source),
+        MakeError::Crowded => Status::resource_exhausted(error.to_string()),
         MakeError::NoClock => Status::unavailable(error.to_string()),
         MakeError::Chain { .. } => Status::failed_precondition(error_chain(error)),
         _ => Status::failed_precondition(error.to_string()),

@@ -22,6 +22,8 @@ pub(crate) enum MakeError {
         "the chain or the authorities have changed since this step was prepared: prepare the next one, and sign that"
     )]
     Outdated,
+    #[error("others are shown steps: come again in a while")]
+    Crowded,
     #[error("the step {epoch}.{sequence} is of a time that has not come")]
     Future { epoch: u64, sequence: u64 },
     #[error(

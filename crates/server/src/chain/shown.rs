@@ -97,7 +97,9 @@ impl Chain {
             bundles: None,
         };
         let newest = self.datastore.newest_step().await?;
-        let Some(last) = shown.last() else { return Ok(known) };
+        let Some(last) = shown.last() else {
+            return Ok(known);
+        };
         self.is_of_our_time(last)?;
         let Some(newest) = newest else {
             // Nothing but our own root key can say whose chain it is.

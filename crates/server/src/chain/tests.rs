@@ -314,6 +314,7 @@ async fn a_long_chain_is_shown_in_answers_of_bounded_size() {
     }
     assert!(answers > 3);
     assert_eq!(walker.position().digest, last.digest());
+    chain.make().await.unwrap();
     let (newest, more) = chain
         .steps(
             StepPlace {

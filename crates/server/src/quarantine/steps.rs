@@ -3,8 +3,8 @@
 
 use landfast_identity::{Bundle, SpiffeId, UnixTime};
 
-use super::state::{CauseKind, FILE, Finding, FindingKind, Mark};
 use super::Quarantine;
+use super::state::{CauseKind, FILE, Finding, FindingKind, Mark};
 use crate::authority::Authorities;
 use crate::datastore::StepPlace;
 use crate::random::hex;
@@ -36,7 +36,10 @@ impl Quarantine {
             return;
         }
         if !self.holds() {
-            tracing::warn!(?gone, "authorities that were tainted or revoked are in force again");
+            tracing::warn!(
+                ?gone,
+                "authorities that were tainted or revoked are in force again"
+            );
             return;
         }
         let mut noted = self.changing.lock().await;

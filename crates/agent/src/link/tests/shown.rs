@@ -10,9 +10,7 @@ use crate::testing::fake_server::chain::Steps;
 /// A node that has walked a chain of so many steps with this server, and sleeps; the chain.
 async fn walked(server: &FakeServer, dir: &Path, key: &RootPrivateKey, count: usize) -> Vec<SignedStep> {
     let bundle = server.ca().bundle();
-    let mut script = server.script();
-    script.steps.next(&bundle, key);
-    drop(script);
+    server.script().steps.next(&bundle, key);
     let node = Setup::new(server, dir).start();
     node.serving().await;
     until("the root key is pinned", || {
@@ -20,9 +18,7 @@ async fn walked(server: &FakeServer, dir: &Path, key: &RootPrivateKey, count: us
     })
     .await;
     node.stop().await;
-    let mut script = server.script();
-    (1..count).for_each(|_| script.steps.next(&bundle, key));
-    drop(script);
+    (1..count).for_each(|_| server.script().steps.next(&bundle, key));
     let node = Setup::new(server, dir).start();
     until("it has walked", || {
         node.status().chain.contains(&format!("step 5.{count},"))
@@ -37,10 +33,8 @@ async fn a_server_that_was_restored_is_shown_what_it_has_forgotten() {
     let (dir, key) = (tempfile::tempdir().unwrap(), root());
     let server = server_of(Ca::new("one")).await;
     let all = walked(&server, dir.path(), &key, 4).await;
-    let mut script = server.script();
-    script.steps.signed = Some(all[..2].to_vec());
-    script.steps.takes = true;
-    drop(script);
+    server.script().steps.signed = Some(all[..2].to_vec());
+    server.script().steps.takes = true;
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
     until("they were shown", || !server.script().steps.shown.is_empty()).await;
@@ -58,7 +52,13 @@ async fn a_server_in_quarantine_is_shown_them_once_in_a_while() {
     let (dir, key) = (tempfile::tempdir().unwrap(), root());
     let server = server_of(Ca::new("one")).await;
     walked(&server, dir.path(), &key, 2).await;
-    let methods = ["SyncAuthorizedEntries", "GetAuthorizedEntries", "GetBundle", "Subscribe", "GetSteps"];
+    let methods = [
+        "SyncAuthorizedEntries",
+        "GetAuthorizedEntries",
+        "GetBundle",
+        "Subscribe",
+        "GetSteps",
+    ];
     for method in methods {
         let refused = tonic::Status::unavailable("this server is in quarantine");
         server.script().refuse.insert(method, refused);

@@ -222,7 +222,10 @@ async fn steps_are_taken_of_nodes_that_have_attested_and_of_nobody_else() {
     let admin = rig.tls(Some(rig.mint("/ops/by-entry").await)).await.unwrap();
     for (who, channel) in [
         ("stranger", rig.tls(None).await.unwrap()),
-        ("workload", rig.tls(Some(rig.mint("/line4/collector").await)).await.unwrap()),
+        (
+            "workload",
+            rig.tls(Some(rig.mint("/line4/collector").await)).await.unwrap(),
+        ),
         ("administrator", admin),
         ("operator", rig.admin().await),
     ] {
@@ -230,7 +233,11 @@ async fn steps_are_taken_of_nodes_that_have_attested_and_of_nobody_else() {
         assert_eq!(refused.code(), Code::PermissionDenied, "{who}");
     }
     let channel = || node.channel.clone();
-    let refused = show(channel(), vec![next(&RootPrivateKey::generate().unwrap()).to_bytes()]).await;
+    let refused = show(
+        channel(),
+        vec![next(&RootPrivateKey::generate().unwrap()).to_bytes()],
+    )
+    .await;
     assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
     let refused = show(channel(), vec![vec![1, 2, 3]]).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);

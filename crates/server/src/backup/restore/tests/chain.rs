@@ -159,11 +159,7 @@ async fn the_chain_of_the_old_data_goes_on_also_over_a_change_of_root_keys() {
     let changed = plant.change_to(&core, &new).await;
     drop(core);
     plant.put(&new);
-    plant
-        .site
-        .restore(&backup, &plant.site.identity())
-        .await
-        .unwrap();
+    plant.site.restore(&backup, &plant.site.identity()).await.unwrap();
     let core = plant.site.disk.open().await;
     assert_eq!(newest(&core).await.digest(), changed.digest());
     plant.chain(&core).make().await.unwrap();
@@ -200,7 +196,9 @@ async fn a_node_shows_what_was_lost_and_the_chain_goes_on_after_it() {
         forge(&first, &[&thief], |_| {}),
         forge(&first, &[], |_| {}),
         forge(&first, &[&own], elsewhere),
-        forge(&first, &[&own], |step| step.bundle = step.bundle.clone().with_sequence(0)),
+        forge(&first, &[&own], |step| {
+            step.bundle = step.bundle.clone().with_sequence(0)
+        }),
         forge(&third, &[&thief], |_| {}),
         forge(&first, &[&own], |step| step.epoch += 1_000_000_000),
         forge(&first, &[&own], |step| step.sequence = u64::MAX - 1),
@@ -311,7 +309,11 @@ async fn with_a_root_key_in_a_safe_whoever_names_the_new_one_agrees_to_it() {
     assert!(matches!(chain.make().await, Err(MakeError::NotAgreed { .. })));
     let mut next = chain.outlook(vec![new.public_key()]).await.unwrap().next.unwrap();
     assert_eq!(next.step().previous, Some(changed.digest()));
-    assert_eq!(newest(&core).await.digest(), first.digest(), "nothing is changed yet");
+    assert_eq!(
+        newest(&core).await.digest(),
+        first.digest(),
+        "nothing is changed yet"
+    );
     let mut by_old = next.clone();
     by_old.sign(&old).unwrap();
     assert!(chain.import(by_old).await.is_err());
@@ -333,9 +335,7 @@ async fn an_authority_that_was_tainted_or_revoked_since_is_named_and_none_is_tak
     let other = (0..2).map(id_of).find(|id| *id != stolen).unwrap();
     let backup = plant.site.backup("1", Some(&plant.site.recipient()));
     let first = newest(&core).await;
-    let second = plant
-        .order(&core, Order::ActivateUnheard(Kind::Jwt, other))
-        .await;
+    let second = plant.order(&core, Order::ActivateUnheard(Kind::Jwt, other)).await;
     let third = plant.order(&core, Order::Taint(Kind::Jwt, stolen.clone())).await;
     let fourth = plant.step(&core).await;
     let made_since = fourth.step().bundle.jwt_authorities().len();
