@@ -171,6 +171,7 @@ impl Agent {
             bootstrap: state.bootstrap.clone(),
             newest: state.newest,
             pin: state.pin,
+            steps: state.steps,
             ear: Some(ear),
         };
         let (standing_report, standing) = watch::channel(standing::Report::first());

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_identity::chain::Position;
+use landfast_identity::chain::{Position, SignedStep};
 use landfast_identity::{KeyType, TrustDomain, UnixTime};
 use landfast_lifecycle::{Backoff, SharedClock, renewal_due};
 use landfast_tls::{BundleStore, IdentityStore};
@@ -90,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) newest: Option<Revision>,
     /// Where the node stands in the bundle chain.
     pub(crate) pin: Option<Position>,
+    /// The steps that have led there.
+    pub(crate) steps: Vec<SignedStep>,
     /// Who is told of the server's time.
     pub(crate) ear: Option<Ear>,
 }
@@ -110,6 +112,7 @@ pub(crate) struct Link {
     floor: revision::Floor,
     rota: Rota,
     pinned: chain::Pinned,
+    kept: chain::Kept,
     must_attest: bool,
     /// The last turn tried to attest because the node's SVID is of no authority that the node knows.
     tried_to_return: bool,
@@ -142,6 +145,7 @@ impl Link {
         let mut first = LinkStatus::new();
         first.newest = settings.newest;
         let pinned = chain::Pinned::new(settings.pin.clone(), &mut first);
+        let kept = chain::Kept::new(settings.steps.clone(), settings.pin.as_ref());
         if let Some(node) = &node {
             identity.set(Arc::clone(&node.svid));
             first.set_node(node);
@@ -180,6 +184,7 @@ impl Link {
             floor,
             rota,
             pinned,
+            kept,
             must_attest: false,
             tried_to_return: false,
             retry: retry::Retry::default(),
@@ -297,8 +302,16 @@ impl Link {
         self.hang_up();
     }
 
-    /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
     async fn turn(&mut self) -> Result<(), LinkError> {
+        let done = self.take_turn().await;
+        if let Err(error) = &done {
+            self.show_steps_after(error).await;
+        }
+        done
+    }
+
+    /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
+    async fn take_turn(&mut self) -> Result<(), LinkError> {
         self.destroy_again().await;
         let begins = self.node.as_ref().map(|node| node.svid.not_before());
         if let Some(begins) = begins.filter(|begins| self.clock.now().is_some_and(|now| now < *begins)) {

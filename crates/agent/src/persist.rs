@@ -8,6 +8,7 @@ mod ban;
 mod device;
 mod handouts;
 mod pin;
+mod steps;
 mod time;
 
 use std::path::{Path, PathBuf};

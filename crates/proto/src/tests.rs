@@ -301,7 +301,7 @@ const PATHS: &str = "
     /spiffe.broker.API/SubscribeToX509SVID /spiffe.broker.API/SubscribeToX509Bundles
     /spiffe.broker.API/FetchJWTSVID /spiffe.broker.API/SubscribeToJWTBundles
     /landfast.agent.v1.AgentAdmin/GetStatus /landfast.agent.v1.AgentAdmin/Why
-    /landfast.chain.v1.Chain/GetSteps /landfast.chain.v1.Chain/PrepareStep /landfast.chain.v1.Chain/ImportStep
+    /landfast.chain.v1.Chain/GetSteps /landfast.chain.v1.Chain/ShowSteps /landfast.chain.v1.Chain/PrepareStep /landfast.chain.v1.Chain/ImportStep
     /landfast.entry.v1.EntryPolicies/GetEntryPolicies /landfast.entry.v1.EntryPolicies/SetEntryPolicy
     /landfast.reserve.v1.Debts/ListDebts /landfast.reserve.v1.Reserve/NewRungs /landfast.reserve.v1.Reserve/NewToken
     /landfast.quarantine.v1.Quarantine/GetQuarantine /landfast.quarantine.v1.Quarantine/EndQuarantine

@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) stale: Stale,
     /// Steps of the bundle chain an address, or an agent, may ask for.
     pub(crate) chain_limit: RateLimit,
+    /// Steps that an agent shows.
+    pub(crate) show_limit: RateLimit,
     /// Reports of an agent that are stored.
     pub(crate) status_limit: RateLimit,
 }

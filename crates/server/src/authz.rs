@@ -370,6 +370,7 @@ fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Op
 
 const KIB: usize = 1024;
 const SUBSCRIBE: &str = "/landfast.sync.v1.Sync/Subscribe";
+const SHOW_STEPS: &str = "/landfast.chain.v1.Chain/ShowSteps";
 /// The certificate is good, but its authority is not in force any more.
 pub(crate) const STALE: &str = "the certificate of this connection does not verify any more, its authority was revoked or has gone: connect again \
     with a new SVID";

@@ -5,6 +5,7 @@
 mod error;
 mod keep;
 mod root_key;
+mod shown;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use landfast_identity::TrustDomain;
 use landfast_identity::chain::{ChainError, RootKey, SignedStep, Step, Walked, Walker};
 use landfast_lifecycle::SharedClock;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::authority::Authorities;
 use crate::datastore::{Datastore, StepPlace};
@@ -20,6 +21,7 @@ use crate::registry::Registry;
 
 pub(crate) use error::MakeError;
 use root_key::RootFile;
+use shown::Claims;
 
 /// Where the root key is. See `[root_key]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -45,6 +47,10 @@ pub(crate) struct Chain {
     trouble: Mutex<Option<String>>,
     /// The newest step as was last seen: most who ask stand there already.
     end: Mutex<Option<(StepPlace, Vec<u8>)>>,
+    /// Reads of who has shown nothing: one at a time, for they wait where signatures are recorded.
+    strangers: Semaphore,
+    /// What nodes show that nobody here has agreed to.
+    claims: Mutex<Claims>,
     changed: Notify,
 }
 
@@ -83,6 +89,8 @@ impl Chain {
             },
             trouble: Mutex::new(None),
             end: Mutex::new(None),
+            strangers: Semaphore::new(1),
+            claims: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -110,14 +118,12 @@ impl Chain {
         from: StepPlace,
         bytes: usize,
     ) -> Result<(Vec<Vec<u8>>, bool), MakeError> {
-        if let Some(end) = self.end_at(from) {
-            return Ok((vec![end], false));
+        // The end is looked at once in a minute at least, and with each step that is added here.
+        let end = self.end_at(from);
+        if end.is_some() || from.epoch == 0 {
+            return Ok((end.into_iter().collect(), false));
         }
-        if from.epoch == 0 {
-            let newest = self.datastore.newest_step().await?;
-            return Ok((newest.iter().map(SignedStep::to_bytes).collect(), false));
-        }
-        let mut steps = self.datastore.steps(from, AT_ONCE + 1).await?;
+        let mut steps = self.datastore.steps(from, AT_ONCE + 1, bytes).await?;
         let mut room = bytes;
         // Two at least: whoever asks has the first of them already.
         let fit = steps.iter().enumerate().take_while(|(place, step)| {
@@ -130,11 +136,27 @@ impl Chain {
         Ok((steps, more))
     }
 
+    /// The same for who has shown nothing.
+    ///
+    /// # Errors
+    /// Others read just now, for too long.
+    pub(crate) async fn steps_for_strangers(
+        &self,
+        from: StepPlace,
+        bytes: usize,
+    ) -> Result<(Vec<Vec<u8>>, bool), MakeError> {
+        let turn = tokio::time::timeout(TURN, self.strangers.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(MakeError::Crowded);
+        };
+        self.steps(from, bytes).await
+    }
+
     /// The newest step, if it is this one. It may be newest no longer: whoever asks hears of that another time.
     fn end_at(&self, place: StepPlace) -> Option<Vec<u8>> {
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         end.as_ref()
-            .filter(|(end, _)| *end == place)
+            .filter(|(end, _)| *end == place || place.epoch == 0)
             .map(|(_, step)| step.clone())
     }
 
@@ -149,11 +171,14 @@ impl Chain {
             Err(error) => (None, Some(error)),
         };
         let given = (!root_keys.is_empty()).then_some(root_keys);
+        // Who names them here agrees to what nodes have shown of them.
+        let claimed = given.as_ref().map(|keys| self.claim_to(keys, newest.as_ref()));
+        let before = claimed.unwrap_or_default().pop().or_else(|| newest.clone());
         let keys = given
             .or_else(|| Some(newest.as_ref()?.step().root_keys.clone()))
             .or_else(|| own.map(|own| vec![own]));
         let next = match keys {
-            Some(keys) => self.next(newest.as_ref(), keys)?,
+            Some(keys) => self.next(before.as_ref(), keys)?,
             None => None,
         };
         let trouble = self.trouble();
@@ -169,14 +194,19 @@ impl Chain {
     /// Adds a step that was signed elsewhere. Our own root key signs too where the step needs it.
     pub(crate) async fn import(&self, mut step: SignedStep) -> Result<StepPlace, MakeError> {
         self.is_on()?;
-        let newest = self.datastore.newest_step().await?;
+        let mut newest = self.datastore.newest_step().await?;
         let place = StepPlace::of(&step);
+        let claimed = self.claim_to(&step.step().root_keys, newest.as_ref());
         if newest
             .as_ref()
             .is_some_and(|newest| newest.digest() == step.digest())
         {
             return Ok(place);
         }
+        let follows = |last: &&SignedStep| step.step().previous == Some(last.digest());
+        let claimed_end = claimed.last().filter(follows).cloned();
+        let adopts = claimed_end.is_some();
+        newest = claimed_end.or(newest);
         // It may have lain on somebody's desk.
         let now = self.next(newest.as_ref(), step.step().root_keys.clone())?;
         let said = |step: &Step| Step {
@@ -191,6 +221,9 @@ impl Chain {
             && names(newest.as_ref(), &step, own.public_key())
         {
             step.sign(&own)?;
+        }
+        if adopts {
+            self.adopt(claimed).await?;
         }
         self.append(newest.as_ref(), step).await?;
         Ok(place)
@@ -245,8 +278,10 @@ impl Chain {
         }
         let place = StepPlace::of(&step);
         let after = newest.map(SignedStep::digest);
+        let bytes = step.to_bytes();
         match self.datastore.append_step(after, Arc::new(step)).await? {
             true => {
+                *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some((place, bytes));
                 tracing::info!(
                     epoch = place.epoch,
                     sequence = place.sequence,
@@ -294,6 +329,8 @@ impl From<ChainError> for MakeError {
     }
 }
 
+/// For a stranger who waits for others.
+const TURN: std::time::Duration = std::time::Duration::from_secs(5);
 /// Steps of one answer: a year of rotations is four or five of these.
 const AT_ONCE: usize = 256;
 /// Bytes of one answer, unless two steps are larger.

@@ -173,8 +173,13 @@ pub(crate) trait Datastore: Send + Sync {
     }
     /// The newest step of the bundle chain.
     async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError>;
-    /// At most so many steps as they were signed, in their order, from this place on.
-    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError>;
+    /// At most so many steps as they were signed, in their order, from this place on; no more are read once there are two and so many bytes.
+    async fn steps(
+        &self,
+        from: StepPlace,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Vec<u8>>, DatastoreError>;
     /// Adds a step while `after` is the newest one; else `false`, and nothing has happened.
     async fn append_step(
         &self,
@@ -323,8 +328,12 @@ pub(crate) enum Recorded {
     Yes,
     /// The key is this other identity's: nothing was written.
     KeyTaken(String),
+    /// The key has a certificate already, and what is signed for later needs one of its own: nothing was written.
+    KeyUsed,
     /// The agent or the entry that it was for is there no more: nothing was written.
     Gone,
+    /// The agent has more ahead for this entry than any reserve takes: nothing was written.
+    Enough,
 }
 
 /// What can be pruned, and before when.

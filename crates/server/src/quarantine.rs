@@ -7,6 +7,7 @@ mod evidence;
 mod notice;
 mod report;
 pub(crate) mod state;
+mod steps;
 
 use std::fs::File;
 use std::io;
@@ -239,7 +240,10 @@ impl Quarantine {
         }
         let now = home.clock.now().ok_or(EndError::NoClock)?;
         if self.state().needs_epoch() {
-            let least = noted.mark.map_or(0, |mark| mark.sequence);
+            // The chain may say more than what was noted here.
+            let step = home.datastore.newest_step().await?;
+            let step = step.map_or(0, |step| step.step().bundle.sequence());
+            let least = noted.mark.map_or(0, |mark| mark.sequence).max(step);
             home.datastore.renew_epoch(now, least).await?;
             authorities.follow_journal().await?;
         }

@@ -174,6 +174,17 @@ impl Rules {
         }
     }
 
+    /// How many rungs of an entry one node may have that are neither spent nor revoked: its reserve, once more for an entry or an authority that was
+    /// changed, and what is under way.
+    pub(crate) fn most_ahead(
+        &self,
+        policy: Option<&EntryPolicy>,
+        entry: &Entry,
+    ) -> Result<u64, ReserveError> {
+        let reserve = self.reserve_of(policy, entry)?;
+        Ok(2 * (rungs(reserve, self.ttl_of(entry)) + BATCH))
+    }
+
     pub(crate) fn ttl_of(&self, entry: &Entry) -> Duration {
         entry.x509_svid_ttl.unwrap_or(self.x509)
     }
@@ -352,6 +363,10 @@ impl EntryPolicy {
 const SHARE: u32 = 6;
 /// Rungs of one entry on one node.
 pub(crate) const MAX_RUNGS: u64 = 512;
+/// Rungs that one call asks for.
+const BATCH: u64 = 64;
+/// Rungs of one agent and entry that are neither spent nor revoked, whatever its policy says.
+pub(crate) const MOST_AHEAD: u64 = 2 * (MAX_RUNGS + BATCH);
 /// Rungs of all entries of a node, in bytes on its disk.
 const MAX_NODE: u64 = 64 * 1024 * 1024;
 /// One on a node's disk, sealed, with its key.

@@ -337,6 +337,7 @@ fn api(
         digests: Arc::default(),
         stale: Stale::default(),
         chain_limit: RateLimit::new(20, 200, "walks of the bundle chain"),
+        show_limit: RateLimit::new(1, 5, "shown steps"),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }

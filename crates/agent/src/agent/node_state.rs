@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::chain::Position;
+use landfast_identity::chain::{Position, SignedStep};
 use landfast_identity::{Bundle, UnixTime};
 use landfast_lifecycle::TimeRecord;
 
@@ -21,6 +21,7 @@ pub(super) struct NodeState {
     pub(super) bootstrap: String,
     pub(super) newest: Option<Revision>,
     pub(super) pin: Option<Position>,
+    pub(super) steps: Vec<SignedStep>,
     pub(super) cache: Begun,
     pub(super) times: Option<TimeRecord>,
 }
@@ -64,6 +65,14 @@ impl NodeState {
             }
             Ok(pin) => pin,
         };
+        let steps = files.steps().unwrap_or_else(|error| {
+            let error = landfast_daemon::error_chain(&error);
+            tracing::warn!(
+                error,
+                "the steps that this node could show to a server that was restored are lost; they are kept anew"
+            );
+            Vec::new()
+        });
         let times = match files.times() {
             // Nor may one that cannot be read keep the agent from starting.
             Err(error) => {
@@ -105,6 +114,7 @@ impl NodeState {
             bundle,
             newest,
             pin,
+            steps,
             times,
             bootstrap: bootstrap.digest,
             cache,

@@ -5,6 +5,7 @@
 //! nothing else. The bundle is on disk before the node says that it stands there; what cannot be walked changes nothing.
 
 mod pinned;
+mod shown;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::keeper::state::Event;
 use crate::persist::PIN;
 use crate::telemetry;
 pub(super) use pinned::Pinned;
+pub(super) use shown::Kept;
 
 /// Why the node stays where it is.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,8 @@ enum WalkError {
 struct Walk {
     walker: Walker,
     bundle: Bundle,
+    /// The last that were walked; bounded by one answer.
+    steps: Vec<SignedStep>,
 }
 
 impl Link {
@@ -64,7 +68,7 @@ impl Link {
             None => self.begin(channel.clone()).await,
         };
         match followed {
-            Ok(Some(walk)) => self.stand_on(walk.walker.position().clone()).await,
+            Ok(Some(walk)) => self.stand_on(walk.walker.position().clone(), walk.steps).await,
             Ok(None) => self.tell_of_chain(
                 "none: the server signs no steps ([root_key] in its configuration)",
                 "",
@@ -81,6 +85,15 @@ impl Link {
                 );
             }
             Err(error) => {
+                let is_behind = matches!(
+                    error,
+                    WalkError::NotShown { .. } | WalkError::Chain(ChainError::Forked { .. })
+                );
+                if is_behind && self.show_steps(channel.clone()).await {
+                    // It leads on now.
+                    self.pinned.asked = None;
+                    return;
+                }
                 let trouble = format!(
                     "the bundle chain cannot be followed: {}; the node goes on with the bundle of the verified connection, but would not come back by \
                      itself after a long sleep. If the root key was replaced without the old one, give the node the present bundle as trust_bundle, \
@@ -153,7 +166,7 @@ impl Link {
     async fn walk(&self, channel: Channel, at: Position) -> Result<Walk, WalkError> {
         let (epoch, sequence) = (at.epoch, at.sequence);
         let mut walker = Walker::resume(self.settings.trust_domain.clone(), at);
-        let (mut bundle, mut fork) = (None, None);
+        let (mut bundle, mut fork, mut walked) = (None, None, Vec::new());
         for _ in 0..MAX_PAGES {
             let at = walker.position();
             let from = match fork {
@@ -163,12 +176,14 @@ impl Link {
             let (steps, more) = steps(channel.clone(), from).await?;
             let before = walker.position().digest;
             let mut refused = None;
+            walked.drain(..walked.len().saturating_sub(MAX_STEPS));
             for step in steps {
                 if let Err(error) = walker.walk(&step) {
                     refused = Some(error);
                     break;
                 }
                 bundle = Some(step.step().bundle.clone());
+                walked.push(step);
             }
             let moved = walker.position().digest != before;
             match (refused, fork.take()) {
@@ -181,7 +196,13 @@ impl Link {
                 _ => {}
             }
             match bundle {
-                Some(bundle) if !more || !moved => return Ok(Walk { walker, bundle }),
+                Some(bundle) if !more || !moved => {
+                    return Ok(Walk {
+                        walker,
+                        bundle,
+                        steps: walked,
+                    });
+                }
                 None => return Err(WalkError::NotShown { epoch, sequence }),
                 Some(_) => {}
             }
@@ -198,13 +219,14 @@ impl Link {
         Ok(Some(Walk {
             walker: Walker::begin(self.settings.trust_domain.clone(), step)?,
             bundle: step.step().bundle.clone(),
+            steps: vec![step.clone()],
         }))
     }
 
     /// On disk, then in use. `Err` when it is not newer than what the node has, which may be ahead of the chain, or verifies nobody that the present one
     /// does not.
     async fn adopt_walked(&mut self, walk: Walk, epoch: u64, address: &str) -> Result<(), WalkError> {
-        let (walker, bundle) = (walk.walker, walk.bundle);
+        let (walker, bundle, steps) = (walk.walker, walk.bundle, walk.steps);
         let at = walker.position().clone();
         let current = self.bundles.load();
         let current = current.get(&self.settings.trust_domain);
@@ -256,7 +278,7 @@ impl Link {
         }
         self.bundles.store(bundles);
         if matches!(saved, Ok(Ok(()))) {
-            self.stand_on(at).await;
+            self.stand_on(at, steps).await;
         }
         // Programs need not wait until the node is let in again to verify who is.
         self.keeper.tell(Event::Bundle(Arc::new(bundle))).await;
@@ -264,8 +286,9 @@ impl Link {
     }
 
     /// The node stands there from now on. One that could not be written down is walked to again after a restart.
-    async fn stand_on(&mut self, at: Position) {
+    async fn stand_on(&mut self, at: Position, walked: Vec<SignedStep>) {
         self.pinned.lost = false;
+        self.keep_steps(walked).await;
         if self.pinned.saved && self.pinned.at.as_ref() == Some(&at) {
             let words = self.pinned.in_words();
             self.tell_of_chain(&words, "");

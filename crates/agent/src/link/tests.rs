@@ -9,6 +9,7 @@ mod reach;
 mod renewals;
 mod reserve;
 mod several_servers;
+mod shown;
 mod spire;
 mod stale;
 mod standing;
@@ -117,6 +118,7 @@ impl<'a> Setup<'a> {
             bootstrap: String::new(),
             newest: files.revision("").unwrap(),
             pin: files.pin("").unwrap(),
+            steps: files.steps().unwrap(),
             ear: self.ear,
         };
         let bundles = BundleStore::new(BundleSet::from_iter([bundle]));

@@ -14,6 +14,16 @@ pub struct GetStepsResponse {
     pub more: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowStepsRequest {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub steps: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowStepsResponse {
+    #[prost(bool, tag = "1")]
+    pub adopted: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PrepareStepRequest {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub root_keys: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
@@ -209,6 +219,30 @@ pub mod chain_client {
                 .insert(GrpcMethod::new("landfast.chain.v1.Chain", "GetSteps"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn show_steps(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowStepsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowStepsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::ExactCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/landfast.chain.v1.Chain/ShowSteps",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("landfast.chain.v1.Chain", "ShowSteps"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn prepare_step(
             &mut self,
             request: impl tonic::IntoRequest<super::PrepareStepRequest>,
@@ -277,6 +311,13 @@ pub mod chain_server {
             request: tonic::Request<super::GetStepsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetStepsResponse>,
+            tonic::Status,
+        >;
+        async fn show_steps(
+            &self,
+            request: tonic::Request<super::ShowStepsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowStepsResponse>,
             tonic::Status,
         >;
         async fn prepare_step(
@@ -398,6 +439,49 @@ pub mod chain_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetStepsSvc(inner);
+                        let codec = crate::ExactCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/landfast.chain.v1.Chain/ShowSteps" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowStepsSvc<T: Chain>(pub Arc<T>);
+                    impl<T: Chain> tonic::server::UnaryService<super::ShowStepsRequest>
+                    for ShowStepsSvc<T> {
+                        type Response = super::ShowStepsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowStepsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Chain>::show_steps(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowStepsSvc(inner);
                         let codec = crate::ExactCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -34,11 +34,11 @@ impl Chain for Api {
             Some(way) => Some(way.room(bytes).await?),
             None => None,
         };
-        let (steps, more) = self
-            .chain
-            .steps(place, bytes)
-            .await
-            .map_err(|error| refused(&error))?;
+        let shown = match Caller::of(&request)?.agent {
+            Some(_) => self.chain.steps(place, bytes).await,
+            None => self.chain.steps_for_strangers(place, bytes).await,
+        };
+        let (steps, more) = shown.map_err(|error| refused(&error))?;
         let steps = steps.into_iter().map(Into::into).collect();
         let answer = Response::new(pb::GetStepsResponse { steps, more });
         Ok(match way.zip(room) {
@@ -48,6 +48,36 @@ impl Chain for Api {
             }
             None => answer,
         })
+    }
+
+    async fn show_steps(
+        &self,
+        request: Request<pb::ShowStepsRequest>,
+    ) -> Result<Response<pb::ShowStepsResponse>, Status> {
+        let agent = Caller::agent(&request)?;
+        self.show_limit.charge(&request, 1)?;
+        let steps = request.into_inner().steps;
+        if steps.len() > SHOWN {
+            let count = steps.len();
+            return Err(Status::invalid_argument(format!(
+                "{count} steps at once, more than {SHOWN}"
+            )));
+        }
+        let mut shown = Vec::with_capacity(steps.len());
+        for step in &steps {
+            // Each has some certificates.
+            tokio::task::yield_now().await;
+            let step = SignedStep::from_bytes(step);
+            shown.push(step.map_err(|error| Status::invalid_argument(error_chain(&error)))?);
+        }
+        let result = self.chain.take(&self.quarantine, &agent.id, shown).await;
+        let (what, answer) = match result {
+            Ok(adopted) if adopted => ("adopted", Ok(adopted)),
+            Ok(adopted) => ("known", Ok(adopted)),
+            Err(error) => ("refused", Err(refused(&error))),
+        };
+        metrics::counter!("landfast_server_steps_shown_total", "result" => what).increment(1);
+        Ok(Response::new(pb::ShowStepsResponse { adopted: answer? }))
     }
 
     async fn prepare_step(
@@ -87,9 +117,13 @@ impl Chain for Api {
     }
 }
 
+/// Of one call: as many as an agent keeps.
+const SHOWN: usize = 32;
+
 fn refused(error: &MakeError) -> Status {
     match error {
         MakeError::Storage { source } => status::storage(source),
+        MakeError::Crowded => Status::resource_exhausted(error.to_string()),
         MakeError::NoClock => Status::unavailable(error.to_string()),
         MakeError::Chain { .. } => Status::failed_precondition(error_chain(error)),
         _ => Status::failed_precondition(error.to_string()),

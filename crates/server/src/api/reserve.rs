@@ -1,11 +1,12 @@
 //! `landfast.reserve.v1`: what nodes have for when they are cut off. Of a CSR only the public key is used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use landfast_identity::UnixTime;
+use landfast_identity::{SpiffeId, UnixTime};
 use landfast_proto::landfast::reserve::v1::{self as pb, debts_server::Debts, reserve_server::Reserve};
-use tonic::{Request, Response, Status};
+use landfast_proto::spire::api::types;
+use tonic::{Code, Request, Response, Status};
 
 use super::batch::{answers, count_up_to};
 use super::convert::x509_out;
@@ -14,7 +15,7 @@ use super::{Api, status};
 use crate::admission::Turn;
 use crate::authz::Caller;
 use crate::datastore::{Debt, DebtQuery};
-use crate::issuance::RungOrder;
+use crate::issuance::{IssueError, RungOrder};
 use crate::registry::Versioned;
 use crate::reserve::ReserveError;
 
@@ -33,6 +34,7 @@ impl Reserve for Api {
             .iter()
             .map(|versioned| (versioned.entry.id.as_str(), versioned))
             .collect();
+        let mut ahead = self.ahead(&agent.id, &request.get_ref().rungs).await?;
         let (mut orders, mut outcome) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (done, one) in request.into_inner().rungs.into_iter().enumerate() {
             // Each is a signature to verify; others have their turn in between.
@@ -41,6 +43,7 @@ impl Reserve for Api {
             }
             let entry = by_id.get(one.entry_id.as_str()).ok_or_else(not_authorised);
             let entry = entry.and_then(|entry| self.not_powerful(entry));
+            let entry = entry.and_then(|entry| self.has_room(entry, &mut ahead));
             match entry.and_then(|entry| Ok((Arc::clone(entry), csr_in(&one.csr)?))) {
                 Ok((entry, csr)) => {
                     outcome.push(Ok(entry.entry.hint.clone()));
@@ -58,6 +61,19 @@ impl Reserve for Api {
         let answers = answers(outcome, issued, x509_out);
         let made = answers.iter().filter(|(_, svid)| svid.is_some()).count();
         metrics::counter!("landfast_server_rungs_total").increment(made as u64);
+        let enough = |(status, _): &&(Option<types::Status>, _)| {
+            status
+                .as_ref()
+                .is_some_and(|status| status.code == Code::ResourceExhausted as i32)
+        };
+        let enough = answers.iter().filter(enough).count();
+        if enough > 0 {
+            metrics::counter!("landfast_server_rungs_refused_total").increment(enough as u64);
+            tracing::warn!(
+                agent = %agent.id, refused = enough,
+                "a node asks for more ahead than its reserve takes: it has lost what it had, or somebody else uses its SVID"
+            );
+        }
         let rungs = answers
             .into_iter()
             .map(|(status, svid)| pb::Rung { status, svid });
@@ -135,6 +151,38 @@ impl Api {
             true => Err(Status::invalid_argument(ReserveError::Powerful.to_string())),
             false => Ok(entry),
         }
+    }
+
+    /// How many rungs the agent has of each of these entries, neither spent nor revoked.
+    async fn ahead(&self, agent: &SpiffeId, rungs: &[pb::NewRung]) -> Result<HashMap<String, u64>, Status> {
+        let entries: BTreeSet<_> = rungs.iter().map(|rung| rung.entry_id.clone()).collect();
+        let query = DebtQuery {
+            agents: vec![agent.to_string()],
+            entries: entries.into_iter().collect(),
+            authorities: Vec::new(),
+            now: self.now()?,
+            after: Default::default(),
+            limit: MAX_RUNGS,
+        };
+        let debts = self.datastore.debts(query).await;
+        let debts = debts.map_err(|error| status::registry(&error.into()))?;
+        Ok(debts.into_iter().map(|debt| (debt.entry, debt.rungs)).collect())
+    }
+
+    /// Counts one more. Two calls at once do not see one another: what both may pass is the bound of the datastore.
+    fn has_room<'a>(
+        &self,
+        entry: &'a Arc<Versioned>,
+        ahead: &mut HashMap<String, u64>,
+    ) -> Result<&'a Arc<Versioned>, Status> {
+        let id = &entry.entry.id;
+        let count = ahead.entry(id.clone()).or_default();
+        if self.issuer.most_ahead(entry).is_some_and(|most| *count >= most) {
+            let entry = id.clone();
+            return Err(status::issue(&IssueError::Enough { entry }));
+        }
+        *count += 1;
+        Ok(entry)
     }
 
     /// Charges `count` signatures that nobody needs now to the caller and waits for its turn.

@@ -190,7 +190,10 @@ pub(crate) fn issue(error: &IssueError) -> Status {
             tracing::error!(%error, "nothing can be issued");
             Status::unavailable(error.to_string())
         }
-        IssueError::Policy(_) | IssueError::KeyInUse { .. } => Status::invalid_argument(error.to_string()),
+        IssueError::Enough { .. } => Status::resource_exhausted(error.to_string()),
+        IssueError::Policy(_) | IssueError::KeyInUse { .. } | IssueError::KeyNotNew { .. } => {
+            Status::invalid_argument(error.to_string())
+        }
         IssueError::Reserve { source } => Status::failed_precondition(source.to_string()),
         IssueError::OutlivesEntry { .. } => Status::failed_precondition(error.to_string()),
         IssueError::OutlivesAuthority { .. } => Status::unavailable(error.to_string()),

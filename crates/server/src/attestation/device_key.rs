@@ -9,6 +9,7 @@ use landfast_identity::{PublicKey, RecoveryProof, SpiffeId};
 use landfast_lifecycle::recovery::{self, Recovery, Verdict};
 use landfast_proto::landfast::recovery::v1::{self as pb, refusal::Reason};
 use prost::Message as _;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::{Attested, Challenge, Evidence};
@@ -20,6 +21,8 @@ use crate::registry::{RecoveryStep, Registry, Stepped};
 pub(crate) struct DeviceKey {
     /// How long a node may have been silent and still come back by itself.
     automatic: Duration,
+    /// Whoever asks has shown nothing: one look-up at a time, for it waits where signatures are recorded.
+    lookups: Semaphore,
 }
 
 impl DeviceKey {
@@ -28,7 +31,10 @@ impl DeviceKey {
         for result in ["accepted", "held", "locked", "denied", "unknown"] {
             metrics::counter!("landfast_server_recoveries_total", "result" => result).increment(0);
         }
-        Self { automatic }
+        Self {
+            automatic,
+            lookups: Semaphore::new(1),
+        }
     }
 
     pub(super) async fn attest(
@@ -42,7 +48,15 @@ impl DeviceKey {
         if agent_id.trust_domain() != evidence.trust_domain || !agent_id.is_agent() {
             return Err(malformed());
         }
-        let known = registry.device_key(&agent_id).await;
+        let known = {
+            let turn = tokio::time::timeout(TURN, self.lookups.acquire()).await;
+            let Ok(Ok(_turn)) = turn else {
+                return Err(Status::resource_exhausted(
+                    "many nodes want to come back: come again in a while",
+                ));
+            };
+            registry.device_key(&agent_id).await
+        };
         let known = known.map_err(|error| status::registry(&error.into()))?;
         let device_key = prove(known, &agent_id, claimed.counter, evidence, challenge).await?;
         let claim = recovery::Claim {
@@ -166,4 +180,6 @@ const HELD: &str =
     "this node was silent for long: a person has to let it in (on the server: landfast agent pending)";
 const LOCKED: &str = "two nodes have used this device key: a person has to choose between them (on the server: landfast agent pending)";
 const DENIED: &str = "a person has refused this node's return (on the server: landfast agent pending)";
+/// For who waits for others.
+const TURN: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 1024;

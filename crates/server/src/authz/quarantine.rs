@@ -3,7 +3,7 @@
 use landfast_identity::VerifiedPeer;
 use tonic::Status;
 
-use super::{Authorizer, Caller, Class, SUBSCRIBE};
+use super::{Authorizer, Caller, Class, SHOW_STEPS, SUBSCRIBE};
 use crate::api::status::quarantined;
 use crate::endpoints::TlsPeer;
 use crate::issuance::Requester;
@@ -34,7 +34,8 @@ impl Authorizer {
         }
         let agent = self.0.registry.agent(&peer.id);
         self.0.quarantine.saw(peer, agent.as_deref());
-        match agent.filter(|agent| method == SUBSCRIBE && !agent.is_banned()) {
+        let is_evidence = [SUBSCRIBE, SHOW_STEPS].contains(&method);
+        match agent.filter(|agent| is_evidence && !agent.is_banned()) {
             Some(agent) => Ok(Caller {
                 requester: Requester::agent(peer.id.clone(), agent.attestation_type.clone()),
                 agent: Some(agent),

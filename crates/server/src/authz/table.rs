@@ -1,7 +1,7 @@
 //! The table: every method of every service, in the order of their paths. What has no row is refused to everybody.
 
 use super::Class::{self, Admin, Agent, Any, Downstream, Local};
-use super::SUBSCRIBE;
+use super::{SHOW_STEPS, SUBSCRIBE};
 
 /// Every method there is, with everybody who may call it.
 pub(crate) const TABLE: &[(&str, &[Class])] = &[
@@ -11,6 +11,7 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
     ("/landfast.chain.v1.Chain/GetSteps", &[Any]),
     ("/landfast.chain.v1.Chain/ImportStep", &[Local]),
     ("/landfast.chain.v1.Chain/PrepareStep", &[Local]),
+    (SHOW_STEPS, &[Agent]),
     (
         "/landfast.entry.v1.EntryPolicies/GetEntryPolicies",
         &[Local, Admin],

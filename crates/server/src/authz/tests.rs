@@ -93,6 +93,11 @@ async fn in_quarantine_no_method_is_open_to_anybody_that_the_registry_lets_in() 
         let channel = rig.tls(svid).await.unwrap();
         for (method, _) in TABLE.iter().filter(|(_, row)| *row != [Local]) {
             let status = call(&channel, method).await.expect_err(method);
+            if (who, *method) == ("agent", SHOW_STEPS) {
+                // What a node knows better is listened to; here there is no root key.
+                assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+                continue;
+            }
             assert_eq!(
                 status.code(),
                 Code::Unavailable,

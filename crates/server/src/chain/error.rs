@@ -22,6 +22,14 @@ pub(crate) enum MakeError {
         "the chain or the authorities have changed since this step was prepared: prepare the next one, and sign that"
     )]
     Outdated,
+    #[error("others are shown steps: come again in a while")]
+    Crowded,
+    #[error("the step {epoch}.{sequence} is of a time that has not come")]
+    Future { epoch: u64, sequence: u64 },
+    #[error(
+        "the root keys would be {keys}, and nobody here has agreed to that: put the new root key in its place, or say landfast root pending with --root-key for each"
+    )]
+    NotAgreed { keys: String },
     #[error("the clock of this server shows no time")]
     NoClock,
     #[error("this server signs no steps: configure [root_key]")]

@@ -36,6 +36,9 @@ impl Chain {
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = newest
             .as_ref()
             .map(|newest| (StepPlace::of(newest), newest.to_bytes()));
+        if !matches!(self.slot, Slot::None) {
+            self.not_claimed(newest.as_ref())?;
+        }
         let file = match &self.slot {
             Slot::None if newest.is_none() => return Ok(()),
             Slot::None => return Err(MakeError::SwitchedOff),

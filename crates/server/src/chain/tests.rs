@@ -297,6 +297,7 @@ async fn a_long_chain_is_shown_in_answers_of_bounded_size() {
         assert!(added.unwrap());
         last = next;
     }
+    chain.make().await.unwrap();
     let mut walker = Walker::begin(td(), &first).unwrap();
     let (mut answers, mut more) = (0, true);
     while more {

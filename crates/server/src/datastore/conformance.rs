@@ -56,6 +56,7 @@ macro_rules! conforms {
             what_an_entry_may_have_ahead_is_kept_and_judged
             what_nodes_have_is_listed_until_it_is_spent_or_revoked
             what_is_signed_while_a_ban_or_a_deletion_comes_is_not_recorded
+            a_rung_has_a_key_of_its_own_and_nobody_has_more_than_any_reserve_takes
             what_is_not_to_lie_about_is_marked_or_refused
             a_bundle_is_known_when_every_agent_that_counts_has_said_so
         }

@@ -344,8 +344,14 @@ impl Datastore for SqliteDatastore {
         self.writer.write(|tx| chain::newest(tx)).await
     }
 
-    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
-        self.writer.write(move |tx| chain::from(tx, from, limit)).await
+    async fn steps(
+        &self,
+        from: StepPlace,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        let read = move |tx: &mut writer::Tx<'_>| chain::from(tx, from, limit, bytes);
+        self.writer.write(read).await
     }
 
     async fn append_step(

@@ -33,6 +33,11 @@ impl Issuer {
             match written.next() {
                 Some(Recorded::Yes) => Ok(issued),
                 Some(Recorded::KeyTaken(_)) => Err(IssueError::KeyInUse { id: record.spiffe_id }),
+                Some(Recorded::KeyUsed) => Err(IssueError::KeyNotNew { id: record.spiffe_id }),
+                Some(Recorded::Enough) => {
+                    let entry = record.entry_id.unwrap_or_default();
+                    Err(IssueError::Enough { entry })
+                }
                 Some(Recorded::Gone) => Err(IssueError::Policy(GONE.to_owned())),
                 None => Err(IssueError::NoAuthority),
             }

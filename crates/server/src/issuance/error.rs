@@ -84,6 +84,22 @@ pub enum IssueError {
         /// Who asked for it now.
         id: SpiffeId,
     },
+    /// What is signed for later has a key of its own.
+    #[error("a rung needs a key that has no other certificate: make a new one for {id}")]
+    KeyNotNew {
+        /// Who asked for it now.
+        id: SpiffeId,
+    },
+    /// The node has more ahead than its reserve takes.
+    #[error(
+        "this node has more identities ahead for entry {entry}, neither spent nor revoked, than its reserve takes. If it has lost them: wait until they are \
+         spent, or take the reserve from the entry and give it back (landfast entry policy set --offline-reserve), which marks them as revoked. \
+         If it has not, somebody else uses its SVID: ban it"
+    )]
+    Enough {
+        /// Which entry.
+        entry: String,
+    },
     /// The random source failed.
     #[error("the random source failed")]
     Random,

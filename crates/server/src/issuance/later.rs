@@ -30,6 +30,12 @@ impl Issuer {
         self.sign_x509(who, orders, turn).await
     }
 
+    /// How many rungs of this entry one node may have; `None`: none at all, for which there is another reason.
+    pub(crate) fn most_ahead(&self, versioned: &Versioned) -> Option<u64> {
+        let Versioned { entry, policy, .. } = versioned;
+        self.rules.most_ahead(policy.as_deref(), entry).ok()
+    }
+
     fn rung(&self, who: &Requester, request: &RungOrder) -> Result<X509Order, IssueError> {
         // The record says by its requester who has it.
         if !matches!(who.kind, RequesterKind::Agent(_)) {

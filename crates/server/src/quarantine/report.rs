@@ -34,6 +34,7 @@ impl Report {
 
 impl Quarantine {
     pub(crate) fn report(&self, registry: &Registry, bundle: &Bundle) -> Report {
+        self.tell();
         let state = self.state().clone();
         let evidence = self.evidence();
         let mut findings = BTreeMap::new();

@@ -189,6 +189,21 @@ impl State {
         self.causes.drain(..extra);
     }
 
+    /// More of what comes back, with the cause that holds.
+    pub(crate) fn note(&mut self, found: Vec<Finding>) {
+        let known: Vec<_> = self.causes.iter().flat_map(|cause| &cause.findings).collect();
+        let is_new = |one: &Finding| {
+            let mut known = known.iter();
+            !known.any(|known| (known.kind, &known.object) == (one.kind, &one.object))
+        };
+        let new: Vec<_> = found.into_iter().filter(is_new).collect();
+        if let Some(cause) = self.causes.last_mut() {
+            cause.findings.extend(new);
+            cause.findings.sort();
+            cause.complete &= cut(&mut cause.findings) == 0;
+        }
+    }
+
     /// All of it is over.
     pub(crate) fn end(&mut self, by: &str, reason: &str, came_back: u64, now: UnixTime) {
         let since = self.causes.iter().map(|cause| cause.since).min();

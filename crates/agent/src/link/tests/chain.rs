@@ -8,11 +8,11 @@ use crate::link::revision::Revision;
 use crate::persist::{BUNDLE, PIN};
 use crate::testing::fake_server::chain::Steps;
 
-fn root() -> RootPrivateKey {
+pub(super) fn root() -> RootPrivateKey {
     RootPrivateKey::generate().unwrap()
 }
 
-async fn server_of(ca: Ca) -> FakeServer {
+pub(super) async fn server_of(ca: Ca) -> FakeServer {
     let server = FakeServer::start_as(ca, SpiffeId::server(&td())).await;
     let mut script = server.script();
     script.entries = vec![wire_entry("a", "/a", &["unix:uid:1"])];
@@ -140,6 +140,7 @@ async fn is_led_nowhere_after(
         "SyncAuthorizedEntries",
         "PostStatus",
         "GetBundle",
+        "ShowSteps",
     ] {
         assert_eq!(after.calls(method), 0, "{method}");
     }

@@ -95,6 +95,7 @@ fn unconnected(dir: &Path) -> Link {
         bootstrap: String::new(),
         newest: None,
         pin: None,
+        steps: Vec::new(),
         ear: None,
     };
     let files = Arc::new(NodeFiles::open(dir, &td()).unwrap());

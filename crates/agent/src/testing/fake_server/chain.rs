@@ -13,6 +13,9 @@ pub(crate) struct Steps {
     pub(crate) signed: Option<Vec<SignedStep>>,
     /// In one answer.
     pub(crate) page: usize,
+    /// Who has forgotten steps takes those that are shown; what was shown, each time, by sequence.
+    pub(crate) takes: bool,
+    pub(crate) shown: Vec<Vec<u64>>,
     /// Every question, and whether a certificate was shown.
     pub(crate) asked: Vec<(u64, u64, bool)>,
 }
@@ -77,6 +80,24 @@ impl Chain for FakeServer {
             steps: found.iter().map(|step| step.to_bytes().into()).collect(),
             more,
         }))
+    }
+
+    async fn show_steps(
+        &self,
+        request: Request<pb::ShowStepsRequest>,
+    ) -> Result<Response<pb::ShowStepsResponse>, Status> {
+        self.called("ShowSteps", &request, true)?;
+        let mut script = self.script();
+        let steps = &mut script.steps;
+        let read = |step: &prost::bytes::Bytes| SignedStep::from_bytes(step).unwrap();
+        let shown: Vec<_> = request.get_ref().steps.iter().map(read).collect();
+        let sequences = shown.iter().map(|step| step.step().sequence);
+        steps.shown.push(sequences.collect());
+        let adopted = steps.takes;
+        if adopted {
+            steps.signed = Some(shown);
+        }
+        Ok(Response::new(pb::ShowStepsResponse { adopted }))
     }
 
     async fn prepare_step(

@@ -454,3 +454,50 @@ async fn only_agents_have_rungs_and_only_operators_see_debts() {
     }
     rig.tear_down().await;
 }
+
+/// Whoever has a node's SVID for a minute has no more ahead than the node may have.
+#[tokio::test]
+async fn a_node_has_no_more_ahead_than_its_reserve_takes_and_each_with_a_key_of_its_own() {
+    let rig = rig().await;
+    let node = rig.node().await;
+    let id = rig.entry(&node.id, "/line4/pump", |_| {}).await.id;
+    reserve(&rig, &id, HOUR).await.unwrap();
+    let twin = rung(&id, now());
+    let answers = ask(&node, vec![twin.clone(), twin.clone()]).await.unwrap();
+    assert_eq!(
+        answers.iter().map(code).collect::<Vec<_>>(),
+        [Code::Ok, Code::InvalidArgument]
+    );
+    let answers = ask(&node, vec![twin]).await.unwrap();
+    assert_eq!(code(&answers[0]), Code::InvalidArgument);
+    // Three rungs of an hour each, and a batch: twice.
+    let most = 2 * (3 + 64);
+    let (mut signed, mut last) = (1, Code::Ok);
+    for _ in 0..3 {
+        let answers = ask(&node, (0..64).map(|_| rung(&id, now() + 60)).collect()).await;
+        for answer in answers.unwrap() {
+            last = code(&answer);
+            signed += usize::from(last == Code::Ok);
+            if last == Code::ResourceExhausted {
+                let message = answer.status.unwrap().message;
+                assert!(message.contains("--offline-reserve"), "{message}");
+            }
+        }
+    }
+    assert_eq!((signed, last), (most, Code::ResourceExhausted));
+    let other = rig.entry(&node.id, "/line4/valve", |_| {}).await.id;
+    reserve(&rig, &other, HOUR).await.unwrap();
+    let answers = ask(&node, vec![rung(&other, now()), rung(&id, now())])
+        .await
+        .unwrap();
+    assert_eq!(
+        answers.iter().map(code).collect::<Vec<_>>(),
+        [Code::Ok, Code::ResourceExhausted]
+    );
+    // All that is out is marked, and it begins anew.
+    reserve(&rig, &id, 0).await.unwrap();
+    reserve(&rig, &id, HOUR).await.unwrap();
+    let answers = ask(&node, vec![rung(&id, now())]).await.unwrap();
+    assert_eq!(code(&answers[0]), Code::Ok);
+    rig.tear_down().await;
+}

@@ -130,7 +130,7 @@ async fn what_nodes_have_of_longer_reserves_is_waited_for_too() {
     rig.clock.pass((26 * DAY - HOUR).as_secs().try_into().unwrap());
     ask(&rig, HOUR).await.unwrap();
     let mut long = rig.core.issuer.records(&id("/w")).await.unwrap().remove(0);
-    long.serial = "0f".to_owned();
+    (long.serial, long.key_hash) = ("0f".to_owned(), None);
     long.not_before = rig.now().saturating_add(RESERVE + 5 * HOUR);
     long.not_after = rig.now().saturating_add(RESERVE + 6 * HOUR);
     rig.db.record(vec![long]).await.unwrap();

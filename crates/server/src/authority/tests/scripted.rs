@@ -307,8 +307,13 @@ impl Datastore for Scripted {
         self.db.newest_step().await
     }
 
-    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
-        self.db.steps(from, limit).await
+    async fn steps(
+        &self,
+        from: StepPlace,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.db.steps(from, limit, bytes).await
     }
 
     async fn append_step(

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use landfast_daemon::error_chain;
+use landfast_identity::chain::{SignedStep, Walker};
 use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
 
 use crate::authority::{AppendedKey, AuthorityRow, Journal, RootTrust};
@@ -28,6 +29,8 @@ pub(super) struct Old {
     pub(super) spent: Vec<Vec<u8>>,
     /// How nodes stand with their device keys.
     pub(super) recoveries: Vec<RecoveryRow>,
+    /// The bundle chain.
+    steps: Vec<SignedStep>,
 }
 
 /// What was found.
@@ -70,17 +73,22 @@ impl Old {
         let read = || {
             let tokens = export.tokens()?.into_iter().filter_map(spent);
             // Before there were device keys there was no table of them.
-            let are_there = export.tables()?.iter().any(|table| table.name == "recoveries");
-            let recoveries = if are_there {
-                export.recoveries()?
-            } else {
-                Vec::new()
+            let tables = export.tables()?;
+            let is_there = |name| tables.iter().any(|table| table.name == name);
+            let recoveries = match is_there("recoveries") {
+                true => export.recoveries()?,
+                false => Vec::new(),
+            };
+            let steps = match is_there("chain_steps") {
+                true => export.steps()?,
+                false => Vec::new(),
             };
             Ok::<_, crate::datastore::DatastoreError>(Self {
                 snapshot: export.snapshot()?,
                 journal: export.journal()?,
                 spent: tokens.collect(),
                 recoveries,
+                steps,
             })
         };
         let old = read().map_err(|error| unreadable(&error))?;
@@ -136,8 +144,34 @@ impl Old {
             }
         }
         lost.authorities(&self.journal, &new.journal().await?, now);
+        self.carry_chain_into(new).await?;
         lost.bound();
         Ok(lost)
+    }
+}
+
+impl Old {
+    /// The steps that follow the newest one of the backup: nodes stand on them, and who signs the next one may have changed. They say by themselves
+    /// whether they lead on.
+    async fn carry_chain_into(&self, new: &SqliteDatastore) -> Result<(), BackupError> {
+        let newest = new.newest_step().await?;
+        let mut steps = self.steps.iter();
+        let begin = match &newest {
+            Some(newest) => steps.find(|step| step.digest() == newest.digest()),
+            None => steps.as_slice().first(),
+        };
+        let begun = begin.and_then(|step| Walker::begin(step.trust_domain().clone(), step).ok());
+        let Some(mut walker) = begun else { return Ok(()) };
+        let mut after = newest.map(|newest| newest.digest());
+        for step in steps {
+            if let Err(error) = walker.walk(step) {
+                tracing::warn!(%error, "the bundle chain of the old database ends before its end");
+                break;
+            }
+            new.append_step(after, Arc::new(step.clone())).await?;
+            after = Some(step.digest());
+        }
+        Ok(())
     }
 }
 

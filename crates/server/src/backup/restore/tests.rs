@@ -1,5 +1,6 @@
 //! A data directory is lost or wrong, and there is a backup.
 
+mod chain;
 mod device;
 mod undone;
 

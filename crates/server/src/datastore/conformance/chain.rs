@@ -57,8 +57,19 @@ pub(in crate::datastore) async fn steps_follow_one_another_and_are_added_once(db
         (from(9, 3), 10, 5..5),
         (from(u64::MAX, u64::MAX), 10, 5..5),
     ] {
-        let steps = db.steps(place, limit).await.unwrap();
+        let steps = db.steps(place, limit, usize::MAX).await.unwrap();
         let wanted: Vec<_> = all[expected].iter().map(|step| step.to_bytes()).collect();
         assert_eq!(steps, wanted, "{place:?}");
+    }
+    // Two to show, and the one that says that there are more.
+    let length = all[0].to_bytes().len();
+    for (bytes, expected) in [
+        (0, 3),
+        (length, 3),
+        (3 * length - 1, 3),
+        (3 * length + length / 2, 4),
+    ] {
+        let steps = db.steps(from(0, 0), 10, bytes).await.unwrap();
+        assert_eq!(steps.len(), expected, "{bytes} of {length} each");
     }
 }

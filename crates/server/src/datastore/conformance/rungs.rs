@@ -286,6 +286,69 @@ pub(in crate::datastore) async fn what_is_signed_while_a_ban_or_a_deletion_comes
     assert_eq!(seen(&db, wanted()).await, [row("y", "e2", 2, 9)]);
 }
 
+pub(in crate::datastore) async fn a_rung_has_a_key_of_its_own_and_nobody_has_more_than_any_reserve_takes(
+    db: Store,
+) {
+    with_rungs(&db).await;
+    let keyed = |number: u32| {
+        let mut key = [7; 32];
+        key[..4].copy_from_slice(&number.to_be_bytes());
+        IssuanceRecord {
+            key_hash: Some(key),
+            ..rung("/spire/agent/x", "e1", &format!("k{number}"), 3 * HOUR)
+        }
+    };
+    let ordinary = IssuanceRecord {
+        is_rung: false,
+        ..keyed(1)
+    };
+    let signed = vec![ordinary.clone(), keyed(1), keyed(2), keyed(2), keyed(3)];
+    let recorded = db.record(signed).await.unwrap();
+    let used = Recorded::KeyUsed;
+    assert_eq!(
+        recorded,
+        [
+            Recorded::Yes,
+            used.clone(),
+            Recorded::Yes,
+            used.clone(),
+            Recorded::Yes
+        ],
+        "of an SVID that is worn, or of another of the same batch"
+    );
+    let other = IssuanceRecord {
+        requester: format!("agent {}", id("/spire/agent/y")),
+        ..keyed(3)
+    };
+    assert_eq!(db.record(vec![other]).await.unwrap(), [used]);
+    // What is worn is renewed with its key, as in SPIRE's agents.
+    assert_eq!(db.record(vec![ordinary]).await.unwrap(), [Recorded::Yes]);
+    // Two of these, and two of before.
+    let most = u32::try_from(crate::reserve::MOST_AHEAD).unwrap();
+    let recorded = db.record((10..10 + most).map(keyed).collect()).await.unwrap();
+    let written = recorded.iter().filter(|one| **one == Recorded::Yes).count();
+    assert_eq!(
+        (written, recorded.last()),
+        (recorded.len() - 4, Some(&Recorded::Enough))
+    );
+    let again = || db.record(vec![keyed(9999)]);
+    assert_eq!(again().await.unwrap(), [Recorded::Enough]);
+    for (agent, entry) in [("/spire/agent/x", "e2"), ("/spire/agent/y", "e1")] {
+        let elsewhere = rung(agent, entry, "20", HOUR);
+        assert_eq!(db.record(vec![elsewhere]).await.unwrap(), [Recorded::Yes]);
+    }
+    let spent = IssuanceRecord {
+        issued_at: START.saturating_add(4 * HOUR),
+        ..keyed(9998)
+    };
+    assert_eq!(db.record(vec![spent]).await.unwrap(), [Recorded::Yes]);
+    // Without a reserve all of it is marked.
+    db.set_policy("e1".into(), policy(0, true), None, START)
+        .await
+        .unwrap();
+    assert_eq!(again().await.unwrap(), [Recorded::Yes]);
+}
+
 /// Rights go by the SPIFFE ID, which all these rungs have.
 pub(in crate::datastore) async fn what_is_not_to_lie_about_is_marked_or_refused(db: Store) {
     with_rungs(&db).await;

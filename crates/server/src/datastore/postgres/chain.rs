@@ -11,9 +11,17 @@ pub(super) async fn newest(tx: &mut Tx) -> Result<Option<SignedStep>, DatastoreE
     tx.opt(NEWEST, &[]).await?.as_ref().map(read).transpose()
 }
 
-pub(super) async fn from(tx: &mut Tx, place: StepPlace, most: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+/// The database counts the bytes: what is not shown does not leave it.
+pub(super) async fn from(
+    tx: &mut Tx,
+    place: StepPlace,
+    most: usize,
+    bytes: usize,
+) -> Result<Vec<Vec<u8>>, DatastoreError> {
     let (epoch, sequence) = place.columns();
-    let rows = tx.rows(FROM, &[&epoch, &sequence, &limit(most)]).await?;
+    let rows = tx
+        .rows(FROM, &[&epoch, &sequence, &limit(most), &limit(bytes)])
+        .await?;
     rows.iter().map(|row| get(row, "signed")).collect()
 }
 
@@ -46,6 +54,8 @@ fn read(row: &Row) -> Result<SignedStep, DatastoreError> {
 }
 
 const NEWEST: &str = "SELECT digest, signed FROM chain_steps ORDER BY epoch DESC, sequence DESC LIMIT 1";
-const FROM: &str =
-    "SELECT signed FROM chain_steps WHERE (epoch, sequence) >= ($1, $2) ORDER BY epoch, sequence LIMIT $3";
+const FROM: &str = "SELECT c.signed FROM (SELECT epoch, sequence, row_number() OVER o AS place, sum(length(signed)) OVER o - length(signed) AS before \
+     FROM (SELECT epoch, sequence, signed FROM chain_steps WHERE (epoch, sequence) >= ($1, $2) ORDER BY epoch, sequence LIMIT $3) f \
+     WINDOW o AS (ORDER BY epoch, sequence)) s JOIN chain_steps c USING (epoch, sequence) WHERE s.place <= 3 OR s.before <= $4 \
+     ORDER BY epoch, sequence";
 const PUT: &str = "INSERT INTO chain_steps (epoch, sequence, digest, signed) VALUES ($1, $2, $3, $4)";

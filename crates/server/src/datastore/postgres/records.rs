@@ -11,11 +11,13 @@ use super::rungs;
 use super::tx::Tx;
 use crate::datastore::{DatastoreError, Recorded};
 use crate::issuance::{IssuanceRecord, SvidKind};
+use crate::reserve::MOST_AHEAD;
 
 /// A few statements for all of them: each is a round trip.
 pub(super) async fn write(tx: &mut Tx, records: &[IssuanceRecord]) -> Result<Vec<Recorded>, DatastoreError> {
     let owners = owners(tx, records).await?;
     let (agents, entries) = rungs::those_there(tx, records).await?;
+    let mut ahead = rungs::ahead(tx, records).await?;
     let mut here: BTreeMap<[u8; 32], String> = BTreeMap::new();
     let mut written = Vec::with_capacity(records.len());
     let mut kept = Vec::with_capacity(records.len());
@@ -27,6 +29,19 @@ pub(super) async fn write(tx: &mut Tx, records: &[IssuanceRecord]) -> Result<Vec
         }
         let key = record.key_hash.filter(|_| !record.is_minted());
         let owner = key.and_then(|key| owners.get(&key).or_else(|| here.get(&key)));
+        if record.is_rung && owner.is_some() {
+            written.push(Recorded::KeyUsed);
+            continue;
+        }
+        if record.is_rung {
+            let whose = (record.requester.clone(), record.entry_id.clone());
+            let count = ahead.entry(whose).or_default();
+            if *count >= MOST_AHEAD {
+                written.push(Recorded::Enough);
+                continue;
+            }
+            *count += 1;
+        }
         match owner.filter(|owner| !may_share(owner, &record.spiffe_id)) {
             Some(other) => written.push(Recorded::KeyTaken(other.clone())),
             None => {

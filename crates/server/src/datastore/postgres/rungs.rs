@@ -1,6 +1,6 @@
 //! Rungs in PostgreSQL: who still has which, and who knows which bundle. Invariant: one that was revoked is in nobody's debt again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use landfast_identity::{SpiffeId, UnixTime};
 use tokio_postgres::Row;
@@ -72,6 +72,26 @@ pub(super) async fn those_there(
     ))
 }
 
+/// How many the agents of these have for their entries that are neither spent nor revoked.
+pub(super) async fn ahead(
+    tx: &mut Tx,
+    records: &[IssuanceRecord],
+) -> Result<BTreeMap<(String, Option<String>), u64>, DatastoreError> {
+    let rungs = || records.iter().filter(|record| record.is_rung);
+    let Some(now) = rungs().map(|record| record.issued_at).min() else {
+        return Ok(BTreeMap::new());
+    };
+    let agents: BTreeSet<String> = rungs().map(|record| record.requester.clone()).collect();
+    let entries: BTreeSet<String> = rungs().filter_map(|record| record.entry_id.clone()).collect();
+    let (agents, entries) = (Vec::from_iter(agents), Vec::from_iter(entries));
+    let rows = tx.rows(AHEAD, &[&agents, &entries, &now.as_secs()]).await?;
+    let count = |row: &Row| {
+        let whose = (get(row, "requester")?, get(row, "entry_id")?);
+        Ok((whose, get::<i64>(row, "rungs")?.unsigned_abs()))
+    };
+    rows.iter().map(count).collect()
+}
+
 /// In the order of agents and entries.
 pub(super) async fn debts(tx: &mut Tx, query: &DebtQuery) -> Result<Vec<Debt>, DatastoreError> {
     let (after_agent, after_entry) = &query.after;
@@ -135,6 +155,8 @@ pub(super) async fn forget(tx: &mut Tx, id: &SpiffeId) -> Result<(), DatastoreEr
     Ok(())
 }
 
+const AHEAD: &str = "SELECT requester, entry_id, count(*) AS rungs FROM issued WHERE rung AND requester = ANY ($1) AND entry_id = ANY ($2) \
+    AND revoked_at IS NULL AND not_after > $3 GROUP BY requester, entry_id";
 const LAST_OF_ID: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND spiffe_id = $1 AND revoked_at IS NULL AND not_after > $2";
 const LAST_OF_BEFORE: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL AND issued_at < $1 AND not_before > $2";
 const AGENTS_THERE: &str = "SELECT id FROM agents WHERE id = ANY ($1) AND body::jsonb->>'serial' <> ''";

@@ -337,8 +337,14 @@ impl Datastore for PostgresDatastore {
         self.write(|tx| Box::pin(chain::newest(tx))).await
     }
 
-    async fn steps(&self, from: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
-        self.write(move |tx| Box::pin(chain::from(tx, from, limit))).await
+    async fn steps(
+        &self,
+        from: StepPlace,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Vec<u8>>, DatastoreError> {
+        self.write(move |tx| Box::pin(chain::from(tx, from, limit, bytes)))
+            .await
     }
 
     async fn append_step(

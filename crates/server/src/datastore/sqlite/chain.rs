@@ -12,12 +12,26 @@ pub(super) fn newest(tx: &Tx<'_>) -> Result<Option<SignedStep>, DatastoreError> 
     Ok(newest.query_row([], read).optional()?)
 }
 
-pub(super) fn from(tx: &Tx<'_>, place: StepPlace, limit: usize) -> Result<Vec<Vec<u8>>, DatastoreError> {
+pub(super) fn from(
+    tx: &Tx<'_>,
+    place: StepPlace,
+    limit: usize,
+    bytes: usize,
+) -> Result<Vec<Vec<u8>>, DatastoreError> {
     let mut steps = tx.conn().prepare_cached(FROM)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let (epoch, sequence) = place.columns();
-    let steps = steps.query_map(params![epoch, sequence, limit], |row| row.get(0))?;
-    Ok(steps.collect::<Result<_, _>>()?)
+    let mut rows = steps.query(params![epoch, sequence, limit])?;
+    let (mut steps, mut read) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let step: Vec<u8> = row.get(0)?;
+        read += step.len();
+        steps.push(step);
+        if steps.len() > 2 && read > bytes {
+            break;
+        }
+    }
+    Ok(steps)
 }
 
 pub(super) fn append(

@@ -11,11 +11,13 @@ use super::rungs;
 use super::writer::Tx;
 use crate::datastore::{DatastoreError, Recorded};
 use crate::issuance::{IssuanceRecord, SvidKind};
+use crate::reserve::MOST_AHEAD;
 
 pub(super) fn write(tx: &Tx<'_>, records: &[IssuanceRecord]) -> Result<Vec<Recorded>, DatastoreError> {
+    let mut ahead = BTreeMap::new();
     let written = records
         .iter()
-        .map(|record| write_one(tx, record))
+        .map(|record| write_one(tx, record, &mut ahead))
         .collect::<Result<Vec<_>, _>>()?;
     // Once for each authority and not for each record: a batch has hundreds, of one authority.
     let mut ends: BTreeMap<&str, UnixTime> = BTreeMap::new();
@@ -50,12 +52,31 @@ fn note_last_end(tx: &Tx<'_>, authority_id: &str, end: UnixTime) -> Result<(), D
     Ok(())
 }
 
-fn write_one(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Recorded, DatastoreError> {
-    if let Some(other) = owner_of_key(tx, record)? {
-        return Ok(Recorded::KeyTaken(other));
-    }
+/// `ahead`: how many rungs there are of an agent and an entry, as far as was looked.
+fn write_one(
+    tx: &Tx<'_>,
+    record: &IssuanceRecord,
+    ahead: &mut BTreeMap<(String, Option<String>), u64>,
+) -> Result<Recorded, DatastoreError> {
     if record.is_rung && !rungs::may_be_recorded(tx, record)? {
         return Ok(Recorded::Gone);
+    }
+    if record.is_rung && has_certificate(tx, record)? {
+        return Ok(Recorded::KeyUsed);
+    }
+    if record.is_rung {
+        let whose = (record.requester.clone(), record.entry_id.clone());
+        let count = match ahead.get(&whose) {
+            Some(count) => *count,
+            None => rungs::ahead(tx, record)?,
+        };
+        ahead.insert(whose, count + 1);
+        if count >= MOST_AHEAD {
+            return Ok(Recorded::Enough);
+        }
+    }
+    if let Some(other) = owner_of_key(tx, record)? {
+        return Ok(Recorded::KeyTaken(other));
     }
     tx.conn().prepare_cached(INSERT)?.execute(params![
         kind_text(record.kind),
@@ -102,6 +123,18 @@ fn owner_of_key(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<Option<String>, 
     let agents = format!("{}/spire/agent/", record.spiffe_id.trust_domain().id_string());
     let same_kind = |owner: &str| record.spiffe_id.is_agent() && owner.starts_with(&agents);
     Ok(owner.filter(|owner| owner != record.spiffe_id.as_str() && !same_kind(owner)))
+}
+
+/// Whether the key of this one has any.
+fn has_certificate(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<bool, DatastoreError> {
+    let Some(key) = &record.key_hash else {
+        return Ok(false);
+    };
+    let mut any = tx.conn().prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM issued WHERE key_hash = ?1 AND NOT (entry_id IS NULL AND \
+         (requester LIKE 'local %' OR requester LIKE 'admin %')))",
+    )?;
+    Ok(any.query_row(params![key.as_slice()], |row| row.get(0))?)
 }
 
 pub(super) fn of(tx: &Tx<'_>, id: &SpiffeId) -> Result<Vec<IssuanceRecord>, DatastoreError> {

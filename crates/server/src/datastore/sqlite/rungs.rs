@@ -67,6 +67,15 @@ pub(super) fn may_be_recorded(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<bo
     )
 }
 
+/// How many the agent of this one has for its entry that are neither spent nor revoked.
+pub(super) fn ahead(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<u64, DatastoreError> {
+    let mut count = tx.conn().prepare_cached(
+        "SELECT count(*) FROM issued WHERE rung = 1 AND requester = ?1 AND entry_id = ?2 AND revoked_at IS NULL AND not_after > ?3",
+    )?;
+    let of = params![record.requester, record.entry_id, record.issued_at.as_secs()];
+    Ok(count.query_row(of, |row| row.get::<_, i64>(0))?.unsigned_abs())
+}
+
 /// In the order of agents and entries.
 pub(super) fn debts(tx: &Tx<'_>, query: &DebtQuery) -> Result<Vec<Debt>, DatastoreError> {
     let (after_agent, after_entry) = &query.after;

@@ -1,6 +1,6 @@
 //! The bundle chain over real sockets: for anybody to walk, for operators to make.
 
-use landfast_identity::chain::{RootKey, RootPrivateKey, SignedStep, Walker};
+use landfast_identity::chain::{RootKey, RootPrivateKey, SignedStep, Step, Walker};
 use landfast_proto::landfast::chain::v1::{self as pb, chain_client::ChainClient};
 use prost::Message as _;
 
@@ -189,4 +189,71 @@ async fn a_server_without_a_root_key_shows_nothing_and_says_so_to_operators() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("[root_key]"), "{refused:?}");
     rig.tear_down().await;
+}
+
+async fn show(channel: Channel, steps: Vec<Vec<u8>>) -> Result<bool, Status> {
+    let steps = steps.into_iter().map(Into::into).collect();
+    let request = pb::ShowStepsRequest { steps };
+    let answer = ChainClient::new(channel).show_steps(request).await?;
+    Ok(answer.into_inner().adopted)
+}
+
+#[tokio::test]
+async fn steps_are_taken_of_nodes_that_have_attested_and_of_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = rig(&dir).await;
+    let first = first_step(&rig).await;
+    let text = std::fs::read_to_string(dir.path().join("root.key")).unwrap();
+    let own = RootPrivateKey::from_pem(&text).unwrap();
+    let next = |signer: &RootPrivateKey| {
+        let step = Step {
+            sequence: 2,
+            previous: Some(first.digest()),
+            ..first.step().clone()
+        };
+        let mut step = SignedStep::unsigned(&step).unwrap();
+        step.sign(signer).unwrap();
+        step
+    };
+    let good = next(&own);
+    let node = rig.node().await;
+    rig.entry(&node.id, "/ops/by-entry", |entry| entry.admin = true)
+        .await;
+    let admin = rig.tls(Some(rig.mint("/ops/by-entry").await)).await.unwrap();
+    for (who, channel) in [
+        ("stranger", rig.tls(None).await.unwrap()),
+        (
+            "workload",
+            rig.tls(Some(rig.mint("/line4/collector").await)).await.unwrap(),
+        ),
+        ("administrator", admin),
+        ("operator", rig.admin().await),
+    ] {
+        let refused = show(channel, vec![good.to_bytes()]).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{who}");
+    }
+    let channel = || node.channel.clone();
+    let refused = show(
+        channel(),
+        vec![next(&RootPrivateKey::generate().unwrap()).to_bytes()],
+    )
+    .await;
+    assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+    let refused = show(channel(), vec![vec![1, 2, 3]]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let refused = show(channel(), vec![first.to_bytes(); 33]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(newest(channel()).await[0].digest(), first.digest());
+    assert!(show(channel(), vec![good.to_bytes()]).await.unwrap());
+    assert_eq!(newest(channel()).await[0].digest(), good.digest());
+    for _ in 0..8 {
+        match show(channel(), vec![first.to_bytes()]).await {
+            Ok(adopted) => assert!(!adopted),
+            Err(refused) => {
+                assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+                return rig.tear_down().await;
+            }
+        }
+    }
+    panic!("a node may show steps all the time");
 }

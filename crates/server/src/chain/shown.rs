@@ -1,0 +1,247 @@
+//! Steps that a node shows to a server that has forgotten them, after a restoration say.
+//!
+//! Invariant: a step is added only where a walk from the newest one leads to it, so the chain has no gaps; and who signs from there on is who signed
+//! before, or somebody to whom the root key of this server, or an operator on its machine, has agreed.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use landfast_identity::chain::{RootKey, SignedStep, Walker};
+use landfast_identity::{Bundle, SpiffeId};
+
+use super::{Chain, MakeError};
+use crate::datastore::StepPlace;
+use crate::quarantine::Quarantine;
+
+/// What steps that were shown are worth.
+enum Worth {
+    /// They are known here, or later ones.
+    Known,
+    /// They lead on from the newest one. To be stored in this order.
+    Onward(Vec<SignedStep>),
+    /// A root key that is known has signed the last of them, and steps between are missing, or the chain was forked: it proves something and leads nowhere.
+    Proof,
+}
+
+/// See [`Chain::weigh`].
+struct Weighed {
+    worth: Worth,
+    /// What the newest step here says, and what the last one says that was shown: `None` when there is nothing new in it.
+    bundles: Option<(Bundle, Bundle)>,
+}
+
+/// Chains that somebody else's root keys end, by these: until an operator names them.
+#[derive(Default)]
+pub(super) struct Claims(BTreeMap<Vec<RootKey>, Vec<SignedStep>>);
+
+impl Claims {
+    /// Of what others have claimed since the newest step was another, nothing is kept; of what they claim now, what came first.
+    fn add(&mut self, keys: &[RootKey], steps: Vec<SignedStep>) {
+        let keys = sorted(keys);
+        let base = |steps: &[SignedStep]| steps.first().and_then(|first| first.step().previous);
+        self.0.retain(|_, known| base(known) == base(&steps));
+        let ends = |steps: &[SignedStep]| steps.last().map(|last| last.step().sequence);
+        let known = self.0.get(&keys).and_then(|known| ends(known));
+        if known < ends(&steps) && (known.is_some() || self.0.len() < MAX_CLAIMS) {
+            self.0.insert(keys, steps);
+        }
+    }
+
+    /// Those that follow this step, with the root keys that they lead to.
+    fn after(&self, newest: Option<&SignedStep>) -> impl Iterator<Item = (&Vec<RootKey>, &Vec<SignedStep>)> {
+        let newest = newest.map(SignedStep::digest);
+        let fits = move |steps: &[SignedStep]| {
+            let first = steps.first();
+            first.is_some_and(|first| newest.is_none() || first.step().previous == newest)
+        };
+        self.0.iter().filter(move |(_, steps)| fits(steps))
+    }
+}
+
+impl Chain {
+    /// What a node shows is taken for what it is worth; whether anything was stored. What it says of our authorities is noted before, for it is said once.
+    ///
+    /// # Errors
+    /// As [`Self::weigh`]; or others have changed the chain meanwhile.
+    pub(crate) async fn take(
+        &self,
+        quarantine: &Quarantine,
+        agent: &SpiffeId,
+        shown: Vec<SignedStep>,
+    ) -> Result<bool, MakeError> {
+        let weighed = self.weigh(&shown).await?;
+        if let (Some((before, last)), Some(step)) = (&weighed.bundles, shown.last()) {
+            let (place, here) = (StepPlace::of(step), (&*self.registry, &*self.authorities));
+            quarantine.shown(agent, place, (before, last), here).await;
+        }
+        let Worth::Onward(steps) = weighed.worth else {
+            return Ok(false);
+        };
+        let (count, last) = (steps.len(), steps.last().map(StepPlace::of));
+        self.adopt(steps).await?;
+        tracing::warn!(
+            %agent, count, ?last,
+            "adopted steps of the bundle chain that a node has shown: this server had forgotten them"
+        );
+        Ok(true)
+    }
+
+    /// What these steps are worth. Nothing is changed by it.
+    ///
+    /// # Errors
+    /// They lead nowhere, or to root keys that nobody here has agreed to.
+    async fn weigh(&self, shown: &[SignedStep]) -> Result<Weighed, MakeError> {
+        self.is_on()?;
+        let known = Weighed {
+            worth: Worth::Known,
+            bundles: None,
+        };
+        let newest = self.datastore.newest_step().await?;
+        let Some(last) = shown.last() else {
+            return Ok(known);
+        };
+        self.is_of_our_time(last)?;
+        let Some(newest) = newest else {
+            // Nothing but our own root key can say whose chain it is.
+            self.walk(None, shown)?;
+            self.agreed(&[], shown).await?;
+            return Ok(Weighed {
+                worth: Worth::Onward(shown.to_vec()),
+                ..known
+            });
+        };
+        let place = |step: &SignedStep| (step.step().epoch, step.step().sequence);
+        if last.digest() == newest.digest() || place(last) < place(&newest) {
+            return Ok(known);
+        }
+        let bundles = Some((newest.step().bundle.clone(), last.step().bundle.clone()));
+        let after = |step: &SignedStep| step.step().previous == Some(newest.digest());
+        let Some(from) = shown.iter().position(after) else {
+            let is_ours = last.trust_domain() == &self.trust_domain;
+            let mut keys = newest.step().root_keys.iter();
+            if is_ours && keys.any(|key| last.is_signed_by(*key)) {
+                let worth = Worth::Proof;
+                return Ok(Weighed { worth, bundles });
+            }
+            // It says which rule is broken.
+            self.walk(Some(&newest), std::slice::from_ref(last))?;
+            return Err(MakeError::Outdated);
+        };
+        let onward = shown.get(from..).unwrap_or_default();
+        self.walk(Some(&newest), onward)?;
+        self.agreed(&newest.step().root_keys, onward).await?;
+        Ok(Weighed {
+            worth: Worth::Onward(onward.to_vec()),
+            bundles,
+        })
+    }
+
+    /// Stores steps that lead on. From here on the next one is made after them.
+    ///
+    /// # Errors
+    /// Others have changed the chain meanwhile.
+    pub(super) async fn adopt(&self, steps: Vec<SignedStep>) -> Result<(), MakeError> {
+        let mut newest = self.datastore.newest_step().await?;
+        for step in steps {
+            self.append(newest.as_ref(), step.clone()).await?;
+            newest = Some(step);
+        }
+        Ok(())
+    }
+
+    /// Whether they follow one another, by the rules that nodes walk by.
+    fn walk(&self, from: Option<&SignedStep>, steps: &[SignedStep]) -> Result<(), MakeError> {
+        let trust_domain = self.trust_domain.clone();
+        let mut steps = steps.iter();
+        let first = from.or_else(|| steps.next());
+        let Some(first) = first else { return Ok(()) };
+        let mut walker = Walker::begin(trust_domain, first)?;
+        for step in steps {
+            walker.walk(step)?;
+        }
+        Ok(())
+    }
+
+    /// One from the future, or with numbers that leave no room, would be in the way of each later one.
+    fn is_of_our_time(&self, last: &SignedStep) -> Result<(), MakeError> {
+        let now = self.clock.now().ok_or(MakeError::NoClock)?;
+        let step = last.step();
+        let epoch = self.registry.revision().epoch;
+        let epochs = epoch.max(now.as_secs().unsigned_abs());
+        let (sequence, bundle) = (step.sequence, step.bundle.sequence());
+        match step.epoch <= epochs && sequence.max(bundle) <= MOST {
+            true => Ok(()),
+            false => Err(MakeError::Future {
+                epoch: step.epoch,
+                sequence,
+            }),
+        }
+    }
+
+    /// Whether who signs after these steps is who signed before. Else the root key of this server has to be among them, and to have signed the change:
+    /// whoever has stolen one that was replaced since, and a node, could else show a change of his own to a server that has forgotten the right one.
+    async fn agreed(&self, before: &[RootKey], steps: &[SignedStep]) -> Result<(), MakeError> {
+        let mut keys = before;
+        let mut change = None;
+        for step in steps {
+            if sorted(keys) != sorted(&step.step().root_keys) {
+                change = Some(step);
+            }
+            keys = &step.step().root_keys;
+        }
+        let Some(change) = change.filter(|_| sorted(before) != sorted(keys)) else {
+            return Ok(());
+        };
+        if let Ok(own) = self.own_key().await
+            && keys.contains(&own.public_key())
+            && change.is_signed_by(own.public_key())
+        {
+            return Ok(());
+        }
+        let claims = || self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims().add(keys, steps.to_vec());
+        let keys = named(keys);
+        tracing::error!(
+            root_keys = keys,
+            "a node shows that the root keys were changed, and nobody here has agreed to that: if it is so, put the new root key in its place, or \
+             say landfast root pending --root-key for each of them"
+        );
+        Err(MakeError::NotAgreed { keys })
+    }
+
+    /// Whether nodes show another who is to sign after this step: then the one of before signs no more, until an operator has decided.
+    pub(super) fn not_claimed(&self, newest: Option<&SignedStep>) -> Result<(), MakeError> {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<_> = claims.after(newest).map(|(keys, _)| named(keys)).collect();
+        match keys.is_empty() {
+            true => Ok(()),
+            false => Err(MakeError::NotAgreed {
+                keys: keys.join(", or "),
+            }),
+        }
+    }
+
+    /// Steps after this one that nodes have shown, to root keys that an operator names.
+    pub(super) fn claim_to(&self, keys: &[RootKey], newest: Option<&SignedStep>) -> Vec<SignedStep> {
+        let (keys, claims) = (sorted(keys), &self.claims);
+        let claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut to = claims.after(newest).filter(|(known, _)| **known == keys);
+        to.next().map(|(_, steps)| steps.clone()).unwrap_or_default()
+    }
+}
+
+fn sorted(keys: &[RootKey]) -> Vec<RootKey> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    keys
+}
+
+fn named(keys: &[RootKey]) -> String {
+    let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
+    keys.join(", ")
+}
+
+/// Whoever has stolen a root key can name as many root keys as he likes.
+const MAX_CLAIMS: usize = 4;
+/// Of a number that has to grow for as long as there is a plant.
+const MOST: u64 = 1 << 60;

@@ -1,0 +1,90 @@
+//! What the bundle chain proves of a registry that went back. Invariant: a step that a root key of ours has signed is no node's word: it is kept with the
+//! quarantine, and its authorities are named; none of them is taken or given up by it.
+
+use landfast_identity::{Bundle, SpiffeId, UnixTime};
+
+use super::Quarantine;
+use super::state::{CauseKind, FILE, Finding, FindingKind, Mark};
+use crate::authority::Authorities;
+use crate::datastore::StepPlace;
+use crate::random::hex;
+use crate::registry::Registry;
+
+impl Quarantine {
+    /// A node has shown a step that is later than what the server knew: from one bundle to another. One of an epoch that has not been left here is of a
+    /// registry that is newer than this one.
+    pub(crate) async fn shown(
+        &self,
+        agent: &SpiffeId,
+        place: StepPlace,
+        (before, last): (&Bundle, &Bundle),
+        (registry, authorities): (&Registry, &Authorities),
+    ) {
+        let Some(home) = &self.home else { return };
+        let own = authorities.bundle();
+        if !self.holds() && place.epoch >= registry.revision().epoch {
+            let detail = format!(
+                "{agent} shows step {}.{} of the bundle chain, which a root key has signed and which is not known here: the machine or its disk was put back",
+                place.epoch, place.sequence
+            );
+            let at = Mark::new(registry.revision(), own.sequence());
+            self.begin(CauseKind::RolledBack, at, detail).await;
+        }
+        let now = home.clock.now().unwrap_or(UnixTime::EPOCH);
+        let gone = gone(agent, (before, last, &own), now);
+        if gone.is_empty() {
+            return;
+        }
+        if !self.holds() {
+            tracing::warn!(
+                ?gone,
+                "authorities that were tainted or revoked are in force again"
+            );
+            return;
+        }
+        let mut noted = self.changing.lock().await;
+        let bytes = {
+            let mut state = self.state();
+            state.note(gone);
+            state.to_bytes()
+        };
+        noted.unsaved = home.write(FILE, bytes).await.is_err();
+    }
+}
+
+/// Authorities of ours that the chain had, and then had no more or as tainted. Those that it never had it says nothing of: it may lag behind.
+fn gone(agent: &SpiffeId, (before, last, own): (&Bundle, &Bundle, &Bundle), now: UnixTime) -> Vec<Finding> {
+    let find = |object: String, was: Option<bool>, is: Option<bool>| {
+        let detail = match (was, is) {
+            (Some(false), Some(true)) => "tainted since, as the bundle chain says",
+            (Some(_), None) => "revoked since, or over, as the bundle chain says",
+            _ => return None,
+        };
+        Some(Finding {
+            kind: FindingKind::AuthorityGone,
+            object,
+            detail: format!("{detail}; {agent} has shown it"),
+        })
+    };
+    let x509 = own.x509_authorities().iter();
+    let x509 = x509.filter(|one| !one.tainted && now < one.certificate.not_after());
+    let x509 = x509.filter_map(|one| {
+        let of = |bundle: &Bundle| {
+            let mut all = bundle.x509_authorities().iter();
+            all.find(|known| known.certificate == one.certificate)
+                .map(|known| known.tainted)
+        };
+        find(hex(&one.certificate.subject_key_id()?), of(before), of(last))
+    });
+    let jwt = own.jwt_authorities().iter();
+    let jwt = jwt.filter(|one| !one.tainted && one.expires_at.is_none_or(|end| now < end));
+    let jwt = jwt.filter_map(|one| {
+        let of = |bundle: &Bundle| {
+            let mut all = bundle.jwt_authorities().iter();
+            all.find(|known| known.key_id == one.key_id)
+                .map(|known| known.tainted)
+        };
+        find(one.key_id.clone(), of(before), of(last))
+    });
+    x509.chain(jwt).collect()
+}
