@@ -69,6 +69,8 @@ pub struct GetStatusResponse {
     pub trust_debt_until: i64,
     #[prost(string, tag = "52")]
     pub trust_debt: ::prost::alloc::string::String,
+    #[prost(string, tag = "55")]
+    pub server_speaks: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {
