@@ -4,6 +4,8 @@
 
 pub mod raw;
 pub mod site;
+pub mod spoken;
+pub mod stored;
 pub mod wire;
 
 use std::fs;

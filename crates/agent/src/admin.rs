@@ -112,6 +112,7 @@ impl Admin {
             reserve_until: report.reserve.until.map_or(0, UnixTime::as_secs),
             trust_debt_until: report.reserve.debt.map_or(0, UnixTime::as_secs),
             trust_debt: report.reserve.in_words(self.sealed),
+            server_speaks: link.told.to_string(),
         }
     }
 

@@ -9,6 +9,7 @@ mod reach;
 mod renewals;
 mod reserve;
 mod several_servers;
+mod speaks;
 mod spire;
 mod stale;
 mod standing;
