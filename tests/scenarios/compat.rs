@@ -87,7 +87,7 @@ async fn serves_this_user(release: &Stored, node: &NodeAgent) {
     let other = TrustDomain::parse("other.test").unwrap();
     assert!(context.bundles.get(&other).is_some(), "the federated bundle");
     let token = client.fetch_jwt(&["receiver".to_owned()], None).await.unwrap();
-    assert_eq!(token[0].spiffe_id.path(), release.text("path"));
+    assert_eq!(token[0].id.path(), release.text("path"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
