@@ -4,8 +4,6 @@
 
 pub mod raw;
 pub mod site;
-pub mod spoken;
-pub mod stored;
 pub mod wire;
 
 use std::fs;

@@ -1,7 +1,5 @@
 //! The database: what is acknowledged stays, what is refused leaves nothing, what is wrong with a file is named.
 
-mod stages;
-
 use std::path::Path;
 use std::sync::Mutex;
 
