@@ -17,7 +17,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kept = lock::read(&text);
     let broken = lock::broken(&kept, &now);
     if !broken.is_empty() {
-        return Err(format!("others still say this; reserve number and name instead (docs/compatibility.md): {broken:#?}").into());
+        return Err(format!(
+            "others still say this; reserve number and name instead (docs/compatibility.md): {broken:#?}"
+        )
+        .into());
     }
     let mut file = std::fs::File::create(&path)?;
     std::io::Write::write_all(&mut file, lock::text(&text, &now).as_bytes())?;

@@ -10,7 +10,11 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 /// The lines of `set`, as far as it is ours.
 pub(crate) fn lines(set: &FileDescriptorSet) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
-    for file in set.file.iter().filter(|file| file.package().starts_with("landfast.")) {
+    for file in set
+        .file
+        .iter()
+        .filter(|file| file.package().starts_with("landfast."))
+    {
         let package = file.package();
         for message in &file.message_type {
             of_message(package, message, &mut lines);
@@ -40,17 +44,34 @@ fn of_message(scope: &str, message: &DescriptorProto, lines: &mut BTreeSet<Strin
     let name = format!("{scope}.{}", message.name());
     lines.insert(format!("message {name}"));
     lines.extend(message.field.iter().map(|field| {
-        let many = if field.label() == Label::Repeated { "repeated " } else { "" };
-        let kind = field.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase();
+        let many = if field.label() == Label::Repeated {
+            "repeated "
+        } else {
+            ""
+        };
+        let kind = field
+            .r#type()
+            .as_str_name()
+            .trim_start_matches("TYPE_")
+            .to_lowercase();
         let of = field.type_name();
         let space = if of.is_empty() { "" } else { " " };
-        format!("field {name} {} {} {many}{kind}{space}{of}", field.number(), field.name())
+        format!(
+            "field {name} {} {} {many}{kind}{space}{of}",
+            field.number(),
+            field.name()
+        )
     }));
     // Gone for good: neither number nor name comes back as something else.
     let ranges = message.reserved_range.iter();
     let numbers = ranges.flat_map(|range| range.start()..range.end().min(range.start().saturating_add(1000)));
     lines.extend(numbers.map(|number| format!("reserved {name} {number}")));
-    lines.extend(message.reserved_name.iter().map(|gone| format!("reserved {name} {gone}")));
+    lines.extend(
+        message
+            .reserved_name
+            .iter()
+            .map(|gone| format!("reserved {name} {gone}")),
+    );
     for nested in &message.nested_type {
         of_message(&name, nested, lines);
     }
@@ -74,7 +95,9 @@ pub(crate) fn broken<'a>(kept: &'a BTreeSet<String>, now: &BTreeSet<String>) -> 
             return false;
         }
         let Some(message) = words.next() else { return false };
-        words.take(2).all(|what| now.contains(&format!("reserved {message} {what}")))
+        words
+            .take(2)
+            .all(|what| now.contains(&format!("reserved {message} {what}")))
     };
     let gone = kept.iter().filter(|line| !now.contains(*line));
     gone.filter(|line| !given_up(line)).collect()
@@ -90,7 +113,9 @@ pub(crate) fn text(kept: &str, now: &BTreeSet<String>) -> String {
 
 /// The lines of the file.
 pub(crate) fn read(text: &str) -> BTreeSet<String> {
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
     lines.map(str::to_owned).collect()
 }
 

@@ -82,7 +82,9 @@ impl Speaks {
         Self {
             version: version.to_owned(),
             built,
-            capabilities: capabilities.map(|(name, number)| ((*name).to_owned(), *number)).collect(),
+            capabilities: capabilities
+                .map(|(name, number)| ((*name).to_owned(), *number))
+                .collect(),
         }
     }
 
@@ -102,7 +104,8 @@ impl Speaks {
                 said.built = number.parse().ok().filter(|built| *built > 0).unwrap_or(0);
             } else if is_name(name) && said.capabilities.len() < MOST {
                 let number = number.parse().ok().filter(|number| *number > 0);
-                said.capabilities.extend(number.map(|number| (name.to_owned(), number)));
+                said.capabilities
+                    .extend(number.map(|number| (name.to_owned(), number)));
             }
         }
         Some(said)

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use landfast_daemon::error_chain;
 use landfast_identity::chain::{ChainError, Position, SignedStep, Walker};
 use landfast_identity::{Bundle, BundleSet, verify_x509_svid};
-use landfast_proto::speaks::CHAIN;
 use landfast_proto::landfast::chain::v1::{GetStepsRequest, chain_client::ChainClient};
+use landfast_proto::speaks::CHAIN;
 use tonic::Code;
 use tonic::transport::Channel;
 

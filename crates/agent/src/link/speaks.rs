@@ -89,7 +89,11 @@ impl Heard {
         if self.warned.as_ref() != Some(server) {
             self.warned = Some(Arc::clone(server));
             let (own, server) = (own().version(), server.version());
-            tracing::warn!(own, server, "this agent is {what}; it goes on, but that is not tested (docs/compatibility.md)");
+            tracing::warn!(
+                own,
+                server,
+                "this agent is {what}; it goes on, but that is not tested (docs/compatibility.md)"
+            );
         }
     }
 }

@@ -51,7 +51,8 @@ async fn all_entries(
     let request = entry_api::GetAuthorizedEntriesRequest {
         output_mask: Some(mask()),
     };
-    let (answer, said) = rpc::call_at(GET_ENTRIES, client.get_authorized_entries(introduced(request))).await?;
+    let (answer, said) =
+        rpc::call_at(GET_ENTRIES, client.get_authorized_entries(introduced(request))).await?;
     let revision = floor.heard(said);
     floor.admit(GET_ENTRIES, revision)?;
     if answer.entries.len() > MAX_ENTRIES {

@@ -306,7 +306,9 @@ impl FakeServer {
         // As ours, which says it to agents alone.
         if let Some(speaks) = script.speaks.filter(|_| method != "GetBundle") {
             let speaks = speaks.parse().unwrap();
-            response.metadata_mut().insert(landfast_proto::speaks::SPEAKS, speaks);
+            response
+                .metadata_mut()
+                .insert(landfast_proto::speaks::SPEAKS, speaks);
         }
         if let Some(offset) = script.time {
             let time = real_clock().now().unwrap().as_secs() + offset;

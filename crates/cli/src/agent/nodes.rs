@@ -118,7 +118,11 @@ pub(super) async fn show(id: &SpiffeId, globals: &Globals) -> Result<(), Failure
         output::print_json(&shown)
     } else {
         let mut facts = facts(&agent, debt);
-        facts.push(("says", said.as_ref().map_or_else(|| SAID_NOTHING.to_owned(), said_in_words)));
+        facts.push((
+            "says",
+            said.as_ref()
+                .map_or_else(|| SAID_NOTHING.to_owned(), said_in_words),
+        ));
         output::print(&output::facts(&facts))
     }
 }
@@ -138,7 +142,9 @@ async fn said(channel: Channel, id: &SpiffeId) -> Result<Option<info::Node>, Fai
 fn said_in_words(node: &info::Node) -> String {
     let speaks = node.speaks.clone().unwrap_or_default();
     let all = speaks.capabilities.iter();
-    let all = all.map(|one| format!("{} {}", one.name, one.number)).collect::<Vec<_>>();
+    let all = all
+        .map(|one| format!("{} {}", one.name, one.number))
+        .collect::<Vec<_>>();
     let skew = match node.skew.as_str() {
         "" => String::new(),
         skew => format!("; {skew} beside this server, which is not tested"),
@@ -148,7 +154,11 @@ fn said_in_words(node: &info::Node) -> String {
         speaks.version,
         output::when(speaks.built, "an unknown day"),
         output::when(node.heard_at, "an unknown time"),
-        if all.is_empty() { "nothing of ours".to_owned() } else { all.join(", ") },
+        if all.is_empty() {
+            "nothing of ours".to_owned()
+        } else {
+            all.join(", ")
+        },
     )
 }
 

@@ -17,7 +17,10 @@ fn what_is_said_is_understood() {
 
 #[test]
 fn what_nobody_knows_yet_is_kept_and_harms_nothing() {
-    let said = Speaks::parse("landfast/9.0.0-rc.1+x86 built=17 sync=3 permits=2 ?? colour=blue UP=1 =4 zero=0 sync2=99999999999").unwrap();
+    let said = Speaks::parse(
+        "landfast/9.0.0-rc.1+x86 built=17 sync=3 permits=2 ?? colour=blue UP=1 =4 zero=0 sync2=99999999999",
+    )
+    .unwrap();
     assert_eq!(
         said.capabilities().collect::<Vec<_>>(),
         [("permits", 2), ("sync", 3)]

@@ -39,7 +39,8 @@ fn every_number_and_type_is_what_it_was() {
 #[test]
 fn a_number_a_type_or_a_name_that_changes_is_noticed_and_an_addition_is_welcome() {
     let kept = lock::read(KEPT);
-    let broken = |now: &BTreeSet<String>| -> Vec<String> { lock::broken(&kept, now).into_iter().cloned().collect() };
+    let broken =
+        |now: &BTreeSet<String>| -> Vec<String> { lock::broken(&kept, now).into_iter().cloned().collect() };
     let line = "field landfast.info.v1.Speaks 2 built int64".to_owned();
     for now in [
         edited(|speaks| speaks.field[1].number = Some(7)),

@@ -4,9 +4,9 @@ use std::pin::Pin;
 
 use futures_util::{StreamExt as _, stream};
 use landfast_lifecycle::Clock;
+use landfast_proto::speaks::SPEAKS;
 use landfast_proto::spire::api::server::entry::v1::{self as pb, entry_server::Entry};
 use landfast_proto::spire::api::types;
-use landfast_proto::speaks::SPEAKS;
 use landfast_proto::{REVISION, TIME};
 use tokio_stream::Stream;
 use tonic::metadata::MetadataValue;

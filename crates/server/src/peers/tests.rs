@@ -18,10 +18,14 @@ fn saying<T>(message: T, said: &str) -> Request<T> {
     // A client of HTTP/2 could send other bytes: the header is then not text.
     let value = MetadataValue::try_from(said).unwrap_or_else(|_| {
         let value = http::HeaderValue::from_bytes(said.as_bytes()).expect("bytes of a header");
-        MetadataMap::from_headers([(http::HeaderName::from_static("x"), value)].into_iter().collect())
-            .get("x")
-            .expect("that one")
-            .clone()
+        MetadataMap::from_headers(
+            [(http::HeaderName::from_static("x"), value)]
+                .into_iter()
+                .collect(),
+        )
+        .get("x")
+        .expect("that one")
+        .clone()
     });
     request.metadata_mut().insert(SPEAKS, value);
     request
@@ -29,7 +33,9 @@ fn saying<T>(message: T, said: &str) -> Request<T> {
 
 async fn polls(node: &Node, said: &str) -> Result<MetadataMap, Status> {
     let request = saying(GetAuthorizedEntriesRequest { output_mask: None }, said);
-    let answer = EntryClient::new(node.channel.clone()).get_authorized_entries(request).await;
+    let answer = EntryClient::new(node.channel.clone())
+        .get_authorized_entries(request)
+        .await;
     Ok(answer?.metadata().clone())
 }
 
@@ -64,10 +70,16 @@ async fn an_operator_sees_what_each_node_said_last_about_itself() {
     );
     assert!(nodes[0].heard_at > 1_700_000_000);
     let newer = saying(SubscribeRequest::default(), "landfast/99.0.0 sync=2");
-    SyncClient::new(one.channel.clone()).subscribe(newer).await.unwrap();
+    SyncClient::new(one.channel.clone())
+        .subscribe(newer)
+        .await
+        .unwrap();
     let asks = tokio_stream::iter([SyncAuthorizedEntriesRequest::default()]);
     let old = saying(asks, "landfast/0.0.1 built=1000000000");
-    EntryClient::new(two.channel.clone()).sync_authorized_entries(old).await.unwrap();
+    EntryClient::new(two.channel.clone())
+        .sync_authorized_entries(old)
+        .await
+        .unwrap();
     let nodes = told(&rig, &[&one.id, &two.id]).await.unwrap();
     let words: Vec<_> = nodes.iter().map(in_words).collect();
     assert_eq!(words[0], ("99.0.0 0 newer".to_owned(), vec![("sync", 2)]));
@@ -83,12 +95,23 @@ async fn agents_are_told_what_the_server_can_and_nobody_else_is() {
     let said = said.get(SPEAKS).expect("what the server can").to_str().unwrap();
     assert_eq!(Speaks::parse(said).as_ref(), Some(own()));
     assert_eq!(own().number(landfast_proto::speaks::RESERVE), Some(1));
-    let shown = InfoClient::new(rig.admin().await).get_server(info::GetServerRequest {}).await;
+    let shown = InfoClient::new(rig.admin().await)
+        .get_server(info::GetServerRequest {})
+        .await;
     let shown = shown.unwrap().into_inner().server.unwrap();
-    assert_eq!((shown.version.as_str(), shown.built), (own().version(), own().built()));
+    assert_eq!(
+        (shown.version.as_str(), shown.built),
+        (own().version(), own().built())
+    );
     let anybody = BundleClient::new(rig.tls(None).await.unwrap());
-    let bundle = { anybody }.get_bundle(GetBundleRequest { output_mask: None }).await.unwrap();
-    assert!(bundle.metadata().get(SPEAKS).is_none(), "anybody learns which version to attack");
+    let bundle = { anybody }
+        .get_bundle(GetBundleRequest { output_mask: None })
+        .await
+        .unwrap();
+    assert!(
+        bundle.metadata().get(SPEAKS).is_none(),
+        "anybody learns which version to attack"
+    );
     rig.tear_down().await;
 }
 
@@ -120,7 +143,10 @@ async fn nobody_speaks_for_a_node_but_the_node() {
     let node = rig.node().await;
     polls(&node, SOME).await.unwrap();
     let nobody = rig.tls(None).await.unwrap();
-    let request = saying(GetAuthorizedEntriesRequest { output_mask: None }, "landfast/9.9.9");
+    let request = saying(
+        GetAuthorizedEntriesRequest { output_mask: None },
+        "landfast/9.9.9",
+    );
     let refused = EntryClient::new(nobody).get_authorized_entries(request).await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
     let nodes = told(&rig, &[&node.id]).await.unwrap();

@@ -34,7 +34,10 @@ async fn a_server_is_asked_only_for_what_it_says_it_has_and_told_what_the_agent_
     let dir = tempfile::tempdir().unwrap();
     let node = setup(&server, dir.path()).start();
     until("it has heard", || node.says() == OLD).await;
-    until("nothing is known of a chain", || node.status().chain.starts_with("none: ")).await;
+    until("nothing is known of a chain", || {
+        node.status().chain.starts_with("none: ")
+    })
+    .await;
     // The link had its turn, and another.
     server.put(wire_entry("b", "/b", &["unix:uid:2"])).await;
     until("b is there", || node.serves(&["unix:uid:2"]) == ["/b"]).await;
@@ -43,7 +46,10 @@ async fn a_server_is_asked_only_for_what_it_says_it_has_and_told_what_the_agent_
     assert_eq!(introduced.len(), 1, "{introduced:?}");
     let (method, said) = &introduced[0];
     assert_eq!(*method, "Subscribe");
-    assert!(said.starts_with(concat!("landfast/", env!("CARGO_PKG_VERSION"), " built=")), "{said}");
+    assert!(
+        said.starts_with(concat!("landfast/", env!("CARGO_PKG_VERSION"), " built=")),
+        "{said}"
+    );
     assert!(said.contains(" reserve=1") && said.contains(" sync=1"), "{said}");
     node.stop().await;
 }
@@ -81,7 +87,12 @@ async fn what_cannot_be_read_is_nothing_and_polls_introduce_themselves_too() {
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
     until("it is known", || node.says().starts_with("nothing")).await;
-    let methods: Vec<_> = server.script().introduced.iter().map(|(method, _)| *method).collect();
+    let methods: Vec<_> = server
+        .script()
+        .introduced
+        .iter()
+        .map(|(method, _)| *method)
+        .collect();
     assert!(methods.contains(&"SyncAuthorizedEntries"), "{methods:?}");
     node.stop().await;
 }
