@@ -116,6 +116,7 @@ impl Admin {
             trust_debt: report.reserve.in_words(self.sealed),
             hand_outs: self.hand_outs.in_words(),
             hand_outs_unwritten: self.hand_outs.unwritten(),
+            server_speaks: link.told.to_string(),
         }
     }
 

@@ -31,6 +31,7 @@ pub(crate) mod revision;
 mod rota;
 pub(crate) mod rpc;
 mod rungs;
+pub(crate) mod speaks;
 pub(crate) mod status;
 mod step;
 mod sync;
@@ -362,10 +363,11 @@ impl Link {
         self.adopt_bundle(&synced.bundle).await?;
         self.taints.adopt(&synced.bundle, self.now()?);
         let orders = self.keeper.tell(Event::Synced(synced)).await;
-        let newest = self.floor.newest();
+        let (newest, told) = (self.floor.newest(), self.floor.server.told());
         self.status.send_modify(|status| {
             status.last_sync = self.clock.now().or(status.last_sync);
             status.newest = newest;
+            status.told = told;
         });
         Ok(orders)
     }

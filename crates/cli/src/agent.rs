@@ -177,6 +177,7 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
         ("last sync", output::when(status.last_sync, "never")),
         ("changes", changes(status)),
         ("cache", cache(status)),
+        ("server says", server_says(status)),
         ("bundle chain", bundle_chain(status)),
         ("running since", output::when(status.started_at, "-")),
         ("time", time(status)),
@@ -226,6 +227,14 @@ fn standing_of_agent(status: &GetStatusResponse) -> String {
             output::when(status.first_ends, "-")
         ),
         (text, _) => text.to_owned(),
+    }
+}
+
+/// What it is and can.
+fn server_says(status: &GetStatusResponse) -> String {
+    match status.server_speaks.as_str() {
+        "" => "not asked yet".to_owned(),
+        speaks => speaks.to_owned(),
     }
 }
 
@@ -301,7 +310,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "server_reachable": status.server_reachable, "server_address": status.server_address,
         "last_sync": output::time_json(status.last_sync), "last_error": status.last_error,
         "subscribed_since": output::time_json(status.subscribed_since), "polls_because": status.polls_because,
-        "newest_revision": status.newest_revision,
+        "newest_revision": status.newest_revision, "server_speaks": status.server_speaks,
         "standing": status.standing, "standing_text": status.standing_text,
         "valid_until": output::time_json(status.valid_until), "first_ends": output::time_json(status.first_ends),
         "cache": status.cache, "device_key": status.device_key, "bundle_chain": status.bundle_chain,

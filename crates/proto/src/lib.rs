@@ -5,6 +5,7 @@
 //! of the published definitions. Bytes are [`prost::bytes::Bytes`], so that many streams share one buffer.
 
 mod codec;
+pub mod speaks;
 
 pub use codec::{ExactCodec, ExactEncoder};
 
@@ -134,6 +135,13 @@ pub mod landfast {
             include!("generated/landfast.entry.v1.rs");
         }
     }
+    /// `landfast.info.*`
+    pub mod info {
+        /// What a server and its nodes are and can.
+        pub mod v1 {
+            include!("generated/landfast.info.v1.rs");
+        }
+    }
     /// `landfast.cache.*`
     pub mod cache {
         /// What an agent keeps on disk.
@@ -258,5 +266,7 @@ pub const WITH_CONFIGURED: &str = "landfast-with-configured";
 
 #[cfg(test)]
 mod generate;
+#[cfg(test)]
+mod lock;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The checked-in code is what the definitions give, and says on the wire what SPIFFE and SPIRE say.
 
+mod lock;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -303,6 +305,7 @@ const PATHS: &str = "
     /landfast.agent.v1.AgentAdmin/GetStatus /landfast.agent.v1.AgentAdmin/Why
     /landfast.chain.v1.Chain/GetSteps /landfast.chain.v1.Chain/ShowSteps /landfast.chain.v1.Chain/PrepareStep /landfast.chain.v1.Chain/ImportStep
     /landfast.entry.v1.EntryPolicies/GetEntryPolicies /landfast.entry.v1.EntryPolicies/SetEntryPolicy
+    /landfast.info.v1.Info/GetServer /landfast.info.v1.Info/ListNodes
     /landfast.reserve.v1.Debts/ListDebts /landfast.reserve.v1.Reserve/NewRungs /landfast.reserve.v1.Reserve/NewToken
     /landfast.quarantine.v1.Quarantine/GetQuarantine /landfast.quarantine.v1.Quarantine/EndQuarantine
     /landfast.sync.v1.Sync/Subscribe

@@ -11,6 +11,7 @@ pub(crate) mod entry;
 pub(crate) mod filter;
 pub(crate) mod health;
 pub(crate) mod ids;
+pub(crate) mod info;
 pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
@@ -41,6 +42,7 @@ use crate::chain::Chain;
 use crate::datastore::Datastore;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
+use crate::peers::Peers;
 use crate::push::{Digests, Stale};
 use crate::quarantine::Quarantine;
 use crate::registry::Registry;
@@ -86,6 +88,8 @@ pub(crate) struct Shared {
     /// Of what agents are told.
     pub(crate) digests: Arc<Digests>,
     pub(crate) stale: Stale,
+    /// What agents say of themselves.
+    pub(crate) peers: Peers,
     /// Steps of the bundle chain an address, or an agent, may ask for.
     pub(crate) chain_limit: RateLimit,
     /// Steps that an agent shows.

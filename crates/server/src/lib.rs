@@ -16,6 +16,7 @@ mod endpoints;
 mod federation;
 pub mod issuance;
 mod migrations;
+mod peers;
 mod publish;
 mod push;
 mod quarantine;

@@ -36,6 +36,7 @@ use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
 use crate::federation::Federation;
+use crate::peers::Peers;
 use crate::publish::{PublishAddresses, Publishing};
 use crate::push::{self, Stale};
 use clients::Clients;
@@ -336,6 +337,7 @@ fn api(
         subscribe_limit: RateLimit::new(1, 20, "subscriptions"),
         digests: Arc::default(),
         stale: Stale::default(),
+        peers: Peers::default(),
         chain_limit: RateLimit::new(20, 200, "walks of the bundle chain"),
         show_limit: RateLimit::new(1, 5, "shown steps"),
         status_limit: RateLimit::new(1, 2, "reports"),

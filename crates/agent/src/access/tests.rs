@@ -16,6 +16,7 @@ fn described() -> BTreeSet<String> {
         "spire.api.server.",
         "landfast.chain.",
         "landfast.entry.",
+        "landfast.info.",
         "landfast.quarantine.",
         "landfast.recovery.",
         "landfast.reserve.",

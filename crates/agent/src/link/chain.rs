@@ -13,6 +13,7 @@ use landfast_daemon::error_chain;
 use landfast_identity::chain::{ChainError, Position, SignedStep, Walker};
 use landfast_identity::{Bundle, BundleSet, verify_x509_svid};
 use landfast_proto::landfast::chain::v1::{GetStepsRequest, chain_client::ChainClient};
+use landfast_proto::speaks::CHAIN;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -61,6 +62,10 @@ impl Link {
         let epoch = self.floor.newest().map(|newest| newest.epoch);
         if !self.pinned.is_due(own, epoch) {
             return;
+        }
+        // It stays due: the next server, or this one when it was upgraded, may have it.
+        if self.floor.server.told().lacks(CHAIN) {
+            return self.tell_of_chain("none: the server does not have it", "");
         }
         self.pinned.ask(own, epoch);
         let followed = match self.pinned.at.clone() {

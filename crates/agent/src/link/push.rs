@@ -19,6 +19,7 @@ use super::failure::LinkError;
 use super::outcome;
 use super::revision::{Floor, Revision};
 use super::rpc::{self, MAX_MESSAGE};
+use super::speaks;
 use super::step::{self, Parts, SUBSCRIBE, Step};
 use crate::keeper::state::{Event, Order};
 use crate::telemetry;
@@ -186,7 +187,7 @@ impl Link {
             bundles,
         };
         let mut client = SyncClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let (stream, said) = rpc::call_at(SUBSCRIBE, client.subscribe(request))
+        let (stream, said) = rpc::call_at(SUBSCRIBE, client.subscribe(speaks::introduced(request)))
             .await
             .map_err(|error| self.or_stale(error))?;
         let revision = self.floor.heard(said);
@@ -203,9 +204,10 @@ impl Link {
         }
         // That much it has brought, or said that there is nothing to bring.
         self.floor.raise(revision);
-        let (now, newest) = (self.clock.now(), self.floor.newest());
+        let (now, newest, told) = (self.clock.now(), self.floor.newest(), self.floor.server.told());
         self.status.send_modify(|status| {
             status.newest = newest;
+            status.told = told;
             status.subscribed_since = now;
             status.polls_because.clear();
             status.last_sync = now.or(status.last_sync);
@@ -297,6 +299,7 @@ impl Link {
         self.leaving = false;
         self.push.hang_up();
         self.reserve.hang_up();
+        self.floor.server.hang_up();
         self.acknowledged = outcome::Acknowledged::default();
         self.status
             .send_if_modified(|status| status.subscribed_since.take().is_some());

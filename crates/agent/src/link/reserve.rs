@@ -8,6 +8,7 @@ use std::time::Duration;
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
 use landfast_lifecycle::Backoff;
+use landfast_proto::speaks::RESERVE;
 use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -81,6 +82,7 @@ impl Link {
         let Some(channel) = channel else {
             return Ok(false);
         };
+        self.reserve.missing |= self.floor.server.told().lacks(RESERVE);
         while self.reserve.is_open() && !self.leaving {
             let now = self.clock.now();
             if self.something_else_is_due(now) || !self.rung_is_due(now) {

@@ -14,6 +14,7 @@ use tonic::metadata::MetadataMap;
 
 use super::failure::LinkError;
 use super::rpc::Said;
+use super::speaks::Server;
 use super::time::Listener;
 
 /// Of two, the one with the greater epoch is newer, in one epoch the one with the greater number: the order of the fields.
@@ -76,6 +77,8 @@ pub(super) struct Floor {
     tried: Option<Instant>,
     /// Who is told of the server's time.
     pub(super) listener: Listener,
+    /// What the server of this connection can.
+    pub(super) server: Server,
 }
 
 impl Floor {
@@ -87,11 +90,13 @@ impl Floor {
             bundle: None,
             tried: None,
             listener: Listener::default(),
+            server: Server::default(),
         }
     }
 
-    /// Passes the server's time on, and answers the revision.
+    /// Passes the server's time on, and what it can, and answers the revision.
     pub(super) fn heard(&self, said: Said) -> Option<Revision> {
+        self.server.hear(said.speaks);
         if let Some(time) = said.time {
             self.listener.hear(time, Heard::Answer);
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use landfast_identity::UnixTime;
+use landfast_proto::speaks::Speaks;
 use landfast_proto::{NEEDED_BY, TIME};
 use tokio::time::timeout;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -10,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::failure::LinkError;
 use super::revision::Revision;
+use super::speaks;
 
 /// Waits for the answer to one call.
 pub(crate) async fn call<T>(
@@ -25,6 +27,8 @@ pub(super) struct Said {
     pub(super) revision: Option<Revision>,
     /// The server's time.
     pub(super) time: Option<UnixTime>,
+    /// What it is and can.
+    pub(super) speaks: Option<Speaks>,
 }
 
 impl Said {
@@ -39,6 +43,7 @@ impl Said {
         Ok(Self {
             revision: Revision::of_answer(metadata)?,
             time,
+            speaks: speaks::of_answer(metadata),
         })
     }
 }

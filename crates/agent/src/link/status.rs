@@ -5,6 +5,7 @@ use std::sync::Arc;
 use landfast_identity::{SpiffeId, UnixTime, X509Svid};
 
 use super::revision::Revision;
+use super::speaks::Told;
 use crate::persist::NodeIdentity;
 
 /// Where the node stands with its server.
@@ -48,6 +49,8 @@ pub(crate) struct LinkStatus {
     pub(crate) polls_because: String,
     /// The newest revision of the server's registry that this node has ever seen.
     pub(crate) newest: Option<Revision>,
+    /// What the server of the last synchronisation says that it is and can.
+    pub(crate) told: Told,
     /// Which server of the list is older than that, and what to do, until it is not any more.
     pub(crate) behind: Option<(usize, String)>,
     pub(crate) last_error: String,
@@ -77,6 +80,7 @@ impl LinkStatus {
             subscribed_since: None,
             polls_because: String::new(),
             newest: None,
+            told: Told::default(),
             behind: None,
             last_error: String::new(),
             renewal: String::new(),

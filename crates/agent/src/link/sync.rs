@@ -21,6 +21,7 @@ use super::failure::LinkError;
 use super::known::{Record, Records};
 use super::revision::{Floor, Revision};
 use super::rpc::{self, MAX_MESSAGE};
+use super::speaks::introduced;
 
 /// The entries, and the revision of the registry that they come from, where the server says it.
 pub(super) async fn entries(
@@ -50,7 +51,8 @@ async fn all_entries(
     let request = entry_api::GetAuthorizedEntriesRequest {
         output_mask: Some(mask()),
     };
-    let (answer, said) = rpc::call_at(GET_ENTRIES, client.get_authorized_entries(request)).await?;
+    let (answer, said) =
+        rpc::call_at(GET_ENTRIES, client.get_authorized_entries(introduced(request))).await?;
     let revision = floor.heard(said);
     floor.admit(GET_ENTRIES, revision)?;
     if answer.entries.len() > MAX_ENTRIES {
@@ -80,7 +82,7 @@ async fn sync_entries(
         ids: Vec::new(),
     };
     requests.send(first).await.map_err(|_cause| LinkError::Stopping)?;
-    let call = client.sync_authorized_entries(ReceiverStream::new(outbound));
+    let call = client.sync_authorized_entries(introduced(ReceiverStream::new(outbound)));
     let (mut stream, said) = rpc::call_at(SYNC, call).await?;
     let revision = floor.heard(said);
     floor.admit(SYNC, revision)?;
@@ -173,7 +175,7 @@ pub(super) async fn look(channel: &Channel, floor: &Floor) -> Result<Seen, LinkE
         }),
         ids: Vec::new(),
     };
-    let call = client.sync_authorized_entries(futures_util::stream::iter([request]));
+    let call = client.sync_authorized_entries(introduced(futures_util::stream::iter([request])));
     let (mut stream, said) = rpc::call_at(SYNC, call).await?;
     floor.admit(SYNC, floor.heard(said))?;
     let answer = next(&mut stream).await?;

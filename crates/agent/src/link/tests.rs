@@ -10,6 +10,7 @@ mod renewals;
 mod reserve;
 mod several_servers;
 mod shown;
+mod speaks;
 mod spire;
 mod stale;
 mod standing;

@@ -102,6 +102,10 @@ pub(crate) struct Script {
     /// By when signatures were said to be needed.
     pub(crate) needed_by: Vec<(&'static str, i64)>,
     pub(crate) asked_ids: Vec<usize>,
+    /// What the server says with its answers that it can; SPIRE's say nothing.
+    pub(crate) speaks: Option<&'static str>,
+    /// What those who asked said.
+    pub(crate) introduced: Vec<(&'static str, String)>,
 }
 
 /// One misbehaviour.
@@ -265,6 +269,10 @@ impl FakeServer {
             script.shown_at_attestation.push(shown.clone());
         }
         *script.calls.entry(method).or_default() += 1;
+        if let Some(said) = request.metadata().get(landfast_proto::speaks::SPEAKS) {
+            let said = said.to_str().unwrap().to_owned();
+            script.introduced.push((method, said));
+        }
         if let Some(said) = request.metadata().get(landfast_proto::NEEDED_BY) {
             let said = said.to_str().unwrap().parse().unwrap();
             script.needed_by.push((method, said));
@@ -296,6 +304,13 @@ impl FakeServer {
         let own = script.dated_as.get(method).copied();
         if let Some(revision) = push::metadata(own.unwrap_or(script.push.revision)) {
             response.metadata_mut().insert(landfast_proto::REVISION, revision);
+        }
+        // As ours, which says it to agents alone.
+        if let Some(speaks) = script.speaks.filter(|_| method != "GetBundle") {
+            let speaks = speaks.parse().unwrap();
+            response
+                .metadata_mut()
+                .insert(landfast_proto::speaks::SPEAKS, speaks);
         }
         if let Some(offset) = script.time {
             let time = real_clock().now().unwrap().as_secs() + offset;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use landfast_identity::SpiffeId;
 use landfast_lifecycle::{Clock as _, SystemClock};
+use landfast_proto::landfast::info::v1::{self as info, info_client::InfoClient};
 use landfast_proto::landfast::reserve::v1::ListDebtsRequest;
 use landfast_proto::spire::api::server::agent::v1 as api;
 use landfast_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use landfast_proto::spire::api::types;
 use serde_json::{Value, json};
+use tonic::Code;
 use tonic::transport::Channel;
 
 use super::{Client, client};
@@ -109,11 +111,65 @@ pub(super) async fn show(id: &SpiffeId, globals: &Globals) -> Result<(), Failure
     let agent = connect::call(SERVER, AgentClient::new(channel.clone()).get_agent(request)).await?;
     let debts = debts_of(&channel, std::slice::from_ref(&agent)).await?;
     let debt = debts.get(id.as_str());
+    let said = said(channel, id).await?;
     if globals.json() {
-        output::print_json(&to_json(&agent, debt))
+        let mut shown = to_json(&agent, debt);
+        shown["speaks"] = said.as_ref().map_or(Value::Null, said_json);
+        output::print_json(&shown)
     } else {
-        output::print(&output::facts(&facts(&agent, debt)))
+        let mut facts = facts(&agent, debt);
+        facts.push((
+            "says",
+            said.as_ref()
+                .map_or_else(|| SAID_NOTHING.to_owned(), said_in_words),
+        ));
+        output::print(&output::facts(&facts))
     }
+}
+
+/// What it has said of itself to this server; a server of SPIRE's does not listen.
+async fn said(channel: Channel, id: &SpiffeId) -> Result<Option<info::Node>, Failure> {
+    let request = info::ListNodesRequest {
+        agent_ids: vec![id.to_string()],
+    };
+    match connect::answer(InfoClient::new(channel).list_nodes(request)).await {
+        Ok(answer) => Ok(answer.nodes.into_iter().next()),
+        Err(status) if status.code() == Code::Unimplemented => Ok(None),
+        Err(status) => Err(Failure::status(SERVER, &status)),
+    }
+}
+
+fn said_in_words(node: &info::Node) -> String {
+    let speaks = node.speaks.clone().unwrap_or_default();
+    let all = speaks.capabilities.iter();
+    let all = all
+        .map(|one| format!("{} {}", one.name, one.number))
+        .collect::<Vec<_>>();
+    let skew = match node.skew.as_str() {
+        "" => String::new(),
+        skew => format!("; {skew} beside this server, which is not tested"),
+    };
+    format!(
+        "version {} of {}, at {}{skew}\nunderstands {}",
+        speaks.version,
+        output::when(speaks.built, "an unknown day"),
+        output::when(node.heard_at, "an unknown time"),
+        if all.is_empty() {
+            "nothing of ours".to_owned()
+        } else {
+            all.join(", ")
+        },
+    )
+}
+
+fn said_json(node: &info::Node) -> Value {
+    let speaks = node.speaks.clone().unwrap_or_default();
+    let all = speaks.capabilities.iter();
+    let all: serde_json::Map<_, _> = all.map(|one| (one.name.clone(), json!(one.number))).collect();
+    json!({
+        "version": speaks.version, "built": output::time_json(speaks.built), "capabilities": all,
+        "heard_at": output::time_json(node.heard_at), "skew": node.skew,
+    })
 }
 
 /// At most a page of them.
@@ -188,5 +244,6 @@ fn to_json(agent: &types::Agent, debt: Option<&Debt>) -> Value {
     })
 }
 
+const SAID_NOTHING: &str = "nothing, to this server since it was started";
 /// Nodes fetched at a time.
 const PAGE: i32 = 500;

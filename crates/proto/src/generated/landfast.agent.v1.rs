@@ -73,6 +73,8 @@ pub struct GetStatusResponse {
     pub hand_outs: ::prost::alloc::string::String,
     #[prost(uint64, tag = "56")]
     pub hand_outs_unwritten: u64,
+    #[prost(string, tag = "57")]
+    pub server_speaks: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {

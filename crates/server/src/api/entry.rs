@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use futures_util::{StreamExt as _, stream};
 use landfast_lifecycle::Clock;
+use landfast_proto::speaks::SPEAKS;
 use landfast_proto::spire::api::server::entry::v1::{self as pb, entry_server::Entry};
 use landfast_proto::spire::api::types;
 use landfast_proto::{REVISION, TIME};
@@ -18,6 +19,7 @@ use super::{Api, filter, ids, status, sync};
 use crate::answers::Way;
 use crate::authz::Caller;
 use crate::issuance::Requester;
+use crate::peers::own_metadata;
 use crate::registry::{Created, RegistryError, Revision};
 
 #[tonic::async_trait]
@@ -117,6 +119,7 @@ impl Entry for Api {
         request: Request<pb::GetAuthorizedEntriesRequest>,
     ) -> Result<Response<pb::GetAuthorizedEntriesResponse>, Status> {
         let agent = Caller::agent(&request)?;
+        self.peers.note(&agent.id, request.metadata(), self.clock.now());
         let way = Way::of(&self.answers, &agent.id, &request);
         let mask = request.into_inner().output_mask;
         let all = allowed(&self.authorities, &self.registry, &agent.id, &way, None).await?;
@@ -136,6 +139,7 @@ impl Entry for Api {
         request: Request<Streaming<pb::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent = Caller::agent(&request)?;
+        self.peers.note(&agent.id, request.metadata(), self.clock.now());
         let way = Way::of(&self.answers, &agent.id, &request);
         let snapshot = allowed(
             &self.authorities,
@@ -158,6 +162,10 @@ pub(super) fn at_revision<T>(answer: T, revision: Revision, clock: &dyn Clock) -
     let mut response = at_time(answer, clock);
     if let Ok(revision) = MetadataValue::try_from(revision.to_string()) {
         response.metadata_mut().insert(REVISION, revision);
+    }
+    // Here, not with the time: only agents learn which version they talk to.
+    if let Some(own) = own_metadata() {
+        response.metadata_mut().insert(SPEAKS, own);
     }
     response
 }

@@ -25,12 +25,13 @@ impl Sync for Api {
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         self.subscribe_limit.charge(&request, 1)?;
+        let agent = Caller::agent(&request)?;
+        self.peers.note(&agent.id, request.metadata(), self.clock.now());
         if self.quarantine.holds() {
             return Err(self.listen_in_quarantine(request));
         }
         // Else it would begin and end, and the agent take that for an answer.
         self.authorities.current().map_err(|error| stale(&error))?;
-        let agent = Caller::agent(&request)?;
         let tls = request.extensions().get::<TlsPeer>().cloned();
         let tls = tls.ok_or_else(|| internal("an agent without a connection"))?;
         let peer = tls

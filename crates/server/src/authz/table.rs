@@ -17,6 +17,8 @@ pub(crate) const TABLE: &[(&str, &[Class])] = &[
         &[Local, Admin],
     ),
     ("/landfast.entry.v1.EntryPolicies/SetEntryPolicy", &[Local, Admin]),
+    ("/landfast.info.v1.Info/GetServer", &[Local, Admin]),
+    ("/landfast.info.v1.Info/ListNodes", &[Local, Admin]),
     ("/landfast.reserve.v1.Debts/ListDebts", &[Local, Admin]),
     ("/landfast.reserve.v1.Reserve/NewRungs", &[Agent]),
     ("/landfast.reserve.v1.Reserve/NewToken", &[Agent]),

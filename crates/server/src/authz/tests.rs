@@ -21,6 +21,7 @@ fn described() -> BTreeSet<String> {
         let ours = [
             "landfast.chain.v1",
             "landfast.entry.v1",
+            "landfast.info.v1",
             "landfast.quarantine.v1",
             "landfast.recovery.v1",
             "landfast.reserve.v1",
