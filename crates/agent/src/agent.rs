@@ -15,6 +15,7 @@ use std::time::Duration;
 use landfast_daemon::{Health, Metrics, TaskHandle};
 use landfast_identity::{BundleSet, UnixTime};
 use landfast_lifecycle::{GuardedClock, SharedBoot, SharedClock, SystemBoot, SystemClock};
+use landfast_store::{OpenStore, Store};
 use landfast_tls::BundleStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -51,6 +52,8 @@ pub struct AgentParts {
     pub boot: SharedBoot,
     /// Before which it cannot be.
     pub built: UnixTime,
+    /// The disk.
+    pub disk: OpenStore,
     /// What `/metrics` serves; without it the page is not served.
     pub metrics: Option<Metrics>,
 }
@@ -61,6 +64,7 @@ impl Default for AgentParts {
             clock: Arc::new(SystemClock),
             boot: Arc::new(SystemBoot),
             built: landfast_lifecycle::built(),
+            disk: Arc::new(Store::open),
             metrics: None,
         }
     }
@@ -128,7 +132,7 @@ impl Agent {
         tasks: &TaskHandle,
     ) -> Result<AgentHandle, AgentError> {
         telemetry::describe();
-        let state = Self::read_state(&config).await?;
+        let state = Self::read_state(&config, parts.disk).await?;
         let guarded = GuardedClock::new(
             parts.clock,
             parts.boot,
@@ -365,9 +369,9 @@ impl Agent {
         })
     }
 
-    async fn read_state(config: &AgentConfig) -> Result<NodeState, AgentError> {
+    async fn read_state(config: &AgentConfig, disk: OpenStore) -> Result<NodeState, AgentError> {
         let config = config.clone();
-        let read = tokio::task::spawn_blocking(move || NodeState::read(&config));
+        let read = tokio::task::spawn_blocking(move || NodeState::read(&config, &disk));
         read.await.map_err(|_cause| AgentError::Stopping)?
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use landfast_identity::Bundle;
 use landfast_identity::chain::Position;
 use landfast_lifecycle::TimeRecord;
+use landfast_store::OpenStore;
 
 use crate::bootstrap::Bootstrap;
 use crate::cache::{Begun, Own};
@@ -27,8 +28,8 @@ pub(super) struct NodeState {
 
 impl NodeState {
     /// The newest bundle there is: the server's last, unless the operator has given another since.
-    pub(super) fn read(config: &AgentConfig) -> Result<Self, AgentError> {
-        let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
+    pub(super) fn read(config: &AgentConfig, open: &OpenStore) -> Result<Self, AgentError> {
+        let files = NodeFiles::open_by(&config.data_dir, &config.trust_domain, &**open)?;
         let banned = files.was_banned()?;
         let undestroyed = banned && !go_on_with_ban(&files);
         let node = match banned {
@@ -84,8 +85,8 @@ impl NodeState {
             newest: &mut newest,
         };
         let cache = match banned {
-            true => Begun::banned(config),
-            false => Begun::read(config, own),
+            true => Begun::banned(config, Arc::clone(open)),
+            false => Begun::read(config, own, Arc::clone(open)),
         };
         if undestroyed && let Err(error) = files.mark() {
             // The cache, when it was destroyed, took the mark along.

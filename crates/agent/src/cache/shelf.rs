@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use landfast_daemon::error_chain;
 use landfast_store::seal::Sealer;
-use landfast_store::{MAX_FILE_BYTES, Store, StoreError};
+use landfast_store::{MAX_FILE_BYTES, OpenStore, Store, StoreError};
 use prost::Message as _;
 use ring::digest::{SHA256, digest};
 
@@ -53,13 +53,10 @@ struct Slot {
     entries: BTreeMap<Arc<str>, (i64, i64)>,
 }
 
-/// How the directory is opened: tests put a disk in between that fails.
-type Open = Arc<dyn Fn(&std::path::Path) -> Result<Store, StoreError> + Send + Sync>;
-
 /// The files. All calls block.
 pub(crate) struct Shelf {
     place: Place,
-    open: Open,
+    open: OpenStore,
     store: Option<Store>,
     sealer: Option<Sealer>,
     slots: [Slot; 2],
@@ -92,29 +89,29 @@ pub(crate) struct Manner {
 }
 
 impl Shelf {
-    /// Opens what there is, and reads it. `agent_id` is that of the node; without one nothing is used.
+    #[cfg(test)]
     pub(crate) fn open(place: Place, agent_id: Option<&landfast_identity::SpiffeId>) -> (Self, Found) {
-        Self::open_by(place, agent_id, Store::open)
+        Self::open_by(place, agent_id, Arc::new(Store::open))
     }
 
-    /// Over a disk that a test breaks.
+    /// Opens what there is, and reads it. `agent_id` is that of the node; without one nothing is used.
     pub(crate) fn open_by(
         place: Place,
         agent_id: Option<&landfast_identity::SpiffeId>,
-        open: impl Fn(&std::path::Path) -> Result<Store, StoreError> + Send + Sync + 'static,
+        open: OpenStore,
     ) -> (Self, Found) {
-        let mut shelf = Self::unread(place, Arc::new(open));
+        let mut shelf = Self::unread(place, open);
         shelf.unread = false;
         let found = shelf.read(agent_id);
         (shelf, found)
     }
 
     /// Without a look at what there is.
-    pub(crate) fn closed(place: Place) -> Self {
-        Self::unread(place, Arc::new(Store::open))
+    pub(crate) fn closed(place: Place, open: OpenStore) -> Self {
+        Self::unread(place, open)
     }
 
-    fn unread(place: Place, open: Open) -> Self {
+    fn unread(place: Place, open: OpenStore) -> Self {
         Self {
             place,
             open,
