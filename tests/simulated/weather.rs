@@ -311,7 +311,7 @@ fn number(name: &str) -> Option<u32> {
 fn whatever_happens_in_whatever_order_nothing_wrong_is_given_and_what_is_valid_is() {
     let seed = number("LANDFAST_SEED").unwrap_or(1);
     let config = Config {
-        cases: number("LANDFAST_SIMULATIONS").unwrap_or(12),
+        cases: number("LANDFAST_SIMULATIONS").unwrap_or(5),
         failure_persistence: None,
         max_shrink_iters: 60,
         ..Config::default()

@@ -30,7 +30,6 @@ use crate::disk::{SimDisk, Unsynced};
 /// 2027-01-15T08:00:00Z
 const BEGIN: UnixTime = UnixTime::from_secs(1_800_000_000);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 pub(crate) struct World {
     pub(crate) plant: Plant,
@@ -170,7 +169,7 @@ fn server_parts(time: &SimClock) -> ServerParts {
     }
 }
 
-/// Waits until nobody in this process has anything to do: nothing is awake but this, twice in a row. What other threads do (the server's database, reads
+/// Waits until nobody in this process has anything to do: nothing is awake but this, thrice in a row. What other threads do (the server's database, reads
 /// of `/proc`) ends much sooner than that.
 pub(crate) async fn settle() {
     let metrics = tokio::runtime::Handle::current().metrics();
@@ -183,7 +182,7 @@ pub(crate) async fn settle() {
             0..=1 => quiet + 1,
             _ => 0,
         };
-        if quiet == 2 {
+        if quiet == 3 {
             return;
         }
     }
