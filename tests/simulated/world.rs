@@ -145,9 +145,8 @@ impl World {
     }
 
     pub(crate) async fn restart_server(&mut self) {
-        tokio::time::pause();
+        // In real time: those who are connected let go at once, and the deadline is for those who do not.
         self.plant.stop_server().await;
-        tokio::time::resume();
         self.plant
             .start_server_with(server_parts(&self.time))
             .await
@@ -155,9 +154,13 @@ impl World {
     }
 
     pub(crate) async fn tear_down(self, nodes: impl IntoIterator<Item = Node>) {
-        tokio::time::pause();
-        let agents = nodes.into_iter().map(|node| node.agent);
-        self.plant.tear_down(agents).await;
+        let mut nodes: Vec<Node> = nodes.into_iter().collect();
+        for node in &mut nodes {
+            node.shut_down().await;
+        }
+        self.plant
+            .tear_down(nodes.into_iter().map(|node| node.agent))
+            .await;
     }
 }
 
