@@ -49,6 +49,7 @@ torture: ## the same attacks, a hundred thousand pids and ten times as long floo
 	@$(MAKE) --no-print-directory islands RESTARTS=100
 	@$(MAKE) --no-print-directory islands-long
 	@$(MAKE) --no-print-directory cuts CUTS=200
+	LANDFAST_SIMULATIONS=300 $(CARGO) test --locked --quiet -p landfast-testkit --test simulated
 
 cuts: ## real daemons whose power is cut, whose calls fail, whose files rot: CUTS (10) of each kind; PARTS="server-cuts" for some (strace, openssl)
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins

@@ -51,6 +51,11 @@ impl Plant {
     /// A plant whose server runs. `server_toml` is added to its configuration.
     pub async fn new(server_toml: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        Self::new_in(dir, server_toml, ServerParts::default()).await
+    }
+
+    /// The same in this folder, with a clock of one's own, say.
+    pub async fn new_in(dir: TempDir, server_toml: &str, parts: ServerParts) -> Self {
         let mut plant = Self {
             dir,
             port: 0,
@@ -62,7 +67,7 @@ impl Plant {
             plant.path().display()
         );
         put(&plant.path().join("server.toml"), &text);
-        plant.start_server().await.expect("the server starts");
+        plant.start_server_with(parts).await.expect("the server starts");
         plant
     }
 
@@ -302,6 +307,11 @@ impl NodeAgent {
             .get_status(landfast_proto::landfast::agent::v1::GetStatusRequest {})
             .await;
         asked.expect("the status").into_inner()
+    }
+
+    /// Ends it without a word, wherever its tasks are.
+    pub fn kill(&mut self) {
+        self.tree = None;
     }
 
     /// Stops it and joins its tasks.

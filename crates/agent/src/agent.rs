@@ -17,6 +17,7 @@ use landfast_identity::{BundleSet, UnixTime};
 use landfast_lifecycle::{
     Clock as _, GuardedClock, SharedBoot, SharedClock, SystemBoot, SystemClock, TimeRecord,
 };
+use landfast_store::{OpenStore, Store};
 use landfast_tls::BundleStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -54,6 +55,8 @@ pub struct AgentParts {
     pub boot: SharedBoot,
     /// Before which it cannot be.
     pub built: UnixTime,
+    /// The disk.
+    pub disk: OpenStore,
     /// What `/metrics` serves; without it the page is not served.
     pub metrics: Option<Metrics>,
 }
@@ -64,6 +67,7 @@ impl Default for AgentParts {
             clock: Arc::new(SystemClock),
             boot: Arc::new(SystemBoot),
             built: landfast_lifecycle::built(),
+            disk: Arc::new(Store::open),
             metrics: None,
         }
     }
@@ -138,7 +142,7 @@ impl Agent {
             config.time_skew,
         );
         let now = move |times: Option<&_>| GuardedClock::new(wall, boot, built, skew, times).now();
-        let state = Self::read_state(&config, now).await?;
+        let state = Self::read_state(&config, parts.disk, now).await?;
         let guarded = GuardedClock::new(
             parts.clock,
             parts.boot,
@@ -384,10 +388,11 @@ impl Agent {
 
     async fn read_state(
         config: &AgentConfig,
+        disk: OpenStore,
         now: impl FnOnce(Option<&TimeRecord>) -> Option<UnixTime> + Send + 'static,
     ) -> Result<NodeState, AgentError> {
         let config = config.clone();
-        let read = tokio::task::spawn_blocking(move || NodeState::read(&config, now));
+        let read = tokio::task::spawn_blocking(move || NodeState::read(&config, &disk, now));
         read.await.map_err(|_cause| AgentError::Stopping)?
     }
 }

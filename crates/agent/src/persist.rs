@@ -127,8 +127,17 @@ pub(crate) struct NodeFiles {
 }
 
 impl NodeFiles {
+    #[cfg(test)]
     pub(crate) fn open(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, PersistError> {
-        let store = Store::open(dir).map_err(|source| PersistError::Store {
+        Self::open_by(dir, trust_domain, &Store::open)
+    }
+
+    pub(crate) fn open_by(
+        dir: &Path,
+        trust_domain: &TrustDomain,
+        open: &dyn Fn(&Path) -> Result<Store, StoreError>,
+    ) -> Result<Self, PersistError> {
+        let store = open(dir).map_err(|source| PersistError::Store {
             path: dir.to_owned(),
             source,
         })?;

@@ -18,4 +18,4 @@ pub use error::StoreError;
 pub use files::{Contents, DirFiles, Files, Growing};
 pub use fresh::FreshFile;
 pub use public::PublicFile;
-pub use store::{MAX_FILE_BYTES, Store};
+pub use store::{MAX_FILE_BYTES, OpenStore, Store};

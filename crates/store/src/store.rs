@@ -21,6 +21,9 @@ use crate::{DirFiles, Files, StoreError};
 /// The largest file a store reads or writes: keys, chains, bundles and a node's entries are far below.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How the directory of a [`Store`] is opened: tests put a disk of their own in between.
+pub type OpenStore = Arc<dyn Fn(&Path) -> Result<Store, StoreError> + Send + Sync>;
+
 /// Every call blocks on the disk: keep it off the async threads. Clones share one directory.
 #[derive(Clone, Debug)]
 pub struct Store {

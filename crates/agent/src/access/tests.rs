@@ -12,7 +12,7 @@ use crate::delegate::tests::{World, call, channel};
 /// Every method that we generate code for and that is an agent's to serve.
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
-    const SERVERS: [&str; 7] = [
+    const SERVERS: [&str; 8] = [
         "spire.api.server.",
         "landfast.chain.",
         "landfast.entry.",

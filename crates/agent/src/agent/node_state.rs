@@ -5,6 +5,7 @@ use std::sync::Arc;
 use landfast_identity::chain::{Position, SignedStep};
 use landfast_identity::{Bundle, UnixTime};
 use landfast_lifecycle::TimeRecord;
+use landfast_store::OpenStore;
 
 use crate::bootstrap::Bootstrap;
 use crate::cache::{Begun, Own};
@@ -31,9 +32,10 @@ impl NodeState {
     /// `now` answers what time it is, given what is known of it.
     pub(super) fn read(
         config: &AgentConfig,
+        open: &OpenStore,
         now: impl FnOnce(Option<&TimeRecord>) -> Option<UnixTime>,
     ) -> Result<Self, AgentError> {
-        let files = NodeFiles::open(&config.data_dir, &config.trust_domain)?;
+        let files = NodeFiles::open_by(&config.data_dir, &config.trust_domain, &**open)?;
         let banned = files.was_banned()?;
         let undestroyed = banned && !go_on_with_ban(&files);
         let node = match banned {
@@ -98,8 +100,8 @@ impl NodeState {
             now: now(times.as_ref()),
         };
         let cache = match banned {
-            true => Begun::banned(config),
-            false => Begun::read(config, own),
+            true => Begun::banned(config, Arc::clone(open)),
+            false => Begun::read(config, own, Arc::clone(open)),
         };
         if undestroyed && let Err(error) = files.mark() {
             // The cache, when it was destroyed, took the mark along.

@@ -102,6 +102,10 @@ impl World {
     }
 }
 
+fn read_state(config: &AgentConfig) -> Result<NodeState, AgentError> {
+    NodeState::read(config, &AgentParts::default().disk, |_| None)
+}
+
 async fn admin(handle: &AgentHandle) -> AgentAdminClient<Channel> {
     let path = handle.admin_socket().to_owned();
     let connector = tower::service_fn(move |_: http::Uri| {
@@ -420,20 +424,17 @@ async fn what_is_wrong_on_this_machine_is_found_before_anything_starts() {
 async fn a_replaced_bootstrap_bundle_counts_more_than_the_one_kept() {
     let world = World::new().await;
     let config = world.config();
-    let state = NodeState::read(&config, |_| None).unwrap();
+    let state = read_state(&config).unwrap();
     let newer = Ca::new("two").bundle();
     state.files.save_bundle(&newer, &state.bootstrap).unwrap();
     drop(state);
-    let state = NodeState::read(&config, |_| None).unwrap();
+    let state = read_state(&config).unwrap();
     assert!(state.bundle.content_eq(&newer), "what the server gave last");
     drop(state);
     let mended = Ca::new("three").bundle();
     std::fs::write(&config.trust_bundle, mended.to_pem()).unwrap();
     assert!(
-        NodeState::read(&config, |_| None)
-            .unwrap()
-            .bundle
-            .content_eq(&mended),
+        read_state(&config).unwrap().bundle.content_eq(&mended),
         "what the operator gave since"
     );
     assert_eq!(config.trust_domain, td());
@@ -501,13 +502,13 @@ async fn an_open_stream_gets_an_identity_by_hash_that_is_registered_later() {
 async fn a_damaged_note_of_the_newest_revision_does_not_keep_the_agent_from_starting() {
     let world = World::new().await;
     let config = world.config();
-    let state = NodeState::read(&config, |_| None).unwrap();
+    let state = read_state(&config).unwrap();
     let seen = Revision { epoch: 7, number: 50 };
     state.files.save_revision(seen, &state.bootstrap).unwrap();
     drop(state);
-    assert_eq!(NodeState::read(&config, |_| None).unwrap().newest, Some(seen));
+    assert_eq!(read_state(&config).unwrap().newest, Some(seen));
     std::fs::write(config.data_dir.join(crate::persist::REVISION), b"{").unwrap();
-    let state = NodeState::read(&config, |_| None).unwrap();
+    let state = read_state(&config).unwrap();
     assert_eq!(state.newest, None);
     state.files.save_revision(seen, &state.bootstrap).unwrap();
     assert_eq!(

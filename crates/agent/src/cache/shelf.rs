@@ -16,7 +16,7 @@ use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
 use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::seal::Sealer;
-use landfast_store::{MAX_FILE_BYTES, Store, StoreError};
+use landfast_store::{MAX_FILE_BYTES, OpenStore, Store, StoreError};
 use prost::Message as _;
 use ring::digest::{SHA256, digest};
 
@@ -57,13 +57,10 @@ struct Slot {
     entries: BTreeMap<Arc<str>, (i64, i64)>,
 }
 
-/// How the directory is opened: tests put a disk in between that fails.
-type Open = Arc<dyn Fn(&std::path::Path) -> Result<Store, StoreError> + Send + Sync>;
-
 /// The files. All calls block.
 pub(crate) struct Shelf {
     place: Place,
-    open: Open,
+    open: OpenStore,
     store: Option<Store>,
     sealer: Option<Sealer>,
     slots: [Slot; 2],
@@ -101,17 +98,17 @@ impl Shelf {
     /// Opens what there is, and reads all of it. `agent_id` is that of the node; without one nothing is used.
     #[cfg(test)]
     pub(crate) fn open(place: Place, agent_id: Option<&landfast_identity::SpiffeId>) -> (Self, Found) {
-        Self::open_by(place, agent_id, Store::open)
+        Self::open_by(place, agent_id, Arc::new(Store::open))
     }
 
-    /// Over a disk that a test breaks.
+    /// Over such a disk.
     #[cfg(test)]
     pub(crate) fn open_by(
         place: Place,
         agent_id: Option<&landfast_identity::SpiffeId>,
-        open: impl Fn(&std::path::Path) -> Result<Store, StoreError> + Send + Sync + 'static,
+        open: OpenStore,
     ) -> (Self, Found) {
-        let mut shelf = Self::unread(place, Arc::new(open));
+        let mut shelf = Self::unread(place, open);
         shelf.unread = false;
         let found = shelf.read(agent_id, None);
         (shelf, found)
@@ -123,19 +120,20 @@ impl Shelf {
         place: Place,
         agent_id: Option<&landfast_identity::SpiffeId>,
         now: Option<UnixTime>,
+        open: OpenStore,
     ) -> (Self, Found) {
-        let mut shelf = Self::unread(place, Arc::new(Store::open));
+        let mut shelf = Self::unread(place, open);
         shelf.unread = false;
         let found = shelf.read(agent_id, now);
         (shelf, found)
     }
 
     /// Without a look at what there is.
-    pub(crate) fn closed(place: Place) -> Self {
-        Self::unread(place, Arc::new(Store::open))
+    pub(crate) fn closed(place: Place, open: OpenStore) -> Self {
+        Self::unread(place, open)
     }
 
-    fn unread(place: Place, open: Open) -> Self {
+    fn unread(place: Place, open: OpenStore) -> Self {
         Self {
             place,
             open,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use landfast_identity::{Bundle, UnixTime};
+use landfast_store::OpenStore;
 use tokio::sync::watch;
 
 use super::shelf::empty;
@@ -38,13 +39,13 @@ pub(crate) struct Own<'a> {
 
 impl Begun {
     /// Blocks.
-    pub(crate) fn read(config: &AgentConfig, own: Own<'_>) -> Self {
+    pub(crate) fn read(config: &AgentConfig, own: Own<'_>, open: OpenStore) -> Self {
         let seal_key = match &config.cache {
             CacheKind::Memory => return Self::in_memory(config),
             CacheKind::Disk { seal_key } => seal_key.as_deref(),
         };
         let place = Place::new(&config.data_dir, seal_key, &config.trust_domain);
-        let (shelf, found) = Shelf::open_at(place, own.node.map(|node| node.svid.id()), own.now);
+        let (shelf, found) = Shelf::open_at(place, own.node.map(|node| node.svid.id()), own.now, open);
         let complaint = found.complaints.join("; ");
         if !complaint.is_empty() {
             tracing::error!("{complaint}");
@@ -70,12 +71,13 @@ impl Begun {
     }
 
     /// Of a node that was banned when it last ran. Blocks.
-    pub(crate) fn banned(config: &AgentConfig) -> Self {
+    pub(crate) fn banned(config: &AgentConfig, open: OpenStore) -> Self {
         let seal_key = match &config.cache {
             CacheKind::Memory => return Self::in_memory(config),
             CacheKind::Disk { seal_key } => seal_key.as_deref(),
         };
-        let mut shelf = Shelf::closed(Place::new(&config.data_dir, seal_key, &config.trust_domain));
+        let place = Place::new(&config.data_dir, seal_key, &config.trust_domain);
+        let mut shelf = Shelf::closed(place, open);
         let destroyed = shelf.destroy();
         let state = CacheState {
             text: on_disk(""),

@@ -39,7 +39,7 @@ async fn a_ban_that_a_power_cut_interrupts_leaves_no_cache() {
     assert!(world.left().len() > 4, "{:?}", world.left());
     // The link's part is done, the cache's is not.
     world.files().destroy_keys().unwrap();
-    let state = NodeState::read(&world.config(), |_| None).unwrap();
+    let state = read_state(&world.config()).unwrap();
     assert!(state.node.is_none() && state.cache.before.is_none());
     assert_eq!(world.left(), Vec::<String>::new());
     world.stop().await;
@@ -91,13 +91,13 @@ async fn what_cannot_be_removed_at_a_start_is_at_the_next_one() {
     let device = world.dir.path().join("data").join(DEVICE);
     // Nobody removes a folder as a file.
     std::fs::create_dir(&device).unwrap();
-    drop(NodeState::read(&world.config(), |_| None).unwrap());
+    drop(read_state(&world.config()).unwrap());
     let mut left = world.left();
     left.sort();
     assert_eq!(left, [BANNED, DEVICE]);
     std::fs::remove_dir(&device).unwrap();
     world.files().new_device_key(0).unwrap();
-    drop(NodeState::read(&world.config(), |_| None).unwrap());
+    drop(read_state(&world.config()).unwrap());
     assert_eq!(world.left(), Vec::<String>::new());
     world.stop().await;
 }
@@ -110,7 +110,7 @@ async fn a_node_that_is_let_in_again_keeps_what_it_then_has() {
     let index = world.dir.path().join("data/cache/index.b");
     until("the cache is on disk", || index.exists()).await;
     world.stop_agent().await;
-    let state = NodeState::read(&world.config(), |_| None).unwrap();
+    let state = read_state(&world.config()).unwrap();
     assert!(state.node.is_some());
     assert_eq!(state.cache.before.unwrap().snapshot.held.len(), 2);
     world.stop().await;

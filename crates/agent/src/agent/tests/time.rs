@@ -53,30 +53,18 @@ impl Machine {
 async fn what_is_known_of_the_time_and_cannot_be_read_does_not_keep_the_agent_from_starting() {
     let world = World::new().await;
     let config = world.config();
-    drop(NodeState::read(&config, |_| None).unwrap());
+    drop(read_state(&config).unwrap());
     let path = config.data_dir.join(crate::persist::TIME);
     let private = |bytes: &[u8]| crate::testing::write_private(&path, bytes);
     private(b"{");
-    assert_eq!(NodeState::read(&config, |_| None).unwrap().times, None);
+    assert_eq!(read_state(&config).unwrap().times, None);
     private(&vec![b' '; 20 << 20]);
-    assert_eq!(
-        NodeState::read(&config, |_| None).unwrap().times,
-        None,
-        "too large"
-    );
+    assert_eq!(read_state(&config).unwrap().times, None, "too large");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-    assert_eq!(
-        NodeState::read(&config, |_| None).unwrap().times,
-        None,
-        "everybody's"
-    );
+    assert_eq!(read_state(&config).unwrap().times, None, "everybody's");
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    assert_eq!(
-        NodeState::read(&config, |_| None).unwrap().times,
-        None,
-        "a directory"
-    );
+    assert_eq!(read_state(&config).unwrap().times, None, "a directory");
 }
 
 /// Lets so much time go by, with everybody having his turns.

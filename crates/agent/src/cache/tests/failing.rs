@@ -11,9 +11,8 @@ use super::*;
 
 pub(super) fn open(world: &World, script: &Script) -> (Shelf, Found) {
     let script = script.clone();
-    Shelf::open_by(world.place(), Some(&node()), move |dir| {
-        Store::open_with(dir, |files| FaultyFiles::new(files, script.clone()))
-    })
+    let open = move |dir: &Path| Store::open_with(dir, |files| FaultyFiles::new(files, script.clone()));
+    Shelf::open_by(world.place(), Some(&node()), Arc::new(open))
 }
 
 #[test]

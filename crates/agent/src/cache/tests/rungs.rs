@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use landfast_store::Store;
+
 use super::*;
 use crate::cache::plan::Change;
 use crate::entry::{Entry, Offline};
@@ -215,7 +217,7 @@ fn a_start_reads_few_of_a_large_reserve_and_the_rest_behind() {
     shelf.write(&image(&snapshot), PLAIN).unwrap();
     drop(shelf);
     let now = at(7800);
-    let (mut shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(now));
+    let (mut shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(now), Arc::new(Store::open));
     assert_eq!(found.complaints, Vec::<String>::new());
     let read = found.image.unwrap().snapshot;
     assert!(read.reading && shelf.has_rest());
@@ -255,7 +257,12 @@ fn one_that_is_damaged_is_told_with_the_rest_and_costs_itself_alone() {
         bytes[middle] ^= 1;
         crate::testing::write_private(&world.dir.path().join("cache").join(name), &bytes);
     }
-    let (mut shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(7800)));
+    let (mut shelf, found) = Shelf::open_at(
+        world.place(),
+        Some(&node()),
+        Some(at(7800)),
+        Arc::new(Store::open),
+    );
     assert_eq!(found.complaints, Vec::<String>::new());
     let first = found.image.unwrap().snapshot.rungs["a"].rungs().len();
     let (rest, complaints) = shelf.read_rest();

@@ -50,12 +50,13 @@ impl Running {
         let panic_now = Arc::clone(&panics);
         let full = Arc::new(AtomicBool::new(false));
         let full_now = Arc::clone(&full);
-        let (shelf, _) = Shelf::open_by(world.place(), Some(&node()), move |dir| {
+        let open = move |dir: &Path| {
             assert!(!panic_now.swap(false, Ordering::SeqCst), "as the test wants it");
             Store::open_with(dir, |files| {
                 wear::NoRoomForTokens(FaultyFiles::new(files, faulty.clone()), Arc::clone(&full_now))
             })
-        });
+        };
+        let (shelf, _) = Shelf::open_by(world.place(), Some(&node()), Arc::new(open));
         let views = Views::new(&td());
         let status = watch::Sender::new(LinkStatus {
             agent_id: Some(node()),

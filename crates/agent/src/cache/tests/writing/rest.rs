@@ -11,7 +11,7 @@ fn restarted(
 ) -> Started {
     let snapshot = reserved(&world.ca, &["a", "b"], 144);
     world.open().0.write(&image(&snapshot), PLAIN).unwrap();
-    let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(600)));
+    let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(600)), Arc::new(Store::open));
     let read = found.image.unwrap().snapshot;
     assert!(read.reading && shelf.has_rest());
     let views = Views::new(&td());
