@@ -89,8 +89,8 @@ pub(crate) async fn renew(
     agent_svid(RENEW, answer.svid.as_ref(), key, trust_domain)
 }
 
-/// Tells the server what we are, and which bundle we hold (0: not said). Servers that do not want to know are left in peace.
-pub(crate) async fn post_status(channel: Channel, bundle: u64) -> bool {
+/// Tells the server what we are, and which bundle we hold (0: not said).
+pub(crate) async fn post_status(channel: Channel, bundle: u64) -> Result<(), LinkError> {
     let mut client = agent_api::agent_client::AgentClient::new(channel);
     let request = agent_api::PostStatusRequest {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -103,7 +103,7 @@ pub(crate) async fn post_status(channel: Channel, bundle: u64) -> bool {
             "the server did not take our status"
         );
     }
-    posted.is_ok()
+    posted.map(|_| ())
 }
 
 fn agent_svid(

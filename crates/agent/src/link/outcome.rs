@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
-use landfast_lifecycle::Disposition;
+use landfast_lifecycle::{Backoff, Disposition};
 use tokio::time::Instant;
 
 use super::failure::LinkError;
@@ -14,12 +14,12 @@ use super::{Link, attest};
 use crate::keeper::state::Event;
 
 /// Of this connection.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct Acknowledged {
     /// Of the bundle that the server has been told the node holds.
     sequence: Option<u64>,
-    /// When it is told again, after it did not take that.
-    pub(super) not_before: Option<Instant>,
+    /// When it is told again, after it did not take that; and how long after the next time.
+    again: Option<(Instant, Backoff)>,
 }
 
 impl Link {
@@ -83,31 +83,60 @@ impl Link {
         let Some(sequence) = self.unacknowledged() else {
             return;
         };
-        let channel = self.channel.borrow().clone();
-        if let Some(channel) = channel {
-            // A rotation waits for it: what the server did not take, having heard enough of this node for now, say, is said again.
-            self.acknowledged = match attest::post_status(channel, sequence).await {
-                true => Acknowledged {
-                    sequence: Some(sequence),
-                    not_before: None,
-                },
-                false => Acknowledged {
-                    not_before: Some(Instant::now() + ACKNOWLEDGE_AGAIN.min(self.settings.retry.1)),
-                    ..self.acknowledged
-                },
+        let Some(channel) = self.channel.borrow().clone() else {
+            return;
+        };
+        // Meanwhile nothing is heard.
+        let telling = attest::post_status(channel, sequence);
+        let told = tokio::time::timeout(ACKNOWLEDGE_WITHIN, telling).await;
+        let refused = match told {
+            Ok(Ok(())) => None,
+            Ok(Err(LinkError::Refused {
+                code: tonic::Code::Unimplemented,
+                ..
+            })) => None,
+            Ok(Err(error)) => Some(error.pushback()),
+            Err(_elapsed) => Some(None),
+        };
+        let Some(pushback) = refused else {
+            self.acknowledged = Acknowledged {
+                sequence: Some(sequence),
+                again: None,
             };
-        }
+            return;
+        };
+        // A rotation waits for it: what the server did not take, having heard enough of this node for now, say, is said again.
+        let mut backoff = match self.acknowledged.again.take() {
+            Some((_, backoff)) => backoff,
+            None => Backoff::new(ACKNOWLEDGE_AGAIN.min(self.settings.retry.1), ACKNOWLEDGE_LONGEST),
+        };
+        let pause = pushback.unwrap_or_default().max(backoff.next());
+        self.acknowledged.again = Some((Instant::now() + pause, backoff));
     }
 
-    /// The sequence of a bundle that was adopted and would be after a restart, when the server has not been told of it.
+    /// The sequence of a bundle that was adopted and would be after a restart, when the server has not been told of it, and now is the time.
     pub(super) fn unacknowledged(&self) -> Option<u64> {
+        let due = self.acknowledged.again.as_ref();
+        self.not_taken()
+            .filter(|_| due.is_none_or(|(at, _)| *at <= Instant::now()))
+    }
+
+    /// When it is said again; `None` when it is not for now, whatever was refused before.
+    pub(super) fn acknowledges_at(&self) -> Option<Instant> {
+        let (at, _) = self.acknowledged.again.as_ref()?;
+        self.not_taken().map(|_| *at)
+    }
+
+    fn not_taken(&self) -> Option<u64> {
         let sequence = self.known.own_bundle().map(|own| own.sequence());
         // SPIRE's servers do not want to know.
         let new = self.push.is_live() && self.acknowledged.sequence != sequence;
-        let due = self.acknowledged.not_before.is_none_or(|at| at <= Instant::now());
-        sequence.filter(|_| new && due && !self.unsaved.lacks_bundle())
+        sequence.filter(|_| new && !self.unsaved.lacks_bundle())
     }
 }
 
 /// Unless failures are tried again sooner. A server counts how many reports of a node come in a second.
 const ACKNOWLEDGE_AGAIN: Duration = Duration::from_secs(5);
+/// A server that takes none for long, because its disk is full, is asked by all nodes.
+const ACKNOWLEDGE_LONGEST: Duration = Duration::from_secs(300);
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(5);

@@ -44,8 +44,8 @@ impl Link {
             Wait::OrRenewal(wait) => (wait, false),
         };
         let mut end = Instant::now() + wait;
-        if let Some(again) = self.acknowledged.not_before.filter(|_| !after_failure) {
-            end = end.min(again);
+        if let Some(again) = self.acknowledges_at().filter(|_| !after_failure) {
+            end = end.min(again.max(Instant::now() + SHORTEST_NAP));
         }
         let started = self.clock.now();
         let mut own = self.own_renewal().filter(|_| !after_failure);

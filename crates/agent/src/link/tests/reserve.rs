@@ -227,6 +227,37 @@ async fn each_bundle_that_is_held_is_acknowledged_once_a_connection() {
 }
 
 /// A rotation waits for the node's word.
+/// What was refused is said again beside a subscription; without one it is no reason to ask for anything.
+#[tokio::test]
+async fn an_acknowledgement_that_cannot_be_said_now_makes_no_turn_after_the_other() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], &[]).await;
+    server.script().sequence = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let busy = || tonic::Status::resource_exhausted("no");
+    server.script().refuse.insert("PostStatus", busy());
+    let node = Setup {
+        retry: (Duration::from_millis(100), Duration::from_secs(1)),
+        ..setup(&server, dir.path())
+    }
+    .start();
+    until("it is refused", || server.calls("PostStatus") >= 2).await;
+    server.script().push.refuse = Some(busy());
+    let before = (server.calls("Subscribe"), server.calls("SyncAuthorizedEntries"));
+    server
+        .end_subscription(Some(tonic::Status::aborted("too slow")))
+        .await;
+    until("it asks for another", || {
+        server.calls("Subscribe") >= before.0 + 5
+    })
+    .await;
+    let (asked, polled) = (
+        server.calls("Subscribe") - before.0,
+        server.calls("SyncAuthorizedEntries") - before.1,
+    );
+    assert!(polled <= asked + 3, "{polled} polls beside {asked} subscriptions");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn an_acknowledgement_that_the_server_did_not_take_is_said_again() {
     let server = pushing(&[("a", "/a", "unix:uid:1")], &[]).await;
