@@ -4,6 +4,7 @@
 
 mod error;
 mod keep;
+mod lost;
 mod root_key;
 mod shown;
 

@@ -159,6 +159,11 @@ impl Quarantine {
         })
     }
 
+    /// Whether one can begin here.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.home.is_some()
+    }
+
     pub(crate) fn holds(&self) -> bool {
         self.holds.load(Ordering::Acquire)
     }

@@ -30,6 +30,10 @@ pub(crate) enum MakeError {
         "the root keys would be {keys}, and nobody here has agreed to that: put the new root key in its place, or say landfast root pending with --root-key for each"
     )]
     NotAgreed { keys: String },
+    #[error(
+        "this server has no step of its own yet, and its root key has not signed these: put the root key in its place, or sign the first step"
+    )]
+    NotOurs,
     #[error("the clock of this server shows no time")]
     NoClock,
     #[error("this server signs no steps: configure [root_key]")]

@@ -52,14 +52,15 @@ impl Claims {
         let newest = newest.map(SignedStep::digest);
         let fits = move |steps: &[SignedStep]| {
             let first = steps.first();
-            first.is_some_and(|first| newest.is_none() || first.step().previous == newest)
+            newest.is_some() && first.is_some_and(|first| first.step().previous == newest)
         };
         self.0.iter().filter(move |(_, steps)| fits(steps))
     }
 }
 
 impl Chain {
-    /// What a node shows is taken for what it is worth; whether anything was stored. What it says of our authorities is noted before, for it is said once.
+    /// What a node shows is taken for what it is worth; whether anything was stored. What it proves of this registry, and says of our authorities, is noted
+    /// before, for it is said once, and may lead nowhere.
     ///
     /// # Errors
     /// As [`Self::weigh`]; or others have changed the chain meanwhile.
@@ -69,10 +70,17 @@ impl Chain {
         agent: &SpiffeId,
         shown: Vec<SignedStep>,
     ) -> Result<bool, MakeError> {
+        let here = (&*self.registry, &*self.authorities);
+        if quarantine.is_kept()
+            && let Some(lost) = self.lost(&shown).await?
+        {
+            let bundles = (lost.before.as_ref(), &lost.last);
+            quarantine.shown(agent, lost.place, bundles, here).await;
+        }
         let weighed = self.weigh(&shown).await?;
         if let (Some((before, last)), Some(step)) = (&weighed.bundles, shown.last()) {
-            let (place, here) = (StepPlace::of(step), (&*self.registry, &*self.authorities));
-            quarantine.shown(agent, place, (before, last), here).await;
+            let place = StepPlace::of(step);
+            quarantine.shown(agent, place, (Some(before), last), here).await;
         }
         let Worth::Onward(steps) = weighed.worth else {
             return Ok(false);
@@ -163,7 +171,7 @@ impl Chain {
     }
 
     /// One from the future, or with numbers that leave no room, would be in the way of each later one.
-    fn is_of_our_time(&self, last: &SignedStep) -> Result<(), MakeError> {
+    pub(super) fn is_of_our_time(&self, last: &SignedStep) -> Result<(), MakeError> {
         let now = self.clock.now().ok_or(MakeError::NoClock)?;
         let step = last.step();
         let epoch = self.registry.revision().epoch;
@@ -197,6 +205,10 @@ impl Chain {
             && change.is_signed_by(own.public_key())
         {
             return Ok(());
+        }
+        if before.is_empty() {
+            // Whoever makes a key can show a chain of it, where none is known: nobody is to be asked about that.
+            return Err(MakeError::NotOurs);
         }
         let claims = || self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         claims().add(keys, steps.to_vec());

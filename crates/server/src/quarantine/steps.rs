@@ -11,18 +11,19 @@ use crate::random::hex;
 use crate::registry::Registry;
 
 impl Quarantine {
-    /// A node has shown a step that is later than what the server knew: from one bundle to another. One of an epoch that has not been left here is of a
+    /// A node has shown a step that is later than what the server knew: from one bundle, if that is known, to another. One of an epoch that has not been left here is of a
     /// registry that is newer than this one.
     pub(crate) async fn shown(
         &self,
         agent: &SpiffeId,
         place: StepPlace,
-        (before, last): (&Bundle, &Bundle),
+        (before, last): (Option<&Bundle>, &Bundle),
         (registry, authorities): (&Registry, &Authorities),
     ) {
         let Some(home) = &self.home else { return };
         let own = authorities.bundle();
-        if !self.holds() && place.epoch >= registry.revision().epoch {
+        // A restoration has begun an epoch, and this may be of a later one: then its end has to begin another.
+        if !self.state().needs_epoch() && place.epoch >= registry.revision().epoch {
             let detail = format!(
                 "{agent} shows step {}.{} of the bundle chain, which a root key has signed and which is not known here: the machine or its disk was put back",
                 place.epoch, place.sequence
@@ -31,7 +32,8 @@ impl Quarantine {
             self.begin(CauseKind::RolledBack, at, detail).await;
         }
         let now = home.clock.now().unwrap_or(UnixTime::EPOCH);
-        let gone = gone(agent, (before, last, &own), now);
+        let gone = before.map(|before| gone(agent, (before, last, &own), now));
+        let gone = gone.unwrap_or_default();
         if gone.is_empty() {
             return;
         }

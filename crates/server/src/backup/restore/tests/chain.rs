@@ -14,6 +14,8 @@ use crate::core::fixture::{copy, td};
 use crate::datastore::StepPlace;
 use crate::quarantine::End;
 
+mod rollback;
+
 /// A site with a root key.
 struct Plant {
     site: Site,
