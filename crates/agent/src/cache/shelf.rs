@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
-use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::seal::Sealer;
 use landfast_store::{MAX_FILE_BYTES, OpenStore, Store, StoreError};
 use prost::Message as _;
@@ -23,7 +22,6 @@ use ring::digest::{SHA256, digest};
 use super::key::{self, Found as FoundKey};
 use super::wire as convert;
 use super::{Found, Image, Place};
-use crate::entry::EntryIndex;
 pub(super) use clean::{device, empty};
 use files::{Of, files_of, names_in, names_of};
 use rest::Wrote;
@@ -75,8 +73,8 @@ pub(crate) struct Shelf {
     /// The tokens on disk are not those that were to be written.
     owes_tokens: bool,
     keys: key::Reader,
-    /// What is left to be read of the reserve, and of which entries. Nothing is written before that.
-    rest: Option<(Vec<wire::Ladder>, Arc<EntryIndex>)>,
+    /// What is left to be read of the reserve. Nothing is written before that.
+    rest: Option<reserve::Unread>,
     /// Of the index that was written last.
     index_bytes: u64,
     wrote: Wrote,

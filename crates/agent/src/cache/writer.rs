@@ -8,6 +8,7 @@ mod whole;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use landfast_lifecycle::SharedClock;
@@ -46,6 +47,8 @@ pub(crate) struct Writer {
 enum Work {
     /// Once, before anything else: the rest of the reserve.
     Read(Option<Found>),
+    /// What is gone, while not all is read.
+    TakeAway(Box<Image>),
     Write {
         image: Box<Image>,
         manner: Manner,
@@ -93,6 +96,9 @@ struct Keeping {
     whole: bool,
     /// What has been read, and the keeper is to have.
     read: Option<Found>,
+    /// Tells the reading to halt, and whether it has.
+    halt: Arc<AtomicBool>,
+    halted: bool,
     link: LinkHandle,
     tokens: JwtCache,
     clock: SharedClock,
@@ -135,6 +141,8 @@ impl Keeping {
             keeper: writer.keeper,
             whole: !writer.shelf.has_rest(),
             read: None,
+            halt: Arc::default(),
+            halted: false,
             link: writer.link,
             tokens: writer.tokens,
             clock: writer.clock,
@@ -185,6 +193,7 @@ impl Keeping {
         self.in_step = in_step;
         self.agent_id = status.agent_id;
         self.plan.note(now, change);
+        self.halt_for_what_is_gone();
     }
 
     fn begin_what_is_due(&mut self) {
@@ -203,20 +212,15 @@ impl Keeping {
             (false, false) if (due || changed || rest) && self.heard => self.writing(due, changed),
             (false, false) => None,
         };
-        if let Some(work) = work {
+        let again = (self.halted && !self.banned).then_some(Work::Read(None));
+        if let Some(work) = work.or(again) {
             self.start(work);
         }
     }
 
-    /// When what an index does not need is to be written.
-    fn rest(&self) -> Option<Instant> {
-        let owed = self.shelf.as_ref().is_some_and(|shelf| shelf.owes_tokens(false));
-        self.rest_due.or_else(|| owed.then_some(self.tokens_rested))
-    }
-
     fn writing(&mut self, index: bool, tokens: bool) -> Option<Work> {
         if !self.whole {
-            return None;
+            return self.taking_away();
         }
         // At work still: what is due stays due.
         let owed = self.shelf.as_ref()?.owes_tokens(index) && self.tokens_rested <= Instant::now();
@@ -272,13 +276,17 @@ impl Keeping {
         if matches!(work, Work::Destroy) {
             self.plan.begin(Instant::now());
         }
+        self.halted &= !matches!(work, Work::Read(_));
+        self.halt.store(false, Ordering::SeqCst);
+        let halt = Arc::clone(&self.halt);
         let running = tokio::task::spawn_blocking(move || {
             let mut work = work;
             let result = match &mut work {
                 Work::Read(rest) => {
-                    *rest = Some(shelf.read_rest());
+                    *rest = shelf.read_rest(&halt);
                     Ok(())
                 }
+                Work::TakeAway(image) => shelf.take_away_unread(image),
                 Work::Write { image, manner } => shelf.write(image, *manner),
                 Work::Destroy => shelf.destroy(),
             };
@@ -322,8 +330,8 @@ impl Keeping {
         self.shelf = Some(done.shelf);
         match (&done.result, &done.work) {
             (Ok(()), Work::Destroy) => self.destroyed = true,
-            (Ok(()) | Err(_), Work::Read(_)) | (Ok(()), Work::Write { .. }) => {}
-            (Err(_), Work::Destroy) => self.plan.failed(now, false),
+            (Ok(()) | Err(_), Work::Read(_)) | (Ok(()), Work::Write { .. } | Work::TakeAway(_)) => {}
+            (Err(_), Work::Destroy | Work::TakeAway(_)) => self.plan.failed(now, false),
             (Err(error), Work::Write { manner, .. }) => {
                 self.rest_due = Some(now + RETRY);
                 // Not the index with the rest: a file that cannot be removed may stay so for weeks.
@@ -333,6 +341,7 @@ impl Keeping {
             }
         }
         if let Work::Read(found) = done.work {
+            self.halted = found.is_none();
             self.read = found;
             // What was found wrong at the start is so still.
             if late {
@@ -363,8 +372,10 @@ impl Keeping {
             let Ok(Ok(done)) = timeout(LAST, running).await else {
                 return;
             };
-            // The rest of the reserve comes too late, and stays as it is on disk.
             self.done(done, false);
+        }
+        if timeout(LAST, self.hand_over()).await.is_err() {
+            tracing::debug!("the rest of the reserve stays as it is on disk");
         }
         self.look();
         let work = match self.banned {

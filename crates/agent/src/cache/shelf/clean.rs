@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use landfast_daemon::error_chain;
 use landfast_store::StoreError;
 
+use super::files::rung_names;
 use super::{BEGUN, Image, RUNG, SLOTS, Shelf, ShelfError, Slot, TOKENS, is_of_svid, is_ours, names_of};
 use crate::cache::key::Seen;
 
@@ -171,19 +172,25 @@ impl Shelf {
     /// Of entries that are gone, or are others now, what an index on disk would give to those who had them: also a key that the image needs, for that
     /// is sealed again with the next index, and the tokens.
     pub(super) fn take_away(&mut self, image: &Image) -> Result<(), ShelfError> {
+        let needed: BTreeSet<String> = names_of(image).collect();
+        // A rung that is not held any more was taken away, or is spent.
+        self.take_away_files(image, |name| name.starts_with(RUNG) && !needed.contains(name))
+    }
+
+    /// With these files.
+    pub(super) fn take_away_files(
+        &mut self,
+        image: &Image,
+        too: impl Fn(&str) -> bool,
+    ) -> Result<(), ShelfError> {
         let entries = &image.snapshot.entries;
         let gone = |id: &str, was: (i64, i64)| {
             let now = entries.get(id);
             now.is_none_or(|now| (now.revision, now.created_at) != was)
         };
-        let needed: BTreeSet<String> = names_of(image).collect();
         let named = self.slots.iter().flat_map(|slot| &slot.names);
         let files: BTreeSet<String> = named
-            // A rung that is not held any more was taken away, or is spent.
-            .filter(|(name, of)| {
-                gone(&of.entry_id, (of.revision, of.created_at))
-                    || (name.starts_with(RUNG) && !needed.contains(*name))
-            })
+            .filter(|(name, of)| gone(&of.entry_id, (of.revision, of.created_at)) || too(name))
             .map(|(name, _)| name.clone())
             .collect();
         let mut known = self.slots.iter().flat_map(|slot| &slot.entries);
@@ -192,6 +199,11 @@ impl Shelf {
         self.owes_tokens |= tokens.is_some();
         for name in &files {
             self.whole.remove(name);
+        }
+        if let Some(unread) = &mut self.rest {
+            unread
+                .ladders
+                .retain(|ladder| !rung_names(ladder).any(|name| files.contains(&name)));
         }
         let names: Vec<&str> = files.iter().map(String::as_str).chain(tokens).collect();
         self.store()?.remove_all(&names)?;

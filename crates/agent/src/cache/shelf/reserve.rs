@@ -2,9 +2,10 @@
 //!
 //! Invariant: whatever a start does not read is read before anything is written: an index that does not name it would have it removed.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
@@ -13,10 +14,20 @@ use landfast_store::Store;
 use landfast_store::seal::Sealer;
 
 use super::files::rung_names;
-use super::{Shelf, convert, sha256};
+use super::{Image, Shelf, ShelfError, convert, sha256};
 use crate::entry::EntryIndex;
 use crate::keeper::rungs::{Ladder, Ladders, Rung};
 use crate::keeper::state::Rest;
+
+/// What is left to be read, and what has been read of it.
+#[derive(Default)]
+pub(super) struct Unread {
+    pub(super) ladders: VecDeque<wire::Ladder>,
+    /// As they were then.
+    entries: Arc<EntryIndex>,
+    read: Ladders,
+    complaints: Vec<String>,
+}
 
 impl Shelf {
     /// Whether [`Self::read_rest`] has something to do.
@@ -24,14 +35,29 @@ impl Shelf {
         self.rest.is_some()
     }
 
-    /// What [`Self::open_at`] left, with what is wrong with it. Blocks.
-    pub(crate) fn read_rest(&mut self) -> (Rest, Vec<String>) {
-        let (mut complaints, mut ladders) = (Vec::new(), Ladders::new());
-        let (left, entries) = self.rest.take().unwrap_or_default();
+    /// What [`Self::open_at`] left, with what is wrong with it; `None` when told to halt, and then it goes on with the next call. Blocks.
+    pub(crate) fn read_rest(&mut self, halt: &AtomicBool) -> Option<(Rest, Vec<String>)> {
+        let mut unread = self.rest.take().unwrap_or_default();
         if let (Some(store), Some(sealer)) = (self.store.clone(), self.sealer.clone()) {
-            ladders = self.read_rungs(&store, &sealer, &left, &entries, &mut complaints);
+            while let Some(ladder) = unread.ladders.pop_front() {
+                if halt.load(Ordering::SeqCst) {
+                    unread.ladders.push_front(ladder);
+                    self.rest = Some(unread);
+                    return None;
+                }
+                let one = std::slice::from_ref(&ladder);
+                let more = self.read_rungs(&store, &sealer, one, &unread.entries, &mut unread.complaints);
+                unread.read.extend(more);
+            }
         }
-        (Rest { ladders, entries }, complaints)
+        let (ladders, entries) = (unread.read, unread.entries);
+        Some((Rest { ladders, entries }, unread.complaints))
+    }
+
+    /// Of what is gone, while not all is read: the files are named by the entry that they are of.
+    pub(crate) fn take_away_unread(&mut self, image: &Image) -> Result<(), ShelfError> {
+        self.leave_if_moved();
+        self.take_away_files(image, |_| false)
     }
 
     /// Those that are valid at this time, and those that are met on the way to them.
@@ -70,7 +96,11 @@ impl Shelf {
             }
         }
         if !ladders.is_empty() {
-            self.rest = Some((ladders.to_vec(), Arc::clone(entries)));
+            self.rest = Some(Unread {
+                ladders: ladders.iter().cloned().collect(),
+                entries: Arc::clone(entries),
+                ..Unread::default()
+            });
         }
         read
     }

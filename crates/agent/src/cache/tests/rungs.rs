@@ -1,5 +1,6 @@
 //! The reserve on disk: whole after a restart, none of it readable, and gone when it is to go.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use landfast_store::Store;
@@ -230,7 +231,7 @@ fn a_start_reads_few_of_a_large_reserve_and_the_rest_behind() {
         _ => None,
     });
     assert_eq!(served, Some(at(7200)), "the one whose turn it is");
-    let (rest, complaints) = shelf.read_rest();
+    let (rest, complaints) = shelf.read_rest(&AtomicBool::new(false)).unwrap();
     assert_eq!(complaints, Vec::<String>::new());
     assert!(!shelf.has_rest());
     assert_eq!(rest.ladders["a"].rungs().len(), 144 - first);
@@ -242,7 +243,11 @@ fn a_start_reads_few_of_a_large_reserve_and_the_rest_behind() {
     let whole = whole.unwrap();
     assert_eq!(keys_of(&whole), keys_of(&snapshot));
     assert!(!whole.reading);
-    assert_eq!(shelf.read_rest().0.ladders.len(), 0, "once");
+    assert_eq!(
+        shelf.read_rest(&AtomicBool::new(false)).unwrap().0.ladders.len(),
+        0,
+        "once"
+    );
 }
 
 #[test]
@@ -265,7 +270,7 @@ fn one_that_is_damaged_is_told_with_the_rest_and_costs_itself_alone() {
     );
     assert_eq!(found.complaints, Vec::<String>::new());
     let first = found.image.unwrap().snapshot.rungs["a"].rungs().len();
-    let (rest, complaints) = shelf.read_rest();
+    let (rest, complaints) = shelf.read_rest(&AtomicBool::new(false)).unwrap();
     let said = complaints.join("; ");
     assert!(
         said.contains("2 of 20 SVIDs in the reserve of spiffe://plant.test/a"),
@@ -273,4 +278,36 @@ fn one_that_is_damaged_is_told_with_the_rest_and_costs_itself_alone() {
     );
     let rest = rest.ladders.get("a").map_or(0, |ladder| ladder.rungs().len());
     assert_eq!(first + rest, 18);
+}
+
+/// The entry goes while its rungs are not read: they go unread, and those of the other stay.
+#[test]
+fn what_is_gone_leaves_the_disk_before_all_is_read() {
+    let world = World::new();
+    let (mut snapshot, others) = (
+        reserved(&world.ca, &["a", "b"], 20),
+        reserved(&world.ca, &["b"], 20),
+    );
+    let all = Arc::make_mut(&mut snapshot.rungs);
+    all.extend(
+        others
+            .rungs
+            .iter()
+            .map(|(id, ladder)| (id.clone(), ladder.clone())),
+    );
+    world.open().0.write(&image(&snapshot), PLAIN).unwrap();
+    let (mut shelf, found) =
+        Shelf::open_at(world.place(), Some(&node()), Some(at(600)), Arc::new(Store::open));
+    assert!(shelf.read_rest(&AtomicBool::new(true)).is_none() && shelf.has_rest());
+    let mut after = Snapshot::clone(&found.image.unwrap().snapshot);
+    after.entries = Arc::new(EntryIndex::new(after.entries.get("a").cloned()));
+    shelf.take_away_unread(&image(&after)).unwrap();
+    assert_eq!(rung_files(&world).len(), 20);
+    let (rest, complaints) = shelf.read_rest(&AtomicBool::new(false)).unwrap();
+    assert_eq!(complaints, Vec::<String>::new());
+    assert_eq!(rest.ladders.keys().map(|id| &**id).collect::<Vec<_>>(), ["a"]);
+    drop(shelf);
+    let left = world.open().1.image.unwrap().snapshot;
+    assert_eq!(left.rungs["a"].rungs().len(), 20);
+    assert!(!left.rungs.contains_key("b") && !left.held.contains_key("b"));
 }

@@ -53,7 +53,8 @@ impl Running {
         let open = move |dir: &Path| {
             assert!(!panic_now.swap(false, Ordering::SeqCst), "as the test wants it");
             Store::open_with(dir, |files| {
-                wear::NoRoomForTokens(FaultyFiles::new(files, faulty.clone()), Arc::clone(&full_now))
+                let files = FaultyFiles::new(files, faulty.clone());
+                wear::NoRoomForTokens(files, Arc::clone(&full_now), Arc::default())
             })
         };
         let (shelf, _) = Shelf::open_by(world.place(), Some(&node()), Arc::new(open));

@@ -3,14 +3,15 @@
 //! Invariant: nothing is written before it is known, or given up.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::{Found, Keeping, RETRY};
+use super::{Keeping, RETRY, Work};
 use crate::cache::plan::Change;
 use crate::cache::shelf::ShelfError;
 use crate::keeper::rungs::Ladders;
-use crate::keeper::state::Snapshot;
+use crate::keeper::state::{Rest, Snapshot};
 
 impl Keeping {
     /// Gives the keeper the rest of the reserve, when it has come. Not to be dropped before it ends.
@@ -49,14 +50,39 @@ impl Keeping {
         }
     }
 
+    /// What is gone does not wait on disk until all is read.
+    pub(super) fn halt_for_what_is_gone(&self) {
+        if !self.whole && self.heard && self.plan.has_to_take_away() {
+            self.halt.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Before all is read no index is written: it would leave out the rest.
+    pub(super) fn taking_away(&mut self) -> Option<Work> {
+        self.shelf.as_ref()?;
+        let image = self.image().map(Box::new)?;
+        self.plan.takes_away().then_some(Work::TakeAway(image))
+    }
+
+    /// When what an index does not need is to be written.
+    pub(super) fn rest(&self) -> Option<Instant> {
+        let owed = self.shelf.as_ref().is_some_and(|shelf| shelf.owes_tokens(false));
+        self.rest_due.or_else(|| owed.then_some(self.tokens_rested))
+    }
+
     /// A fault of ours, in the middle of it: what is on disk is not known any more.
     pub(super) fn lost(&mut self, error: &tokio::task::JoinError) {
         tracing::error!(%error, "writing the cache broke off; report this. It is tried again");
         self.shelf = Some((self.spare)());
         self.on_disk = Arc::default();
+        self.halted = false;
         if !self.whole {
-            // What of the reserve was not read is had anew.
-            self.read = Some(Found::default());
+            // What of the reserve was not read is had anew; what was read stays.
+            let rest = Rest {
+                entries: Arc::clone(&self.seen.entries),
+                ..Rest::default()
+            };
+            self.read = Some((rest, Vec::new()));
         }
         let now = Instant::now();
         self.tokens_due = now + RETRY;

@@ -9,9 +9,25 @@ fn restarted(
     world: World,
     keeper: impl FnOnce(&Views, &SharedClock, &Arc<Snapshot>) -> KeeperHandle,
 ) -> Started {
+    restarted_over(world, Script::default(), Arc::default(), keeper)
+}
+
+/// The same over such a disk, whose next reading panics when it is to.
+fn restarted_over(
+    world: World,
+    script: Script,
+    panics: Arc<AtomicBool>,
+    keeper: impl FnOnce(&Views, &SharedClock, &Arc<Snapshot>) -> KeeperHandle,
+) -> Started {
     let snapshot = reserved(&world.ca, &["a", "b"], 144);
     world.open().0.write(&image(&snapshot), PLAIN).unwrap();
-    let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(600)), Arc::new(Store::open));
+    let open = move |dir: &Path| {
+        Store::open_with(dir, |files| {
+            let files = FaultyFiles::new(files, script.clone());
+            wear::NoRoomForTokens(files, Arc::default(), Arc::clone(&panics))
+        })
+    };
+    let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(600)), Arc::new(open));
     let read = found.image.unwrap().snapshot;
     assert!(read.reading && shelf.has_rest());
     let views = Views::new(&td());
@@ -115,4 +131,69 @@ async fn a_stop_before_the_rest_was_taken_leaves_it_on_disk() {
     started.stop.cancel();
     task.await.unwrap().unwrap();
     assert_eq!(on_disk(&started.world), 144);
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+async fn a_fault_in_the_reading_costs_nothing_that_the_start_had_read() {
+    let (stop, panics) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let mut running = None;
+    let faults = Arc::clone(&panics);
+    let started = restarted_over(World::new(), Script::default(), faults, |views, clock, read| {
+        let (keeper, handle) = Keeper::restored(views.clone(), Arc::clone(clock), Some(read));
+        running = Some(tokio::spawn(keeper.run(stop.clone())));
+        handle
+    });
+    let had = started.views.snapshot().rungs["a"].rungs().len();
+    panics.store(true, Ordering::SeqCst);
+    let mut published = started.views.published();
+    let task = tokio::spawn(started.writer.run(started.stop.clone()));
+    while started.views.snapshot().reading {
+        published.changed().await.unwrap();
+    }
+    let left = started.views.snapshot().rungs.get("a").cloned();
+    assert_eq!(left.map(|ladder| ladder.rungs().len()), Some(had));
+    started.stop.cancel();
+    task.await.unwrap().unwrap();
+    assert_eq!(on_disk(&started.world), 144, "on an island nothing is written");
+    stop.cancel();
+    running.unwrap().await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+async fn what_is_gone_before_all_is_read_does_not_come_back_after_a_stop() {
+    let script = Script::default();
+    let started = restarted_over(World::new(), script.clone(), Arc::default(), |views, clock, _| {
+        Keeper::new(views.clone(), Arc::clone(clock)).1
+    });
+    script.hang(Verb::Read);
+    started.status.send_modify(|status| {
+        status.phase = Phase::Serving;
+        status.last_sync = Some(at(605));
+    });
+    let task = tokio::spawn(started.writer.run(started.stop.clone()));
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    let before = started.views.snapshot();
+    let after = Snapshot {
+        entries: Arc::new(EntryIndex::new(before.entries.get("b").cloned())),
+        held: Arc::new([("b".into(), before.held["b"].clone())].into_iter().collect()),
+        rungs: Arc::default(),
+        ..Snapshot::clone(&before)
+    };
+    started.views.publish(Arc::new(after), &Reach::All, Some(at(605)));
+    started.stop.cancel();
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    script.mend();
+    task.await.unwrap().unwrap();
+    let image = started.world.open().1.image.unwrap();
+    assert_eq!(
+        image.snapshot.held.keys().map(|id| &**id).collect::<Vec<_>>(),
+        ["b"]
+    );
+    assert_eq!(on_disk(&started.world), 0);
 }

@@ -8,12 +8,17 @@ use crate::cache::tests::away::token;
 use crate::entry::Entry;
 use crate::keeper::rungs::{Ladder, Rung};
 
-/// No room for what is as large as the tokens: all else finds some.
+/// No room for what is as large as the tokens: all else finds some. With the last, the next reading panics.
 #[derive(Debug)]
-pub(super) struct NoRoomForTokens(pub(super) FaultyFiles, pub(super) Arc<AtomicBool>);
+pub(super) struct NoRoomForTokens(
+    pub(super) FaultyFiles,
+    pub(super) Arc<AtomicBool>,
+    pub(super) Arc<AtomicBool>,
+);
 
 impl Files for NoRoomForTokens {
     fn read(&self, name: &str, limit: u64) -> std::io::Result<Option<Contents>> {
+        assert!(!self.2.swap(false, Ordering::SeqCst), "as the test wants it");
         self.0.read(name, limit)
     }
 
