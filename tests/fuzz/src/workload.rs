@@ -199,6 +199,7 @@ fn served(authority: &Certificate, path: &str) -> ServedX509 {
         hint: path.to_owned(),
         entry_id: path.to_owned(),
         told: true,
+        reserve: false,
     }
 }
 
@@ -241,6 +242,8 @@ impl IdentitySource for Source {
                     id: id.clone(),
                     token,
                     hint: String::new(),
+                    entry_id: id.to_string(),
+                    reserve: false,
                 })
             })
             .collect()
