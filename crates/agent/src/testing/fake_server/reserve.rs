@@ -90,9 +90,7 @@ impl wire::reserve_server::Reserve for FakeServer {
         let fewer = self.script().reserve.late.checked_sub(1);
         if let Some(fewer) = fewer {
             self.script().reserve.late = fewer;
-            let mut late = Status::deadline_exceeded("too late");
-            late.metadata_mut().insert(landfast_proto::PUSHBACK, 1.into());
-            return Err(late);
+            return Err(Status::deadline_exceeded("too late"));
         }
         let held = self.script().reserve.hold.clone();
         if let Some(held) = held {

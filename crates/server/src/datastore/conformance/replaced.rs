@@ -27,7 +27,11 @@ pub(in crate::datastore) async fn of_what_begins_within_a_step_the_last_one_coun
     assert_eq!(asked(next).await, (Recorded::Yes, 3), "a step later");
     // What outlasts the new one is still owed, or asking would make a debt end sooner.
     let before = rung(X, "e1", "23", 2 * HOUR + 58 * MINUTE);
-    assert_eq!(asked(before).await, (Recorded::Yes, 3), "in the place of 21 alone");
+    assert_eq!(
+        asked(before).await,
+        (Recorded::Yes, 3),
+        "in the place of 21 alone"
+    );
     let shorter = IssuanceRecord {
         not_after: START.saturating_add(2 * HOUR),
         ..rung(X, "e1", "24", 2 * HOUR + 59 * MINUTE)

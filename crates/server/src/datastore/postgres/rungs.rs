@@ -80,13 +80,15 @@ pub(super) async fn replace(tx: &mut Tx, records: &[&IssuanceRecord]) -> Result<
     }
     let agents: Vec<_> = rungs().map(|rung| rung.requester.clone()).collect();
     let entries: Vec<_> = rungs().map(|rung| rung.entry_id.clone()).collect();
-    let times = |of: fn(&IssuanceRecord) -> UnixTime| rungs().map(|rung| of(rung).as_secs()).collect::<Vec<_>>();
+    let times =
+        |of: fn(&IssuanceRecord) -> UnixTime| rungs().map(|rung| of(rung).as_secs()).collect::<Vec<_>>();
     let (now, begins, ends) = (
         times(|rung| rung.issued_at),
         times(|rung| rung.not_before),
         times(|rung| rung.not_after),
     );
-    tx.execute(REPLACED, &[&agents, &entries, &now, &begins, &ends]).await?;
+    tx.execute(REPLACED, &[&agents, &entries, &now, &begins, &ends])
+        .await?;
     Ok(())
 }
 
