@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 use super::failure::LinkError;
 use super::{Link, rungs};
 use crate::keeper::state::Event;
+use crate::keeper::state::reserve::BATCH;
 
 /// When the server may be asked.
 pub(super) struct Reserve {
@@ -23,6 +24,8 @@ pub(super) struct Reserve {
     backoff: Backoff,
     /// The server of this connection has no such service.
     missing: bool,
+    /// How many to ask for at once: over a thin link the answer to fewer comes in time.
+    batch: usize,
 }
 
 impl Default for Reserve {
@@ -31,6 +34,7 @@ impl Default for Reserve {
             not_before: None,
             backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
             missing: false,
+            batch: BATCH,
         }
     }
 }
@@ -58,6 +62,16 @@ impl Reserve {
             }
         );
         self.missing |= unknown;
+        let late = matches!(
+            error,
+            LinkError::Refused {
+                code: Code::DeadlineExceeded,
+                ..
+            }
+        );
+        if late || error.connection_broke() {
+            self.batch = (self.batch / 2).max(SMALLEST);
+        }
         let pause = error.pushback().unwrap_or_else(|| self.backoff.next());
         self.not_before = Some(Instant::now() + pause.max(SHORTEST));
         let (error, again_in) = (error_chain(error), pause);
@@ -68,7 +82,11 @@ impl Reserve {
         );
     }
 
-    fn served(&mut self) {
+    /// `asked`: for how many. Fewer than may be asked for at once show nothing.
+    fn served(&mut self, asked: usize) {
+        if asked >= self.batch {
+            self.batch = (self.batch * 2).min(BATCH);
+        }
         self.backoff.reset();
         self.not_before = None;
     }
@@ -88,7 +106,8 @@ impl Link {
             if self.something_else_is_due(now) || !self.rung_is_due(now) {
                 break;
             }
-            let orders = self.keeper.rungs_due().await;
+            let mut orders = self.keeper.rungs_due().await;
+            orders.truncate(self.reserve.batch);
             if orders.is_empty() {
                 break;
             }
@@ -117,7 +136,7 @@ impl Link {
             };
             match answer {
                 Ok(issued) => {
-                    self.reserve.served();
+                    self.reserve.served(issued.len());
                     self.keeper.tell(Event::Rungs(issued)).await;
                 }
                 // What the server has against the node itself.
@@ -164,3 +183,33 @@ impl Link {
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(600);
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Some 4 kB: in time over any link that carries the rest.
+const SMALLEST: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gets_no_answer_is_asked_for_in_smaller_batches_and_these_grow_again() {
+        let mut reserve = Reserve::default();
+        let late = LinkError::Deadline {
+            method: rungs::NEW_RUNGS,
+            seconds: 30,
+        };
+        let sizes = [32, 16, 8, 4, 4].map(|_| {
+            reserve.failed(&late);
+            reserve.batch
+        });
+        assert_eq!(sizes, [32, 16, 8, 4, 4]);
+        let busy = tonic::Status::unavailable("others need the server more");
+        reserve.failed(&LinkError::from_status(rungs::NEW_RUNGS, &busy));
+        reserve.served(3);
+        assert_eq!(reserve.batch, 4, "neither says anything of the link");
+        let sizes = [8, 16, 32, 64, 64].map(|_| {
+            reserve.served(reserve.batch);
+            reserve.batch
+        });
+        assert_eq!(sizes, [8, 16, 32, 64, 64]);
+    }
+}

@@ -71,7 +71,8 @@ impl Reserve for Api {
             metrics::counter!("landfast_server_rungs_refused_total").increment(enough as u64);
             tracing::warn!(
                 agent = %agent.id, refused = enough,
-                "a node asks for more ahead than its reserve takes: it has lost what it had, or somebody else uses its SVID"
+                "a node asks for more ahead than its reserve takes: its reserve or TTL was made shorter, its clock went back, or, if it comes again, somebody else uses \
+                 its SVID"
             );
         }
         let rungs = answers
@@ -129,6 +130,7 @@ impl Debts for Api {
             agents: request.agent_ids,
             entries: request.entry_ids,
             authorities: request.authority_ids,
+            untainted: false,
             now: self.now()?,
             after: after(&request.page_token)?,
             limit,
@@ -153,13 +155,14 @@ impl Api {
         }
     }
 
-    /// How many rungs the agent has of each of these entries, neither spent nor revoked.
+    /// How many rungs the agent has of each of these entries, neither spent nor revoked, of authorities that are not tainted.
     async fn ahead(&self, agent: &SpiffeId, rungs: &[pb::NewRung]) -> Result<HashMap<String, u64>, Status> {
         let entries: BTreeSet<_> = rungs.iter().map(|rung| rung.entry_id.clone()).collect();
         let query = DebtQuery {
             agents: vec![agent.to_string()],
             entries: entries.into_iter().collect(),
             authorities: Vec::new(),
+            untainted: true,
             now: self.now()?,
             after: Default::default(),
             limit: MAX_RUNGS,

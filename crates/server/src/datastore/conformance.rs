@@ -4,6 +4,7 @@ mod agents;
 mod chain;
 mod issuance;
 mod recoveries;
+mod replaced;
 mod rungs;
 
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ pub(super) use agents::*;
 pub(super) use chain::*;
 pub(super) use issuance::*;
 pub(super) use recoveries::*;
+pub(super) use replaced::*;
 pub(super) use rungs::*;
 
 pub(super) type Store = Arc<dyn Datastore>;
@@ -57,6 +59,8 @@ macro_rules! conforms {
             what_nodes_have_is_listed_until_it_is_spent_or_revoked
             what_is_signed_while_a_ban_or_a_deletion_comes_is_not_recorded
             a_rung_has_a_key_of_its_own_and_nobody_has_more_than_any_reserve_takes
+            of_what_begins_within_a_step_the_last_one_counts
+            what_a_tainted_authority_signed_fills_no_reserve
             what_is_not_to_lie_about_is_marked_or_refused
             a_bundle_is_known_when_every_agent_that_counts_has_said_so
         }

@@ -15,6 +15,8 @@ pub(crate) struct DebtQuery {
     pub(crate) entries: Vec<String>,
     /// Signed by one of these; empty: by any.
     pub(crate) authorities: Vec<String>,
+    /// None of those whose authority is tainted: their nodes give them up.
+    pub(crate) untainted: bool,
     pub(crate) now: UnixTime,
     /// From after this agent and entry.
     pub(crate) after: (String, String),

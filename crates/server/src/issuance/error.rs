@@ -92,9 +92,10 @@ pub enum IssueError {
     },
     /// The node has more ahead than its reserve takes.
     #[error(
-        "this node has more identities ahead for entry {entry}, neither spent nor revoked, than its reserve takes. If it has lost them: wait until they are \
-         spent, or take the reserve from the entry and give it back (landfast entry policy set --offline-reserve), which marks them as revoked. \
-         If it has not, somebody else uses its SVID: ban it"
+        "this node has more identities ahead for entry {entry}, neither spent nor revoked, than its reserve takes. A reserve or a TTL that was made shorter, \
+         or a clock that went back, does this too: wait until they are spent, or take the reserve from the entry and give it back \
+         (landfast entry policy set --offline-reserve), which marks them as revoked. Only if it comes again without any of these, somebody else may use \
+         the node's SVID: look whether two machines do, and then ban it, which destroys what the node has"
     )]
     Enough {
         /// Which entry.

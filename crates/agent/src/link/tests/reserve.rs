@@ -129,6 +129,18 @@ async fn changes_are_heard_and_new_identities_signed_while_the_server_takes_its_
 }
 
 #[tokio::test]
+async fn over_a_thin_link_a_reserve_comes_in_small_batches() {
+    let server = pushing(&[("a", "/a", "unix:uid:1")], &[("a", policy(48 * HOUR, &[]))]).await;
+    server.script().reserve.late = 1;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    node.holds("a", 96).await;
+    let sizes: Vec<usize> = server.script().reserve.asked.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 32, 63], "a half, and twice what came");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_has_no_room_or_no_such_service_costs_nothing_but_the_reserve() {
     let missing = tonic::Status::unimplemented("unknown service landfast.reserve.v1.Reserve");
     let mut busy = tonic::Status::unavailable("others need the server more");

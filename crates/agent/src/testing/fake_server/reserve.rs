@@ -25,6 +25,8 @@ pub(crate) struct Reserve {
     pub(crate) asked: Vec<Vec<(String, i64)>>,
     /// Rungs are signed while there are permits.
     pub(crate) hold: Option<std::sync::Arc<tokio::sync::Semaphore>>,
+    /// So many of the next calls get no answer in time.
+    pub(crate) late: u32,
     /// Of what bundles agents have said that they hold them.
     pub(crate) acknowledged: Vec<u64>,
 }
@@ -85,6 +87,11 @@ impl wire::reserve_server::Reserve for FakeServer {
             ));
         }
         self.called("NewRungs", &request, true)?;
+        let fewer = self.script().reserve.late.checked_sub(1);
+        if let Some(fewer) = fewer {
+            self.script().reserve.late = fewer;
+            return Err(Status::deadline_exceeded("too late"));
+        }
         let held = self.script().reserve.hold.clone();
         if let Some(held) = held {
             held.acquire().await.unwrap().forget();

@@ -57,9 +57,9 @@ pub(in crate::datastore) async fn what_an_entry_may_have_ahead_is_kept_and_judge
     assert_eq!(loaded(&db).await.entries[0].policy, Some(set));
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
-fn rung(agent: &str, entry: &str, serial: &str, ends: Duration) -> IssuanceRecord {
+pub(super) fn rung(agent: &str, entry: &str, serial: &str, ends: Duration) -> IssuanceRecord {
     IssuanceRecord {
         serial: serial.into(),
         requester: format!("agent {}", id(agent)),
@@ -71,11 +71,12 @@ fn rung(agent: &str, entry: &str, serial: &str, ends: Duration) -> IssuanceRecor
     }
 }
 
-fn wanted() -> DebtQuery {
+pub(super) fn wanted() -> DebtQuery {
     DebtQuery {
         agents: Vec::new(),
         entries: Vec::new(),
         authorities: Vec::new(),
+        untainted: false,
         now: START,
         after: Default::default(),
         limit: 100,
@@ -83,7 +84,7 @@ fn wanted() -> DebtQuery {
 }
 
 /// Agent, entry, rungs, hours until the last ends.
-async fn seen(db: &Store, query: DebtQuery) -> Vec<(String, String, u64, u64)> {
+pub(super) async fn seen(db: &Store, query: DebtQuery) -> Vec<(String, String, u64, u64)> {
     let short = |debt: Debt| {
         let agent = debt.agent.rsplit('/').next().unwrap().to_owned();
         (
@@ -96,11 +97,11 @@ async fn seen(db: &Store, query: DebtQuery) -> Vec<(String, String, u64, u64)> {
     db.debts(query).await.unwrap().into_iter().map(short).collect()
 }
 
-fn row(agent: &str, entry: &str, rungs: u64, hours: u64) -> (String, String, u64, u64) {
+pub(super) fn row(agent: &str, entry: &str, rungs: u64, hours: u64) -> (String, String, u64, u64) {
     (agent.into(), entry.into(), rungs, hours)
 }
 
-async fn with_rungs(db: &Store) {
+pub(super) async fn with_rungs(db: &Store) {
     use crate::authority::Slot;
     let saved = db.save_journal(0, vec![authority("a", Slot::Active), authority("b", Slot::Old)]);
     saved.await.unwrap().unwrap();
@@ -295,7 +296,13 @@ pub(in crate::datastore) async fn a_rung_has_a_key_of_its_own_and_nobody_has_mor
         key[..4].copy_from_slice(&number.to_be_bytes());
         IssuanceRecord {
             key_hash: Some(key),
-            ..rung("/spire/agent/x", "e1", &format!("k{number}"), 3 * HOUR)
+            // Each begins before the one that was asked for before, and so takes the place of none.
+            ..rung(
+                "/spire/agent/x",
+                "e1",
+                &format!("k{number}"),
+                3 * HOUR - Duration::from_secs(number.into()),
+            )
         }
     };
     let ordinary = IssuanceRecord {

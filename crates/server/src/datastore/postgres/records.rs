@@ -53,6 +53,7 @@ pub(super) async fn write(tx: &mut Tx, records: &[IssuanceRecord]) -> Result<Vec
             }
         }
     }
+    rungs::replace(tx, &kept).await?;
     insert(tx, &kept).await?;
     let mut ends: BTreeMap<&str, UnixTime> = BTreeMap::new();
     for record in kept {

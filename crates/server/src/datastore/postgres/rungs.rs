@@ -72,7 +72,27 @@ pub(super) async fn those_there(
     ))
 }
 
-/// How many the agents of these have for their entries that are neither spent nor revoked.
+/// Those of before that these take the place of, as in SQLite.
+pub(super) async fn replace(tx: &mut Tx, records: &[&IssuanceRecord]) -> Result<(), DatastoreError> {
+    let rungs = || records.iter().filter(|record| record.is_rung);
+    if rungs().next().is_none() {
+        return Ok(());
+    }
+    let agents: Vec<_> = rungs().map(|rung| rung.requester.clone()).collect();
+    let entries: Vec<_> = rungs().map(|rung| rung.entry_id.clone()).collect();
+    let times =
+        |of: fn(&IssuanceRecord) -> UnixTime| rungs().map(|rung| of(rung).as_secs()).collect::<Vec<_>>();
+    let (now, begins, ends) = (
+        times(|rung| rung.issued_at),
+        times(|rung| rung.not_before),
+        times(|rung| rung.not_after),
+    );
+    tx.execute(REPLACED, &[&agents, &entries, &now, &begins, &ends])
+        .await?;
+    Ok(())
+}
+
+/// How many the agents of these have for their entries that are neither spent nor revoked. They have given up those of a tainted authority.
 pub(super) async fn ahead(
     tx: &mut Tx,
     records: &[IssuanceRecord],
@@ -114,6 +134,7 @@ pub(super) async fn debts(tx: &mut Tx, query: &DebtQuery) -> Result<Vec<Debt>, D
                 &entries,
                 &authorities,
                 &limit(query.limit),
+                &query.untainted,
             ],
         )
         .await?;
@@ -156,7 +177,10 @@ pub(super) async fn forget(tx: &mut Tx, id: &SpiffeId) -> Result<(), DatastoreEr
 }
 
 const AHEAD: &str = "SELECT requester, entry_id, count(*) AS rungs FROM issued WHERE rung AND requester = ANY ($1) AND entry_id = ANY ($2) \
-    AND revoked_at IS NULL AND not_after > $3 GROUP BY requester, entry_id";
+    AND revoked_at IS NULL AND not_after > $3 AND authority_id NOT IN (SELECT id FROM authorities WHERE tainted) GROUP BY requester, entry_id";
+const REPLACED: &str = "UPDATE issued i SET revoked_at = n.now FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+    AS n (requester, entry_id, now, begins, ends) WHERE i.rung AND i.requester = n.requester AND i.entry_id = n.entry_id AND i.revoked_at IS NULL \
+    AND i.not_after > n.now AND i.not_after <= n.ends AND i.not_before <= n.begins AND i.not_before > n.begins - greatest((n.ends - n.begins) / 2, 1)";
 const LAST_OF_ID: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND spiffe_id = $1 AND revoked_at IS NULL AND not_after > $2";
 const LAST_OF_BEFORE: &str = "SELECT max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL AND issued_at < $1 AND not_before > $2";
 const AGENTS_THERE: &str = "SELECT id FROM agents WHERE id = ANY ($1) AND body::jsonb->>'serial' <> ''";
@@ -166,6 +190,7 @@ const OF_ENTRY: &str = "UPDATE issued SET revoked_at = $2 WHERE rung AND entry_i
 const DEBTS: &str = "SELECT requester, entry_id, count(*) AS rungs, max(not_after) AS ends FROM issued WHERE rung AND revoked_at IS NULL \
     AND not_after > $1 AND (requester, entry_id) > ($2, $3) AND ($4::text[] IS NULL OR requester = ANY ($4)) \
     AND ($5::text[] IS NULL OR entry_id = ANY ($5)) AND ($6::text[] IS NULL OR authority_id = ANY ($6)) \
+    AND NOT ($8 AND authority_id IN (SELECT id FROM authorities WHERE tainted)) \
     GROUP BY requester, entry_id ORDER BY requester, entry_id LIMIT $7";
 const ACKNOWLEDGE: &str = "INSERT INTO acknowledged (agent_id, sequence) SELECT id, $2::bigint FROM agents, state WHERE id = $1 AND $2 <= bundle_sequence \
     ON CONFLICT (agent_id) DO UPDATE SET sequence = excluded.sequence";

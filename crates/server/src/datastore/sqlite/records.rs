@@ -78,6 +78,9 @@ fn write_one(
     if let Some(other) = owner_of_key(tx, record)? {
         return Ok(Recorded::KeyTaken(other));
     }
+    if record.is_rung {
+        rungs::replace(tx, record)?;
+    }
     tx.conn().prepare_cached(INSERT)?.execute(params![
         kind_text(record.kind),
         record.spiffe_id.as_str(),

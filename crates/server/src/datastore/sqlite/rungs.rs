@@ -67,10 +67,24 @@ pub(super) fn may_be_recorded(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<bo
     )
 }
 
-/// How many the agent of this one has for its entry that are neither spent nor revoked.
+/// Those that this one takes the place of: a node asks for what it does not have. One that outlasts it stays in its node's debt, so whoever asks
+/// again and again makes that end no sooner.
+pub(super) fn replace(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<(), DatastoreError> {
+    let (begins, ends) = (record.not_before.as_secs(), record.not_after.as_secs());
+    let mut replaced = tx.conn().prepare_cached(
+        "UPDATE issued SET revoked_at = ?3 WHERE rung = 1 AND requester = ?1 AND entry_id = ?2 AND revoked_at IS NULL \
+         AND not_after > ?3 AND not_after <= ?5 AND not_before <= ?4 AND not_before > ?4 - max((?5 - ?4) / 2, 1)",
+    )?;
+    let now = record.issued_at.as_secs();
+    replaced.execute(params![record.requester, record.entry_id, now, begins, ends])?;
+    Ok(())
+}
+
+/// How many the agent of this one has for its entry that are neither spent nor revoked. It has given up those of a tainted authority.
 pub(super) fn ahead(tx: &Tx<'_>, record: &IssuanceRecord) -> Result<u64, DatastoreError> {
     let mut count = tx.conn().prepare_cached(
-        "SELECT count(*) FROM issued WHERE rung = 1 AND requester = ?1 AND entry_id = ?2 AND revoked_at IS NULL AND not_after > ?3",
+        "SELECT count(*) FROM issued WHERE rung = 1 AND requester = ?1 AND entry_id = ?2 AND revoked_at IS NULL AND not_after > ?3 \
+         AND authority_id NOT IN (SELECT id FROM authorities WHERE tainted = 1)",
     )?;
     let of = params![record.requester, record.entry_id, record.issued_at.as_secs()];
     Ok(count.query_row(of, |row| row.get::<_, i64>(0))?.unsigned_abs())
@@ -101,6 +115,9 @@ pub(super) fn debts(tx: &Tx<'_>, query: &DebtQuery) -> Result<Vec<Debt>, Datasto
     among("requester", query.agents.iter().map(|id| requester(id)).collect());
     among("entry_id", query.entries.clone());
     among("authority_id", query.authorities.clone());
+    if query.untainted {
+        sql.push_str(" AND authority_id NOT IN (SELECT id FROM authorities WHERE tainted = 1)");
+    }
     sql.push_str(" GROUP BY requester, entry_id ORDER BY requester, entry_id LIMIT ?");
     values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
     let mut rows = tx.conn().prepare(&sql)?;
