@@ -299,7 +299,12 @@ class Cut:
 
 def cuts(folder, binaries, count, random, report):
     place = Place(folder / "recorded", binaries, free_port())
-    node = Node(place)
+    cut_all(folder, Node(place), lambda node, place, moment, number: Cut(node, place, moment, sleeps=number % 3 == 1), count, random, report)
+
+
+def cut_all(folder, node, cut, count, random, report):
+    """Lets the node live, and then the power be cut at moments of that life; `cut` makes one of them, in a place."""
+    place = node.place
     try:
         node.live()
         place.stop_all()
@@ -308,8 +313,8 @@ def cuts(folder, binaries, count, random, report):
         for number, (moment, mode) in enumerate(chosen):
             agent.advance(moment)
             server.advance(moment)
-            cut = lambda place, moment=moment, sleeps=number % 3 == 1: Cut(node, place, moment, sleeps)
-            cut_and_meet(folder, place, (agent, server), cut, (number, mode), random, report)
+            here = lambda place, moment=moment, number=number: cut(node, place, moment, number)
+            cut_and_meet(folder, place, (agent, server), here, (number, mode), random, report)
     finally:
         place.stop_all()
 

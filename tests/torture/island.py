@@ -7,10 +7,9 @@ import datetime
 import os
 import signal
 
-from agent import Node, cut_and_meet, lasts, own, served
+from agent import Node, cut_all, lasts, own, served
 from daemons import TRUST_DOMAIN, Place, Wrong, must
 from rig import free_port
-from timeline import Recording, choose, moments_of
 
 # Of which one begins every 20 seconds: 200 cuts are made within the reserve.
 LIFE, RESERVE = "40s", "40m"
@@ -94,16 +93,4 @@ def ids(place):
 
 def cuts(folder, binaries, count, random, report):
     place = Place(folder / "recorded", binaries, free_port())
-    node = Islander(place)
-    try:
-        node.live()
-        place.stop_all()
-        chosen = choose(moments_of(place.disk, place.runs["agent"], "agent"), node.history, count, random)
-        agent, server = (Recording(place.disk, place.runs[name]) for name in ("agent", "server"))
-        for number, (moment, mode) in enumerate(chosen):
-            agent.advance(moment)
-            server.advance(moment)
-            cut = lambda place, moment=moment: Cut(node, place, moment)
-            cut_and_meet(folder, place, (agent, server), cut, (number, mode), random, report)
-    finally:
-        place.stop_all()
+    cut_all(folder, Islander(place), lambda node, place, moment, _number: Cut(node, place, moment), count, random, report)

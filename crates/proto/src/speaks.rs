@@ -34,16 +34,8 @@ pub const OF_SERVER: &[(&str, u32)] = &[
     (SYNC, 1),
     (TIMES, 1),
 ];
-/// What this version can, as an agent.
-pub const OF_AGENT: &[(&str, u32)] = &[
-    (CHAIN, 1),
-    (POLICIES, 1),
-    (RECOVERY, 1),
-    (RESERVE, 1),
-    (REVISIONS, 1),
-    (SYNC, 1),
-    (TIMES, 1),
-];
+/// What this version can, as an agent: the same, for now.
+pub const OF_AGENT: &[(&str, u32)] = OF_SERVER;
 
 /// What one side says of itself: `landfast/0.1.0 built=1764115200 chain=1 sync=1`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ async fn pushing(entries: &[(&str, &str, &str)], policies: &[(&str, EntryPolicy)
 }
 
 /// As in real use: a turn is made when there is a reason.
-fn setup<'a>(server: &FakeServer, dir: &'a Path) -> Setup<'a> {
+pub(super) fn setup<'a>(server: &FakeServer, dir: &'a Path) -> Setup<'a> {
     Setup {
         interval: Duration::from_secs(3600),
         ..Setup::new(server, dir)

@@ -1,5 +1,6 @@
 //! What the two ends say of themselves, and what follows from it.
 
+use super::reserve::setup;
 use super::*;
 use crate::testing::fake_server::reserve::policy;
 
@@ -13,13 +14,6 @@ async fn server(speaks: Option<&'static str>) -> FakeServer {
     let policies = [("a".to_owned(), policy(2 * 3600, &[]))];
     server.script().reserve.policies = policies.into_iter().collect();
     server
-}
-
-fn setup<'a>(server: &FakeServer, dir: &'a Path) -> Setup<'a> {
-    Setup {
-        interval: Duration::from_secs(3600),
-        ..Setup::new(server, dir)
-    }
 }
 
 impl Node {
