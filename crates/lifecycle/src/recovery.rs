@@ -210,8 +210,8 @@ impl Recovery {
                     false => Entered::Registered { new: false },
                 };
             }
-            // Whoever shows an SVID now is the one that a person has chosen.
-            Some(_) => self.replace && self.rival.is_none() && self.was_let_in(),
+            // Whoever shows an SVID now is the one that a person has chosen; another who has claimed since does not stop him.
+            Some(_) => self.replace && self.was_let_in(),
             None => self.enrolled_at.is_some_and(|at| offer.at.since(at) < WINDOW),
         };
         let freely = freely && !self.doubted;

@@ -234,6 +234,26 @@ fn who_was_in_already_and_is_chosen_makes_another_key_at_once() {
     );
 }
 
+/// Else whoever has the copied key keeps the node from ever getting rid of it.
+#[test]
+fn who_claims_after_the_choice_does_not_keep_the_chosen_one_from_another_key() {
+    let mut node = node();
+    node.claim(&KEY, claim(5, 10, 100), MONTH);
+    node.claim(&KEY, claim(5, 11, 200), MONTH);
+    assert!(node.decide(&[10; 32], Answer::Approve, at(300)));
+    assert_eq!(node.claim(&KEY, claim(6, 12, 301), MONTH), NEWLY_LOCKED);
+    let mut other = node.clone();
+    assert_eq!(
+        node.register(offer(OTHER, 310)),
+        Entered::Registered { new: true }
+    );
+    assert_eq!(node.claim(&KEY, claim(7, 12, 320), MONTH), Verdict::Unknown);
+    assert!(node.questions().is_empty());
+    // Whom a person has thought better of is not chosen any more, and who is now has not come yet.
+    assert!(other.decide(&[12; 32], Answer::Approve, at(305)));
+    assert_eq!(other.register(offer(OTHER, 310)), Entered::Held { new: true });
+}
+
 #[test]
 fn who_refuses_one_of_two_has_the_device_key_forgotten() {
     for refused in [[10; 32], [11; 32]] {
