@@ -265,25 +265,14 @@ fn tokens_of(ca: &Ca, names: &[&str], minute: usize) -> Vec<(Key, Token)> {
     each.collect()
 }
 
-/// Entries that come and go all day, such as those of short jobs, and tokens that do.
-#[tokio::test(start_paused = true)]
-async fn a_day_of_entries_that_come_and_go_is_within_its_share_and_their_keys_go_at_once() {
-    let running = Running::start();
+/// Entries that come and go, such as those of short jobs, with each of the others having five tokens more bytes of which are `large`. Answers what was
+/// written in so many days.
+async fn come_and_go(running: &Running, stay: &Snapshot, days: f64, large: usize) -> u64 {
     let names = names();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut stay = holding(&running.world.ca, &names);
-    // An index of some size: of what is small there may be more.
-    let large = stay.entries.iter().map(|entry| {
-        let hint = "x".repeat(1000);
-        Arc::new(Entry {
-            hint,
-            ..Entry::clone(entry)
-        })
-    });
-    stay.entries = Arc::new(EntryIndex::new(large.collect::<Vec<_>>()));
-    running.publish(&stay);
+    running.publish(stay);
     running.hear();
-    until("it is on disk", || running.held() == Some(keys(&stay))).await;
+    until("it is on disk", || running.held() == Some(keys(stay))).await;
     let with_guest = {
         let guest = holding(&running.world.ca, &["guest"]);
         let mut with = stay.clone();
@@ -293,20 +282,56 @@ async fn a_day_of_entries_that_come_and_go_is_within_its_share_and_their_keys_go
         with
     };
     let before = running.script.written();
-    let mut checked = 0;
-    for time in 0..24 * 30 {
+    for time in 0..(days * 720.0) as usize {
         running.publish(&with_guest);
         pass(60).await;
-        running.publish(&stay);
-        running.tokens.restore(tokens_of(&running.world.ca, &names, time));
+        running.publish(stay);
+        let mut tokens = tokens_of(&running.world.ca, &names, time);
+        for (_, token) in &mut tokens {
+            token.text = format!("{}{}", &*token.text, "x".repeat(large)).into();
+        }
+        running.tokens.restore(tokens);
         pass(60).await;
         if time % 5 == 0 {
             let held = running.held().unwrap();
             assert!(!held.contains_key("guest"), "the {time}th time");
-            checked += 1;
         }
     }
-    let bytes = running.script.written() - before;
-    assert!(checked == 144 && bytes < 16_000_000, "{bytes}");
+    running.script.written() - before
+}
+
+/// With an index of some size: of what is small there may be more.
+fn holding_much(ca: &Ca) -> Snapshot {
+    let names = names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut much = holding(ca, &names);
+    let large = much.entries.iter().map(|entry| {
+        let hint = "x".repeat(1000);
+        Arc::new(Entry {
+            hint,
+            ..Entry::clone(entry)
+        })
+    });
+    much.entries = Arc::new(EntryIndex::new(large.collect::<Vec<_>>()));
+    much
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_of_entries_that_come_and_go_is_within_its_share_and_their_keys_go_at_once() {
+    let running = Running::start();
+    let stay = holding_much(&running.world.ca);
+    let bytes = come_and_go(&running, &stay, 1.0, 0).await;
+    assert!(bytes < 16_000_000, "{bytes}");
+    running.end().await;
+}
+
+/// They go with each entry that goes, and are many times as large as an index.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_taken_away_with_entries_are_written_again_within_their_share() {
+    let running = Running::start();
+    let stay = holding_much(&running.world.ca);
+    let bytes = come_and_go(&running, &stay, 0.5, 2000).await;
+    // Half of what a day has for both, and what may be written at once.
+    assert!(bytes < 10_000_000, "{bytes}");
     running.end().await;
 }
