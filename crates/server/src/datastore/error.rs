@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use landfast_identity::UnixTime;
+
 /// Why a read or write failed. Cheap to clone: all requests of one commit share one failure.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
