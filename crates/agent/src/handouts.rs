@@ -9,6 +9,7 @@ mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use landfast_identity::Selector;
 use landfast_lifecycle::GuardedClock;
 use landfast_workload_api::{Given, HandOut};
 use tokio::sync::{Notify, watch};
@@ -121,8 +122,11 @@ impl HandOuts {
 fn key<'a>(handed: &'a HandOut<'_>) -> impl std::hash::Hash + use<'a> {
     let party = |party: landfast_workload_api::Party<'a>| {
         let process = party.process.map(|process| (process.pid(), process.uid()));
-        // Of a process they may grow while it is looked at.
-        let named = party.selectors.iter().filter(|_| process.is_none());
+        // Of a process the others may grow while it is looked at; by these it is known that a number is another program's now.
+        let named = party
+            .selectors
+            .iter()
+            .filter(|selector| process.is_none() || says_program(selector));
         (process, named.map(ToString::to_string).collect::<Vec<_>>())
     };
     let what = match handed.given {
@@ -131,6 +135,11 @@ fn key<'a>(handed: &'a HandOut<'_>) -> impl std::hash::Hash + use<'a> {
         Given::Wit(wit) => (2, &wit.entry_id, wit.token.as_bytes()),
     };
     (handed.way, party(handed.to), handed.of.map(party), what)
+}
+
+fn says_program(selector: &Selector) -> bool {
+    let of = |name| selector.value().starts_with(name);
+    selector.kind() == "unix" && (of("path:") || of("sha256:"))
 }
 
 impl Waiting {

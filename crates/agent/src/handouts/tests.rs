@@ -195,6 +195,13 @@ async fn what_is_given_again_has_no_second_line() {
     rig.note(Given::X509(&served));
     rig.writer.write(false).await;
     assert_eq!(rig.entries(), ["a", "a", "a"]);
+    // The same number, and another program: a process of then has ended, or become that one.
+    for other in ["unix:path:/usr/bin/other", "unix:sha256:def"] {
+        rig.known = selectors(&["unix:uid:1", other]);
+        rig.note(Given::X509(&served));
+    }
+    rig.writer.write(false).await;
+    assert_eq!(rig.entries().len(), 5);
 }
 
 #[tokio::test]
