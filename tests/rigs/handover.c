@@ -4,8 +4,8 @@
  *   pass    sends its connection to a process of OTHER_UID (SCM_RIGHTS) and exits;
  *   exec    executes READER, another program, which keeps the connection;
  *   setuid  becomes OTHER_UID.
- * Prints "armed N" when all have done so, and after MILLISECONDS "before N after N open N slowest N": how many had NEEDLE before,
- * how many heard it afterwards, how many connections were still open, and when the last one was closed (ms). */
+ * Prints "armed N" when all have done so (who passed has exited, the other program has begun), and after MILLISECONDS
+ * "before N after N open N slowest N": how many had NEEDLE before, how many heard it afterwards, how many connections were still open, and when the last one was closed (ms). */
 #include "rig.h"
 
 static char request[65536], answer[1 << 20];
@@ -51,22 +51,29 @@ static void hold(int fd, int report, long wait, const char *needle, size_t lengt
 }
 
 int main(int argc, char **argv) {
-    if (argc == 7 && !strcmp(argv[1], "hold")) { /* after exec: hold FD REPORT MILLISECONDS NEEDLE REQUEST */
+    if (argc == 8 && !strcmp(argv[1], "hold")) { /* after exec: hold FD REPORT MILLISECONDS NEEDLE REQUEST READY */
+        int began = atoi(argv[7]);
+        if (write(began, "h", 1) != 1) _exit(9);
+        close(began);
         hold(atoi(argv[2]), atoi(argv[3]), atol(argv[4]), argv[5], load(argv[6], request));
     }
     if (argc != 10) { errno = EINVAL; die("usage"); }
     size_t length = load(argv[3], request);
-    int count = atoi(argv[4]), report[2], ready[2], go[2];
+    int count = atoi(argv[4]), report[2], ready[2], go[2], gone[2];
+    pid_t *children = calloc((size_t)count, sizeof *children);
+    if (!children) die("calloc");
     uid_t uid = (uid_t)atoi(argv[5]), other = (uid_t)atoi(argv[6]);
     long wait = atol(argv[7]);
-    if (pipe(report) || pipe(ready) || pipe(go)) die("pipe");
+    if (pipe(report) || pipe(ready) || pipe(go) || pipe(gone)) die("pipe");
     if (prctl(PR_SET_CHILD_SUBREAPER, 1)) die("subreaper");
     for (int i = 0; i < count; i++) {
         pid_t child = fork();
         if (child < 0) die("fork");
+        children[i] = child;
         if (child) continue;
         int over[2], ended, by_pass = !strcmp(argv[1], "pass");
         close(go[1]);
+        close(gone[1]);
         if (socketpair(AF_UNIX, SOCK_STREAM, 0, over)) die("socketpair");
         if (by_pass) {
             pid_t holder = fork();
@@ -75,7 +82,9 @@ int main(int argc, char **argv) {
                 close(over[0]);
                 become(other);
                 int fd = receive(over[1]);
-                if (write(ready[1], "h", 1) != 1) _exit(9);
+                char any;
+                /* While the first holder lives the connection is its own, whoever asks. */
+                if (write(ready[1], "h", 1) != 1 || read(gone[0], &any, 1) < 0) _exit(9);
                 hold(fd, report[1], wait, argv[8], length);
             }
         }
@@ -101,16 +110,18 @@ int main(int argc, char **argv) {
             if (write(ready[1], "h", 1) != 1) _exit(9);
             hold(fd, report[1], wait, argv[8], length);
         }
-        char fds[2][16];
+        /* It says itself that it has begun: until then the old program holds the stream. */
+        char fds[3][16];
         snprintf(fds[0], 16, "%d", fd);
         snprintf(fds[1], 16, "%d", report[1]);
-        if (write(ready[1], "h", 1) != 1) _exit(9);
-        execl(argv[9], argv[9], "hold", fds[0], fds[1], argv[7], argv[8], argv[3], (char *)NULL);
+        snprintf(fds[2], 16, "%d", ready[1]);
+        execl(argv[9], argv[9], "hold", fds[0], fds[1], argv[7], argv[8], argv[3], fds[2], (char *)NULL);
         die("exec");
     }
     close(report[1]);
     close(ready[1]);
     close(go[0]);
+    close(gone[0]);
     int before = 0, armed = 0, after = 0, open = 0;
     long slowest = 0;
     char byte;
@@ -120,6 +131,10 @@ int main(int argc, char **argv) {
     }
     close(go[1]);
     while (armed < count && read(ready[0], &byte, 1) == 1) armed += byte == 'h';
+    /* Who has sent its connection lives until it has exited, and what is pushed until then is still its own. */
+    for (int i = 0; i < count && !strcmp(argv[1], "pass"); i++)
+        if (waitpid(children[i], NULL, 0) != children[i]) die("waitpid");
+    close(gone[1]);
     printf("armed %d\n", armed);
     fflush(stdout);
     FILE *lines = fdopen(report[0], "r");
