@@ -89,6 +89,14 @@ impl Ca {
             .unwrap()
     }
 
+    /// The same, and tainted.
+    pub(crate) fn tainted(&self, sequence: u64) -> Bundle {
+        let mut all = self.bundle().x509_authorities().to_vec();
+        all[0].tainted = true;
+        let bundle = self.bundle().with_x509_authorities(all).unwrap();
+        bundle.with_sequence(sequence)
+    }
+
     pub(crate) fn sign(
         &self,
         id: &SpiffeId,

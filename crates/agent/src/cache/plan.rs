@@ -227,6 +227,15 @@ impl Plan {
         self.gone
     }
 
+    pub(super) fn is_to_distrust(&self) -> bool {
+        self.withdrawn
+    }
+
+    /// What [`Self::distrusts`] said could not be written, or there will be no other occasion for what is due.
+    pub(super) fn distrust_again(&mut self) {
+        self.withdrawn = true;
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
+use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::seal::Sealer;
 use landfast_store::{MAX_FILE_BYTES, OpenStore, Store, StoreError};
 use prost::Message as _;
@@ -73,8 +74,10 @@ pub(crate) struct Shelf {
     /// The tokens on disk are not those that were to be written.
     owes_tokens: bool,
     keys: key::Reader,
-    /// What is left to be read of the reserve. Nothing is written before that.
+    /// What is left to be read of the reserve.
     rest: Option<reserve::Unread>,
+    /// The reserve as the start found it, whether or not it has been read.
+    found: Vec<wire::Ladder>,
     /// Of the index that was written last.
     index_bytes: u64,
     wrote: Wrote,
@@ -90,6 +93,8 @@ pub(crate) struct Manner {
     /// Something was taken away: nothing may bring it back.
     pub(crate) both: bool,
     pub(crate) tokens: bool,
+    /// Of the reserve only a part is held yet: what else an index names of it stays named.
+    pub(crate) partly: bool,
 }
 
 impl Shelf {
@@ -145,6 +150,7 @@ impl Shelf {
             owes_tokens: false,
             keys: key::Reader::default(),
             rest: None,
+            found: Vec::new(),
             index_bytes: 0,
             wrote: Wrote::default(),
         }
@@ -187,12 +193,16 @@ impl Shelf {
     fn write_indexes(&mut self, image: &Image, manner: Manner) -> Result<(), ShelfError> {
         // Both places are taken from the first time on: one that is empty has lost something.
         let both = manner.both || self.stale || self.slots.iter().any(|slot| slot.generation == 0);
-        let written = self.write_index(image).and_then(|()| match both {
-            true => self.write_index(image),
+        if manner.partly {
+            // What is of entries that are gone, or others now, is not to be named again.
+            self.take_away_files(image, |_| false)?;
+        }
+        let written = self.write_index(image, manner.partly).and_then(|()| match both {
+            true => self.write_index(image, manner.partly),
             false => Ok(()),
         });
         if written.is_err() {
-            if manner.both || self.stale {
+            if !manner.partly && (manner.both || self.stale) {
                 // A full disk takes no index, but it gives files back: what was taken away loses its keys at least.
                 if let Err(error) = self.take_away(image) {
                     tracing::error!(
@@ -204,6 +214,9 @@ impl Shelf {
             self.sweep_beside(image);
         }
         written?;
+        if !manner.partly {
+            self.found.clear();
+        }
         self.foreign = false;
         self.stale = false;
         Ok(())
@@ -248,11 +261,14 @@ impl Shelf {
         Ok(!self.store()?.list()?.iter().any(|name| is_ours(name)))
     }
 
-    fn write_index(&mut self, image: &Image) -> Result<(), ShelfError> {
+    fn write_index(&mut self, image: &Image, partly: bool) -> Result<(), ShelfError> {
         let store = self.store()?;
         let slot = usize::from(self.slots[0].generation > self.slots[1].generation);
         let generation = self.slots[1 - slot].generation + 1;
-        let (svids, ladders) = files::named(image);
+        let (svids, mut ladders) = files::named(image);
+        if partly {
+            ladders = self.with_found(ladders);
+        }
         let mut index = convert::index(image, generation, svids, ladders);
         self.index_bytes = (index.encoded_len() + SEALED_MORE) as u64;
         if self.index_bytes > MAX_FILE_BYTES {

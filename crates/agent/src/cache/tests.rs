@@ -63,6 +63,7 @@ pub(super) const PLAIN: Manner = Manner {
     index: true,
     both: false,
     tokens: true,
+    partly: false,
 };
 
 pub(super) struct World {

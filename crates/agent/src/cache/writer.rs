@@ -3,6 +3,7 @@
 //! Invariant: it changes nothing but files. A disk that is full, read-only or does not answer costs nothing that is held; it is told, and tried again
 //! until it is mended. While work hangs no other is begun.
 
+mod last;
 mod told;
 mod whole;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 use landfast_lifecycle::SharedClock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Change, Plan, RETRY, TOKENS_EVERY, after_tokens};
@@ -193,7 +194,7 @@ impl Keeping {
         self.in_step = in_step;
         self.agent_id = status.agent_id;
         self.plan.note(now, change);
-        self.halt_for_what_is_gone();
+        self.halt_for_what_is_gone(now);
     }
 
     fn begin_what_is_due(&mut self) {
@@ -220,7 +221,7 @@ impl Keeping {
 
     fn writing(&mut self, index: bool, tokens: bool) -> Option<Work> {
         if !self.whole {
-            return self.taking_away();
+            return self.taking_away(index);
         }
         // At work still: what is due stays due.
         let owed = self.shelf.as_ref()?.owes_tokens(index) && self.tokens_rested <= Instant::now();
@@ -247,6 +248,7 @@ impl Keeping {
             index,
             both,
             tokens: tokens || owed || distrusts,
+            partly: false,
         };
         Some(Work::Write { image, manner })
     }
@@ -337,6 +339,7 @@ impl Keeping {
                 // Not the index with the rest: a file that cannot be removed may stay so for weeks.
                 if !matches!(error, ShelfError::Rest(_)) {
                     self.plan.failed(now, manner.both);
+                    self.withdraw_again(*manner);
                 }
             }
         }
@@ -365,36 +368,7 @@ impl Keeping {
         }
         self.tell(done.result.as_ref().map(|_done| ()));
     }
-
-    /// What is not on disk yet, if the disk takes it soon.
-    async fn end(&mut self) {
-        if let Some((running, _)) = self.at_work.take() {
-            let Ok(Ok(done)) = timeout(LAST, running).await else {
-                return;
-            };
-            self.done(done, false);
-        }
-        if timeout(LAST, self.hand_over()).await.is_err() {
-            tracing::debug!("the rest of the reserve stays as it is on disk");
-        }
-        self.look();
-        let work = match self.banned {
-            true => (!self.destroyed).then_some(Work::Destroy),
-            false if self.heard => self.writing(true, true),
-            false => None,
-        };
-        if let Some(work) = work {
-            self.start(work);
-        }
-        if let Some((running, _)) = self.at_work.take()
-            && let Ok(Ok(done)) = timeout(LAST, running).await
-        {
-            self.done(done, false);
-        }
-    }
 }
 
 /// A slow card with a full queue answers in less.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// At the end of the process.
-const LAST: Duration = Duration::from_secs(2);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 
 use landfast_daemon::error_chain;
+use landfast_proto::landfast::cache::v1 as wire;
 use landfast_store::StoreError;
 
 use super::files::rung_names;
@@ -72,6 +73,7 @@ impl Shelf {
         self.sealer = None;
         self.slots = Default::default();
         self.whole.clear();
+        self.found.clear();
         self.unread = true;
         self.owes_tokens = true;
     }
@@ -200,10 +202,10 @@ impl Shelf {
         for name in &files {
             self.whole.remove(name);
         }
+        let stays = |ladder: &wire::Ladder| !rung_names(ladder).any(|name| files.contains(&name));
+        self.found.retain(stays);
         if let Some(unread) = &mut self.rest {
-            unread
-                .ladders
-                .retain(|ladder| !rung_names(ladder).any(|name| files.contains(&name)));
+            unread.ladders.retain(stays);
         }
         let names: Vec<&str> = files.iter().map(String::as_str).chain(tokens).collect();
         self.store()?.remove_all(&names)?;

@@ -1,6 +1,7 @@
 //! The reserve on the shelf: hundreds of files, of which a start needs a few.
 //!
-//! Invariant: whatever a start does not read is read before anything is written: an index that does not name it would have it removed.
+//! Invariant: whatever a start does not read is read before anything is written: an index that does not name it would have it removed. One that
+//! must not wait, for it says what is trusted no longer, names all that was found.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -60,6 +61,20 @@ impl Shelf {
         self.take_away_files(image, |_| false)
     }
 
+    /// These, of which all were found at the start, with what else was found then, in the order in which it was.
+    pub(super) fn with_found(&self, mut ladders: Vec<wire::Ladder>) -> Vec<wire::Ladder> {
+        for found in &self.found {
+            match ladders
+                .iter_mut()
+                .find(|ladder| ladder.entry_id == found.entry_id)
+            {
+                Some(ladder) => ladder.clone_from(found),
+                None => ladders.push(found.clone()),
+            }
+        }
+        ladders
+    }
+
     /// Those that are valid at this time, and those that are met on the way to them.
     pub(super) fn read_rungs_of(
         &mut self,
@@ -96,6 +111,7 @@ impl Shelf {
             }
         }
         if !ladders.is_empty() {
+            self.found = ladders.to_vec();
             self.rest = Some(Unread {
                 ladders: ladders.iter().cloned().collect(),
                 entries: Arc::clone(entries),

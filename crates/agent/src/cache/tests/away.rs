@@ -24,15 +24,19 @@ pub(super) fn token(ca: &Ca, of: &str) -> (Key, Token) {
 
 impl World {
     /// What a start would find now, while the shelf is open.
-    fn beside(&self) -> Found {
+    pub(super) fn beside(&self) -> Found {
+        Self::of(self.files(), &self.place().key)
+    }
+
+    /// The same with these files.
+    pub(super) fn of(files: impl IntoIterator<Item = (String, Vec<u8>)>, key: &Path) -> Found {
         let copy = Self::new();
         let place = copy.place();
         std::fs::create_dir_all(&place.dir).unwrap();
-        for (name, bytes) in self.files() {
+        for (name, bytes) in files {
             crate::testing::write_private(&place.dir.join(name), &bytes);
         }
-        let key = std::fs::read(self.place().key).unwrap();
-        crate::testing::write_private(&place.key, &key);
+        crate::testing::write_private(&place.key, &std::fs::read(key).unwrap());
         copy.open().1
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Keeping, RETRY, Work};
 use crate::cache::plan::Change;
-use crate::cache::shelf::ShelfError;
+use crate::cache::shelf::{Manner, ShelfError};
 use crate::keeper::rungs::Ladders;
 use crate::keeper::state::{Rest, Snapshot};
 
@@ -50,18 +50,38 @@ impl Keeping {
         }
     }
 
-    /// What is gone does not wait on disk until all is read.
-    pub(super) fn halt_for_what_is_gone(&self) {
-        if !self.whole && self.heard && self.plan.has_to_take_away() {
+    /// What is gone, or trusted no longer, does not wait on disk until all is read.
+    pub(super) fn halt_for_what_is_gone(&self, now: Instant) {
+        let due = self.plan.due().is_some_and(|due| due <= now);
+        let taken = self.plan.has_to_take_away() || (due && self.plan.is_to_distrust());
+        if !self.whole && (self.banned || (self.heard && taken)) {
             self.halt.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Before all is read no index is written: it would leave out the rest.
-    pub(super) fn taking_away(&mut self) -> Option<Work> {
+    /// Before all is read an index is written only for what is trusted no longer, and then it names the rest as it was.
+    pub(super) fn taking_away(&mut self, index: bool) -> Option<Work> {
         self.shelf.as_ref()?;
-        let image = self.image().map(Box::new)?;
+        let mut image = self.image().map(Box::new)?;
+        if index && self.plan.distrusts() {
+            image.tokens = self.tokens.held_under(self.seen.bundle.as_deref());
+            let manner = Manner {
+                worthless: true,
+                index: true,
+                both: self.plan.begin(Instant::now()),
+                tokens: true,
+                partly: true,
+            };
+            return Some(Work::Write { image, manner });
+        }
         self.plan.takes_away().then_some(Work::TakeAway(image))
+    }
+
+    /// What an index could not say that was to go before all is read.
+    pub(super) fn withdraw_again(&mut self, manner: Manner) {
+        if manner.partly {
+            self.plan.distrust_again();
+        }
     }
 
     /// When what an index does not need is to be written.

@@ -32,6 +32,11 @@ impl State {
         state
     }
 
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.now
+    }
+
     /// Whether it was waited for. What the server has taken away meanwhile does not come back with it.
     pub(super) fn adopt_rest(&mut self, now: UnixTime, rest: Rest) -> bool {
         // Also when the node was banned since: what it had before is worth nothing, whatever the server has said after that.

@@ -197,3 +197,94 @@ async fn what_is_gone_before_all_is_read_does_not_come_back_after_a_stop() {
     );
     assert_eq!(on_disk(&started.world), 0);
 }
+
+/// While the reading hangs at its first file, `change` comes. `stops`: the agent is stopped then; else power fails once `written`. What a start then
+/// finds.
+#[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+async fn found_after(
+    change: impl FnOnce(&Ca, Snapshot) -> Snapshot,
+    stops: bool,
+    written: impl Fn(&World) -> bool,
+) -> Arc<Snapshot> {
+    let script = Script::default();
+    let started = restarted_over(World::new(), script.clone(), Arc::default(), |views, clock, _| {
+        Keeper::new(views.clone(), Arc::clone(clock)).1
+    });
+    script.hang(Verb::Read);
+    started.status.send_modify(|status| {
+        status.phase = Phase::Serving;
+        status.last_sync = Some(at(605));
+    });
+    let mut task = tokio::spawn(started.writer.run(started.stop.clone()));
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    let before = Snapshot::clone(&started.views.snapshot());
+    let after = change(&started.world.ca, before);
+    started.views.publish(Arc::new(after), &Reach::All, Some(at(605)));
+    if stops {
+        started.stop.cancel();
+    }
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    script.mend();
+    if stops {
+        (&mut task).await.unwrap().unwrap();
+    } else {
+        until("it is on disk", || written(&started.world)).await;
+        task.abort();
+    }
+    started.world.beside().image.unwrap().snapshot
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_off_the_disk_when_power_fails_before_all_is_read() {
+    let gone = |_: &Ca, before: Snapshot| Snapshot {
+        entries: Arc::new(EntryIndex::new(before.entries.get("b").cloned())),
+        held: Arc::new([("b".into(), before.held["b"].clone())].into_iter().collect()),
+        rungs: Arc::default(),
+        ..before
+    };
+    let rungs = |world: &World| {
+        let files = world.files();
+        files.iter().filter(|(name, _)| name.starts_with("rung-")).count()
+    };
+    let found = found_after(gone, false, |world| rungs(world) == 0).await;
+    let held = found.held.keys().map(|id| &**id).collect::<Vec<_>>();
+    assert_eq!((held, found.rungs.len()), (vec!["b"], 0));
+}
+
+/// `stops`: see [`found_after`].
+async fn trusts_less_during_the_reading(stops: bool) {
+    let tainted = |ca: &Ca, before: Snapshot| Snapshot {
+        bundle: Some(Arc::new(ca.tainted(8))),
+        rungs: Arc::default(),
+        ..before
+    };
+    let taints = |found: &Snapshot| found.bundle.as_ref().unwrap().x509_authorities()[0].tainted;
+    let written = |world: &World| {
+        // The newer one may be damaged.
+        let older = world.files().into_iter().filter(|(name, _)| name != "index.b");
+        let found = World::of(older, &world.place().key).image;
+        found.is_some_and(|found| taints(&found.snapshot))
+    };
+    let found = found_after(tainted, stops, written).await;
+    assert!(taints(&found));
+    assert!(
+        State::restored(&found).snapshot().rungs.is_empty(),
+        "none is served"
+    );
+    let left: usize = found.rungs.values().map(|ladder| ladder.rungs().len()).sum();
+    assert_eq!(left, 144, "what was not read is not lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_trusted_no_longer_is_on_disk_when_power_fails_before_all_is_read() {
+    trusts_less_during_the_reading(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn and_when_the_agent_stops_before() {
+    trusts_less_during_the_reading(true).await;
+}
