@@ -27,6 +27,7 @@ mod reserve;
 mod rest;
 mod restored;
 mod retry;
+mod returning;
 pub(crate) mod revision;
 mod rota;
 pub(crate) mod rpc;
@@ -115,8 +116,8 @@ pub(crate) struct Link {
     pinned: chain::Pinned,
     kept: chain::Kept,
     must_attest: bool,
-    /// The last turn tried to attest because the node's SVID is of no authority that the node knows.
-    tried_to_return: bool,
+    /// For when the node's SVID is of no authority that the node knows.
+    returning: returning::Returning,
     /// When the last renewal of the node's SVID failed.
     retry: retry::Retry,
     device: device::Device,
@@ -187,7 +188,7 @@ impl Link {
             pinned,
             kept,
             must_attest: false,
-            tried_to_return: false,
+            returning: returning::Returning::default(),
             retry: retry::Retry::default(),
             device: device::Device::default(),
             busy: busy::Busy::default(),

@@ -169,7 +169,8 @@ impl Certificate {
 
     /// Whether this names that one as its issuer: by name, and by key identifier where both say one. No signature is looked at.
     pub fn names_as_issuer(&self, issuer: &Self) -> bool {
-        let ids = (self.authority_key_id(), issuer.subject_key_id());
+        let (own, theirs) = (self.extensions(), issuer.extensions());
+        let ids = (&own.authority_key_id, &theirs.subject_key_id);
         self.issuer_raw() == issuer.subject_raw() && !matches!(ids, (Some(a), Some(b)) if a != b)
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Held {
     received: UnixTime,
     /// It was a rung of a reserve; not known of what was held before a restart.
     was_rung: bool,
+    /// How many times in a row it was signed by an authority that is not in the bundle; not known of what was held before a restart.
+    in_vain: u32,
 }
 
 impl Held {
@@ -33,6 +35,7 @@ impl Held {
             renew_at,
             received,
             was_rung: false,
+            in_vain: 0,
         }
     }
 
@@ -42,6 +45,18 @@ impl Held {
             was_rung: true,
             ..self
         }
+    }
+
+    /// In the place of this one.
+    pub(super) fn after(self, before: Option<&Self>, taints: &Taints) -> Self {
+        let in_vain = match taints.is_rooted(&self.svid) {
+            true => 0,
+            false => before.map_or(0, |before| match taints.is_rooted(&before.svid) {
+                true => 0,
+                false => before.in_vain.saturating_add(1),
+            }),
+        };
+        Self { in_vain, ..self }
     }
 
     pub(crate) fn was_rung(&self) -> bool {
@@ -66,7 +81,7 @@ impl Held {
 
     /// When it is to be replaced, by the clock alone.
     pub(super) fn due(&self, taints: &Taints) -> UnixTime {
-        let replace = taints.replace_at(&self.svid, self.received);
+        let replace = taints.replace_after(&self.svid, self.received, self.in_vain);
         replace.map_or(self.renew_at, |at| self.renew_at.min(at))
     }
 
@@ -94,3 +109,28 @@ impl Held {
 
 /// Servers count from 0.
 const NO_REVISION: i64 = -1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Ca, NOON, at, id};
+
+    #[test]
+    fn what_is_signed_in_vain_is_counted_until_it_is_not() {
+        let (ours, unknown) = (Ca::new("ours"), Ca::new("unknown"));
+        let mut taints = Taints::default();
+        taints.adopt(&ours.bundle(), NOON);
+        let signed = |ca: &Ca| Held::new(ca.svid(&id("/a"), NOON, at(86_400)), 0, at(100));
+        let mut held = signed(&unknown).after(None, &taints);
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            pauses.push(held.due(&taints).since(at(100)).as_secs() / 10 * 10);
+            held = signed(&unknown).after(Some(&held), &taints);
+        }
+        assert_eq!(pauses, [60, 120, 240]);
+        held = signed(&ours).after(Some(&held), &taints);
+        assert!(!held.is_tainted(&taints));
+        held = signed(&unknown).after(Some(&held), &taints);
+        assert!(held.due(&taints) <= at(165), "from the beginning");
+    }
+}

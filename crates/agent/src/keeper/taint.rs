@@ -53,21 +53,52 @@ impl Taints {
 
     /// When this SVID, held since `received`, is to be replaced; `None` when nothing in its chain is tainted, and its authority is there.
     pub(crate) fn replace_at(&self, svid: &X509Svid, received: UnixTime) -> Option<UnixTime> {
-        let chain = svid.chain().iter();
-        let signers = chain
-            .clone()
-            .filter_map(|certificate| certificate.authority_key_id());
-        let tainted = signers.filter_map(|key| self.tainted.get(&key).copied()).min();
-        let mut rooted = chain.flat_map(|certificate| self.all.iter().map(move |one| (certificate, one)));
-        let is_rooted =
-            self.all.is_empty() || rooted.any(|(certificate, one)| certificate.names_as_issuer(one));
-        let since = tainted.or_else(|| self.since.filter(|_| !is_rooted))?;
+        self.replace_after(svid, received, 0)
+    }
+
+    /// The same of one that was signed anew so many times in vain, since its authority is not there: a server whose bundle does not have what it signs
+    /// with is asked more and more seldom.
+    pub(crate) fn replace_after(
+        &self,
+        svid: &X509Svid,
+        received: UnixTime,
+        in_vain: u32,
+    ) -> Option<UnixTime> {
+        // Of each SVID that is held this is asked with each event, and the answer is no as good as always.
+        let tainted = match self.tainted.is_empty() {
+            true => None,
+            false => self.tainted_since(svid),
+        };
+        let (since, pause) = match tainted {
+            Some(since) => (since, TRY_AGAIN),
+            None if self.is_rooted(svid) => return None,
+            None => (self.since?, pause_after(in_vain)),
+        };
         let begin = match received <= since {
             true => since,
-            false => received.saturating_add(TRY_AGAIN),
+            false => received.saturating_add(pause),
         };
         Some(begin.saturating_add(spread_within(SPREAD, svid.serial_hex().as_bytes())))
     }
+
+    /// Whether its authority is one of those that are known; also when none is.
+    pub(crate) fn is_rooted(&self, svid: &X509Svid) -> bool {
+        let named = |certificate: &Certificate| self.all.iter().any(|one| certificate.names_as_issuer(one));
+        self.all.is_empty() || svid.chain().iter().any(named)
+    }
+
+    fn tainted_since(&self, svid: &X509Svid) -> Option<UnixTime> {
+        let signers = svid
+            .chain()
+            .iter()
+            .filter_map(|certificate| certificate.authority_key_id());
+        signers.filter_map(|key| self.tainted.get(&key).copied()).min()
+    }
+}
+
+fn pause_after(in_vain: u32) -> Duration {
+    let times = 1_u32.checked_shl(in_vain).unwrap_or(u32::MAX);
+    TRY_AGAIN.saturating_mul(times).min(LONGEST)
 }
 
 /// Whether something in its chain is tainted in this bundle, or its authority is not there.
@@ -80,6 +111,7 @@ pub(crate) fn is_tainted(bundle: &Bundle, svid: &X509Svid) -> bool {
 pub(crate) const SPREAD: Duration = Duration::from_secs(5);
 /// The server signs with a tainted authority still.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -125,6 +157,24 @@ mod tests {
         // The clock was set back, and a round noticed.
         taints.adopt(&bundle(&[(&bad, true), (&good, false)]), at(-5000));
         assert!(taints.replace_at(&svids[0], at(-5000)).unwrap() <= at(-4995));
+    }
+
+    #[test]
+    fn a_server_that_signs_with_what_its_bundle_lacks_is_asked_more_and_more_seldom() {
+        let (ours, unknown) = (Ca::new("ours"), Ca::new("unknown"));
+        let svid = unknown.svid(&id("/a"), NOON, at(86_400));
+        let mut taints = Taints::default();
+        taints.adopt(&bundle(&[(&ours, false)]), NOON);
+        let pauses = [0, 1, 2, 3, 6, 40, u32::MAX].map(|in_vain| {
+            let again = taints.replace_after(&svid, at(100), in_vain).unwrap();
+            again.since(at(100)).as_secs() / 10 * 10
+        });
+        assert_eq!(pauses, [60, 120, 240, 480, 3600, 3600, 3600]);
+        // Another bundle may be the remedy, and what is tainted may be revoked before long.
+        taints.adopt(&bundle(&[(&ours, false), (&Ca::new("more"), false)]), at(200));
+        assert!(taints.replace_after(&svid, at(100), 6).unwrap() <= at(205));
+        taints.adopt(&bundle(&[(&unknown, true)]), at(10));
+        assert!(taints.replace_after(&svid, at(100), 6).unwrap() <= at(165));
     }
 
     /// The server may revoke what it has just tainted, or a node may have slept through both.

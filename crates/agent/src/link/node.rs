@@ -9,6 +9,7 @@ use std::time::Duration;
 use landfast_daemon::error_chain;
 use landfast_identity::{PrivateKey, UnixTime};
 use landfast_lifecycle::Disposition;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::attest::Attested;
@@ -62,8 +63,7 @@ impl Link {
             let mut authorities = authorities.iter();
             authorities.any(|authority| link.names_as_issuer(&authority.certificate))
         });
-        self.tried_to_return = !is_rooted && !self.tried_to_return;
-        self.tried_to_return
+        self.returning.has_a_turn(Instant::now(), &node.svid, is_rooted)
     }
 
     async fn attest_as_at_first(&mut self, denied: bool) -> Result<(), LinkError> {

@@ -34,7 +34,9 @@ impl State {
                     }));
                     self.refusals.over(&issued.entry_id);
                     self.drop_spent(&entry, &svid);
-                    let held = Arc::new(Held::new(svid, issued.revision, now));
+                    let before = self.now.held.get(&issued.entry_id);
+                    let held = Held::new(svid, issued.revision, now);
+                    let held = Arc::new(held.after(before.map(|before| &**before), &self.taints));
                     changed.insert(Arc::clone(&issued.entry_id));
                     Arc::make_mut(&mut self.now.held).insert(issued.entry_id, held);
                 }
