@@ -276,9 +276,14 @@ impl Link {
                     self.give_up_server(&error);
                     done = self.turn().await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // Nobody else is left to be asked first.
+                    self.show_steps_after(&error).await;
+                    return Err(error);
+                }
                 Ok(()) => {
                     self.rota.served();
+                    self.kept.served();
                     return Ok(());
                 }
             }
@@ -304,16 +309,8 @@ impl Link {
         self.hang_up();
     }
 
-    async fn turn(&mut self) -> Result<(), LinkError> {
-        let done = self.take_turn().await;
-        if let Err(error) = &done {
-            self.show_steps_after(error).await;
-        }
-        done
-    }
-
     /// One turn: have an SVID of our own, then a round of synchronisation, then what is due.
-    async fn take_turn(&mut self) -> Result<(), LinkError> {
+    async fn turn(&mut self) -> Result<(), LinkError> {
         self.destroy_again().await;
         let begins = self.node.as_ref().map(|node| node.svid.not_before());
         if let Some(begins) = begins.filter(|begins| self.clock.now().is_some_and(|now| now < *begins)) {

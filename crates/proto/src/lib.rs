@@ -256,6 +256,8 @@ pub const TIME: &str = "landfast-time";
 pub const NEEDED_BY: &str = "landfast-needed-by";
 /// Metadata of a refusal: in how many milliseconds to ask again (gRPC's A6 "retry pushback").
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Metadata of a refusal, whatever its value: the server is in quarantine, and wants to be shown the steps of the bundle chain that its agents have walked.
+pub const QUARANTINE: &str = "landfast-quarantine";
 
 /// Metadata of a request: the authority is to sign although there are nodes that do not know it yet, and would not accept what it signs while they are
 /// cut off. SPIRE's tools do not say it.

@@ -126,6 +126,7 @@ impl Pauses {
             denial: None,
             by_server: true,
             pushback: Some(left),
+            quarantined: false,
         })
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use landfast_identity::UnixTime;
 use landfast_lifecycle::Disposition;
-use landfast_proto::PUSHBACK;
 use landfast_proto::landfast::recovery::v1::{self as recovery, refusal::Reason as Reasons};
 use landfast_proto::spire::api::types::PermissionDeniedDetails;
 use landfast_proto::spire::api::types::permission_denied_details::Reason;
+use landfast_proto::{PUSHBACK, QUARANTINE};
 use prost::Message as _;
 
 use super::dial::DialError;
@@ -32,6 +32,8 @@ pub(crate) enum LinkError {
         by_server: bool,
         /// The server is busy, and named the time after which to ask again.
         pushback: Option<Duration>,
+        /// It is in quarantine, and may have forgotten what the node knows.
+        quarantined: bool,
     },
     #[error("{method}: no answer within {seconds} s")]
     Deadline { method: &'static str, seconds: u64 },
@@ -121,6 +123,8 @@ impl LinkError {
             denial: denial(status.details()).filter(|_| status.code() == tonic::Code::PermissionDenied),
             by_server: std::error::Error::source(status).is_none(),
             pushback: pushback(status),
+            quarantined: status.code() == tonic::Code::Unavailable
+                && status.metadata().contains_key(QUARANTINE),
         }
     }
 

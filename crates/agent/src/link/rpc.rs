@@ -18,7 +18,16 @@ pub(crate) async fn call<T>(
     method: &'static str,
     answer: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, LinkError> {
-    within(method, answer).await.map(Response::into_inner)
+    within(method, DEADLINE, answer).await.map(Response::into_inner)
+}
+
+/// The same, for what is worth no longer wait than this.
+pub(super) async fn call_for<T>(
+    method: &'static str,
+    patience: Duration,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, LinkError> {
+    within(method, patience, answer).await.map(Response::into_inner)
 }
 
 /// What servers of ours say with an answer, beside it.
@@ -53,7 +62,7 @@ pub(super) async fn call_at<T>(
     method: &'static str,
     answer: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<(T, Said), LinkError> {
-    let response = within(method, answer).await?;
+    let response = within(method, DEADLINE, answer).await?;
     let said = Said::of_answer(response.metadata()).map_err(|what| LinkError::protocol(method, what))?;
     Ok((response.into_inner(), said))
 }
@@ -73,18 +82,19 @@ pub(crate) async fn message<T>(
     method: &'static str,
     stream: &mut Streaming<T>,
 ) -> Result<Option<T>, LinkError> {
-    within(method, stream.message()).await
+    within(method, DEADLINE, stream.message()).await
 }
 
 async fn within<T>(
     method: &'static str,
+    patience: Duration,
     answer: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, LinkError> {
-    match timeout(DEADLINE, answer).await {
+    match timeout(patience, answer).await {
         Ok(result) => result.map_err(|status| LinkError::from_status(method, &status)),
         Err(_) => Err(LinkError::Deadline {
             method,
-            seconds: DEADLINE.as_secs(),
+            seconds: patience.as_secs(),
         }),
     }
 }
@@ -97,6 +107,16 @@ pub(crate) const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_is_waited_for_without_an_end() {
+        for (patience, seconds) in [(Duration::from_secs(5), 5), (DEADLINE, 30)] {
+            let begin = tokio::time::Instant::now();
+            let error = call_for::<()>("Some", patience, std::future::pending()).await;
+            assert!(matches!(error, Err(LinkError::Deadline { seconds: said, .. }) if said == seconds));
+            assert_eq!(begin.elapsed(), patience);
+        }
+    }
 
     #[test]
     fn what_is_not_a_time_is_passed_over() {

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use landfast_daemon::error_chain;
+use landfast_proto::QUARANTINE;
 use landfast_proto::landfast::recovery::v1 as recovery;
 use landfast_proto::spire::api::types;
 use prost::Message;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::authority::{AppendError, AuthorityError};
@@ -141,10 +143,14 @@ pub(crate) fn stale(error: &crate::datastore::DatastoreError) -> Status {
 /// What this server knows may be old, and nobody knows better yet. Not why: that is for its operators.
 pub(crate) fn quarantined() -> Status {
     metrics::counter!("landfast_server_quarantine_refused_total").increment(1);
-    Status::unavailable(
+    let mut refused = Status::unavailable(
         "this server is in quarantine, for it may have forgotten bans and deletions: nothing is signed or told until an operator has looked \
          (landfast quarantine show); what is held stays valid",
-    )
+    );
+    // By this word nodes know that it wants to be shown what they have walked.
+    let word = MetadataValue::from_static("1");
+    refused.metadata_mut().insert(QUARANTINE, word);
+    refused
 }
 
 /// The disk is full: a code of its own, so that clients wait instead of trying at once.

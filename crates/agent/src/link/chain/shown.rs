@@ -1,13 +1,14 @@
 //! What the node shows to a server that has forgotten part of the bundle chain, as after a restoration.
 //!
-//! Invariant: it shows what root keys have signed, to a server that it has verified, and now and then: whether it is taken is the server's affair, and
-//! nothing here depends on it.
+//! Invariant: it shows what root keys have signed, to a server that it has verified and that wants it, and now and then: whether it is taken is the
+//! server's affair, and nothing here depends on it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
 use landfast_identity::chain::{Position, SignedStep};
+use landfast_lifecycle::Backoff;
 use landfast_proto::landfast::chain::v1::{ShowStepsRequest, chain_client::ChainClient};
 use tokio::time::Instant;
 use tonic::Code;
@@ -23,6 +24,8 @@ pub(in crate::link) struct Kept {
     steps: Vec<SignedStep>,
     saved: bool,
     not_before: Option<Instant>,
+    /// The same for a server in quarantine, which sends all nodes away in the same second.
+    in_turn: Option<Instant>,
 }
 
 impl Kept {
@@ -42,6 +45,17 @@ impl Kept {
     #[cfg(test)]
     pub(in crate::link) fn steps(&self) -> &[SignedStep] {
         &self.steps
+    }
+
+    /// Whether a server in quarantine is shown them now: each node begins at a moment of its own within `spread`.
+    fn is_in_turn(&mut self, now: Instant, spread: Duration) -> bool {
+        let own = || now + Backoff::new(spread, spread).next();
+        *self.in_turn.get_or_insert_with(own) <= now
+    }
+
+    /// A server serves: another quarantine is another moment.
+    pub(in crate::link) fn served(&mut self) {
+        self.in_turn = None;
     }
 
     /// The node stands on the last of these.
@@ -80,20 +94,23 @@ impl Link {
         self.kept.saved = matches!(saved, Ok(Ok(())));
     }
 
-    /// A server that answers nobody may be in a quarantine, and then wants to know what it has forgotten.
+    /// A server in quarantine wants to know what it has forgotten. One that says of no quarantine has a trouble of another kind, or is from before there
+    /// was a word for it, and is shown them when it answers again and its steps do not lead to where the node stands.
     pub(in crate::link) async fn show_steps_after(&mut self, error: &LinkError) {
-        let LinkError::Refused {
-            code: Code::Unavailable,
-            by_server: true,
-            // It is busy, and wants nothing more.
-            pushback: None,
-            ..
-        } = error
-        else {
+        let wanted = matches!(
+            error,
+            LinkError::Refused {
+                quarantined: true,
+                by_server: true,
+                ..
+            }
+        );
+        let spread = self.settings.retry.1.min(SOON);
+        if !wanted || self.must_attest || !self.kept.is_in_turn(Instant::now(), spread) {
             return;
-        };
+        }
         let channel = self.channel.borrow().clone();
-        if let (Some(channel), Some(_), false) = (channel, &self.node, self.must_attest) {
+        if let (Some(channel), Some(_)) = (channel, &self.node) {
             self.show_steps(channel).await;
         }
     }
@@ -108,7 +125,8 @@ impl Link {
         let request = ShowStepsRequest {
             steps: steps.collect(),
         };
-        let shown = rpc::call(SHOW_STEPS, ChainClient::new(channel).show_steps(request)).await;
+        let mut client = ChainClient::new(channel);
+        let shown = rpc::call_for(SHOW_STEPS, PATIENCE, client.show_steps(request)).await;
         let pause = match &shown {
             Ok(_) => AGAIN,
             // It is SPIRE's, or older.
@@ -140,6 +158,30 @@ const SHOW_STEPS: &str = "ShowSteps";
 const MAX_STEPS: usize = 32;
 /// As many as one call has room for.
 const MAX_BYTES: usize = 480 * 1024;
+/// Nothing depends on it, and the link waits.
+const PATIENCE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(600);
 const LONG: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fleet_that_is_sent_away_in_one_second_shows_within_a_minute() {
+        let mut nodes: Vec<Kept> = (0..200).map(|_| Kept::default()).collect();
+        let begin = Instant::now();
+        let mut in_turn = |after| {
+            let each = nodes.iter_mut();
+            each.filter_map(|kept| kept.is_in_turn(begin + after, SOON).then_some(()))
+                .count()
+        };
+        let [first, half, all] = [Duration::ZERO, SOON / 2, SOON].map(&mut in_turn);
+        assert!(first < 10, "{first} at once");
+        assert!((50..150).contains(&half), "{half} in the first half");
+        assert_eq!(all, 200);
+        nodes[0].served();
+        assert!(!nodes[0].is_in_turn(begin + SOON, SOON), "another quarantine");
+    }
+}

@@ -46,28 +46,43 @@ async fn a_server_that_was_restored_is_shown_what_it_has_forgotten() {
     node.stop().await;
 }
 
+fn in_quarantine() -> tonic::Status {
+    let mut refused = tonic::Status::unavailable("this server is in quarantine");
+    let word = tonic::metadata::MetadataValue::from_static("1");
+    refused.metadata_mut().insert(landfast_proto::QUARANTINE, word);
+    refused
+}
+
+const ALL_ELSE: [&str; 5] = [
+    "SyncAuthorizedEntries",
+    "GetAuthorizedEntries",
+    "GetBundle",
+    "Subscribe",
+    "GetSteps",
+];
+
+/// Refuses everything but what is shown.
+fn refuses(server: &FakeServer, refused: &tonic::Status) {
+    for method in ALL_ELSE {
+        server.script().refuse.insert(method, refused.clone());
+    }
+}
+
+fn refused(server: &FakeServer) -> u32 {
+    ALL_ELSE.iter().map(|method| server.calls(method)).sum()
+}
+
 /// In a quarantine it answers nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_in_quarantine_is_shown_them_once_in_a_while() {
     let (dir, key) = (tempfile::tempdir().unwrap(), root());
     let server = server_of(Ca::new("one")).await;
     walked(&server, dir.path(), &key, 2).await;
-    let methods = [
-        "SyncAuthorizedEntries",
-        "GetAuthorizedEntries",
-        "GetBundle",
-        "Subscribe",
-        "GetSteps",
-    ];
-    for method in methods {
-        let refused = tonic::Status::unavailable("this server is in quarantine");
-        server.script().refuse.insert(method, refused);
-    }
+    refuses(&server, &in_quarantine());
     let node = Setup::new(&server, dir.path()).start();
     until("they were shown", || !server.script().steps.shown.is_empty()).await;
-    let refused = || methods.iter().map(|method| server.calls(method)).sum::<u32>();
-    let before = refused();
-    until("it goes on asking", || refused() > before + 3).await;
+    let before = refused(&server);
+    until("it goes on asking", || refused(&server) > before + 3).await;
     assert_eq!(server.script().steps.shown, [[1, 2]], "not with each of them");
     node.stop().await;
     server.script().refuse.clear();
@@ -77,6 +92,48 @@ async fn a_server_in_quarantine_is_shown_them_once_in_a_while() {
     let node = Setup::new(&server, dir.path()).start();
     node.serving().await;
     assert_eq!(node.status().complaint(), "");
+    node.stop().await;
+}
+
+/// Its datastore fails for a moment, say: all nodes meet that at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_ill_is_shown_nothing() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), root());
+    let server = server_of(Ca::new("one")).await;
+    walked(&server, dir.path(), &key, 2).await;
+    let ill = tonic::Status::unavailable("the datastore of the server failed");
+    refuses(&server, &ill);
+    let node = Setup::new(&server, dir.path()).start();
+    let before = refused(&server);
+    until("it was asked often", || refused(&server) > before + 20).await;
+    assert_eq!(server.calls("ShowSteps"), 0);
+    // The word counts with this code alone.
+    let mut of_another_code = tonic::Status::internal("");
+    *of_another_code.metadata_mut() = in_quarantine().metadata().clone();
+    refuses(&server, &of_another_code);
+    let before = refused(&server);
+    until("it was asked often", || refused(&server) > before + 20).await;
+    assert_eq!(server.calls("ShowSteps"), 0);
+    refuses(&server, &in_quarantine());
+    until("they were shown", || server.calls("ShowSteps") > 0).await;
+    node.stop().await;
+}
+
+/// A server in quarantine may have the next one waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_another_server_that_serves_nothing_is_shown_to_the_one_in_quarantine() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), root());
+    let first = server_of(Ca::new("one")).await;
+    walked(&first, dir.path(), &key, 2).await;
+    let second = first.beside().await;
+    second.script().steps.signed = first.script().steps.signed.clone();
+    refuses(&first, &in_quarantine());
+    let node = Setup::of_two(&first, &second, dir.path()).start();
+    node.serving().await;
+    let turns = || second.calls("SyncAuthorizedEntries");
+    let before = turns();
+    until("it is served", || turns() > before + 20).await;
+    assert_eq!(first.calls("ShowSteps") + second.calls("ShowSteps"), 0);
     node.stop().await;
 }
 

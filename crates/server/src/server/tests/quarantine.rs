@@ -29,6 +29,11 @@ fn is_held<T: std::fmt::Debug>(outcome: Result<T, Status>) {
     let status = outcome.expect_err("it is answered");
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.message().contains("in quarantine"), "{status:?}");
+    let word = status.metadata().get(landfast_proto::QUARANTINE);
+    assert!(
+        word.is_some(),
+        "nodes know by it that they are to show what they have walked"
+    );
 }
 
 async fn show(rig: &Rig) -> pb::GetQuarantineResponse {
