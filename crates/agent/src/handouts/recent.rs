@@ -76,15 +76,29 @@ impl Recent {
         Turn::Line { left_out }
     }
 
+    /// A full bucket says nothing any more. Who was over his rate and never came back, as users that are made for one run, leaves his count to nobody.
+    fn forget(&mut self, now: Instant) {
+        let mut left_out = 0;
+        self.users.retain(|_, user| {
+            let stays = user.filled(now) < BURST;
+            left_out += if stays { 0 } else { user.left_out };
+            stays
+        });
+        if left_out > 0 {
+            self.bucket(super::NOBODY, now).left_out += left_out;
+        }
+    }
+
     fn user(&mut self, uid: u32, now: Instant) -> &mut User {
         let full = self.users.len() >= MOST_USERS && !self.users.contains_key(&uid);
         if full {
-            // A full bucket says nothing any more.
-            self.users
-                .retain(|_, user| user.filled(now) < BURST || user.left_out > 0);
+            self.forget(now);
         }
         let crowded = full && self.users.len() >= MOST_USERS;
-        let uid = if crowded { super::NOBODY } else { uid };
+        self.bucket(if crowded { super::NOBODY } else { uid }, now)
+    }
+
+    fn bucket(&mut self, uid: u32, now: Instant) -> &mut User {
         self.users.entry(uid).or_insert(User {
             left: BURST,
             at: now,
@@ -145,6 +159,29 @@ mod tests {
         assert_eq!(recent.turn(1, &"y"), Turn::LeftOut);
         tokio::time::advance(PER_LINE).await;
         assert_eq!(recent.turn(1, &"y"), Turn::Line { left_out: 1 });
+    }
+
+    /// As units with users that are made for each run.
+    #[tokio::test(start_paused = true)]
+    async fn users_that_never_come_back_keep_no_other_from_lines_of_his_own() {
+        let mut recent = Recent::default();
+        let over = BURST as usize + 1;
+        for user in 0..MOST_USERS as u32 {
+            (0..over).for_each(|number| drop(recent.turn(1000 + user, &(user, number))));
+        }
+        assert_eq!(recent.turn(1, &"a"), LINE);
+        assert!(!recent.users.contains_key(&1), "their rates count still");
+        tokio::time::advance(PER_LINE * (over as u32 + 1)).await;
+        for user in 2..100 {
+            assert_eq!(recent.turn(user, &user), LINE);
+            assert!(recent.users.contains_key(&user));
+        }
+        let left_out = MOST_USERS as u64;
+        assert_eq!(
+            recent.turn(super::super::NOBODY, &"b"),
+            Turn::Line { left_out },
+            "what was counted is said"
+        );
     }
 
     #[tokio::test(start_paused = true)]
