@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use state::reserve::RungOrder;
-use state::{Action, Event, Note, Order, Reach, Rest, State};
+use state::{Action, Event, Note, Order, Reach, Rest, Snapshot, State};
 use views::Views;
 
 use crate::telemetry;
@@ -53,6 +53,8 @@ struct Command {
 struct Answer {
     orders: Vec<Order>,
     rungs: Vec<RungOrder>,
+    /// What is published with it.
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl KeeperHandle {
@@ -67,9 +69,9 @@ impl KeeperHandle {
         self.answer(Event::RungsDue).await.rungs
     }
 
-    /// Gives it the rest of the reserve. Answers whether it was taken: during shutdown nobody does.
-    pub(crate) async fn adopt(&self, rest: Rest) -> bool {
-        self.try_answer(Event::Rest(rest)).await.is_some()
+    /// Gives it the rest of the reserve. Answers what was held when it had taken it, and nothing that came later; during shutdown nobody takes it.
+    pub(crate) async fn adopt(&self, rest: Rest) -> Option<Arc<Snapshot>> {
+        self.try_answer(Event::Rest(rest)).await?.snapshot
     }
 
     async fn answer(&self, event: Event) -> Answer {
@@ -161,7 +163,10 @@ impl Keeper {
     fn handle(&mut self, event: Event) -> Answer {
         let Some(now) = self.clock.now() else {
             self.views.publish(self.views.snapshot(), &Reach::All, None);
-            return Answer::default();
+            return Answer {
+                snapshot: Some(self.views.snapshot()),
+                ..Answer::default()
+            };
         };
         let mut answer = Answer::default();
         self.wake_at = None;
@@ -182,6 +187,7 @@ impl Keeper {
             new: self.state.next_new_order(now),
             rung: self.state.next_rung(now),
         });
+        answer.snapshot = Some(self.views.snapshot());
         answer
     }
 

@@ -51,6 +51,31 @@ async fn an_svid_is_withdrawn_in_time_without_any_event() {
     task.await.unwrap().unwrap();
 }
 
+/// Who writes what is on disk must not take for a part of it what came while he was not running.
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a test's tasks are joined by the test")]
+async fn what_comes_after_the_rest_is_not_in_the_answer_to_it() {
+    let ca = Ca::new("one");
+    let views = Views::new(&td());
+    let (keeper, handle) = Keeper::new(views.clone(), Arc::new(SimClock::new(NOON)));
+    let stop = CancellationToken::new();
+    let (one, two) = (handle.clone(), handle);
+    let adopted = tokio::spawn(async move { one.adopt(Rest::default()).await });
+    let synced = Event::Synced(ca.synced(vec![entry("a", "/a", &["unix:uid:1"])]));
+    let told = tokio::spawn(async move { two.tell(synced).await });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    // Both are waiting: whoever is answered first runs when both have been heard.
+    let task = tokio::spawn(keeper.run(stop.clone()));
+    let adopted = adopted.await.unwrap().expect("it is taken");
+    assert_eq!(views.snapshot().entries.len(), 1);
+    assert_eq!(adopted.entries.len(), 0);
+    told.await.unwrap();
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_step_of_the_clock_is_noticed_within_a_minute() {
     let clock = SimClock::new(NOON);

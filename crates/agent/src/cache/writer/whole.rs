@@ -22,12 +22,12 @@ impl Keeping {
         // What is different until now is seen as that.
         self.look();
         let there = count(&self.seen.rungs) + count(&rest.ladders);
-        self.whole = self.keeper.adopt(rest).await;
-        if !self.whole {
+        let Some(adopted) = self.keeper.adopt(rest).await else {
             return;
-        }
+        };
+        self.whole = true;
         // That is on disk as it is.
-        let rungs = Arc::clone(&self.views.snapshot().rungs);
+        let rungs = Arc::clone(&adopted.rungs);
         self.on_disk = Arc::clone(&rungs);
         if count(&rungs) < there {
             // Taken away before it was read.
