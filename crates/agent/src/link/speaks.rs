@@ -3,6 +3,7 @@
 //! Invariant: it is heard over verified connections only. Who says nothing is asked all the same, and answers `Unimplemented`: SPIRE's servers, and ours from
 //! before it was said.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -47,8 +48,8 @@ pub(super) struct Server(Mutex<Heard>);
 #[derive(Default)]
 struct Heard {
     told: Told,
-    /// Of whom it was said that its version does not fit.
-    warned: Option<Arc<Speaks>>,
+    /// Of whom it was said that their versions do not fit: servers of a list may be of different ones. The last [`MOST_WARNED`] of them.
+    warned: VecDeque<Arc<Speaks>>,
 }
 
 impl Server {
@@ -86,8 +87,7 @@ impl Heard {
             Skew::Newer => "newer than its server: upgrade servers first",
             Skew::Old => "over three years older than its server: upgrade it",
         };
-        if self.warned.as_ref() != Some(server) {
-            self.warned = Some(Arc::clone(server));
+        if self.is_new(server) {
             let (own, server) = (own().version(), server.version());
             tracing::warn!(
                 own,
@@ -95,6 +95,16 @@ impl Heard {
                 "this agent is {what}; it goes on, but that is not tested (docs/compatibility.md)"
             );
         }
+    }
+
+    /// Whether it was not warned of lately.
+    fn is_new(&mut self, server: &Arc<Speaks>) -> bool {
+        if self.warned.contains(server) {
+            return false;
+        }
+        self.warned.push_front(Arc::clone(server));
+        self.warned.truncate(MOST_WARNED);
+        true
     }
 }
 
@@ -120,4 +130,28 @@ fn own() -> &'static Speaks {
         Speaks::own(env!("CARGO_PKG_VERSION"), built, OF_AGENT)
     });
     &OWN
+}
+
+const MOST_WARNED: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_different_versions_are_warned_of_once_each_and_few_are_kept() {
+        let of = |version: &str| Arc::new(Speaks::own(version, 0, OF_AGENT));
+        let mut heard = Heard::default();
+        let (one, two) = (of("0.1.0"), of("0.2.0"));
+        assert!(heard.is_new(&one) && heard.is_new(&two));
+        for _ in 0..3 {
+            assert!(
+                !heard.is_new(&one) && !heard.is_new(&two),
+                "with each reconnection"
+            );
+        }
+        assert!((0..100).all(|number| heard.is_new(&of(&format!("9.{number}.0")))));
+        assert_eq!(heard.warned.len(), MOST_WARNED);
+        assert!(heard.is_new(&one), "long ago");
+    }
 }
