@@ -52,7 +52,8 @@ impl Reserve {
         counted.tokens_left_out = offline::left_out(snapshot);
         counted.reading = snapshot.reading;
         if counted.reading {
-            counted.until = None;
+            // Of what is not read yet nobody knows how long it lasts.
+            (counted.until, counted.short) = (None, 0);
         }
         counted.full = snapshot.reserve_is_full(LARGEST);
         counted
@@ -92,3 +93,33 @@ impl Reserve {
 
 /// A reserve that is topped up lacks a step at most; of a short one that may be a lot.
 const ENOUGH: f64 = 0.75;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::entry::{Entry, EntryIndex, Offline};
+    use crate::testing::{NOON, entry};
+
+    #[test]
+    fn what_is_not_read_yet_is_not_called_short() {
+        let asks = Entry {
+            offline: Offline {
+                reserve: Duration::from_secs(7200),
+                ..Offline::default()
+            },
+            ..entry("a", "/a", &["unix:uid:1"])
+        };
+        let short = |reading| {
+            let snapshot = Snapshot {
+                entries: Arc::new(EntryIndex::new([Arc::new(asks.clone())])),
+                reading,
+                ..Snapshot::default()
+            };
+            Reserve::of(&snapshot, NOON).short
+        };
+        assert_eq!((short(false), short(true)), (1, 0));
+    }
+}
