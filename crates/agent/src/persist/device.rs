@@ -47,8 +47,14 @@ impl DeviceFile {
             asked,
             digest: _,
         } = self;
+        // Stored: docs/formats/device-key.md has it. Not by `{:?}`, which may change.
+        let or_none = |text: &Option<String>| match text {
+            Some(text) => format!("Some(\"{text}\")"),
+            None => "None".to_owned(),
+        };
+        let (agent_id, asked) = (or_none(agent_id), or_none(asked));
         let mut all = ring::digest::Context::new(&ring::digest::SHA256);
-        all.update(format!("{version} {counter} {agent_id:?} {asked:?} ").as_bytes());
+        all.update(format!("{version} {counter} {agent_id} {asked} ").as_bytes());
         all.update(key.as_bytes());
         BASE64.encode(all.finish())
     }
@@ -216,6 +222,25 @@ mod tests {
                 "{content}"
             );
         }
+    }
+
+    /// As others compute it, by docs/formats/device-key.md.
+    #[test]
+    fn its_digest_is_of_a_text_that_does_not_change() {
+        let mut file = DeviceFile {
+            version: 1,
+            key: "a2V5".to_owned(),
+            agent_id: None,
+            counter: 7,
+            asked: None,
+            digest: None,
+        };
+        let of = |text: &str| BASE64.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()));
+        assert_eq!(file.digest(), of("1 7 None None a2V5"));
+        file.agent_id = Some("spiffe://plant.test/spire/agent/one".to_owned());
+        file.asked = Some("YXNrZWQ=".to_owned());
+        let text = "1 7 Some(\"spiffe://plant.test/spire/agent/one\") Some(\"YXNrZWQ=\") a2V5";
+        assert_eq!(file.digest(), of(text));
     }
 
     #[test]
