@@ -87,3 +87,48 @@ impl GivenBefore {
 fn same(one: &Arc<X509Svid>, other: &Arc<X509Svid>) -> bool {
     Arc::ptr_eq(one, other) || one.chain() == other.chain()
 }
+
+#[cfg(test)]
+mod tests {
+    use landfast_identity::{PrivateKey, SpiffeId};
+
+    use super::*;
+
+    #[test]
+    fn no_token_is_in_what_a_log_would_print() {
+        let id = SpiffeId::parse("spiffe://plant.test/a").unwrap();
+        let jwt = FetchedJwt {
+            id: id.clone(),
+            token: "a.bearers.token".to_owned(),
+            hint: "of a".to_owned(),
+            entry_id: "entry-a".to_owned(),
+            reserve: false,
+        };
+        let wit = FetchedWit {
+            id,
+            token: "a.bound.token".to_owned(),
+            key: Arc::new(PrivateKey::generate().unwrap()),
+            hint: "of a".to_owned(),
+            entry_id: "entry-a".to_owned(),
+        };
+        let selectors = SelectorSet::default();
+        for given in [Given::Jwt(&jwt), Given::Wit(&wit)] {
+            let to = Party {
+                process: None,
+                selectors: &selectors,
+            };
+            let out = HandOut {
+                way: Way::WorkloadApi,
+                to,
+                of: None,
+                given,
+            };
+            let printed = format!("{out:?}");
+            assert!(!printed.contains(".token"), "{printed}");
+            assert!(
+                printed.contains("plant.test/a") && printed.contains("entry-a"),
+                "{printed}"
+            );
+        }
+    }
+}

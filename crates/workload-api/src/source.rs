@@ -2,6 +2,7 @@
 //!
 //! Invariant: a view is complete; it is replaced, never changed.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -93,7 +94,7 @@ pub struct ServedJwtIdentity {
 }
 
 /// A JWT-SVID.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FetchedJwt {
     /// The subject.
     pub id: SpiffeId,
@@ -107,8 +108,20 @@ pub struct FetchedJwt {
     pub reserve: bool,
 }
 
+/// Whoever has the token is believed: it is in no log.
+impl fmt::Debug for FetchedJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("FetchedJwt");
+        let shown = shown.field("id", &self.id).field("hint", &self.hint);
+        let shown = shown
+            .field("entry_id", &self.entry_id)
+            .field("reserve", &self.reserve);
+        shown.finish_non_exhaustive()
+    }
+}
+
 /// A WIT-SVID with the key that its holder proves with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FetchedWit {
     /// The subject.
     pub id: SpiffeId,
@@ -120,6 +133,14 @@ pub struct FetchedWit {
     pub hint: String,
     /// The registration it comes from.
     pub entry_id: String,
+}
+
+impl fmt::Debug for FetchedWit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("FetchedWit");
+        let shown = shown.field("id", &self.id).field("hint", &self.hint);
+        shown.field("entry_id", &self.entry_id).finish_non_exhaustive()
+    }
 }
 
 /// WIT-SVIDs that can be had now.
