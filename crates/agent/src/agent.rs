@@ -84,7 +84,7 @@ pub struct AgentHandle {
     delegate_socket: Option<PathBuf>,
     broker_socket: Option<PathBuf>,
     http_address: Option<SocketAddr>,
-    health: watch::Receiver<Health>,
+    pub(crate) health: watch::Receiver<Health>,
 }
 
 impl AgentHandle {

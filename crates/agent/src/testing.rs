@@ -221,3 +221,14 @@ pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
         .await
         .unwrap_or_else(|_| panic!("never happened: {what}"));
 }
+
+/// Waits for what a peer is to do, and says where it did not. Of a test that only hangs nobody learns that.
+#[track_caller]
+pub(crate) fn answered<F: Future>(what: &'static str, waiting: F) -> impl Future<Output = F::Output> {
+    let asked = std::panic::Location::caller();
+    async move {
+        tokio::time::timeout(Duration::from_secs(60), waiting)
+            .await
+            .unwrap_or_else(|_| panic!("no answer to {what}, asked for in {asked}"))
+    }
+}

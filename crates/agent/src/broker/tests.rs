@@ -18,7 +18,7 @@ use crate::agent::AgentParts;
 use crate::delegate::refusal::tests::info;
 use crate::delegate::tests::{Sleeper, World, end, next, sleeper, traits_of};
 use crate::testing::fake_server::{wire_bundle, wire_entry};
-use crate::testing::{Ca, id, real_clock, td};
+use crate::testing::{Ca, answered, id, real_clock, td};
 
 /// This process is `/mesh`, and the program beside it `/line/w` among others; see [`World`].
 pub(crate) const BROKERS: &str = "[[authorized_brokers]]\nbroker = \"spiffe://plant.test/mesh\"\nmay_have = [\"spiffe://plant.test/line/*\"]\n";
@@ -56,7 +56,15 @@ pub(crate) async fn channel_of(world: &World, svid: Arc<X509Svid>) -> Channel {
     connect(world, Some(svid)).await.unwrap()
 }
 
-async fn connect(world: &World, svid: Option<Arc<X509Svid>>) -> Result<Channel, tonic::transport::Error> {
+#[track_caller]
+fn connect(
+    world: &World,
+    svid: Option<Arc<X509Svid>>,
+) -> impl Future<Output = Result<Channel, tonic::transport::Error>> {
+    answered("a connection", connecting(world, svid))
+}
+
+async fn connecting(world: &World, svid: Option<Arc<X509Svid>>) -> Result<Channel, tonic::transport::Error> {
     let bundles = BundleStore::new(BundleSet::from_iter([world.server.ca().bundle()]));
     let identity = svid.map(|svid| {
         let store = IdentityStore::new();
@@ -118,21 +126,29 @@ fn tokens(reference: Option<pb::WorkloadReference>, only: &str) -> pb::FetchJwts
     }
 }
 
-async fn svids(
+#[track_caller]
+fn svids(
     client: &mut Client,
     pid: i32,
-) -> Result<tonic::Streaming<pb::SubscribeToX509svidResponse>, Status> {
+) -> impl Future<Output = Result<tonic::Streaming<pb::SubscribeToX509svidResponse>, Status>> {
     let asked = pb::SubscribeToX509svidRequest {
         reference: process(pid),
     };
-    client
-        .subscribe_to_x509svid(asked)
-        .await
-        .map(Response::into_inner)
+    let asking = client.subscribe_to_x509svid(asked);
+    let asking = answered("SubscribeToX509SVID", asking);
+    async { asking.await.map(Response::into_inner) }
 }
 
 /// The refusals of all four methods.
-async fn refusals(client: &mut Client, reference: Option<pb::WorkloadReference>) -> [Status; 4] {
+#[track_caller]
+fn refusals(
+    client: &mut Client,
+    reference: Option<pb::WorkloadReference>,
+) -> impl Future<Output = [Status; 4]> {
+    answered("all four methods", all_refused(client, reference))
+}
+
+async fn all_refused(client: &mut Client, reference: Option<pb::WorkloadReference>) -> [Status; 4] {
     [
         client
             .subscribe_to_x509svid(pb::SubscribeToX509svidRequest {
@@ -568,12 +584,15 @@ async fn streams_end_when_the_right_ends_whosever_it_is() {
         assert_eq!(reason(&refused), because(Code::PermissionDenied, NOT_ENTITLED));
     }
     privileged(false);
-    let mut stream = loop {
-        match svids(&mut client, world.pid()).await {
-            Ok(stream) => break stream,
-            Err(refused) => assert_eq!(refused.code(), Code::PermissionDenied),
+    let again = async {
+        loop {
+            match svids(&mut client, world.pid()).await {
+                Ok(stream) => break stream,
+                Err(refused) => assert_eq!(refused.code(), Code::PermissionDenied, "{refused}"),
+            }
         }
     };
+    let mut stream = world.bounded("it is entitled again", again).await;
     next(&mut stream).await.unwrap();
     // The broker's, whose SVID is as good as before.
     world.server.script().entries.remove(0);

@@ -90,14 +90,29 @@ impl World {
         let (dir, tree) = (tempfile::tempdir().unwrap(), TaskTree::new());
         let config = load(dir.path(), &server, &config(dir.path()));
         let handle = Agent::start(config, parts, &tree.handle()).await.unwrap();
-        handle.ready().await;
-        Self {
+        let world = Self {
             server,
             dir,
             tree,
             handle,
             workload,
-        }
+        };
+        world.bounded("the agent is ready", world.handle.ready()).await;
+        world
+    }
+
+    /// Waits, and says how everything stands when it takes too long.
+    pub(crate) async fn bounded<T>(&self, what: &str, waiting: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), waiting)
+            .await
+            .unwrap_or_else(|_| {
+                let health = self.handle.health.borrow().clone();
+                let calls = self.server.script().calls.clone();
+                panic!(
+                    "never happened: {what}; {health:?}; {:?}; the server was asked {calls:?}",
+                    self.tree
+                )
+            })
     }
 
     pub(crate) fn pid(&self) -> i32 {
