@@ -23,8 +23,18 @@ impl Window {
         self.begins <= now && now < self.ends
     }
 
+    /// Whether it is valid, and not so near its end that it is always replaced: what takes its place may come a moment later.
+    #[must_use]
+    pub fn lasts(&self, now: UnixTime) -> bool {
+        self.holds(now) && now < self.last_part()
+    }
+
     fn life(&self) -> Duration {
         self.ends.since(self.begins)
+    }
+
+    fn last_part(&self) -> UnixTime {
+        self.ends.saturating_sub(self.life() / LAST_PART)
     }
 }
 
@@ -122,7 +132,7 @@ impl Served {
     fn until(&self, alone: bool) -> UnixTime {
         match alone {
             true => self.due,
-            false => self.window.ends.saturating_sub(self.window.life() / LAST_PART),
+            false => self.window.last_part(),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Shelf {
         let held = self.read_svids(&store, &sealer, [&index.svids, older], &image, complaints);
         let entries = &image.snapshot.entries;
         let rungs = match now {
-            Some(now) => self.read_rungs_of(now, &store, &sealer, &index.ladders, entries),
+            Some(now) => self.read_rungs_of(now, &store, &sealer, &index.ladders, (entries, &held)),
             None => self.read_rungs(&store, &sealer, &index.ladders, entries, complaints),
         };
         let snapshot = Snapshot {

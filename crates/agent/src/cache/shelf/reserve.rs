@@ -16,6 +16,7 @@ use landfast_store::seal::Sealer;
 
 use super::files::rung_names;
 use super::{Image, Shelf, ShelfError, convert, sha256};
+use crate::cache::wire::HeldMap;
 use crate::entry::EntryIndex;
 use crate::keeper::rungs::{Ladder, Ladders, Rung};
 use crate::keeper::state::Rest;
@@ -75,20 +76,24 @@ impl Shelf {
         ladders
     }
 
-    /// Those that are valid at this time, and those that are met on the way to them.
+    /// Those that are valid at this time, and those that are met on the way to them; none of an entry of which an SVID is held that lasts for now: on a
+    /// cold disk each file is waited for.
     pub(super) fn read_rungs_of(
         &mut self,
         now: UnixTime,
         store: &Store,
         sealer: &Sealer,
         ladders: &[wire::Ladder],
-        entries: &Arc<EntryIndex>,
+        (entries, held): (&Arc<EntryIndex>, &HeldMap),
     ) -> Ladders {
         let mut read = Ladders::new();
         for ladder in ladders {
             let Some(entry) = entries.get(&ladder.entry_id) else {
                 continue;
             };
+            if held.get(&entry.id).is_some_and(|held| held.window().lasts(now)) {
+                continue;
+            }
             let names: Vec<String> = rung_names(ladder).collect();
             let mut met = BTreeMap::new();
             around(names.len(), |at| {

@@ -250,6 +250,45 @@ fn a_start_reads_few_of_a_large_reserve_and_the_rest_behind() {
     );
 }
 
+/// Of three entries: both indexes, the tokens, three SVIDs, and of rungs none while what is held lasts.
+#[test]
+fn a_start_opens_no_rung_while_what_is_held_lasts() {
+    let world = World::new();
+    let snapshot = reserved(&world.ca, &["a", "b", "c"], 144);
+    world.open().0.write(&image(&snapshot), PLAIN).unwrap();
+    // An SVID of an hour and a minute, which is always replaced in its last eighth.
+    for (now, rungs) in [
+        (at(600), false),
+        (at(3000), false),
+        (at(3200), true),
+        (at(4000), true),
+    ] {
+        let script = landfast_store::faulty::Script::default();
+        let faulty = script.clone();
+        let open = move |dir: &Path| {
+            Store::open_with(dir, |files| {
+                landfast_store::faulty::FaultyFiles::new(files, faulty.clone())
+            })
+        };
+        let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(now), Arc::new(open));
+        let read = found.image.unwrap().snapshot;
+        let reads = script.calls().into_iter();
+        let reads = reads
+            .filter(|verb| *verb == landfast_store::faulty::Verb::Read)
+            .count();
+        let few = read.rungs.get("a").map_or(0, |ladder| ladder.rungs().len());
+        assert_eq!((few > 0, reads), (rungs, 6 + few), "{now}");
+        assert!(read.reading && shelf.has_rest());
+        let mut state = State::restored(&read);
+        state.step(now, Event::Tick);
+        let held = state
+            .snapshot()
+            .svid(read.entries.get("a").unwrap(), now)
+            .cloned();
+        assert!(held.is_some_and(|held| held.window().holds(now)), "{now}");
+    }
+}
+
 #[test]
 fn one_that_is_damaged_is_told_with_the_rest_and_costs_itself_alone() {
     let world = World::new();

@@ -27,16 +27,16 @@ fn restarted_over(
             wear::NoRoomForTokens(files, Arc::default(), Arc::clone(&panics))
         })
     };
-    let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(600)), Arc::new(open));
+    let (shelf, found) = Shelf::open_at(world.place(), Some(&node()), Some(at(4200)), Arc::new(open));
     let read = found.image.unwrap().snapshot;
     assert!(read.reading && shelf.has_rest());
     let views = Views::new(&td());
-    views.publish(Arc::clone(&read), &Reach::All, Some(at(600)));
+    views.publish(Arc::clone(&read), &Reach::All, Some(at(4200)));
     let status = watch::Sender::new(LinkStatus {
         agent_id: Some(node()),
         ..LinkStatus::new()
     });
-    let clock: SharedClock = Arc::new(SimClock::new(at(600)));
+    let clock: SharedClock = Arc::new(SimClock::new(at(4200)));
     let stop = CancellationToken::new();
     let writer = Writer {
         shelf,
@@ -104,7 +104,7 @@ async fn the_rest_comes_to_the_keeper_and_stays_on_disk() {
     // In step again, with an index for what is new.
     started.status.send_modify(|status| {
         status.phase = Phase::Serving;
-        status.last_sync = Some(at(605));
+        status.last_sync = Some(at(4205));
     });
     tokio::time::sleep(Duration::from_secs(60)).await;
     started.stop.cancel();
@@ -124,7 +124,7 @@ async fn a_stop_before_the_rest_was_taken_leaves_it_on_disk() {
     });
     started.status.send_modify(|status| {
         status.phase = Phase::Serving;
-        status.last_sync = Some(at(605));
+        status.last_sync = Some(at(4205));
     });
     let task = tokio::spawn(started.writer.run(started.stop.clone()));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -170,7 +170,7 @@ async fn what_is_gone_before_all_is_read_does_not_come_back_after_a_stop() {
     script.hang(Verb::Read);
     started.status.send_modify(|status| {
         status.phase = Phase::Serving;
-        status.last_sync = Some(at(605));
+        status.last_sync = Some(at(4205));
     });
     let task = tokio::spawn(started.writer.run(started.stop.clone()));
     for _ in 0..200 {
@@ -183,7 +183,9 @@ async fn what_is_gone_before_all_is_read_does_not_come_back_after_a_stop() {
         rungs: Arc::default(),
         ..Snapshot::clone(&before)
     };
-    started.views.publish(Arc::new(after), &Reach::All, Some(at(605)));
+    started
+        .views
+        .publish(Arc::new(after), &Reach::All, Some(at(4205)));
     started.stop.cancel();
     for _ in 0..200 {
         tokio::task::yield_now().await;
@@ -213,7 +215,7 @@ async fn found_after(
     script.hang(Verb::Read);
     started.status.send_modify(|status| {
         status.phase = Phase::Serving;
-        status.last_sync = Some(at(605));
+        status.last_sync = Some(at(4205));
     });
     let mut task = tokio::spawn(started.writer.run(started.stop.clone()));
     for _ in 0..200 {
@@ -221,7 +223,9 @@ async fn found_after(
     }
     let before = Snapshot::clone(&started.views.snapshot());
     let after = change(&started.world.ca, before);
-    started.views.publish(Arc::new(after), &Reach::All, Some(at(605)));
+    started
+        .views
+        .publish(Arc::new(after), &Reach::All, Some(at(4205)));
     if stops {
         started.stop.cancel();
     }
