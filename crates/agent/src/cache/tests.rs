@@ -7,6 +7,7 @@ mod failing;
 mod keys;
 mod rungs;
 mod starting;
+mod unread;
 mod writing;
 
 use std::collections::BTreeMap;
