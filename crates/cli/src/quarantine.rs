@@ -46,14 +46,24 @@ pub(crate) async fn run(command: QuarantineCommand, globals: &Globals) -> Result
             };
             let ended = connect::call(SERVER, client.end_quarantine(request)).await?;
             match globals.json() {
-                true => output::print_json(&json!({"ended": true, "came_back": ended.came_back})),
-                false => output::print(&match ended.came_back {
-                    0 => "the quarantine has ended".to_owned(),
-                    many => format!("the quarantine has ended; {many} decisions were given up"),
-                }),
+                true => output::print_json(&json!({
+                    "ended": true, "came_back": ended.came_back, "caution": ended.caution,
+                })),
+                false => output::print(&over(&ended)),
             }
         }
     }
+}
+
+fn over(ended: &pb::EndQuarantineResponse) -> String {
+    let mut text = "the quarantine has ended".to_owned();
+    if ended.came_back > 0 {
+        text += &format!("; {} decisions were given up", ended.came_back);
+    }
+    if !ended.caution.is_empty() {
+        text += &format!("\nlook now: {}", ended.caution);
+    }
+    output::clean(&text)
 }
 
 fn shown(found: &pb::GetQuarantineResponse) -> String {
@@ -81,6 +91,11 @@ fn shown(found: &pb::GetQuarantineResponse) -> String {
         found.nodes_heard, found.nodes
     );
     facts.push(("nodes", heard));
+    if found.nodes_shown > 0 {
+        let count = found.nodes_shown;
+        let noun = if count == 1 { "node has" } else { "nodes have" };
+        facts.push(("bundle chain", format!("{count} {noun} shown steps")));
+    }
     if let Some(newest) = &found.newest {
         let seen = format!("revision {}.{}", newest.epoch, newest.number);
         facts.push(("newest they have seen", seen));
@@ -101,6 +116,9 @@ fn shown(found: &pb::GetQuarantineResponse) -> String {
     facts.push(("comes back", listed(&back, none)));
     if !lost.is_empty() {
         facts.push(("is lost", listed(&lost, "")));
+    }
+    if !found.caution.is_empty() {
+        facts.push(("look first", found.caution.clone()));
     }
     facts.push(("what to do", what_to_do(found, back.is_empty()).to_owned()));
     output::facts(&facts)
@@ -138,6 +156,8 @@ fn to_json(found: &pb::GetQuarantineResponse) -> Value {
         })).collect::<Vec<_>>(),
         "nodes": found.nodes,
         "nodes_heard": found.nodes_heard,
+        "nodes_shown": found.nodes_shown,
+        "caution": found.caution,
         "newest": found.newest.as_ref().map(|newest| json!({"epoch": newest.epoch, "number": newest.number})),
         "ended": found.ended.iter().map(|ended| json!({
             "since": output::time_json(ended.since),
@@ -197,6 +217,39 @@ mod tests {
             "{text}"
         );
         assert_eq!(to_json(&found)["quarantine"], true);
+    }
+
+    #[test]
+    fn what_to_look_at_before_and_after_the_end_is_said() {
+        let mut found = pb::GetQuarantineResponse {
+            causes: vec![pb::Cause::default()],
+            caution: "is the present root key in place?".to_owned(),
+            ..Default::default()
+        };
+        let text = shown(&found);
+        let (look, then) = (text.find("look first"), text.find("what to do"));
+        assert!(
+            look.is_some() && look < then && text.contains(&found.caution),
+            "{text}"
+        );
+        assert_eq!(to_json(&found)["caution"], found.caution);
+        found.caution.clear();
+        found.nodes_shown = 2;
+        let text = shown(&found);
+        assert!(
+            !text.contains("look first") && text.contains("2 nodes have shown"),
+            "{text}"
+        );
+        assert_eq!(to_json(&found)["nodes_shown"], 2);
+        let mut ended = pb::EndQuarantineResponse::default();
+        assert_eq!(over(&ended), "the quarantine has ended");
+        ended.came_back = 3;
+        ended.caution = "is the present root key in place?".to_owned();
+        let text = over(&ended);
+        assert!(
+            text.contains("3 decisions") && text.contains("root key in place?"),
+            "{text}"
+        );
     }
 
     #[test]

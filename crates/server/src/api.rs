@@ -89,7 +89,7 @@ pub(crate) struct Shared {
     pub(crate) digests: Arc<Digests>,
     pub(crate) stale: Stale,
     /// What agents say of themselves.
-    pub(crate) peers: Peers,
+    pub(crate) peers: Arc<Peers>,
     /// Steps of the bundle chain an address, or an agent, may ask for.
     pub(crate) chain_limit: RateLimit,
     /// Steps that an agent shows.

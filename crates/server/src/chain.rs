@@ -2,27 +2,34 @@
 //!
 //! Invariant: whoever stands on the newest step can walk to the next one, or it is not stored; of several servers one makes it.
 
+mod asked;
+mod claims;
 mod error;
 mod keep;
 mod lost;
+mod prepared;
 mod root_key;
 mod shown;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use landfast_identity::TrustDomain;
+use landfast_daemon::error_chain;
 use landfast_identity::chain::{ChainError, RootKey, SignedStep, Step, Walked, Walker};
+use landfast_identity::{TrustDomain, UnixTime};
 use landfast_lifecycle::SharedClock;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::authority::Authorities;
 use crate::datastore::{Datastore, StepPlace};
 use crate::registry::Registry;
+use crate::turns::Turns;
 
+use claims::Claims;
 pub(crate) use error::MakeError;
+pub(crate) use prepared::Prepared;
 use root_key::RootFile;
-use shown::Claims;
 
 /// Where the root key is. See `[root_key]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -48,10 +55,11 @@ pub(crate) struct Chain {
     trouble: Mutex<Option<String>>,
     /// The newest step as was last seen: most who ask stand there already.
     end: Mutex<Option<(StepPlace, Vec<u8>)>>,
-    /// Reads of who has shown nothing: one at a time, for they wait where signatures are recorded.
-    strangers: Semaphore,
+    /// Reads of who has shown nothing.
+    strangers: Turns,
     /// What nodes show that nobody here has agreed to.
     claims: Mutex<Claims>,
+    prepared: Prepared,
     changed: Notify,
 }
 
@@ -90,75 +98,17 @@ impl Chain {
             },
             trouble: Mutex::new(None),
             end: Mutex::new(None),
-            strangers: Semaphore::new(1),
+            strangers: Turns::new(),
             claims: Mutex::default(),
+            prepared: Prepared::default(),
             changed: Notify::new(),
         }
     }
 
-    /// How many bytes the steps from this place on will about have, at most [`BYTES`].
-    pub(crate) fn room_for(&self, from: StepPlace) -> usize {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let steps = |count: u64, length: usize| {
-            let count = usize::try_from(count).unwrap_or(AT_ONCE).clamp(2, AT_ONCE);
-            count.saturating_mul(length.saturating_mul(2)).min(BYTES)
-        };
-        match &*end {
-            Some((_, step)) if from.epoch == 0 => steps(1, step.len()),
-            Some((end, step)) if from.epoch == end.epoch => {
-                steps(end.sequence.saturating_sub(from.sequence) + 1, step.len())
-            }
-            _ => BYTES,
-        }
-    }
-
-    /// Steps as they were signed, from this place on; the newest alone when the place is none. At most [`AT_ONCE`] or so many bytes, and whether there
-    /// are more.
-    pub(crate) async fn steps(
-        &self,
-        from: StepPlace,
-        bytes: usize,
-    ) -> Result<(Vec<Vec<u8>>, bool), MakeError> {
-        // The end is looked at once in a minute at least, and with each step that is added here.
-        let end = self.end_at(from);
-        if end.is_some() || from.epoch == 0 {
-            return Ok((end.into_iter().collect(), false));
-        }
-        let mut steps = self.datastore.steps(from, AT_ONCE + 1, bytes).await?;
-        let mut room = bytes;
-        // Two at least: whoever asks has the first of them already.
-        let fit = steps.iter().enumerate().take_while(|(place, step)| {
-            room = room.saturating_sub(step.len());
-            *place < 2 || room > 0
-        });
-        let fit = fit.count().min(AT_ONCE);
-        let more = steps.len() > fit;
-        steps.truncate(fit);
-        Ok((steps, more))
-    }
-
-    /// The same for who has shown nothing.
-    ///
-    /// # Errors
-    /// Others read just now, for too long.
-    pub(crate) async fn steps_for_strangers(
-        &self,
-        from: StepPlace,
-        bytes: usize,
-    ) -> Result<(Vec<Vec<u8>>, bool), MakeError> {
-        let turn = tokio::time::timeout(TURN, self.strangers.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Err(MakeError::Crowded);
-        };
-        self.steps(from, bytes).await
-    }
-
-    /// The newest step, if it is this one. It may be newest no longer: whoever asks hears of that another time.
-    fn end_at(&self, place: StepPlace) -> Option<Vec<u8>> {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        end.as_ref()
-            .filter(|(end, _)| *end == place || place.epoch == 0)
-            .map(|(_, step)| step.clone())
+    /// What it gives out to be signed it notes there.
+    pub(crate) fn noting(mut self, prepared: Prepared) -> Self {
+        self.prepared = prepared;
+        self
     }
 
     /// What is to be signed next, with these root keys from then on, or those of before when none is given.
@@ -178,12 +128,26 @@ impl Chain {
         let keys = given
             .or_else(|| Some(newest.as_ref()?.step().root_keys.clone()))
             .or_else(|| own.map(|own| vec![own]));
-        let next = match keys {
-            Some(keys) => self.next(before.as_ref(), keys)?,
-            None => None,
+        let next = match keys.map(|keys| self.next(before.as_ref(), keys)) {
+            None => Ok(None),
+            // It stands there as a trouble: how the chain stands is to be seen all the same.
+            Some(Err(error @ MakeError::Ahead { .. })) => Err(error),
+            Some(next) => match next? {
+                Some(next) => self
+                    .prepared
+                    .give_out(next)
+                    .await
+                    .map(Some)
+                    .map_err(MakeError::from),
+                None => Ok(None),
+            },
         };
-        let trouble = self.trouble();
-        let trouble = trouble.or_else(|| unusable.map(|error| landfast_daemon::error_chain(&error)));
+        let (next, kept_back) = match next {
+            Ok(next) => (next, None),
+            Err(error) => (None, Some(error)),
+        };
+        let unusable = kept_back.or(unusable).map(|error| error_chain(&error));
+        let trouble = self.trouble().or(unusable);
         Ok(Outlook {
             next,
             newest,
@@ -195,25 +159,26 @@ impl Chain {
     /// Adds a step that was signed elsewhere. Our own root key signs too where the step needs it.
     pub(crate) async fn import(&self, mut step: SignedStep) -> Result<StepPlace, MakeError> {
         self.is_on()?;
-        let mut newest = self.datastore.newest_step().await?;
+        let stored = self.datastore.newest_step().await?;
         let place = StepPlace::of(&step);
-        let claimed = self.claim_to(&step.step().root_keys, newest.as_ref());
-        if newest
+        let claimed = self.claim_to(&step.step().root_keys, stored.as_ref());
+        if stored
             .as_ref()
             .is_some_and(|newest| newest.digest() == step.digest())
         {
+            self.prepared.settle(&BTreeSet::from([step.digest()])).await;
             return Ok(place);
         }
         let follows = |last: &&SignedStep| step.step().previous == Some(last.digest());
         let claimed_end = claimed.last().filter(follows).cloned();
-        let adopts = claimed_end.is_some();
-        newest = claimed_end.or(newest);
+        let mut steps = if claimed_end.is_some() {
+            claimed
+        } else {
+            Vec::new()
+        };
+        let newest = claimed_end.or_else(|| stored.clone());
         // It may have lain on somebody's desk.
         let now = self.next(newest.as_ref(), step.step().root_keys.clone())?;
-        let said = |step: &Step| Step {
-            time: landfast_identity::UnixTime::EPOCH,
-            ..step.clone()
-        };
         if now.as_ref().map(|now| said(now.step())) != Some(said(step.step())) {
             return Err(MakeError::Outdated);
         }
@@ -223,14 +188,15 @@ impl Chain {
         {
             step.sign(&own)?;
         }
-        if adopts {
-            self.adopt(claimed).await?;
-        }
-        self.append(newest.as_ref(), step).await?;
+        steps.push(step);
+        self.append(stored.as_ref(), steps).await?;
         Ok(place)
     }
 
     /// The step that follows, without signatures; `None` when there is nothing new to say.
+    ///
+    /// # Errors
+    /// [`MakeError::Ahead`], of several servers also for a moment.
     fn next(
         &self,
         newest: Option<&SignedStep>,
@@ -249,10 +215,15 @@ impl Chain {
                 && before.bundle.jwt_authorities() == bundle.jwt_authorities()
                 && before.root_keys == root_keys
         };
-        // Another server may know more, and has said it.
-        let ahead = |before: &Step| (before.epoch, before.bundle.sequence()) > (epoch, bundle.sequence());
-        if before.is_some_and(|before| same(before) || ahead(before)) {
+        if before.is_some_and(same) {
             return Ok(None);
+        }
+        let ahead = |before: &&Step| (before.epoch, before.bundle.sequence()) > (epoch, bundle.sequence());
+        if let Some(before) = before.filter(ahead) {
+            return Err(MakeError::Ahead {
+                said: (before.epoch, before.bundle.sequence()),
+                here: (epoch, bundle.sequence()),
+            });
         }
         let step = Step {
             epoch,
@@ -265,34 +236,47 @@ impl Chain {
         Ok(Some(SignedStep::unsigned(&step)?))
     }
 
-    /// Stores it, if whoever stands on the newest one can walk to it. `Err` also when another server was faster.
-    async fn append(&self, newest: Option<&SignedStep>, step: SignedStep) -> Result<(), MakeError> {
-        let trust_domain = self.trust_domain.clone();
-        match newest {
-            None => drop(Walker::begin(trust_domain, &step)?),
-            Some(newest) => {
-                let mut walker = Walker::begin(trust_domain, newest)?;
-                if walker.walk(&step)? == Walked::Here {
-                    return Ok(());
+    /// Stores them, if whoever stands on the newest one can walk to each: all or none. `Err` also when another server was faster.
+    async fn append(&self, newest: Option<&SignedStep>, steps: Vec<SignedStep>) -> Result<(), MakeError> {
+        let begin = |step: &SignedStep| Walker::begin(self.trust_domain.clone(), step);
+        let mut walker = newest.map(begin).transpose()?;
+        let mut new = Vec::with_capacity(steps.len());
+        for step in steps {
+            let is_new = match &mut walker {
+                Some(walker) => walker.walk(&step)? != Walked::Here,
+                None => {
+                    walker = Some(begin(&step)?);
+                    true
                 }
+            };
+            if is_new {
+                new.push(Arc::new(step));
             }
         }
-        let place = StepPlace::of(&step);
-        let after = newest.map(SignedStep::digest);
-        let bytes = step.to_bytes();
-        match self.datastore.append_step(after, Arc::new(step)).await? {
-            true => {
-                *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some((place, bytes));
-                tracing::info!(
-                    epoch = place.epoch,
-                    sequence = place.sequence,
-                    "a step of the bundle chain is signed and stored"
-                );
-                self.changed.notify_one();
-                Ok(())
-            }
-            false => Err(MakeError::Outdated),
+        let Some(last) = new.last().map(Arc::clone) else {
+            return Ok(());
+        };
+        let digests = new.iter().map(|step| step.digest()).collect();
+        let (after, count) = (newest.map(SignedStep::digest), new.len());
+        if !self.datastore.append_steps(after, new).await? {
+            return Err(MakeError::Outdated);
         }
+        let place = StepPlace::of(&last);
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some((place, last.to_bytes()));
+        tracing::info!(
+            epoch = place.epoch,
+            sequence = place.sequence,
+            count,
+            "a step of the bundle chain is signed and stored"
+        );
+        self.prepared.settle(&digests).await;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Whether it does at all.
+    pub(crate) fn signs(&self) -> bool {
+        self.is_on().is_ok()
     }
 
     fn is_on(&self) -> Result<(), MakeError> {
@@ -318,6 +302,20 @@ impl Chain {
     }
 }
 
+/// But for its time: it may lie on somebody's desk.
+fn said(step: &Step) -> Step {
+    Step {
+        time: UnixTime::EPOCH,
+        ..step.clone()
+    }
+}
+
+fn sorted(keys: &[RootKey]) -> Vec<RootKey> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    keys
+}
+
 /// Whether this key has a say in this step.
 fn names(newest: Option<&SignedStep>, step: &SignedStep, key: RootKey) -> bool {
     let before = newest.into_iter().flat_map(|newest| &newest.step().root_keys);
@@ -330,11 +328,7 @@ impl From<ChainError> for MakeError {
     }
 }
 
-/// For a stranger who waits for others.
-const TURN: std::time::Duration = std::time::Duration::from_secs(5);
-/// Steps of one answer: a year of rotations is four or five of these.
-const AT_ONCE: usize = 256;
-/// Bytes of one answer, unless two steps are larger.
+/// Of steps in one answer, unless two are larger.
 const BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
+use crate::peers::Peers;
 use crate::quarantine::Quarantine;
 use crate::quarantine::state::Mark;
 use crate::random;
@@ -86,6 +87,8 @@ pub struct Core {
     pub issuer: Arc<Issuer>,
     /// Whether it may be answered from at all.
     pub(crate) quarantine: Arc<Quarantine>,
+    /// What its nodes say of themselves.
+    pub(crate) peers: Arc<Peers>,
     pub(crate) datastore: Arc<dyn Datastore>,
     params: CoreParams,
 }
@@ -195,6 +198,7 @@ impl Core {
             authorities,
             issuer: Arc::new(issuer),
             quarantine,
+            peers: Arc::default(),
             datastore,
             params,
         })

@@ -167,9 +167,9 @@ pub(crate) trait Datastore: Send + Sync {
         change: OtherChange,
     ) -> Result<Option<Journal>, DatastoreError>;
 
-    /// Begins a new epoch, with a bundle of a sequence that is greater by far and than `least`: whatever others have seen, this is newer. An agent
-    /// may then show an SVID that is not stored, once. Where servers share a database, `accept_loss` does it beside them.
-    async fn renew_epoch(&self, _now: UnixTime, _least: u64) -> Result<(), DatastoreError> {
+    /// Begins a new epoch, this one or a later one, with a bundle of a sequence that is greater by far and than `sequence`: whatever others have seen, this
+    /// is newer. An agent may then show an SVID that is not stored, once. Where servers share a database, `accept_loss` does it beside them.
+    async fn renew_epoch(&self, _epoch: u64, _sequence: u64) -> Result<(), DatastoreError> {
         Ok(())
     }
     /// The newest step of the bundle chain.
@@ -181,12 +181,20 @@ pub(crate) trait Datastore: Send + Sync {
         limit: usize,
         bytes: usize,
     ) -> Result<Vec<Vec<u8>>, DatastoreError>;
-    /// Adds a step while `after` is the newest one; else `false`, and nothing has happened.
+    /// Adds steps, all of them, while `after` is the newest one; else `false`, and nothing has happened.
+    async fn append_steps(
+        &self,
+        after: Option<StepDigest>,
+        steps: Vec<Arc<SignedStep>>,
+    ) -> Result<bool, DatastoreError>;
+    /// The same for one.
     async fn append_step(
         &self,
         after: Option<StepDigest>,
         step: Arc<SignedStep>,
-    ) -> Result<bool, DatastoreError>;
+    ) -> Result<bool, DatastoreError> {
+        self.append_steps(after, vec![step]).await
+    }
 
     /// Removes at most `limit` rows of this kind that nobody needs any more; returns how many.
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError>;

@@ -24,6 +24,7 @@ mod random;
 pub mod registry;
 mod reserve;
 mod server;
+mod turns;
 mod upstream;
 
 pub use chain::RootKeyConfig;

@@ -2,8 +2,8 @@
 //!
 //! Invariant: only what an authenticated agent says is noted, about itself; nothing is refused or granted by it. It is kept in memory, and few bytes a node.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use landfast_identity::{SpiffeId, UnixTime};
 use landfast_proto::speaks::{OF_SERVER, SPEAKS, Skew, Speaks};
@@ -13,9 +13,12 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 #[derive(Default)]
 pub(crate) struct Peers(Mutex<Known>);
 
+/// At most [`MOST`] of each.
 #[derive(Default)]
 struct Known {
     peers: BTreeMap<SpiffeId, Peer>,
+    /// Of whom was warned, whatever they have said since.
+    warned: BTreeSet<SpiffeId>,
     /// How many are newer, and how many are old.
     newer: u32,
     old: u32,
@@ -27,8 +30,6 @@ pub(crate) struct Peer {
     /// Shared by all that say the same: a fleet does.
     pub(crate) speaks: Arc<Speaks>,
     pub(crate) heard_at: Option<UnixTime>,
-    /// Whether it was warned of: a node may say something else each time.
-    warned: bool,
 }
 
 impl Peer {
@@ -42,36 +43,64 @@ impl Peers {
     pub(crate) fn note(&self, id: &SpiffeId, said: &MetadataMap, now: Option<UnixTime>) {
         let said = said.get(SPEAKS).and_then(|value| value.to_str().ok());
         let said = said.and_then(Speaks::parse);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.remove(id);
-        if let Some(said) = said {
-            let mut peer = Peer {
-                speaks: known.shared(before.as_ref(), said),
-                heard_at: now,
-                warned: before.is_some_and(|before| before.warned),
-            };
+        let to_warn_of = {
+            let mut known = self.known();
+            let before = known.remove(id);
+            let noted = said.and_then(|said| {
+                let peer = Peer {
+                    speaks: known.shared(before.as_ref(), said),
+                    heard_at: now,
+                };
+                known.insert(id, peer.clone()).then_some(peer)
+            });
+            // The last word counts, so it is said while nobody else has one.
+            known.gauge();
+            let is_due = |peer: &Peer| peer.warning().is_some() && known.warned.insert(id.clone());
+            noted.filter(is_due)
+        };
+        // A log may block, and each node comes by here.
+        if let Some(peer) = to_warn_of {
             peer.warn(id);
-            known.insert(id.clone(), peer);
+        }
+    }
+
+    /// Forgets nodes that are none any more.
+    pub(crate) fn keep(&self, is_node: impl Fn(&SpiffeId) -> bool) {
+        let ids: Vec<_> = {
+            let known = self.known();
+            known.peers.keys().chain(&known.warned).cloned().collect()
+        };
+        let gone: Vec<_> = ids.into_iter().filter(|id| !is_node(id)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let mut known = self.known();
+        for id in &gone {
+            known.remove(id);
+            known.warned.remove(id);
         }
         known.gauge();
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What that node said.
     pub(crate) fn get(&self, id: &SpiffeId) -> Option<Peer> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.peers.get(id).cloned()
+        self.known().peers.get(id).cloned()
     }
 }
 
 impl Known {
-    fn insert(&mut self, id: SpiffeId, peer: Peer) {
-        if self.peers.len() >= MOST {
-            // Most likely of a node that is gone. One that is not says so again.
-            let first = self.peers.keys().next().cloned();
-            drop(first.and_then(|first| self.remove(&first)));
+    /// Whether there was room: those that are gone are forgotten, and none that is not gives way.
+    fn insert(&mut self, id: &SpiffeId, peer: Peer) -> bool {
+        let has_room = self.peers.len() < MOST && self.warned.len() < MOST;
+        if has_room {
+            self.count(&peer, |nodes| nodes.saturating_add(1));
+            self.peers.insert(id.clone(), peer);
         }
-        self.count(&peer, |nodes| nodes.saturating_add(1));
-        self.peers.insert(id, peer);
+        has_room
     }
 
     fn remove(&mut self, id: &SpiffeId) -> Option<Peer> {
@@ -102,13 +131,16 @@ impl Known {
 }
 
 impl Peer {
-    fn warn(&mut self, id: &SpiffeId) {
-        let what = match self.skew() {
-            Skew::Supported => return,
-            Skew::Newer => "newer than this server: upgrade servers first",
-            Skew::Old => "over three years older than this server: upgrade it",
-        };
-        if !std::mem::replace(&mut self.warned, true) {
+    fn warning(&self) -> Option<&'static str> {
+        match self.skew() {
+            Skew::Supported => None,
+            Skew::Newer => Some("newer than this server: upgrade servers first"),
+            Skew::Old => Some("over three years older than this server: upgrade it"),
+        }
+    }
+
+    fn warn(&self, id: &SpiffeId) {
+        if let Some(what) = self.warning() {
             let (version, own) = (self.speaks.version(), own().version());
             tracing::warn!(agent = %id, version, own, "an agent is {what}; it is served, but that is not tested (docs/compatibility.md)");
         }

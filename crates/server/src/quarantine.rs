@@ -244,12 +244,17 @@ impl Quarantine {
             }
         }
         let now = home.clock.now().ok_or(EndError::NoClock)?;
-        if self.state().needs_epoch() {
-            // The chain may say more than what was noted here.
-            let step = home.datastore.newest_step().await?;
-            let step = step.map_or(0, |step| step.step().bundle.sequence());
-            let least = noted.mark.map_or(0, |mark| mark.sequence).max(step);
-            home.datastore.renew_epoch(now, least).await?;
+        // The chain may say more than what was noted here, and be of an epoch that this registry has not begun.
+        let step = home.datastore.newest_step().await?;
+        let (epoch, sequence) = step.map_or((0, 0), |step| {
+            let step = step.step();
+            (step.epoch, step.bundle.sequence())
+        });
+        let is_behind = epoch > registry.revision().epoch;
+        if self.state().needs_epoch() || is_behind {
+            let least = noted.mark.map_or(0, |mark| mark.sequence).max(sequence);
+            let epoch = now.as_secs().unsigned_abs().max(epoch + 1);
+            home.datastore.renew_epoch(epoch, least).await?;
             authorities.follow_journal().await?;
         }
         let mut state = self.state().clone();

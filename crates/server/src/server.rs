@@ -31,12 +31,11 @@ use crate::attestation::device_key::DeviceKey;
 use crate::attestation::x509pop::X509Pop;
 use crate::authority::Authorities;
 use crate::authz::Authorizer;
-use crate::chain::Chain;
+use crate::chain::{Chain, Prepared};
 use crate::config::{ServerConfig, ServerLimits};
-use crate::core::{Core, CoreParams};
+use crate::core::{Core, CoreError, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
 use crate::federation::Federation;
-use crate::peers::Peers;
 use crate::publish::{PublishAddresses, Publishing};
 use crate::push::{self, Stale};
 use clients::Clients;
@@ -213,7 +212,9 @@ impl Server {
             Arc::clone(&core.datastore),
             Arc::clone(&parts.clock),
         );
-        let chain = Arc::new(chain);
+        let prepared = config.data_dir.as_deref().map(Prepared::open).transpose();
+        let prepared = prepared.map_err(CoreError::from)?.unwrap_or_default();
+        let chain = Arc::new(chain.noting(prepared));
         let bounds = Bounds {
             requests: config.limits.signing_queue,
             bytes: config.limits.signing_queue_bytes,
@@ -337,7 +338,7 @@ fn api(
         subscribe_limit: RateLimit::new(1, 20, "subscriptions"),
         digests: Arc::default(),
         stale: Stale::default(),
-        peers: Peers::default(),
+        peers: Arc::clone(&core.peers),
         chain_limit: RateLimit::new(20, 200, "walks of the bundle chain"),
         show_limit: RateLimit::new(1, 5, "shown steps"),
         status_limit: RateLimit::new(1, 2, "reports"),

@@ -112,6 +112,19 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// The file is there, under a second name too.
+    #[error(
+        "{} is written, but has the second name {} as well: remove that, it is the same file",
+        path.display(), other.display()
+    )]
+    TwoNames {
+        /// The file.
+        path: PathBuf,
+        /// Its other name.
+        other: PathBuf,
+        /// Why that could not be removed.
+        source: io::Error,
+    },
     /// The file is still there.
     #[error("cannot remove {}", path.display())]
     CannotRemove {

@@ -22,6 +22,8 @@ pub enum Verb {
     Sync,
     /// [`Files::rename`]
     Rename,
+    /// [`Files::rename_new`]
+    RenameNew,
     /// [`Files::link`]
     Link,
     /// [`Files::sync_dir`]
@@ -36,12 +38,13 @@ pub enum Verb {
 
 impl Verb {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Read,
         Self::CreateTemp,
         Self::Write,
         Self::Sync,
         Self::Rename,
+        Self::RenameNew,
         Self::Link,
         Self::SyncDir,
         Self::Remove,
@@ -185,6 +188,11 @@ impl Files for FaultyFiles {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.script.check(Verb::Rename)?;
         self.files.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        self.script.check(Verb::RenameNew)?;
+        self.files.rename_new(from, to)
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use zeroize::Zeroizing;
 
 /// A file as it was found.
@@ -48,6 +48,12 @@ pub trait Files: Send + Sync + Debug {
     fn sync(&self, file: &File) -> io::Result<()>;
     /// Gives `from` the name `to`, replacing what has it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives `from` the name `to`; fails when that is taken (`AlreadyExists`), and where the file system cannot do that (anything else). Who has no fresh
+    /// files need not say how.
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let _cannot = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Gives `from` the second name `to`; fails when that is taken.
     fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// The directory's names reach the disk.
@@ -124,6 +130,11 @@ impl Files for DirFiles {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(fs::renameat(&self.0, from, &self.0, to)?)
+    }
+
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let flags = RenameFlags::NOREPLACE;
+        Ok(fs::renameat_with(&self.0, from, &self.0, to, flags)?)
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {

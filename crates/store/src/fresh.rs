@@ -90,32 +90,48 @@ impl FreshFile {
     ///
     /// # Errors
     /// [`StoreError::Exists`] or [`StoreError::CannotWrite`]: nothing of ours has the name. [`StoreError::NotDurable`]: it is there, but a
-    /// power cut may undo it.
+    /// power cut may undo it. [`StoreError::TwoNames`]: it is there, and a key that is moved elsewhere would stay.
     pub fn commit(mut self) -> Result<(), StoreError> {
         self.files
             .sync(&self.file)
             .map_err(|source| self.cannot(source))?;
-        match self.files.link(&self.temp, &self.name) {
-            // What stays has a hidden name.
-            Ok(()) => drop(self.files.remove(&self.temp)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::Exists {
-                    path: self.path.clone(),
-                });
-            }
-            // Sticks have file systems without links: a rename it is, and who makes this name in this moment loses.
-            Err(_) => {
-                refuse_taken(&*self.files, &self.path, &self.name)?;
-                self.files
-                    .rename(&self.temp, &self.name)
-                    .map_err(|source| self.cannot(source))?;
-            }
-        }
+        let second_name = self.name_it()?;
         self.committed = true;
         self.files.sync_dir().map_err(|source| StoreError::NotDurable {
             path: self.path.clone(),
             source,
-        })
+        })?;
+        match second_name {
+            None => Ok(()),
+            Some(source) => Err(StoreError::TwoNames {
+                other: self.path.with_file_name(&self.temp),
+                path: self.path.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// By one step where the file system can do that: whatever the power cuts, the file has one name. Else by a link and a removal; why that failed, if it did.
+    fn name_it(&self) -> Result<Option<io::Error>, StoreError> {
+        let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+        let taken = || StoreError::Exists {
+            path: self.path.clone(),
+        };
+        match self.files.rename_new(&self.temp, &self.name) {
+            Ok(()) => return Ok(None),
+            Err(error) if is_taken(&error) => return Err(taken()),
+            Err(_cannot) => {}
+        }
+        match self.files.link(&self.temp, &self.name) {
+            Ok(()) => Ok(self.files.remove(&self.temp).err()),
+            Err(error) if is_taken(&error) => Err(taken()),
+            // Sticks have file systems without either: a rename it is, and who makes this name in this moment loses.
+            Err(_) => {
+                refuse_taken(&*self.files, &self.path, &self.name)?;
+                let renamed = self.files.rename(&self.temp, &self.name);
+                renamed.map(|()| None).map_err(|source| self.cannot(source))
+            }
+        }
     }
 
     fn cannot(&self, source: io::Error) -> StoreError {

@@ -90,9 +90,11 @@ impl Link {
                 );
             }
             Err(error) => {
+                // One that was put back may sign with a root key that was replaced since: what this node holds shows it.
                 let is_behind = matches!(
                     error,
-                    WalkError::NotShown { .. } | WalkError::Chain(ChainError::Forked { .. })
+                    WalkError::NotShown { .. }
+                        | WalkError::Chain(ChainError::Forked { .. } | ChainError::NotSigned { .. })
                 );
                 if is_behind && self.show_steps(channel.clone()).await {
                     // It leads on now.

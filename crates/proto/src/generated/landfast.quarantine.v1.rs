@@ -17,6 +17,10 @@ pub struct GetQuarantineResponse {
     pub newest: ::core::option::Option<super::super::entry::v1::Revision>,
     #[prost(message, repeated, tag = "7")]
     pub ended: ::prost::alloc::vec::Vec<Ended>,
+    #[prost(uint32, tag = "8")]
+    pub nodes_shown: u32,
+    #[prost(string, tag = "9")]
+    pub caution: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cause {
@@ -60,10 +64,12 @@ pub struct EndQuarantineRequest {
     #[prost(bool, tag = "2")]
     pub accept_rollback: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndQuarantineResponse {
     #[prost(uint64, tag = "1")]
     pub came_back: u64,
+    #[prost(string, tag = "2")]
+    pub caution: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod quarantine_client {

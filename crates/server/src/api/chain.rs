@@ -36,7 +36,10 @@ impl Chain for Api {
         };
         let shown = match Caller::of(&request)?.agent {
             Some(_) => self.chain.steps(place, bytes).await,
-            None => self.chain.steps_for_strangers(place, bytes).await,
+            None => {
+                let address = limit::address(&request);
+                self.chain.steps_for_strangers(&address, place, bytes).await
+            }
         };
         let (steps, more) = shown.map_err(|error| refused(&error))?;
         let steps = steps.into_iter().map(Into::into).collect();
@@ -63,6 +66,12 @@ impl Chain for Api {
                 "{count} steps at once, more than {SHOWN}"
             )));
         }
+        let bytes: usize = steps.iter().map(bytes::Bytes::len).sum();
+        if steps.len() > 1 && bytes > SHOWN_BYTES {
+            return Err(Status::invalid_argument(format!(
+                "{bytes} bytes of steps at once, more than {SHOWN_BYTES}"
+            )));
+        }
         let mut shown = Vec::with_capacity(steps.len());
         for step in &steps {
             // Each has some certificates.
@@ -70,14 +79,9 @@ impl Chain for Api {
             let step = SignedStep::from_bytes(step);
             shown.push(step.map_err(|error| Status::invalid_argument(error_chain(&error)))?);
         }
-        let result = self.chain.take(&self.quarantine, &agent.id, shown).await;
-        let (what, answer) = match result {
-            Ok(adopted) if adopted => ("adopted", Ok(adopted)),
-            Ok(adopted) => ("known", Ok(adopted)),
-            Err(error) => ("refused", Err(refused(&error))),
-        };
-        metrics::counter!("landfast_server_steps_shown_total", "result" => what).increment(1);
-        Ok(Response::new(pb::ShowStepsResponse { adopted: answer? }))
+        let taken = self.chain.take(&self.quarantine, &agent.id, shown).await;
+        let adopted = taken.map_err(|error| refused(&error))?;
+        Ok(Response::new(pb::ShowStepsResponse { adopted }))
     }
 
     async fn prepare_step(
@@ -119,13 +123,17 @@ impl Chain for Api {
 
 /// Of one call: as many as an agent keeps.
 const SHOWN: usize = 32;
+/// An agent keeps a little less.
+const SHOWN_BYTES: usize = 512 * 1024;
 
 fn refused(error: &MakeError) -> Status {
     match error {
         MakeError::Storage { source } => status::storage(source),
         MakeError::Crowded => Status::resource_exhausted(error.to_string()),
         MakeError::NoClock => Status::unavailable(error.to_string()),
-        MakeError::Chain { .. } => Status::failed_precondition(error_chain(error)),
+        MakeError::Chain { .. } | MakeError::Unnoted { .. } => {
+            Status::failed_precondition(error_chain(error))
+        }
         _ => Status::failed_precondition(error.to_string()),
     }
 }

@@ -158,6 +158,12 @@ fn who<T>(request: &tonic::Request<T>) -> Option<Who> {
     })
 }
 
+/// The network that it comes from; empty on the admin socket.
+pub(crate) fn address<T>(request: &tonic::Request<T>) -> String {
+    let peer = request.extensions().get::<TlsPeer>();
+    peer.map_or_else(String::new, |peer| network(peer.ip()).to_string())
+}
+
 /// A name for whom it comes from, also for who shows no certificate: all of an address have one. `None` on the admin socket.
 pub(crate) fn named<T>(request: &tonic::Request<T>, trust_domain: &TrustDomain) -> Option<SpiffeId> {
     match who(request)? {

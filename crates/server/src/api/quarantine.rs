@@ -18,7 +18,8 @@ impl Quarantine for Api {
         _: Request<pb::GetQuarantineRequest>,
     ) -> Result<Response<pb::GetQuarantineResponse>, Status> {
         let report = self.quarantine.report(&self.registry, &self.authorities.bundle());
-        Ok(Response::new(report_out(report)))
+        let caution = self.caution(&report);
+        Ok(Response::new(report_out(report, caution)))
     }
 
     async fn end_quarantine(
@@ -38,16 +39,26 @@ impl Quarantine for Api {
             reason,
             accept_rollback: request.accept_rollback,
         };
+        let report = self.quarantine.report(&self.registry, &self.authorities.bundle());
+        let caution = self.caution(&report);
         let ended = self
             .quarantine
             .end(&order, &self.registry, &self.authorities)
             .await;
         match ended {
-            Ok(came_back) => Ok(Response::new(pb::EndQuarantineResponse {
-                came_back: came_back as u64,
-            })),
-            Err(error @ (EndError::None | EndError::ComesBack { .. } | EndError::NotKnown)) => {
-                Err(Status::failed_precondition(error.to_string()))
+            Ok(came_back) => {
+                if !caution.is_empty() {
+                    tracing::warn!(caution, "the quarantine has ended all the same");
+                }
+                Ok(Response::new(pb::EndQuarantineResponse {
+                    came_back: came_back as u64,
+                    caution: caution.to_owned(),
+                }))
+            }
+            Err(error @ EndError::None) => Err(Status::failed_precondition(error.to_string())),
+            Err(error @ (EndError::ComesBack { .. } | EndError::NotKnown)) => {
+                let also = if caution.is_empty() { "" } else { "; and: " };
+                Err(Status::failed_precondition(format!("{error}{also}{caution}")))
             }
             Err(error @ EndError::NoClock) => Err(Status::unavailable(error.to_string())),
             Err(EndError::Epoch(source)) => Err(super::status::registry(&source.into())),
@@ -57,12 +68,22 @@ impl Quarantine for Api {
     }
 }
 
-fn report_out(report: Report) -> pb::GetQuarantineResponse {
+impl Api {
+    /// Empty when there is nothing to look at.
+    fn caution(&self, report: &Report) -> &'static str {
+        let caution = report.caution().filter(|_| self.chain.signs());
+        caution.unwrap_or_default()
+    }
+}
+
+fn report_out(report: Report, caution: &str) -> pb::GetQuarantineResponse {
     let count = |many: usize| u32::try_from(many).unwrap_or(u32::MAX);
     pb::GetQuarantineResponse {
         complete: report.complete,
         nodes: count(report.nodes),
         nodes_heard: count(report.nodes_heard),
+        nodes_shown: count(report.nodes_shown),
+        caution: caution.to_owned(),
         newest: report.newest.map(|newest| entry_pb::Revision {
             epoch: newest.epoch,
             number: newest.number,

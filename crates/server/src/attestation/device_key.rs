@@ -9,20 +9,20 @@ use landfast_identity::{PublicKey, RecoveryProof, SpiffeId};
 use landfast_lifecycle::recovery::{self, Recovery, Verdict};
 use landfast_proto::landfast::recovery::v1::{self as pb, refusal::Reason};
 use prost::Message as _;
-use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::{Attested, Challenge, Evidence};
 use crate::api::status;
 use crate::random;
 use crate::registry::{RecoveryStep, Registry, Stepped};
+use crate::turns::Turns;
 
 /// Attests nodes that were in before.
 pub(crate) struct DeviceKey {
     /// How long a node may have been silent and still come back by itself.
     automatic: Duration,
-    /// Whoever asks has shown nothing: one look-up at a time, for it waits where signatures are recorded.
-    lookups: Semaphore,
+    /// Whoever asks has shown nothing.
+    lookups: Turns,
 }
 
 impl DeviceKey {
@@ -33,7 +33,7 @@ impl DeviceKey {
         }
         Self {
             automatic,
-            lookups: Semaphore::new(1),
+            lookups: Turns::new(),
         }
     }
 
@@ -49,8 +49,8 @@ impl DeviceKey {
             return Err(malformed());
         }
         let known = {
-            let turn = tokio::time::timeout(TURN, self.lookups.acquire()).await;
-            let Ok(Ok(_turn)) = turn else {
+            let turn = self.lookups.take(&evidence.address).await;
+            let Some(_turn) = turn else {
                 return Err(Status::resource_exhausted(
                     "many nodes want to come back: come again in a while",
                 ));
@@ -180,6 +180,4 @@ const HELD: &str =
     "this node was silent for long: a person has to let it in (on the server: landfast agent pending)";
 const LOCKED: &str = "two nodes have used this device key: a person has to choose between them (on the server: landfast agent pending)";
 const DENIED: &str = "a person has refused this node's return (on the server: landfast agent pending)";
-/// For who waits for others.
-const TURN: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 1024;

@@ -22,6 +22,22 @@ pub(crate) enum MakeError {
         "the chain or the authorities have changed since this step was prepared: prepare the next one, and sign that"
     )]
     Outdated,
+    #[error(
+        "the newest step says more (epoch {}, bundle {}) than this server knows of (epoch {}, bundle {}): its database was put back to an older state, and no \
+         step is signed until it has caught up; bring the newer data back, or begin a new epoch: landfast-server accept-loss with PostgreSQL, else \
+         landfast-server backup and restore",
+        said.0, said.1, here.0, here.1
+    )]
+    Ahead {
+        /// Epoch and sequence of the bundle.
+        said: (u64, u64),
+        here: (u64, u64),
+    },
+    #[error("what is to be signed cannot be noted, and does not leave this server before")]
+    Unnoted {
+        #[from]
+        source: StoreError,
+    },
     #[error("others are shown steps: come again in a while")]
     Crowded,
     #[error("the step {epoch}.{sequence} is of a time that has not come")]

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
+use tokio::time::Instant;
 
 use super::{Chain, MakeError, Slot};
 use crate::datastore::StepPlace;
@@ -12,11 +13,15 @@ impl Chain {
     /// Makes a step after each change, for ever.
     pub(crate) async fn keep(self: Arc<Self>) {
         let mut bundle = self.authorities.bundle_updates();
+        let mut lag = Lag::default();
         loop {
             bundle.borrow_and_update();
             let made = self.make().await;
-            let raced = matches!(made, Err(MakeError::Outdated));
-            self.heed(made);
+            let lags = lag.is_short(matches!(made, Err(MakeError::Ahead { .. })));
+            let raced = lags || matches!(made, Err(MakeError::Outdated));
+            if !lags {
+                self.heed(made);
+            }
             tokio::select! {
                 changed = bundle.changed() => {
                     if changed.is_err() {
@@ -72,7 +77,7 @@ impl Chain {
             return Ok(());
         };
         step.sign(&key)?;
-        self.append(newest.as_ref(), step).await
+        self.append(newest.as_ref(), vec![step]).await
     }
 
     fn heed(&self, made: Result<(), MakeError>) {
@@ -96,6 +101,18 @@ impl Chain {
     }
 }
 
+/// Of several servers each hears of a new bundle a moment after the one that made it, and that one's step may be there before.
+#[derive(Default)]
+struct Lag(Option<Instant>);
+
+impl Lag {
+    /// Whether it lags, and not for long.
+    fn is_short(&mut self, lags: bool) -> bool {
+        self.0 = lags.then(|| self.0.unwrap_or_else(Instant::now));
+        self.0.is_some_and(|since| since.elapsed() < CATCH_UP)
+    }
+}
+
 #[cfg(test)]
 impl Chain {
     pub(super) async fn newest(&self) -> Option<landfast_identity::chain::SignedStep> {
@@ -106,3 +123,23 @@ impl Chain {
 /// A medium may have come, or an epoch.
 const LOOK: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(1);
+/// Servers that share a database are seconds apart at most, or answer nobody.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hears_of_a_bundle_after_its_step_is_given_a_minute() {
+        let mut lag = Lag::default();
+        assert!(!lag.is_short(false));
+        assert!(lag.is_short(true));
+        tokio::time::advance(CATCH_UP - SOON).await;
+        assert!(lag.is_short(true));
+        tokio::time::advance(SOON).await;
+        assert!(!lag.is_short(true), "it does not catch up");
+        assert!(!lag.is_short(false));
+        assert!(lag.is_short(true), "another one");
+    }
+}

@@ -1,7 +1,7 @@
 //! Whether steps that a node shows prove that the registry went back.
 //!
 //! Invariant: only what a root key has signed that signs here now proves anything: no node's word does, and no root key that was replaced; and never a step that
-//! is stored here.
+//! is stored here, nor one that was given out to be signed and has not come back.
 
 use landfast_identity::Bundle;
 use landfast_identity::chain::SignedStep;
@@ -44,6 +44,14 @@ impl Chain {
         };
         let mut signed: Vec<_> = shown.iter().filter(proves).collect();
         signed.sort_by_key(|step| StepPlace::of(step));
+        // What follows one of these, and was given out after it had come back, proves it as well.
+        let mut left = Vec::with_capacity(signed.len());
+        for step in signed {
+            if !self.prepared.has(step).await {
+                left.push(step);
+            }
+        }
+        let signed = left;
         let lost = self.not_stored(&signed).await?;
         let (Some(first), Some(last)) = (lost.first(), lost.last()) else {
             return Ok(None);
@@ -53,6 +61,11 @@ impl Chain {
             before: self.before(first, newest).await?,
             last: last.step().bundle.clone(),
         }))
+    }
+
+    /// Whether it was given out to be signed, and is not stored: somebody has its file, and no node has it of this server.
+    pub(super) async fn never_came_back(&self, step: &SignedStep) -> Result<bool, MakeError> {
+        Ok(self.prepared.has(step).await && !self.not_stored(&[step]).await?.is_empty())
     }
 
     /// Those of these, in their order, that are not stored here.

@@ -3,13 +3,12 @@
 //! Invariant: a step is added only where a walk from the newest one leads to it, so the chain has no gaps; and who signs from there on is who signed
 //! before, or somebody to whom the root key of this server, or an operator on its machine, has agreed.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use landfast_identity::chain::{RootKey, SignedStep, Walker};
 use landfast_identity::{Bundle, SpiffeId};
 
-use super::{Chain, MakeError};
+use super::{Chain, MakeError, sorted};
 use crate::datastore::StepPlace;
 use crate::quarantine::Quarantine;
 
@@ -30,37 +29,8 @@ struct Weighed {
     bundles: Option<(Bundle, Bundle)>,
 }
 
-/// Chains that somebody else's root keys end, by these: until an operator names them.
-#[derive(Default)]
-pub(super) struct Claims(BTreeMap<Vec<RootKey>, Vec<SignedStep>>);
-
-impl Claims {
-    /// Of what others have claimed since the newest step was another, nothing is kept; of what they claim now, what came first.
-    fn add(&mut self, keys: &[RootKey], steps: Vec<SignedStep>) {
-        let keys = sorted(keys);
-        let base = |steps: &[SignedStep]| steps.first().and_then(|first| first.step().previous);
-        self.0.retain(|_, known| base(known) == base(&steps));
-        let ends = |steps: &[SignedStep]| steps.last().map(|last| last.step().sequence);
-        let known = self.0.get(&keys).and_then(|known| ends(known));
-        if known < ends(&steps) && (known.is_some() || self.0.len() < MAX_CLAIMS) {
-            self.0.insert(keys, steps);
-        }
-    }
-
-    /// Those that follow this step, with the root keys that they lead to.
-    fn after(&self, newest: Option<&SignedStep>) -> impl Iterator<Item = (&Vec<RootKey>, &Vec<SignedStep>)> {
-        let newest = newest.map(SignedStep::digest);
-        let fits = move |steps: &[SignedStep]| {
-            let first = steps.first();
-            newest.is_some() && first.is_some_and(|first| first.step().previous == newest)
-        };
-        self.0.iter().filter(move |(_, steps)| fits(steps))
-    }
-}
-
 impl Chain {
-    /// What a node shows is taken for what it is worth; whether anything was stored. What it proves of this registry, and says of our authorities, is noted
-    /// before, for it is said once, and may lead nowhere.
+    /// What a node shows is taken for what it is worth; whether anything was stored.
     ///
     /// # Errors
     /// As [`Self::weigh`]; or others have changed the chain meanwhile.
@@ -70,14 +40,41 @@ impl Chain {
         agent: &SpiffeId,
         shown: Vec<SignedStep>,
     ) -> Result<bool, MakeError> {
+        let mut proves = false;
+        let taken = self.judge(quarantine, agent, &shown, &mut proves).await;
+        let result = in_a_word(taken.as_ref().ok().copied(), proves);
+        metrics::counter!("landfast_server_steps_shown_total", "result" => result).increment(1);
+        let is_of_ours = matches!(taken, Ok(_) | Err(MakeError::NotAgreed { .. }));
+        // Who stands before the newest one here says nothing of what came after it.
+        if is_of_ours && shown.last().is_some_and(|last| self.is_at_end(last)) {
+            quarantine.showed(agent);
+        }
+        taken
+    }
+
+    fn is_at_end(&self, step: &SignedStep) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.as_ref().is_none_or(|(end, _)| StepPlace::of(step) >= *end)
+    }
+
+    /// What it proves of this registry, and says of our authorities, is noted before anything else, for it is said once, and may lead nowhere.
+    async fn judge(
+        &self,
+        quarantine: &Quarantine,
+        agent: &SpiffeId,
+        shown: &[SignedStep],
+        proves: &mut bool,
+    ) -> Result<bool, MakeError> {
         let here = (&*self.registry, &*self.authorities);
         if quarantine.is_kept()
-            && let Some(lost) = self.lost(&shown).await?
+            && let Some(lost) = self.lost(shown).await?
         {
+            *proves = true;
             let bundles = (lost.before.as_ref(), &lost.last);
             quarantine.shown(agent, lost.place, bundles, here).await;
         }
-        let weighed = self.weigh(&shown).await?;
+        let weighed = self.weigh(agent, shown).await?;
+        *proves |= matches!(weighed.worth, Worth::Proof);
         if let (Some((before, last)), Some(step)) = (&weighed.bundles, shown.last()) {
             let place = StepPlace::of(step);
             quarantine.shown(agent, place, (Some(before), last), here).await;
@@ -98,7 +95,7 @@ impl Chain {
     ///
     /// # Errors
     /// They lead nowhere, or to root keys that nobody here has agreed to.
-    async fn weigh(&self, shown: &[SignedStep]) -> Result<Weighed, MakeError> {
+    async fn weigh(&self, agent: &SpiffeId, shown: &[SignedStep]) -> Result<Weighed, MakeError> {
         self.is_on()?;
         let known = Weighed {
             worth: Worth::Known,
@@ -109,10 +106,13 @@ impl Chain {
             return Ok(known);
         };
         self.is_of_our_time(last)?;
+        if self.never_came_back(last).await? {
+            return Err(MakeError::Outdated);
+        }
         let Some(newest) = newest else {
             // Nothing but our own root key can say whose chain it is.
             self.walk(None, shown)?;
-            self.agreed(&[], shown).await?;
+            self.agreed(agent, &[], shown).await?;
             return Ok(Weighed {
                 worth: Worth::Onward(shown.to_vec()),
                 ..known
@@ -137,7 +137,7 @@ impl Chain {
         };
         let onward = shown.get(from..).unwrap_or_default();
         self.walk(Some(&newest), onward)?;
-        self.agreed(&newest.step().root_keys, onward).await?;
+        self.agreed(agent, &newest.step().root_keys, onward).await?;
         Ok(Weighed {
             worth: Worth::Onward(onward.to_vec()),
             bundles,
@@ -148,13 +148,9 @@ impl Chain {
     ///
     /// # Errors
     /// Others have changed the chain meanwhile.
-    pub(super) async fn adopt(&self, steps: Vec<SignedStep>) -> Result<(), MakeError> {
-        let mut newest = self.datastore.newest_step().await?;
-        for step in steps {
-            self.append(newest.as_ref(), step.clone()).await?;
-            newest = Some(step);
-        }
-        Ok(())
+    async fn adopt(&self, steps: Vec<SignedStep>) -> Result<(), MakeError> {
+        let newest = self.datastore.newest_step().await?;
+        self.append(newest.as_ref(), steps).await
     }
 
     /// Whether they follow one another, by the rules that nodes walk by.
@@ -188,7 +184,12 @@ impl Chain {
 
     /// Whether who signs after these steps is who signed before. Else the root key of this server has to be among them, and to have signed the change:
     /// whoever has stolen one that was replaced since, and a node, could else show a change of his own to a server that has forgotten the right one.
-    async fn agreed(&self, before: &[RootKey], steps: &[SignedStep]) -> Result<(), MakeError> {
+    async fn agreed(
+        &self,
+        agent: &SpiffeId,
+        before: &[RootKey],
+        steps: &[SignedStep],
+    ) -> Result<(), MakeError> {
         let mut keys = before;
         let mut change = None;
         for step in steps {
@@ -211,7 +212,7 @@ impl Chain {
             return Err(MakeError::NotOurs);
         }
         let claims = || self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims().add(keys, steps.to_vec());
+        claims().add(agent, keys, steps);
         let keys = named(keys);
         tracing::error!(
             root_keys = keys,
@@ -224,7 +225,7 @@ impl Chain {
     /// Whether nodes show another who is to sign after this step: then the one of before signs no more, until an operator has decided.
     pub(super) fn not_claimed(&self, newest: Option<&SignedStep>) -> Result<(), MakeError> {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys: Vec<_> = claims.after(newest).map(|(keys, _)| named(keys)).collect();
+        let keys: Vec<_> = claims.keys_after(newest).into_iter().map(named).collect();
         match keys.is_empty() {
             true => Ok(()),
             false => Err(MakeError::NotAgreed {
@@ -235,17 +236,20 @@ impl Chain {
 
     /// Steps after this one that nodes have shown, to root keys that an operator names.
     pub(super) fn claim_to(&self, keys: &[RootKey], newest: Option<&SignedStep>) -> Vec<SignedStep> {
-        let (keys, claims) = (sorted(keys), &self.claims);
-        let claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut to = claims.after(newest).filter(|(known, _)| **known == keys);
-        to.next().map(|(_, steps)| steps.clone()).unwrap_or_default()
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.to(keys, newest)
     }
 }
 
-fn sorted(keys: &[RootKey]) -> Vec<RootKey> {
-    let mut keys = keys.to_vec();
-    keys.sort_unstable();
-    keys
+/// For the counter. `adopted` is `None` where they were refused.
+fn in_a_word(adopted: Option<bool>, proves: bool) -> &'static str {
+    match adopted {
+        Some(true) => "adopted",
+        // This or no more is said of them, and the server may have gone into quarantine by it.
+        _ if proves => "proof",
+        Some(false) => "known",
+        None => "refused",
+    }
 }
 
 fn named(keys: &[RootKey]) -> String {
@@ -253,7 +257,24 @@ fn named(keys: &[RootKey]) -> String {
     keys.join(", ")
 }
 
-/// Whoever has stolen a root key can name as many root keys as he likes.
-const MAX_CLAIMS: usize = 4;
 /// Of a number that has to grow for as long as there is a plant.
 const MOST: u64 = 1 << 60;
+
+#[cfg(test)]
+mod tests {
+    use super::in_a_word;
+
+    #[test]
+    fn what_proves_something_is_told_apart() {
+        for (adopted, proves, expected) in [
+            (Some(true), true, "adopted"),
+            (Some(true), false, "adopted"),
+            (Some(false), true, "proof"),
+            (Some(false), false, "known"),
+            (None, true, "proof"),
+            (None, false, "refused"),
+        ] {
+            assert_eq!(in_a_word(adopted, proves), expected);
+        }
+    }
+}

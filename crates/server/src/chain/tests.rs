@@ -8,10 +8,13 @@ use landfast_identity::Bundle;
 use landfast_identity::chain::{Position, RootPrivateKey};
 use tempfile::TempDir;
 
+use super::asked::AT_ONCE;
 use super::*;
 use crate::authority::Trust;
 use crate::core::Core;
 use crate::core::fixture::{DAY, DiskRig, Rig, START, td};
+
+mod troubles;
 
 /// Whose authorities change at least once in ten days.
 async fn rig() -> Rig {

@@ -14,9 +14,10 @@ use super::disk::{Passed, Watermark, used_percent};
 use super::leap::{At, LeapWatch, Noticed};
 use crate::authority::{Authorities, AuthorityError, Trust};
 use crate::datastore::{Datastore, DatastoreError, Prune};
+use crate::peers::Peers;
 use crate::quarantine::Quarantine;
 use crate::quarantine::state::Mark;
-use crate::registry::Registry;
+use crate::registry::{AgentRecord, Registry};
 
 impl Core {
     /// Rotates authorities, prunes, and watches the disk, until it is dropped. It ends by itself only when the datastore has.
@@ -42,6 +43,7 @@ impl Core {
             datastore: Arc::clone(&self.datastore),
             registry: Arc::clone(&self.registry),
             quarantine: Arc::clone(&self.quarantine),
+            peers: Arc::clone(&self.peers),
             params: self.params.clone(),
             rotation: Complaint::new("authorities cannot be rotated"),
             pruning: Complaint::new("old data cannot be removed"),
@@ -65,6 +67,7 @@ pub(super) struct Maintenance {
     datastore: Arc<dyn Datastore>,
     registry: Arc<Registry>,
     quarantine: Arc<Quarantine>,
+    peers: Arc<Peers>,
     params: super::CoreParams,
     rotation: Complaint,
     pruning: Complaint,
@@ -92,6 +95,8 @@ impl Maintenance {
         // What is committed by now, or a little less.
         let mark = Mark::new(self.registry.revision(), self.authorities.bundle().sequence());
         self.quarantine.keep(mark).await;
+        let is_node = |agent: Arc<AgentRecord>| !agent.is_banned();
+        self.peers.keep(|id| self.registry.agent(id).is_some_and(is_node));
         let Some(now) = self.params.clock.now() else {
             return ControlFlow::Continue(());
         };

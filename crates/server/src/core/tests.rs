@@ -272,6 +272,27 @@ async fn a_server_that_starts_with_a_wrong_clock_loses_nothing() {
     core.issuer.server_svid(&key()).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_evicted_or_banned_counts_no_more_among_the_skewed() {
+    let rig = Rig::new().await;
+    let mut said = tonic::metadata::MetadataMap::new();
+    said.insert(landfast_proto::speaks::SPEAKS, "landfast/99.0.0".parse().unwrap());
+    let nodes = ["/spire/agent/x/1", "/spire/agent/x/2", "/spire/agent/x/3"];
+    for (node, serial) in nodes.iter().zip(["0a", "0b", "0c"]) {
+        let record = agent(node, serial, &["x:node:1"]);
+        rig.core.registry.upsert_agent_on_attest(record).await.unwrap();
+        rig.core.peers.note(&id(node), &said, None);
+    }
+    let known = || nodes.map(|node| rig.core.peers.get(&id(node)).is_some());
+    let mut work = rig.core.rounds();
+    assert!(work.round().await.is_continue());
+    assert_eq!(known(), [true; 3]);
+    rig.core.registry.delete_agent(&id(nodes[0])).await.unwrap();
+    rig.core.registry.ban_agent(&id(nodes[1])).await.unwrap();
+    assert!(work.round().await.is_continue());
+    assert_eq!(known(), [false, false, true]);
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test damages files")]
 fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();

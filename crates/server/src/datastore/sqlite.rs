@@ -336,8 +336,10 @@ impl Datastore for SqliteDatastore {
         Ok(None)
     }
 
-    async fn renew_epoch(&self, now: UnixTime, least: u64) -> Result<(), DatastoreError> {
-        self.writer.write(move |tx| epoch::renew(tx, now, least)).await
+    async fn renew_epoch(&self, epoch: u64, sequence: u64) -> Result<(), DatastoreError> {
+        self.writer
+            .write(move |tx| epoch::renew(tx, epoch, sequence))
+            .await
     }
 
     async fn newest_step(&self) -> Result<Option<SignedStep>, DatastoreError> {
@@ -354,12 +356,14 @@ impl Datastore for SqliteDatastore {
         self.writer.write(read).await
     }
 
-    async fn append_step(
+    async fn append_steps(
         &self,
         after: Option<StepDigest>,
-        step: Arc<SignedStep>,
+        steps: Vec<Arc<SignedStep>>,
     ) -> Result<bool, DatastoreError> {
-        self.writer.write(move |tx| chain::append(tx, after, &step)).await
+        self.writer
+            .write(move |tx| chain::append(tx, after, &steps))
+            .await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

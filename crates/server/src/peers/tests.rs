@@ -206,4 +206,14 @@ fn numbers_of_skewed_nodes_follow_what_is_said() {
     }
     peers.note(&id, &MetadataMap::new(), None);
     assert_eq!(counts(), (0, 0), "SPIRE's agent, on the same node");
+    let warned = || peers.0.lock().unwrap().warned.len();
+    assert_eq!(warned(), 1, "it was warned of, whatever it says now");
+    said.insert(SPEAKS, "landfast/99.0.0".parse().unwrap());
+    peers.note(&id, &said, None);
+    assert_eq!((counts(), warned()), ((1, 0), 1));
+    peers.keep(|_| true);
+    assert_eq!(counts(), (1, 0));
+    peers.keep(|_| false);
+    assert_eq!((counts(), warned()), ((0, 0), 0), "it is no node any more");
+    assert!(peers.get(&id).is_none());
 }

@@ -20,6 +20,10 @@ pub(super) struct Evidence {
     pub(super) is_cut: bool,
     /// Known nodes that have said what they hold: no more than there are.
     pub(super) heard: BTreeSet<SpiffeId>,
+    /// Known nodes that have shown steps of the bundle chain: no more than there are.
+    pub(super) shown: BTreeSet<SpiffeId>,
+    /// Authorities of which was said that they are in force again, while there is no quarantine: no more than there were since.
+    pub(super) told: BTreeSet<String>,
     /// The newest that any of them has seen.
     pub(super) newest: Option<Revision>,
     /// Nodes that have seen a newer registry than this one, while it is in no quarantine. At most [`super::notice::CLAIMS`].
@@ -70,6 +74,13 @@ impl Quarantine {
             object: peer.id.to_string(),
             detail,
         }]);
+    }
+
+    /// A node has shown steps of the bundle chain that are none of a stranger's.
+    pub(crate) fn showed(&self, agent: &SpiffeId) {
+        if self.holds() {
+            self.evidence().shown.insert(agent.clone());
+        }
     }
 
     /// A node says what it has seen and holds; `view` is what the registry would give it.

@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) complete: bool,
     pub(crate) nodes: usize,
     pub(crate) nodes_heard: usize,
+    /// Of them, that have shown steps of the bundle chain.
+    pub(crate) nodes_shown: usize,
     /// The newest that a node has seen.
     pub(crate) newest: Option<Revision>,
     pub(crate) ended: Vec<Ended>,
@@ -29,6 +31,13 @@ impl Report {
     pub(crate) fn comes_back(&self) -> usize {
         let back = self.findings.iter().filter(|finding| finding.kind.comes_back());
         back.count()
+    }
+
+    /// What to look at before it is ended, where steps are signed: the first step of after the end leads nobody on who knows another root key, and only
+    /// nodes, or the old data, can say that there is one.
+    pub(crate) fn caution(&self) -> Option<&'static str> {
+        let is_open = !self.causes.is_empty() && !self.complete && self.nodes_shown == 0;
+        is_open.then_some(CAUTION)
     }
 }
 
@@ -52,12 +61,17 @@ impl Quarantine {
             complete: !evidence.is_cut && state.causes.iter().all(|cause| cause.complete),
             nodes: registry.count_agents(&AgentFilter::default()),
             nodes_heard: evidence.heard.len(),
+            nodes_shown: evidence.shown.len(),
             newest: evidence.newest,
             causes: state.causes,
             ended: state.ended,
         }
     }
 }
+
+const CAUTION: &str = "no node has shown steps of the bundle chain yet, so a change of root keys that was lost is not known here: is the present root key in \
+    place (landfast root show)? The first step after the end is signed with what lies there, and nodes that know another do not follow it; nodes show \
+    theirs within ten minutes";
 
 fn is_so(finding: &Finding, base: u64, registry: &Registry, bundle: &Bundle) -> bool {
     match finding.kind {

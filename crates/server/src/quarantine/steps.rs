@@ -4,7 +4,7 @@
 use landfast_identity::{Bundle, SpiffeId, UnixTime};
 
 use super::Quarantine;
-use super::state::{CauseKind, FILE, Finding, FindingKind, Mark};
+use super::state::{CauseKind, FILE, Finding, FindingKind, MARK, Mark};
 use crate::authority::Authorities;
 use crate::datastore::StepPlace;
 use crate::random::hex;
@@ -31,6 +31,8 @@ impl Quarantine {
             let at = Mark::new(registry.revision(), own.sequence());
             self.begin(CauseKind::RolledBack, at, detail).await;
         }
+        self.was_at(Mark::new(registry.revision(), own.sequence()), last.sequence())
+            .await;
         let now = home.clock.now().unwrap_or(UnixTime::EPOCH);
         let gone = before.map(|before| gone(agent, (before, last, &own), now));
         let gone = gone.unwrap_or_default();
@@ -38,10 +40,7 @@ impl Quarantine {
             return;
         }
         if !self.holds() {
-            tracing::warn!(
-                ?gone,
-                "authorities that were tainted or revoked are in force again"
-            );
+            let _how_many = self.tell_of(gone);
             return;
         }
         let mut noted = self.changing.lock().await;
@@ -51,6 +50,36 @@ impl Quarantine {
             state.to_bytes()
         };
         noted.unsaved = home.write(FILE, bytes).await.is_err();
+    }
+
+    /// The bundle has been of this sequence, though it is not now: the end of the quarantine makes it greater. Who follows the bundle knows no epochs.
+    async fn was_at(&self, now: Mark, sequence: u64) {
+        let Some(home) = self.home.as_ref().filter(|_| self.holds()) else {
+            return;
+        };
+        let mut noted = self.changing.lock().await;
+        let known = noted.mark.unwrap_or(now);
+        if sequence > known.sequence {
+            let mark = Mark { sequence, ..known };
+            noted.mark = Some(mark);
+            // It holds in memory; what fails is said there, and nodes show it again.
+            let _is_said = home.write(MARK, mark.to_bytes()).await;
+        }
+    }
+
+    /// Once of each: nodes show their steps again and again. How many were told.
+    fn tell_of(&self, gone: Vec<Finding>) -> usize {
+        let mut evidence = self.evidence();
+        let is_new = |one: &Finding| evidence.told.insert(one.object.clone());
+        let gone: Vec<_> = gone.into_iter().filter(is_new).collect();
+        drop(evidence);
+        if !gone.is_empty() {
+            tracing::warn!(
+                ?gone,
+                "authorities that were tainted or revoked are in force again"
+            );
+        }
+        gone.len()
     }
 }
 
@@ -89,4 +118,25 @@ fn gone(agent: &SpiffeId, (before, last, own): (&Bundle, &Bundle, &Bundle), now:
         find(one.key_id.clone(), of(before), of(last))
     });
     x509.chain(jwt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_is_in_force_again_is_told_of_once() {
+        let quarantine = Quarantine::none();
+        let gone = |objects: &[&str]| {
+            let of = objects.iter().map(|object| Finding {
+                kind: FindingKind::AuthorityGone,
+                object: (*object).to_owned(),
+                detail: "a node has shown it".to_owned(),
+            });
+            of.collect::<Vec<_>>()
+        };
+        assert_eq!(quarantine.tell_of(gone(&["a", "b"])), 2);
+        assert_eq!(quarantine.tell_of(gone(&["a", "b"])), 0);
+        assert_eq!(quarantine.tell_of(gone(&["a", "c"])), 1);
+    }
 }

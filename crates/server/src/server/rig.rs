@@ -205,8 +205,18 @@ impl Rig {
 
 /// Makes it a data directory in quarantine, as a restoration does.
 pub(crate) fn hold(data: &Path) {
+    hold_with(data, true);
+}
+
+/// The same, of which not all is known that comes back.
+pub(crate) fn hold_in_doubt(data: &Path) {
+    hold_with(data, false);
+}
+
+fn hold_with(data: &Path, complete: bool) {
     let text = r#"{"causes": [{"kind": "restored", "since": 1, "detail": "a backup was restored", "epoch": 1, "number": 100, "backup_made_at": 1,
-        "complete": true, "findings": []}], "accepted": 0, "ended": []}"#;
+        "complete": COMPLETE, "findings": []}], "accepted": 0, "ended": []}"#;
+    let text = text.replace("COMPLETE", &complete.to_string());
     let files = landfast_store::DirFiles::new(std::fs::File::open(data).unwrap().into());
     crate::quarantine::replace(&files, "quarantine.json", text.as_bytes()).unwrap();
 }

@@ -67,11 +67,62 @@ fn of_two_that_are_begun_at_once_the_first_that_is_whole_has_the_name() {
     }
 }
 
+/// A key that is moved to a safe is nowhere else: a link would be, where the power is cut before the first name is gone.
+#[test]
+fn it_is_named_in_one_step_where_that_can_be_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("root.key");
+    let script = Script::default();
+    let file = FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).unwrap();
+    file.commit().unwrap();
+    let calls = script.calls();
+    assert!(calls.contains(&Verb::RenameNew), "{calls:?}");
+    for other in [Verb::Link, Verb::Rename, Verb::Remove] {
+        assert!(!calls.contains(&other), "{calls:?}");
+    }
+}
+
+#[test]
+fn a_second_name_that_stays_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("root.key");
+    let script = Script::default();
+    script.fail(Verb::RenameNew, ErrorKind::InvalidInput);
+    script.break_down(Verb::Remove, ErrorKind::PermissionDenied);
+    let mut file = FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).unwrap();
+    file.write(b"key").unwrap();
+    let said = file.commit().unwrap_err();
+    let StoreError::TwoNames { other, .. } = &said else {
+        panic!("{said:?}")
+    };
+    for name in [&path, other] {
+        assert_eq!(fs::read(name).unwrap(), b"key");
+        assert!(said.to_string().contains(&name.display().to_string()), "{said}");
+    }
+    assert_ne!(*other, path);
+}
+
+#[test]
+fn without_a_rename_that_replaces_nothing_it_is_linked_and_the_name_of_others_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plant.backup");
+    let script = Script::default();
+    script.break_down(Verb::RenameNew, ErrorKind::InvalidInput);
+    let begin = || FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).unwrap();
+    let (mut first, second) = (begin(), begin());
+    first.write(b"first").unwrap();
+    first.commit().unwrap();
+    assert!(matches!(second.commit(), Err(StoreError::Exists { .. })));
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn a_file_system_without_links_is_written_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("plant.backup");
     let script = Script::default();
+    script.fail(Verb::RenameNew, ErrorKind::InvalidInput);
     script.fail(Verb::Link, ErrorKind::PermissionDenied);
     let mut file = FreshFile::begin_with(&path, |files| FaultyFiles::new(files, script.clone())).unwrap();
     file.write(b"bytes").unwrap();
@@ -93,6 +144,7 @@ fn whatever_the_disk_refuses_nothing_is_left() {
         let path = dir.path().join("plant.backup");
         let script = Script::default();
         if verb == Verb::Rename {
+            script.fail(Verb::RenameNew, ErrorKind::InvalidInput);
             script.fail(Verb::Link, ErrorKind::PermissionDenied);
         }
         script.fail(verb, ErrorKind::StorageFull);

@@ -72,6 +72,23 @@ fn refused(server: &FakeServer) -> u32 {
     ALL_ELSE.iter().map(|method| server.calls(method)).sum()
 }
 
+/// It was put back to before its root key was replaced, and has begun another epoch with the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_signs_with_another_root_key_is_shown_what_it_has_forgotten() {
+    let (dir, key, old) = (tempfile::tempdir().unwrap(), root(), root());
+    let server = server_of(Ca::new("one")).await;
+    let all = walked(&server, dir.path(), &key, 4).await;
+    let bundle = server.ca().bundle();
+    server.script().steps.signed = Some(all[..2].to_vec());
+    server.script().steps.add(6, &bundle, &[&old], &[&old]);
+    server.script().steps.takes = true;
+    let node = Setup::new(&server, dir.path()).start();
+    node.serving().await;
+    until("they were shown", || !server.script().steps.shown.is_empty()).await;
+    assert_eq!(server.script().steps.shown, [[1, 2, 3, 4]]);
+    node.stop().await;
+}
+
 /// In a quarantine it answers nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_in_quarantine_is_shown_them_once_in_a_while() {

@@ -316,12 +316,12 @@ impl Datastore for Scripted {
         self.db.steps(from, limit, bytes).await
     }
 
-    async fn append_step(
+    async fn append_steps(
         &self,
         after: Option<StepDigest>,
-        step: Arc<SignedStep>,
+        steps: Vec<Arc<SignedStep>>,
     ) -> Result<bool, DatastoreError> {
-        self.db.append_step(after, step).await
+        self.db.append_steps(after, steps).await
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<usize, DatastoreError> {

@@ -47,14 +47,28 @@ pub(in crate::datastore) async fn steps_follow_one_another_and_are_added_once(db
         db.newest_step().await.unwrap().as_ref(),
         all.last().map(|step| &**step)
     );
+    let end = all.last().map(|step| step.digest());
+    let next = step(&key, &bundle, (9, 3), end);
+    let further = step(&key, &bundle, (9, 4), Some(next.digest()));
+    for (after, several) in [
+        (end, vec![Arc::clone(&next), Arc::clone(&next)]),
+        (None, vec![Arc::clone(&next), Arc::clone(&further)]),
+    ] {
+        let added = db.append_steps(after, several).await;
+        assert!(!added.unwrap_or(false));
+        let newest = db.newest_step().await.unwrap();
+        assert_eq!(newest.map(|step| step.digest()), end, "all or none");
+    }
+    assert!(db.append_steps(end, vec![next, further.clone()]).await.unwrap());
+    assert_eq!(db.newest_step().await.unwrap().as_ref(), Some(&*further));
     let from = |epoch, sequence| StepPlace { epoch, sequence };
     for (place, limit, expected) in [
-        (from(0, 0), 10, 0..5),
-        (from(7, 2), 10, 1..5),
+        (from(0, 0), 5, 0..5),
+        (from(7, 2), 4, 1..5),
         (from(7, 2), 2, 1..3),
-        (from(7, 9), 10, 3..5),
-        (from(8, 0), 10, 3..5),
-        (from(9, 3), 10, 5..5),
+        (from(7, 9), 2, 3..5),
+        (from(8, 0), 2, 3..5),
+        (from(9, 5), 10, 5..5),
         (from(u64::MAX, u64::MAX), 10, 5..5),
     ] {
         let steps = db.steps(place, limit, usize::MAX).await.unwrap();

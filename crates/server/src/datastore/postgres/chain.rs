@@ -1,5 +1,7 @@
 //! Steps of the bundle chain in PostgreSQL. Invariant: each follows the one that was the newest when it was added, whichever server added it.
 
+use std::sync::Arc;
+
 use landfast_identity::chain::{SignedStep, StepDigest};
 use tokio_postgres::Row;
 
@@ -28,12 +30,14 @@ pub(super) async fn from(
 pub(super) async fn append(
     tx: &mut Tx,
     after: Option<StepDigest>,
-    step: &SignedStep,
+    steps: &[Arc<SignedStep>],
 ) -> Result<bool, DatastoreError> {
     if newest(tx).await?.map(|newest| newest.digest()) != after {
         return Ok(false);
     }
-    put(tx, step).await?;
+    for step in steps {
+        put(tx, step).await?;
+    }
     Ok(true)
 }
 

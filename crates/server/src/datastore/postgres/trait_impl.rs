@@ -347,14 +347,14 @@ impl Datastore for PostgresDatastore {
             .await
     }
 
-    async fn append_step(
+    async fn append_steps(
         &self,
         after: Option<StepDigest>,
-        step: Arc<SignedStep>,
+        steps: Vec<Arc<SignedStep>>,
     ) -> Result<bool, DatastoreError> {
         self.write(move |tx| {
-            let step = Arc::clone(&step);
-            Box::pin(async move { chain::append(tx, after, &step).await })
+            let steps = steps.clone();
+            Box::pin(async move { chain::append(tx, after, &steps).await })
         })
         .await
     }

@@ -1,5 +1,7 @@
 //! Steps of the bundle chain in SQLite. Invariant: each follows the one that was the newest when it was added.
 
+use std::sync::Arc;
+
 use landfast_identity::chain::{SignedStep, StepDigest};
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -37,12 +39,12 @@ pub(super) fn from(
 pub(super) fn append(
     tx: &Tx<'_>,
     after: Option<StepDigest>,
-    step: &SignedStep,
+    steps: &[Arc<SignedStep>],
 ) -> Result<bool, DatastoreError> {
     if newest(tx)?.map(|newest| newest.digest()) != after {
         return Ok(false);
     }
-    put(tx, step)?;
+    steps.iter().try_for_each(|step| put(tx, step))?;
     Ok(true)
 }
 

@@ -1,6 +1,5 @@
 //! A new epoch of a registry that was put back. Invariant: whatever others have seen of it before, what it has now is newer.
 
-use landfast_identity::UnixTime;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::writer::Tx;
@@ -9,15 +8,16 @@ use crate::datastore::rows::SEQUENCE_STEP;
 use crate::datastore::{Change, DatastoreError};
 use crate::registry::{AgentRecord, renewed_since};
 
-pub(super) fn renew(tx: &mut Tx<'_>, now: UnixTime, least: u64) -> Result<(), DatastoreError> {
-    let least = i64::try_from(least).unwrap_or(i64::MAX - 1);
+pub(super) fn renew(tx: &mut Tx<'_>, epoch: u64, sequence: u64) -> Result<(), DatastoreError> {
+    let column = |number| i64::try_from(number).unwrap_or(i64::MAX - 1);
+    let (epoch, sequence) = (column(epoch), column(sequence));
     let epoch: i64 = tx
         .conn()
         .prepare_cached(
             "UPDATE state SET epoch = max(epoch + 1, ?1), journal_version = journal_version + 1, \
              bundle_sequence = max(bundle_sequence + ?2, ?3 + 1) RETURNING epoch",
         )?
-        .query_row(params![now.as_secs(), SEQUENCE_STEP, least], |row| row.get(0))?;
+        .query_row(params![epoch, SEQUENCE_STEP, sequence], |row| row.get(0))?;
     recoveries::doubt_all(tx.conn())?;
     authorities::may_have_signed(tx.conn())?;
     let revision = tx.next_revision()?;

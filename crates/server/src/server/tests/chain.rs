@@ -2,6 +2,7 @@
 
 use landfast_identity::chain::{RootKey, RootPrivateKey, SignedStep, Step, Walker};
 use landfast_proto::landfast::chain::v1::{self as pb, chain_client::ChainClient};
+use landfast_proto::landfast::quarantine::v1::{self as quarantine, quarantine_client::QuarantineClient};
 use prost::Message as _;
 
 use super::*;
@@ -243,6 +244,12 @@ async fn steps_are_taken_of_nodes_that_have_attested_and_of_nobody_else() {
     assert_eq!(refused.code(), Code::InvalidArgument);
     let refused = show(channel(), vec![first.to_bytes(); 33]).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    // Few, and more bytes than an agent keeps: they are not even read.
+    let refused = show(channel(), vec![vec![0; 20_000]; 32]).await.unwrap_err();
+    assert!(
+        refused.message().contains("bytes of steps at once"),
+        "{refused:?}"
+    );
     assert_eq!(newest(channel()).await[0].digest(), first.digest());
     assert!(show(channel(), vec![good.to_bytes()]).await.unwrap());
     assert_eq!(newest(channel()).await[0].digest(), good.digest());
@@ -256,4 +263,53 @@ async fn steps_are_taken_of_nodes_that_have_attested_and_of_nobody_else() {
         }
     }
     panic!("a node may show steps all the time");
+}
+
+/// Nodes that know another root key would not follow what is signed after it.
+#[tokio::test]
+async fn an_end_before_any_node_has_shown_its_steps_asks_for_the_root_key() {
+    for (signs, shows) in [(true, false), (true, true), (false, false)] {
+        let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let start = || {
+            let (data, file) = (data.path().to_owned(), root.path().join("root.key"));
+            Rig::with(move |config| {
+                config.data_dir = Some(data);
+                if signs {
+                    config.root_key = RootKeyConfig::File(file);
+                }
+            })
+        };
+        let rig = start().await;
+        let node = rig.node().await;
+        let step = if signs { Some(first_step(&rig).await) } else { None };
+        rig.tear_down().await;
+        crate::server::rig::hold_in_doubt(data.path());
+
+        let rig = start().await;
+        let asks = |text: &str| assert_eq!(text.contains("present root key in place"), signs, "{text}");
+        let mut operator = QuarantineClient::new(rig.admin().await);
+        let mut found = async || {
+            let found = operator.get_quarantine(quarantine::GetQuarantineRequest {}).await;
+            found.unwrap().into_inner()
+        };
+        asks(&found().await.caution);
+        let mut request = quarantine::EndQuarantineRequest {
+            reason: "looked".to_owned(),
+            accept_rollback: false,
+        };
+        let mut operator = QuarantineClient::new(rig.admin().await);
+        let refused = operator.end_quarantine(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        asks(refused.message());
+        if let Some(step) = step.filter(|_| shows) {
+            let channel = rig.tls(Some(Arc::clone(&node.svid))).await.unwrap();
+            assert!(!show(channel, vec![step.to_bytes()]).await.unwrap());
+            let found = found().await;
+            assert_eq!((found.nodes_shown, found.caution.as_str()), (1, ""));
+        }
+        request.accept_rollback = true;
+        let ended = operator.end_quarantine(request).await.unwrap().into_inner();
+        assert_eq!(ended.caution.is_empty(), shows || !signs, "{ended:?}");
+        rig.tear_down().await;
+    }
 }

@@ -9,11 +9,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::authority::{Kind, Order};
-use crate::chain::{Chain, MakeError, RootKeyConfig};
+use crate::chain::{Chain, MakeError, Prepared, RootKeyConfig};
 use crate::core::fixture::{copy, td};
 use crate::datastore::StepPlace;
 use crate::quarantine::End;
 
+mod ceremony;
 mod rollback;
 
 /// A site with a root key.
@@ -39,7 +40,8 @@ impl Plant {
         };
         let parts = (Arc::clone(&core.authorities), Arc::clone(&core.registry));
         let clock = Arc::new(self.site.disk.clock.clone());
-        Chain::new(&config, parts, Arc::clone(&core.datastore), clock)
+        let prepared = Prepared::open(self.site.disk.dir.path()).unwrap();
+        Chain::new(&config, parts, Arc::clone(&core.datastore), clock).noting(prepared)
     }
 
     fn own(&self) -> RootPrivateKey {

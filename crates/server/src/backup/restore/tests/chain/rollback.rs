@@ -2,17 +2,17 @@
 
 use super::*;
 
-struct Snapshot(TempDir);
+pub(super) struct Snapshot(TempDir);
 
 impl Snapshot {
     /// Of a machine that stands still.
-    fn of(plant: &Plant) -> Self {
+    pub(super) fn of(plant: &Plant) -> Self {
         let snapshot = tempfile::tempdir().unwrap();
         copy(plant.site.disk.dir.path(), snapshot.path());
         Self(snapshot)
     }
 
-    async fn put_back(&self, plant: &Plant) -> Core {
+    pub(super) async fn put_back(&self, plant: &Plant) -> Core {
         fs::remove_dir_all(plant.site.disk.dir.path()).unwrap();
         copy(self.0.path(), plant.site.disk.dir.path());
         let core = plant.site.disk.open().await;
@@ -188,4 +188,45 @@ async fn a_restoration_that_began_no_later_epoch_than_nodes_have_seen_is_followe
     plant.chain(&core).make().await.unwrap();
     assert!(core.registry.revision().epoch > later.step().epoch);
     leads_on(&later, &newest(&core).await);
+}
+
+/// Adopted before that was noticed: nothing but the chain says so.
+#[tokio::test(start_paused = true)]
+async fn the_end_begins_an_epoch_after_that_of_the_chain_whatever_the_clock_shows() {
+    let plant = Plant::new();
+    let (core, backup, first) = plant.begin().await;
+    drop(core);
+    let core = plant.restore_on_nothing(&backup).await;
+    let now = plant.site.disk.clock.now().unwrap().as_secs().unsigned_abs();
+    let later = forge(&first, &[&plant.own()], |step| step.epoch = now + 3600);
+    let added = core
+        .datastore
+        .append_step(Some(first.digest()), Arc::new(later.clone()));
+    assert!(added.await.unwrap());
+    end(&core).await;
+    assert!(core.registry.revision().epoch > later.step().epoch);
+    plant.chain(&core).make().await.unwrap();
+    leads_on(&later, &newest(&core).await);
+}
+
+/// Who follows the bundle over HTTPS knows no epochs.
+#[tokio::test(start_paused = true)]
+async fn after_a_proof_over_a_gap_the_bundle_is_newer_than_what_was_lost() {
+    let plant = Plant::new();
+    let (core, _, first) = plant.begin().await;
+    drop(core);
+    let snapshot = Snapshot::of(&plant);
+    let core = snapshot.put_back(&plant).await;
+    let lost = forge(&first, &[&plant.own()], |step| {
+        step.sequence += 10;
+        step.previous = Some([7; 32]);
+        step.bundle = step.bundle.clone().with_sequence(5_000_000);
+    });
+    assert!(!plant.show(&core, &[&lost]).await.unwrap());
+    assert!(core.quarantine.holds());
+    drop(core);
+    // It is kept.
+    let core = plant.site.disk.open().await;
+    end(&core).await;
+    assert!(core.authorities.bundle().sequence() > 5_000_000);
 }
