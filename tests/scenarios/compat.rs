@@ -138,7 +138,7 @@ async fn a_whole_plant_of_an_older_version_goes_on() {
         let added = plant.entry(node, "/line5/added-now", 3600).await;
         eventually("a new entry", async || {
             let status = node.status().await;
-            let mut held = status.identities.iter().filter(|held| held.serial != "");
+            let mut held = status.identities.iter().filter(|held| !held.serial.is_empty());
             held.any(|held| held.entry_id == added)
                 .then_some(())
                 .ok_or(status)
