@@ -86,7 +86,9 @@ async fn an_agent_whose_clock_begins_in_1970_has_the_time_of_an_older_one() {
         node.start_with(parts).await.unwrap();
         let time = node.status().await.time.unwrap();
         assert!(time.estimated, "{time:?}");
-        assert!(time.now >= stored.expected["at"].as_i64().unwrap(), "{time:?}");
+        // It was written a little before the rest.
+        let at = stored.expected["at"].as_i64().unwrap();
+        assert!(time.now > at - 600, "{time:?}");
         plant.tear_down([node]).await;
     }
 }

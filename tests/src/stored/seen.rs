@@ -21,9 +21,11 @@ impl Stored {
         let mut node = self.agent(&plant, "node");
         let mut seen = Value::Null;
         let mut ahead = Vec::new();
+        let mut lasts = None;
         for step in 0..5 {
             let clock = self.clock(Duration::from_secs(60) + STEP * step);
-            let status = started(&mut node, &clock).await;
+            let status = started(&mut node, &clock, lasts).await;
+            lasts = status.identities.first().map(|held| held.lasts_until);
             if step == 0 {
                 seen = json!({ "status": known(&status), "kept": numbers(&node).await });
             }
@@ -39,14 +41,18 @@ impl Stored {
     }
 }
 
-async fn started(node: &mut NodeAgent, clock: &SimClock) -> GetStatusResponse {
+async fn started(node: &mut NodeAgent, clock: &SimClock, lasts: Option<i64>) -> GetStatusResponse {
     node.start_with(agent_at(clock)).await.expect("the agent starts");
-    // By then everything was looked at.
+    // A reserve is read after the start: until it is there it has no end, and lasts less long than it did.
+    let is_read = |status: &GetStatusResponse| match lasts {
+        None => status.reserve_until != 0,
+        Some(lasts) => status.identities.iter().all(|held| held.lasts_until == lasts),
+    };
     let mut status = eventually("an attempt to reach its server", async || {
         let status = node.status().await;
-        match status.last_error.is_empty() || status.standing == "starting" {
-            true => Err(status.standing),
-            false => Ok(status),
+        match !status.last_error.is_empty() && is_read(&status) {
+            true => Ok(status),
+            false => Err(status.standing_text),
         }
     })
     .await;
