@@ -4,10 +4,10 @@ export CARGO_TERM_COLOR ?= auto
 # Of dist, static and package. release is quicker to build, and larger.
 PROFILE ?= dist
 
-.PHONY: help auditable clock demo test test-root planted torture cuts islands islands-long netns partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
+.PHONY: help auditable clock compat-record demo test test-root planted torture cuts islands islands-long netns partitions check fmt deny audit interop patroni bench bench-fleet proto dist static test-static man package test-package vectors fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## the main job from nothing: server, agent, a telemetry collector over mTLS, two rotations
 	@examples/demo/run.sh
@@ -85,6 +85,9 @@ partitions: ## two servers on one PostgreSQL, links cut at random, ROUNDS (200) 
 clock: ## a real agent whose clock leaps, stands still, is set back, begins in 1970 (Debian's faketime; two minutes)
 	$(CARGO) build --locked --quiet -p landfast-server -p landfast-agent -p landfast-cli --bins
 	@tests/clock/run
+
+compat-record: ## what this version stores and says, into tests/compat/VERSION, for all that come after; once a release
+	$(CARGO) run --locked --quiet -p landfast-testkit --example compat
 
 vectors: ## x509-limbo and Wycheproof against our verifiers, from clones in DIR=… (docs/conformance.md)
 	@$(CARGO) run --locked --quiet -p landfast-identity --example conformance -- "$(DIR)"

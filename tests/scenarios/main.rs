@@ -6,6 +6,7 @@ mod authorities;
 mod backup;
 mod bad_input;
 mod chain;
+mod compat;
 mod island;
 mod main_job;
 mod nested;

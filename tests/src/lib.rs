@@ -5,6 +5,8 @@
 mod operators;
 pub mod raw;
 pub mod site;
+pub mod spoken;
+pub mod stored;
 pub mod wire;
 
 use std::fs;
