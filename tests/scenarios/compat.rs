@@ -1,6 +1,7 @@
 //! What every version before has stored is still read: `tests/compat` has a folder of each. Nothing here asks the machine what time it is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,10 +174,11 @@ fn device_key(node: &NodeAgent) -> String {
 async fn a_backup_of_an_older_version_is_put_back() {
     for stored in Stored::all() {
         let mut plant = stored.empty_plant();
-        let (file, key) = (
-            stored.dir().join("server.backup"),
-            stored.dir().join("backup.key"),
-        );
+        let file = stored.dir().join("server.backup");
+        // A clone gives it to everybody, and whoever puts a backup back refuses such a key.
+        let key = plant.path().join("backup.key");
+        fs::copy(stored.dir().join("backup.key"), &key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         let said = fs::read_to_string(stored.dir().join("backup.txt")).unwrap();
         let mut lines = said.lines();
         let fingerprint = lines.find_map(|line| line.trim().strip_prefix("fingerprint "));
