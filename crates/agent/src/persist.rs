@@ -5,6 +5,7 @@
 //! damaged file is never taken for an absent one without a word.
 
 mod ban;
+mod bundle;
 mod device;
 mod handouts;
 mod pin;
@@ -16,13 +17,15 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use landfast_identity::{Bundle, KeyType, PrivateKey, TrustDomain, X509Svid, chain_to_pem, parse_chain_pem};
+use landfast_identity::{KeyType, PrivateKey, TrustDomain, X509Svid, chain_to_pem, parse_chain_pem};
 use landfast_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::link::revision::Revision;
 pub(crate) use ban::BANNED;
+#[cfg(test)]
+pub(crate) use bundle::BUNDLE;
 pub(crate) use device::{DEVICE, DeviceKey};
 pub(crate) use pin::PIN;
 pub(crate) use time::TIME;
@@ -103,20 +106,28 @@ struct PendingFile {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BundleFile {
-    version: u32,
-    bootstrap: String,
-    sequence: u64,
-    jwks: serde_json::Value,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RevisionFile {
     version: u32,
     bootstrap: String,
     epoch: u64,
     number: u64,
+    /// Of all that stands before it: a digit more, and the node would take each answer of its server for an old one. Files from before there was one
+    /// are believed.
+    digest: Option<String>,
+}
+
+impl RevisionFile {
+    fn digest(&self) -> String {
+        let Self {
+            version,
+            bootstrap,
+            epoch,
+            number,
+            digest: _,
+        } = self;
+        let all = format!("{version} {bootstrap} {epoch} {number}");
+        BASE64.encode(ring::digest::digest(&ring::digest::SHA256, all.as_bytes()))
+    }
 }
 
 /// The agent's data directory. All calls block; use them off the async threads.
@@ -225,34 +236,6 @@ impl NodeFiles {
         saved.map(|()| Arc::new(key))
     }
 
-    /// The newest bundle the server gave us, unless the operator has replaced the bootstrap bundle since: that is
-    /// how a node that slept through a change of authorities is helped.
-    pub(crate) fn bundle(&self, bootstrap: &str) -> Result<Option<Bundle>, PersistError> {
-        let Some(bytes) = self.read(BUNDLE)? else {
-            return Ok(None);
-        };
-        let file: BundleFile = self.parse(BUNDLE, &bytes)?;
-        if file.bootstrap != bootstrap {
-            return Ok(None);
-        }
-        let jwks = file.jwks.to_string();
-        let bundle = Bundle::from_jwks(self.trust_domain.clone(), jwks.as_bytes())
-            .map_err(|_cause| self.damaged(BUNDLE, "the trust bundle cannot be read"))?;
-        Ok(Some(bundle))
-    }
-
-    pub(crate) fn save_bundle(&self, bundle: &Bundle, bootstrap: &str) -> Result<(), PersistError> {
-        let jwks = serde_json::from_str(&bundle.to_jwks())
-            .map_err(|_cause| self.damaged(BUNDLE, "the new bundle does not serialise"))?;
-        let file = BundleFile {
-            version: VERSION,
-            bootstrap: bootstrap.to_owned(),
-            sequence: bundle.sequence(),
-            jwks,
-        };
-        self.write(BUNDLE, &file)
-    }
-
     /// The newest revision of the server's registry that this node has seen, unless the operator has replaced the bootstrap bundle since: that
     /// may be of servers that begin anew.
     pub(crate) fn revision(&self, bootstrap: &str) -> Result<Option<Revision>, PersistError> {
@@ -260,17 +243,26 @@ impl NodeFiles {
             return Ok(None);
         };
         let file: RevisionFile = self.parse(REVISION, &bytes)?;
+        if file
+            .digest
+            .as_ref()
+            .is_some_and(|digest| *digest != file.digest())
+        {
+            return Err(self.damaged(REVISION, "its digest is of something else"));
+        }
         let (epoch, number) = (file.epoch, file.number);
         Ok((file.bootstrap == bootstrap).then_some(Revision { epoch, number }))
     }
 
     pub(crate) fn save_revision(&self, revision: Revision, bootstrap: &str) -> Result<(), PersistError> {
-        let file = RevisionFile {
+        let mut file = RevisionFile {
             version: VERSION,
             bootstrap: bootstrap.to_owned(),
             epoch: revision.epoch,
             number: revision.number,
+            digest: None,
         };
+        file.digest = Some(file.digest());
         self.write(REVISION, &file)
     }
 
@@ -352,12 +344,6 @@ impl Versioned for PendingFile {
     }
 }
 
-impl Versioned for BundleFile {
-    fn version(&self) -> u32 {
-        self.version
-    }
-}
-
 impl Versioned for RevisionFile {
     fn version(&self) -> u32 {
         self.version
@@ -366,7 +352,6 @@ impl Versioned for RevisionFile {
 
 pub(crate) const IDENTITY: &str = "node-identity.json";
 pub(crate) const PENDING: &str = "node-key-pending.json";
-pub(crate) const BUNDLE: &str = "trust-bundle.json";
 pub(crate) const REVISION: &str = "newest-revision.json";
 const VERSION: u32 = 1;
 

@@ -43,7 +43,7 @@ impl NodeState {
             false => files.identity()?,
         };
         let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
-        let mut bundle = files.bundle(&bootstrap.digest)?.unwrap_or(bootstrap.bundle);
+        let mut bundle = newest_bundle(&files, &bootstrap.digest)?.unwrap_or(bootstrap.bundle);
         let mut newest = match files.revision(&bootstrap.digest) {
             // It is worth less than a node that serves.
             Err(error @ PersistError::Damaged { .. }) => {
@@ -121,6 +121,22 @@ impl NodeState {
             bootstrap: bootstrap.digest,
             cache,
         })
+    }
+}
+
+/// What cannot be read may not keep the agent from starting: in its place is the cache's, else that with which the node began, and from there the
+/// bundle chain leads on.
+fn newest_bundle(files: &NodeFiles, bootstrap: &str) -> Result<Option<Bundle>, PersistError> {
+    match files.bundle(bootstrap) {
+        Err(error @ PersistError::Damaged { .. }) => {
+            tracing::error!(
+                error = landfast_daemon::error_chain(&error),
+                "the bundle that the server gave last is lost: that of the cache is used, or the one with which this node was set up; the file is \
+                 written anew, nothing needs to be done unless the server is refused from now on"
+            );
+            Ok(None)
+        }
+        bundle => bundle,
     }
 }
 

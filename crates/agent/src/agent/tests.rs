@@ -518,3 +518,31 @@ async fn a_damaged_note_of_the_newest_revision_does_not_keep_the_agent_from_star
     );
     world.stop().await;
 }
+
+/// A bit that the disk has turned makes another key of it, or no bundle at all.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's own files")]
+async fn a_damaged_bundle_gives_way_to_the_one_the_node_was_set_up_with() {
+    let world = World::new().await;
+    let config = world.config();
+    let state = read_state(&config).unwrap();
+    let (begun, newer) = (state.bundle.clone(), Ca::new("newer").bundle());
+    state.files.save_bundle(&newer, &state.bootstrap).unwrap();
+    drop(state);
+    let has = |bundle: &landfast_identity::Bundle| {
+        let state = read_state(&config).unwrap();
+        state.bundle.x509_authorities() == bundle.x509_authorities()
+    };
+    assert!(has(&newer), "the positive control");
+    let file = config.data_dir.join(crate::persist::BUNDLE);
+    let good = std::fs::read_to_string(&file).unwrap();
+    for harmed in ["{".to_owned(), good.replacen("EC", "Ec", 1), String::new()] {
+        std::fs::write(&file, &harmed).unwrap();
+        assert!(has(&begun), "{harmed}");
+    }
+    let state = read_state(&config).unwrap();
+    state.files.save_bundle(&newer, &state.bootstrap).unwrap();
+    drop(state);
+    assert!(has(&newer), "mended");
+    world.stop().await;
+}

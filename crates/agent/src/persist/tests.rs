@@ -135,6 +135,25 @@ fn a_damaged_pending_key_and_bundle_are_refused_too() {
     ));
     write(dir.path(), BUNDLE, b"{}");
     assert!(matches!(files.bundle("x"), Err(PersistError::Damaged { .. })));
+    let ca = Ca::new("one");
+    files.save_bundle(&ca.bundle(), "x").unwrap();
+    assert_eq!(
+        files.bundle("x").unwrap(),
+        Some(ca.bundle()),
+        "the positive control"
+    );
+    let good = std::fs::read(dir.path().join(BUNDLE)).unwrap();
+    for byte in 0..good.len() {
+        // A letter for another letter: most of these are JSON still, and some of them certificates.
+        let mut harmed = good.clone();
+        harmed[byte] ^= 1;
+        write(dir.path(), BUNDLE, &harmed);
+        let read = files.bundle("x");
+        assert!(
+            matches!(read, Err(PersistError::Damaged { .. })),
+            "byte {byte}: {read:?}"
+        );
+    }
     for bad in [
         &b""[..],
         b"{}",
@@ -143,6 +162,33 @@ fn a_damaged_pending_key_and_bundle_are_refused_too() {
         write(dir.path(), REVISION, bad);
         assert!(matches!(files.revision("x"), Err(PersistError::Damaged { .. })));
     }
+}
+
+#[test]
+fn no_letter_of_the_newest_revision_can_be_another_unseen() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeFiles::open(dir.path(), &td()).unwrap();
+    let seen = Revision { epoch: 7, number: 50 };
+    files.save_revision(seen, "x").unwrap();
+    assert_eq!(files.revision("x").unwrap(), Some(seen), "the positive control");
+    let good = std::fs::read(dir.path().join(REVISION)).unwrap();
+    for byte in 0..good.len() {
+        let mut harmed = good.clone();
+        harmed[byte] ^= 1;
+        write(dir.path(), REVISION, &harmed);
+        let read = files.revision("x");
+        assert!(
+            matches!(read, Err(PersistError::Damaged { .. })),
+            "byte {byte}: {read:?}"
+        );
+    }
+    // As it was written before there was a digest.
+    write(
+        dir.path(),
+        REVISION,
+        br#"{"version":1,"bootstrap":"x","epoch":7,"number":50}"#,
+    );
+    assert_eq!(files.revision("x").unwrap(), Some(seen));
 }
 
 #[test]
