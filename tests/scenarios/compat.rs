@@ -1,4 +1,4 @@
-//! What every version before has stored is still read: `tests/compat` has a folder of each. Nothing here asks the machine what time it is.
+//! What every version before has stored is still read, and what it has said is still understood: `tests/compat` has a folder of each. Nothing here asks the machine what time it is.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,8 @@ use landfast_agent::AgentParts;
 use landfast_identity::chain::{SignedStep, Walked, Walker};
 use landfast_identity::{TrustDomain, UnixTime};
 use landfast_lifecycle::SimClock;
-use landfast_testkit::spoken::{self, says_all_of};
+use landfast_testkit::front::{connect, identity};
+use landfast_testkit::spoken::{self, has_all_of, says_all_of};
 use landfast_testkit::stored::{Stored, agent_at, server_at};
 use landfast_testkit::{NodeAgent, Plant, eventually};
 use serde_json::Value;
@@ -216,5 +217,64 @@ fn the_steps_of_an_older_version_are_walked() {
             assert_eq!(step.to_bytes(), bytes, "what was signed is kept as it is");
         }
         assert!(walked > 0, "there is one step alone");
+    }
+}
+
+/// Every conversation of a release: of agents with their server, and of operators.
+fn conversations(stored: &Stored) -> Vec<spoken::Spoken> {
+    let files = ["node.json", "operators.json"].map(|name| stored.dir().join(name));
+    files.iter().flat_map(|file| spoken::read(file)).collect()
+}
+
+/// A field whose number or type is another now would be lost, or come back as another.
+#[test]
+fn every_message_that_was_ever_recorded_is_read_whole() {
+    for stored in Stored::all() {
+        for call in conversations(&stored) {
+            let method = spoken::method(&call.method);
+            let requests = call.requests.iter().map(|bytes| (&method.request, bytes));
+            let responses = call.responses.iter().map(|bytes| (&method.response, bytes));
+            for (kind, bytes) in requests.chain(responses) {
+                let again = (kind.again)(bytes).unwrap_or_else(|why| panic!("{}: {why}", call.method));
+                assert_eq!(
+                    again,
+                    bytes.to_vec(),
+                    "{}: part of it is not understood",
+                    call.method
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_agent_asks_is_answered_with_all_that_it_was_answered_then() {
+    for stored in Stored::all() {
+        let plant = started(&stored).await;
+        let clock = stored.clock(MINUTE);
+        let (address, bundle) = (plant.address(), plant.handle().bundle());
+        let speaker = identity(&stored.dir().join("speaker.json"));
+        let node = connect(&address, &bundle, speaker, &clock).await.unwrap();
+        let anybody = connect(&address, &bundle, None, &clock).await.unwrap();
+        // What ends the SVID that the others are asked with comes last.
+        let calls = spoken::read(&stored.dir().join("node.json"));
+        let is_last = |call: &&spoken::Spoken| {
+            call.method.ends_with("/AttestAgent") || call.method.ends_with("/RenewAgent")
+        };
+        let (last, first): (Vec<_>, Vec<_>) = calls.iter().partition(is_last);
+        for then in first.into_iter().chain(last.into_iter().rev()) {
+            let channel = if then.by == "node" { &node } else { &anybody };
+            let sure = then.sure();
+            let now = then.again(channel, sure.len()).await;
+            assert_eq!(now.code, then.code, "{}", then.method);
+            assert_eq!(now.responses.len(), sure.len(), "{}", then.method);
+            for (now, old) in now.responses.iter().zip(sure) {
+                assert!(has_all_of(now, old), "{}: {now:?}, and then {old:?}", then.method);
+            }
+            for name in then.answered_with.keys() {
+                assert!(now.answered_with.contains_key(name), "{}: {name}", then.method);
+            }
+        }
+        plant.tear_down([]).await;
     }
 }

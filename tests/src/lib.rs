@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything lives in one temporary folder and on the loopback, and [`Plant::tear_down`] joins every task.
 
+pub mod front;
 mod operators;
 pub mod raw;
 pub mod site;

@@ -91,6 +91,14 @@ impl Spoken {
         })
     }
 
+    /// Messages of the answer that are sure to come when it is asked again.
+    pub fn sure(&self) -> &[Bytes] {
+        match method(&self.method).goes_on {
+            true => self.responses.get(..1).unwrap_or_default(),
+            false => &self.responses,
+        }
+    }
+
     /// The same call, today. So many messages of the answer are waited for.
     pub async fn again(&self, channel: &Channel, wanted: usize) -> Self {
         let mut responses = Vec::new();

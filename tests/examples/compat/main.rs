@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "whoever runs it sees the panic")]
 #![expect(clippy::print_stdout, reason = "it is a command")]
 
+mod listen;
 mod scene;
 
 use std::fs;
@@ -46,6 +47,7 @@ async fn record(out: &Path, version: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut plant = Plant::new_in(dir, SERVER, server_at(&clock)).await;
     let mut node = scene::node(&plant, &clock).await;
+    spoken::write(&out.join("node.json"), &scene::talk(&plant, &clock, out).await);
     let mut banned = scene::banned(&plant, &clock).await;
     steps(&plant, out).await;
     // The tokens are written at the end, if not before.
@@ -73,7 +75,7 @@ async fn record(out: &Path, version: &str) {
     let ids = agents.map(|(name, agent)| (name.to_owned(), json!(agent.id)));
     let mut expected = json!({
         "version": version, "at": at, "trust_domain": TRUST_DOMAIN, "path": scene::PATH, "users": scene::USERS,
-        "nodes": 2, "agents": serde_json::Map::from_iter(ids),
+        "nodes": 4, "agents": serde_json::Map::from_iter(ids),
     });
     put(&out.join("expected.json"), format!("{expected:#}\n").as_bytes());
     let seen = Stored::open(out).seen().await;

@@ -1,11 +1,12 @@
 //! A plant with some of everything that is stored.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use landfast_agent::AgentParts;
-use landfast_lifecycle::{SimBoot, SimClock};
+use landfast_lifecycle::{Clock as _, SimBoot, SimClock};
 use landfast_proto::landfast::chain::v1::GetStepsRequest;
 use landfast_proto::landfast::entry::v1::{
     EntryPolicy, EntryPolicyMask, GetEntryPoliciesRequest, JwtOffline,
@@ -24,6 +25,8 @@ use landfast_testkit::{NodeAgent, Plant, eventually};
 use prost::Message;
 use tonic::Code;
 use tonic::transport::Channel;
+
+use crate::listen::Listener;
 
 /// Of those who run tests: root, and the first users of most systems.
 pub(crate) const USERS: [&str; 3] = ["0", "1000", "1001"];
@@ -69,6 +72,12 @@ pub(crate) async fn node(plant: &Plant, clock: &SimClock) -> NodeAgent {
         .prepare_x509_authority(request)
         .await
         .unwrap();
+    has_all(&node, 3).await;
+    node
+}
+
+/// So many SVIDs, and two hours of each ahead.
+async fn has_all(node: &NodeAgent, svids: usize) {
     eventually("all of it on disk", async || {
         let status = node.status().await;
         let files = fs::read_dir(node.data().join("cache")).unwrap();
@@ -76,8 +85,8 @@ pub(crate) async fn node(plant: &Plant, clock: &SimClock) -> NodeAgent {
             .map(|file| file.unwrap().file_name().into_string().unwrap())
             .collect();
         let count = |kind: &str| names.iter().filter(|name| name.starts_with(kind)).count();
-        let there = count("svid-") == 3
-            && count("rung-") == 12
+        let there = count("svid-") == svids
+            && count("rung-") == 4 * svids
             && status.device_key.starts_with("registered")
             && status.bundle_chain.contains("pinned at step");
         there
@@ -85,14 +94,70 @@ pub(crate) async fn node(plant: &Plant, clock: &SimClock) -> NodeAgent {
             .ok_or((names, status.device_key, status.bundle_chain))
     })
     .await;
-    node
+}
+
+/// What two nodes say from their first start on: one that is told of changes, until it has all that there is, and one that has to ask for them. Of the
+/// first the identity is kept.
+pub(crate) async fn talk(plant: &Plant, clock: &SimClock, out: &Path) -> Vec<Spoken> {
+    let (listener, front) = Listener::open(plant, clock, "speaker", &[]).await;
+    let own = format!("server = [\"{}\"]", front.address);
+    let mut speaker = plant.agent_with("speaker", &own, &plant.token().await);
+    speaker.start_with(first_boot(clock)).await.unwrap();
+    let entry = plant
+        .entry_with(&speaker, "/line4/historian", |entry| {
+            entry.x509_svid_ttl = 3600;
+            entry.federates_with = vec![OTHER.to_owned()];
+        })
+        .await;
+    ask_for_reserve(plant, entry).await;
+    let mut client = speaker.client().await;
+    eventually("the identity", async || client.fetch_x509().await).await;
+    let audience = ["another".to_owned()];
+    eventually("a token", async || client.fetch_jwt(&audience, None).await).await;
+    has_all(&speaker, 1).await;
+    speaker.stop().await;
+    let identity = fs::read(speaker.data().join("node-identity.json")).unwrap();
+    super::put(&out.join("speaker.json"), &identity);
+    let mut said = listener.heard();
+    said.extend(asks(plant, clock).await);
+    said
+}
+
+async fn asks(plant: &Plant, clock: &SimClock) -> Vec<Spoken> {
+    let (listener, front) = Listener::open(plant, clock, "asker", &["Sync/Subscribe"]).await;
+    let own = format!("server = [\"{}\"]", front.address);
+    let mut asker = plant.agent_with("asker", &own, &plant.token().await);
+    let ahead = SimClock::new(clock.now().unwrap());
+    asker.start_with(first_boot(&ahead)).await.unwrap();
+    let has_said = async |method: &str| {
+        eventually(method, async || {
+            let heard = listener.heard();
+            let there = heard
+                .iter()
+                .any(|call| call.method.ends_with(method) && !call.responses.is_empty());
+            there.then_some(()).ok_or(heard)
+        })
+        .await;
+    };
+    has_said("/SyncAuthorizedEntries").await;
+    // By its own clock the half of its SVID is over.
+    ahead.step(4 * 86_400);
+    has_said("/RenewAgent").await;
+    asker.stop().await;
+    let mut heard = listener.heard();
+    let mut seen = std::collections::BTreeSet::new();
+    let new = ["/SyncAuthorizedEntries", "/RenewAgent"];
+    heard.retain(|call| {
+        new.iter().any(|name| call.method.ends_with(name)) && seen.insert(call.method.clone())
+    });
+    heard
 }
 
 /// A node that has heard that it is banned.
 pub(crate) async fn banned(plant: &Plant, clock: &SimClock) -> NodeAgent {
     let banned = started(plant, "banned", clock).await;
     eventually("the node", async || match plant.count_agents().await {
-        2 => Ok(()),
+        4 => Ok(()),
         found => Err(found),
     })
     .await;

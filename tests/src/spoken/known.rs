@@ -18,6 +18,8 @@ pub struct Method {
     pub name: &'static str,
     /// Whether its caller may say more after the first message.
     pub streams: bool,
+    /// Whether its answer goes on for as long as something happens: then only the first message is sure to come again.
+    pub goes_on: bool,
     /// What it is asked.
     pub request: Kind,
     /// What it answers.
@@ -61,6 +63,7 @@ const fn unary<Q: Said, A: Said>(name: &'static str) -> Method {
     Method {
         name,
         streams: false,
+        goes_on: false,
         request: kind::<Q>(),
         response: kind::<A>(),
     }
@@ -73,7 +76,15 @@ const fn streaming<Q: Said, A: Said>(name: &'static str) -> Method {
     }
 }
 
-const SAID: usize = 400;
+/// One question, and an answer without end.
+const fn pushed<Q: Said, A: Said>(name: &'static str) -> Method {
+    Method {
+        goes_on: true,
+        ..unary::<Q, A>(name)
+    }
+}
+
+const SAID: usize = 160;
 
 /// All of them.
 pub const METHODS: &[Method] = &[
@@ -81,7 +92,7 @@ pub const METHODS: &[Method] = &[
     unary::<agent::RenewAgentRequest, agent::RenewAgentResponse>("Agent/RenewAgent"),
     unary::<agent::PostStatusRequest, agent::PostStatusResponse>("Agent/PostStatus"),
     unary::<agent::ListAgentsRequest, agent::ListAgentsResponse>("Agent/ListAgents"),
-    streaming::<sync::SubscribeRequest, sync::SubscribeResponse>("Sync/Subscribe"),
+    pushed::<sync::SubscribeRequest, sync::SubscribeResponse>("Sync/Subscribe"),
     streaming::<entry::SyncAuthorizedEntriesRequest, entry::SyncAuthorizedEntriesResponse>(
         "Entry/SyncAuthorizedEntries",
     ),
