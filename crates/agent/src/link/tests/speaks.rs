@@ -70,7 +70,16 @@ async fn a_server_that_is_upgraded_is_asked_for_what_it_has_now() {
     until("rungs are asked for", || server.calls("NewRungs") > 0).await;
     until("the chain is asked for", || server.calls("GetSteps") > 0).await;
     assert_eq!(node.says(), "landfast/99.0.0 built=0 chain=2 reserve=9 sync=4");
-    // The next one is SPIRE's, say.
+    node.stop().await;
+}
+
+/// The next one is SPIRE's, say.
+#[tokio::test]
+async fn what_the_server_before_said_is_not_taken_for_the_next_ones_words() {
+    let server = server(Some(OLD)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = setup(&server, dir.path()).start();
+    until("it has heard", || node.says() == OLD).await;
     server.script().speaks = None;
     server.break_connections();
     until("nothing is said", || node.says().starts_with("nothing")).await;
