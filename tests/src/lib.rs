@@ -29,8 +29,8 @@ use tonic::transport::{Channel, Endpoint};
 /// The trust domain of every plant.
 pub const TRUST_DOMAIN: &str = "plant.test";
 /// No state is waited for longer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-const DRAIN: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// One server and any number of agents, each of which can be stopped and started again.
 pub struct Plant {

@@ -94,7 +94,7 @@ impl Site {
     async fn stop(self) {
         drop(self.server);
         self.tree
-            .join_with_deadline(Duration::from_secs(10))
+            .join_with_deadline(Duration::from_secs(60))
             .await
             .unwrap();
     }

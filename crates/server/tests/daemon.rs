@@ -32,7 +32,7 @@ fn heard(manager: &UnixDatagram) -> String {
 
 fn manager(dir: &Path) -> UnixDatagram {
     let socket = UnixDatagram::bind(dir.join("notify.sock")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     socket
 }
 
@@ -92,7 +92,7 @@ fn it_says_when_it_is_ready_that_it_lives_and_that_it_ends() {
 /// A client of gRPC health that takes no byte of any answer; its request has been answered with headers, and waits.
 fn stalled(socket: &Path) -> UnixStream {
     let mut client = UnixStream::connect(socket).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let length = u8::try_from(payload.len()).unwrap();
         [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()

@@ -140,7 +140,7 @@ impl World {
 
     pub(crate) async fn stop(self) {
         self.tree
-            .join_with_deadline(Duration::from_secs(10))
+            .join_with_deadline(Duration::from_secs(60))
             .await
             .unwrap();
         drop(self.dir);
@@ -149,7 +149,7 @@ impl World {
     /// What was written down of what was handed out, when it has stopped.
     pub(crate) async fn hand_outs(self) -> Vec<serde_json::Value> {
         self.tree
-            .join_with_deadline(Duration::from_secs(10))
+            .join_with_deadline(Duration::from_secs(60))
             .await
             .unwrap();
         crate::handouts::tests::lines(&self.dir.path().join("data"))
@@ -245,7 +245,7 @@ fn tokens_for(selectors: Vec<types::Selector>, pid: i32) -> pb::FetchJwtsviDsReq
 }
 
 pub(crate) async fn next<M>(stream: &mut Streaming<M>) -> Result<M, Status> {
-    let next = tokio::time::timeout(Duration::from_secs(30), stream.message()).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), stream.message()).await;
     next.expect("neither a message nor an end")
         .map(|message| message.expect("it ended without a reason"))
 }

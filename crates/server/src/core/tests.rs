@@ -173,7 +173,7 @@ async fn maintenance_rotates_by_itself() {
     };
     tokio::select! {
         () = work => panic!("maintenance ended"),
-        done = tokio::time::timeout(Duration::from_secs(30), seen) => done.unwrap(),
+        done = tokio::time::timeout(Duration::from_secs(60), seen) => done.unwrap(),
     }
 }
 

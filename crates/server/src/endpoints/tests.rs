@@ -11,7 +11,7 @@ use super::*;
 use crate::core::fixture::{Rig, id, me, td};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 struct Listening {
     rig: Rig,

@@ -269,7 +269,7 @@ async fn until(core: &Core, done: impl Fn(&Registry) -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ async fn a_peer_that_never_answers_delays_no_other_and_ends_with_its_relationshi
         rig.core.registry.federated_bundle(&slow.name).is_some(),
         "the bundle stays"
     );
-    tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
+    tree.join_with_deadline(Duration::from_secs(60)).await.unwrap();
 }
 
 /// What was asked for under a relationship that has ended, or changed, by the time it is answered is stored for nobody.

@@ -131,7 +131,7 @@ impl Rig {
     }
 
     async fn tear_down(self) {
-        let ended = self.tree.join_with_deadline(Duration::from_secs(10)).await;
+        let ended = self.tree.join_with_deadline(Duration::from_secs(60)).await;
         ended.unwrap();
     }
 }

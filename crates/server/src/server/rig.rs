@@ -79,7 +79,7 @@ impl Rig {
 
     pub(crate) async fn tear_down(self) {
         self.tree
-            .join_with_deadline(Duration::from_secs(10))
+            .join_with_deadline(Duration::from_secs(60))
             .await
             .unwrap();
     }

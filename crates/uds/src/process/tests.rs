@@ -46,7 +46,7 @@ impl Drop for Shell {
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
+    tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .expect("it is not noticed")
 }

@@ -384,7 +384,7 @@ impl Rig {
     /// Ends it and waits for it.
     pub(super) async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(10), self.served)
+        tokio::time::timeout(Duration::from_secs(60), self.served)
             .await
             .expect("it does not end")
             .unwrap();
@@ -408,7 +408,7 @@ pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         }
     };
     assert!(
-        tokio::time::timeout(Duration::from_secs(10), reached)
+        tokio::time::timeout(Duration::from_secs(60), reached)
             .await
             .is_ok(),
         "never: {what}"
@@ -418,7 +418,7 @@ pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// The next item, or a panic after ten seconds.
 pub(super) async fn next<S: futures_util::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     use futures_util::StreamExt as _;
-    tokio::time::timeout(Duration::from_secs(10), stream.next())
+    tokio::time::timeout(Duration::from_secs(60), stream.next())
         .await
         .expect("nothing comes")
 }

@@ -90,7 +90,7 @@ impl Endpoint {
     pub(crate) async fn reached(&self, count: usize) {
         let mut asked = self.asked.clone();
         let reached = asked.wait_for(|asked| *asked >= count);
-        tokio::time::timeout(Duration::from_secs(30), reached)
+        tokio::time::timeout(Duration::from_secs(60), reached)
             .await
             .unwrap()
             .unwrap();

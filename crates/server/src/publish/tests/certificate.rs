@@ -115,7 +115,7 @@ async fn files_that_are_no_good_at_the_start_close_this_listener_alone_until_the
         .expect("it stays closed");
     assert_eq!(web.connect(addresses.web[0]).await.certificate(), renewed);
     assert_eq!(trouble(), None);
-    tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
+    tree.join_with_deadline(Duration::from_secs(60)).await.unwrap();
 }
 
 /// A socket that does not listen yet keeps nobody out.
@@ -148,5 +148,5 @@ async fn an_address_that_somebody_else_has_taken_meanwhile_is_opened_when_it_is_
     };
     tokio::time::timeout(within, open).await.expect("it stays closed");
     assert_eq!(web.connect(address).await.certificate(), renewed);
-    tree.join_with_deadline(Duration::from_secs(10)).await.unwrap();
+    tree.join_with_deadline(Duration::from_secs(60)).await.unwrap();
 }

@@ -55,7 +55,7 @@ async fn begin(node: &Node) -> (Ear, SubscribeResponse) {
 
 impl Ear {
     async fn heard(&mut self) -> Result<Option<SubscribeResponse>, Status> {
-        let next = tokio::time::timeout(Duration::from_secs(30), self.0.message());
+        let next = tokio::time::timeout(Duration::from_secs(60), self.0.message());
         next.await.expect("nothing was said")
     }
 

@@ -94,7 +94,7 @@ async fn a_ban_and_an_eviction_are_said_and_end_stream_and_connection() {
             (status.code(), reason(&status)),
             (Code::PermissionDenied, Some(why))
         );
-        let gone = tokio::time::timeout(Duration::from_secs(20), closed.wait_for(|closed| *closed));
+        let gone = tokio::time::timeout(Duration::from_secs(60), closed.wait_for(|closed| *closed));
         gone.await.expect("the connection stays").unwrap();
         let again = subscribe(&node.channel, SubscribeRequest::default()).await;
         assert_eq!(reason(&again.err().unwrap()), Some(why), "as any other call");
@@ -114,7 +114,7 @@ async fn a_banned_agent_that_calls_loses_its_connection_after_the_answer() {
     operator.ban_agent(agent::BanAgentRequest { id }).await.unwrap();
     let status = authorised(&channel).await.unwrap_err();
     assert_eq!(reason(&status), Some(Reason::AgentBanned));
-    let gone = tokio::time::timeout(Duration::from_secs(20), closed.wait_for(|closed| *closed));
+    let gone = tokio::time::timeout(Duration::from_secs(60), closed.wait_for(|closed| *closed));
     gone.await.expect("the connection stays").unwrap();
     rig.tear_down().await;
 }
