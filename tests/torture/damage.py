@@ -90,14 +90,8 @@ def agent(folder, binaries, count, random, report):
 def agent_stands(place, file, whole, now, others):
     server, before = others
     place.start("agent")
-    try:
-        place.up("agent")
-    except Wrong:
-        named = file.name in place.said("agent", 20)
-        if not place.ended("agent") or not named:
-            raise
-        # It does not start on a node's identity that it cannot read: the operator is told which file.
-        return
+    # Also on an identity of its own that it cannot read: its device key brings it back.
+    place.up("agent")
     seen = must("it answers", lambda: (served(place),))[0] or {}
     # A rung stands in for an SVID that cannot be read.
     rungs = {serial for serial, in place.rows("SELECT serial FROM issued WHERE rung = 1", server.parent)}

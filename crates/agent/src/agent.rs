@@ -190,7 +190,9 @@ impl Agent {
             bundles.clone(),
             state.node,
         );
-        let link = link.restored(held_before.map(|snapshot| &**snapshot));
+        let link = link
+            .of_node(state.agent_id)
+            .restored(held_before.map(|snapshot| &**snapshot));
         let (tokens, stragglers) = JwtCache::new(Arc::clone(&clock));
         let watch = standing::Watch::new(before.is_some());
         if let Some(image) = before {

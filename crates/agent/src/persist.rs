@@ -8,6 +8,7 @@ mod ban;
 mod bundle;
 mod device;
 mod handouts;
+mod node;
 mod pin;
 mod steps;
 mod time;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use landfast_identity::{KeyType, PrivateKey, TrustDomain, X509Svid, chain_to_pem, parse_chain_pem};
+use landfast_identity::{PrivateKey, TrustDomain};
 use landfast_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -27,17 +28,9 @@ pub(crate) use ban::BANNED;
 #[cfg(test)]
 pub(crate) use bundle::BUNDLE;
 pub(crate) use device::{DEVICE, DeviceKey};
+pub(crate) use node::{IDENTITY, NodeIdentity, PENDING};
 pub(crate) use pin::PIN;
 pub(crate) use time::TIME;
-
-/// The node's own identity.
-#[derive(Clone, Debug)]
-pub(crate) struct NodeIdentity {
-    pub(crate) svid: Arc<X509Svid>,
-    pub(crate) key: Arc<PrivateKey>,
-    /// The server lets this node attest again by the same means.
-    pub(crate) reattestable: bool,
-}
 
 /// Why node state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -85,23 +78,6 @@ pub enum PersistError {
     /// No key could be made.
     #[error("cannot make a key")]
     Key(#[source] landfast_identity::KeyError),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IdentityFile {
-    version: u32,
-    trust_domain: String,
-    reattestable: bool,
-    chain: String,
-    key: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PendingFile {
-    version: u32,
-    key: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -167,73 +143,6 @@ impl NodeFiles {
             store,
             trust_domain: trust_domain.clone(),
         }
-    }
-
-    /// The identity this node had when it last ran.
-    pub(crate) fn identity(&self) -> Result<Option<NodeIdentity>, PersistError> {
-        let Some(bytes) = self.read(IDENTITY)? else {
-            return Ok(None);
-        };
-        let file: IdentityFile = self.parse(IDENTITY, &bytes)?;
-        if file.trust_domain != self.trust_domain.as_str() {
-            return Err(PersistError::OtherTrustDomain {
-                path: self.dir.join(IDENTITY),
-                found: file.trust_domain,
-                expected: self.trust_domain.clone(),
-            });
-        }
-        let key = self.key(IDENTITY, Zeroizing::new(file.key))?;
-        let chain = parse_chain_pem(&file.chain)
-            .map_err(|_cause| self.damaged(IDENTITY, "the certificate chain cannot be read"))?;
-        let svid = X509Svid::new(chain, Arc::clone(&key))
-            .map_err(|_cause| self.damaged(IDENTITY, "certificate and key do not make an SVID together"))?;
-        if svid.id().trust_domain() != &self.trust_domain || !svid.id().is_agent() {
-            return Err(self.damaged(IDENTITY, "the certificate is not an agent's of this trust domain"));
-        }
-        Ok(Some(NodeIdentity {
-            svid: Arc::new(svid),
-            key,
-            reattestable: file.reattestable,
-        }))
-    }
-
-    pub(crate) fn save_identity(&self, node: &NodeIdentity) -> Result<(), PersistError> {
-        let mut file = IdentityFile {
-            version: VERSION,
-            trust_domain: self.trust_domain.as_str().to_owned(),
-            reattestable: node.reattestable,
-            chain: chain_to_pem(node.svid.chain()),
-            key: BASE64.encode(node.key.as_pkcs8_der()),
-        };
-        // A node that is let in again is not banned: what it begins to keep is not to be destroyed.
-        let saved = self.remove(BANNED).and_then(|()| self.write(IDENTITY, &file));
-        zeroize::Zeroize::zeroize(&mut file.key);
-        saved?;
-        self.remove(PENDING)
-    }
-
-    /// The key to ask for an SVID with: the one of an unanswered request, or a new one. On disk when this returns.
-    pub(crate) fn pending_key(
-        &self,
-        current: Option<&NodeIdentity>,
-        key_type: KeyType,
-    ) -> Result<Arc<PrivateKey>, PersistError> {
-        if let Some(bytes) = self.read(PENDING)? {
-            let file: PendingFile = self.parse(PENDING, &bytes)?;
-            let key = self.key(PENDING, Zeroizing::new(file.key))?;
-            // Left over when we stopped between adopting it and removing this file.
-            if current.is_none_or(|node| node.key.public_key() != key.public_key()) {
-                return Ok(key);
-            }
-        }
-        let key = PrivateKey::generate_as(key_type).map_err(PersistError::Key)?;
-        let mut file = PendingFile {
-            version: VERSION,
-            key: BASE64.encode(key.as_pkcs8_der()),
-        };
-        let saved = self.write(PENDING, &file);
-        zeroize::Zeroize::zeroize(&mut file.key);
-        saved.map(|()| Arc::new(key))
     }
 
     /// The newest revision of the server's registry that this node has seen, unless the operator has replaced the bootstrap bundle since: that
@@ -332,26 +241,12 @@ trait Versioned {
     fn version(&self) -> u32;
 }
 
-impl Versioned for IdentityFile {
-    fn version(&self) -> u32 {
-        self.version
-    }
-}
-
-impl Versioned for PendingFile {
-    fn version(&self) -> u32 {
-        self.version
-    }
-}
-
 impl Versioned for RevisionFile {
     fn version(&self) -> u32 {
         self.version
     }
 }
 
-pub(crate) const IDENTITY: &str = "node-identity.json";
-pub(crate) const PENDING: &str = "node-key-pending.json";
 pub(crate) const REVISION: &str = "newest-revision.json";
 const VERSION: u32 = 1;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use landfast_identity::chain::{Position, SignedStep};
-use landfast_identity::{Bundle, UnixTime};
+use landfast_identity::{Bundle, SpiffeId, UnixTime};
 use landfast_lifecycle::TimeRecord;
 use landfast_store::OpenStore;
 
 use crate::bootstrap::Bootstrap;
 use crate::cache::{Begun, Own};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Evidence};
 use crate::error::AgentError;
 use crate::link::revision::Revision;
 use crate::persist::{NodeFiles, NodeIdentity, PersistError};
@@ -18,6 +18,8 @@ use crate::persist::{NodeFiles, NodeIdentity, PersistError};
 pub(super) struct NodeState {
     pub(super) files: Arc<NodeFiles>,
     pub(super) node: Option<NodeIdentity>,
+    /// Which node this is, as far as it is in; also when its SVID is lost.
+    pub(super) agent_id: Option<SpiffeId>,
     pub(super) bundle: Bundle,
     pub(super) bootstrap: String,
     pub(super) newest: Option<Revision>,
@@ -38,9 +40,9 @@ impl NodeState {
         let files = NodeFiles::open_by(&config.data_dir, &config.trust_domain, &**open)?;
         let banned = files.was_banned()?;
         let undestroyed = banned && !go_on_with_ban(&files);
-        let node = match banned {
-            true => None,
-            false => files.identity()?,
+        let (node, agent_id) = match banned {
+            true => (None, None),
+            false => own_identity(&files, &config.attestation)?,
         };
         let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
         let mut bundle = newest_bundle(&files, &bootstrap.digest)?.unwrap_or(bootstrap.bundle);
@@ -93,7 +95,7 @@ impl NodeState {
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
         }
         let own = Own {
-            node: node.as_ref(),
+            agent_id: agent_id.as_ref(),
             bootstrap: &bootstrap.digest,
             bundle: &mut bundle,
             newest: &mut newest,
@@ -113,6 +115,7 @@ impl NodeState {
         Ok(Self {
             files: Arc::new(files),
             node,
+            agent_id,
             bundle,
             newest,
             pin,
@@ -122,6 +125,37 @@ impl NodeState {
             cache,
         })
     }
+}
+
+/// The node's own SVID, and whose it is. A damaged one does not keep the agent from starting where the node comes back without a person: then its device
+/// key says which node this is, and the cache is served; or, attested by other means than a token, it is let in anew as what it was.
+///
+/// # Errors
+/// It cannot be read, or is damaged and its node has no way back: the operator had better know than have it attest as another.
+fn own_identity(
+    files: &NodeFiles,
+    evidence: &Evidence,
+) -> Result<(Option<NodeIdentity>, Option<SpiffeId>), PersistError> {
+    let damaged = match files.identity() {
+        Err(error @ PersistError::Damaged { .. }) => error,
+        node => {
+            let node = node?;
+            let agent_id = node.as_ref().map(|node| node.svid.id().clone());
+            return Ok((node, agent_id));
+        }
+    };
+    let by_token = matches!(evidence, Evidence::JoinToken(_));
+    let device = files.device_key().ok().flatten().filter(|_| by_token);
+    let agent_id = device.and_then(|device| device.agent_id);
+    if by_token && agent_id.is_none() {
+        return Err(damaged);
+    }
+    tracing::error!(
+        error = landfast_daemon::error_chain(&damaged),
+        agent_id = agent_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "the node's own SVID is lost: it attests again as soon as its server can be reached, without anybody; the file is written anew"
+    );
+    Ok((None, agent_id))
 }
 
 /// What cannot be read may not keep the agent from starting: in its place is the cache's, else that with which the node began, and from there the

@@ -1,6 +1,7 @@
 //! The agent whole: sockets, a workload, the admin socket, against a scripted server.
 
 mod ban;
+mod damage;
 mod handouts;
 mod time;
 

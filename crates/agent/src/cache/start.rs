@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use landfast_identity::{Bundle, UnixTime};
+use landfast_identity::{Bundle, SpiffeId, UnixTime};
 use landfast_store::OpenStore;
 use tokio::sync::watch;
 
@@ -15,7 +15,6 @@ use super::{CacheState, Image, Place, Shelf};
 use crate::config::{AgentConfig, CacheKind};
 use crate::keeper::state::Snapshot;
 use crate::link::revision::Revision;
-use crate::persist::NodeIdentity;
 
 /// What the agent begins with.
 pub(crate) struct Begun {
@@ -29,7 +28,7 @@ pub(crate) struct Begun {
 
 /// The node's own bundle and the newest revision; the cache may know better.
 pub(crate) struct Own<'a> {
-    pub(crate) node: Option<&'a NodeIdentity>,
+    pub(crate) agent_id: Option<&'a SpiffeId>,
     pub(crate) bootstrap: &'a str,
     pub(crate) bundle: &'a mut Bundle,
     pub(crate) newest: &'a mut Option<Revision>,
@@ -45,7 +44,7 @@ impl Begun {
             CacheKind::Disk { seal_key } => seal_key.as_deref(),
         };
         let place = Place::new(&config.data_dir, seal_key, &config.trust_domain);
-        let (shelf, found) = Shelf::open_at(place, own.node.map(|node| node.svid.id()), own.now, open);
+        let (shelf, found) = Shelf::open_at(place, own.agent_id, own.now, open);
         let complaint = found.complaints.join("; ");
         if !complaint.is_empty() {
             tracing::error!("{complaint}");

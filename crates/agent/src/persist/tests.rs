@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use landfast_identity::KeyType;
 use landfast_store::faulty;
 
+use super::node::PendingFile;
 use super::*;
 use crate::testing::{Ca, at, id, td};
 
@@ -16,12 +18,12 @@ fn node(path: &str) -> NodeIdentity {
     }
 }
 
-fn agent() -> NodeIdentity {
+pub(super) fn agent() -> NodeIdentity {
     node("/spire/agent/join_token/x")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own damage")]
-fn write(dir: &Path, name: &str, bytes: &[u8]) {
+pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) {
     std::fs::write(dir.join(name), bytes).unwrap();
     std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
@@ -125,14 +127,9 @@ fn damaged_files_are_refused_by_name_and_left_as_they_are() {
 }
 
 #[test]
-fn a_damaged_pending_key_and_bundle_are_refused_too() {
+fn a_damaged_bundle_or_revision_is_refused_too() {
     let dir = tempfile::tempdir().unwrap();
     let files = NodeFiles::open(dir.path(), &td()).unwrap();
-    write(dir.path(), PENDING, b"{");
-    assert!(matches!(
-        files.pending_key(None, KeyType::EcP256),
-        Err(PersistError::Damaged { .. })
-    ));
     write(dir.path(), BUNDLE, b"{}");
     assert!(matches!(files.bundle("x"), Err(PersistError::Damaged { .. })));
     let ca = Ca::new("one");

@@ -18,7 +18,7 @@ fn begun_in(cached: u64, (of, own): (Revision, u64), bootstrap: &str) -> (u64, O
     let image = agreed(
         image(&snapshot),
         Own {
-            node: None,
+            agent_id: None,
             bootstrap,
             bundle: &mut bundle,
             newest: &mut newest,
@@ -68,7 +68,7 @@ fn of_the_same_bundle_what_the_cache_says_is_tainted_is() {
         let mut bundle = ca.bundle().with_sequence(7);
         let mut newest = Some(Revision { epoch, number: 1 });
         let own = Own {
-            node: None,
+            agent_id: None,
             bootstrap: "operator's",
             bundle: &mut bundle,
             newest: &mut newest,
