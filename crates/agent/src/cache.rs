@@ -23,7 +23,7 @@ use crate::keeper::state::Snapshot;
 use crate::link::revision::Revision;
 use crate::persist::BANNED;
 pub(crate) use shelf::Shelf;
-pub(crate) use start::{Begun, Own};
+pub(crate) use start::{Begun, Own, whose};
 pub(crate) use state::CacheState;
 pub(crate) use writer::Writer;
 

@@ -8,7 +8,7 @@ use landfast_lifecycle::TimeRecord;
 use landfast_store::OpenStore;
 
 use crate::bootstrap::Bootstrap;
-use crate::cache::{Begun, Own};
+use crate::cache::{Begun, Own, whose};
 use crate::config::{AgentConfig, Evidence};
 use crate::error::AgentError;
 use crate::link::revision::Revision;
@@ -42,7 +42,7 @@ impl NodeState {
         let undestroyed = banned && !go_on_with_ban(&files);
         let (node, agent_id) = match banned {
             true => (None, None),
-            false => own_identity(&files, &config.attestation)?,
+            false => own_identity(&files, config, open)?,
         };
         let bootstrap = Bootstrap::read(&config.trust_bundle, &config.trust_domain)?;
         let mut bundle = newest_bundle(&files, &bootstrap.digest)?.unwrap_or(bootstrap.bundle);
@@ -90,7 +90,7 @@ impl NodeState {
             Ok(times) => times,
         };
         let returns = || matches!(files.device_key(), Ok(Some(device)) if device.agent_id.is_some());
-        if node.is_none() && !returns() {
+        if node.is_none() && agent_id.is_none() && !returns() {
             // A node that is in already does not need it before the next attestation; a new one had better know now.
             drop(config.attestation.prepare().map_err(AgentError::Evidence)?);
         }
@@ -127,14 +127,15 @@ impl NodeState {
     }
 }
 
-/// The node's own SVID, and whose it is. A damaged one does not keep the agent from starting where the node comes back without a person: then its device
-/// key says which node this is, and the cache is served; or, attested by other means than a token, it is let in anew as what it was.
+/// The node's own SVID, and which node this is. A damaged one does not keep the agent from serving: its device key knows which node it is, or its cache,
+/// which is sealed under a key of this node.
 ///
 /// # Errors
-/// It cannot be read, or is damaged and its node has no way back: the operator had better know than have it attest as another.
+/// It cannot be read, or is damaged and nothing else says whose it was: the operator had better know than have it attest as another.
 fn own_identity(
     files: &NodeFiles,
-    evidence: &Evidence,
+    config: &AgentConfig,
+    open: &OpenStore,
 ) -> Result<(Option<NodeIdentity>, Option<SpiffeId>), PersistError> {
     let damaged = match files.identity() {
         Err(error @ PersistError::Damaged { .. }) => error,
@@ -144,18 +145,22 @@ fn own_identity(
             return Ok((node, agent_id));
         }
     };
-    let by_token = matches!(evidence, Evidence::JoinToken(_));
-    let device = files.device_key().ok().flatten().filter(|_| by_token);
-    let agent_id = device.and_then(|device| device.agent_id);
-    if by_token && agent_id.is_none() {
+    let device = files.device_key().ok().flatten();
+    let returns = device.and_then(|device| device.agent_id);
+    let by_itself = returns.is_some() || !matches!(config.attestation, Evidence::JoinToken(_));
+    let Some(agent_id) = returns.or_else(|| whose(config, Arc::clone(open))) else {
         return Err(damaged);
-    }
+    };
     tracing::error!(
         error = landfast_daemon::error_chain(&damaged),
-        agent_id = agent_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-        "the node's own SVID is lost: it attests again as soon as its server can be reached, without anybody; the file is written anew"
+        %agent_id,
+        "the node's own SVID is lost: what it held is served, and {}",
+        match by_itself {
+            true => "it attests again as soon as its server can be reached, without anybody; the file is written anew",
+            false => "it has no device key to come back by: give it a new join token before that ends",
+        }
     );
-    Ok((None, agent_id))
+    Ok((None, Some(agent_id)))
 }
 
 /// What cannot be read may not keep the agent from starting: in its place is the cache's, else that with which the node began, and from there the

@@ -36,6 +36,16 @@ pub(crate) struct Own<'a> {
     pub(crate) now: Option<UnixTime>,
 }
 
+/// Whose the cache is. Blocks.
+pub(crate) fn whose(config: &AgentConfig, open: OpenStore) -> Option<SpiffeId> {
+    let CacheKind::Disk { seal_key } = &config.cache else {
+        return None;
+    };
+    let place = Place::new(&config.data_dir, seal_key.as_deref(), &config.trust_domain);
+    let ours = |id: &SpiffeId| id.is_agent() && *id.trust_domain() == config.trust_domain;
+    Shelf::whose(place, open).filter(ours)
+}
+
 impl Begun {
     /// Blocks.
     pub(crate) fn read(config: &AgentConfig, own: Own<'_>, open: OpenStore) -> Self {

@@ -69,11 +69,23 @@ async fn and_comes_back_by_its_device_key_as_what_it_was() {
     world.stop().await;
 }
 
-/// Attesting anew would make another node of it, and its token is used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_way_back_the_operator_is_told_which_file_it_is() {
+async fn without_a_device_key_its_cache_says_which_node_it_is() {
     let world = harmed().await;
     std::fs::remove_file(world.dir.path().join("data").join(DEVICE)).unwrap();
+    world.server.stop();
+    let handle = world.start().await;
+    assert_eq!(served(&handle).await, ["spiffe://plant.test/collector"]);
+    world.stop().await;
+}
+
+/// Attesting anew would make another node of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_says_which_node_it_is_the_operator_is_told_which_file_is_damaged() {
+    let world = harmed().await;
+    let data = world.dir.path().join("data");
+    std::fs::remove_file(data.join(DEVICE)).unwrap();
+    std::fs::remove_dir_all(data.join("cache")).unwrap();
     let refused = world.refused(world.config()).await;
     assert!(
         refused.contains(IDENTITY) && refused.contains("digest"),

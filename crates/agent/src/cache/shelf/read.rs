@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use landfast_identity::{SpiffeId, UnixTime};
 use landfast_proto::landfast::cache::v1 as wire;
-use landfast_store::Store;
 use landfast_store::seal::Sealer;
+use landfast_store::{OpenStore, Store};
 use prost::Message as _;
 
 use landfast_daemon::error_chain;
@@ -17,11 +17,25 @@ use landfast_daemon::error_chain;
 use super::files::names_in;
 use super::{FoundKey, SLOTS, Shelf, Slot, TOKENS, convert, is_ours, sha256};
 use crate::cache::wire::HeldMap;
-use crate::cache::{Found, Image};
+use crate::cache::{Found, Image, Place};
 use crate::keeper::state::Held;
 use crate::keeper::state::Snapshot;
 
 impl Shelf {
+    /// Whose it is, for a node that has lost its own SVID: the cache is sealed under a key of this node. `None` when there is none, or two nodes' have been
+    /// here. Blocks.
+    pub(crate) fn whose(place: Place, open: OpenStore) -> Option<SpiffeId> {
+        let dir = place.dir.display().to_string();
+        let mut shelf = Self::unread(place, open);
+        let (store, sealer) = shelf.ready_to_read(None).ok()??;
+        let whole = indexes(&store, &sealer, &dir, &mut Vec::new());
+        let named: BTreeSet<&str> = whole.iter().map(|(_, index)| index.agent_id.as_str()).collect();
+        match named.into_iter().collect::<Vec<_>>()[..] {
+            [one] => SpiffeId::parse(one).ok(),
+            _ => None,
+        }
+    }
+
     /// Of the reserve all, or what may be served at this time.
     pub(super) fn read(&mut self, agent_id: Option<&SpiffeId>, now: Option<UnixTime>) -> Found {
         let mut complaints = Vec::new();
