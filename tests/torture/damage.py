@@ -181,6 +181,8 @@ def not_older(whole, seen):
     banned = lambda of: sum('"banned": true' in node for node in of["nodes"])
     if banned(seen) < banned(whole):
         raise Wrong("a ban is gone, and it is in no quarantine")
-    server_node.compare({**whole["ahead"], "steps": []}, seen["ahead"], whole["ahead"])
+    # SQLite has no sums: what a flip has made of one node's row may not be JSON any more, but the row is there.
+    devices = {agent: device for agent, device in whole["ahead"]["devices"].items() if agent not in seen["ahead"]["unreadable"]}
+    server_node.compare({**whole["ahead"], "steps": [], "devices": devices}, seen["ahead"], whole["ahead"])
     if len(seen["ahead"]["steps"]) < len(whole["ahead"]["steps"]):
         raise Wrong("steps of the bundle chain are gone, and it is in no quarantine")

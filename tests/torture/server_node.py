@@ -14,13 +14,19 @@ RESERVE, RUNGS = "40h", 4
 
 def ahead(place, folder=None):
     """What the server knows of nodes beyond the lists that operators see."""
-    devices = {}
+    devices, unreadable = {}, []
     for agent, body in place.rows("SELECT agent_id, body FROM recoveries", folder):
-        body = json.loads(body)
+        try:
+            body = json.loads(body)
+        except ValueError:
+            # The server names it when the node asks to come back.
+            unreadable.append(agent)
+            continue
         claim = (body["last"] or {}).get("claim", {})
         devices[agent] = {"key": (body["key"] or {}).get("spki"), "counter": claim.get("counter", 0), "asked": claim.get("key"), "rival": bool(body["rival"])}
     return {
         "devices": devices,
+        "unreadable": unreadable,
         "rungs": {serial: revoked is not None for serial, revoked in place.rows("SELECT serial, revoked_at FROM issued WHERE rung = 1", folder)},
         "acknowledged": dict(place.rows("SELECT agent_id, sequence FROM acknowledged", folder)),
         "steps": [*place.rows("SELECT epoch, sequence, hex(digest) FROM chain_steps ORDER BY epoch, sequence", folder)],
