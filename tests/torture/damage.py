@@ -181,8 +181,12 @@ def not_older(whole, seen):
     banned = lambda of: sum('"banned": true' in node for node in of["nodes"])
     if banned(seen) < banned(whole):
         raise Wrong("a ban is gone, and it is in no quarantine")
-    # SQLite has no sums: what a flip has made of one node's row may not be JSON any more, but the row is there.
-    devices = {agent: device for agent, device in whole["ahead"]["devices"].items() if agent not in seen["ahead"]["unreadable"]}
+    # SQLite has no sums: what a flip has made of one node's row may not be JSON any more, or have another node's name, but the row is there.
+    known = seen["ahead"]["devices"].keys()
+    gone = whole["ahead"]["devices"].keys() - known
+    if len(gone) > len(seen["ahead"]["unreadable"]) + len(known - whole["ahead"]["devices"].keys()):
+        raise Wrong(f"how {', '.join(sorted(gone))} stand with their device keys is gone")
+    devices = {agent: device for agent, device in whole["ahead"]["devices"].items() if agent not in gone}
     server_node.compare({**whole["ahead"], "steps": [], "devices": devices}, seen["ahead"], whole["ahead"])
     if len(seen["ahead"]["steps"]) < len(whole["ahead"]["steps"]):
         raise Wrong("steps of the bundle chain are gone, and it is in no quarantine")
