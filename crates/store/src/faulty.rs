@@ -225,6 +225,9 @@ impl Files for FaultyFiles {
 
     fn within(&self, name: &str) -> io::Result<Arc<dyn Files>> {
         self.script.check(Verb::Within)?;
-        Ok(Arc::new(Self::new(self.files.open_within(name)?, self.script.clone())))
+        Ok(Arc::new(Self::new(
+            self.files.open_within(name)?,
+            self.script.clone(),
+        )))
     }
 }
