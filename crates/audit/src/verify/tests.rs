@@ -187,7 +187,7 @@ fn another_key_is_found_and_so_is_a_checkpoint_that_was_changed() {
     rig.put("checkpoint", &other.checkpoint());
     assert_eq!(first(&rig.verify(&[])), (Kind::ForeignKey, None));
     // What is remembered holds up to where it goes.
-    let report = rig.verify(&[kept.clone()]);
+    let report = rig.verify(std::slice::from_ref(&kept));
     assert_eq!(
         (first(&report).0, report.records, report.remembered),
         (Kind::ForeignKey, 300, 1)

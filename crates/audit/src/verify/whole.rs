@@ -291,6 +291,6 @@ const MAX_CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// Hashes in a tile, records in a bundle.
 const WIDTH: u64 = 256;
 /// Bundles that are read before their order matters.
-const AT_ONCE: u64 = 64;
+const AT_ONCE: u64 = 256;
 /// More say nothing new.
 const MOST_FINDINGS: usize = 100;
