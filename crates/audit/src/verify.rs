@@ -5,12 +5,14 @@
 mod finding;
 mod merkle;
 mod note;
+mod read;
 mod source;
 mod whole;
 
 pub use finding::{Finding, Kind, Report};
 pub use merkle::{verify_consistency, verify_inclusion};
 pub use note::{NoteError, SignedHead, VerifierKey};
+pub use read::{ReadError, read};
 pub use source::{DirSource, Source};
 pub use whole::verify;
 

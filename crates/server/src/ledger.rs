@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 pub use key::OpenLedgerError;
 pub(crate) use key::{DIRECTORY, open};
-pub(crate) use records::{denied, issued};
+pub(crate) use records::{actor, at, changed, denied, issued, node, ordered};
 use writer::{Work, Writer};
 
 /// Where records go. Clones write to the same log, which ends with the last of them.

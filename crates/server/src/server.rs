@@ -318,6 +318,7 @@ fn api(
         issuer: Arc::clone(&core.issuer),
         datastore: Arc::clone(&core.datastore),
         quarantine: Arc::clone(&core.quarantine),
+        ledger: core.ledger.clone(),
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,

@@ -215,3 +215,38 @@ fn what_others_have_signed_beside_the_key_is_passed_over() {
     rig.put("checkpoint", &note);
     assert!(rig.verify(&[kept]).is_good());
 }
+
+#[test]
+fn records_are_read_from_any_one_on() {
+    let (rig, _) = log();
+    let source = DirSource::new(&rig.path(""));
+    for from in [0, 255, 256, 299, 599, 600, 700] {
+        let mut seen = Vec::new();
+        let size = read(&source, from, &mut |sequence, bytes| {
+            assert_eq!(bytes, record(sequence).encode(sequence));
+            seen.push(sequence);
+            true
+        });
+        assert_eq!(size, Ok(600));
+        assert_eq!(seen, (from..600).collect::<Vec<_>>());
+    }
+    let mut count = 0;
+    let enough = &mut |_: u64, _: &[u8]| {
+        count += 1;
+        count < 3
+    };
+    read(&source, 0, enough).unwrap();
+    assert_eq!(count, 3);
+    std::fs::remove_file(rig.path("tile/entries/001")).unwrap();
+    assert!(matches!(
+        read(&source, 0, &mut |_, _| true),
+        Err(ReadError::Missing(_))
+    ));
+    rig.put("tile/entries/000", b"\xff\xff");
+    assert_eq!(read(&source, 0, &mut |_, _| true), Err(ReadError::Malformed(0)));
+    std::fs::remove_file(rig.path("checkpoint")).unwrap();
+    assert!(matches!(
+        read(&source, 0, &mut |_, _| true),
+        Err(ReadError::Checkpoint(_))
+    ));
+}

@@ -1,6 +1,6 @@
 //! A log from its first record to its checkpoint. Invariant: each record counts for its place, and each hash was computed here.
 
-mod bundle;
+pub(super) mod bundle;
 mod compare;
 mod upper;
 

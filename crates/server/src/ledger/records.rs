@@ -68,6 +68,28 @@ pub(crate) fn denied(
     is_decision.then(|| at(now, record))
 }
 
+/// A change of what the server knows and is told: entries, policies, bundles, federation.
+pub(crate) fn changed(kind: &'static str) -> Record {
+    change(Category::Configuration, kind)
+}
+
+/// What becomes of a node.
+pub(crate) fn node(kind: &'static str) -> Record {
+    change(Category::AccessControl, kind)
+}
+
+/// What becomes of an authority, with the word that CIR (EU) 2024/2690, 9.2, has for it.
+pub(crate) fn ordered(kind: &'static str, key_event: &'static str) -> Record {
+    change(Category::Key, kind).with("key_event", key_event)
+}
+
+fn change(category: Category, kind: &'static str) -> Record {
+    Record {
+        decision: Decision::Allow,
+        ..Record::new(category, kind, Actor::new(ActorClass::Unknown, None))
+    }
+}
+
 /// With the time of the server's clock, which nobody confirms.
 pub(crate) fn at(now: Option<UnixTime>, record: Record) -> Record {
     let time_quality = match now {

@@ -86,7 +86,7 @@ fn read(source: &dyn Source, size: u64, index: u64) -> Bundle {
 }
 
 /// The partial file, or the full one that has taken its place.
-pub(super) fn file(
+pub(in crate::verify) fn file(
     source: &dyn Source,
     full: &str,
     width: u64,
@@ -163,7 +163,7 @@ pub(super) fn hashes(bytes: &[u8], width: u64) -> Option<Vec<Hash>> {
 }
 
 /// Three digits an element, all but the last after an `x`.
-pub(super) fn path(index: u64) -> String {
+pub(in crate::verify) fn path(index: u64) -> String {
     let digits = format!("{index}");
     let padded = format!("{}{digits}", "0".repeat((3 - digits.len() % 3) % 3));
     let mut out = String::new();
