@@ -197,7 +197,7 @@ fn live(rig: &Rig, script: &Script) -> (Vec<(u64, u64)>, Vec<Vec<u8>>) {
             kept.push(rig.checkpoint());
         }
         // Found in the tail by the next life: what follows a batch that was refused as well.
-        for _ in 0..2 {
+        for _ in 0..3 {
             let records: Vec<_> = (what..what + 2).map(record).collect();
             if let Ok(committed) = log.append(&records) {
                 acknowledged.extend(committed.records.zip(what..));

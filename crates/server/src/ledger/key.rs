@@ -53,7 +53,13 @@ pub(crate) fn open(
     let (log, recovered) = match data.read(KEY)? {
         Some(der) => {
             let key = CheckpointKey::from_pkcs8_der(&prefix, &der).map_err(damaged)?;
-            store.replace(PUBLIC, format!("{}\n", key.verifier_key()).as_bytes())?;
+            let public = format!("{}\n", key.verifier_key());
+            if store
+                .read(PUBLIC)?
+                .is_none_or(|there| there.as_slice() != public.as_bytes())
+            {
+                store.replace(PUBLIC, public.as_bytes())?;
+            }
             Log::open(store, key)?
         }
         None => {
