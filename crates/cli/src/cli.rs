@@ -108,6 +108,9 @@ pub(crate) enum Command {
     /// Other trust domains whose bundles are fetched [speaks to the server].
     #[command(subcommand)]
     Federation(crate::federation::FederationCommand),
+    /// The ledger of a server, read from its files: verify, search, export [speaks to neither server nor agent].
+    #[command(subcommand)]
+    Audit(crate::audit::AuditCommand),
     /// SVIDs of the calling process [speaks to the local agent]; inspect files.
     #[command(subcommand)]
     Svid(crate::svid::SvidCommand),

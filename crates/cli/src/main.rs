@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod audit;
 mod authority;
 mod bundle;
 mod check;
@@ -84,6 +85,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Log(command) => log::run(command, &globals).await.map(|()| 0),
         Command::Debug(command) => debug::run(command, &globals).await.map(|()| 0),
         Command::Federation(command) => federation::run(command, &globals).await.map(|()| 0),
+        Command::Audit(command) => audit::run(command, &globals),
         Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),

@@ -6,6 +6,7 @@ use landfast_identity::{
     Bundle, Certificate, JwtAuthority, PublicKey, Selector, SpiffeId, TrustDomain, UnixTime, WitAuthority,
     X509Authority,
 };
+use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_proto::spire::api::types;
 use tonic::Code;
 
@@ -145,4 +146,25 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     whole
         .then_some(duration)
         .ok_or_else(|| "at least one second, in whole seconds".to_owned())
+}
+/// A moment as records have it, in which form times are in order as text; a duration is taken from now.
+pub(crate) fn moment(text: &str) -> Result<String, String> {
+    if let Ok(before) = duration(text) {
+        let now = SystemClock
+            .now()
+            .ok_or_else(|| "a time, for this machine's clock shows none".to_owned())?;
+        return Ok(now.saturating_sub(before).to_string());
+    }
+    let pattern = "0000-00-00T00:00:00Z";
+    let fits = |(given, wanted): (u8, u8)| match wanted {
+        b'0' => given.is_ascii_digit(),
+        other => given == other,
+    };
+    let is_time = text.len() >= "0000-00".len()
+        && text.len() <= pattern.len()
+        && text.bytes().zip(pattern.bytes()).all(fits);
+    match is_time {
+        true => Ok(text.to_owned()),
+        false => Err("a time such as 2026-11-26T08:00:00Z, in UTC, or a duration such as 2h".to_owned()),
+    }
 }

@@ -106,6 +106,8 @@ impl Drop for Dev {
     }
 }
 
+#[path = "cli/audit.rs"]
+mod audit;
 #[path = "cli/daemon.rs"]
 mod daemon;
 #[path = "cli/quarantine.rs"]

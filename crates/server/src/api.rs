@@ -24,6 +24,7 @@ pub(crate) mod reserve;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;
+mod told;
 pub(crate) mod trust_domain;
 pub(crate) mod wit;
 
@@ -42,6 +43,7 @@ use crate::chain::Chain;
 use crate::datastore::Datastore;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
+use crate::ledger::Ledger;
 use crate::peers::Peers;
 use crate::push::{Digests, Stale};
 use crate::quarantine::Quarantine;
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     /// For what the registry does not keep in memory.
     pub(crate) datastore: Arc<dyn Datastore>,
     pub(crate) quarantine: Arc<Quarantine>,
+    pub(crate) ledger: Ledger,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
     /// Each change of the bundle, signed by the root key.

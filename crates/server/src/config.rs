@@ -2,6 +2,7 @@
 
 mod datastore;
 mod federation;
+mod ledger;
 mod limits;
 mod margo;
 mod publish;
@@ -63,6 +64,8 @@ pub struct ServerConfig {
     pub upstream: Option<UpstreamConfig>,
     /// Where the key is that signs each change of the bundle.
     pub root_key: RootKeyConfig,
+    /// Where the ledger is; `None`: in `data_dir`.
+    pub ledger_dir: Option<PathBuf>,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
@@ -153,6 +156,7 @@ impl ServerConfig {
             keys: KeyTypes::default(),
             upstream: None,
             root_key: RootKeyConfig::None,
+            ledger_dir: None,
             wit_svid: false,
             records_keep: day,
             join_token: true,
@@ -249,6 +253,7 @@ impl Checker<'_> {
             upstream,
             federation,
             root_key,
+            ledger_dir: self.ledger(raw.ledger)?,
             data_dir: Some(data_dir),
             listen,
             admin_socket: self.absolute(

@@ -20,6 +20,7 @@ use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
+use crate::ledger::{self, Ledger, OpenLedgerError};
 use crate::peers::Peers;
 use crate::quarantine::Quarantine;
 use crate::quarantine::state::Mark;
@@ -35,6 +36,8 @@ pub struct CoreParams {
     pub trust_domain: TrustDomain,
     /// Where everything is kept; `None` keeps it in memory, for `landfast dev`.
     pub data_dir: Option<PathBuf>,
+    /// Where the ledger is; `None`: in `data_dir`. In memory there is none.
+    pub ledger_dir: Option<PathBuf>,
     /// Where everything but keys is kept instead, for several servers.
     pub postgres: Option<PostgresConfig>,
     /// How long things live.
@@ -63,6 +66,7 @@ impl CoreParams {
         Self {
             trust_domain,
             data_dir: None,
+            ledger_dir: None,
             postgres: None,
             ttls: Ttls::default(),
             records_keep: RECORDS_KEEP,
@@ -89,6 +93,8 @@ pub struct Core {
     pub(crate) quarantine: Arc<Quarantine>,
     /// What its nodes say of themselves.
     pub(crate) peers: Arc<Peers>,
+    /// What it decided and signed.
+    pub(crate) ledger: Ledger,
     pub(crate) datastore: Arc<dyn Datastore>,
     params: CoreParams,
 }
@@ -102,10 +108,10 @@ impl Core {
         for warning in params.ttls.warnings() {
             tracing::warn!("{warning}");
         }
-        let (datastore, keys, quarantine) = storage(&params).await?;
+        let (datastore, keys, quarantine, ledger) = storage(&params).await?;
         let upstream = params.upstream.as_ref();
         let upstream = upstream.map(|upstream| upstream.open(&params.trust_domain, &params.clock));
-        Self::assemble_all(params, datastore, keys, upstream, quarantine).await
+        Self::assemble_all(params, datastore, keys, upstream, (quarantine, ledger)).await
     }
 
     #[cfg(test)]
@@ -119,6 +125,17 @@ impl Core {
         Self::assemble_below(params, datastore, keys, upstream).await
     }
 
+    /// With this ledger.
+    #[cfg(test)]
+    pub(crate) async fn assemble_recording(
+        params: CoreParams,
+        datastore: Arc<dyn Datastore>,
+        keys: Arc<dyn KeyManager>,
+        ledger: Ledger,
+    ) -> Result<Self, CoreError> {
+        Self::assemble_all(params, datastore, keys, None, (Quarantine::none(), ledger)).await
+    }
+
     /// With whatever above.
     #[cfg(test)]
     pub(crate) async fn assemble_below(
@@ -127,7 +144,14 @@ impl Core {
         keys: Arc<dyn KeyManager>,
         upstream: Option<Arc<dyn Upstream>>,
     ) -> Result<Self, CoreError> {
-        Self::assemble_all(params, datastore, keys, upstream, Quarantine::none()).await
+        Self::assemble_all(
+            params,
+            datastore,
+            keys,
+            upstream,
+            (Quarantine::none(), Ledger::none()),
+        )
+        .await
     }
 
     async fn assemble_all(
@@ -135,7 +159,7 @@ impl Core {
         datastore: Arc<dyn Datastore>,
         keys: Arc<dyn KeyManager>,
         upstream: Option<Arc<dyn Upstream>>,
-        quarantine: Arc<Quarantine>,
+        (quarantine, ledger): (Arc<Quarantine>, Ledger),
     ) -> Result<Self, CoreError> {
         let path = match (&params.postgres, &params.data_dir) {
             (Some(postgres), _) => postgres.shown(),
@@ -192,13 +216,15 @@ impl Core {
             Arc::clone(&datastore),
             clock,
         )
-        .held_by(Arc::clone(&quarantine));
+        .held_by(Arc::clone(&quarantine))
+        .recording(ledger.clone());
         Ok(Self {
             registry: Arc::new(registry),
             authorities,
             issuer: Arc::new(issuer),
             quarantine,
             peers: Arc::default(),
+            ledger,
             datastore,
             params,
         })
@@ -211,7 +237,7 @@ impl std::fmt::Debug for Core {
     }
 }
 
-type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>, Arc<Quarantine>);
+type Parts = (Arc<dyn Datastore>, Arc<dyn KeyManager>, Arc<Quarantine>, Ledger);
 
 async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
     let Some(dir) = &params.data_dir else {
@@ -220,6 +246,7 @@ async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
             Arc::new(datastore),
             Arc::new(MemoryKeys::default()),
             Quarantine::none(),
+            Ledger::none(),
         ));
     };
     let store = Store::open(dir)?;
@@ -238,16 +265,29 @@ async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
         };
         let datastore = PostgresDatastore::open(opening).await?;
         store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
-        return Ok((Arc::new(datastore), Arc::new(keys), Quarantine::none()));
+        let ledger = open_ledger(params, &store)?;
+        return Ok((Arc::new(datastore), Arc::new(keys), Quarantine::none(), ledger));
     }
     let datastore = SqliteDatastore::open(&dir.join(DATABASE), &params.trust_domain, initialised)?;
     sync_directory(dir)?;
     store.replace(MARKER, format!("{}\n", params.trust_domain).as_bytes())?;
+    let ledger = open_ledger(params, &store)?;
     let lock = store.clone();
     let datastore: Arc<dyn Datastore> = Arc::new(datastore.holding(lock));
     let clock = Arc::clone(&params.clock);
     let quarantine = Quarantine::open(&store, initialised, Arc::clone(&datastore), clock)?;
-    Ok((datastore, Arc::new(keys), quarantine))
+    Ok((datastore, Arc::new(keys), quarantine, ledger))
+}
+
+fn open_ledger(params: &CoreParams, data: &Store) -> Result<Ledger, CoreError> {
+    let dir = params.ledger_dir.clone();
+    let dir = dir.unwrap_or_else(|| data.path().join(ledger::DIRECTORY));
+    Ok(ledger::open(
+        data,
+        &dir,
+        &params.trust_domain,
+        Arc::clone(&params.clock),
+    )?)
 }
 
 /// The name of this server among those that share a database: made once, durable before it is used.
@@ -287,6 +327,13 @@ pub enum CoreError {
         /// Why.
         #[from]
         source: StoreError,
+    },
+    /// The ledger was not opened.
+    #[error("the ledger was not opened")]
+    Ledger {
+        /// Why.
+        #[from]
+        source: OpenLedgerError,
     },
     /// A restore was interrupted, and cannot be completed.
     #[error("a restore was interrupted and cannot be completed now")]

@@ -4,12 +4,14 @@
 //! order) and a public key alone.
 
 mod batch;
+mod denials;
 mod error;
 mod jwt;
 mod later;
 mod policy;
 mod record;
 mod requester;
+mod ttls;
 mod validity;
 mod wit;
 mod x509;
@@ -24,72 +26,17 @@ pub use error::IssueError;
 pub(crate) use later::RungOrder;
 pub use record::{IssuanceRecord, SvidKind};
 pub use requester::{Requester, RequesterKind};
+pub use ttls::Ttls;
 pub use wit::{IssuedWit, WitRequest};
 
 use crate::admission::Turn;
 use crate::authority::Authorities;
 use crate::datastore::Datastore;
+use crate::ledger::Ledger;
 use crate::quarantine::Quarantine;
 use crate::registry::{Entry, MargoPaths};
 use crate::reserve::Rules;
 use x509::{Profile, X509Order};
-
-/// How long things live when nothing else is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ttls {
-    /// Authorities.
-    pub ca: Duration,
-    /// SVIDs of agents.
-    pub agent: Duration,
-    /// X.509-SVIDs.
-    pub x509: Duration,
-    /// JWT-SVIDs.
-    pub jwt: Duration,
-    /// WIT-SVIDs.
-    pub wit: Duration,
-    /// How far validity starts in the past, for slow clocks.
-    pub backdate: Duration,
-}
-
-impl Default for Ttls {
-    fn default() -> Self {
-        Self {
-            ca: Duration::from_secs(30 * 86_400),
-            agent: Duration::from_secs(7 * 86_400),
-            x509: Duration::from_secs(3600),
-            jwt: Duration::from_secs(300),
-            wit: Duration::from_secs(3600),
-            backdate: Duration::from_secs(300),
-        }
-    }
-}
-
-impl Ttls {
-    /// What an operator should know about these, a sentence each. An authority signs until its last sixth: SVIDs that live longer
-    /// than that are cut short before a rotation. For workloads and tokens that is a warning; agents renew at half-life and lose little,
-    /// so theirs is one only from half of the authority's life on.
-    pub fn warnings(&self) -> Vec<String> {
-        let sixth = self.ca / 6;
-        let mut found = Vec::new();
-        for (name, ttl, limit) in [
-            ("ttl.x509", self.x509, sixth),
-            ("ttl.jwt", self.jwt, sixth),
-            ("ttl.wit", self.wit, sixth),
-            ("ttl.agent", self.agent, self.ca / 2),
-        ] {
-            // By default the same as `ttl.x509`, and then said once.
-            if ttl > limit && !(name == "ttl.wit" && ttl == self.x509) {
-                found.push(format!(
-                    "{name} is {} s, but with ttl.ca = {} s SVIDs are cut short when they live longer than {} s",
-                    ttl.as_secs(),
-                    self.ca.as_secs(),
-                    limit.as_secs()
-                ));
-            }
-        }
-        found
-    }
-}
 
 /// Issues SVIDs.
 pub struct Issuer {
@@ -102,6 +49,7 @@ pub struct Issuer {
     datastore: Arc<dyn Datastore>,
     clock: SharedClock,
     quarantine: Arc<Quarantine>,
+    ledger: Ledger,
 }
 
 /// An X.509-SVID that was issued.
@@ -165,6 +113,7 @@ impl Issuer {
             datastore,
             clock,
             quarantine: Quarantine::none(),
+            ledger: Ledger::none(),
         }
     }
 
@@ -174,8 +123,16 @@ impl Issuer {
         self
     }
 
-    /// The last door: whoever asks, in a quarantine nothing is signed but what the server shows in its own handshakes.
+    /// What leaves has a record there.
+    pub(crate) fn recording(mut self, ledger: Ledger) -> Self {
+        self.ledger = ledger;
+        self
+    }
+
+    /// The last door: whoever asks, in a quarantine nothing is signed but what the server shows in its own handshakes, and nothing at all that
+    /// could not be recorded.
     fn is_open(&self, who: &Requester) -> Result<(), IssueError> {
+        self.ledger.check()?;
         match who.kind {
             RequesterKind::Server => Ok(()),
             _ => Ok(self.quarantine.check()?),
@@ -197,7 +154,8 @@ impl Issuer {
         entry: &Entry,
         key: &PublicKey,
     ) -> Result<IssuedX509, IssueError> {
-        self.sign_one_x509(who, self.order_for_entry(entry, key)).await
+        let answer = self.sign_one_x509(who, self.order_for_entry(entry, key)).await;
+        self.told(who, (&entry.spiffe_id, Some(&entry.id)), answer)
     }
 
     /// X.509-SVIDs for many entries in one commit; the answers are in the order of the requests. More urgent requests have their turn in between.
@@ -211,7 +169,11 @@ impl Issuer {
             .iter()
             .map(|(entry, key)| self.order_for_entry(entry, key))
             .collect();
-        self.sign_x509(who, orders, turn).await
+        let answers = self.sign_x509(who, orders, turn).await;
+        let answers = answers.into_iter().zip(&requests);
+        answers
+            .map(|(answer, (entry, _))| self.told(who, (&entry.spiffe_id, Some(&entry.id)), answer))
+            .collect()
     }
 
     /// A JWT-SVID for an entry.
@@ -219,6 +181,16 @@ impl Issuer {
     /// # Errors
     /// As [`IssueError`] says; nothing was issued.
     pub async fn jwt_for_entry(
+        &self,
+        who: &Requester,
+        entry: &Entry,
+        audience: &[String],
+    ) -> Result<IssuedJwt, IssueError> {
+        let answer = self.sign_jwt_for_entry(who, entry, audience).await;
+        self.told(who, (&entry.spiffe_id, Some(&entry.id)), answer)
+    }
+
+    async fn sign_jwt_for_entry(
         &self,
         who: &Requester,
         entry: &Entry,
@@ -251,7 +223,8 @@ impl Issuer {
     ) -> Result<IssuedX509, IssueError> {
         let checked = policy::agent(agent_id, &self.trust_domain);
         let order = checked.map(|()| X509Order::new(agent_id.clone(), key.clone(), self.ttls.agent));
-        self.sign_one_x509(who, order).await
+        let answer = self.sign_one_x509(who, order).await;
+        self.told(who, (agent_id, None), answer)
     }
 
     /// The certificate of an authority below ours, for a server that holds this entry: it can sign any identity of the trust domain. It ends
@@ -274,7 +247,8 @@ impl Issuer {
             profile: Profile::Authority,
             ..X509Order::new(self.trust_domain.id(), key.clone(), ttl.unwrap_or(self.ttls.ca))
         });
-        self.sign_one_x509(who, order).await
+        let answer = self.sign_one_x509(who, order).await;
+        self.told(who, (&self.trust_domain.id(), Some(&entry.id)), answer)
     }
 
     /// The server's own SVID, for its TLS.
@@ -305,7 +279,8 @@ impl Issuer {
             dns_names: dns_names.to_vec(),
             ..X509Order::new(id.clone(), key.clone(), ttl.unwrap_or(self.ttls.x509))
         });
-        self.sign_one_x509(who, order).await
+        let answer = self.sign_one_x509(who, order).await;
+        self.told(who, (id, None), answer)
     }
 
     /// A JWT-SVID by order of an administrator, without an entry.

@@ -15,6 +15,7 @@ pub mod datastore;
 mod endpoints;
 mod federation;
 pub mod issuance;
+mod ledger;
 mod migrations;
 mod peers;
 mod publish;
@@ -33,6 +34,7 @@ pub use config::{ServerConfig, ServerLimits, X509PopConfig};
 pub use core::{Core, CoreError, CoreParams};
 pub use datastore::postgres::{PostgresConfig, TargetError, accept_loss};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
+pub use ledger::{Ledger, LedgerError, OpenLedgerError};
 pub use migrations::{DatabaseReport, check_database};
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,

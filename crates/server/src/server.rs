@@ -121,6 +121,7 @@ impl Server {
         let core = Core::open(CoreParams {
             trust_domain: config.trust_domain.clone(),
             data_dir: config.data_dir.clone(),
+            ledger_dir: config.ledger_dir.clone(),
             postgres: config.postgres.clone(),
             ttls: config.ttls.clone(),
             records_keep: config.records_keep,
@@ -266,6 +267,7 @@ impl Server {
             published_trouble,
             admission,
             chain: Arc::clone(&chain),
+            ledger: core.ledger.clone(),
         };
         let stop = tasks.token();
         tasks.spawn("health", async move {
@@ -316,6 +318,7 @@ fn api(
         issuer: Arc::clone(&core.issuer),
         datastore: Arc::clone(&core.datastore),
         quarantine: Arc::clone(&core.quarantine),
+        ledger: core.ledger.clone(),
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,

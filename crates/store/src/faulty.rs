@@ -34,11 +34,13 @@ pub enum Verb {
     List,
     /// [`Files::append`]
     Append,
+    /// [`Files::within`]; what is done in that directory goes by the same script.
+    Within,
 }
 
 impl Verb {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Read,
         Self::CreateTemp,
         Self::Write,
@@ -50,6 +52,7 @@ impl Verb {
         Self::Remove,
         Self::List,
         Self::Append,
+        Self::Within,
     ];
 }
 
@@ -218,5 +221,13 @@ impl Files for FaultyFiles {
     fn append(&self, name: &str) -> io::Result<Growing> {
         self.script.check(Verb::Append)?;
         self.files.append(name)
+    }
+
+    fn within(&self, name: &str) -> io::Result<Arc<dyn Files>> {
+        self.script.check(Verb::Within)?;
+        Ok(Arc::new(Self::new(
+            self.files.open_within(name)?,
+            self.script.clone(),
+        )))
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use zeroize::Zeroizing;
@@ -65,6 +66,12 @@ pub trait Files: Send + Sync + Debug {
     /// Opens a file to add to it, made with mode `0600` when missing; a link is an error (`ELOOP`). What has no file that grows need not say how.
     fn append(&self, name: &str) -> io::Result<Growing> {
         let _nothing_grows_here = name;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The directory of this name in this one, made with mode `0700` when missing; a link is an error. Its name reaches the disk with
+    /// [`Files::sync_dir`] of this one. What has only files in its directory need not say how.
+    fn within(&self, name: &str) -> io::Result<Arc<dyn Files>> {
+        let _flat = name;
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -180,5 +187,21 @@ impl Files for DirFiles {
             mode: stat.st_mode & 0o7777,
             regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
         })
+    }
+
+    fn within(&self, name: &str) -> io::Result<Arc<dyn Files>> {
+        Ok(Arc::new(self.open_within(name)?))
+    }
+}
+
+impl DirFiles {
+    /// See [`Files::within`].
+    pub(crate) fn open_within(&self, name: &str) -> io::Result<Self> {
+        match fs::mkdirat(&self.0, name, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self(fs::openat(&self.0, name, flags, Mode::empty())?))
     }
 }

@@ -106,6 +106,12 @@ impl Store {
         &self.inner.path
     }
 
+    /// What works in the directory, for one that has an order of writing of its own. The directory is ours while the store is open, no longer.
+    #[must_use]
+    pub fn files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.inner.files)
+    }
+
     /// Whether the directory of this name is still the one that was opened: not if it was removed, or something was mounted over it.
     #[must_use]
     pub fn is_there(&self) -> bool {

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use landfast_daemon::error_chain;
-use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_store::read_beside;
 use serde_json::Value;
 
@@ -19,33 +18,11 @@ pub(crate) struct HandOutsArgs {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/landfast-agent")]
     data_dir: PathBuf,
     /// Only what was handed out since then: a time in UTC (2026-11-26T08:00:00Z, or its beginning), or a duration before now (2h).
-    #[arg(long, value_name = "WHEN", value_parser = since)]
+    #[arg(long, value_name = "WHEN", value_parser = wire::moment)]
     since: Option<String>,
     /// Only what comes from this entry.
     #[arg(long, value_name = "ID")]
     entry: Option<String>,
-}
-
-/// Times as the file has them are in order as text.
-fn since(text: &str) -> Result<String, String> {
-    if let Ok(duration) = wire::duration(text) {
-        let now = SystemClock
-            .now()
-            .ok_or_else(|| "a time, for this machine's clock shows none".to_owned())?;
-        return Ok(now.saturating_sub(duration).to_string());
-    }
-    let pattern = "0000-00-00T00:00:00Z";
-    let fits = |(given, wanted): (u8, u8)| match wanted {
-        b'0' => given.is_ascii_digit(),
-        other => given == other,
-    };
-    let is_time = text.len() >= "0000-00".len()
-        && text.len() <= pattern.len()
-        && text.bytes().zip(pattern.bytes()).all(fits);
-    match is_time {
-        true => Ok(text.to_owned()),
-        false => Err("a time such as 2026-11-26T08:00:00Z, in UTC, or a duration such as 2h".to_owned()),
-    }
 }
 
 pub(super) fn show(args: &HandOutsArgs, globals: &Globals) -> Result<(), Failure> {
@@ -184,7 +161,7 @@ mod tests {
     fn args(dir: &Path, since: Option<&str>, entry: Option<&str>) -> HandOutsArgs {
         HandOutsArgs {
             data_dir: dir.to_owned(),
-            since: since.map(|text| super::since(text).unwrap()),
+            since: since.map(|text| wire::moment(text).unwrap()),
             entry: entry.map(str::to_owned),
         }
     }
@@ -233,9 +210,9 @@ mod tests {
             "2026-11-26 08:00",
             "2026-11-26T08:00:00+01:00",
         ] {
-            since(wrong).unwrap_err();
+            wire::moment(wrong).unwrap_err();
         }
-        assert!(since("2h").unwrap().ends_with('Z'));
+        assert!(wire::moment("2h").unwrap().ends_with('Z'));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{Api, filter, ids, status};
 use crate::attestation::{Challenge, Evidence};
 use crate::authz::Caller;
 use crate::issuance::{IssuedX509, Requester};
+use crate::ledger;
 use crate::registry::AgentRecord;
 
 #[tonic::async_trait]
@@ -83,6 +84,7 @@ impl Agent for Api {
             return Err(Status::not_found("agent not found"));
         }
         tracing::info!(agent = %id, %by, "evicted an agent");
+        self.did(&by, ledger::node("node.evicted").about(&id)).await;
         Ok(Response::new(()))
     }
 
@@ -94,6 +96,7 @@ impl Agent for Api {
             .await
             .map_err(|e| status::registry(&e))?;
         tracing::warn!(agent = %id, %by, "banned an agent");
+        self.did(&by, ledger::node("node.banned").about(&id)).await;
         Ok(Response::new(()))
     }
 
@@ -184,6 +187,8 @@ impl Agent for Api {
         let made = made.map_err(|e| status::registry(&e))?;
         // The token itself is a secret until it has been redeemed.
         tracing::info!(%by, expires_at = %made.expires_at, "made a join token");
+        let token = ledger::node("token.made").with("expires_at", made.expires_at);
+        self.did(&by, token).await;
         Ok(Response::new(types::JoinToken {
             value: made.value,
             expires_at: made.expires_at.as_secs(),
@@ -290,9 +295,15 @@ impl Api {
             .await;
         let issued = issued.map_err(|e| status::issue(&e))?;
         let can_reattest = attested.can_reattest;
+        let entered = ledger::node("node.attested").about(&attested.agent_id);
+        let returned = attested.returned.is_some();
         self.enter(attested, &data.r#type, &issued, csr.public_key())
             .await?;
         metrics::counter!("landfast_server_attestations_total", "result" => "ok").increment(1);
+        let entered = entered
+            .with("returned", returned)
+            .with("serial", issued.serial_hex());
+        self.did(&who, entered).await;
         tracing::info!(agent = %issued.id, method = data.r#type, serial = issued.serial_hex(), "attested a node");
         let result = answer::Result {
             svid: Some(x509_out(&issued, "")),

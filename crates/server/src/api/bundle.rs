@@ -17,6 +17,7 @@ use super::page::{Wanted, page};
 use super::{Api, filter, ids, status};
 use crate::authz::Caller;
 use crate::issuance::Requester;
+use crate::ledger;
 use crate::registry::{BundleParts, BundleWrite, DeleteMode, RegistryError};
 
 #[tonic::async_trait]
@@ -239,6 +240,8 @@ impl Api {
         let stored = self.registry.write_federated_bundle(bundle, mode).await;
         let stored = stored.map_err(|error| refused(&error, failed))?;
         tracing::info!(%trust_domain, %by, "stored a federated bundle");
+        self.did(by, ledger::changed("bundle.stored").about(trust_domain.id()))
+            .await;
         Ok(stored)
     }
 
@@ -253,6 +256,8 @@ impl Api {
         match deleted.map_err(|error| refused(&error, "failed to delete federated bundle"))? {
             true => {
                 tracing::info!(%trust_domain, ?mode, %by, "deleted a federated bundle");
+                self.did(by, ledger::changed("bundle.deleted").about(trust_domain.id()))
+                    .await;
                 Ok(())
             }
             false => Err(Status::not_found(NOT_FOUND)),

@@ -19,6 +19,7 @@ use super::{Api, filter, ids, status, sync};
 use crate::answers::Way;
 use crate::authz::Caller;
 use crate::issuance::Requester;
+use crate::ledger;
 use crate::peers::own_metadata;
 use crate::registry::{Created, RegistryError, Revision};
 
@@ -206,6 +207,7 @@ impl Api {
             Ok(Created::New(entry)) => {
                 let (admin, downstream) = (entry.admin, entry.downstream);
                 tracing::info!(entry = entry.id, spiffe_id = %entry.spiffe_id, admin, downstream, %by, "created an entry");
+                self.did(by, about("entry.created", &entry)).await;
                 pb::batch_create_entry_response::Result {
                     status: status::item(Ok(())),
                     entry: Some(entry_out(&entry, mask)),
@@ -246,6 +248,7 @@ impl Api {
         if let Ok(entry) = &updated {
             let (admin, downstream) = (entry.admin, entry.downstream);
             tracing::info!(entry = entry.id, spiffe_id = %entry.spiffe_id, admin, downstream, %by, "changed an entry");
+            self.did(by, about("entry.changed", entry)).await;
         }
         pb::batch_update_entry_response::Result {
             status: status::item(updated.as_ref().map(|_| ())),
@@ -259,6 +262,8 @@ impl Api {
             id => match self.registry.delete_entry(id).await {
                 Ok(true) => {
                     tracing::info!(entry = id, %by, "deleted an entry");
+                    self.did(by, ledger::changed("entry.deleted").with("entry", id))
+                        .await;
                     Ok(())
                 }
                 Ok(false) => Err(Status::not_found("entry not found")),
@@ -270,6 +275,22 @@ impl Api {
             id,
         }
     }
+}
+
+/// Who may have what, as it is now.
+fn about(kind: &'static str, entry: &crate::registry::Entry) -> landfast_audit::Record {
+    let selectors = entry
+        .selectors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>();
+    ledger::changed(kind)
+        .about(&entry.spiffe_id)
+        .with("admin", entry.admin)
+        .with("downstream", entry.downstream)
+        .with("entry", entry.id.clone())
+        .with("parent", entry.parent_id.to_string())
+        .with("selectors", selectors)
 }
 
 /// In the words that SPIRE's clients know: the rules of an entry are those of its conversion, the rest is the datastore's.

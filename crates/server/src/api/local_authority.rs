@@ -11,6 +11,7 @@ use crate::authority::{
     AuthorityRow, Done, Kind, Order, OrderError, Ordered, Slot, Standing, UpstreamOrder, UpstreamOrderError,
 };
 use crate::authz::Caller;
+use crate::ledger;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -238,9 +239,23 @@ impl Api {
             .ok_or_else(|| Status::unavailable("the clock of the server shows no time"))?;
         let done = self
             .authorities
-            .order_wholly(&self.tasks, order.clone(), by, now)
+            .order_wholly(&self.tasks, order.clone(), by.clone(), now)
             .await;
         let done = done.map_err(|error| refused(&order, error, about))?;
+        let id = match &done {
+            Done::Here(row) => row.id.clone(),
+            Done::Elsewhere(ordered) => ordered.id.clone(),
+        };
+        let (kind, record) = match &order {
+            Order::Prepare(kind) => (kind, ledger::ordered("authority.prepared", "generating")),
+            Order::Activate(kind, _) | Order::ActivateUnheard(kind, _) => {
+                (kind, ledger::ordered("authority.activated", "activating"))
+            }
+            Order::Taint(kind, _) => (kind, ledger::ordered("authority.tainted", "compromised")),
+            Order::Revoke(kind, _) => (kind, ledger::ordered("authority.revoked", "revoking")),
+        };
+        let record = record.with("authority", id).with("kind", kind.as_str());
+        self.did(&by, record).await;
         Ok(match done {
             Done::Here(row) => state(&row),
             Done::Elsewhere(ordered) => elsewhere(ordered),
@@ -260,9 +275,16 @@ impl Api {
         };
         let done = self
             .authorities
-            .order_above_wholly(&self.tasks, order, key_id.to_owned(), by)
+            .order_above_wholly(&self.tasks, order, key_id.to_owned(), by.clone())
             .await;
-        done.map_err(|error| refused_above(error, about, order))
+        done.map_err(|error| refused_above(error, about, order))?;
+        let record = match order {
+            UpstreamOrder::Taint => ledger::ordered("authority.tainted", "compromised"),
+            UpstreamOrder::Revoke => ledger::ordered("authority.revoked", "revoking"),
+        };
+        let record = record.with("authority", key_id).with("kind", "upstream");
+        self.did(&by, record).await;
+        Ok(())
     }
 }
 

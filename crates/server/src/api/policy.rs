@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::authz::Caller;
+use crate::ledger;
 use crate::registry::{EntryPolicy, JwtOffline, PolicyPatch, RegistryError};
 
 #[tonic::async_trait]
@@ -55,6 +56,9 @@ impl EntryPolicies for Api {
             .await
             .map_err(|error| status::registry(&error))?;
         tracing::info!(entry = policy.entry_id, %by, "changed the policy of an entry");
+        let entry = policy.entry_id.clone();
+        self.did(&by, ledger::changed("policy.changed").with("entry", entry))
+            .await;
         Ok(Response::new(policy_out(&policy)))
     }
 }

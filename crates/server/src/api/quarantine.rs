@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use super::status::internal;
 use crate::authz::Caller;
+use crate::ledger;
 use crate::quarantine::state::{Cause, Ended, Finding};
 use crate::quarantine::{End, EndError, Report};
 
@@ -26,7 +27,8 @@ impl Quarantine for Api {
         &self,
         request: Request<pb::EndQuarantineRequest>,
     ) -> Result<Response<pb::EndQuarantineResponse>, Status> {
-        let by = Caller::of(&request)?.requester.to_string();
+        let who = Caller::of(&request)?.requester.clone();
+        let by = who.to_string();
         let request = request.into_inner();
         let reason = request.reason.trim();
         if reason.is_empty() || reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
@@ -47,6 +49,8 @@ impl Quarantine for Api {
             .await;
         match ended {
             Ok(came_back) => {
+                let ended = ledger::changed("quarantine.ended").because(order.reason);
+                self.did(&who, ended.with("came_back", came_back as u64)).await;
                 if !caution.is_empty() {
                     tracing::warn!(caution, "the quarantine has ended all the same");
                 }

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, status};
 use crate::authz::Caller;
 use crate::endpoints::TlsPeer;
+use crate::ledger;
 use crate::registry::{RecoveryStep, Stepped};
 
 #[tonic::async_trait]
@@ -132,6 +133,14 @@ impl Recovery for Api {
             }
         }
         tracing::warn!(agent = %id, %by, ?answer, request = crate::random::hex(&key), "a person has decided about a node");
+        let kind = if request.approve {
+            "node.approved"
+        } else {
+            "node.refused"
+        };
+        let decided = ledger::node(kind).about(&id);
+        self.did(&by, decided.with("request", crate::random::hex(&key)))
+            .await;
         Ok(Response::new(pb::DecideResponse {}))
     }
 }

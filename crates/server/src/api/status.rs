@@ -192,6 +192,13 @@ pub(crate) fn issue(error: &IssueError) -> Status {
         IssueError::StorageFull => full("server"),
         IssueError::Quarantine { .. } => quarantined(),
         IssueError::Storage { source } => storage(source),
+        IssueError::Ledger { source } => {
+            tracing::error!(
+                error = error_chain(source),
+                "nothing is issued: its record cannot be written"
+            );
+            Status::unavailable(format!("{error}: look at /ready of the server, or at its log"))
+        }
         IssueError::NoAuthority | IssueError::NoClock | IssueError::ClockBehind { .. } => {
             tracing::error!(%error, "nothing can be issued");
             Status::unavailable(error.to_string())

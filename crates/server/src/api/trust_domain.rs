@@ -13,6 +13,7 @@ use super::{Api, ids, status};
 use crate::authz::Caller;
 use crate::federation::ChangeError;
 use crate::issuance::Requester;
+use crate::ledger;
 use crate::registry::{EndpointUrl, Profile, RegistryError, Relationship, RelationshipPatch};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -165,6 +166,9 @@ impl Api {
         let made = self.federation.create(relationship, patch.bundle).await;
         let made = made.map_err(|error| changed(&error, "failed to create federation relationship"))?;
         tracing::info!(trust_domain = %made.trust_domain, url = %made.url, profile = ?made.profile, %by, "created a federation relationship");
+        let url = made.url.to_string();
+        let created = ledger::changed("federation.created").about(made.trust_domain.id());
+        self.did(by, created.with("url", url)).await;
         self.doubt(&made);
         Ok(made)
     }
@@ -179,6 +183,9 @@ impl Api {
         let made = self.federation.update(&trust_domain, patch).await;
         let made = made.map_err(|error| changed(&error, "failed to update federation relationship"))?;
         tracing::info!(%trust_domain, url = %made.url, profile = ?made.profile, %by, "updated a federation relationship");
+        let url = made.url.to_string();
+        let updated = ledger::changed("federation.changed").about(trust_domain.id());
+        self.did(by, updated.with("url", url)).await;
         self.doubt(&made);
         Ok(made)
     }
@@ -192,6 +199,8 @@ impl Api {
         match deleted.map_err(|error| changed(&error, "failed to delete federation relationship"))? {
             true => {
                 tracing::info!(%trust_domain, %by, "deleted a federation relationship; its bundle stays");
+                self.did(by, ledger::changed("federation.deleted").about(trust_domain.id()))
+                    .await;
                 Ok(())
             }
             false => Err(Status::not_found("federation relationship not found")),

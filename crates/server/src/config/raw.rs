@@ -34,6 +34,8 @@ pub(super) struct RawConfig {
     pub(super) upstream: RawUpstream,
     pub(super) root_key: Option<RawRootKey>,
     #[serde(default)]
+    pub(super) ledger: RawLedger,
+    #[serde(default)]
     pub(super) attestation: RawAttestation,
     #[serde(default)]
     pub(super) records: RawRecords,
@@ -94,6 +96,12 @@ pub(super) struct RawRootKey {
     pub(super) file: Option<PathBuf>,
     #[serde(default)]
     pub(super) offline: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLedger {
+    pub(super) directory: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,14 +1,16 @@
 //! Signing many in one commit. Invariant: what is returned has been recorded, and one that is refused costs the others nothing.
 
 use super::record::IssuanceRecord;
-use super::{IssueError, Issuer};
+use super::{IssueError, Issuer, Requester};
 use crate::admission::Turn;
 use crate::datastore::Recorded;
+use crate::ledger;
 
 impl Issuer {
     /// The answers are in the order of the orders.
     pub(super) async fn sign_all<Order, Issued>(
         &self,
+        who: &Requester,
         orders: Vec<Result<Order, IssueError>>,
         turn: &Turn,
         sign: impl Fn(Order) -> Result<(Issued, IssuanceRecord), IssueError>,
@@ -24,7 +26,7 @@ impl Issuer {
             .flatten()
             .map(|(_, record)| record.clone())
             .collect();
-        let mut written = match self.write(records).await {
+        let mut written = match self.write(who, records).await {
             Ok(written) => written.into_iter(),
             Err(failed) => return signed.into_iter().map(|s| s.and(Err(failed.clone()))).collect(),
         };
@@ -45,17 +47,34 @@ impl Issuer {
         signed.into_iter().map(recorded).collect()
     }
 
-    pub(super) async fn write(&self, records: Vec<IssuanceRecord>) -> Result<Vec<Recorded>, IssueError> {
+    /// In the datastore, which may refuse, and then of what is left in the ledger: when this returns, both have it on their disks.
+    pub(super) async fn write(
+        &self,
+        who: &Requester,
+        records: Vec<IssuanceRecord>,
+    ) -> Result<Vec<Recorded>, IssueError> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
+        let for_the_ledger: Vec<_> = records.iter().map(|record| ledger::issued(who, record)).collect();
         let written = self.datastore.record(records).await;
         if let Err(error) = &written {
             let error = landfast_daemon::error_chain(error);
             tracing::error!(error, "nothing is issued: the record of it cannot be written");
             metrics::counter!("landfast_server_issuance_refused_total").increment(1);
         }
-        Ok(written?)
+        let written = written?;
+        let leaving = for_the_ledger.into_iter().zip(&written);
+        let leaving = leaving.filter(|(_, written)| matches!(written, Recorded::Yes));
+        let recorded = self
+            .ledger
+            .append(leaving.map(|(record, _)| record).collect())
+            .await;
+        if recorded.is_err() {
+            metrics::counter!("landfast_server_issuance_refused_total").increment(1);
+        }
+        recorded?;
+        Ok(written)
     }
 }
 

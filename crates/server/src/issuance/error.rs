@@ -3,6 +3,7 @@
 use landfast_identity::{IssueError as BuildError, JwtError, SpiffeId, UnixTime};
 
 use crate::datastore::DatastoreError;
+use crate::ledger::LedgerError;
 use crate::reserve::ReserveError;
 
 /// Why nothing was issued. Nothing has left, whatever was signed.
@@ -17,6 +18,13 @@ pub enum IssueError {
     Storage {
         /// Why.
         source: DatastoreError,
+    },
+    /// The ledger does not take its record.
+    #[error("nothing is issued that the ledger cannot record")]
+    Ledger {
+        /// Why, and what to do.
+        #[from]
+        source: LedgerError,
     },
     /// The server may have forgotten something.
     #[error("nothing is issued in a quarantine")]

@@ -68,7 +68,7 @@ impl Issuer {
             is_rung: false,
             revoked_at: None,
         };
-        self.write(vec![record]).await?;
+        self.write(who, vec![record]).await?;
         Ok(IssuedJwt {
             token,
             id: order.id.clone(),

@@ -27,7 +27,14 @@ impl Issuer {
         turn: &Turn,
     ) -> Vec<Result<IssuedX509, IssueError>> {
         let orders = requests.iter().map(|request| self.rung(who, request)).collect();
-        self.sign_x509(who, orders, turn).await
+        let answers = self.sign_x509(who, orders, turn).await;
+        let answers = answers.into_iter().zip(&requests);
+        answers
+            .map(|(answer, request)| {
+                let entry = &request.entry.entry;
+                self.told(who, (&entry.spiffe_id, Some(&entry.id)), answer)
+            })
+            .collect()
     }
 
     /// How many rungs of this entry one node may have; `None`: none at all, for which there is another reason.

@@ -69,7 +69,7 @@ impl Issuer {
             })
         });
         let orders = orders.collect();
-        self.sign_all(orders, turn, |order| self.sign_wit(who, order))
+        self.sign_all(who, orders, turn, |order| self.sign_wit(who, order))
             .await
     }
 
@@ -92,7 +92,7 @@ impl Issuer {
             entry_id: None,
         });
         let sign = |order| self.sign_wit(who, order);
-        let mut answers = self.sign_all(vec![order], &Turn::free(), sign).await;
+        let mut answers = self.sign_all(who, vec![order], &Turn::free(), sign).await;
         answers.pop().unwrap_or(Err(IssueError::NoAuthority))
     }
 

@@ -73,7 +73,7 @@ impl Issuer {
         orders: Vec<Result<X509Order, IssueError>>,
         turn: &Turn,
     ) -> Vec<Result<IssuedX509, IssueError>> {
-        self.sign_all(orders, turn, |order| self.sign_one(who, &order))
+        self.sign_all(who, orders, turn, |order| self.sign_one(who, &order))
             .await
     }
 

@@ -13,6 +13,7 @@ use crate::admission::Admission;
 use crate::authority::Authorities;
 use crate::chain::Chain;
 use crate::datastore::{Datastore, DatastoreError};
+use crate::ledger::Ledger;
 use crate::publish::Trouble;
 
 /// Says whether this server can do what it is for.
@@ -26,6 +27,8 @@ pub(super) struct Judge {
     pub(super) admission: Admission,
     /// Nor is a chain that lags: only nodes that come back after long need it.
     pub(super) chain: Arc<Chain>,
+    /// It is: what it does not take is not signed.
+    pub(super) ledger: Ledger,
 }
 
 impl Judge {
@@ -109,6 +112,7 @@ impl Judge {
             let stale = stale.map(|error| error_chain(&error));
             let health = match obstacle
                 .or(stale)
+                .or_else(|| self.ledger.trouble())
                 .or_else(|| Some(no_record.as_ref()?.why.clone()))
             {
                 Some(reason) => Health::not_ready(reason),

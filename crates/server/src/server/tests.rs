@@ -6,6 +6,7 @@ mod chain;
 mod connections;
 mod entries;
 mod joining;
+mod ledger;
 mod quarantine;
 mod requests;
 mod returning;

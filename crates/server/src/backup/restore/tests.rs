@@ -97,7 +97,7 @@ async fn an_empty_machine_becomes_the_server() {
         core.authorities.bundle().x509_authorities(),
         bundle.x509_authorities()
     );
-    assert_eq!(elsewhere.names().len(), 6, "{:?}", elsewhere.names());
+    assert_eq!(elsewhere.names().len(), 8, "{:?}", elsewhere.names());
 }
 
 #[tokio::test(start_paused = true)]

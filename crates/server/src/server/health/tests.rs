@@ -197,6 +197,7 @@ fn judge(rig: &fixture::Rig) -> Judge {
             rig.db.clone(),
             Arc::new(rig.clock.clone()),
         )),
+        ledger: rig.core.ledger.clone(),
     }
 }
 

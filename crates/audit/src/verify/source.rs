@@ -1,0 +1,56 @@
+//! Where a log is read from. Invariant: no more than the limit is read, whatever is there.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// The files of a log, wherever they are.
+pub trait Source: Sync {
+    /// A file below the directory of the log; `None` when there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is longer than `limit`.
+    fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>>;
+
+    /// Where that is, for people.
+    fn describe(&self, path: &str) -> String;
+}
+
+/// A directory.
+#[derive(Debug, Clone)]
+pub struct DirSource(PathBuf);
+
+impl DirSource {
+    /// The directory that has the checkpoint.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self(directory.to_owned())
+    }
+}
+
+impl Source for DirSource {
+    fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.0.join(path)) {
+            Err(error) if is_missing(&error) => return Ok(None),
+            opened => opened?,
+        };
+        let length = file.metadata()?.len();
+        if length > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn describe(&self, path: &str) -> String {
+        self.0.join(path).display().to_string()
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}

@@ -1,0 +1,154 @@
+//! `landfast audit`: a ledger, read from its files. Invariant: `verify` believes the key that it was given, and nothing in the directory.
+
+mod search;
+
+use std::path::{Path, PathBuf};
+
+use landfast_audit::verify::{DirSource, Report, VerifierKey, verify};
+use serde_json::json;
+
+use crate::cli::Globals;
+use crate::failure::{FAILED, Failure};
+use crate::{inspect, output};
+
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum AuditCommand {
+    /// Whether every record is as it was signed; names the first that is not. Exit code 1 when one is not [local file].
+    Verify {
+        /// The directory of the ledger, or a copy: it has the file `checkpoint`.
+        dir: PathBuf,
+        /// The verifier key of the ledger, or a file with it, from where you trust it: not from the directory that is verified.
+        #[arg(long, value_name = "KEY|FILE")]
+        key: String,
+        /// A checkpoint of this ledger that was kept: the ledger has to be its continuation. May be given often.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+    },
+    /// The verifier key that lies in the directory of a ledger, to be kept elsewhere [local file].
+    Key {
+        /// The directory of the ledger.
+        dir: PathBuf,
+    },
+    /// The records that fit; verifies nothing. What is younger than the last checkpoint (10 s) is not among them [local file].
+    Search {
+        /// The directory of the ledger, or a copy.
+        dir: PathBuf,
+        #[command(flatten)]
+        filter: search::Filter,
+    },
+    /// The last records; verifies nothing [local file].
+    Tail {
+        /// The directory of the ledger, or a copy.
+        dir: PathBuf,
+        /// So many.
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
+        lines: u64,
+    },
+    /// The records that fit, a line of JSON each, as they were recorded; verifies nothing [local file].
+    Export {
+        /// The directory of the ledger, or a copy.
+        dir: PathBuf,
+        #[command(flatten)]
+        filter: search::Filter,
+    },
+}
+
+pub(crate) fn run(command: AuditCommand, globals: &Globals) -> Result<u8, Failure> {
+    match command {
+        AuditCommand::Verify { dir, key, checkpoint } => verified(&dir, &key, &checkpoint, globals),
+        AuditCommand::Key { dir } => show_key(&dir, globals).map(|()| 0),
+        AuditCommand::Search { dir, filter } => search::search(&dir, &filter, globals).map(|()| 0),
+        AuditCommand::Tail { dir, lines } => search::tail(&dir, lines, globals).map(|()| 0),
+        AuditCommand::Export { dir, filter } => search::export(&dir, &filter).map(|()| 0),
+    }
+}
+
+fn verified(dir: &Path, key: &str, kept: &[PathBuf], globals: &Globals) -> Result<u8, Failure> {
+    let key = read_key(key)?;
+    let kept = kept.iter().map(|file| {
+        let text = inspect::read_text(file)?;
+        Ok((file.display().to_string(), text.into_bytes()))
+    });
+    let kept = kept.collect::<Result<Vec<_>, Failure>>()?;
+    let report = verify(&DirSource::new(dir), &key, &kept);
+    let code = if report.is_good() { 0 } else { FAILED };
+    match globals.json() {
+        true => output::print_json(&json!({ "good": report.is_good(), "report": report }))?,
+        false => output::print(&for_people(&report, kept.len()))?,
+    }
+    Ok(code)
+}
+
+/// The line itself, or a file that has it.
+fn read_key(given: &str) -> Result<VerifierKey, Failure> {
+    let hint = "a verifier key is one line, name+ID+key: landfast audit key DIR shows the one of a ledger";
+    let text = match VerifierKey::parse(given) {
+        Ok(key) => return Ok(key),
+        Err(error) if given.contains('+') && !Path::new(given).exists() => {
+            return Err(Failure::failed(error, hint));
+        }
+        Err(_) => inspect::read_text(Path::new(given))?,
+    };
+    VerifierKey::parse(&text).map_err(|error| Failure::failed(format!("{given}: {error}"), hint))
+}
+
+fn show_key(dir: &Path, globals: &Globals) -> Result<(), Failure> {
+    let text = inspect::read_text(&dir.join("verifier-key"))?;
+    let key = VerifierKey::parse(&text).map_err(|error| {
+        let path = dir.join("verifier-key");
+        Failure::failed(
+            format!("{}: {error}", path.display()),
+            "take it from the log of the server, which says it when the ledger is begun",
+        )
+    })?;
+    match globals.json() {
+        true => output::print_json(
+            &json!({ "origin": key.name(), "key_id": key.id(), "verifier_key": text.trim() }),
+        ),
+        false => output::print(text.trim()),
+    }
+}
+
+fn for_people(report: &Report, kept: usize) -> String {
+    let or_none = |time: &Option<String>| time.clone().unwrap_or_else(|| "none".to_owned());
+    let qualities = report.time_quality.iter();
+    let qualities = qualities.map(|(quality, count)| format!("{count} {quality}"));
+    let mut rows = vec![
+        ("ledger", report.origin.clone()),
+        ("key id", report.key_id.clone()),
+        ("records", report.records.to_string()),
+        ("root", report.root.clone()),
+        ("first", or_none(&report.first_time)),
+        ("last", or_none(&report.last_time)),
+        ("times", output::lines(qualities, "none")),
+    ];
+    if let Some(first) = report.first_time_went_back {
+        let what = format!("{} times, first at record {first}", report.time_went_back);
+        rows.push(("went back", what));
+    }
+    if kept > 0 {
+        rows.push((
+            "continues",
+            format!("{} of {kept} kept checkpoints", report.remembered),
+        ));
+    }
+    let facts = output::facts(&rows);
+    match report.is_good() {
+        true => format!("{facts}\n\ngood: every record is as it was signed"),
+        false => {
+            let rows = report.findings.iter().map(|finding| {
+                let record = finding
+                    .record
+                    .map_or_else(|| "-".to_owned(), |record| record.to_string());
+                let kind = serde_json::to_value(finding.kind).unwrap_or_default();
+                vec![
+                    record,
+                    kind.as_str().unwrap_or_default().to_owned(),
+                    finding.what.clone(),
+                ]
+            });
+            let table = output::table(&["RECORD", "FINDING", "WHAT"], rows);
+            format!("{facts}\n\nNOT as it was signed:\n{table}")
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What operators and nodes have changed goes into the ledger, with who did it. Invariant: the record is on the disk before the answer leaves; but a
+//! change is not undone for want of one: a ban has to be possible while the disk is full. Then the ledger's gap counts it.
+
+use landfast_audit::Record;
+use landfast_daemon::error_chain;
+
+use super::Api;
+use crate::issuance::Requester;
+use crate::ledger;
+
+impl Api {
+    /// `by` has done this.
+    pub(super) async fn did(&self, by: &Requester, what: Record) {
+        let what = Record {
+            actor: ledger::actor(by),
+            ..ledger::at(self.clock.now(), what)
+        };
+        let kind = what.kind;
+        if let Err(error) = self.ledger.append(vec![what]).await {
+            let error = error_chain(&error);
+            tracing::error!(error, kind, %by, "a change has no record in the ledger");
+        }
+    }
+}

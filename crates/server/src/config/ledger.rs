@@ -1,0 +1,16 @@
+//! What `[ledger]` says.
+
+use std::path::PathBuf;
+
+use landfast_daemon::config::ConfigError;
+
+use super::Checker;
+use super::raw::RawLedger;
+
+impl Checker<'_> {
+    /// Where it is; `None`: in the data directory.
+    pub(super) fn ledger(&self, raw: RawLedger) -> Result<Option<PathBuf>, ConfigError> {
+        let directory = raw.directory.map(|path| self.absolute("ledger.directory", path));
+        directory.transpose()
+    }
+}

@@ -1,0 +1,78 @@
+//! What operators and nodes do is in the ledger of a whole server, with who did it.
+
+use serde_json::Value;
+
+use super::*;
+use crate::ledger::tests::{read, report};
+
+#[tokio::test]
+async fn changes_are_recorded_with_who_made_them() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_owned();
+    let rig = Rig::with(move |config| config.data_dir = Some(dir)).await;
+    let node = rig.node().await;
+    let made = rig.entry(&node.id, "/line/4", |_| ()).await;
+    let mut entries = EntryClient::new(rig.admin().await);
+    let ids = vec![made.id.clone()];
+    let deleted = entries
+        .batch_delete_entry(entry::BatchDeleteEntryRequest { ids })
+        .await;
+    deleted.unwrap();
+    let mut agents = AgentClient::new(rig.admin().await);
+    let id = Some(wire(&node.id));
+    agents
+        .ban_agent(agent::BanAgentRequest { id: id.clone() })
+        .await
+        .unwrap();
+    agents
+        .delete_agent(agent::DeleteAgentRequest { id })
+        .await
+        .unwrap();
+    drop((entries, agents));
+    let agent = node.id.to_string();
+    drop(node);
+    rig.tear_down().await;
+
+    let dir = data.path().join("ledger");
+    assert!(report(&dir).is_good());
+    let records = read(&dir);
+    let types: Vec<_> = records
+        .iter()
+        .filter_map(|record| record["type"].as_str())
+        .collect();
+    let changes: Vec<_> = types.iter().filter(|kind| !kind.starts_with("svid.")).collect();
+    assert_eq!(
+        changes,
+        [
+            &"log.started",
+            &"token.made",
+            &"node.attested",
+            &"entry.created",
+            &"entry.deleted",
+            &"node.banned",
+            &"node.evicted",
+            &"log.stopped"
+        ]
+    );
+    let of = |kind: &str| records.iter().find(|record| record["type"] == kind).unwrap();
+    let uid = Value::from(rustix::process::geteuid().as_raw());
+    for kind in [
+        "token.made",
+        "entry.created",
+        "entry.deleted",
+        "node.banned",
+        "node.evicted",
+    ] {
+        assert_eq!(of(kind)["actor"]["how"]["uid"], uid, "{kind}");
+        assert!(of(kind)["actor"]["how"]["pid"].is_number(), "{kind}");
+    }
+    assert_eq!(of("node.attested")["actor"]["how"]["attestation"], "join_token");
+    for kind in ["node.attested", "node.banned", "node.evicted"] {
+        assert_eq!(of(kind)["subject"], agent, "{kind}");
+    }
+    let created = of("entry.created");
+    assert_eq!(created["subject"], format!("spiffe://{}/line/4", td()));
+    assert_eq!(created["detail"]["entry"], made.id);
+    assert_eq!(created["detail"]["selectors"][0], "unix:uid:1000");
+    assert_eq!(of("entry.deleted")["detail"]["entry"], made.id);
+}
