@@ -17,6 +17,7 @@ mod federation;
 pub mod issuance;
 mod migrations;
 mod peers;
+mod people;
 mod publish;
 mod push;
 mod quarantine;
@@ -34,6 +35,7 @@ pub use core::{Core, CoreError, CoreParams};
 pub use datastore::postgres::{PostgresConfig, TargetError, accept_loss};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use migrations::{DatabaseReport, check_database};
+pub use people::{Login, NameError, PeopleError, PersonRef};
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,
     PublishError, WebConfig,

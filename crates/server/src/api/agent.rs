@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use landfast_identity::PublicKey;
+use landfast_identity::{PublicKey, SpiffeId};
 use landfast_proto::spire::api::server::agent::v1::{
     self as pb, agent_server::Agent, attest_agent_request as ask, attest_agent_response as answer,
 };
@@ -23,6 +23,7 @@ use super::{Api, filter, ids, status};
 use crate::attestation::{Challenge, Evidence};
 use crate::authz::Caller;
 use crate::issuance::{IssuedX509, Requester};
+use crate::people::Verb;
 use crate::registry::AgentRecord;
 
 #[tonic::async_trait]
@@ -72,8 +73,10 @@ impl Agent for Api {
     }
 
     async fn delete_agent(&self, request: Request<pb::DeleteAgentRequest>) -> Result<Response<()>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
         let id = agent_id_in(request.get_ref().id.as_ref(), &self.trust_domain)?;
+        caller.may(Verb::Revoke, &id)?;
+        let by = &caller.requester;
         if !self
             .registry
             .delete_agent(&id)
@@ -87,8 +90,10 @@ impl Agent for Api {
     }
 
     async fn ban_agent(&self, request: Request<pb::BanAgentRequest>) -> Result<Response<()>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
         let id = agent_id_in(request.get_ref().id.as_ref(), &self.trust_domain)?;
+        caller.may(Verb::Revoke, &id)?;
+        let by = &caller.requester;
         self.registry
             .ban_agent(&id)
             .await
@@ -165,7 +170,8 @@ impl Agent for Api {
         &self,
         request: Request<pb::CreateJoinTokenRequest>,
     ) -> Result<Response<types::JoinToken>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
+        let by = &caller.requester;
         let request = request.into_inner();
         let ttl = u64::try_from(request.ttl).ok().filter(|ttl| *ttl >= 1);
         let ttl = ttl.ok_or_else(|| Status::invalid_argument("ttl is required, you must provide one"))?;
@@ -175,6 +181,12 @@ impl Agent for Api {
             .map(|id| ids::workload(Some(id), &self.trust_domain))
             .transpose()
             .map_err(|why| ids::refused("invalid agent ID", &why))?;
+        // Whoever has a token becomes a node of an ID below this one, and has what hangs under the alias.
+        let nodes = SpiffeId::from_parts(&self.trust_domain, "/spire/agent/join_token/any");
+        let nodes = nodes.map_err(|error| status::internal(&error.to_string()))?;
+        for id in std::iter::once(&nodes).chain(&alias) {
+            caller.may(Verb::Enrol, id)?;
+        }
         let token = Some(request.token).filter(|token| !token.is_empty());
         let now = self.now()?;
         let made = self

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::authz::Caller;
+use crate::people::Verb;
 use crate::registry::{EntryPolicy, JwtOffline, PolicyPatch, RegistryError};
 
 #[tonic::async_trait]
@@ -40,13 +41,15 @@ impl EntryPolicies for Api {
         &self,
         request: Request<pb::SetEntryPolicyRequest>,
     ) -> Result<Response<pb::EntryPolicy>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let given = request
             .policy
             .ok_or_else(|| Status::invalid_argument("missing policy"))?;
         check_id(&given.entry_id)?;
         let id = given.entry_id.clone();
+        self.may_change_entry(&caller, Verb::Enrol, &id)?;
+        let by = &caller.requester;
         let patch = patch_in(given, request.mask)?;
         let if_revision = Some(request.if_revision).filter(|revision| *revision != 0);
         let policy = self
