@@ -108,6 +108,8 @@ impl Drop for Dev {
 
 #[path = "cli/daemon.rs"]
 mod daemon;
+#[path = "cli/people.rs"]
+mod people;
 #[path = "cli/quarantine.rs"]
 mod quarantine;
 
