@@ -113,7 +113,7 @@ pub(crate) async fn run(command: AgentCommand, globals: &Globals) -> Result<(), 
     }
 }
 
-type Client = AgentClient<tonic::transport::Channel>;
+type Client = AgentClient<connect::Channel>;
 
 async fn client(globals: &Globals) -> Result<Client, Failure> {
     Ok(AgentClient::new(connect::server(globals).await?))

@@ -2,6 +2,7 @@
 
 mod orders;
 
+use crate::connect::Channel;
 use clap::{Subcommand, ValueEnum};
 use landfast_identity::Certificate;
 use landfast_proto::spire::api::server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient};
@@ -9,7 +10,6 @@ use landfast_proto::spire::api::server::localauthority::v1 as api;
 use landfast_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use landfast_proto::spire::api::types;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::cli::Globals;
 use crate::debts::DryRun;

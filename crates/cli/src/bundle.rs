@@ -4,13 +4,13 @@ mod publish;
 
 use std::path::PathBuf;
 
+use crate::connect::Channel;
 use clap::{Subcommand, ValueEnum};
 use landfast_daemon::error_chain;
 use landfast_identity::{Bundle, TrustDomain};
 use landfast_proto::spire::api::server::bundle::v1 as api;
 use landfast_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::cli::Globals;
 use crate::failure::{Failure, SERVER};

@@ -34,6 +34,9 @@ pub(crate) struct Globals {
         value_name = "FORMAT"
     )]
     pub(crate) output: Format,
+    /// Why: the server keeps it beside what you do.
+    #[arg(long, global = true, value_name = "TEXT", value_parser = landfast_proto::Reason::parse)]
+    pub(crate) reason: Option<landfast_proto::Reason>,
     /// The server's admin socket.
     #[arg(long, global = true, value_name = "PATH", env = SERVER_SOCKET, default_value = "/run/landfast/server/admin.sock", help_heading = WHERE)]
     pub(crate) server_socket: PathBuf,
@@ -96,6 +99,11 @@ pub(crate) enum Command {
     /// After a restore of an old backup the server signs nothing before somebody has looked: show, end [speaks to the server's admin socket].
     #[command(subcommand)]
     Quarantine(crate::quarantine::QuarantineCommand),
+    /// Who operates, by which logins, and what each may do: list, add, grant, confirm, forget [speaks to the server].
+    #[command(subcommand)]
+    Person(crate::person::PersonCommand),
+    /// Whom the server takes you for, and what you may do [speaks to the server].
+    Whoami,
     /// The root key, by which nodes that slept for long find the present authorities: show, make, sign [speaks to the server].
     #[command(subcommand)]
     Root(crate::root::RootCommand),

@@ -11,28 +11,54 @@ use hyper_util::rt::TokioIo;
 use landfast_daemon::error_chain;
 use landfast_identity::{Bundle, BundleSet, PrivateKey, SpiffeId, X509Svid, parse_chain_pem};
 use landfast_lifecycle::SystemClock;
+use landfast_proto::REASON;
 use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
 use landfast_workload_api::client::{ClientError, WorkloadClient};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Endpoint;
+use tonic::{Request, Response, Status};
 
 use crate::cli::Globals;
 use crate::failure::{AGENT, Failure};
 
-/// To the server: its admin socket, or mTLS.
-pub(crate) async fn server(globals: &Globals) -> Result<Channel, Failure> {
-    match &globals.server {
-        None => unix(&globals.server_socket, "server", "--server-socket").await,
-        Some(address) => remote(address, globals).await,
+/// Requests go out with the reason that was given.
+pub(crate) type Channel = InterceptedService<tonic::transport::Channel, WithReason>;
+
+/// See [`Channel`].
+#[derive(Clone, Default)]
+pub(crate) struct WithReason(Option<AsciiMetadataValue>);
+
+impl Interceptor for WithReason {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(reason) = &self.0 {
+            request.metadata_mut().insert(REASON, reason.clone());
+        }
+        Ok(request)
     }
 }
 
+/// To the server: its admin socket, or mTLS.
+pub(crate) async fn server(globals: &Globals) -> Result<Channel, Failure> {
+    let reason = globals.reason.as_ref().map(|reason| {
+        let value = AsciiMetadataValue::try_from(reason.to_metadata());
+        value.map_err(|error| Failure::usage(format!("--reason: {error}"), "give it on one line"))
+    });
+    let reason = WithReason(reason.transpose()?);
+    let channel = match &globals.server {
+        None => unix(&globals.server_socket, "server", "--server-socket").await?,
+        Some(address) => remote(address, globals).await?,
+    };
+    Ok(Channel::new(channel, reason))
+}
+
 /// To the agent's admin socket.
-pub(crate) async fn agent_admin(globals: &Globals) -> Result<Channel, Failure> {
+pub(crate) async fn agent_admin(globals: &Globals) -> Result<tonic::transport::Channel, Failure> {
     unix(&globals.agent_admin_socket, "agent", "--agent-admin-socket").await
 }
 
@@ -93,7 +119,7 @@ pub(crate) async fn answer<T>(rpc: impl Future<Output = Result<Response<T>, Stat
 }
 
 /// gRPC over a Unix socket; `who` and `option` are for the hint.
-pub(crate) async fn unix(path: &Path, who: &str, option: &str) -> Result<Channel, Failure> {
+pub(crate) async fn unix(path: &Path, who: &str, option: &str) -> Result<tonic::transport::Channel, Failure> {
     let stream = open_unix(path, who, option).await?;
     over(stream, &format!("{who} at {}", path.display())).await
 }
@@ -117,7 +143,7 @@ async fn open_unix(path: &Path, who: &str, option: &str) -> Result<UnixStream, F
     })
 }
 
-async fn remote(address: &str, globals: &Globals) -> Result<Channel, Failure> {
+async fn remote(address: &str, globals: &Globals) -> Result<tonic::transport::Channel, Failure> {
     let host = host_of(address)?;
     let (identity, bundles) = match &globals.identity_dir {
         Some(dir) => identity_from(dir)?,
@@ -216,7 +242,7 @@ fn identity_from(dir: &Path) -> Result<(X509Svid, BundleSet), Failure> {
 }
 
 /// gRPC over one connection; a command does not outlive it.
-async fn over<S>(stream: S, who: &str) -> Result<Channel, Failure>
+async fn over<S>(stream: S, who: &str) -> Result<tonic::transport::Channel, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::connect::Channel;
 use clap::Args;
 use landfast_proto::landfast::reserve::v1 as api;
 use landfast_proto::landfast::reserve::v1::debts_client::DebtsClient;
 use serde_json::{Value, json};
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::failure::{Failure, SERVER};
 use crate::{connect, output};

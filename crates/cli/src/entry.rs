@@ -1,5 +1,6 @@
 //! `landfast entry`.
 
+use crate::connect::Channel;
 use clap::{Args, Subcommand};
 use landfast_identity::{Selector, SpiffeId};
 use landfast_proto::landfast::reserve::v1::ListDebtsRequest;
@@ -9,7 +10,6 @@ use landfast_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use landfast_proto::spire::api::types;
 use serde_json::json;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::cli::Globals;
 use crate::debts::{self, DryRun};

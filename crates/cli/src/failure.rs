@@ -64,7 +64,7 @@ impl Failure {
             ),
             Code::PermissionDenied => Self::failed(
                 message,
-                "use the admin socket on the server's machine, or an identity whose entry has --admin",
+                "landfast whoami says whom the server takes you for, and what you may do",
             ),
             Code::Unauthenticated => Self::failed(
                 message,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::connect::Channel;
 use clap::{Args, Subcommand, ValueEnum};
 use landfast_daemon::error_chain;
 use landfast_identity::{Bundle, SpiffeId, TrustDomain};
@@ -13,7 +14,6 @@ use landfast_proto::spire::api::types::{
 };
 use serde_json::{Value, json};
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::cli::Globals;
 use crate::failure::{Failure, SERVER};

@@ -30,12 +30,14 @@ mod migrate;
 mod mint;
 mod mint_wit;
 mod output;
+mod person;
 mod quarantine;
 mod root;
 mod server;
 mod svid;
 mod svid_files;
 mod token;
+mod whoami;
 mod why;
 mod wire;
 
@@ -81,6 +83,8 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Bundle(command) => bundle::run(command, &globals).await.map(|()| 0),
         Command::Authority(command) => authority::run(command, &globals).await.map(|()| 0),
         Command::Quarantine(command) => quarantine::run(command, &globals).await.map(|()| 0),
+        Command::Person(command) => person::run(command, &globals).await.map(|()| 0),
+        Command::Whoami => whoami::run(&globals).await.map(|()| 0),
         Command::Root(command) => root::run(command, &globals).await.map(|()| 0),
         Command::Log(command) => log::run(command, &globals).await.map(|()| 0),
         Command::Debug(command) => debug::run(command, &globals).await.map(|()| 0),

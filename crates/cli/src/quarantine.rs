@@ -14,11 +14,9 @@ use crate::output;
 pub(crate) enum QuarantineCommand {
     /// Whether the server is in quarantine, why, and what is known of what it has forgotten [server].
     Show,
-    /// End it: the server signs again, and nodes are told what its registry says now [server].
+    /// End it, with --reason: the server signs again, and nodes are told what its registry says now. The reason goes into the log, and show has
+    /// it afterwards [server].
     End {
-        /// Why that may be. It goes into the log, and show has it afterwards.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
         /// What was decided since the backup and is not so here may be lost. Repeat bans, evictions and deletions before.
         #[arg(long)]
         accept_rollback: bool,
@@ -26,6 +24,19 @@ pub(crate) enum QuarantineCommand {
 }
 
 pub(crate) async fn run(command: QuarantineCommand, globals: &Globals) -> Result<(), Failure> {
+    let why = |globals: &Globals| {
+        let reason = globals.reason.as_ref().map(|reason| reason.as_str().to_owned());
+        reason.ok_or_else(|| {
+            Failure::usage(
+                "--reason is missing",
+                "say why the quarantine may end: show has it afterwards",
+            )
+        })
+    };
+    let reason = match &command {
+        QuarantineCommand::Show => String::new(),
+        QuarantineCommand::End { .. } => why(globals)?,
+    };
     let mut client = QuarantineClient::new(connect::server(globals).await?);
     match command {
         QuarantineCommand::Show => {
@@ -36,10 +47,7 @@ pub(crate) async fn run(command: QuarantineCommand, globals: &Globals) -> Result
                 false => output::print(&shown(&found)),
             }
         }
-        QuarantineCommand::End {
-            reason,
-            accept_rollback,
-        } => {
+        QuarantineCommand::End { accept_rollback } => {
             let request = pb::EndQuarantineRequest {
                 reason,
                 accept_rollback,

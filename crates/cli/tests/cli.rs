@@ -110,6 +110,8 @@ impl Drop for Dev {
 mod audit;
 #[path = "cli/daemon.rs"]
 mod daemon;
+#[path = "cli/people.rs"]
+mod people;
 #[path = "cli/quarantine.rs"]
 mod quarantine;
 

@@ -5,9 +5,11 @@
 //! of the published definitions. Bytes are [`prost::bytes::Bytes`], so that many streams share one buffer.
 
 mod codec;
+mod reason;
 pub mod speaks;
 
 pub use codec::{ExactCodec, ExactEncoder};
+pub use reason::{REASON, Reason, ReasonError};
 
 /// The Workload API. Its definition has no package, so its paths are `/SpiffeWorkloadAPI/<Method>`.
 pub mod workload {
@@ -168,6 +170,13 @@ pub mod landfast {
         /// A node comes back by its device key.
         pub mod v1 {
             include!("generated/landfast.recovery.v1.rs");
+        }
+    }
+    /// `landfast.people.*`
+    pub mod people {
+        /// Who operates the trust domain.
+        pub mod v1 {
+            include!("generated/landfast.people.v1.rs");
         }
     }
     /// `landfast.chain.*`

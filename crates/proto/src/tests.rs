@@ -309,6 +309,9 @@ const PATHS: &str = "
     /landfast.reserve.v1.Debts/ListDebts /landfast.reserve.v1.Reserve/NewRungs /landfast.reserve.v1.Reserve/NewToken
     /landfast.quarantine.v1.Quarantine/GetQuarantine /landfast.quarantine.v1.Quarantine/EndQuarantine
     /landfast.sync.v1.Sync/Subscribe
+    /landfast.people.v1.People/WhoAmI /landfast.people.v1.People/ListPersons /landfast.people.v1.People/Grant /landfast.people.v1.People/Withdraw
+    /landfast.people.v1.People/Forget /landfast.people.v1.People/ListProposals /landfast.people.v1.People/ConfirmProposal
+    /landfast.people.v1.People/RejectProposal
     /landfast.recovery.v1.Recovery/RegisterDeviceKey /landfast.recovery.v1.Recovery/ListRequests
     /landfast.recovery.v1.Recovery/Decide
     /spire.agent.debug.v1.Debug/GetInfo

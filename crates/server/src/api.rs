@@ -16,6 +16,7 @@ pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
 pub(crate) mod page;
+pub(crate) mod people;
 pub(crate) mod policy;
 pub(crate) mod push;
 pub(crate) mod quarantine;

@@ -3,6 +3,8 @@
 //! Invariant: a method without a row is refused to everybody. A request is judged by the very path its handler is found by; a query is
 //! refused, so what is not in the table to the letter never reaches a handler.
 
+mod caller;
+mod operators;
 mod quarantine;
 mod table;
 
@@ -12,20 +14,25 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use landfast_identity::{SpiffeId, VerifiedPeer};
 use landfast_lifecycle::SharedClock;
-use landfast_proto::spire::api::types::permission_denied_details::Reason;
+use landfast_proto::Reason;
+use landfast_proto::spire::api::types::permission_denied_details::Reason as Why;
 use landfast_uds::PeerInfo;
 use tonic::Status;
 use tonic::body::Body;
 
+use caller::Asked;
+pub(crate) use caller::Caller;
+use operators::Right;
 use table::TABLE;
 
 use crate::answers::paced;
-use crate::api::status::{internal, permission_denied};
+use crate::api::status::permission_denied;
 use crate::endpoints::{Allowance, Held, TlsPeer, metered};
 use crate::issuance::Requester;
+use crate::people::{Operator, Standing};
 use crate::push::LAST_WORDS;
 use crate::quarantine::Quarantine;
-use crate::registry::{AgentRecord, AgentStanding, Entry, Registry};
+use crate::registry::{AgentRecord, AgentStanding, Registry};
 
 /// Who may call a method.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,50 +77,6 @@ fn allowance(class: Class, method: &str) -> Option<Allowance> {
     }
 }
 
-/// Who a request came from, and what that lets it do. In the extensions of every request that reaches a handler.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    /// For records and logs.
-    pub(crate) requester: Requester,
-    /// The agent, when it called as one, or called what is open to anybody.
-    pub(crate) agent: Option<Arc<AgentRecord>>,
-    /// The entry by which a server below this one called: the one that gives it this right for longest.
-    pub(crate) downstream: Option<Arc<Entry>>,
-    /// As what it was let in.
-    class: Class,
-}
-
-impl Caller {
-    /// Of a request that passed the table.
-    ///
-    /// # Errors
-    /// Internal, when it did not: a fault of ours.
-    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<&Self, Status> {
-        request
-            .extensions()
-            .get()
-            .ok_or_else(|| internal("a request without a caller"))
-    }
-
-    /// The calling agent.
-    ///
-    /// # Errors
-    /// Internal, when the caller is not an agent: a fault of ours.
-    pub(crate) fn agent<T>(request: &tonic::Request<T>) -> Result<Arc<AgentRecord>, Status> {
-        let agent = Self::of(request)?.agent.clone();
-        agent.ok_or_else(|| internal("a request without an agent"))
-    }
-
-    /// The entry of the calling server.
-    ///
-    /// # Errors
-    /// Internal, when the caller is not one below this: a fault of ours.
-    pub(crate) fn downstream<T>(request: &tonic::Request<T>) -> Result<Arc<Entry>, Status> {
-        let entry = Self::of(request)?.downstream.clone();
-        entry.ok_or_else(|| internal("caller is not a downstream workload"))
-    }
-}
-
 /// Judges requests.
 #[derive(Clone)]
 pub(crate) struct Authorizer(Arc<Inner>);
@@ -149,31 +112,34 @@ impl Authorizer {
     pub(crate) fn knows(&self, id: &SpiffeId) -> bool {
         let rights = self.0.registry.entries_of_id(id);
         self.0.admin_ids.contains(id)
+            || self.is_login(id)
             || rights.iter().any(|entry| entry.admin || entry.downstream)
             || self.0.registry.agent(id).is_some()
     }
 
     /// Who may call this method here: the first class of its row that the caller belongs to.
-    async fn judge(&self, uri: &http::Uri, extensions: &http::Extensions) -> Result<Caller, Status> {
+    async fn judge(&self, uri: &http::Uri, asked: Asked<'_>) -> Result<Caller, Status> {
         let method = uri.path();
-        let row = TABLE
-            .iter()
-            .find(|(name, _)| *name == method)
-            .map(|(_, row)| *row);
-        let (Some(row), None) = (row, uri.query()) else {
+        let row = TABLE.iter().find(|(name, ..)| *name == method);
+        let (Some(&(_, row, right)), None) = (row, uri.query()) else {
             return Err(Status::unimplemented("no such method"));
         };
+        let Asked { extensions, reason } = asked;
         if let Some(peer) = extensions.get::<PeerInfo>() {
-            let requester = Requester::local(peer.uid, peer.pid);
-            return match row.contains(&Any) || row.contains(&Local) {
-                true => Ok(Caller {
-                    requester,
-                    agent: None,
-                    downstream: None,
-                    class: Local,
-                }),
-                false => Err(permission_denied(method, None)),
-            };
+            if !row.contains(&Any) && !row.contains(&Local) {
+                return Err(permission_denied(method, None));
+            }
+            let (mut operator, requester) = self.local(peer);
+            operator.reason = reason;
+            self.permit(method, right, &operator, &requester)?;
+            return Ok(Caller {
+                requester,
+                agent: None,
+                downstream: None,
+                operator,
+                class: Local,
+                right,
+            });
         }
         if row == [Local] {
             return Err(Status::unimplemented("no such method")); // here it is not served, and whoever asks learns no more
@@ -182,12 +148,18 @@ impl Authorizer {
             .get::<TlsPeer>()
             .and_then(|tls| Some((tls, tls.verified()?)));
         if self.0.quarantine.holds() {
-            return self.judge_in_quarantine(method, row, peer);
+            return self.judge_in_quarantine((method, row, right), peer, reason);
         }
         if row.contains(&Any) {
             let now = self.0.clock.now();
             let peer = peer.filter(|(tls, _)| now.is_some_and(|now| tls.verify_again(now).is_ok()));
+            let operator = peer.map_or_else(Operator::default, |(_, peer)| {
+                self.remote(&peer.id, self.administers(&peer.id))
+            });
             let requester = match peer {
+                Some((_, peer)) if operator.standing.person().is_some() => {
+                    Self::recorded(&peer.id, &operator)
+                }
                 Some((_, peer)) => Requester::agent(peer.id.clone(), ""),
                 None => Requester::attestation(""),
             };
@@ -195,13 +167,21 @@ impl Authorizer {
                 requester,
                 agent: peer.and_then(|(_, peer)| self.shown(peer)),
                 downstream: None,
+                operator,
                 class: Any,
+                right,
             });
         }
         let Some((tls, peer)) = peer else {
             return Err(permission_denied(method, None));
         };
-        self.judge_peer(method, row, tls, peer).await
+        self.judge_peer((method, row, right), (tls, peer), reason).await
+    }
+
+    /// Whether this identity administers where there is no person.
+    fn administers(&self, id: &SpiffeId) -> bool {
+        let rights = self.0.registry.entries_of_id(id);
+        self.0.admin_ids.contains(id) || rights.iter().any(|entry| entry.admin)
     }
 
     /// The agent whose SVID this is.
@@ -214,17 +194,16 @@ impl Authorizer {
 
     async fn judge_peer(
         &self,
-        method: &str,
-        row: &[Class],
-        tls: &TlsPeer,
-        peer: &VerifiedPeer,
+        (method, row, right): (&str, &[Class], Right),
+        (tls, peer): (&TlsPeer, &VerifiedPeer),
+        reason: Option<Reason>,
     ) -> Result<Caller, Status> {
         let Some(now) = self.0.clock.now() else {
             return Err(Status::unavailable("the clock of the server shows no time"));
         };
         // The connection may be older than the certificate's end.
         if now > peer.not_after {
-            return Err(permission_denied(method, Some(Reason::AgentExpired)));
+            return Err(permission_denied(method, Some(Why::AgentExpired)));
         }
         // Or than the end of the authority that signed it.
         if let Err(error) = tls.verify_again(now) {
@@ -234,20 +213,29 @@ impl Authorizer {
         if row.contains(&Admin) || row.contains(&Downstream) {
             let rights = self.0.registry.entries_of_id(&peer.id);
             let admin = self.0.admin_ids.contains(&peer.id) || rights.iter().any(|entry| entry.admin);
+            let mut operator = self.remote(&peer.id, admin);
+            operator.reason = reason;
+            let operates = operator.standing != Standing::Nobody;
+            let admin = row.contains(&Admin) && operates;
             let below = rights.into_iter().filter(|entry| entry.downstream);
             let below = below
                 .filter(|_| row.contains(&Downstream))
                 .max_by_key(|entry| entry.expires_at.map_or((true, 0), |end| (false, end.as_secs())));
-            if (row.contains(&Admin) && admin) || below.is_some() {
+            if admin || below.is_some() {
                 let requester = match &below {
                     Some(_) => Requester::downstream(peer.id.clone()),
-                    None => Requester::admin(peer.id.clone()),
+                    None => Self::recorded(&peer.id, &operator),
                 };
+                if below.is_none() {
+                    self.permit(method, right, &operator, &requester)?;
+                }
                 return Ok(Caller {
                     requester,
                     agent: None,
                     downstream: below,
-                    class: if admin { Admin } else { Downstream },
+                    operator,
+                    class: if operates { Admin } else { Downstream },
+                    right,
                 });
             }
         }
@@ -270,25 +258,27 @@ impl Authorizer {
             // An SVID that is not known, and that only this server can have signed: it may have been put back.
             self.0.quarantine.look(peer, registry).await;
             if self.0.quarantine.holds() {
-                return self.judge_in_quarantine(method, row, Some((tls, peer)));
+                return self.judge_in_quarantine((method, row, right), Some((tls, peer)), None);
             }
         }
         let reason = match standing {
             AgentStanding::Active => {
                 let agent = self.0.registry.agent(&peer.id);
-                let agent = agent.ok_or_else(|| permission_denied(method, Some(Reason::AgentNotAttested)))?;
+                let agent = agent.ok_or_else(|| permission_denied(method, Some(Why::AgentNotAttested)))?;
                 let requester = Requester::agent(peer.id.clone(), agent.attestation_type.clone());
                 return Ok(Caller {
                     requester,
                     agent: Some(agent),
                     downstream: None,
+                    operator: Operator::default(),
                     class: Agent,
+                    right,
                 });
             }
-            AgentStanding::Expired => Reason::AgentExpired,
-            AgentStanding::NotAttested => Reason::AgentNotAttested,
-            AgentStanding::NotActive => Reason::AgentNotActive,
-            AgentStanding::Banned => Reason::AgentBanned,
+            AgentStanding::Expired => Why::AgentExpired,
+            AgentStanding::NotAttested => Why::AgentNotAttested,
+            AgentStanding::NotActive => Why::AgentNotActive,
+            AgentStanding::Banned => Why::AgentBanned,
         };
         tracing::info!(agent = %peer.id, method, ?standing, "an agent was refused");
         if standing == AgentStanding::Banned {
@@ -338,13 +328,23 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             // Only what was judged is counted by name: anything else is the peer's text.
-            match authorizer.judge(request.uri(), request.extensions()).await {
+            let asked = Asked::of(&request);
+            let judged = match asked {
+                Ok(asked) => authorizer.judge(request.uri(), asked).await,
+                Err(refused) => Err(refused),
+            };
+            match judged {
                 Ok(caller) => {
                     metrics::counter!("landfast_server_rpc_total", "method" => request.uri().path().to_owned()).increment(1);
                     let (mut request, held) = meter(request, caller.class);
-                    request.extensions_mut().insert(caller);
+                    request.extensions_mut().insert(caller.clone());
+                    let method = request.uri().path().to_owned();
                     let answer = inner.call(request).await;
                     drop(held);
+                    if let Ok(answer) = &answer {
+                        let status = answer.headers().get(Status::GRPC_STATUS);
+                        caller.told(&method, status.and_then(|status| status.to_str().ok()));
+                    }
                     answer.map(paced)
                 }
                 Err(status) => {

@@ -11,6 +11,7 @@ mod error;
 mod failure;
 mod open_error;
 mod pending;
+mod people_text;
 pub(crate) mod postgres;
 mod recovery_text;
 pub(crate) mod rows;
@@ -31,6 +32,7 @@ use landfast_lifecycle::recovery::Recovery;
 
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
+use crate::people::{Done, Person, PersonRef, Register, Step};
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
     PolicyPatch, RecoveryStep, Redeemed, RegistryError, Relationship, RelationshipPatch, Revision, Stepped,
@@ -87,6 +89,17 @@ pub(crate) trait Datastore: Send + Sync {
         after: String,
         limit: usize,
     ) -> Result<Vec<(SpiffeId, Recovery)>, DatastoreError>;
+
+    /// Takes a step with the register of persons, as this one.
+    async fn change_people(
+        &self,
+        td: TrustDomain,
+        step: Step,
+        by: Option<PersonRef>,
+        now: UnixTime,
+    ) -> Result<Done, RegistryError>;
+    /// With names and proposals, which are not in the index.
+    async fn register(&self, td: TrustDomain) -> Result<Register, DatastoreError>;
 
     async fn create_token(&self, token: NewToken) -> Result<(), RegistryError>;
     async fn redeem_token(&self, redemption: Redemption) -> Result<Redeemed, TokenError>;
@@ -242,6 +255,8 @@ pub(crate) enum Change {
     RemoveBundle(TrustDomain),
     PutRelationship(Arc<Relationship>),
     RemoveRelationship(TrustDomain),
+    /// None is ever removed.
+    PutPerson(Arc<Person>),
     /// Revisions count within this one from here on.
     BeginEpoch(u64),
 }
@@ -254,6 +269,7 @@ pub(crate) struct Snapshot {
     pub(crate) agents: Vec<Arc<AgentRecord>>,
     pub(crate) bundles: Vec<Arc<Bundle>>,
     pub(crate) relationships: Vec<Arc<Relationship>>,
+    pub(crate) people: Vec<Arc<Person>>,
 }
 
 /// How an agent gets in.

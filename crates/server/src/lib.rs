@@ -18,6 +18,7 @@ pub mod issuance;
 mod ledger;
 mod migrations;
 mod peers;
+mod people;
 mod publish;
 mod push;
 mod quarantine;
@@ -36,6 +37,7 @@ pub use datastore::postgres::{PostgresConfig, TargetError, accept_loss};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use ledger::{Ledger, LedgerError, OpenLedgerError};
 pub use migrations::{DatabaseReport, check_database};
+pub use people::{Login, NameError, PeopleError, PersonRef};
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,
     PublishError, WebConfig,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::connect::Channel;
 use landfast_identity::SpiffeId;
 use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_proto::landfast::info::v1::{self as info, info_client::InfoClient};
@@ -11,7 +12,6 @@ use landfast_proto::spire::api::server::agent::v1::agent_client::AgentClient;
 use landfast_proto::spire::api::types;
 use serde_json::{Value, json};
 use tonic::Code;
-use tonic::transport::Channel;
 
 use super::{Client, client};
 use crate::cli::Globals;

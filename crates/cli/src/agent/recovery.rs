@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is decided is what was shown: a request is named by the key that it is about, and one that came since is another.
 
+use crate::connect::Channel;
 use landfast_identity::SpiffeId;
 use landfast_proto::landfast::recovery::v1::{
     self as api,
@@ -9,7 +10,6 @@ use landfast_proto::landfast::recovery::v1::{
     request::{Kind, State},
 };
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::cli::Globals;
 use crate::failure::{Failure, SERVER};
@@ -64,11 +64,15 @@ pub(super) async fn decide(named: Named, approve: bool, globals: &Globals) -> Re
         key: request.key.clone(),
         approve,
     };
-    connect::call(SERVER, client.decide(order)).await?;
+    let decided = connect::call(SERVER, client.decide(order)).await?;
+    if decided.person.is_empty() {
+        output::complain(NOBODY);
+    }
     let (id, what) = (&request.agent_id, outcome(request.kind(), approve));
     if globals.json() {
         return output::print_json(&json!({
             "id": id, "request": name(request), "kind": kind(request.kind()), "approved": approve,
+            "person": Some(&decided.person).filter(|person| !person.is_empty()),
         }));
     }
     output::print(&format!(
@@ -187,6 +191,9 @@ fn to_json(request: &api::Request) -> Value {
         "asked_at": output::time_json(request.asked_at), "heard_at": output::time_json(request.heard_at),
     })
 }
+
+const NOBODY: &str = "warning: this was decided by nobody in particular: the server knows no persons. landfast person add --name NAME --uid UID --role administer \
+    --role approve makes the first one; from then on each decision names who made it";
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,10 @@
 //! What is ordered of authorities, and who loses what by it.
 
+use crate::connect::Channel;
 use landfast_proto::landfast::reserve::v1::ListDebtsRequest;
 use landfast_proto::spire::api::server::localauthority::v1 as api;
 use landfast_proto::spire::api::server::localauthority::v1::local_authority_client::LocalAuthorityClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::{Kind, Which, Whose};
 use crate::cli::Globals;

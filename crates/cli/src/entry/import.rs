@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::connect::Channel;
 use clap::Args;
 use landfast_identity::{SpiffeId, TrustDomain};
 use landfast_proto::spire::api::server::bundle::v1 as bundle_api;
@@ -14,7 +15,6 @@ use landfast_proto::spire::api::server::bundle::v1::bundle_client::BundleClient;
 use landfast_proto::spire::api::server::entry::v1 as api;
 use landfast_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use landfast_proto::spire::api::types;
-use tonic::transport::Channel;
 
 use super::doubts;
 use crate::cli::Globals;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::connect::Channel;
 use clap::Subcommand;
 use landfast_proto::landfast::entry::v1::entry_policies_client::EntryPoliciesClient;
 use landfast_proto::landfast::entry::v1::{self as api, JwtOffline};
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::cli::Globals;
@@ -289,6 +289,7 @@ mod tests {
         let ask = async {
             let endpoint = Endpoint::from_static("http://localhost");
             let channel = endpoint.connect_with_connector(connector).await.unwrap();
+            let channel = Channel::new(channel, connect::WithReason::default());
             of(&channel, ids.iter().map(|id| (*id).to_owned())).await.unwrap()
         };
         let (served, policies) = tokio::join!(served, ask);

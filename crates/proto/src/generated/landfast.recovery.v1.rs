@@ -193,8 +193,11 @@ pub struct DecideRequest {
     #[prost(bool, tag = "3")]
     pub approve: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DecideResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DecideResponse {
+    #[prost(string, tag = "1")]
+    pub person: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Claim {
     #[prost(string, tag = "1")]

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use landfast_identity::PublicKey;
+use landfast_identity::{PublicKey, SpiffeId};
 use landfast_proto::spire::api::server::agent::v1::{
     self as pb, agent_server::Agent, attest_agent_request as ask, attest_agent_response as answer,
 };
@@ -24,6 +24,7 @@ use crate::attestation::{Challenge, Evidence};
 use crate::authz::Caller;
 use crate::issuance::{IssuedX509, Requester};
 use crate::ledger;
+use crate::people::Verb;
 use crate::registry::AgentRecord;
 
 #[tonic::async_trait]
@@ -73,8 +74,10 @@ impl Agent for Api {
     }
 
     async fn delete_agent(&self, request: Request<pb::DeleteAgentRequest>) -> Result<Response<()>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
         let id = agent_id_in(request.get_ref().id.as_ref(), &self.trust_domain)?;
+        caller.may(Verb::Revoke, &id)?;
+        let by = &caller.requester;
         if !self
             .registry
             .delete_agent(&id)
@@ -84,19 +87,21 @@ impl Agent for Api {
             return Err(Status::not_found("agent not found"));
         }
         tracing::info!(agent = %id, %by, "evicted an agent");
-        self.did(&by, ledger::node("node.evicted").about(&id)).await;
+        self.did(by, ledger::node("node.evicted").about(&id)).await;
         Ok(Response::new(()))
     }
 
     async fn ban_agent(&self, request: Request<pb::BanAgentRequest>) -> Result<Response<()>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
         let id = agent_id_in(request.get_ref().id.as_ref(), &self.trust_domain)?;
+        caller.may(Verb::Revoke, &id)?;
+        let by = &caller.requester;
         self.registry
             .ban_agent(&id)
             .await
             .map_err(|e| status::registry(&e))?;
         tracing::warn!(agent = %id, %by, "banned an agent");
-        self.did(&by, ledger::node("node.banned").about(&id)).await;
+        self.did(by, ledger::node("node.banned").about(&id)).await;
         Ok(Response::new(()))
     }
 
@@ -168,7 +173,8 @@ impl Agent for Api {
         &self,
         request: Request<pb::CreateJoinTokenRequest>,
     ) -> Result<Response<types::JoinToken>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
+        let by = &caller.requester;
         let request = request.into_inner();
         let ttl = u64::try_from(request.ttl).ok().filter(|ttl| *ttl >= 1);
         let ttl = ttl.ok_or_else(|| Status::invalid_argument("ttl is required, you must provide one"))?;
@@ -178,6 +184,12 @@ impl Agent for Api {
             .map(|id| ids::workload(Some(id), &self.trust_domain))
             .transpose()
             .map_err(|why| ids::refused("invalid agent ID", &why))?;
+        // Whoever has a token becomes a node of an ID below this one, and has what hangs under the alias.
+        let nodes = SpiffeId::from_parts(&self.trust_domain, "/spire/agent/join_token/any");
+        let nodes = nodes.map_err(|error| status::internal(&error.to_string()))?;
+        for id in std::iter::once(&nodes).chain(&alias) {
+            caller.may(Verb::Enrol, id)?;
+        }
         let token = Some(request.token).filter(|token| !token.is_empty());
         let now = self.now()?;
         let made = self
@@ -188,7 +200,7 @@ impl Agent for Api {
         // The token itself is a secret until it has been redeemed.
         tracing::info!(%by, expires_at = %made.expires_at, "made a join token");
         let token = ledger::node("token.made").with("expires_at", made.expires_at);
-        self.did(&by, token).await;
+        self.did(by, token).await;
         Ok(Response::new(types::JoinToken {
             value: made.value,
             expires_at: made.expires_at.as_secs(),

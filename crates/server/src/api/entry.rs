@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::{StreamExt as _, stream};
+use landfast_identity::SpiffeId;
 use landfast_lifecycle::Clock;
 use landfast_proto::speaks::SPEAKS;
 use landfast_proto::spire::api::server::entry::v1::{self as pb, entry_server::Entry};
@@ -18,9 +19,9 @@ use super::page::{Wanted, page};
 use super::{Api, filter, ids, status, sync};
 use crate::answers::Way;
 use crate::authz::Caller;
-use crate::issuance::Requester;
 use crate::ledger;
 use crate::peers::own_metadata;
+use crate::people::Verb;
 use crate::registry::{Created, RegistryError, Revision};
 
 #[tonic::async_trait]
@@ -78,7 +79,7 @@ impl Entry for Api {
         &self,
         request: Request<pb::BatchCreateEntryRequest>,
     ) -> Result<Response<pb::BatchCreateEntryResponse>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let by = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let mask = request.output_mask.as_ref();
         let results = request
@@ -93,7 +94,7 @@ impl Entry for Api {
         &self,
         request: Request<pb::BatchUpdateEntryRequest>,
     ) -> Result<Response<pb::BatchUpdateEntryResponse>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let by = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let masks = (request.input_mask.as_ref(), request.output_mask.as_ref());
         let results = request
@@ -108,7 +109,7 @@ impl Entry for Api {
         &self,
         request: Request<pb::BatchDeleteEntryRequest>,
     ) -> Result<Response<pb::BatchDeleteEntryResponse>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let by = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let results = request.ids.into_iter().map(|id| self.delete_one(id, &by));
         let results = in_order(results).await;
@@ -193,9 +194,15 @@ impl Api {
         &self,
         entry: types::Entry,
         mask: Option<&types::EntryMask>,
-        by: &Requester,
+        by: &Caller,
     ) -> pb::batch_create_entry_response::Result {
-        let created = match draft_in(&entry, &self.trust_domain) {
+        let draft = draft_in(&entry, &self.trust_domain);
+        let draft = draft.and_then(|draft| {
+            self.may_change(by, Verb::Enrol, &draft.spiffe_id, draft.admin || draft.downstream)?;
+            Ok(draft)
+        });
+        let by = &by.requester;
+        let created = match draft {
             Ok(draft) => self
                 .registry
                 .create_entry(draft, by)
@@ -229,9 +236,21 @@ impl Api {
         &self,
         entry: types::Entry,
         (input, output): (Option<&types::EntryMask>, Option<&types::EntryMask>),
-        by: &Requester,
+        by: &Caller,
     ) -> pb::batch_update_entry_response::Result {
-        let updated = match patch_in(&entry, input, &self.trust_domain) {
+        let patch = patch_in(&entry, input, &self.trust_domain);
+        let patch = patch.and_then(|patch| {
+            self.may_change_entry(by, Verb::Enrol, &entry.id)?;
+            let powerful = patch.admin == Some(true) || patch.downstream == Some(true);
+            if let Some(id) = &patch.spiffe_id {
+                self.may_change(by, Verb::Enrol, id, powerful)?;
+            } else if powerful {
+                by.may_all(Verb::Administer, &self.trust_domain)?;
+            }
+            Ok(patch)
+        });
+        let by = &by.requester;
+        let updated = match patch {
             Ok(_) if entry.id.is_empty() => Err(Status::invalid_argument(
                 "failed to convert entry: missing entry ID",
             )),
@@ -256,9 +275,12 @@ impl Api {
         }
     }
 
-    async fn delete_one(&self, id: String, by: &Requester) -> pb::batch_delete_entry_response::Result {
+    async fn delete_one(&self, id: String, by: &Caller) -> pb::batch_delete_entry_response::Result {
+        let may = self.may_change_entry(by, Verb::Revoke, &id);
+        let by = &by.requester;
         let deleted = match id.as_str() {
             "" => Err(Status::invalid_argument("missing entry ID")),
+            _ if may.is_err() => may,
             id => match self.registry.delete_entry(id).await {
                 Ok(true) => {
                     tracing::info!(entry = id, %by, "deleted an entry");
@@ -291,6 +313,24 @@ fn about(kind: &'static str, entry: &crate::registry::Entry) -> landfast_audit::
         .with("entry", entry.id.clone())
         .with("parent", entry.parent_id.to_string())
         .with("selectors", selectors)
+}
+
+impl Api {
+    /// An entry that makes an administrator, or a server that signs, is about the whole trust domain.
+    fn may_change(&self, by: &Caller, verb: Verb, id: &SpiffeId, powerful: bool) -> Result<(), Status> {
+        by.may(verb, id)?;
+        match powerful {
+            true => by.may_all(Verb::Administer, &self.trust_domain),
+            false => Ok(()),
+        }
+    }
+
+    /// Of one that is there; that there is none is said where it is looked for.
+    pub(super) fn may_change_entry(&self, by: &Caller, verb: Verb, id: &str) -> Result<(), Status> {
+        self.registry.entry(id).map_or(Ok(()), |entry| {
+            self.may_change(by, verb, &entry.spiffe_id, entry.admin || entry.downstream)
+        })
+    }
 }
 
 /// In the words that SPIRE's clients know: the rules of an entry are those of its conversion, the rest is the datastore's.

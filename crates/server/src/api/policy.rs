@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, status};
 use crate::authz::Caller;
 use crate::ledger;
+use crate::people::Verb;
 use crate::registry::{EntryPolicy, JwtOffline, PolicyPatch, RegistryError};
 
 #[tonic::async_trait]
@@ -41,13 +42,15 @@ impl EntryPolicies for Api {
         &self,
         request: Request<pb::SetEntryPolicyRequest>,
     ) -> Result<Response<pb::EntryPolicy>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let given = request
             .policy
             .ok_or_else(|| Status::invalid_argument("missing policy"))?;
         check_id(&given.entry_id)?;
         let id = given.entry_id.clone();
+        self.may_change_entry(&caller, Verb::Enrol, &id)?;
+        let by = &caller.requester;
         let patch = patch_in(given, request.mask)?;
         let if_revision = Some(request.if_revision).filter(|revision| *revision != 0);
         let policy = self
@@ -57,7 +60,7 @@ impl EntryPolicies for Api {
             .map_err(|error| status::registry(&error))?;
         tracing::info!(entry = policy.entry_id, %by, "changed the policy of an entry");
         let entry = policy.entry_id.clone();
-        self.did(&by, ledger::changed("policy.changed").with("entry", entry))
+        self.did(by, ledger::changed("policy.changed").with("entry", entry))
             .await;
         Ok(Response::new(policy_out(&policy)))
     }

@@ -16,6 +16,7 @@ use super::{Api, status};
 use crate::authz::Caller;
 use crate::endpoints::TlsPeer;
 use crate::ledger;
+use crate::people::Verb;
 use crate::registry::{RecoveryStep, Stepped};
 
 #[tonic::async_trait]
@@ -81,6 +82,7 @@ impl Recovery for Api {
         &self,
         request: Request<pb::ListRequestsRequest>,
     ) -> Result<Response<pb::ListRequestsResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let size = match usize::try_from(request.page_size) {
             Ok(0) => PAGE,
@@ -95,6 +97,7 @@ impl Recovery for Api {
         };
         let requests = found
             .iter()
+            .filter(|(id, _)| caller.operator.standing.may(Verb::Read, id))
             .flat_map(|(id, stands)| requests(id, stands))
             .collect();
         Ok(Response::new(pb::ListRequestsResponse {
@@ -107,11 +110,14 @@ impl Recovery for Api {
         &self,
         request: Request<pb::DecideRequest>,
     ) -> Result<Response<pb::DecideResponse>, Status> {
-        let by = Caller::of(&request)?.requester.clone();
+        let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let id = SpiffeId::parse(&request.agent_id).ok();
         let id = id.filter(|id| id.is_agent() && *id.trust_domain() == self.trust_domain);
         let id = id.ok_or_else(|| Status::invalid_argument("agent_id is no agent of this trust domain"))?;
+        // Whoever asks is a node.
+        let person = caller.approves(&id, None)?;
+        let by = &caller.requester;
         let key = KeyName::try_from(&*request.key)
             .map_err(|_cause| Status::invalid_argument("key is not the 32 bytes that name a request"))?;
         let answer = match request.approve {
@@ -132,6 +138,9 @@ impl Recovery for Api {
                 ));
             }
         }
+        if person.is_none() {
+            tracing::warn!(agent = %id, "nobody is named as who has decided: there is no person; landfast person add");
+        }
         tracing::warn!(agent = %id, %by, ?answer, request = crate::random::hex(&key), "a person has decided about a node");
         let kind = if request.approve {
             "node.approved"
@@ -139,9 +148,11 @@ impl Recovery for Api {
             "node.refused"
         };
         let decided = ledger::node(kind).about(&id);
-        self.did(&by, decided.with("request", crate::random::hex(&key)))
+        self.did(by, decided.with("request", crate::random::hex(&key)))
             .await;
-        Ok(Response::new(pb::DecideResponse {}))
+        Ok(Response::new(pb::DecideResponse {
+            person: person.map(|person| person.to_string()).unwrap_or_default(),
+        }))
     }
 }
 

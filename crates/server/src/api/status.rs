@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::authority::{AppendError, AuthorityError};
 use crate::issuance::IssueError;
+use crate::people::PeopleError;
 use crate::registry::{RegistryError, TokenError};
 
 /// `google.rpc.Status`, as far as it is needed to carry a detail.
@@ -105,6 +106,8 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         | RegistryError::PolicyChanged { .. }
         | RegistryError::OlderBundle { .. }
         | RegistryError::OtherBundle { .. } => Status::failed_precondition(text),
+        RegistryError::People { source } => people(source),
+        RegistryError::IsLogin { .. } => Status::failed_precondition(text),
         RegistryError::TooManyRelationships => Status::resource_exhausted(text),
         RegistryError::Banned => with_reason(
             "failed to attest: agent is banned".to_owned(),
@@ -114,6 +117,27 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         RegistryError::Storage { source } => storage(source),
         RegistryError::NoClock => Status::unavailable(text),
         other => internal(&error_chain(other)),
+    }
+}
+
+/// The register of persons refused.
+fn people(error: &PeopleError) -> Status {
+    let text = error.to_string();
+    match error {
+        PeopleError::NoSuchPerson { .. } | PeopleError::NoSuchProposal { .. } => Status::not_found(text),
+        PeopleError::LoginTaken { .. } => Status::already_exists(text),
+        PeopleError::MayNotConfirm => Status::permission_denied(text),
+        PeopleError::TooManyPersons | PeopleError::TooManyProposals | PeopleError::TooMuchOfOne => {
+            Status::resource_exhausted(text)
+        }
+        PeopleError::SamePerson { .. }
+        | PeopleError::Forgotten { .. }
+        | PeopleError::Nothing
+        | PeopleError::FirstAdministers => Status::failed_precondition(text),
+        PeopleError::Name { .. }
+        | PeopleError::RootLogin
+        | PeopleError::BadLogin { .. }
+        | PeopleError::ForeignRole { .. } => Status::invalid_argument(text),
     }
 }
 

@@ -35,6 +35,9 @@ impl Svid for Api {
             .map_err(|error| ids::words(&error))
             .and_then(|id| ids::workload(Some(&id_out(&id)), &self.trust_domain))
             .map_err(|why| ids::refused("CSR URI SAN is invalid", &why))?;
+        self.registry
+            .is_no_login(&id)
+            .map_err(|error| status::registry(&error))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let issued = self
             .issuer

@@ -1,21 +1,23 @@
 //! Who is let in by a server that may have forgotten something. Invariant: nobody by what the registry says.
 
 use landfast_identity::VerifiedPeer;
+use landfast_proto::Reason;
 use tonic::Status;
 
-use super::{Authorizer, Caller, Class, SHOW_STEPS, SUBSCRIBE};
+use super::{Authorizer, Caller, Class, Right, SHOW_STEPS, SUBSCRIBE};
 use crate::api::status::quarantined;
 use crate::endpoints::TlsPeer;
 use crate::issuance::Requester;
+use crate::people::Operator;
 
 impl Authorizer {
     /// The registry may have forgotten who was banned and whose right was taken away, or that a ban was lifted. So it lets nobody in, and has
     /// nobody destroy his keys: but for administrators of the configuration, all are to come again. What nodes know better is listened to.
     pub(super) fn judge_in_quarantine(
         &self,
-        method: &str,
-        row: &[Class],
+        (method, row, right): (&str, &[Class], Right),
         peer: Option<(&TlsPeer, &VerifiedPeer)>,
+        reason: Option<Reason>,
     ) -> Result<Caller, Status> {
         let now = self.0.clock.now();
         let peer = peer.filter(|(tls, peer)| {
@@ -25,11 +27,18 @@ impl Authorizer {
             return Err(quarantined());
         };
         if row.contains(&Class::Admin) && self.0.admin_ids.contains(&peer.id) {
+            // Where the registry knows of persons both have to say yes: it may have forgotten one, and nobody gains by that.
+            let mut operator = self.remote(&peer.id, true);
+            operator.reason = reason;
+            let requester = Self::recorded(&peer.id, &operator);
+            self.permit(method, right, &operator, &requester)?;
             return Ok(Caller {
-                requester: Requester::admin(peer.id.clone()),
+                requester,
                 agent: None,
                 downstream: None,
+                operator,
                 class: Class::Admin,
+                right,
             });
         }
         let agent = self.0.registry.agent(&peer.id);
@@ -40,7 +49,9 @@ impl Authorizer {
                 requester: Requester::agent(peer.id.clone(), agent.attestation_type.clone()),
                 agent: Some(agent),
                 downstream: None,
+                operator: Operator::default(),
                 class: Class::Agent,
+                right,
             }),
             None => Err(quarantined()),
         }

@@ -1,5 +1,7 @@
 //! The table against the descriptors, and every method as every class of caller, on real listeners.
 
+mod people;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ fn described() -> BTreeSet<String> {
             "landfast.chain.v1",
             "landfast.entry.v1",
             "landfast.info.v1",
+            "landfast.people.v1",
             "landfast.quarantine.v1",
             "landfast.recovery.v1",
             "landfast.reserve.v1",
@@ -52,7 +55,7 @@ fn every_method_has_a_row_and_every_row_a_method() {
         described.len() >= 35,
         "the descriptors are not read: {described:?}"
     );
-    let rows: BTreeSet<String> = TABLE.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let rows: BTreeSet<String> = TABLE.iter().map(|(name, ..)| (*name).to_owned()).collect();
     assert_eq!(rows.len(), TABLE.len(), "a method has two rows");
     let missing: Vec<_> = described.difference(&rows).collect();
     assert!(missing.is_empty(), "methods without a row: {missing:?}");
@@ -92,7 +95,7 @@ async fn in_quarantine_no_method_is_open_to_anybody_that_the_registry_lets_in() 
     let rig = start().await;
     for (who, svid) in svids {
         let channel = rig.tls(svid).await.unwrap();
-        for (method, _) in TABLE.iter().filter(|(_, row)| *row != [Local]) {
+        for (method, ..) in TABLE.iter().filter(|(_, row, _)| *row != [Local]) {
             let status = call(&channel, method).await.expect_err(method);
             if (who, *method) == ("agent", SHOW_STEPS) {
                 // What a node knows better is listened to; here there is no root key.
@@ -177,7 +180,7 @@ async fn every_method_is_open_to_exactly_the_classes_of_its_row() {
     let workload = rig.tls(Some(rig.mint("/line4/collector").await)).await.unwrap();
     let nobody = rig.tls(None).await.unwrap();
 
-    for (method, row) in TABLE {
+    for (method, row, _) in TABLE {
         let open_to = |class: Class| row.contains(&class) || row.contains(&Any);
         let callers = [
             ("local", &local, row.contains(&Local) || row.contains(&Any)),
@@ -223,7 +226,7 @@ async fn a_banned_agent_is_no_agent_and_keeps_the_rights_of_nobody() {
         .ban_agent(request)
         .await
         .unwrap();
-    for (method, row) in TABLE {
+    for (method, row, _) in TABLE {
         // The one that was refused is closed a moment later.
         let channel = rig.tls(Some(Arc::clone(&node.svid))).await.unwrap();
         let outcome = call(&channel, method).await;
@@ -236,7 +239,7 @@ async fn a_banned_agent_is_no_agent_and_keeps_the_rights_of_nobody() {
             let status = outcome.unwrap_err();
             assert_eq!(
                 crate::server::rig::reason(&status),
-                Some(Reason::AgentBanned),
+                Some(Why::AgentBanned),
                 "{method}"
             );
         }

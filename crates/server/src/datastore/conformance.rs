@@ -3,6 +3,7 @@
 mod agents;
 mod chain;
 mod issuance;
+mod people;
 mod recoveries;
 mod replaced;
 mod rungs;
@@ -19,6 +20,7 @@ use crate::registry::{EndpointUrl, Profile, alias_selector};
 pub(super) use agents::*;
 pub(super) use chain::*;
 pub(super) use issuance::*;
+pub(super) use people::*;
 pub(super) use recoveries::*;
 pub(super) use replaced::*;
 pub(super) use rungs::*;
@@ -46,6 +48,8 @@ macro_rules! conforms {
             agents_stay_banned_and_are_promoted_once
             a_device_key_lives_and_dies_with_its_agent
             of_claims_at_once_with_one_counter_one_comes_in
+            persons_are_kept_and_a_name_is_erased
+            of_two_who_take_a_login_at_once_one_has_it
             a_token_has_one_winner
             bundles_and_relationships_keep_their_rules
             a_key_has_one_identity

@@ -14,6 +14,7 @@ mod follower;
 mod gauges;
 mod link;
 mod migrate;
+mod people;
 mod policies;
 mod position;
 mod prune;

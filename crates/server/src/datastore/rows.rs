@@ -48,6 +48,10 @@ pub(crate) trait Source {
     fn tokens(&self) -> Result<Vec<[Value; 7]>, DatastoreError>;
     /// Agent, when it was heard, whether a person is to decide, and the rest.
     fn recoveries(&self) -> Result<Vec<RecoveryRow>, DatastoreError>;
+    /// References and names.
+    fn person_names(&self) -> Result<Vec<(String, String)>, DatastoreError>;
+    /// Of persons: IDs and texts.
+    fn proposals(&self) -> Result<Vec<(String, String)>, DatastoreError>;
     /// Records after this number, with their numbers, in their order.
     fn records(&self, after: i64, limit: i64) -> Result<Vec<(i64, IssuanceRecord)>, DatastoreError>;
 }

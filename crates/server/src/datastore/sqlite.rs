@@ -13,6 +13,7 @@ mod export;
 mod import;
 mod migrate;
 mod open;
+mod people;
 mod policies;
 mod probe;
 mod records;
@@ -38,6 +39,7 @@ use super::{
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::issuance::IssuanceRecord;
+use crate::people::{Done, PersonRef, Register, Step};
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
     PolicyPatch, RecoveryStep, Redeemed, RegistryError, Relationship, RelationshipPatch, Stepped, TokenError,
@@ -111,6 +113,7 @@ fn snapshot(tx: &writer::Tx<'_>) -> Result<Snapshot, DatastoreError> {
         agents: agents::all(tx)?,
         bundles: bundles::all(tx)?,
         relationships: relationships::all(tx)?,
+        people: people::all(tx)?,
     })
 }
 
@@ -199,6 +202,22 @@ impl Datastore for SqliteDatastore {
         self.writer
             .write(move |tx| recoveries::waiting(tx, &after, limit))
             .await
+    }
+
+    async fn change_people(
+        &self,
+        td: TrustDomain,
+        step: Step,
+        by: Option<PersonRef>,
+        now: UnixTime,
+    ) -> Result<Done, RegistryError> {
+        self.writer
+            .write(move |tx| people::step(tx, &td, step, by.as_ref(), now))
+            .await
+    }
+
+    async fn register(&self, td: TrustDomain) -> Result<Register, DatastoreError> {
+        self.writer.write(move |tx| people::register(tx, &td)).await
     }
 
     async fn create_token(&self, token: NewToken) -> Result<(), RegistryError> {

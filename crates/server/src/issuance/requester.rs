@@ -11,6 +11,8 @@ pub struct Requester {
     pub kind: RequesterKind,
     /// How the node behind it attested; empty when none did.
     pub attestation: String,
+    /// Who it is as an operator, where that is known: the login of its session, and the reference of the person.
+    pub operator: String,
 }
 
 /// Who can ask.
@@ -41,6 +43,7 @@ impl Requester {
         Self {
             kind: RequesterKind::Agent(id),
             attestation: attestation.into(),
+            operator: String::new(),
         }
     }
 
@@ -49,6 +52,7 @@ impl Requester {
         Self {
             kind: RequesterKind::Local { uid, pid },
             attestation: String::new(),
+            operator: String::new(),
         }
     }
 
@@ -57,6 +61,7 @@ impl Requester {
         Self {
             kind: RequesterKind::Admin(id),
             attestation: String::new(),
+            operator: String::new(),
         }
     }
 
@@ -65,6 +70,7 @@ impl Requester {
         Self {
             kind: RequesterKind::Downstream(id),
             attestation: String::new(),
+            operator: String::new(),
         }
     }
 
@@ -74,7 +80,14 @@ impl Requester {
         Self {
             kind: RequesterKind::Attestation(method.clone()),
             attestation: method,
+            operator: String::new(),
         }
+    }
+
+    /// The same, as this operator.
+    pub(crate) fn operated_by(mut self, operator: String) -> Self {
+        self.operator = operator;
+        self
     }
 
     /// This server itself.
@@ -82,6 +95,7 @@ impl Requester {
         Self {
             kind: RequesterKind::Server,
             attestation: String::new(),
+            operator: String::new(),
         }
     }
 }
@@ -96,6 +110,10 @@ impl fmt::Display for Requester {
             RequesterKind::Downstream(id) => write!(f, "downstream {id}"),
             RequesterKind::Attestation(method) => write!(f, "attestation {method}"),
             RequesterKind::Server => f.write_str("server"),
+        }?;
+        match self.operator.as_str() {
+            "" => Ok(()),
+            operator => write!(f, " {operator}"),
         }
     }
 }

@@ -27,6 +27,23 @@ pub enum RegistryError {
         #[from]
         source: ReserveError,
     },
+    /// Whoever had an SVID of it would be that person.
+    #[error(
+        "{id} is a login of {person}: no entry for it is made or changed, and nothing is minted; take the login from the person first (landfast person withdraw)"
+    )]
+    IsLogin {
+        /// The identity.
+        id: SpiffeId,
+        /// Whose, by reference.
+        person: String,
+    },
+    /// The register of persons refuses.
+    #[error(transparent)]
+    People {
+        /// Why.
+        #[from]
+        source: crate::people::PeopleError,
+    },
     /// No such entry.
     #[error("no entry {id}")]
     NoSuchEntry {

@@ -3,6 +3,7 @@
 mod aliases;
 mod groups;
 mod nodes;
+mod people;
 mod reach;
 mod table;
 
@@ -22,6 +23,7 @@ use crate::datastore::{Change, Committed, Snapshot};
 use aliases::Aliases;
 use groups::Groups;
 use nodes::Nodes;
+use people::People;
 pub(crate) use reach::Concern;
 use table::Table;
 
@@ -38,6 +40,7 @@ pub(super) struct Index {
     nodes: Nodes,
     bundles: Table<Bundle>,
     relationships: Table<Relationship>,
+    pub(super) people: People,
 }
 
 impl Index {
@@ -53,6 +56,7 @@ impl Index {
             agents: snapshot.agents.into_iter().collect(),
             bundles: snapshot.bundles.into_iter().collect(),
             relationships: snapshot.relationships.into_iter().collect(),
+            people: snapshot.people.into_iter().collect(),
         };
         for agent in index.agents.iter() {
             index.nodes.put(agent);
@@ -105,6 +109,7 @@ impl Index {
             Change::RemoveRelationship(td) => {
                 self.relationships.take(td.as_str());
             }
+            Change::PutPerson(person) => self.people.put(Arc::clone(person)),
             Change::BeginEpoch(epoch) => self.revision.epoch = *epoch,
         }
         self.revision.number = commit.revision;

@@ -202,6 +202,20 @@ impl Datastore for Scripted {
         self.db.attest_agent(record, entering).await
     }
 
+    async fn change_people(
+        &self,
+        td: TrustDomain,
+        step: crate::people::Step,
+        by: Option<crate::people::PersonRef>,
+        now: UnixTime,
+    ) -> Result<crate::people::Done, RegistryError> {
+        self.db.change_people(td, step, by, now).await
+    }
+
+    async fn register(&self, td: TrustDomain) -> Result<crate::people::Register, DatastoreError> {
+        self.db.register(td).await
+    }
+
     async fn recover(&self, id: SpiffeId, step: RecoveryStep) -> Result<(Stepped, Recovery), RegistryError> {
         self.db.recover(id, step).await
     }

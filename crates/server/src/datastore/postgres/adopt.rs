@@ -10,7 +10,7 @@ use super::link::Link;
 use super::position::Position;
 use super::tx::Tx;
 use super::{
-    Identity, PostgresConfig, above, appended, authorities, chain, migrate, records, recoveries, text,
+    Identity, PostgresConfig, above, appended, authorities, chain, migrate, people, records, recoveries, text,
 };
 use crate::datastore::rows::{Source, Value};
 use crate::datastore::{DatastoreError, OpenError, Snapshot, bundle_text};
@@ -138,6 +138,15 @@ async fn registry(
             &[&relationship.trust_domain.as_str(), &body, &revision],
         )
         .await?;
+    }
+    for person in &snapshot.people {
+        people::put_person(tx, person, revision).await?;
+    }
+    for (reference, name) in source.person_names()? {
+        people::put_name(tx, &reference, &name).await?;
+    }
+    for (id, body) in source.proposals()? {
+        people::put_proposal(tx, &id, &body).await?;
     }
     for some in snapshot.entries.chunks(BATCH) {
         let (mut ids, mut likenesses, mut parents, mut selectors) = (vec![], vec![], vec![], vec![]);

@@ -12,9 +12,9 @@ use super::link::{Link, Session};
 use super::position::Position;
 use super::row::{damage, domain, get, unsigned};
 use super::target::PostgresConfig;
-use super::text;
+use super::{people, text};
 use crate::datastore::sharing::Sharing;
-use crate::datastore::{DatastoreError, Snapshot};
+use crate::datastore::{DatastoreError, Snapshot, people_text};
 use crate::registry::{Revision, Versioned};
 
 /// Who waits for a snapshot.
@@ -185,6 +185,10 @@ async fn load(session: &Session) -> Result<(Snapshot, Position), DatastoreError>
     {
         let relationship = text::read_relationship(get(&row, "body")?)?;
         snapshot.relationships.push(Arc::new(relationship));
+    }
+    for row in session.rows(people::ALL, &[]).await? {
+        let person = people_text::read_person(get(&row, "reference")?, get(&row, "body")?)?;
+        snapshot.people.push(Arc::new(person));
     }
     Ok((snapshot, at))
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::row::damage;
 use crate::datastore::debt::{AudienceText, audiences, read_audiences};
 use crate::datastore::sharing::Sharing;
-use crate::datastore::{Change, DatastoreError, bundle_text};
+use crate::datastore::{Change, DatastoreError, bundle_text, people_text};
 use crate::random::hex;
 use crate::registry::{AgentRecord, EndpointUrl, Entry, EntryPolicy, Profile, Relationship};
 
@@ -228,6 +228,7 @@ pub(super) fn change(change: &Change) -> Result<(&'static str, String, Option<St
             Some(relationship(new)?),
         ),
         Change::RemoveRelationship(td) => (RELATIONSHIP, td.to_string(), None),
+        Change::PutPerson(new) => (PERSON, new.reference.to_string(), Some(people_text::person(new)?)),
         // `accept_loss` does it, beside the feed.
         Change::BeginEpoch(_) => return Err(damage("kind", "an epoch is no change of a row")),
     })
@@ -244,6 +245,7 @@ pub(super) fn read_change(kind: &str, object: &str, body: Option<&str>) -> Resul
         (BUNDLE, None) => Change::RemoveBundle(domain(object)?),
         (RELATIONSHIP, Some(body)) => Change::PutRelationship(Arc::new(read_relationship(body)?)),
         (RELATIONSHIP, None) => Change::RemoveRelationship(domain(object)?),
+        (PERSON, Some(body)) => Change::PutPerson(Arc::new(people_text::read_person(object, body)?)),
         (other, _) => return Err(damage("kind", format!("{other:?} is none of this program's"))),
     })
 }
@@ -290,3 +292,4 @@ const POLICY: &str = "policy";
 const AGENT: &str = "agent";
 const BUNDLE: &str = "bundle";
 const RELATIONSHIP: &str = "relationship";
+const PERSON: &str = "person";

@@ -10,8 +10,8 @@ use landfast_lifecycle::recovery::Recovery;
 use tokio::sync::oneshot;
 
 use super::{
-    PostgresDatastore, agents, appended, authorities, bundles, chain, entries, gauges, policies, prune,
-    records, recoveries, relationships, rungs, tokens,
+    PostgresDatastore, agents, appended, authorities, bundles, chain, entries, gauges, people, policies,
+    prune, records, recoveries, relationships, rungs, tokens,
 };
 use crate::authority::{Above, AppendedRow, AuthorityRow, Journal, OtherChange};
 use crate::datastore::{
@@ -19,6 +19,7 @@ use crate::datastore::{
     Recorded, Redemption, Snapshot, StepPlace,
 };
 use crate::issuance::IssuanceRecord;
+use crate::people::{Done, PersonRef, Register, Step};
 use crate::registry::{
     AgentRecord, BundleWrite, Created, DeleteMode, Entry, EntryDraft, EntryPatch, EntryPolicy, MargoPaths,
     PolicyPatch, RecoveryStep, Redeemed, RegistryError, Relationship, RelationshipPatch, Stepped, TokenError,
@@ -144,6 +145,28 @@ impl Datastore for PostgresDatastore {
         self.write(move |tx| {
             let after = after.clone();
             Box::pin(async move { recoveries::waiting(tx, &after, limit).await })
+        })
+        .await
+    }
+
+    async fn change_people(
+        &self,
+        td: TrustDomain,
+        step: Step,
+        by: Option<PersonRef>,
+        now: UnixTime,
+    ) -> Result<Done, RegistryError> {
+        self.write(move |tx| {
+            let (td, step, by) = (td.clone(), step.clone(), by.clone());
+            Box::pin(async move { people::step(tx, &td, step, by.as_ref(), now).await })
+        })
+        .await
+    }
+
+    async fn register(&self, td: TrustDomain) -> Result<Register, DatastoreError> {
+        self.write(move |tx| {
+            let td = td.clone();
+            Box::pin(async move { people::register(tx, &td).await })
         })
         .await
     }

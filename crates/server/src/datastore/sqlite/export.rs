@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::open::{self, refused};
 use super::writer::Tx;
-use super::{authorities, chain, migrate, records};
+use super::{authorities, chain, migrate, people, records};
 use crate::authority::Journal;
 use crate::datastore::rows::{Column, ColumnKind, RecoveryRow, Source, Table, Value};
 use crate::datastore::{DatastoreError, OpenError, Snapshot};
@@ -118,6 +118,14 @@ impl Source for Export {
         let mut rows = self.conn.prepare(sql)?;
         let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn person_names(&self) -> Result<Vec<(String, String)>, DatastoreError> {
+        people::pairs(&self.conn, "SELECT reference, name FROM person_names")
+    }
+
+    fn proposals(&self) -> Result<Vec<(String, String)>, DatastoreError> {
+        people::pairs(&self.conn, "SELECT id, body FROM person_proposals")
     }
 
     fn records(&self, after: i64, limit: i64) -> Result<Vec<(i64, IssuanceRecord)>, DatastoreError> {

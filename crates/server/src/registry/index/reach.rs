@@ -47,7 +47,10 @@ impl Index {
             Change::PutBundle(bundle) => vec![Concern::Federated(bundle.trust_domain().clone())],
             Change::RemoveBundle(trust_domain) => vec![Concern::Federated(trust_domain.clone())],
             // Who is told of an epoch is told by whoever begins it.
-            Change::PutRelationship(_) | Change::RemoveRelationship(_) | Change::BeginEpoch(_) => Vec::new(),
+            Change::PutRelationship(_)
+            | Change::RemoveRelationship(_)
+            | Change::PutPerson(_)
+            | Change::BeginEpoch(_) => Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use landfast_identity::Bundle;
 
+use crate::people::Person;
 use crate::registry::{AgentRecord, Relationship, Versioned};
 
 /// What a table is ordered by; it never changes while an object is in one.
@@ -36,6 +37,12 @@ impl Name for Bundle {
 impl Name for Relationship {
     fn name(&self) -> &str {
         self.trust_domain.as_str()
+    }
+}
+
+impl Name for Person {
+    fn name(&self) -> &str {
+        self.reference.as_str()
     }
 }
 

@@ -114,6 +114,27 @@ async fn waiting(channel: Channel) -> Vec<recovery::Request> {
     listed.unwrap().into_inner().requests
 }
 
+/// Who administers and approves, and comes by this identity.
+async fn first_person(rig: &Rig, login: &str) -> String {
+    use landfast_proto::landfast::people::v1::{self as people, login::Kind, people_client::PeopleClient};
+    let role = |verb: people::Verb| people::Role {
+        verb: verb.into(),
+        pattern: String::new(),
+    };
+    let change = people::Change {
+        name: "Anna".to_owned(),
+        logins: vec![people::Login {
+            kind: Some(Kind::SpiffeId(format!("spiffe://plant.test{login}"))),
+        }],
+        roles: vec![role(people::Verb::Administer), role(people::Verb::Approve)],
+        ..people::Change::default()
+    };
+    let change = Some(change);
+    let mut client = PeopleClient::new(rig.admin().await);
+    let granted = client.grant(people::GrantRequest { change }).await;
+    granted.unwrap().into_inner().person
+}
+
 async fn decide(channel: Channel, node: &Node, key: &PrivateKey, approve: bool) -> Result<(), Status> {
     let request = recovery::DecideRequest {
         agent_id: node.id.to_string(),
@@ -398,7 +419,7 @@ async fn who_was_silent_for_long_waits_for_a_person_on_the_admin_socket() {
         let status = device.returns(&rig, 1, &key).await.unwrap_err();
         assert_eq!(refusal(&status), Some(Refused::Held), "{status:?}");
     }
-    // An administrator elsewhere may look; that there is anything to decide is for the machine itself.
+    // An administrator elsewhere may look; what is decided there is decided by somebody, and there is no person.
     let console = rig
         .tls(Some(rig.mint("/operations/console").await))
         .await
@@ -407,7 +428,7 @@ async fn who_was_silent_for_long_waits_for_a_person_on_the_admin_socket() {
     assert_eq!((asked[0].kind(), asked[0].counter), (Kind::Recovery, 1));
     for channel in [console, device.node.channel.clone()] {
         let status = decide(channel, &device.node, &key, true).await.unwrap_err();
-        assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     }
     let status = RecoveryClient::new(device.node.channel.clone())
         .list_requests(recovery::ListRequestsRequest::default())
@@ -418,10 +439,19 @@ async fn who_was_silent_for_long_waits_for_a_person_on_the_admin_socket() {
         .unwrap();
     let status = device.returns(&rig, 1, &key).await.unwrap_err();
     assert_eq!(refusal(&status), Some(Refused::Denied));
-    decide(rig.admin().await, &device.node, &key, true).await.unwrap();
-    assert_eq!(waiting(rig.admin().await).await[0].state(), State::Approved);
+    // A person may be anywhere.
+    let anna = rig.tls(Some(rig.mint("/operations/anna").await)).await.unwrap();
+    let person = first_person(&rig, "/operations/anna").await;
+    let request = recovery::DecideRequest {
+        agent_id: device.node.id.to_string(),
+        key: key.public_key().sha256().to_vec().into(),
+        approve: true,
+    };
+    let decided = RecoveryClient::new(anna.clone()).decide(request).await.unwrap();
+    assert_eq!(decided.into_inner().person, person);
+    assert_eq!(waiting(anna.clone()).await[0].state(), State::Approved);
     device.returns(&rig, 1, &key).await.unwrap();
-    assert!(waiting(rig.admin().await).await.is_empty());
+    assert!(waiting(anna).await.is_empty());
     rig.tear_down().await;
 }
 

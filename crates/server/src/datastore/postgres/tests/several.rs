@@ -243,3 +243,41 @@ async fn a_copy_of_a_server_takes_its_place_and_the_older_one_stops() {
     create(&new, "two").await.unwrap();
     new.standing(0).unwrap();
 }
+
+#[tokio::test]
+async fn what_one_server_hears_of_persons_all_hear_and_the_feed_forgets_who_is_forgotten() {
+    use crate::people::{Change as More, Login, PersonRef, Role, Step, proposal_id};
+    let cluster = Cluster::start();
+    let (a, b) = (cluster.open("a").await, cluster.open("b").await);
+    let (_at_a, at_b) = (Ear::on(&a).await, Ear::on(&b).await);
+    let person = PersonRef::random().unwrap();
+    let change = More {
+        person: person.clone(),
+        name: Some("Jo".to_owned()),
+        logins: vec![Login::Uid(424_242)],
+        roles: vec![Role::parse("administer:spiffe://plant.example/*").unwrap()],
+        activate: false,
+    };
+    let id = proposal_id().unwrap();
+    let step = Step::Grant { change, id };
+    a.change_people(td(), step, None, START).await.unwrap();
+    at_b.until(1).await;
+    assert!(matches!(&at_b.heard().commits[0].change, Change::PutPerson(heard) if heard.reference == person));
+    assert_eq!(b.register(td()).await.unwrap().names[&person], "Jo");
+    let named = "SELECT count(*) FROM changes WHERE body LIKE '%424242%'";
+    assert_eq!(cluster.sql(named), "1");
+    let step = Step::Forget {
+        person: person.clone(),
+    };
+    b.change_people(td(), step, None, START).await.unwrap();
+    at_b.until(2).await;
+    assert_eq!(cluster.sql(named), "0", "its login is nowhere any more");
+    assert_eq!(
+        cluster.sql("SELECT count(*) FROM changes"),
+        "2",
+        "and the feed is whole"
+    );
+    assert_eq!(cluster.sql("SELECT count(*) FROM person_names"), "0");
+    assert_eq!(cluster.sql("SELECT count(*) FROM person_logins"), "0");
+    assert!(b.load(None).await.unwrap().people[0].forgotten);
+}

@@ -60,7 +60,7 @@ async fn of_the_first_schema() -> Cluster {
     db.save_journal(0, rows).await.unwrap().unwrap();
     drop(db);
     cluster.sql(
-        "DROP TABLE chain_steps; DROP TABLE recoveries; \
+        "DROP TABLE person_proposals; DROP TABLE person_logins; DROP TABLE person_names; DROP TABLE people; DROP TABLE chain_steps; DROP TABLE recoveries; \
          ALTER TABLE issued DROP COLUMN rung, DROP COLUMN revoked_at; DROP TABLE acknowledged; \
          ALTER TABLE state DROP COLUMN journal_mark; DROP TABLE journal_changes; \
          DELETE FROM schema_migrations WHERE number > 1",

@@ -1,0 +1,230 @@
+//! Operators: which person is behind a request, and what a method asks of him. Invariant: once there is a person, nobody operates but by what the
+//! register says of his login; before that everything is as it was without one.
+
+use http::HeaderMap;
+use landfast_identity::SpiffeId;
+use landfast_proto::{REASON, Reason};
+use landfast_uds::PeerInfo;
+use tonic::Status;
+
+use super::{Authorizer, Caller, Class};
+use crate::issuance::Requester;
+use crate::people::{
+    Audit, Event, LocalLogin, Login, Operator, Outcome, Person, PersonRef, Standing, Verb, told,
+};
+
+/// What an operator has to have the right to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Right {
+    /// No operator's right is asked: it is for machines, or for anybody.
+    Nobodys,
+    /// To this, for the whole trust domain.
+    Whole(Verb),
+    /// To this for something; for what it is, the handler asks.
+    Each(Verb),
+}
+
+impl Right {
+    pub(super) fn verb(self) -> Option<Verb> {
+        match self {
+            Self::Nobodys => None,
+            Self::Whole(verb) | Self::Each(verb) => Some(verb),
+        }
+    }
+}
+
+/// Why, as the operator says.
+pub(super) fn reason(headers: &HeaderMap) -> Result<Option<Reason>, Status> {
+    let reason = headers
+        .get(REASON)
+        .map(|text| Reason::from_metadata(text.as_bytes()));
+    reason
+        .transpose()
+        .map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+impl Authorizer {
+    /// Who calls on the admin socket.
+    pub(super) fn local(&self, peer: &PeerInfo) -> (Operator, Requester) {
+        let login = LocalLogin::of(peer);
+        let registry = &self.0.registry;
+        let standing = match registry.has_people() {
+            false => Standing::Administrator,
+            true => login.standing(|login| registry.holder(login)),
+        };
+        let mut said = Vec::new();
+        if matches!(login.audit, Audit::Uid(_)) || standing == Standing::Nobody {
+            said.push(login.to_string());
+        }
+        said.extend(standing.person().map(|person| as_recorded(person)));
+        let requester = Requester::local(peer.uid, peer.pid).operated_by(said.join(" "));
+        let operator = Operator {
+            standing,
+            login: Some(login.login()),
+            local: true,
+            ..Operator::default()
+        };
+        (operator, requester)
+    }
+
+    /// Who shows this identity; `admin`: it administers where there is no person.
+    pub(super) fn remote(&self, id: &SpiffeId, admin: bool) -> Operator {
+        let login = Login::Spiffe(id.clone());
+        let standing = match self.0.registry.has_people() {
+            false if admin => Standing::Administrator,
+            false => Standing::Nobody,
+            true => {
+                let holder = self.0.registry.holder(&login).filter(|person| person.active);
+                holder.map_or(Standing::Nobody, Standing::Person)
+            }
+        };
+        Operator {
+            standing,
+            login: Some(login),
+            ..Operator::default()
+        }
+    }
+
+    /// As whom it is recorded what an operator does over the network.
+    pub(super) fn recorded(id: &SpiffeId, operator: &Operator) -> Requester {
+        let person = operator.standing.person().map(|person| as_recorded(person));
+        Requester::admin(id.clone()).operated_by(person.unwrap_or_default())
+    }
+
+    /// Whether a person comes by this identity.
+    pub(super) fn is_login(&self, id: &SpiffeId) -> bool {
+        let holder = self.0.registry.holder(&Login::Spiffe(id.clone()));
+        holder.is_some_and(|person| person.active)
+    }
+
+    /// Refuses an operator who has no right to the method.
+    pub(super) fn permit(
+        &self,
+        method: &str,
+        right: Right,
+        operator: &Operator,
+        requester: &Requester,
+    ) -> Result<(), Status> {
+        let td = self.0.registry.trust_domain();
+        let standing = &operator.standing;
+        let (may, verb) = match right {
+            Right::Nobodys => return Ok(()),
+            Right::Whole(verb) => (standing.may_all(verb, td), verb),
+            Right::Each(verb) => (standing.may_some(verb), verb),
+        };
+        if may {
+            return Ok(());
+        }
+        told(&Event {
+            verb,
+            actor: requester,
+            action: method,
+            target: None,
+            reason: operator.reason.as_ref(),
+            outcome: Outcome::Denied,
+        });
+        Err(refused(standing, verb, "the whole trust domain"))
+    }
+}
+
+impl Caller {
+    /// Refuses what this operator may not do to what has this identity. For methods that the table says `Each` of.
+    ///
+    /// # Errors
+    /// PermissionDenied.
+    pub(crate) fn may(&self, verb: Verb, id: &SpiffeId) -> Result<(), Status> {
+        let may = self.operator.standing.may(verb, id);
+        self.judged(may, verb, id.as_str())
+    }
+
+    /// Refuses what only those may who have the right for everything.
+    ///
+    /// # Errors
+    /// PermissionDenied.
+    pub(crate) fn may_all(&self, verb: Verb, td: &landfast_identity::TrustDomain) -> Result<(), Status> {
+        let may = self.operator.standing.may_all(verb, td);
+        self.judged(may, verb, "the whole trust domain")
+    }
+
+    /// For each approval: by a person, of what the person may approve, and that nobody has asked for himself. Where there are no persons, by whoever
+    /// is on the server's machine. Returns who is to be recorded.
+    ///
+    /// # Errors
+    /// PermissionDenied.
+    pub(crate) fn approves(
+        &self,
+        id: &SpiffeId,
+        asked_by: Option<&PersonRef>,
+    ) -> Result<Option<PersonRef>, Status> {
+        if self.operator.standing == Standing::Administrator && !self.operator.local {
+            return Err(Status::permission_denied(
+                "over the network only persons approve, and there are none: landfast person add, on the server's machine",
+            ));
+        }
+        self.may(Verb::Approve, id)?;
+        let person = self
+            .operator
+            .standing
+            .person()
+            .map(|person| person.reference.clone());
+        if asked_by.is_some() && asked_by == person.as_ref() {
+            return self
+                .judged(false, Verb::Approve, "what you have asked for yourself")
+                .map(|()| None);
+        }
+        Ok(person)
+    }
+
+    fn judged(&self, may: bool, verb: Verb, target: &str) -> Result<(), Status> {
+        if may {
+            return Ok(());
+        }
+        told(&Event {
+            verb,
+            actor: &self.requester,
+            action: "refused",
+            target: Some(target),
+            reason: self.operator.reason.as_ref(),
+            outcome: Outcome::Denied,
+        });
+        Err(refused(&self.operator.standing, verb, target))
+    }
+
+    /// Tells of what an operator has asked for and got.
+    pub(super) fn told(&self, method: &str, status: Option<&str>) {
+        let operates = matches!(self.class, Class::Local | Class::Admin);
+        let Some(verb) = self.right.verb().filter(|verb| operates && *verb != Verb::Read) else {
+            return;
+        };
+        let outcome = match status {
+            // What was done about persons is told where it is known what that was.
+            None | Some("0") if method.starts_with(PEOPLE) => return,
+            None | Some("0") => Outcome::Done,
+            Some(code) => Outcome::Failed(code),
+        };
+        told(&Event {
+            verb,
+            actor: &self.requester,
+            action: method,
+            target: None,
+            reason: self.operator.reason.as_ref(),
+            outcome,
+        });
+    }
+}
+
+fn as_recorded(person: &Person) -> String {
+    format!("person {}", person.reference)
+}
+
+/// An operator may know what he may not do.
+fn refused(standing: &Standing, verb: Verb, what: &str) -> Status {
+    let who = match standing {
+        Standing::Person(person) => format!("{} has no role that covers it", person.reference),
+        Standing::Root => "root administers and approves nothing, a person has to".to_owned(),
+        Standing::Administrator | Standing::Nobody => "this login belongs to no active person".to_owned(),
+    };
+    Status::permission_denied(format!("not allowed to {verb} {what}: {who} (landfast whoami)"))
+}
+
+const PEOPLE: &str = "/landfast.people.v1.People/";
