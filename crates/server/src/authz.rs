@@ -130,6 +130,7 @@ impl Authorizer {
                 return Err(permission_denied(method, None));
             }
             let (mut operator, requester) = self.local(peer);
+            let requester = requester.because(reason.as_ref().map(|reason| reason.as_str().to_owned()));
             operator.reason = reason;
             self.permit(method, right, &operator, &requester)?;
             return Ok(Caller {

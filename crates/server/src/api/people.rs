@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::authz::Caller;
+use crate::ledger;
 use crate::people::{Done, Event, Login, Outcome, PersonRef, Register, Standing, Step, Verb, told};
 use convert::{change_in, login_in, login_out, person_out, proposal_out, reference_in, role_in, role_out};
 
@@ -178,8 +179,21 @@ impl Api {
             },
             target: Some(person.as_str()),
             reason: caller.operator.reason.as_ref(),
-            outcome,
+            outcome: outcome.clone(),
         });
+        let kind = match &done {
+            Done::InEffect { .. } => "person.changed",
+            Done::Proposed { .. } => "person.proposed",
+            Done::Rejected { .. } => "person.rejected",
+        };
+        let record = landfast_audit::Record {
+            subject: Some(person.to_string()),
+            ..ledger::changed(kind)
+        };
+        let record = record
+            .with("action", action)
+            .with("alone", outcome == Outcome::Alone);
+        self.did(&caller.requester, record).await;
         Ok(done)
     }
 

@@ -13,6 +13,7 @@ impl Api {
     pub(super) async fn did(&self, by: &Requester, what: Record) {
         let what = Record {
             actor: ledger::actor(by),
+            reason: what.reason.clone().or_else(|| by.reason.clone()),
             ..ledger::at(self.clock.now(), what)
         };
         let kind = what.kind;

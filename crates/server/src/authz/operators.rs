@@ -57,7 +57,10 @@ impl Authorizer {
             said.push(login.to_string());
         }
         said.extend(standing.person().map(|person| as_recorded(person)));
-        let requester = Requester::local(peer.uid, peer.pid).operated_by(said.join(" "));
+        let person = standing.person().map(|person| person.reference.to_string());
+        let requester = Requester::local(peer.uid, peer.pid)
+            .operated_by(said.join(" "))
+            .of_person(person);
         let operator = Operator {
             standing,
             login: Some(login.login()),
@@ -87,8 +90,11 @@ impl Authorizer {
 
     /// As whom it is recorded what an operator does over the network.
     pub(super) fn recorded(id: &SpiffeId, operator: &Operator) -> Requester {
-        let person = operator.standing.person().map(|person| as_recorded(person));
-        Requester::admin(id.clone()).operated_by(person.unwrap_or_default())
+        let person = operator.standing.person();
+        Requester::admin(id.clone())
+            .operated_by(person.map(|person| as_recorded(person)).unwrap_or_default())
+            .of_person(person.map(|person| person.reference.to_string()))
+            .because(operator.reason.as_ref().map(|reason| reason.as_str().to_owned()))
     }
 
     /// Whether a person comes by this identity.

@@ -13,6 +13,10 @@ pub struct Requester {
     pub attestation: String,
     /// Who it is as an operator, where that is known: the login of its session, and the reference of the person.
     pub operator: String,
+    /// The reference of the person that this is, where one is known.
+    pub person: Option<String>,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
 }
 
 /// Who can ask.
@@ -44,6 +48,8 @@ impl Requester {
             kind: RequesterKind::Agent(id),
             attestation: attestation.into(),
             operator: String::new(),
+            person: None,
+            reason: None,
         }
     }
 
@@ -53,6 +59,8 @@ impl Requester {
             kind: RequesterKind::Local { uid, pid },
             attestation: String::new(),
             operator: String::new(),
+            person: None,
+            reason: None,
         }
     }
 
@@ -62,6 +70,8 @@ impl Requester {
             kind: RequesterKind::Admin(id),
             attestation: String::new(),
             operator: String::new(),
+            person: None,
+            reason: None,
         }
     }
 
@@ -71,6 +81,8 @@ impl Requester {
             kind: RequesterKind::Downstream(id),
             attestation: String::new(),
             operator: String::new(),
+            person: None,
+            reason: None,
         }
     }
 
@@ -81,6 +93,8 @@ impl Requester {
             kind: RequesterKind::Attestation(method.clone()),
             attestation: method,
             operator: String::new(),
+            person: None,
+            reason: None,
         }
     }
 
@@ -90,12 +104,26 @@ impl Requester {
         self
     }
 
+    /// The same, as this person.
+    pub(crate) fn of_person(mut self, person: Option<String>) -> Self {
+        self.person = person;
+        self
+    }
+
+    /// The same, for this reason.
+    pub(crate) fn because(mut self, reason: Option<String>) -> Self {
+        self.reason = reason;
+        self
+    }
+
     /// This server itself.
     pub fn server() -> Self {
         Self {
             kind: RequesterKind::Server,
             attestation: String::new(),
             operator: String::new(),
+            person: None,
+            reason: None,
         }
     }
 }

@@ -105,24 +105,45 @@ pub(crate) fn at(now: Option<UnixTime>, record: Record) -> Record {
 
 /// Who asked, by what the edge has verified.
 pub(crate) fn actor(who: &Requester) -> Actor {
-    let actor = match &who.kind {
-        RequesterKind::Agent(id) => Actor::new(ActorClass::Node, Some(id.to_string())),
-        // A user is a person's login or a program's; who it is says the register of people.
-        RequesterKind::Local { uid, pid } => {
-            let actor = Actor::new(ActorClass::Unknown, None).known_by("uid", u64::from(*uid));
-            match pid.and_then(|pid| u64::try_from(pid).ok()) {
-                Some(pid) => actor.known_by("pid", pid),
-                None => actor,
-            }
+    let actor = match (&who.person, &who.kind) {
+        // The login goes beside it: what a person does is told of the person, whatever it came by.
+        (Some(person), RequesterKind::Local { uid, pid }) => {
+            by_process(Actor::new(ActorClass::Person, Some(person.clone())), *uid, *pid)
         }
-        RequesterKind::Admin(id) => Actor::new(ActorClass::Workload, Some(id.to_string())),
-        RequesterKind::Downstream(id) => Actor::new(ActorClass::Workload, Some(id.to_string())),
-        RequesterKind::Attestation(_) => Actor::new(ActorClass::Node, None),
-        RequesterKind::Server => Actor::new(ActorClass::Server, None),
+        (Some(person), RequesterKind::Admin(id)) => {
+            Actor::new(ActorClass::Person, Some(person.clone())).known_by("id", id.to_string())
+        }
+        (_, kind) => machine(kind),
     };
-    match who.attestation.is_empty() {
+    let actor = match who.attestation.is_empty() {
         true => actor,
         false => actor.known_by("attestation", who.attestation.clone()),
+    };
+    match who.operator.is_empty() {
+        true => actor,
+        false => actor.known_by("login", who.operator.clone()),
+    }
+}
+
+/// Of whom no person is known.
+fn machine(kind: &RequesterKind) -> Actor {
+    match kind {
+        RequesterKind::Agent(id) => Actor::new(ActorClass::Node, Some(id.to_string())),
+        // A user is a person's login or a program's; who it is says the register of people, where it knows him.
+        RequesterKind::Local { uid, pid } => by_process(Actor::new(ActorClass::Unknown, None), *uid, *pid),
+        RequesterKind::Admin(id) | RequesterKind::Downstream(id) => {
+            Actor::new(ActorClass::Workload, Some(id.to_string()))
+        }
+        RequesterKind::Attestation(_) => Actor::new(ActorClass::Node, None),
+        RequesterKind::Server => Actor::new(ActorClass::Server, None),
+    }
+}
+
+fn by_process(actor: Actor, uid: u32, pid: Option<i32>) -> Actor {
+    let actor = actor.known_by("uid", u64::from(uid));
+    match pid.and_then(|pid| u64::try_from(pid).ok()) {
+        Some(pid) => actor.known_by("pid", pid),
+        None => actor,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::returning::first_person;
 use super::*;
 use crate::ledger::tests::{read, report};
 
@@ -75,4 +76,41 @@ async fn changes_are_recorded_with_who_made_them() {
     assert_eq!(created["detail"]["entry"], made.id);
     assert_eq!(created["detail"]["selectors"][0], "unix:uid:1000");
     assert_eq!(of("entry.deleted")["detail"]["entry"], made.id);
+}
+
+/// By a reference, never by a name; and a change of persons is one of the changes.
+#[tokio::test]
+async fn what_a_person_does_is_recorded_as_the_persons_with_the_reason() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_owned();
+    let rig = Rig::with(move |config| config.data_dir = Some(dir)).await;
+    let node = rig.node().await;
+    let anna = rig.tls(Some(rig.mint("/operations/anna").await)).await.unwrap();
+    let person = first_person(&rig, "/operations/anna").await;
+    let mut request = tonic::Request::new(agent::BanAgentRequest {
+        id: Some(wire(&node.id)),
+    });
+    let why = landfast_proto::Reason::parse("stolen from the cabinet").unwrap();
+    let why = why.to_metadata().parse().unwrap();
+    request.metadata_mut().insert(landfast_proto::REASON, why);
+    AgentClient::new(anna).ban_agent(request).await.unwrap();
+    drop(node);
+    rig.tear_down().await;
+
+    let dir = data.path().join("ledger");
+    assert!(report(&dir).is_good());
+    let records = read(&dir);
+    let of = |kind: &str| records.iter().find(|record| record["type"] == kind).unwrap();
+    let added = of("person.changed");
+    assert_eq!(added["subject"], person);
+    assert_eq!(added["detail"]["alone"], true, "there was no second one");
+    let banned = of("node.banned");
+    assert_eq!(banned["actor"]["class"], "person");
+    assert_eq!(banned["actor"]["id"], person);
+    assert_eq!(
+        banned["actor"]["how"]["id"],
+        format!("spiffe://{}/operations/anna", td())
+    );
+    assert_eq!(banned["reason"], "stolen from the cabinet");
+    assert!(records.iter().all(|record| !record.to_string().contains("Anna")));
 }

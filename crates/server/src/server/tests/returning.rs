@@ -115,7 +115,7 @@ async fn waiting(channel: Channel) -> Vec<recovery::Request> {
 }
 
 /// Who administers and approves, and comes by this identity.
-async fn first_person(rig: &Rig, login: &str) -> String {
+pub(super) async fn first_person(rig: &Rig, login: &str) -> String {
     use landfast_proto::landfast::people::v1::{self as people, login::Kind, people_client::PeopleClient};
     let role = |verb: people::Verb| people::Role {
         verb: verb.into(),
