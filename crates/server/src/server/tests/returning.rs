@@ -114,7 +114,7 @@ async fn waiting(channel: Channel) -> Vec<recovery::Request> {
     listed.unwrap().into_inner().requests
 }
 
-/// Who administers and approves, and comes by this identity.
+/// Who administers, approves and revokes, and comes by this identity.
 pub(super) async fn first_person(rig: &Rig, login: &str) -> String {
     use landfast_proto::landfast::people::v1::{self as people, login::Kind, people_client::PeopleClient};
     let role = |verb: people::Verb| people::Role {
@@ -126,7 +126,13 @@ pub(super) async fn first_person(rig: &Rig, login: &str) -> String {
         logins: vec![people::Login {
             kind: Some(Kind::SpiffeId(format!("spiffe://plant.test{login}"))),
         }],
-        roles: vec![role(people::Verb::Administer), role(people::Verb::Approve)],
+        roles: [
+            people::Verb::Administer,
+            people::Verb::Approve,
+            people::Verb::Revoke,
+        ]
+        .map(role)
+        .to_vec(),
         ..people::Change::default()
     };
     let change = Some(change);
