@@ -74,7 +74,7 @@ async fn a_damaged_key_of_the_server_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_identity_of_a_node_is_refused_by_name_and_left_as_it_is() {
+async fn a_damaged_identity_of_a_node_is_refused_by_name_only_where_nothing_else_says_which_node_it_is() {
     let plant = Plant::new("").await;
     let mut agent = plant.agent("node", "").await;
     plant.entry(&agent, "/line4/collector", 3600).await;
@@ -82,7 +82,16 @@ async fn a_damaged_identity_of_a_node_is_refused_by_name_and_left_as_it_is() {
     eventually("the identity", async || client.fetch_x509().await).await;
     agent.stop().await;
     let file = agent.data().join("node-identity.json");
-    let spoiled = spoil(&file);
+    spoil(&file);
+    agent.start().await.unwrap();
+    let mut client = agent.client().await;
+    eventually("what it held", async || client.fetch_x509().await).await;
+    agent.stop().await;
+    let spoiled = b"no identity".to_vec();
+    write(&file, &spoiled);
+    fs::remove_dir_all(agent.data().join("cache")).unwrap();
+    // One that was not registered yet is none.
+    let _unregistered = fs::remove_file(agent.data().join("device-key.json"));
     let error = agent.start().await.unwrap_err();
     assert!(error.contains("node-identity.json"), "{error}");
     assert_eq!(fs::read(&file).unwrap(), spoiled);
