@@ -189,7 +189,8 @@ class Cut:
         before, after = self.done.seen, (self.under_way or self.done).seen
         for part, now in seen.items():
             if part == "ahead":
-                server_node.compare(before[part], now, after[part])
+                shown = self.done.before["ahead"]["steps"] if self.done.before else []
+                server_node.compare({**before[part], "steps": shown}, now, after[part])
                 continue
             if part == "numbers":
                 fits = all(low <= number <= high for low, number, high in zip(before[part], now, after[part]))

@@ -18,6 +18,8 @@ class Step:
 
     def __init__(self, name, begin, end, seen):
         self.name, self.begin, self.end, self.seen = name, begin, end, seen
+        # What could be seen before it, so for certain before its end: what a daemon does by itself may come between the end and `seen`.
+        self.before = None
 
 
 class History:
@@ -28,6 +30,7 @@ class History:
         begin = time.time()
         done = act()
         self.steps.append(Step(name, begin, time.time(), None))
+        self.steps[-1].before = self.steps[-2].seen if len(self.steps) > 1 else None
         self.steps[-1].seen = see()
         return done
 
