@@ -83,7 +83,10 @@ impl SpiffeId {
     /// registered workload.
     pub fn is_reserved(&self) -> bool {
         let path = self.path();
-        let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |root: &str| {
+            path.strip_prefix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         below("/spire") || below(PERSON)
     }
 

@@ -16,6 +16,7 @@ mod jwk;
 pub mod jwt;
 mod key;
 mod login;
+pub mod oidc;
 mod pattern;
 mod pem;
 mod pss;

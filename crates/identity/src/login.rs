@@ -23,7 +23,11 @@ pub struct LoginProof<'a> {
 impl LoginProof<'_> {
     /// What an SSH key signs, in the namespace [`LoginProof::NAMESPACE`].
     pub fn message(&self) -> Vec<u8> {
-        let fields = [self.trust_domain.as_str().as_bytes(), self.challenge, self.csr_key.spki_der()];
+        let fields = [
+            self.trust_domain.as_str().as_bytes(),
+            self.challenge,
+            self.csr_key.spki_der(),
+        ];
         let mut out = LABEL.to_vec();
         for field in fields {
             out.extend_from_slice(&(field.len() as u64).to_be_bytes());
@@ -50,11 +54,26 @@ mod tests {
 
     #[test]
     fn each_part_counts_and_none_runs_into_another() {
-        let (one, two) = (TrustDomain::parse("a").unwrap(), TrustDomain::parse("ab").unwrap());
-        let keys = [PrivateKey::generate().unwrap().public_key(), PrivateKey::generate().unwrap().public_key()];
-        let proof = |trust_domain, challenge, csr_key| LoginProof { trust_domain, challenge, csr_key };
+        let (one, two) = (
+            TrustDomain::parse("a").unwrap(),
+            TrustDomain::parse("ab").unwrap(),
+        );
+        let keys = [
+            PrivateKey::generate().unwrap().public_key(),
+            PrivateKey::generate().unwrap().public_key(),
+        ];
+        let proof = |trust_domain, challenge, csr_key| LoginProof {
+            trust_domain,
+            challenge,
+            csr_key,
+        };
         let first = proof(&one, b"bc", &keys[0]);
-        for other in [proof(&two, b"c", &keys[0]), proof(&two, b"bc", &keys[0]), proof(&one, b"b", &keys[0]), proof(&one, b"bc", &keys[1])] {
+        for other in [
+            proof(&two, b"c", &keys[0]),
+            proof(&two, b"bc", &keys[0]),
+            proof(&one, b"b", &keys[0]),
+            proof(&one, b"bc", &keys[1]),
+        ] {
             assert_ne!(first.message(), other.message());
             assert_ne!(first.nonce(), other.nonce());
         }

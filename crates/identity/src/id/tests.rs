@@ -142,7 +142,10 @@ fn names_of_servers_and_agents_are_reserved() {
     assert_eq!(person.as_str(), "spiffe://td.test/landfast/person/p-a/b");
     assert!(person.is_person() && !SpiffeId::from_parts(&td, "/landfast/person").unwrap().is_person());
     for (reference, login) in [("", "b"), ("p-a", ""), ("a/b", "c"), ("a", "b/c"), ("..", "b")] {
-        assert!(SpiffeId::person(&td, reference, login).is_err(), "{reference} {login}");
+        assert!(
+            SpiffeId::person(&td, reference, login).is_err(),
+            "{reference} {login}"
+        );
     }
     assert!(!SpiffeId::server(&td).is_agent());
 }

@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, Ed25519KeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    Ed25519KeyPair,
 };
 use zeroize::Zeroizing;
 
@@ -30,9 +30,18 @@ impl SshPrivateKey {
     /// # Errors
     /// When it is none, has a passphrase, or is of a kind that we do not know.
     pub fn from_pem(text: &str) -> Result<Self, SshError> {
-        let body = text.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
-        let body: Zeroizing<String> = Zeroizing::new(body.ok_or(SshError::Malformed)?.split_ascii_whitespace().collect());
-        let bytes = STANDARD.decode(body.as_bytes()).map_err(|_no_base64| SshError::Malformed)?;
+        let body = text
+            .trim()
+            .strip_prefix(BEGIN)
+            .and_then(|rest| rest.strip_suffix(END));
+        let body: Zeroizing<String> = Zeroizing::new(
+            body.ok_or(SshError::Malformed)?
+                .split_ascii_whitespace()
+                .collect(),
+        );
+        let bytes = STANDARD
+            .decode(body.as_bytes())
+            .map_err(|_no_base64| SshError::Malformed)?;
         Self::from_bytes(&Zeroizing::new(bytes))
     }
 

@@ -120,18 +120,20 @@ fn signed(namespace: &str, hash: &str, message: &[u8]) -> Result<Vec<u8>, SshErr
 }
 
 /// PROTOCOL.u2f, "SSH U2F signatures": what a security key signs in place of the message.
-fn by_security_key(
-    mut reader: Reader<'_>,
-    application: &[u8],
-    message: &[u8],
-) -> Result<Vec<u8>, SshError> {
+fn by_security_key(mut reader: Reader<'_>, application: &[u8], message: &[u8]) -> Result<Vec<u8>, SshError> {
     let (flags, counter) = (reader.byte()?, reader.number()?);
     reader.end()?;
     if flags & TOUCHED == 0 {
         return Err(SshError::NoTouch);
     }
     let (application, message) = (digest(&SHA256, application), digest(&SHA256, message));
-    Ok([application.as_ref(), &[flags], &counter.to_be_bytes(), message.as_ref()].concat())
+    Ok([
+        application.as_ref(),
+        &[flags],
+        &counter.to_be_bytes(),
+        message.as_ref(),
+    ]
+    .concat())
 }
 
 /// r and s, each of this many bytes.

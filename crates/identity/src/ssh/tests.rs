@@ -85,9 +85,15 @@ fn of_another_message_purpose_or_key_it_does_not_verify() {
     string(&mut blob, b"ssh-ed25519");
     string(&mut blob, other.public_key().as_ref());
     let stolen = SshPublicKey::from_blob(&blob).unwrap();
-    let ours = SshPrivateKey::from_pem(private).unwrap().sign(PURPOSE, MESSAGE).unwrap();
+    let ours = SshPrivateKey::from_pem(private)
+        .unwrap()
+        .sign(PURPOSE, MESSAGE)
+        .unwrap();
     let mine = SshPublicKey::from_line(public).unwrap();
-    let at = ours.windows(mine.blob().len()).position(|part| part == mine.blob()).unwrap();
+    let at = ours
+        .windows(mine.blob().len())
+        .position(|part| part == mine.blob())
+        .unwrap();
     let mut forged = ours.clone();
     forged.splice(at..at + mine.blob().len(), stolen.blob().iter().copied());
     assert_eq!(verify(&forged, MESSAGE), Err(SshError::BadSignature));
@@ -119,13 +125,22 @@ fn by_security_key(application: &str, flags: u8) -> (Vec<u8>, SshError) {
     string(&mut blob, application.as_bytes());
     let sha = |bytes: &[u8]| crate::key::sha256(bytes);
     let inner = to_be_signed(PURPOSE, MESSAGE);
-    let signed = [&sha(application.as_bytes())[..], &[flags], &[0, 0, 0, 7], &sha(&inner)].concat();
+    let signed = [
+        &sha(application.as_bytes())[..],
+        &[flags],
+        &[0, 0, 0, 7],
+        &sha(&inner),
+    ]
+    .concat();
     let mut signature = Vec::new();
     string(&mut signature, b"sk-ssh-ed25519@openssh.com");
     string(&mut signature, pair.sign(&signed).as_ref());
     signature.extend_from_slice(&[flags, 0, 0, 0, 7]);
     match SshPublicKey::from_blob(&blob) {
-        Ok(key) => (SshSignature::assemble(&key, PURPOSE, &signature), SshError::Malformed),
+        Ok(key) => (
+            SshSignature::assemble(&key, PURPOSE, &signature),
+            SshError::Malformed,
+        ),
         Err(error) => (Vec::new(), error),
     }
 }
@@ -141,14 +156,20 @@ fn a_security_key_counts_when_somebody_has_touched_it() {
     let at = lied.len() - 5;
     lied[at] = 1;
     assert_eq!(verify(&lied, MESSAGE), Err(SshError::BadSignature));
-    assert_eq!(by_security_key("https://example.test", 1).1, SshError::Unsupported);
+    assert_eq!(
+        by_security_key("https://example.test", 1).1,
+        SshError::Unsupported
+    );
 }
 
 #[test]
 fn other_keys_are_refused_and_it_is_said_why() {
     let refused = |text| SshPrivateKey::from_pem(text).unwrap_err();
     assert_eq!(refused(include_str!("tests/locked")), SshError::Encrypted);
-    assert_eq!(refused("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"), SshError::Malformed);
+    assert_eq!(
+        refused("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"),
+        SshError::Malformed
+    );
     let line = SshPublicKey::from_line(include_str!("tests/p521.public"));
     assert_eq!(line, Err(SshError::Unsupported));
     let (_, public, ..) = MADE[1];
