@@ -61,3 +61,47 @@ impl Checker<'_> {
 const LEAST: Duration = Duration::from_secs(60);
 const MOST: Duration = Duration::from_secs(86_400);
 const MAX_CLIENT_ID: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::load;
+    use super::*;
+
+    const TABLE: &str = "[[oidc]]\nissuer = \"https://id.plant.example/realm\"\nclient_id = \"landfast\"\n";
+
+    fn with(text: &str) -> Result<LoginConfig, String> {
+        load(&format!("trust_domain = \"plant.example\"\n{text}")).map(|config| config.login)
+    }
+
+    #[test]
+    fn a_login_lasts_for_hours_and_providers_are_named_once() {
+        let usual = with("").unwrap();
+        assert_eq!(
+            (usual.longest, usual.providers.len()),
+            (Duration::from_secs(8 * 3600), 0)
+        );
+        assert_eq!(usual.usual(), Duration::from_secs(3600));
+        let short = with("[login]\nlongest = \"10m\"\n").unwrap();
+        assert_eq!(
+            short.usual(),
+            Duration::from_secs(600),
+            "never more than the longest"
+        );
+        let one = with(TABLE).unwrap();
+        assert_eq!(one.providers[0].issuer, "https://id.plant.example/realm");
+        let many: String = (0..9).map(|n| TABLE.replace("realm", &n.to_string())).collect();
+        for (text, key) in [
+            ("[login]\nlongest = \"25h\"\n", "login.longest"),
+            ("[login]\nlongest = \"59s\"\n", "login.longest"),
+            (&TABLE.repeat(2), "oidc.issuer"),
+            (&TABLE.replace("https", "http"), "oidc.issuer"),
+            (&TABLE.replace("realm", "?x"), "oidc.issuer"),
+            (&TABLE.replace("\"landfast\"", "\"\""), "oidc.client_id"),
+            (&format!("{TABLE}web_roots = \"/nowhere\"\n"), "oidc.web_roots"),
+            (&many, "at most 8 tables"),
+        ] {
+            let refused = with(text).unwrap_err();
+            assert!(refused.contains(key), "{text}: {refused}");
+        }
+    }
+}

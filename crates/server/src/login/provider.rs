@@ -185,3 +185,6 @@ struct Discovery {
 const FRESH: Duration = Duration::from_secs(600);
 /// Between two times that it is asked.
 const PAUSE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
