@@ -35,9 +35,10 @@ deny: ## licences, banned and duplicate crates, sources (needs cargo-deny)
 audit: ## known advisories, of the clone of RustSec's advisory-db in DB=… (needs cargo-deny)
 	@tests/audit "$(DB)"
 
-test-root: ## attacks that need root: other users, namespaces, chosen pids, floods; and make netns (five minutes)
+test-root: ## attacks that need root: other users, namespaces, chosen pids, floods; make netns, and persons on another machine (five minutes; openssh-client)
 	@tests/root/run
 	@tests/islands/netns
+	@tests/people/login --netns
 
 planted: ## plant known bugs and see each one found (root, Python 3.11, PostgreSQL 15; half an hour)
 	@tests/planted/run

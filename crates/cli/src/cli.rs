@@ -43,7 +43,7 @@ pub(crate) struct Globals {
     /// Ask a remote server over mTLS instead of the admin socket.
     #[arg(long, global = true, value_name = "HOST:PORT", help_heading = WHERE)]
     pub(crate) server: Option<String>,
-    /// With --server: where svid.pem, key.pem and bundle.pem are. Default: the Workload API is asked for them.
+    /// With --server: where svid.pem, key.pem and bundle.pem are. Default: what landfast login has got for this server; else the Workload API is asked.
     #[arg(long, global = true, value_name = "DIR", requires = "server", help_heading = WHERE)]
     pub(crate) identity_dir: Option<PathBuf>,
     /// The agent's Workload API. Default: SPIFFE_ENDPOINT_SOCKET, else /run/landfast/agent/public/api.sock.
@@ -102,6 +102,8 @@ pub(crate) enum Command {
     /// Who operates, by which logins, and what each may do: list, add, grant, confirm, forget [speaks to the server].
     #[command(subcommand)]
     Person(crate::person::PersonCommand),
+    /// Log in to a server elsewhere, by your SSH key or at an OIDC provider: for the commands that follow with the same --server [speaks to the server].
+    Login(crate::login::LoginArgs),
     /// Whom the server takes you for, and what you may do [speaks to the server].
     Whoami,
     /// The root key, by which nodes that slept for long find the present authorities: show, make, sign [speaks to the server].

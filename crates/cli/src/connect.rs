@@ -3,14 +3,14 @@
 //! Invariant: a remote server is believed only as `spiffe://<our trust domain>/spire/server`; every wait has a deadline.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use landfast_daemon::error_chain;
-use landfast_identity::{Bundle, BundleSet, PrivateKey, SpiffeId, X509Svid, parse_chain_pem};
-use landfast_lifecycle::SystemClock;
+use landfast_identity::{Bundle, BundleSet, PrivateKey, SpiffeId, TrustDomain, X509Svid, parse_chain_pem};
+use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_proto::REASON;
 use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
 use landfast_workload_api::client::{ClientError, WorkloadClient};
@@ -143,10 +143,41 @@ async fn open_unix(path: &Path, who: &str, option: &str) -> Result<UnixStream, F
     })
 }
 
+/// Where `landfast login` keeps what it gets for this server; `None` for who has no home.
+pub(crate) fn login_dir(address: &str) -> Option<PathBuf> {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = address.chars().map(plain).collect();
+    let home = std::env::home_dir().filter(|home| home.is_absolute())?;
+    Some(home.join(".landfast").join("logins").join(name))
+}
+
+/// What a login has left for this server. It is used as long as it is there: that it has ended is for the person to know.
+fn logged_in(address: &str) -> Result<Option<(X509Svid, BundleSet)>, Failure> {
+    let dir = login_dir(address).filter(|dir| dir.join("svid.pem").exists());
+    let Some(dir) = dir else { return Ok(None) };
+    let (svid, bundles) = identity_from(&dir)?;
+    match SystemClock.now() {
+        Some(now) if now > svid.not_after() => Err(Failure::failed(
+            format!("your login has ended at {}", svid.not_after()),
+            format!("landfast login --server {address}; or remove {}", dir.display()),
+        )),
+        _ => Ok(Some((svid, bundles))),
+    }
+}
+
 async fn remote(address: &str, globals: &Globals) -> Result<tonic::transport::Channel, Failure> {
-    let host = host_of(address)?;
-    let (identity, bundles) = match &globals.identity_dir {
-        Some(dir) => identity_from(dir)?,
+    let kept = match &globals.identity_dir {
+        Some(dir) => Some(identity_from(dir)?),
+        None => logged_in(address)?,
+    };
+    let (identity, bundles) = match kept {
+        Some(kept) => kept,
         None => {
             let mut client = workload(globals).await?;
             let context = client
@@ -164,14 +195,29 @@ async fn remote(address: &str, globals: &Globals) -> Result<tonic::transport::Ch
     let trust_domain = identity.id().trust_domain().clone();
     let store = IdentityStore::new();
     store.set(Arc::new(identity));
-    let expect = Expect::Exactly(SpiffeId::server(&trust_domain));
-    let config = client_config(
-        expect,
-        BundleStore::new(bundles),
-        Some(store),
-        Arc::new(SystemClock),
-    )
-    .map_err(|error| Failure::failed(error_chain(&error), "please report this"))?;
+    tls(address, &trust_domain, bundles, Some(store)).await
+}
+
+/// To a server that this bundle verifies, as nobody.
+pub(crate) async fn stranger(address: &str, bundle: Bundle) -> Result<tonic::transport::Channel, Failure> {
+    let trust_domain = bundle.trust_domain().clone();
+    tls(address, &trust_domain, [bundle].into_iter().collect(), None).await
+}
+
+async fn tls(
+    address: &str,
+    trust_domain: &TrustDomain,
+    bundles: BundleSet,
+    identity: Option<IdentityStore>,
+) -> Result<tonic::transport::Channel, Failure> {
+    let host = host_of(address)?;
+    let what = match identity {
+        Some(_) => ", and this identity must be valid: landfast svid inspect FILE",
+        None => "",
+    };
+    let expect = Expect::Exactly(SpiffeId::server(trust_domain));
+    let config = client_config(expect, BundleStore::new(bundles), identity, Arc::new(SystemClock))
+        .map_err(|error| Failure::failed(error_chain(&error), "please report this"))?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| Failure::usage(format!("{address}: {error}"), "--server wants HOST:PORT"))?;
     let connect = async {
@@ -181,13 +227,19 @@ async fn remote(address: &str, globals: &Globals) -> Result<tonic::transport::Ch
                 "is the server running, and the port open?",
             )
         })?;
-        TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
-            let hint = format!(
-                "the server must be {} by the bundle, and this identity must be valid: landfast svid inspect FILE",
-                SpiffeId::server(&trust_domain)
-            );
-            Failure::failed(format!("no secure connection to {address}: {}", error_chain(&error)), hint)
-        })
+        TlsConnector::from(config)
+            .connect(name, tcp)
+            .await
+            .map_err(|error| {
+                let hint = format!(
+                    "the server must be {} by the bundle{what}",
+                    SpiffeId::server(trust_domain)
+                );
+                Failure::failed(
+                    format!("no secure connection to {address}: {}", error_chain(&error)),
+                    hint,
+                )
+            })
     };
     let stream = tokio::time::timeout(DEADLINE, connect)
         .await

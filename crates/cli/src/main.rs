@@ -25,6 +25,7 @@ mod inspect;
 mod jwt;
 mod listing;
 mod log;
+mod login;
 mod manual;
 mod migrate;
 mod mint;
@@ -84,6 +85,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Authority(command) => authority::run(command, &globals).await.map(|()| 0),
         Command::Quarantine(command) => quarantine::run(command, &globals).await.map(|()| 0),
         Command::Person(command) => person::run(command, &globals).await.map(|()| 0),
+        Command::Login(args) => login::run(args, &globals).await.map(|()| 0),
         Command::Whoami => whoami::run(&globals).await.map(|()| 0),
         Command::Root(command) => root::run(command, &globals).await.map(|()| 0),
         Command::Log(command) => log::run(command, &globals).await.map(|()| 0),

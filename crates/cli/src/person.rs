@@ -5,6 +5,7 @@
 mod shown;
 
 use clap::Subcommand;
+use landfast_identity::ssh::SshFingerprint;
 use landfast_identity::{IdPattern, SpiffeId};
 use landfast_proto::landfast::people::v1::{self as pb, login::Kind, people_client::PeopleClient};
 use serde_json::{Value, json};
@@ -46,6 +47,13 @@ pub(crate) enum PersonCommand {
         #[command(flatten)]
         rights: Rights,
     },
+    /// Call a person by another name [server].
+    Rename {
+        /// The reference, as list shows it.
+        person: String,
+        /// What people call the person.
+        name: String,
+    },
     /// Let a person do what its roles say again [server].
     Activate {
         /// The reference, as list shows it.
@@ -84,6 +92,12 @@ pub(crate) struct Rights {
     /// The SPIFFE ID of a certificate that the person shows over mTLS. May be given again.
     #[arg(long = "id", value_name = "SPIFFE-ID")]
     ids: Vec<SpiffeId>,
+    /// The fingerprint of an SSH key that the person logs in with from elsewhere: SHA256:… as ssh-keygen -l shows it. May be given again.
+    #[arg(long = "ssh-key", value_name = "FINGERPRINT")]
+    ssh_keys: Vec<SshFingerprint>,
+    /// Who the person is at an OIDC provider that the server knows: its issuer, # and the subject. May be given again.
+    #[arg(long = "oidc", value_name = "ISSUER#SUB", value_parser = oidc_in)]
+    subjects: Vec<pb::Oidc>,
     /// read, approve, enrol, revoke or administer; for a part of the trust domain with a pattern, as in approve=spiffe://plant.example/line4/*. May
     /// be given again.
     #[arg(long = "role", value_name = "VERB[=PATTERN]", value_parser = role_in)]
@@ -95,7 +109,12 @@ impl Rights {
         let login = |kind| pb::Login { kind: Some(kind) };
         let uids = self.uids.iter().map(|uid| login(Kind::Uid(*uid)));
         let ids = self.ids.iter().map(|id| login(Kind::SpiffeId(id.to_string())));
-        uids.chain(ids).collect()
+        let keys = self
+            .ssh_keys
+            .iter()
+            .map(|key| login(Kind::SshKey(key.to_string())));
+        let subjects = self.subjects.iter().map(|who| login(Kind::Oidc(who.clone())));
+        uids.chain(ids).chain(keys).chain(subjects).collect()
     }
 
     fn of(self, person: String, name: String) -> pb::Change {
@@ -156,6 +175,14 @@ pub(crate) async fn run(command: PersonCommand, globals: &Globals) -> Result<(),
             };
             connect::call(SERVER, client.withdraw(request)).await?;
             done(&person, "deactivated", globals)
+        }
+        PersonCommand::Rename { person, name } => {
+            let request = pb::RenameRequest {
+                person: person.clone(),
+                name,
+            };
+            connect::call(SERVER, client.rename(request)).await?;
+            done(&person, "renamed", globals)
         }
         PersonCommand::Forget { person } => {
             let request = pb::ForgetRequest {
@@ -224,6 +251,15 @@ fn done(what: &str, how: &str, globals: &Globals) -> Result<(), Failure> {
         true => output::print_json(&json!({ "id": what, "done": how })),
         false => output::print(&format!("{how}: {what}")),
     }
+}
+
+fn oidc_in(text: &str) -> Result<pb::Oidc, String> {
+    let wrong = || format!("{text:?} is not ISSUER#SUB, as in https://id.plant.example#jo");
+    let (issuer, subject) = text.split_once('#').ok_or_else(wrong)?;
+    Ok(pb::Oidc {
+        issuer: issuer.to_owned(),
+        subject: subject.to_owned(),
+    })
 }
 
 fn role_in(text: &str) -> Result<pb::Role, String> {

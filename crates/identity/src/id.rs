@@ -79,10 +79,34 @@ impl SpiffeId {
         &self.uri
     }
 
-    /// Whether the path is `/spire` or below it: servers and agents, never a registered workload.
+    /// Whether the path is `/spire` or below it: servers and agents; or `/landfast/person` or below it: a person who has logged in. Never a
+    /// registered workload.
     pub fn is_reserved(&self) -> bool {
         let path = self.path();
-        path == "/spire" || path.starts_with("/spire/")
+        let below = |root: &str| {
+            path.strip_prefix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        below("/spire") || below(PERSON)
+    }
+
+    /// Whether the path is below `/landfast/person`.
+    pub fn is_person(&self) -> bool {
+        let rest = self.path().strip_prefix(PERSON);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The ID of a person who has logged in: `/landfast/person/<reference>/<login>`.
+    ///
+    /// # Errors
+    /// When either is not one segment.
+    pub fn person(trust_domain: &TrustDomain, reference: &str, login: &str) -> Result<Self, IdError> {
+        for segment in [reference, login] {
+            if segment.contains('/') {
+                return Err(IdError::PathCharacter { found: '/' });
+            }
+        }
+        Self::from_parts(trust_domain, &format!("{PERSON}/{reference}/{login}"))
     }
 
     /// The ID of the servers of a trust domain, `/spire/server`.
@@ -226,6 +250,7 @@ pub enum IdError {
 }
 
 pub(crate) const SCHEME: &str = "spiffe://";
+const PERSON: &str = "/landfast/person";
 const AGENT_PREFIX: &str = "/spire/agent/";
 /// SPIFFE-ID §2.3.
 const MAX_ID: usize = 2048;

@@ -172,6 +172,13 @@ pub mod landfast {
             include!("generated/landfast.recovery.v1.rs");
         }
     }
+    /// `landfast.login.*`
+    pub mod login {
+        /// A person is let in from another machine.
+        pub mod v1 {
+            include!("generated/landfast.login.v1.rs");
+        }
+    }
     /// `landfast.people.*`
     pub mod people {
         /// Who operates the trust domain.

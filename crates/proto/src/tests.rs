@@ -311,7 +311,8 @@ const PATHS: &str = "
     /landfast.sync.v1.Sync/Subscribe
     /landfast.people.v1.People/WhoAmI /landfast.people.v1.People/ListPersons /landfast.people.v1.People/Grant /landfast.people.v1.People/Withdraw
     /landfast.people.v1.People/Forget /landfast.people.v1.People/ListProposals /landfast.people.v1.People/ConfirmProposal
-    /landfast.people.v1.People/RejectProposal
+    /landfast.people.v1.People/RejectProposal /landfast.people.v1.People/Rename
+    /landfast.login.v1.Login/Begin /landfast.login.v1.Login/Finish
     /landfast.recovery.v1.Recovery/RegisterDeviceKey /landfast.recovery.v1.Recovery/ListRequests
     /landfast.recovery.v1.Recovery/Decide
     /spire.agent.debug.v1.Debug/GetInfo

@@ -15,6 +15,7 @@ pub(crate) mod info;
 pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
+pub(crate) mod login;
 pub(crate) mod page;
 pub(crate) mod people;
 pub(crate) mod policy;
@@ -45,6 +46,7 @@ use crate::datastore::Datastore;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
 use crate::ledger::Ledger;
+use crate::login::Logins;
 use crate::peers::Peers;
 use crate::push::{Digests, Stale};
 use crate::quarantine::Quarantine;
@@ -75,6 +77,10 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     /// Room for what synchronisations and subscriptions send.
     pub(crate) answers: Budget,
+    /// How persons log in from elsewhere.
+    pub(crate) logins: Arc<Logins>,
+    /// Logins an address may begin and finish.
+    pub(crate) login_limit: RateLimit,
     /// Attestations an address may begin.
     pub(crate) attest_limit: RateLimit,
     /// X.509-SVIDs an agent may ask for, its own among them.

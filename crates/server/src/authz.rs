@@ -155,7 +155,7 @@ impl Authorizer {
             let now = self.0.clock.now();
             let peer = peer.filter(|(tls, _)| now.is_some_and(|now| tls.verify_again(now).is_ok()));
             let operator = peer.map_or_else(Operator::default, |(_, peer)| {
-                self.remote(&peer.id, self.administers(&peer.id))
+                self.remote(peer, self.administers(&peer.id))
             });
             let requester = match peer {
                 Some((_, peer)) if operator.standing.person().is_some() => {
@@ -214,7 +214,7 @@ impl Authorizer {
         if row.contains(&Admin) || row.contains(&Downstream) {
             let rights = self.0.registry.entries_of_id(&peer.id);
             let admin = self.0.admin_ids.contains(&peer.id) || rights.iter().any(|entry| entry.admin);
-            let mut operator = self.remote(&peer.id, admin);
+            let mut operator = self.remote(peer, admin);
             operator.reason = reason;
             let operates = operator.standing != Standing::Nobody;
             let admin = row.contains(&Admin) && operates;

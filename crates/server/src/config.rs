@@ -4,6 +4,7 @@ mod datastore;
 mod federation;
 mod ledger;
 mod limits;
+mod login;
 mod margo;
 mod publish;
 mod raw;
@@ -26,6 +27,7 @@ use crate::chain::RootKeyConfig;
 use crate::datastore::postgres::PostgresConfig;
 use crate::federation::FederationConfig;
 use crate::issuance::Ttls;
+use crate::login::LoginConfig;
 use crate::publish::PublishConfig;
 use crate::registry::MargoPaths;
 use crate::reserve::ReserveLimits;
@@ -66,6 +68,8 @@ pub struct ServerConfig {
     pub root_key: RootKeyConfig,
     /// Where the ledger is; `None`: in `data_dir`.
     pub ledger_dir: Option<PathBuf>,
+    /// How persons log in from other machines.
+    pub login: LoginConfig,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
@@ -157,6 +161,7 @@ impl ServerConfig {
             upstream: None,
             root_key: RootKeyConfig::None,
             ledger_dir: None,
+            login: LoginConfig::default(),
             wit_svid: false,
             records_keep: day,
             join_token: true,
@@ -254,6 +259,7 @@ impl Checker<'_> {
             federation,
             root_key,
             ledger_dir: self.ledger(raw.ledger)?,
+            login: self.login(&raw.login, &raw.oidc)?,
             data_dir: Some(data_dir),
             listen,
             admin_socket: self.absolute(

@@ -20,7 +20,8 @@ use landfast_tls::WebRoots;
 use tokio_util::sync::CancellationToken;
 
 pub use address::DangerNetworks;
-pub(crate) use round::{RoundError, read_roots};
+pub(crate) use fetch::{FetchError, fetch};
+pub(crate) use round::{RoundError, read_roots, system_roots};
 
 use crate::authority::Authorities;
 use crate::core::Core;

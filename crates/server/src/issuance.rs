@@ -251,6 +251,23 @@ impl Issuer {
         self.told(who, (&self.trust_domain.id(), Some(&entry.id)), answer)
     }
 
+    /// The SVID of a person who has logged in.
+    ///
+    /// # Errors
+    /// As [`IssueError`] says; nothing was issued.
+    pub async fn session_svid(
+        &self,
+        who: &Requester,
+        id: &SpiffeId,
+        ttl: Duration,
+        key: &PublicKey,
+    ) -> Result<IssuedX509, IssueError> {
+        let checked = policy::session(id, &self.trust_domain);
+        let order = checked.map(|()| X509Order::new(id.clone(), key.clone(), ttl));
+        let answer = self.sign_one_x509(who, order).await;
+        self.told(who, (id, None), answer)
+    }
+
     /// The server's own SVID, for its TLS.
     ///
     /// # Errors

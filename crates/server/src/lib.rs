@@ -16,6 +16,7 @@ mod endpoints;
 mod federation;
 pub mod issuance;
 mod ledger;
+mod login;
 mod migrations;
 mod peers;
 mod people;
@@ -36,8 +37,9 @@ pub use core::{Core, CoreError, CoreParams};
 pub use datastore::postgres::{PostgresConfig, TargetError, accept_loss};
 pub use federation::{DangerNetworks, FederationConfig, StaticRelationship};
 pub use ledger::{Ledger, LedgerError, OpenLedgerError};
+pub use login::{LoginConfig, ProviderConfig};
 pub use migrations::{DatabaseReport, check_database};
-pub use people::{Login, NameError, PeopleError, PersonRef};
+pub use people::{Login, NameError, OidcSubject, PeopleError, PersonRef};
 pub use publish::{
     CertificateError, CertificateFiles, Issuer, MargoDiscovery, PublishAddresses, PublishConfig,
     PublishError, WebConfig,

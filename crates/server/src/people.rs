@@ -4,20 +4,23 @@
 //! reference, never a name.
 
 mod error;
+mod login;
 mod names;
 mod person;
 mod register;
+mod session;
 mod standing;
 mod step;
 mod told;
 
 pub use error::PeopleError;
+pub use login::{Login, OidcSubject};
 pub(crate) use names::proposal_id;
 pub use names::{NameError, PersonRef};
-pub use person::Login;
 pub(crate) use person::{Agreement, Granted, Person};
 pub(crate) use person::{Role, Verb};
 pub(crate) use register::{Proposal, Register, Write};
+pub(crate) use session::Session;
 pub(crate) use standing::{Audit, LocalLogin, Operator, Standing};
 pub(crate) use step::{Change, Done, Step};
 pub(crate) use told::{Event, Outcome, told};

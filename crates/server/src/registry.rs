@@ -116,7 +116,6 @@ impl Registry {
     pub async fn create_entry(&self, draft: EntryDraft, by: &Requester) -> Result<Created, RegistryError> {
         draft.validate(&self.trust_domain)?;
         self.margo.check_entry(&draft)?;
-        self.is_no_login(&draft.spiffe_id)?;
         if draft.store_svid && draft.disable_x509_svid_prefetch {
             return Err(EntryError::StoredWithoutPrefetch.into());
         }
@@ -134,14 +133,6 @@ impl Registry {
     /// There is none of this ID, or as [`Registry::create_entry`].
     pub async fn update_entry(&self, id: &str, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
         let (margo, now) = (self.margo, self.now()?);
-        for id in self
-            .entry(id)
-            .iter()
-            .map(|old| &old.spiffe_id)
-            .chain(&patch.spiffe_id)
-        {
-            self.is_no_login(id)?;
-        }
         self.datastore
             .update_entry(id.to_owned(), patch, margo, now)
             .await

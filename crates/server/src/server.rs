@@ -36,6 +36,7 @@ use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreError, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
 use crate::federation::Federation;
+use crate::login::Logins;
 use crate::publish::{PublishAddresses, Publishing};
 use crate::push::{self, Stale};
 use clients::Clients;
@@ -222,11 +223,17 @@ impl Server {
             longest: LONGEST,
         };
         let admission = Admission::new(bounds, Arc::clone(&parts.clock));
+        let logins = Logins::new(
+            config.login.clone(),
+            &config.federation.danger_networks,
+            &parts.clock,
+        )
+        .ok_or(ServerError::Random)?;
         let api = api(
             &config,
             &core,
             &parts,
-            (own.store.clone(), federation.clone(), Arc::clone(&chain)),
+            (own.store.clone(), federation.clone(), Arc::clone(&chain), logins),
             admission.clone(),
             tasks,
         );
@@ -297,7 +304,7 @@ fn api(
     config: &ServerConfig,
     core: &Core,
     parts: &ServerParts,
-    (own, federation, chain): (IdentityStore, Federation, Arc<Chain>),
+    (own, federation, chain, logins): (IdentityStore, Federation, Arc<Chain>, Arc<Logins>),
     admission: Admission,
     tasks: &TaskHandle,
 ) -> Api {
@@ -332,6 +339,9 @@ fn api(
         clock: Arc::clone(&parts.clock),
         admission,
         answers: Budget::new(config.limits.answers_bytes),
+        logins,
+        // Of a person at a keyboard, and of some who share an address; each costs two.
+        login_limit: RateLimit::new(1, 20, "logins"),
         attest_limit: RateLimit::new(attestations, attestations.saturating_mul(2), "attestations"),
         sign_limit: RateLimit::new(signatures, signatures_burst, "X.509 signatures"),
         jwt_limit: RateLimit::new(signatures, signatures_burst, "JWT signatures"),

@@ -19,6 +19,8 @@ pub(crate) fn login(login: &pb::Login) -> String {
     match &login.kind {
         Some(Kind::Uid(uid)) => format!("uid:{uid}"),
         Some(Kind::SpiffeId(id)) => id.clone(),
+        Some(Kind::SshKey(key)) => format!("ssh:{key}"),
+        Some(Kind::Oidc(pb::Oidc { issuer, subject })) => format!("oidc:{issuer}#{subject}"),
         None => "of an unknown kind".to_owned(),
     }
 }

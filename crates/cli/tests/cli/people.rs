@@ -60,3 +60,19 @@ fn what_is_no_role_is_refused_before_anybody_is_asked() {
     let (code, _, err) = run(&["person", "add", "--name", "Jo", "--role", "own"]);
     assert!(code == 2 && err.contains("administer"), "{err}");
 }
+
+#[test]
+fn a_login_says_what_it_needs() {
+    let (code, _, err) = run(&["login"]);
+    assert!(code == 2 && err.contains("which server?"), "{err}");
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().to_str().unwrap();
+    let (code, _, err) = run(&["--server", "localhost:1", "--identity-dir", dir, "login"]);
+    assert!(code == 1 && err.contains("no trust bundle"), "{err}");
+    let (code, _, err) = run(&["login", "--oidc", "--ssh-key", "x"]);
+    assert_eq!(code, 2, "{err}");
+    let (code, _, err) = run(&["person", "grant", "p-a", "--ssh-key", "ssh-ed25519"]);
+    assert_eq!(code, 2, "{err}");
+    let (code, _, err) = run(&["person", "grant", "p-a", "--oidc", "https://id.test"]);
+    assert!(code == 2 && err.contains("ISSUER#SUB"), "{err}");
+}

@@ -136,6 +136,17 @@ fn names_of_servers_and_agents_are_reserved() {
     let reserved = |path: &str| SpiffeId::from_parts(&td, path).unwrap().is_reserved();
     assert!(reserved("/spire") && reserved("/spire/server"));
     assert!(!reserved("/spirex") && !reserved("/a/spire") && !reserved(""));
+    assert!(reserved("/landfast/person") && reserved("/landfast/person/p-a/b"));
+    assert!(!reserved("/landfast") && !reserved("/landfast/persons") && !reserved("/a/landfast/person/b"));
+    let person = SpiffeId::person(&td, "p-a", "b").unwrap();
+    assert_eq!(person.as_str(), "spiffe://td.test/landfast/person/p-a/b");
+    assert!(person.is_person() && !SpiffeId::from_parts(&td, "/landfast/person").unwrap().is_person());
+    for (reference, login) in [("", "b"), ("p-a", ""), ("a/b", "c"), ("a", "b/c"), ("..", "b")] {
+        assert!(
+            SpiffeId::person(&td, reference, login).is_err(),
+            "{reference} {login}"
+        );
+    }
     assert!(!SpiffeId::server(&td).is_agent());
 }
 

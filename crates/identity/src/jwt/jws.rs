@@ -89,6 +89,8 @@ pub(crate) enum Kind {
     Jwt,
     /// WIT-SVID §2: `typ` is `wit+jwt`; other headers are ignored unless `crit` stands there.
     Wit,
+    /// OpenID Connect Core §2, an ID token: other headers are ignored unless `crit` stands there; its key is named.
+    IdToken,
 }
 
 fn read_header(kind: Kind, header: &Map<String, Value>) -> Result<(SignatureScheme, String), JwtError> {
@@ -100,7 +102,7 @@ fn read_header(kind: Kind, header: &Map<String, Value>) -> Result<(SignatureSche
     };
     let refused = |name: &str| match kind {
         Kind::Jwt => !matches!(name, "alg" | "kid" | "typ"),
-        Kind::Wit => name == "crit",
+        Kind::Wit | Kind::IdToken => name == "crit",
     };
     if let Some(name) = header.keys().find(|name| refused(name)) {
         return Err(JwtError::Header { name: name.clone() });
@@ -109,6 +111,9 @@ fn read_header(kind: Kind, header: &Map<String, Value>) -> Result<(SignatureSche
     let fits = match kind {
         Kind::Jwt => typ.is_none_or(|typ| matches!(typ.as_str(), Some("JWT" | "JOSE"))),
         Kind::Wit => typ.is_some_and(|typ| typ.as_str() == Some("wit+jwt")),
+        Kind::IdToken => {
+            typ.is_none_or(|typ| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT")))
+        }
     };
     if !fits {
         return Err(JwtError::Type);

@@ -38,7 +38,7 @@ pub(crate) fn subject(claims: &Map<String, Value>) -> Result<SpiffeId, JwtError>
 }
 
 /// One string or a list of strings, none empty.
-fn audience(aud: Option<&Value>) -> Option<Vec<String>> {
+pub(crate) fn audience(aud: Option<&Value>) -> Option<Vec<String>> {
     let list = match aud? {
         Value::String(one) => vec![one.clone()],
         Value::Array(several) => several

@@ -44,6 +44,7 @@ impl People for Api {
             roles: roles.map(|role| role_out(&role.what)).collect(),
             trust_domain: self.trust_domain.to_string(),
             notice: notice.to_owned(),
+            login_ends_at: operator.ends.map_or(0, landfast_identity::UnixTime::as_secs),
         }))
     }
 
@@ -93,6 +94,18 @@ impl People for Api {
         };
         self.change_people(&caller, "withdraw", step).await?;
         Ok(Response::new(pb::WithdrawResponse {}))
+    }
+
+    async fn rename(
+        &self,
+        request: Request<pb::RenameRequest>,
+    ) -> Result<Response<pb::RenameResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let pb::RenameRequest { person, name } = request.into_inner();
+        let person = reference_in(&person)?;
+        self.change_people(&caller, "rename", Step::Rename { person, name })
+            .await?;
+        Ok(Response::new(pb::RenameResponse {}))
     }
 
     async fn forget(

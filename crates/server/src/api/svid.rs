@@ -37,6 +37,7 @@ impl Svid for Api {
             .map_err(|why| ids::refused("CSR URI SAN is invalid", &why))?;
         self.registry
             .is_no_login(&id)
+            .await
             .map_err(|error| status::registry(&error))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let issued = self

@@ -2,7 +2,7 @@
 //! register says of his login; before that everything is as it was without one.
 
 use http::HeaderMap;
-use landfast_identity::SpiffeId;
+use landfast_identity::{SpiffeId, VerifiedPeer};
 use landfast_proto::{REASON, Reason};
 use landfast_uds::PeerInfo;
 use tonic::Status;
@@ -58,32 +58,47 @@ impl Authorizer {
         }
         said.extend(standing.person().map(|person| as_recorded(person)));
         let person = standing.person().map(|person| person.reference.to_string());
+        let by = login.login();
         let requester = Requester::local(peer.uid, peer.pid)
             .operated_by(said.join(" "))
-            .of_person(person);
+            .come_by(person.is_some().then(|| by.recorded()))
+            .of_person(person)
+            .logged_in_as(match login.audit {
+                Audit::Uid(uid) => Some(uid),
+                Audit::Unset | Audit::Unknown => None,
+            });
         let operator = Operator {
             standing,
-            login: Some(login.login()),
+            login: Some(by),
             local: true,
             ..Operator::default()
         };
         (operator, requester)
     }
 
-    /// Who shows this identity; `admin`: it administers where there is no person.
-    pub(super) fn remote(&self, id: &SpiffeId, admin: bool) -> Operator {
-        let login = Login::Spiffe(id.clone());
+    /// Who shows this certificate; `admin`: it administers where there is no person.
+    pub(super) fn remote(&self, peer: &VerifiedPeer, admin: bool) -> Operator {
+        let id = &peer.id;
+        let mut login = Login::Spiffe(id.clone());
         let standing = match self.0.registry.has_people() {
-            false if admin => Standing::Administrator,
+            // Who has a session was a person: where there is none any more, he has been forgotten by a registry that went back.
+            false if admin && !id.is_person() => Standing::Administrator,
             false => Standing::Nobody,
-            true => {
-                let holder = self.0.registry.holder(&login).filter(|person| person.active);
-                holder.map_or(Standing::Nobody, Standing::Person)
-            }
+            true => match self.0.registry.comes_by(id) {
+                Some((person, by)) => {
+                    login = by;
+                    match person.active {
+                        true => Standing::Person(person),
+                        false => Standing::Nobody,
+                    }
+                }
+                None => Standing::Nobody,
+            },
         };
         Operator {
             standing,
             login: Some(login),
+            ends: Some(peer.not_after),
             ..Operator::default()
         }
     }
@@ -94,13 +109,16 @@ impl Authorizer {
         Requester::admin(id.clone())
             .operated_by(person.map(|person| as_recorded(person)).unwrap_or_default())
             .of_person(person.map(|person| person.reference.to_string()))
+            .come_by(person.and(operator.login.as_ref()).map(Login::recorded))
             .because(operator.reason.as_ref().map(|reason| reason.as_str().to_owned()))
     }
 
     /// Whether a person comes by this identity.
     pub(super) fn is_login(&self, id: &SpiffeId) -> bool {
-        let holder = self.0.registry.holder(&Login::Spiffe(id.clone()));
-        holder.is_some_and(|person| person.active)
+        self.0
+            .registry
+            .comes_by(id)
+            .is_some_and(|(person, _)| person.active)
     }
 
     /// Refuses an operator who has no right to the method.

@@ -28,7 +28,7 @@ impl Authorizer {
         };
         if row.contains(&Class::Admin) && self.0.admin_ids.contains(&peer.id) {
             // Where the registry knows of persons both have to say yes: it may have forgotten one, and nobody gains by that.
-            let mut operator = self.remote(&peer.id, true);
+            let mut operator = self.remote(peer, true);
             operator.reason = reason;
             let requester = Self::recorded(&peer.id, &operator);
             self.permit(method, right, &operator, &requester)?;

@@ -38,6 +38,8 @@ pub(crate) const TABLE: &[(&str, &[Class], Right)] = &[
         &[Local, Admin],
         Whole(Read),
     ),
+    ("/landfast.login.v1.Login/Begin", &[Any], Nobodys),
+    ("/landfast.login.v1.Login/Finish", &[Any], Nobodys),
     ("/landfast.reserve.v1.Reserve/NewRungs", &[Agent], Nobodys),
     ("/landfast.reserve.v1.Reserve/NewToken", &[Agent], Nobodys),
     ("/landfast.people.v1.People/WhoAmI", &[Any], Nobodys),
@@ -53,6 +55,11 @@ pub(crate) const TABLE: &[(&str, &[Class], Right)] = &[
     ),
     (
         "/landfast.people.v1.People/Withdraw",
+        &[Local, Admin],
+        Whole(Administer),
+    ),
+    (
+        "/landfast.people.v1.People/Rename",
         &[Local, Admin],
         Whole(Administer),
     ),

@@ -1,5 +1,6 @@
 //! The table against the descriptors, and every method as every class of caller, on real listeners.
 
+mod logins;
 mod people;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ fn described() -> BTreeSet<String> {
             "landfast.chain.v1",
             "landfast.entry.v1",
             "landfast.info.v1",
+            "landfast.login.v1",
             "landfast.people.v1",
             "landfast.quarantine.v1",
             "landfast.recovery.v1",

@@ -36,6 +36,10 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) ledger: RawLedger,
     #[serde(default)]
+    pub(super) login: RawLogin,
+    #[serde(default)]
+    pub(super) oidc: Vec<RawOidc>,
+    #[serde(default)]
     pub(super) attestation: RawAttestation,
     #[serde(default)]
     pub(super) records: RawRecords,
@@ -102,6 +106,20 @@ pub(super) struct RawRootKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLedger {
     pub(super) directory: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLogin {
+    pub(super) longest: Option<HumanDuration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawOidc {
+    pub(super) issuer: String,
+    pub(super) client_id: String,
+    pub(super) web_roots: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -50,6 +50,7 @@ macro_rules! conforms {
             of_claims_at_once_with_one_counter_one_comes_in
             persons_are_kept_and_a_name_is_erased
             of_two_who_take_a_login_at_once_one_has_it
+            no_entry_is_made_or_changed_for_a_login
             a_token_has_one_winner
             bundles_and_relationships_keep_their_rules
             a_key_has_one_identity

@@ -27,7 +27,7 @@ use crate::registry::EndpointUrl;
 
 /// Gets what is at `url`, from whoever passes `tls`. Follows three redirects to other places that pass it too; they are not remembered
 /// (SPIFFE Federation §5.2.1.4, §5.2.2.4).
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     url: &EndpointUrl,
     tls: &Arc<ClientConfig>,
     danger: &DangerNetworks,
@@ -178,35 +178,35 @@ fn check_head(headers: &HeaderMap) -> Result<(), FetchError> {
 /// Why there is no document. `Display` is for operators anywhere, and holds nothing that the peer wrote.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("the bundle endpoint's host is no name or address")]
+    #[error("the endpoint's host is no name or address")]
     Name {
         source: rustls::pki_types::InvalidDnsNameError,
     },
-    #[error("the bundle endpoint's host cannot be resolved")]
+    #[error("the endpoint's host cannot be resolved")]
     Resolve { source: io::Error },
     #[error(
-        "the bundle endpoint's host has only addresses that are not asked (federation_danger_networks names exceptions)"
+        "the endpoint's host has only addresses that are not asked (federation_danger_networks names exceptions)"
     )]
     Address,
-    #[error("the bundle endpoint cannot be reached")]
+    #[error("the endpoint cannot be reached")]
     Connect { source: io::Error },
-    #[error("the bundle endpoint does not prove to be what the relationship says")]
+    #[error("the endpoint does not prove to be what the relationship says")]
     Tls { source: io::Error },
     #[error("the request cannot be made")]
     Request { source: http::Error },
-    #[error("the bundle endpoint does not speak HTTP/1.1 properly")]
+    #[error("the endpoint does not speak HTTP/1.1 properly")]
     Http { source: hyper::Error },
-    #[error("the bundle endpoint answers with status {status}")]
+    #[error("the endpoint answers with status {status}")]
     Status { status: u16 },
-    #[error("the bundle endpoint redirects to what is no https URL")]
+    #[error("the endpoint redirects to what is no https URL")]
     Elsewhere,
-    #[error("the bundle endpoint redirects more than {REDIRECTS} times")]
+    #[error("the endpoint redirects more than {REDIRECTS} times")]
     Redirects,
-    #[error("the bundle endpoint's document is larger than {DOCUMENT} bytes")]
+    #[error("the endpoint's document is larger than {DOCUMENT} bytes")]
     Large,
-    #[error("the bundle endpoint's document is packed, and was not asked to be")]
+    #[error("the endpoint's document is packed, and was not asked to be")]
     Packed,
-    #[error("the bundle endpoint has not sent its document within {} s", DEADLINE.as_secs())]
+    #[error("the endpoint has not sent its document within {} s", DEADLINE.as_secs())]
     Late,
 }
 

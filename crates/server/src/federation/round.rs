@@ -66,7 +66,7 @@ impl Federation {
 }
 
 /// Read each time: the system replaces the file as authorities come and go.
-async fn system_roots() -> Result<WebRoots, RoundError> {
+pub(crate) async fn system_roots() -> Result<WebRoots, RoundError> {
     for path in SYSTEM_ROOTS {
         match tokio::fs::read(path).await {
             Ok(text) => {

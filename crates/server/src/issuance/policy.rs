@@ -3,6 +3,7 @@
 use landfast_identity::{Bundle, Certificate, PublicKey, SpiffeId, TrustDomain, UnixTime};
 
 use super::IssueError;
+use crate::people::Session;
 use crate::registry::{self, Entry, MargoPaths};
 
 /// A workload's ID: ours, with a path, not reserved.
@@ -17,6 +18,16 @@ pub(super) fn agent(id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), Iss
     }
     Err(IssueError::Policy(format!(
         "{id} is not the ID of an agent of {trust_domain}"
+    )))
+}
+
+/// The ID of a person who has logged in, ours.
+pub(super) fn session(id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), IssueError> {
+    if id.trust_domain() == trust_domain && Session::of(id).is_some() {
+        return Ok(());
+    }
+    Err(IssueError::Policy(format!(
+        "{id} is not the ID of a person of {trust_domain}"
     )))
 }
 

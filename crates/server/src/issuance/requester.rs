@@ -1,6 +1,7 @@
 //! Who asked. Invariant: a requester is made by the edge from what it has verified, never from a message.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use landfast_identity::SpiffeId;
 
@@ -15,6 +16,10 @@ pub struct Requester {
     pub operator: String,
     /// The reference of the person that this is, where one is known.
     pub person: Option<String>,
+    /// By which login the person came, as it may be recorded for good.
+    pub login: Option<String>,
+    /// As whom the process on the admin socket was logged in, whatever user it is now.
+    pub loginuid: Option<u32>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
 }
@@ -37,6 +42,8 @@ pub enum RequesterKind {
     Downstream(SpiffeId),
     /// A node that is attesting, by this method.
     Attestation(String),
+    /// Somebody who logs in from another machine, from this address where one is known.
+    Login(Option<IpAddr>),
     /// This server itself.
     Server,
 }
@@ -49,6 +56,8 @@ impl Requester {
             attestation: attestation.into(),
             operator: String::new(),
             person: None,
+            login: None,
+            loginuid: None,
             reason: None,
         }
     }
@@ -60,6 +69,8 @@ impl Requester {
             attestation: String::new(),
             operator: String::new(),
             person: None,
+            login: None,
+            loginuid: None,
             reason: None,
         }
     }
@@ -71,6 +82,8 @@ impl Requester {
             attestation: String::new(),
             operator: String::new(),
             person: None,
+            login: None,
+            loginuid: None,
             reason: None,
         }
     }
@@ -82,6 +95,8 @@ impl Requester {
             attestation: String::new(),
             operator: String::new(),
             person: None,
+            login: None,
+            loginuid: None,
             reason: None,
         }
     }
@@ -94,7 +109,17 @@ impl Requester {
             attestation: method,
             operator: String::new(),
             person: None,
+            login: None,
+            loginuid: None,
             reason: None,
+        }
+    }
+
+    /// Somebody who logs in.
+    pub(crate) fn login(address: Option<IpAddr>) -> Self {
+        Self {
+            kind: RequesterKind::Login(address),
+            ..Self::server()
         }
     }
 
@@ -107,6 +132,18 @@ impl Requester {
     /// The same, as this person.
     pub(crate) fn of_person(mut self, person: Option<String>) -> Self {
         self.person = person;
+        self
+    }
+
+    /// The same, by this login.
+    pub(crate) fn come_by(mut self, login: Option<String>) -> Self {
+        self.login = login;
+        self
+    }
+
+    /// The same, in a session of this user.
+    pub(crate) fn logged_in_as(mut self, loginuid: Option<u32>) -> Self {
+        self.loginuid = loginuid;
         self
     }
 
@@ -123,6 +160,8 @@ impl Requester {
             attestation: String::new(),
             operator: String::new(),
             person: None,
+            login: None,
+            loginuid: None,
             reason: None,
         }
     }
@@ -137,6 +176,8 @@ impl fmt::Display for Requester {
             RequesterKind::Admin(id) => write!(f, "admin {id}"),
             RequesterKind::Downstream(id) => write!(f, "downstream {id}"),
             RequesterKind::Attestation(method) => write!(f, "attestation {method}"),
+            RequesterKind::Login(Some(address)) => write!(f, "login from {address}"),
+            RequesterKind::Login(None) => f.write_str("login"),
             RequesterKind::Server => f.write_str("server"),
         }?;
         match self.operator.as_str() {

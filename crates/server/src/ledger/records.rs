@@ -1,5 +1,7 @@
 //! What the server's records say. Invariant: an identifier at most: never a token, a key or what unseals one.
 
+use std::net::IpAddr;
+
 use landfast_audit::{Actor, ActorClass, Category, Decision, Outcome, Record, TimeQuality};
 use landfast_identity::{SpiffeId, UnixTime};
 
@@ -113,15 +115,22 @@ pub(crate) fn actor(who: &Requester) -> Actor {
         (Some(person), RequesterKind::Admin(id)) => {
             Actor::new(ActorClass::Person, Some(person.clone())).known_by("id", id.to_string())
         }
+        (Some(person), RequesterKind::Login(address)) => {
+            by_address(Actor::new(ActorClass::Person, Some(person.clone())), *address)
+        }
         (_, kind) => machine(kind),
     };
     let actor = match who.attestation.is_empty() {
         true => actor,
         false => actor.known_by("attestation", who.attestation.clone()),
     };
-    match who.operator.is_empty() {
-        true => actor,
-        false => actor.known_by("login", who.operator.clone()),
+    let actor = match who.loginuid {
+        Some(uid) => actor.known_by("loginuid", u64::from(uid)),
+        None => actor,
+    };
+    match &who.login {
+        Some(login) => actor.known_by("login", login.clone()),
+        None => actor,
     }
 }
 
@@ -135,7 +144,15 @@ fn machine(kind: &RequesterKind) -> Actor {
             Actor::new(ActorClass::Workload, Some(id.to_string()))
         }
         RequesterKind::Attestation(_) => Actor::new(ActorClass::Node, None),
+        RequesterKind::Login(address) => by_address(Actor::new(ActorClass::Unknown, None), *address),
         RequesterKind::Server => Actor::new(ActorClass::Server, None),
+    }
+}
+
+fn by_address(actor: Actor, address: Option<IpAddr>) -> Actor {
+    match address {
+        Some(address) => actor.known_by("address", address.to_string()),
+        None => actor,
     }
 }
 

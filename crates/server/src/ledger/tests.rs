@@ -364,3 +364,23 @@ async fn the_ledger_may_lie_elsewhere() {
     assert!(!rig.dir.path().join("ledger").exists());
     assert!(report(&elsewhere.path().join("records")).is_good());
 }
+
+#[test]
+fn how_somebody_is_known_stands_by_itself() {
+    let behind_sudo = Requester::local(0, Some(7))
+        .operated_by("loginuid 1000 person p-a".to_owned())
+        .come_by(Some("uid:1000".to_owned()))
+        .of_person(Some("p-a".to_owned()))
+        .logged_in_as(Some(1000));
+    let actor = actor(&behind_sudo);
+    assert_eq!(
+        (actor.class, actor.id.as_deref()),
+        (ActorClass::Person, Some("p-a"))
+    );
+    let how: Vec<_> = actor.how.keys().copied().collect();
+    assert_eq!(how, ["login", "loginuid", "pid", "uid"]);
+    assert_eq!(actor.how["loginuid"], 1000_u64.into());
+    assert_eq!(actor.how["login"], "uid:1000".into());
+    let away = Requester::login(Some([192, 0, 2, 1].into())).of_person(Some("p-a".to_owned()));
+    assert_eq!(super::actor(&away).how["address"], "192.0.2.1".into());
+}

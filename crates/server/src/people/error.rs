@@ -1,7 +1,8 @@
 //! Why the register of persons refuses.
 
+use super::login::Login;
 use super::names::{NameError, PersonRef};
-use super::person::{Login, Person};
+use super::person::Person;
 use super::register::{MAX_PERSONS, MAX_PROPOSALS};
 
 /// Why a change of persons was not made. Nothing was changed.
@@ -42,7 +43,7 @@ pub enum PeopleError {
     RootLogin,
     /// A login of machines.
     #[error(
-        "{login} cannot be a login of a person: it is not of this trust domain, or it is that of a server or an agent"
+        "{login} cannot be a login of a person: it is not of this trust domain, or it is that of a server, an agent or a session"
     )]
     BadLogin {
         /// Which.

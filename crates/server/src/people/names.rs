@@ -65,7 +65,7 @@ pub(crate) fn name(text: &str) -> Result<String, NameError> {
 }
 
 /// The first so many digits, five bits each.
-fn base32(bytes: &[u8], digits: usize) -> String {
+pub(super) fn base32(bytes: &[u8], digits: usize) -> String {
     let bit = |at: usize| {
         bytes
             .get(at / 8)

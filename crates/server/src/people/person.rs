@@ -5,6 +5,7 @@ use std::fmt;
 
 use landfast_identity::{IdPattern, SpiffeId, TrustDomain, UnixTime};
 
+use super::login::Login;
 use super::names::PersonRef;
 
 /// See the module.
@@ -33,15 +34,6 @@ pub(crate) struct Granted<T> {
 pub(crate) struct Agreement {
     pub(crate) persons: BTreeSet<PersonRef>,
     pub(crate) at: UnixTime,
-}
-
-/// A way to be known. SSH keys and OIDC subjects will be further kinds.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Login {
-    /// A user of the server's machine, on the admin socket.
-    Uid(u32),
-    /// An X.509-SVID that is shown over mTLS.
-    Spiffe(SpiffeId),
 }
 
 /// What a method does, for who may do it.
@@ -165,24 +157,5 @@ impl Role {
             .0;
         let pattern = IdPattern::parse(pattern).map_err(|_bad| Unreadable)?;
         Ok(Self { verb, pattern })
-    }
-}
-
-impl fmt::Display for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uid(uid) => write!(f, "uid:{uid}"),
-            Self::Spiffe(id) => write!(f, "{id}"),
-        }
-    }
-}
-
-impl Login {
-    /// As it is displayed.
-    pub(crate) fn parse(text: &str) -> Result<Self, Unreadable> {
-        match text.strip_prefix("uid:") {
-            Some(uid) => uid.parse().map(Self::Uid).map_err(|_bad| Unreadable),
-            None => SpiffeId::parse(text).map(Self::Spiffe).map_err(|_bad| Unreadable),
-        }
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use landfast_identity::{TrustDomain, UnixTime};
 
+use super::login::Login;
 use super::names::PersonRef;
-use super::person::{Login, Person};
+use super::person::Person;
 use super::step::Change;
 
 /// See the module.

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use landfast_identity::{SpiffeId, TrustDomain};
+use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
 use landfast_proto::Reason;
 use landfast_uds::{PeerInfo, PinError};
 
-use super::person::{Login, Person, Verb};
+use super::login::Login;
+use super::person::{Person, Verb};
 
 /// See the module.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Operator {
     pub(crate) standing: Standing,
     /// By which a person was looked for.
     pub(crate) login: Option<Login>,
+    /// When the certificate ends that was shown for it.
+    pub(crate) ends: Option<UnixTime>,
     /// Over the admin socket.
     pub(crate) local: bool,
     /// Why, in his words.

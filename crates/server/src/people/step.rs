@@ -7,8 +7,9 @@ use std::time::Duration;
 use landfast_identity::UnixTime;
 
 use super::error::PeopleError;
+use super::login::Login;
 use super::names::{self, PersonRef};
-use super::person::{Agreement, Granted, Login, Person, Role, Verb};
+use super::person::{Agreement, Granted, Person, Role, Verb};
 use super::register::{MAX_PERSONS, MAX_PROPOSALS, Proposal, Register};
 
 /// What is to be done.
@@ -24,6 +25,10 @@ pub(crate) enum Step {
         logins: Vec<Login>,
         roles: Vec<Role>,
         deactivate: bool,
+    },
+    Rename {
+        person: PersonRef,
+        name: String,
     },
     Forget {
         person: PersonRef,
@@ -84,6 +89,7 @@ impl Step {
                 roles,
                 deactivate,
             } => register.withdraw(&person, &logins, &roles, deactivate),
+            Self::Rename { person, name } => register.rename(&person, &name),
             Self::Forget { person } => register.forget(&person),
             Self::Confirm { id } => register.confirm(&id, by, now),
             Self::Reject { id } => {
@@ -214,17 +220,11 @@ impl Register {
     }
 
     fn check_login(&self, login: &Login) -> Result<(), PeopleError> {
-        match login {
-            Login::Uid(0) => return Err(PeopleError::RootLogin),
-            // The kernel's word for "nobody is logged in".
-            Login::Uid(u32::MAX) => return Err(PeopleError::BadLogin { login: login.clone() }),
-            Login::Uid(_) => {}
-            Login::Spiffe(id) => {
-                let machine = id.path() == "/spire" || id.path().starts_with("/spire/");
-                if id.trust_domain() != &self.trust_domain || machine || id.path().is_empty() {
-                    return Err(PeopleError::BadLogin { login: login.clone() });
-                }
-            }
+        if *login == Login::Uid(0) {
+            return Err(PeopleError::RootLogin);
+        }
+        if !login.is_personal(&self.trust_domain) {
+            return Err(PeopleError::BadLogin { login: login.clone() });
         }
         match self.holder(login) {
             Some(holder) => Err(PeopleError::LoginTaken {
@@ -262,6 +262,24 @@ impl Register {
         if *person == before {
             return Err(PeopleError::Nothing);
         }
+        Ok(Done::InEffect {
+            person: reference.clone(),
+            agreed: None,
+        })
+    }
+
+    /// What people call somebody gives nobody anything: the reference is what is recorded and agreed to.
+    fn rename(&mut self, reference: &PersonRef, name: &str) -> Result<Done, PeopleError> {
+        let name = names::name(name)?;
+        let person = self.known(reference)?;
+        if person.forgotten {
+            let person = reference.clone();
+            return Err(PeopleError::Forgotten { person });
+        }
+        if self.names.get(reference) == Some(&name) {
+            return Err(PeopleError::Nothing);
+        }
+        self.names.insert(reference.clone(), name);
         Ok(Done::InEffect {
             person: reference.clone(),
             agreed: None,

@@ -44,7 +44,7 @@ impl fmt::Display for Outcome<'_> {
     }
 }
 
-/// Says it, where it is heard: the log, for now.
+/// Says it, where it is heard: in the log, and counted.
 pub(crate) fn told(event: &Event<'_>) {
     let Event {
         verb,
@@ -54,6 +54,13 @@ pub(crate) fn told(event: &Event<'_>) {
         reason,
         outcome,
     } = event;
+    let came_of = match outcome {
+        Outcome::Done => "done",
+        Outcome::Denied => "denied",
+        Outcome::Failed(_) => "failed",
+        Outcome::Alone => "alone",
+    };
+    metrics::counter!("landfast_server_operator_actions_total", "verb" => verb.to_string(), "outcome" => came_of).increment(1);
     let (target, reason) = (target.unwrap_or_default(), reason.map_or("", Reason::as_str));
     match outcome {
         Outcome::Done => {

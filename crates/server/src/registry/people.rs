@@ -6,7 +6,7 @@ use landfast_identity::SpiffeId;
 
 use super::{Registry, RegistryError};
 use crate::datastore::DatastoreError;
-use crate::people::{Done, Login, Person, PersonRef, Register, Step};
+use crate::people::{Done, Login, Person, PersonRef, Register, Session, Step};
 
 impl Registry {
     /// Takes the step, durably, as this person.
@@ -37,12 +37,31 @@ impl Registry {
         self.read().people.holder(login).cloned()
     }
 
-    /// Refuses what would let somebody show the certificate of an operator: whoever makes entries would be everybody.
+    /// Who comes by this identity, active or not, and by which login: the identity itself, or the one that a session was begun by, which has to be
+    /// that person's still.
+    pub(crate) fn comes_by(&self, id: &SpiffeId) -> Option<(Arc<Person>, Login)> {
+        let Some(session) = Session::of(id).filter(|_| *id.trust_domain() == self.trust_domain) else {
+            let login = Login::Spiffe(id.clone());
+            return self.holder(&login).map(|person| (person, login));
+        };
+        let person = self.read().people.person(&session.person).cloned()?;
+        let login = session.login(&person)?;
+        Some((person, login))
+    }
+
+    /// Whether the identity is a login, as far as this server has heard.
+    pub(crate) fn is_login(&self, id: &SpiffeId) -> bool {
+        self.read().people.holder(&Login::Spiffe(id.clone())).is_some()
+    }
+
+    /// Refuses what would let somebody show the certificate of an operator: whoever mints would be everybody. By the datastore's word: another server
+    /// may have made it a login of somebody just now. For entries their transaction asks.
     ///
     /// # Errors
-    /// The identity is a login.
-    pub(crate) fn is_no_login(&self, id: &SpiffeId) -> Result<(), RegistryError> {
-        match self.read().people.holder(&Login::Spiffe(id.clone())) {
+    /// The identity is a login, or the datastore fails.
+    pub(crate) async fn is_no_login(&self, id: &SpiffeId) -> Result<(), RegistryError> {
+        let register = self.people().await?;
+        match register.holder(&Login::Spiffe(id.clone())) {
             None => Ok(()),
             Some(person) => Err(RegistryError::IsLogin {
                 id: id.clone(),

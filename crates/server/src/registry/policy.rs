@@ -156,7 +156,7 @@ impl Registry {
 
     /// Whether any entry makes who has this identity an administrator or a server below, or it is a person's login: rights go by the identity, whichever entry it is of.
     pub(crate) fn is_powerful(&self, id: &SpiffeId) -> bool {
-        self.entries_of_id(id).iter().any(|entry| is_powerful(entry)) || self.is_no_login(id).is_err()
+        self.entries_of_id(id).iter().any(|entry| is_powerful(entry)) || self.is_login(id)
     }
 
     /// The entry of this ID with its revision and policy.

@@ -40,6 +40,9 @@ pub enum ServerError {
         #[from]
         source: landfast_uds::UdsError,
     },
+    /// No question of a login could be told from another's.
+    #[error("the random source failed")]
+    Random,
     /// The own SVID was not issued.
     #[error("the server cannot issue its own SVID")]
     OwnIssue {

@@ -1,11 +1,12 @@
 //! Messages of the register of persons, in and out. Invariant: what comes in is parsed whole, or refused.
 
+use landfast_identity::ssh::SshFingerprint;
 use landfast_identity::{IdPattern, SpiffeId, TrustDomain};
 use landfast_proto::landfast::people::v1::{self as pb, login::Kind};
 use tonic::Status;
 
 use super::status;
-use crate::people::{Agreement, Change, Login, Person, PersonRef, Proposal, Role, Verb};
+use crate::people::{Agreement, Change, Login, OidcSubject, Person, PersonRef, Proposal, Role, Verb};
 
 pub(super) fn change_in(change: pb::Change, td: &TrustDomain) -> Result<Change, Status> {
     let is_new = change.person.is_empty();
@@ -43,6 +44,19 @@ pub(super) fn login_in(login: pb::Login) -> Result<Login, Status> {
             let id = SpiffeId::parse(&id).map_err(|error| Status::invalid_argument(error.to_string()))?;
             Ok(Login::Spiffe(id))
         }
+        Some(Kind::SshKey(key)) => {
+            let key = key.parse::<SshFingerprint>();
+            let wrong = "an SSH key is named by its fingerprint, SHA256:… as ssh-keygen -l shows it";
+            key.map(Login::Ssh)
+                .map_err(|_bad| Status::invalid_argument(wrong))
+        }
+        Some(Kind::Oidc(pb::Oidc { issuer, subject })) => {
+            let subject = OidcSubject::new(&issuer, &subject);
+            let wrong = "an OIDC login is an issuer, an https URL without query or fragment, and a subject of at most 255 plain characters";
+            subject
+                .map(Login::Oidc)
+                .ok_or_else(|| Status::invalid_argument(wrong))
+        }
         None => Err(Status::invalid_argument(
             "a login of a kind that this server does not know",
         )),
@@ -75,6 +89,11 @@ pub(super) fn login_out(login: &Login) -> pb::Login {
         kind: Some(match login {
             Login::Uid(uid) => Kind::Uid(*uid),
             Login::Spiffe(id) => Kind::SpiffeId(id.to_string()),
+            Login::Ssh(key) => Kind::SshKey(key.to_string()),
+            Login::Oidc(who) => Kind::Oidc(pb::Oidc {
+                issuer: who.issuer().to_owned(),
+                subject: who.subject().to_owned(),
+            }),
         }),
     }
 }

@@ -112,3 +112,37 @@ pub(in crate::datastore) async fn of_two_who_take_a_login_at_once_one_has_it(db:
     ));
     assert_eq!(db.register(td()).await.unwrap().persons.len(), 2);
 }
+
+/// Asked in the transaction itself: the index of a server may not have heard of it yet.
+pub(in crate::datastore) async fn no_entry_is_made_or_changed_for_a_login(db: Store) {
+    db.load(Some(START)).await.unwrap();
+    let make = |name: &str, path: &str| {
+        let draft = draft("/spire/agent/x", path);
+        db.create_entry(draft, name.to_owned(), "me".to_owned(), START)
+    };
+    make("old", "/ops/1000").await.unwrap();
+    make("other", "/other").await.unwrap();
+    let (person, step) = grant("one", 1000);
+    db.change_people(td(), step, None, START).await.unwrap();
+    let refused = |outcome: Result<(), RegistryError>| match outcome {
+        Err(RegistryError::IsLogin { person: holder, .. }) => assert_eq!(holder, person.to_string()),
+        other => panic!("{other:?}"),
+    };
+    refused(make("new", "/ops/1000").await.map(|_| ()));
+    let change = |name: &str, path: Option<&str>| {
+        let patch = EntryPatch {
+            spiffe_id: path.map(id),
+            hint: Some("changed".to_owned()),
+            ..EntryPatch::default()
+        };
+        db.update_entry(name.to_owned(), patch, MargoPaths::Ordinary, START)
+    };
+    refused(change("old", None).await.map(|_| ()));
+    refused(change("old", Some("/free")).await.map(|_| ()));
+    refused(change("other", Some("/ops/1000")).await.map(|_| ()));
+    change("other", Some("/free")).await.unwrap();
+    assert!(
+        db.delete_entry("old".to_owned(), START).await.unwrap(),
+        "it takes away"
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::{TrustDomain, UnixTime};
+use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
 
 use super::row::{get, limit};
 use super::tx::Tx;
@@ -19,6 +19,7 @@ pub(super) async fn create(
     by: &str,
     now: UnixTime,
 ) -> Result<Created, RegistryError> {
+    is_no_login(tx, &draft.spiffe_id).await?;
     let entry = draft.into_entry(id, now);
     if let Some(existing) = similar(tx, &entry).await? {
         return Ok(Created::Similar(Arc::new(existing)));
@@ -30,6 +31,18 @@ pub(super) async fn create(
     let entry = Arc::new(entry);
     put(tx, &entry, by).await?;
     Ok(Created::New(entry))
+}
+
+/// Whoever makes entries would be everybody.
+async fn is_no_login(tx: &mut Tx, id: &SpiffeId) -> Result<(), RegistryError> {
+    let sql = "SELECT reference FROM person_logins WHERE login = $1";
+    match tx.opt(sql, &[&id.as_str()]).await? {
+        Some(row) => Err(RegistryError::IsLogin {
+            id: id.clone(),
+            person: get(&row, "reference")?,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Rights go by the identity, and of one that has any none is to lie about.
@@ -44,6 +57,22 @@ async fn lie_about(tx: &mut Tx, entry: &Entry, now: UnixTime) -> Result<(), Regi
 }
 
 pub(super) async fn update(
+    tx: &mut Tx,
+    id: &str,
+    patch: EntryPatch,
+    margo: MargoPaths,
+    now: UnixTime,
+) -> Result<Arc<Entry>, RegistryError> {
+    let Some(old) = find(tx, id).await? else {
+        return Err(RegistryError::NoSuchEntry { id: id.to_owned() });
+    };
+    for subject in std::iter::once(&old.spiffe_id).chain(&patch.spiffe_id) {
+        is_no_login(tx, subject).await?;
+    }
+    change(tx, id, patch, margo, now).await
+}
+
+async fn change(
     tx: &mut Tx,
     id: &str,
     patch: EntryPatch,
@@ -115,8 +144,8 @@ pub(super) async fn dissociate(
         federates_with: Some(left.cloned().collect()),
         ..EntryPatch::default()
     };
-    // It takes away: never what would break a rule.
-    update(tx, id, patch, MargoPaths::Ordinary, now).await.map(|_| ())
+    // It takes away: never what would break a rule, also of a person's login.
+    change(tx, id, patch, MargoPaths::Ordinary, now).await.map(|_| ())
 }
 
 async fn find(tx: &mut Tx, id: &str) -> Result<Option<Entry>, DatastoreError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfast_identity::{TrustDomain, UnixTime};
+use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
 use rusqlite::{OptionalExtension as _, Row, named_params, params};
 
 use super::convert::{
@@ -51,6 +51,7 @@ pub(super) fn create(
     by: &str,
     now: UnixTime,
 ) -> Result<Created, RegistryError> {
+    is_no_login(tx, &draft.spiffe_id)?;
     let entry = draft.into_entry(id, now);
     if let Some(existing) = similar(tx, &entry)? {
         return Ok(Created::Similar(Arc::new(existing)));
@@ -62,6 +63,24 @@ pub(super) fn create(
     let entry = Arc::new(entry);
     put(tx, &entry, by)?;
     Ok(Created::New(entry))
+}
+
+/// Whoever makes entries would be everybody.
+fn is_no_login(tx: &Tx<'_>, id: &SpiffeId) -> Result<(), RegistryError> {
+    let mut holder = tx
+        .conn()
+        .prepare_cached("SELECT reference FROM person_logins WHERE login = ?1")
+        .map_err(DatastoreError::from)?;
+    let holder = holder
+        .query_row(params![id.as_str()], |row| row.get(0))
+        .optional();
+    match holder.map_err(DatastoreError::from)? {
+        Some(person) => Err(RegistryError::IsLogin {
+            id: id.clone(),
+            person,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Rights go by the identity, and of one that has any none is to lie about.
@@ -83,7 +102,21 @@ pub(super) fn update(
     let Some(old) = find(tx, &id)? else {
         return Err(RegistryError::NoSuchEntry { id });
     };
-    let new = patch.apply(&old);
+    for subject in std::iter::once(&old.spiffe_id).chain(&patch.spiffe_id) {
+        is_no_login(tx, subject)?;
+    }
+    change(tx, &old, patch, margo, now)
+}
+
+fn change(
+    tx: &mut Tx<'_>,
+    old: &Entry,
+    patch: EntryPatch,
+    margo: MargoPaths,
+    now: UnixTime,
+) -> Result<Arc<Entry>, RegistryError> {
+    let id = &old.id;
+    let new = patch.apply(old);
     let draft = EntryDraft::from_entry(new.clone());
     draft.validate(&own_domain(tx)?)?;
     margo.check_entry(&draft)?;
@@ -97,9 +130,9 @@ pub(super) fn update(
         .prepare_cached("SELECT created_by FROM entries WHERE id = ?1")?
         .query_row(params![id], |row| row.get(0))?;
     if new.parent_id != old.parent_id || new.spiffe_id != old.spiffe_id {
-        rungs::revoke_of_entry(tx, &id, now)?;
+        rungs::revoke_of_entry(tx, id, now)?;
     }
-    if new.spiffe_id != old.spiffe_id || !is_powerful(&old) {
+    if new.spiffe_id != old.spiffe_id || !is_powerful(old) {
         lie_about(tx, &new, now)?;
     }
     let new = Arc::new(new);
@@ -155,18 +188,12 @@ pub(super) fn dissociate(
         .filter(|td| *td != from)
         .cloned()
         .collect();
-    update(
-        tx,
-        id.to_owned(),
-        EntryPatch {
-            federates_with: Some(left),
-            ..EntryPatch::default()
-        },
-        // It takes away: never what would break a rule.
-        MargoPaths::Ordinary,
-        now,
-    )
-    .map(|_| ())
+    let patch = EntryPatch {
+        federates_with: Some(left),
+        ..EntryPatch::default()
+    };
+    // It takes away: never what would break a rule, also of a person's login.
+    change(tx, &old, patch, MargoPaths::Ordinary, now).map(|_| ())
 }
 
 pub(super) fn find(tx: &Tx<'_>, id: &str) -> Result<Option<Entry>, DatastoreError> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::table::Table;
-use crate::people::{Login, Person};
+use crate::people::{Login, Person, PersonRef};
 
 #[derive(Default)]
 pub(in crate::registry) struct People {
@@ -25,6 +25,10 @@ impl People {
 
     pub(in crate::registry) fn is_empty(&self) -> bool {
         self.persons.iter().next().is_none()
+    }
+
+    pub(in crate::registry) fn person(&self, reference: &PersonRef) -> Option<&Arc<Person>> {
+        self.persons.get(reference.as_str())
     }
 
     pub(in crate::registry) fn holder(&self, login: &Login) -> Option<&Arc<Person>> {
