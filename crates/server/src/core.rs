@@ -207,6 +207,7 @@ impl Core {
             other => other.into(),
         })?;
         let authorities = Arc::new(opened.held_by(Arc::clone(&quarantine)));
+        let registry = Arc::new(registry);
         let issuer = Issuer::new(
             params.trust_domain.clone(),
             params.ttls.clone(),
@@ -217,9 +218,10 @@ impl Core {
             clock,
         )
         .held_by(Arc::clone(&quarantine))
-        .recording(ledger.clone());
+        .recording(ledger.clone())
+        .going_on_by(Arc::clone(&registry));
         Ok(Self {
-            registry: Arc::new(registry),
+            registry,
             authorities,
             issuer: Arc::new(issuer),
             quarantine,

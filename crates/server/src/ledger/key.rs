@@ -8,6 +8,7 @@ use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
 
 use super::Ledger;
+use super::missed::Missed;
 
 /// Why the ledger was not opened. Nothing was begun anew.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +81,14 @@ pub(crate) fn open(
             "a batch of the ledger that was being written when the power went was cut off: nothing of it had been acknowledged"
         );
     }
-    Ok(Ledger::start(log, recovered, clock)?)
+    let before = Missed::of_before(data)?;
+    if before.is_some() {
+        tracing::error!(
+            "the server ended while the ledger had a gap: what was issued without a record is not counted; the datastore knows it until it has expired"
+        );
+    }
+    let missed = Missed::new(data.clone());
+    Ok(Ledger::start(log, recovered, clock, (missed, before))?)
 }
 
 /// The private key, in the data directory.
