@@ -66,6 +66,8 @@ pub struct ServerConfig {
     pub root_key: RootKeyConfig,
     /// Where the ledger is; `None`: in `data_dir`.
     pub ledger_dir: Option<PathBuf>,
+    /// Bytes that the ledger may take before that is an alarm; `None`: what its disk has.
+    pub ledger_limit: Option<u64>,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
@@ -157,6 +159,7 @@ impl ServerConfig {
             upstream: None,
             root_key: RootKeyConfig::None,
             ledger_dir: None,
+            ledger_limit: None,
             wit_svid: false,
             records_keep: day,
             join_token: true,
@@ -247,13 +250,15 @@ impl Checker<'_> {
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
         let data_dir = self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?;
         let root_key = self.root_key(raw.root_key, &data_dir)?;
+        let (ledger_dir, ledger_limit) = self.ledger(raw.ledger)?;
         let postgres = self.datastore(raw.datastore, upstream.as_ref())?;
         Ok(ServerConfig {
             postgres,
             upstream,
             federation,
             root_key,
-            ledger_dir: self.ledger(raw.ledger)?,
+            ledger_dir,
+            ledger_limit,
             data_dir: Some(data_dir),
             listen,
             admin_socket: self.absolute(

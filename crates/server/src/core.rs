@@ -4,6 +4,8 @@ mod disk;
 mod leap;
 mod maintenance;
 
+pub(crate) use disk::used_percent;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub struct CoreParams {
     pub data_dir: Option<PathBuf>,
     /// Where the ledger is; `None`: in `data_dir`. In memory there is none.
     pub ledger_dir: Option<PathBuf>,
+    /// Bytes that it may take before that is an alarm; `None`: what its disk has.
+    pub ledger_limit: Option<u64>,
     /// Where everything but keys is kept instead, for several servers.
     pub postgres: Option<PostgresConfig>,
     /// How long things live.
@@ -67,6 +71,7 @@ impl CoreParams {
             trust_domain,
             data_dir: None,
             ledger_dir: None,
+            ledger_limit: None,
             postgres: None,
             ttls: Ttls::default(),
             records_keep: RECORDS_KEEP,
@@ -286,7 +291,7 @@ fn open_ledger(params: &CoreParams, data: &Store) -> Result<Ledger, CoreError> {
     let dir = dir.unwrap_or_else(|| data.path().join(ledger::DIRECTORY));
     Ok(ledger::open(
         data,
-        &dir,
+        (&dir, params.ledger_limit),
         &params.trust_domain,
         Arc::clone(&params.clock),
     )?)

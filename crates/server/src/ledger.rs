@@ -6,10 +6,11 @@
 mod key;
 mod missed;
 mod records;
+mod room;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +26,7 @@ pub use key::OpenLedgerError;
 pub(crate) use key::{DIRECTORY, open};
 use missed::{Missed, Ticket};
 pub(crate) use records::{actor, at, changed, denied, issued, node, ordered};
+use room::Room;
 use writer::{Work, Writer};
 
 /// Where records go. Clones write to the same log, which ends with the last of them.
@@ -45,6 +47,8 @@ struct Standing {
     failed: AtomicBool,
     /// Somebody has waited for [`PATIENCE`], and nothing was written since.
     slow: AtomicBool,
+    /// The mark of its room that was passed; 0: none.
+    mark: AtomicU64,
     why: Mutex<Option<Arc<LogError>>>,
 }
 
@@ -65,7 +69,9 @@ pub enum LedgerError {
     #[error("the ledger is slow: its disk has not answered for {} s", PATIENCE.as_secs())]
     Slow,
     /// Neither can be written that it has no record.
-    #[error("nor can it be written that there is no record: make room, or mend the disk of the data directory")]
+    #[error(
+        "nor can it be written that there is no record: make room, or mend the disk of the data directory"
+    )]
     Mark {
         /// Why.
         source: Arc<StoreError>,
@@ -83,14 +89,20 @@ impl Ledger {
 
     /// Writes to this log from now on, in a thread of its own.
     fn start(
-        log: landfast_audit::Log,
-        recovered: landfast_audit::Recovered,
+        (log, recovered): (landfast_audit::Log, landfast_audit::Recovered),
         clock: SharedClock,
         (missed, before): (Missed, Option<String>),
+        room: Room,
     ) -> Result<Self, LogError> {
         let (work, asked) = sync_channel(MOST_WAITING);
         let (standing, missed) = (Arc::new(Standing::default()), Arc::new(missed));
-        let mut writer = Writer::new(log, Arc::clone(&standing), Arc::clone(&missed), Arc::clone(&clock));
+        let mut writer = Writer::new(
+            log,
+            Arc::clone(&standing),
+            Arc::clone(&missed),
+            Arc::clone(&clock),
+            room,
+        );
         writer.begin(recovered, before)?;
         let spawned = std::thread::Builder::new()
             .name("ledger".to_owned())
@@ -122,7 +134,13 @@ impl Ledger {
     /// Why nothing can be recorded, as `/ready` says it, and what left all the same.
     pub(crate) fn trouble(&self) -> Option<String> {
         let inner = self.0.as_ref()?;
-        let slow = || inner.standing.slow.load(Ordering::Acquire).then_some(LedgerError::Slow);
+        let slow = || {
+            inner
+                .standing
+                .slow
+                .load(Ordering::Acquire)
+                .then_some(LedgerError::Slow)
+        };
         let why = self.check().err().or_else(slow);
         let why = why.map(|error| error_chain(&error));
         match (why, inner.missed.count()) {
@@ -134,6 +152,14 @@ impl Ledger {
                 ))
             }
         }
+    }
+
+    /// What somebody should look after before it stops anything: that it fills up.
+    pub(crate) fn fills(&self) -> Option<String> {
+        let mark = self.0.as_ref()?.standing.mark.load(Ordering::Acquire);
+        (mark > 0).then(|| {
+            format!("the ledger has more than {mark} % of its room: archive and prune it (landfast audit archive, prune), or give it more")
+        })
     }
 
     /// Records these, together. When this returns they are on the disk.

@@ -28,19 +28,24 @@ impl Issuer {
         who: &Requester,
         leaving: &[&IssuanceRecord],
     ) -> Vec<Result<(), IssueError>> {
-        let goes_on = |signed: &IssuanceRecord| {
-            self.goes_on(who, &signed.spiffe_id, signed.entry_id.as_deref())
-        };
+        let goes_on =
+            |signed: &IssuanceRecord| self.goes_on(who, &signed.spiffe_id, signed.entry_id.as_deref());
         let goes_on: Vec<bool> = leaving.iter().map(|signed| goes_on(signed)).collect();
         let these = |which: bool| {
-            let these = leaving.iter().zip(&goes_on).filter(|(_, goes_on)| **goes_on == which);
+            let these = leaving
+                .iter()
+                .zip(&goes_on)
+                .filter(|(_, goes_on)| **goes_on == which);
             these.map(|(signed, _)| ledger::issued(who, signed)).collect()
         };
         let (strict, others) = tokio::join!(
             self.ledger.append(these(false)),
             self.ledger.append_or_keep(these(true))
         );
-        for refused in [&strict, &others].into_iter().filter_map(|done| done.as_ref().err()) {
+        for refused in [&strict, &others]
+            .into_iter()
+            .filter_map(|done| done.as_ref().err())
+        {
             let error = landfast_daemon::error_chain(refused);
             tracing::debug!(error, "nothing is issued: it cannot be recorded");
             metrics::counter!("landfast_server_issuance_refused_total").increment(1);

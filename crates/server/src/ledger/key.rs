@@ -9,6 +9,7 @@ use landfast_store::{Store, StoreError};
 
 use super::Ledger;
 use super::missed::Missed;
+use super::room::Room;
 
 /// Why the ledger was not opened. Nothing was begun anew.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,7 @@ pub enum OpenLedgerError {
 /// Opens the ledger in `dir` under the key in the data directory, or begins one where there is neither.
 pub(crate) fn open(
     data: &Store,
-    dir: &Path,
+    (dir, limit): (&Path, Option<u64>),
     trust_domain: &TrustDomain,
     clock: SharedClock,
 ) -> Result<Ledger, OpenLedgerError> {
@@ -88,7 +89,8 @@ pub(crate) fn open(
         );
     }
     let missed = Missed::new(data.clone());
-    Ok(Ledger::start(log, recovered, clock, (missed, before))?)
+    let room = Room::new(dir, limit);
+    Ok(Ledger::start((log, recovered), clock, (missed, before), room)?)
 }
 
 /// The private key, in the data directory.

@@ -148,7 +148,9 @@ impl Missed {
                 data.replace(MARK, format!("{since}\n").as_bytes())?;
             }
             *marked = true;
-            tracing::error!("the ledger has a gap: what is availability first is issued, and changes are made, without a record until it can be written");
+            tracing::error!(
+                "the ledger has a gap: what is availability first is issued, and changes are made, without a record until it can be written"
+            );
         }
         Ok(marked)
     }

@@ -71,7 +71,10 @@ impl Faulty {
         let clock = Arc::new(SimClock::new(START));
         let data = Script::default();
         let missed = Missed::new(marks(dir.path(), &data));
-        let ledger = Ledger::start(log, Recovered::default(), clock, (missed, None)).unwrap();
+        let ledger = {
+            let (log, room) = ((log, Recovered::default()), Room::new(dir.path(), None));
+            Ledger::start(log, clock, (missed, None), room).unwrap()
+        };
         Self {
             dir,
             script,

@@ -2,6 +2,7 @@
 //! batch is on the disk, or will not be.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::missed::{Missed, Ticket};
 use super::records::at;
+use super::room::{Room, Seen};
 use super::{LedgerError, Standing};
 
 /// Records that belong together.
@@ -32,6 +34,7 @@ pub(super) struct Writer {
     gap: Option<Gap>,
     slowest: Duration,
     signed: Instant,
+    room: Room,
 }
 
 struct Gap {
@@ -40,7 +43,13 @@ struct Gap {
 }
 
 impl Writer {
-    pub(super) fn new(log: Log, standing: Arc<Standing>, missed: Arc<Missed>, clock: SharedClock) -> Self {
+    pub(super) fn new(
+        log: Log,
+        standing: Arc<Standing>,
+        missed: Arc<Missed>,
+        clock: SharedClock,
+        room: Room,
+    ) -> Self {
         Self {
             log,
             standing,
@@ -49,6 +58,7 @@ impl Writer {
             gap: None,
             slowest: Duration::ZERO,
             signed: Instant::now(),
+            room,
         }
     }
 
@@ -59,6 +69,10 @@ impl Writer {
             .with("cut_bytes", recovered.cut)
             .with("recovered", recovered.records)
             .with("version", env!("CARGO_PKG_VERSION"));
+        let started = match self.room.pruned() {
+            0 => started,
+            first => started.with("first_record", first),
+        };
         let uncounted = before.map(|since| {
             self.missed.is_marked_already();
             let gap = self.own("log.gap").with("since", since).with("uncounted", true);
@@ -160,7 +174,11 @@ impl Writer {
             record = record.with("since", since);
         }
         let kept = missed.records.len() as u64;
-        for (name, count) in [("late", missed.late), ("lost", missed.lost), ("written_after", kept)] {
+        for (name, count) in [
+            ("late", missed.late),
+            ("lost", missed.lost),
+            ("written_after", kept),
+        ] {
             if count > 0 {
                 record = record.with(name, count);
             }
@@ -196,7 +214,10 @@ impl Writer {
     fn unmark(&self) {
         if let Err(error) = self.missed.unmark() {
             let error = error_chain(&error);
-            tracing::warn!(error, "the mark of a gap that is over stays: the next start tells of it again");
+            tracing::warn!(
+                error,
+                "the mark of a gap that is over stays: the next start tells of it again"
+            );
         }
     }
 
@@ -211,6 +232,7 @@ impl Writer {
             return;
         }
         self.signed = Instant::now();
+        self.look_at_room();
         if let Err(error) = self.log.checkpoint() {
             // What was acknowledged is as durable as before; the next one names it.
             metrics::counter!("landfast_server_ledger_failures_total").increment(1);
@@ -222,6 +244,42 @@ impl Writer {
             .set((self.log.size() - self.log.signed()) as f64);
         metrics::gauge!("landfast_server_ledger_slowest_commit_seconds").set(self.slowest.as_secs_f64());
         self.slowest = Duration::ZERO;
+    }
+
+    /// Alarmed and recorded: 70 and 90 percent, and that somebody has pruned it.
+    fn look_at_room(&mut self) {
+        let (used, seen) = self.room.look();
+        if let Some(used) = used {
+            metrics::gauge!("landfast_server_ledger_used_percent").set(used as f64);
+        }
+        self.standing.mark.store(self.room.mark(), Ordering::Release);
+        for seen in seen {
+            let record = match seen {
+                Seen::Above { mark, used } => {
+                    tracing::error!(
+                        used_percent = used,
+                        "the ledger fills up: archive and prune it, or give it room"
+                    );
+                    self.own("log.fills")
+                        .with("mark", mark)
+                        .with("used_percent", used)
+                }
+                Seen::Below { used } => {
+                    tracing::info!(used_percent = used, "the ledger has room again");
+                    self.own("log.fills")
+                        .with("mark", 0_u64)
+                        .with("used_percent", used)
+                }
+                Seen::Pruned { before } => {
+                    tracing::info!(first_record = before, "the ledger was pruned");
+                    self.own("log.pruned").with("first_record", before)
+                }
+            };
+            // In a gap nothing is lost by it: the next look tells of the same standing.
+            if let Err(error) = self.write(&[record]) {
+                self.failed(&Arc::new(error), 0);
+            }
+        }
     }
 
     fn own(&self, kind: &'static str) -> Record {

@@ -180,7 +180,8 @@ impl Registry {
 
     /// Whether this entry is issued also while the ledger cannot be written. One that gives power never is, whatever its policy says.
     pub(crate) fn is_availability_first(&self, id: &str) -> bool {
-        self.versioned(id).is_some_and(|found| found.is_availability_first())
+        self.versioned(id)
+            .is_some_and(|found| found.is_availability_first())
     }
 
     /// Whether this node has such an entry: without its own SVID it could not fetch it.

@@ -116,7 +116,11 @@ async fn at_02_on_a_full_disk_only_what_is_availability_first_goes_on_and_the_ga
             key: key(),
             begins: START.saturating_add(Duration::from_secs(3600)),
         };
-        let rung = issuer.rungs(&node(), vec![rung], &Turn::free()).await.pop().unwrap();
+        let rung = issuer
+            .rungs(&node(), vec![rung], &Turn::free())
+            .await
+            .pop()
+            .unwrap();
         left.push(rung.unwrap().serial_hex());
         refused(issuer.mint_x509(&me(), &id("/by/hand"), &[], None, &key()).await);
         let text = both.core.ledger.trouble().unwrap();
@@ -138,7 +142,10 @@ async fn at_02_on_a_full_disk_only_what_is_availability_first_goes_on_and_the_ga
         for serial in left {
             let found = records.iter().find(|record| record["detail"]["serial"] == serial);
             let at = found.unwrap()["seq"].as_u64().unwrap();
-            assert!((gap + 1..=gap + 4).contains(&at), "{at} is behind the gap at {gap}");
+            assert!(
+                (gap + 1..=gap + 4).contains(&at),
+                "{at} is behind the gap at {gap}"
+            );
         }
     }
 }
