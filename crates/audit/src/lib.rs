@@ -2,6 +2,7 @@
 //!
 //! Invariant: what was acknowledged is on the disk, and a checkpoint never names what is not. `verify` uses nothing of the writer.
 
+mod archive;
 mod log;
 mod note;
 mod prove;
@@ -10,6 +11,7 @@ mod tile;
 mod tree;
 pub mod verify;
 
+pub use archive::{ArchiveError, Archived, Pruned, age, archive, prune};
 pub use log::{Committed, Log, LogError, Recovered};
 pub use note::{CheckpointKey, KeyError};
 pub use prove::{ProveError, Prover};

@@ -17,7 +17,7 @@ use crate::note::{CheckpointKey, Head};
 use crate::record::Record;
 use crate::tile::{self, WIDTH};
 use crate::tree::Edge;
-use disk::Disk;
+pub(crate) use disk::Disk;
 use tail::{Pending, Tail};
 
 /// A log that is open for more. Every call blocks on the disk.
@@ -178,7 +178,7 @@ fn framed(records: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The checkpoint of a log.
-const CHECKPOINT: &str = "checkpoint";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// So many records wait for a checkpoint at most.
 const MOST_PENDING: usize = 4096;
 

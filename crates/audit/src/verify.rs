@@ -5,6 +5,7 @@
 mod finding;
 mod merkle;
 mod note;
+mod pruned;
 mod read;
 mod source;
 mod whole;
@@ -13,7 +14,7 @@ pub use finding::{Finding, Kind, Report};
 pub use merkle::{verify_consistency, verify_inclusion};
 pub use note::{NoteError, SignedHead, VerifierKey};
 pub use read::{ReadError, read};
-pub use source::{DirSource, Source};
+pub use source::{DirSource, LayeredSource, Source};
 pub use whole::verify;
 
 #[cfg(test)]

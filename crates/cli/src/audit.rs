@@ -1,10 +1,11 @@
 //! `landfast audit`: a ledger, read from its files. Invariant: `verify` believes the key that it was given, and nothing in the directory.
 
+mod retain;
 mod search;
 
 use std::path::{Path, PathBuf};
 
-use landfast_audit::verify::{DirSource, Report, VerifierKey, verify};
+use landfast_audit::verify::{LayeredSource, Report, VerifierKey, verify};
 use serde_json::json;
 
 use crate::cli::Globals;
@@ -23,7 +24,14 @@ pub(crate) enum AuditCommand {
         /// A checkpoint of this ledger that was kept: the ledger has to be its continuation. May be given often.
         #[arg(long, value_name = "FILE")]
         checkpoint: Vec<PathBuf>,
+        /// The archive of what was pruned from it: then all of it is verified, together.
+        #[arg(long, value_name = "DIR")]
+        archive: Vec<PathBuf>,
     },
+    /// Copy what is new of a ledger to an archive, verify all of the archive, and give it its checkpoint; beside a server that runs [local file].
+    Archive(retain::ArchiveArgs),
+    /// Take from a ledger what its archive has, after both were verified; beside a server that runs [local file].
+    Prune(retain::PruneArgs),
     /// The verifier key that lies in the directory of a ledger, to be kept elsewhere [local file].
     Key {
         /// The directory of the ledger.
@@ -55,7 +63,14 @@ pub(crate) enum AuditCommand {
 
 pub(crate) fn run(command: AuditCommand, globals: &Globals) -> Result<u8, Failure> {
     match command {
-        AuditCommand::Verify { dir, key, checkpoint } => verified(&dir, &key, &checkpoint, globals),
+        AuditCommand::Verify {
+            dir,
+            key,
+            checkpoint,
+            archive,
+        } => verified((&dir, &archive), &key, &checkpoint, globals),
+        AuditCommand::Archive(args) => retain::archived(&args, globals).map(|()| 0),
+        AuditCommand::Prune(args) => retain::pruned(&args, globals).map(|()| 0),
         AuditCommand::Key { dir } => show_key(&dir, globals).map(|()| 0),
         AuditCommand::Search { dir, filter } => search::search(&dir, &filter, globals).map(|()| 0),
         AuditCommand::Tail { dir, lines } => search::tail(&dir, lines, globals).map(|()| 0),
@@ -63,14 +78,19 @@ pub(crate) fn run(command: AuditCommand, globals: &Globals) -> Result<u8, Failur
     }
 }
 
-fn verified(dir: &Path, key: &str, kept: &[PathBuf], globals: &Globals) -> Result<u8, Failure> {
+fn verified(
+    (dir, archives): (&Path, &[PathBuf]),
+    key: &str,
+    kept: &[PathBuf],
+    globals: &Globals,
+) -> Result<u8, Failure> {
     let key = read_key(key)?;
     let kept = kept.iter().map(|file| {
         let text = inspect::read_text(file)?;
         Ok((file.display().to_string(), text.into_bytes()))
     });
     let kept = kept.collect::<Result<Vec<_>, Failure>>()?;
-    let report = verify(&DirSource::new(dir), &key, &kept);
+    let report = verify(&LayeredSource::new(dir, archives), &key, &kept);
     let code = if report.is_good() { 0 } else { FAILED };
     match globals.json() {
         true => output::print_json(&json!({ "good": report.is_good(), "report": report }))?,
@@ -126,6 +146,17 @@ fn for_people(report: &Report, kept: usize) -> String {
         let what = format!("{} times, first at record {first}", report.time_went_back);
         rows.push(("went back", what));
     }
+    if report.pruned > 0 {
+        let what = format!(
+            "the first {}: they are not here; --archive DIR verifies them too",
+            report.pruned
+        );
+        rows.push(("pruned", what));
+    }
+    if report.unseen > 0 {
+        let what = format!("{} kept checkpoints end in what was pruned", report.unseen);
+        rows.push(("not compared", what));
+    }
     if kept > 0 {
         rows.push((
             "continues",
@@ -134,6 +165,9 @@ fn for_people(report: &Report, kept: usize) -> String {
     }
     let facts = output::facts(&rows);
     match report.is_good() {
+        true if report.pruned > 0 => {
+            format!("{facts}\n\ngood: every record that is here is as it was signed")
+        }
         true => format!("{facts}\n\ngood: every record is as it was signed"),
         false => {
             let rows = report.findings.iter().map(|finding| {

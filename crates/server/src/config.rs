@@ -70,6 +70,8 @@ pub struct ServerConfig {
     pub ledger_dir: Option<PathBuf>,
     /// How persons log in from other machines.
     pub login: LoginConfig,
+    /// Bytes that the ledger may take before that is an alarm; `None`: what its disk has.
+    pub ledger_limit: Option<u64>,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
@@ -162,6 +164,7 @@ impl ServerConfig {
             root_key: RootKeyConfig::None,
             ledger_dir: None,
             login: LoginConfig::default(),
+            ledger_limit: None,
             wit_svid: false,
             records_keep: day,
             join_token: true,
@@ -252,14 +255,16 @@ impl Checker<'_> {
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
         let data_dir = self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?;
         let root_key = self.root_key(raw.root_key, &data_dir)?;
+        let (ledger_dir, ledger_limit) = self.ledger(raw.ledger)?;
         let postgres = self.datastore(raw.datastore, upstream.as_ref())?;
         Ok(ServerConfig {
             postgres,
             upstream,
             federation,
             root_key,
-            ledger_dir: self.ledger(raw.ledger)?,
             login: self.login(&raw.login, &raw.oidc)?,
+            ledger_dir,
+            ledger_limit,
             data_dir: Some(data_dir),
             listen,
             admin_socket: self.absolute(

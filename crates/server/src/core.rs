@@ -4,6 +4,8 @@ mod disk;
 mod leap;
 mod maintenance;
 
+pub(crate) use disk::used_percent;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub struct CoreParams {
     pub data_dir: Option<PathBuf>,
     /// Where the ledger is; `None`: in `data_dir`. In memory there is none.
     pub ledger_dir: Option<PathBuf>,
+    /// Bytes that it may take before that is an alarm; `None`: what its disk has.
+    pub ledger_limit: Option<u64>,
     /// Where everything but keys is kept instead, for several servers.
     pub postgres: Option<PostgresConfig>,
     /// How long things live.
@@ -67,6 +71,7 @@ impl CoreParams {
             trust_domain,
             data_dir: None,
             ledger_dir: None,
+            ledger_limit: None,
             postgres: None,
             ttls: Ttls::default(),
             records_keep: RECORDS_KEEP,
@@ -207,6 +212,7 @@ impl Core {
             other => other.into(),
         })?;
         let authorities = Arc::new(opened.held_by(Arc::clone(&quarantine)));
+        let registry = Arc::new(registry);
         let issuer = Issuer::new(
             params.trust_domain.clone(),
             params.ttls.clone(),
@@ -217,9 +223,10 @@ impl Core {
             clock,
         )
         .held_by(Arc::clone(&quarantine))
-        .recording(ledger.clone());
+        .recording(ledger.clone())
+        .going_on_by(Arc::clone(&registry));
         Ok(Self {
-            registry: Arc::new(registry),
+            registry,
             authorities,
             issuer: Arc::new(issuer),
             quarantine,
@@ -284,7 +291,7 @@ fn open_ledger(params: &CoreParams, data: &Store) -> Result<Ledger, CoreError> {
     let dir = dir.unwrap_or_else(|| data.path().join(ledger::DIRECTORY));
     Ok(ledger::open(
         data,
-        &dir,
+        (&dir, params.ledger_limit),
         &params.trust_domain,
         Arc::clone(&params.clock),
     )?)

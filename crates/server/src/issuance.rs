@@ -6,6 +6,7 @@
 mod batch;
 mod denials;
 mod error;
+mod going_on;
 mod jwt;
 mod later;
 mod policy;
@@ -34,7 +35,7 @@ use crate::authority::Authorities;
 use crate::datastore::Datastore;
 use crate::ledger::Ledger;
 use crate::quarantine::Quarantine;
-use crate::registry::{Entry, MargoPaths};
+use crate::registry::{Entry, MargoPaths, Registry};
 use crate::reserve::Rules;
 use x509::{Profile, X509Order};
 
@@ -50,6 +51,8 @@ pub struct Issuer {
     clock: SharedClock,
     quarantine: Arc<Quarantine>,
     ledger: Ledger,
+    /// Who knows what goes on without the ledger; `None`: nothing does.
+    registry: Option<Arc<Registry>>,
 }
 
 /// An X.509-SVID that was issued.
@@ -114,6 +117,7 @@ impl Issuer {
             clock,
             quarantine: Quarantine::none(),
             ledger: Ledger::none(),
+            registry: None,
         }
     }
 
@@ -129,10 +133,20 @@ impl Issuer {
         self
     }
 
-    /// The last door: whoever asks, in a quarantine nothing is signed but what the server shows in its own handshakes, and nothing at all that
-    /// could not be recorded.
-    fn is_open(&self, who: &Requester) -> Result<(), IssueError> {
-        self.ledger.check()?;
+    /// What the policies there call availability first goes on without the ledger.
+    pub(crate) fn going_on_by(mut self, registry: Arc<Registry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// The last door: whoever asks, in a quarantine nothing is signed but what the server shows in its own handshakes, and nothing that could not be
+    /// recorded, but for what goes on without.
+    fn is_open(&self, who: &Requester, id: &SpiffeId, entry_id: Option<&str>) -> Result<(), IssueError> {
+        if let Err(error) = self.ledger.check()
+            && !self.goes_on(who, id, entry_id)
+        {
+            return Err(error.into());
+        }
         match who.kind {
             RequesterKind::Server => Ok(()),
             _ => Ok(self.quarantine.check()?),

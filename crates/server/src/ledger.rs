@@ -1,26 +1,32 @@
 //! The ledger of this server: what it decided, signed and was told, in `landfast_audit`'s log.
 //!
 //! Invariant: [`Ledger::append`] returns when the records are on the disk; while they cannot be brought there, [`Ledger::check`] says so, and a record
-//! of the gap is the first that is written afterwards.
+//! of the gap is the first that is written afterwards. [`Ledger::append_or_keep`] goes on meanwhile, and then what it let go is in that gap.
 
 mod key;
+mod missed;
 mod records;
+mod room;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use landfast_audit::{LogError, Record};
 use landfast_daemon::error_chain;
 use landfast_lifecycle::SharedClock;
+use landfast_store::StoreError;
 use tokio::sync::oneshot;
 
 pub use key::OpenLedgerError;
 pub(crate) use key::{DIRECTORY, open};
+use missed::{Missed, Ticket};
 pub(crate) use records::{actor, at, changed, denied, issued, node, ordered};
+use room::Room;
 use writer::{Work, Writer};
 
 /// Where records go. Clones write to the same log, which ends with the last of them.
@@ -30,6 +36,8 @@ pub struct Ledger(Option<Arc<Inner>>);
 struct Inner {
     work: Option<SyncSender<Work>>,
     standing: Arc<Standing>,
+    missed: Arc<Missed>,
+    clock: SharedClock,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -37,6 +45,10 @@ struct Inner {
 #[derive(Default)]
 struct Standing {
     failed: AtomicBool,
+    /// Somebody has waited for [`PATIENCE`], and nothing was written since.
+    slow: AtomicBool,
+    /// The mark of its room that was passed; 0: none.
+    mark: AtomicU64,
     why: Mutex<Option<Arc<LogError>>>,
 }
 
@@ -53,6 +65,17 @@ pub enum LedgerError {
     /// More wait than it takes.
     #[error("the ledger is behind: more than {MOST_WAITING} wait for its disk")]
     Behind,
+    /// Its disk takes too long.
+    #[error("the ledger is slow: its disk has not answered for {} s", PATIENCE.as_secs())]
+    Slow,
+    /// Neither can be written that it has no record.
+    #[error(
+        "nor can it be written that there is no record: make room, or mend the disk of the data directory"
+    )]
+    Mark {
+        /// Why.
+        source: Arc<StoreError>,
+    },
     /// Its thread is gone.
     #[error("the ledger has ended: restart the server, and see in its log why")]
     Ended,
@@ -65,15 +88,22 @@ impl Ledger {
     }
 
     /// Writes to this log from now on, in a thread of its own.
-    pub(crate) fn start(
-        log: landfast_audit::Log,
-        recovered: landfast_audit::Recovered,
+    fn start(
+        (log, recovered): (landfast_audit::Log, landfast_audit::Recovered),
         clock: SharedClock,
+        (missed, before): (Missed, Option<String>),
+        room: Room,
     ) -> Result<Self, LogError> {
         let (work, asked) = sync_channel(MOST_WAITING);
-        let standing = Arc::new(Standing::default());
-        let mut writer = Writer::new(log, Arc::clone(&standing), clock);
-        writer.begin(recovered)?;
+        let (standing, missed) = (Arc::new(Standing::default()), Arc::new(missed));
+        let mut writer = Writer::new(
+            log,
+            Arc::clone(&standing),
+            Arc::clone(&missed),
+            Arc::clone(&clock),
+            room,
+        );
+        writer.begin(recovered, before)?;
         let spawned = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run(&asked));
@@ -84,6 +114,8 @@ impl Ledger {
         Ok(Self(Some(Arc::new(Inner {
             work: Some(work),
             standing,
+            missed,
+            clock,
             thread: Some(thread),
         }))))
     }
@@ -99,9 +131,35 @@ impl Ledger {
         }
     }
 
-    /// Why nothing can be recorded, as `/ready` says it.
+    /// Why nothing can be recorded, as `/ready` says it, and what left all the same.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.check().err().map(|error| error_chain(&error))
+        let inner = self.0.as_ref()?;
+        let slow = || {
+            inner
+                .standing
+                .slow
+                .load(Ordering::Acquire)
+                .then_some(LedgerError::Slow)
+        };
+        let why = self.check().err().or_else(slow);
+        let why = why.map(|error| error_chain(&error));
+        match (why, inner.missed.count()) {
+            (why, 0) => why,
+            (why, missed) => {
+                let why = why.unwrap_or_else(|| "the ledger catches up".to_owned());
+                Some(format!(
+                    "{why}; {missed} that are availability first, or were changes, went on without a record"
+                ))
+            }
+        }
+    }
+
+    /// What somebody should look after before it stops anything: that it fills up.
+    pub(crate) fn fills(&self) -> Option<String> {
+        let mark = self.0.as_ref()?.standing.mark.load(Ordering::Acquire);
+        (mark > 0).then(|| {
+            format!("the ledger has more than {mark} % of its room: archive and prune it (landfast audit archive, prune), or give it more")
+        })
     }
 
     /// Records these, together. When this returns they are on the disk.
@@ -112,12 +170,53 @@ impl Ledger {
         let Some(inner) = self.0.as_ref().filter(|_| !records.is_empty()) else {
             return Ok(());
         };
-        let (reply, done) = oneshot::channel();
-        inner.send(Work {
+        let (reply, mut done) = oneshot::channel();
+        let sent = inner.send(Work {
             records,
             reply: Some(reply),
-        })?;
+            ticket: None,
+        });
+        sent.map_err(|(error, _)| error)?;
+        if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut done).await {
+            return answer.map_err(|_gone| LedgerError::Ended)?;
+        }
+        inner.standing.slow.store(true, Ordering::Release);
         done.await.map_err(|_gone| LedgerError::Ended)?
+    }
+
+    /// Records these, together, or keeps them until it can: what they tell of goes on, and a mark in the data directory says so.
+    ///
+    /// # Errors
+    /// Not even the mark can be written.
+    pub(crate) async fn append_or_keep(&self, records: Vec<Record>) -> Result<(), LedgerError> {
+        let Some(inner) = self.0.as_ref().filter(|_| !records.is_empty()) else {
+            return Ok(());
+        };
+        let (reply, mut done) = oneshot::channel();
+        let ticket = Arc::new(Ticket::new(records.len()));
+        let sent = inner.send(Work {
+            records,
+            reply: Some(reply),
+            ticket: Some(Arc::clone(&ticket)),
+        });
+        let (missed, now) = (Arc::clone(&inner.missed), inner.clock.now());
+        if let Err((_, records)) = sent {
+            return blocking(move || missed.keep(now, records)).await;
+        }
+        // Whoever was made to wait says it for the next ones.
+        let patience = match inner.standing.slow.load(Ordering::Acquire) {
+            true => Duration::ZERO,
+            false => PATIENCE,
+        };
+        if let Ok(answer) = tokio::time::timeout(patience, &mut done).await {
+            return answer.map_err(|_gone| LedgerError::Ended)?;
+        }
+        inner.standing.slow.store(true, Ordering::Release);
+        match blocking(move || missed.leave(now, &ticket)).await? {
+            true => Ok(()),
+            // It came just now.
+            false => done.await.map_err(|_gone| LedgerError::Ended)?,
+        }
     }
 
     /// Records this with the next batch, and waits for nothing: of what is refused, which nobody gains by. One that finds no room is counted.
@@ -126,6 +225,7 @@ impl Ledger {
         let sent = inner.send(Work {
             records: vec![record],
             reply: None,
+            ticket: None,
         });
         if sent.is_err() {
             metrics::counter!("landfast_server_ledger_left_out_total").increment(1);
@@ -134,13 +234,27 @@ impl Ledger {
 }
 
 impl Inner {
-    fn send(&self, work: Work) -> Result<(), LedgerError> {
-        let sender = self.work.as_ref().ok_or(LedgerError::Ended)?;
+    /// Gives back what it does not take.
+    fn send(&self, work: Work) -> Result<(), (LedgerError, Vec<Record>)> {
+        let Some(sender) = &self.work else {
+            return Err((LedgerError::Ended, work.records));
+        };
         sender.try_send(work).map_err(|error| match error {
-            TrySendError::Full(_) => LedgerError::Behind,
-            TrySendError::Disconnected(_) => LedgerError::Ended,
+            TrySendError::Full(work) => (LedgerError::Behind, work.records),
+            TrySendError::Disconnected(work) => (LedgerError::Ended, work.records),
         })
     }
+}
+
+/// On a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, LedgerError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_panicked| LedgerError::Ended)?;
+    done.map_err(|source| LedgerError::Mark {
+        source: Arc::new(source),
+    })
 }
 
 impl Drop for Inner {
@@ -159,6 +273,10 @@ impl Standing {
     fn fail(&self, error: &Arc<LogError>) {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(error));
         self.failed.store(true, Ordering::Release);
+    }
+
+    fn wrote(&self) {
+        self.slow.store(false, Ordering::Release);
     }
 
     fn mend(&self) {
@@ -182,6 +300,8 @@ impl std::fmt::Debug for Ledger {
     }
 }
 
+/// So long one batch may take before it is an alarm, and before what is availability first goes on without it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests that wait for the disk: each has a batch, and more than these are told to come again.
 const MOST_WAITING: usize = 4096;
 

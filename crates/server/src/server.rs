@@ -123,6 +123,7 @@ impl Server {
             trust_domain: config.trust_domain.clone(),
             data_dir: config.data_dir.clone(),
             ledger_dir: config.ledger_dir.clone(),
+            ledger_limit: config.ledger_limit,
             postgres: config.postgres.clone(),
             ttls: config.ttls.clone(),
             records_keep: config.records_keep,

@@ -10,7 +10,7 @@ use landfast_store::{Files, Store};
 use super::LogError;
 
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     /// Holds the lock of the directory.
     store: Store,
     open: HashMap<String, Arc<dyn Files>>,
@@ -20,7 +20,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self {
             store,
             open: HashMap::new(),
@@ -30,7 +30,7 @@ impl Disk {
         }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.store.path().join(name)
     }
 
@@ -39,7 +39,7 @@ impl Disk {
     }
 
     /// At most `limit` bytes of a file.
-    pub(super) fn read(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, LogError> {
+    pub(crate) fn read(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, LogError> {
         let cannot = |path, source| LogError::CannotRead { path, source };
         let path = self.path(name);
         let (dir, file) = split(name);
@@ -55,7 +55,7 @@ impl Disk {
     }
 
     /// Gives a file this content; its name is on the disk after the next flush.
-    pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), LogError> {
+    pub(crate) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), LogError> {
         let (dir, file) = split(name);
         let temp = format!(".{file}.{}.tmp", self.temps);
         self.temps += 1;
@@ -83,7 +83,7 @@ impl Disk {
     }
 
     /// Every name reaches the disk.
-    pub(super) fn flush(&mut self) -> Result<(), LogError> {
+    pub(crate) fn flush(&mut self) -> Result<(), LogError> {
         while let Some(dir) = self.dirty.last().cloned() {
             let synced = self.dir(&dir).and_then(|files| files.sync_dir());
             synced.map_err(|source| self.cannot_write(&dir, source))?;

@@ -15,6 +15,10 @@ pub struct Report {
     pub records: u64,
     /// Its root, in hex.
     pub root: String,
+    /// Records from the first on that are not here: they were pruned. What is left adds up to the checkpoint with the hashes that stayed of them.
+    pub pruned: u64,
+    /// Remembered checkpoints that end among those, so that nothing can be said of them without the archive.
+    pub unseen: u64,
     /// Remembered checkpoints that this log is the continuation of.
     pub remembered: u64,
     /// The time of the first record that has one.

@@ -1,5 +1,6 @@
 //! The records of a log, one after the other. Invariant: it verifies nothing, and stops where something is missing.
 
+use super::pruned::pruned;
 use super::source::Source;
 use super::whole::bundle::{file, path};
 
@@ -17,7 +18,7 @@ pub enum ReadError {
     Malformed(u64),
 }
 
-/// Gives each record that the checkpoint names, from this number on, until `each` says that it is enough. Gives how many there are.
+/// Gives each record that the checkpoint names, from this number on (of a pruned log: from the first that is there), until `each` says that it is enough. Gives how many there are.
 ///
 /// # Errors
 /// What cannot be read; the records before it were given.
@@ -31,6 +32,12 @@ pub fn read(
     let checkpoint = checkpoint.and_then(|bytes| String::from_utf8(bytes).ok());
     let size = checkpoint.and_then(|text| text.lines().nth(1)?.parse::<u64>().ok());
     let size = size.ok_or_else(no_checkpoint)?;
+    let first = format!("tile/entries/{}", path(from / WIDTH));
+    let from = match pruned(source) {
+        // What is not here is in an archive.
+        before if from < before && matches!(source.read(&first, u64::MAX), Ok(None)) => before,
+        _ => from,
+    };
     for index in from / WIDTH..size.div_ceil(WIDTH) {
         let (begins, mut missing) = (index * WIDTH, Vec::new());
         let width = WIDTH.min(size - begins);

@@ -48,6 +48,36 @@ impl Source for DirSource {
     }
 }
 
+/// A log of which a part is elsewhere: a file is read from the first place that has it.
+#[derive(Debug, Clone)]
+pub struct LayeredSource(Vec<DirSource>);
+
+impl LayeredSource {
+    /// The log, and then its archives.
+    #[must_use]
+    pub fn new(directory: &Path, archives: &[PathBuf]) -> Self {
+        let archives = archives.iter().map(|archive| DirSource::new(archive));
+        Self(
+            std::iter::once(DirSource::new(directory))
+                .chain(archives)
+                .collect(),
+        )
+    }
+}
+
+impl Source for LayeredSource {
+    fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut found = self.0.iter().map(|place| place.read(path, limit));
+        found.find(|found| !matches!(found, Ok(None))).unwrap_or(Ok(None))
+    }
+
+    fn describe(&self, path: &str) -> String {
+        let has_it = |place: &&DirSource| place.0.join(path).exists();
+        let place = self.0.iter().find(has_it).or(self.0.first());
+        place.map_or_else(|| path.to_owned(), |place| place.describe(path))
+    }
+}
+
 fn is_missing(error: &io::Error) -> bool {
     matches!(
         error.kind(),

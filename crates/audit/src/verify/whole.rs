@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::finding::{Finding, Kind, Report};
 use super::merkle::{Peaks, root_of};
 use super::note::{NoteError, SignedHead, VerifierKey};
+use super::pruned::pruned;
 use super::source::Source;
 use bundle::Bundle;
 use compare::{Numbers, compare};
@@ -119,10 +120,13 @@ impl<'a> Walk<'a> {
         let mut upper = Upper::default();
         let bundles = self.head.size.div_ceil(WIDTH);
         let mut next = 0;
+        // One that claims to be pruned to its end would say nothing of itself.
+        let pruned = Some(pruned(self.source)).filter(|pruned| *pruned <= self.head.size);
+        let pruned = pruned.unwrap_or(0);
         self.remember(&[], report);
         while next < bundles {
             let end = bundles.min(next + AT_ONCE);
-            for bundle in bundle::read_all(self.source, self.head.size, next..end) {
+            for bundle in bundle::read_all(self.source, (self.head.size, pruned), next..end) {
                 self.take(bundle, &mut upper, report);
             }
             next = end;
@@ -134,6 +138,9 @@ impl<'a> Walk<'a> {
         let begins = bundle.index * WIDTH;
         if report.findings.len() < MOST_FINDINGS {
             report.findings.extend(bundle.findings);
+        }
+        if let Some(root) = bundle.pruned {
+            return self.pass(begins, root, upper, report);
         }
         let (found, tile) = (bundle.records.as_deref(), bundle.tile.as_deref());
         if let (Some(found), Some(tile)) = (found, tile)
@@ -161,6 +168,24 @@ impl<'a> Walk<'a> {
         if self.head.size - begins >= WIDTH {
             let roots = (root_of(records), root_of(tiles));
             upper.push(self.source, roots, &mut report.findings);
+        }
+    }
+
+    /// Over a tile whose records are not here: only where it ends something can be compared.
+    fn pass(&mut self, begins: u64, root: [u8; 32], upper: &mut Upper, report: &mut Report) {
+        report.pruned += WIDTH;
+        self.records.add_subtree(root, 8);
+        self.tiles.add_subtree(root, 8);
+        upper.push(self.source, (root, root), &mut report.findings);
+        for (name, kept) in self.kept {
+            if kept.size > begins && kept.size < begins + WIDTH {
+                report.unseen += 1;
+            } else if kept.size == begins + WIDTH && self.records.root() == kept.root {
+                report.remembered += 1;
+                self.agreed = kept.size;
+            } else if kept.size == begins + WIDTH && self.forked.is_none() {
+                self.forked = Some((name.clone(), kept.size));
+            }
         }
     }
 

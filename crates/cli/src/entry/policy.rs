@@ -34,6 +34,9 @@ pub(crate) enum PolicyCommand {
         /// Whether the entry never has anything ahead, whatever else is asked for.
         #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
         privileged: Option<bool>,
+        /// Whether the entry is issued also while the server's ledger cannot be written: the gap is recorded afterwards.
+        #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
+        availability_first: Option<bool>,
         /// Have a token for this audience ahead, that lives so long, such as historian=8h; again for each audience. Those that are not given are no more.
         #[arg(long, value_parser = token, value_name = "AUDIENCE=DURATION")]
         jwt_offline: Vec<JwtOffline>,
@@ -60,6 +63,7 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
             description,
             offline_reserve,
             privileged,
+            availability_first,
             jwt_offline,
             no_jwt_offline,
             if_revision,
@@ -68,12 +72,13 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
                 description: description.is_some(),
                 offline_reserve_seconds: offline_reserve.is_some(),
                 privileged: privileged.is_some(),
+                availability_first: availability_first.is_some(),
                 jwt_offline: no_jwt_offline || !jwt_offline.is_empty(),
             };
             if mask == api::EntryPolicyMask::default() {
                 return Err(Failure::usage(
                     "nothing to change",
-                    "give --description, --offline-reserve, --privileged or --jwt-offline",
+                    "give --description, --offline-reserve, --privileged, --availability-first or --jwt-offline",
                 ));
             }
             let reserve = offline_reserve.unwrap_or_default().as_secs();
@@ -82,6 +87,7 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
                 description: description.unwrap_or_default(),
                 offline_reserve_seconds: u32::try_from(reserve).unwrap_or(u32::MAX),
                 privileged: privileged.unwrap_or_default(),
+                availability_first: availability_first.unwrap_or_default(),
                 jwt_offline,
                 revision: 0,
             };
@@ -153,6 +159,7 @@ fn print(policy: &api::EntryPolicy, globals: &Globals) -> Result<(), Failure> {
         true => facts.push(("offline reserve", "none".to_owned())),
         false => facts.extend(ahead),
     }
+    facts.extend(unrecorded(policy));
     facts.push((
         "revision",
         revision.map_or_else(|| "never set".to_owned(), |revision| revision.to_string()),
@@ -177,12 +184,19 @@ pub(super) fn ahead(policy: &api::EntryPolicy) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// What the server does for the entry while it cannot record it.
+pub(super) fn unrecorded(policy: &api::EntryPolicy) -> Option<(&'static str, String)> {
+    let what = "goes on, and the gap is recorded afterwards".to_owned();
+    policy.availability_first.then_some(("without ledger", what))
+}
+
 pub(super) fn json(policy: &api::EntryPolicy) -> Value {
     let tokens = policy.jwt_offline.iter();
     let tokens = tokens.map(|token| json!({"audience": token.audience, "seconds": token.seconds}));
     json!({
         "description": policy.description, "revision": policy.revision,
         "offline_reserve_seconds": policy.offline_reserve_seconds, "privileged": policy.privileged,
+        "availability_first": policy.availability_first,
         "jwt_offline": tokens.collect::<Vec<_>>(),
     })
 }

@@ -59,6 +59,7 @@ pub(super) fn print(
         facts.push(("description", policy.description.clone()));
     }
     facts.extend(policy.map(super::policy::ahead).unwrap_or_default());
+    facts.extend(policy.and_then(super::policy::unrecorded));
     output::print(&output::facts(&facts))
 }
 

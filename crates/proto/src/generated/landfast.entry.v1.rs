@@ -20,6 +20,8 @@ pub struct EntryPolicy {
     pub privileged: bool,
     #[prost(message, repeated, tag = "6")]
     pub jwt_offline: ::prost::alloc::vec::Vec<JwtOffline>,
+    #[prost(bool, tag = "8")]
+    pub availability_first: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JwtOffline {
@@ -38,6 +40,8 @@ pub struct EntryPolicyMask {
     pub privileged: bool,
     #[prost(bool, tag = "6")]
     pub jwt_offline: bool,
+    #[prost(bool, tag = "8")]
+    pub availability_first: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEntryPoliciesRequest {

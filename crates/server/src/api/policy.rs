@@ -88,6 +88,7 @@ fn patch_in(given: pb::EntryPolicy, mask: Option<pb::EntryPolicyMask>) -> Result
                 .offline_reserve_seconds
                 .then_some(seconds(given.offline_reserve_seconds)),
             privileged: mask.privileged.then_some(given.privileged),
+            availability_first: mask.availability_first.then_some(given.availability_first),
             jwt_offline: mask.jwt_offline.then(|| {
                 let token = |token: pb::JwtOffline| JwtOffline {
                     audience: token.audience,
@@ -117,6 +118,7 @@ pub(crate) fn policy_out(policy: &EntryPolicy) -> pb::EntryPolicy {
         offline_reserve_seconds: seconds(policy.reserve),
         privileged: policy.privileged,
         jwt_offline: policy.jwt_offline.iter().map(token).collect(),
+        availability_first: policy.availability_first,
     }
 }
 

@@ -1,5 +1,5 @@
 //! What operators and nodes have changed goes into the ledger, with who did it. Invariant: the record is on the disk before the answer leaves; but a
-//! change is not undone for want of one: a ban has to be possible while the disk is full. Then the ledger's gap counts it.
+//! change is not undone for want of one: a ban has to be possible while the disk is full. Then it is kept, and written behind the gap.
 
 use landfast_audit::Record;
 use landfast_daemon::error_chain;
@@ -17,7 +17,7 @@ impl Api {
             ..ledger::at(self.clock.now(), what)
         };
         let kind = what.kind;
-        if let Err(error) = self.ledger.append(vec![what]).await {
+        if let Err(error) = self.ledger.append_or_keep(vec![what]).await {
             let error = error_chain(&error);
             tracing::error!(error, kind, %by, "a change has no record in the ledger");
         }

@@ -8,9 +8,9 @@ use super::Checker;
 use super::raw::RawLedger;
 
 impl Checker<'_> {
-    /// Where it is; `None`: in the data directory.
-    pub(super) fn ledger(&self, raw: RawLedger) -> Result<Option<PathBuf>, ConfigError> {
+    /// Where it is, `None`: in the data directory; and the bytes it may take.
+    pub(super) fn ledger(&self, raw: RawLedger) -> Result<(Option<PathBuf>, Option<u64>), ConfigError> {
         let directory = raw.directory.map(|path| self.absolute("ledger.directory", path));
-        directory.transpose()
+        Ok((directory.transpose()?, raw.limit.map(|limit| limit.bytes())))
     }
 }

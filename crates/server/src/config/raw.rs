@@ -106,6 +106,7 @@ pub(super) struct RawRootKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLedger {
     pub(super) directory: Option<PathBuf>,
+    pub(super) limit: Option<HumanSize>,
 }
 
 #[derive(Deserialize, Default)]

@@ -16,6 +16,7 @@ const LEAST: &str = "trust_domain = \"plant.example\"\n";
 fn the_least_file_has_the_documented_defaults() {
     let config = load(LEAST).unwrap();
     let day = 86_400;
+    assert_eq!((config.ledger_dir, config.ledger_limit), (None, None));
     assert_eq!(config.ttls.ca, Duration::from_secs(30 * day));
     assert_eq!(config.ttls.agent, Duration::from_secs(7 * day));
     assert_eq!(config.ttls.x509, Duration::from_secs(3600));
@@ -206,4 +207,10 @@ fn the_root_key_is_in_a_file_or_elsewhere() {
         let error = of(lines).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn the_room_of_the_ledger_may_be_said() {
+    let config = load(&format!("{LEAST}[ledger]\nlimit = \"20GiB\"\n")).unwrap();
+    assert_eq!(config.ledger_limit, Some(20 << 30));
 }

@@ -29,7 +29,7 @@ impl Watermark {
 }
 
 /// How much of what an ordinary user may fill is filled.
-pub(super) fn used_percent(dir: &Path) -> Result<u64, rustix::io::Errno> {
+pub(crate) fn used_percent(dir: &Path) -> Result<u64, rustix::io::Errno> {
     let found = rustix::fs::statvfs(dir)?;
     let used = found.f_blocks.saturating_sub(found.f_bfree);
     let all = used.saturating_add(found.f_bavail);

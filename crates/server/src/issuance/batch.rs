@@ -4,7 +4,6 @@ use super::record::IssuanceRecord;
 use super::{IssueError, Issuer, Requester};
 use crate::admission::Turn;
 use crate::datastore::Recorded;
-use crate::ledger;
 
 impl Issuer {
     /// The answers are in the order of the orders.
@@ -32,7 +31,7 @@ impl Issuer {
         };
         let recorded = |signed: Result<(Issued, IssuanceRecord), IssueError>| {
             let (issued, record) = signed?;
-            match written.next() {
+            match written.next().transpose()? {
                 Some(Recorded::Yes) => Ok(issued),
                 Some(Recorded::KeyTaken(_)) => Err(IssueError::KeyInUse { id: record.spiffe_id }),
                 Some(Recorded::KeyUsed) => Err(IssueError::KeyNotNew { id: record.spiffe_id }),
@@ -47,34 +46,35 @@ impl Issuer {
         signed.into_iter().map(recorded).collect()
     }
 
-    /// In the datastore, which may refuse, and then of what is left in the ledger: when this returns, both have it on their disks.
+    /// In the datastore, which may refuse, and then of what is left in the ledger: when this returns, what may leave is on the disks of both, or goes on
+    /// without the ledger.
     pub(super) async fn write(
         &self,
         who: &Requester,
         records: Vec<IssuanceRecord>,
-    ) -> Result<Vec<Recorded>, IssueError> {
+    ) -> Result<Vec<Result<Recorded, IssueError>>, IssueError> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let for_the_ledger: Vec<_> = records.iter().map(|record| ledger::issued(who, record)).collect();
-        let written = self.datastore.record(records).await;
+        let written = self.datastore.record(records.clone()).await;
         if let Err(error) = &written {
             let error = landfast_daemon::error_chain(error);
             tracing::error!(error, "nothing is issued: the record of it cannot be written");
             metrics::counter!("landfast_server_issuance_refused_total").increment(1);
         }
         let written = written?;
-        let leaving = for_the_ledger.into_iter().zip(&written);
+        let leaving = records.iter().zip(&written);
         let leaving = leaving.filter(|(_, written)| matches!(written, Recorded::Yes));
-        let recorded = self
-            .ledger
-            .append(leaving.map(|(record, _)| record).collect())
-            .await;
-        if recorded.is_err() {
-            metrics::counter!("landfast_server_issuance_refused_total").increment(1);
-        }
-        recorded?;
-        Ok(written)
+        let leaving: Vec<_> = leaving.map(|(record, _)| record).collect();
+        let mut recorded = self.recorded(who, &leaving).await.into_iter();
+        let answer = |written: Recorded| match written {
+            Recorded::Yes => recorded
+                .next()
+                .unwrap_or(Err(IssueError::NoAuthority))
+                .map(|()| Recorded::Yes),
+            refused => Ok(refused),
+        };
+        Ok(written.into_iter().map(answer).collect())
     }
 }
 

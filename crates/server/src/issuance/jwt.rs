@@ -29,7 +29,7 @@ impl Issuer {
         order: JwtOrder<'_>,
         now: UnixTime,
     ) -> Result<IssuedJwt, IssueError> {
-        self.is_open(who)?;
+        self.is_open(who, order.id, order.entry_id)?;
         check_audience(order.audience).map_err(|error| IssueError::Policy(error.to_string()))?;
         let authority = self.authorities.active_jwt().ok_or(IssueError::NoAuthority)?;
         let signs = (authority.not_before, authority.not_after);
@@ -68,7 +68,8 @@ impl Issuer {
             is_rung: false,
             revoked_at: None,
         };
-        self.write(who, vec![record]).await?;
+        let written = self.write(who, vec![record]).await?;
+        written.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(IssuedJwt {
             token,
             id: order.id.clone(),

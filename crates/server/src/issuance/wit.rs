@@ -97,7 +97,7 @@ impl Issuer {
     }
 
     fn sign_wit(&self, who: &Requester, order: WitOrder) -> Result<(IssuedWit, IssuanceRecord), IssueError> {
-        self.is_open(who)?;
+        self.is_open(who, &order.id, order.entry_id.as_deref())?;
         let now = self.now()?;
         let authority = self.authorities.active_wit().ok_or(IssueError::NoAuthority)?;
         let WitRequest { key, algorithm } = &order.request;

@@ -82,7 +82,7 @@ impl Issuer {
         who: &Requester,
         order: &X509Order,
     ) -> Result<(IssuedX509, IssuanceRecord), IssueError> {
-        self.is_open(who)?;
+        self.is_open(who, &order.id, order.entry_id.as_deref())?;
         let now = self.now()?;
         let authority = self.authorities.active_x509().ok_or(IssueError::NoAuthority)?;
         policy::margo_key(&order.id, &order.key, self.margo)?;

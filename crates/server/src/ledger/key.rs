@@ -8,6 +8,8 @@ use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
 
 use super::Ledger;
+use super::missed::Missed;
+use super::room::Room;
 
 /// Why the ledger was not opened. Nothing was begun anew.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +42,7 @@ pub enum OpenLedgerError {
 /// Opens the ledger in `dir` under the key in the data directory, or begins one where there is neither.
 pub(crate) fn open(
     data: &Store,
-    dir: &Path,
+    (dir, limit): (&Path, Option<u64>),
     trust_domain: &TrustDomain,
     clock: SharedClock,
 ) -> Result<Ledger, OpenLedgerError> {
@@ -80,7 +82,15 @@ pub(crate) fn open(
             "a batch of the ledger that was being written when the power went was cut off: nothing of it had been acknowledged"
         );
     }
-    Ok(Ledger::start(log, recovered, clock)?)
+    let before = Missed::of_before(data)?;
+    if before.is_some() {
+        tracing::error!(
+            "the server ended while the ledger had a gap: what was issued without a record is not counted; the datastore knows it until it has expired"
+        );
+    }
+    let missed = Missed::new(data.clone());
+    let room = Room::new(dir, limit);
+    Ok(Ledger::start((log, recovered), clock, (missed, before), room)?)
 }
 
 /// The private key, in the data directory.

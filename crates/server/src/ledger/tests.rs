@@ -20,6 +20,8 @@ use crate::core::{Core, CoreError, CoreParams};
 use crate::datastore::sqlite::SqliteDatastore;
 use crate::issuance::{IssueError, Requester};
 
+mod availability;
+
 /// Every record that a checkpoint names.
 pub(crate) fn read(dir: &Path) -> Vec<Value> {
     let checkpoint = std::fs::read_to_string(dir.join("checkpoint")).unwrap();
@@ -55,6 +57,8 @@ fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
 struct Faulty {
     dir: TempDir,
     script: Script,
+    /// Of the data directory, where the mark of a gap is.
+    data: Script,
     der: Vec<u8>,
     ledger: Ledger,
 }
@@ -65,17 +69,24 @@ impl Faulty {
         let der = CheckpointKey::generate().unwrap().to_vec();
         let log = Log::begin(store(dir.path(), &script), checkpoint_key(&der)).unwrap();
         let clock = Arc::new(SimClock::new(START));
-        let ledger = Ledger::start(log, Recovered::default(), clock).unwrap();
+        let data = Script::default();
+        let missed = Missed::new(marks(dir.path(), &data));
+        let ledger = {
+            let (log, room) = ((log, Recovered::default()), Room::new(dir.path(), None));
+            Ledger::start(log, clock, (missed, None), room).unwrap()
+        };
         Self {
             dir,
             script,
+            data,
             der,
             ledger,
         }
     }
 
     async fn core(&self) -> Core {
-        let params = CoreParams::in_memory(td(), Arc::new(SimClock::new(START)));
+        let mut params = CoreParams::in_memory(td(), Arc::new(SimClock::new(START)));
+        params.reserve.longest = Duration::from_secs(3 * 86_400);
         let db = Arc::new(SqliteDatastore::in_memory(&td()).unwrap());
         let keys = Arc::new(MemoryKeys::default());
         Core::assemble_recording(params, db, keys, self.ledger.clone())
@@ -96,6 +107,11 @@ impl Faulty {
 fn store(dir: &Path, script: &Script) -> Store {
     let script = script.clone();
     Store::open_with(&dir.join("ledger"), |files| FaultyFiles::new(files, script)).unwrap()
+}
+
+fn marks(dir: &Path, script: &Script) -> Store {
+    let script = script.clone();
+    Store::open_with(&dir.join("data"), |files| FaultyFiles::new(files, script)).unwrap()
 }
 
 fn checkpoint_key(der: &[u8]) -> CheckpointKey {

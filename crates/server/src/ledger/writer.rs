@@ -2,6 +2,7 @@
 //! batch is on the disk, or will not be.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -11,23 +12,29 @@ use landfast_lifecycle::SharedClock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::missed::{Missed, Ticket};
 use super::records::at;
+use super::room::{Room, Seen};
 use super::{LedgerError, Standing};
 
 /// Records that belong together.
 pub(super) struct Work {
     pub(super) records: Vec<Record>,
     pub(super) reply: Option<oneshot::Sender<Result<(), LedgerError>>>,
+    /// Of what goes on without its record when it has to.
+    pub(super) ticket: Option<Arc<Ticket>>,
 }
 
 pub(super) struct Writer {
     log: Log,
     standing: Arc<Standing>,
+    missed: Arc<Missed>,
     clock: SharedClock,
     /// Since when it fails, and how many records were refused.
     gap: Option<Gap>,
     slowest: Duration,
     signed: Instant,
+    room: Room,
 }
 
 struct Gap {
@@ -36,25 +43,46 @@ struct Gap {
 }
 
 impl Writer {
-    pub(super) fn new(log: Log, standing: Arc<Standing>, clock: SharedClock) -> Self {
+    pub(super) fn new(
+        log: Log,
+        standing: Arc<Standing>,
+        missed: Arc<Missed>,
+        clock: SharedClock,
+        room: Room,
+    ) -> Self {
         Self {
             log,
             standing,
+            missed,
             clock,
             gap: None,
             slowest: Duration::ZERO,
             signed: Instant::now(),
+            room,
         }
     }
 
-    /// The first record of this start.
-    pub(super) fn begin(&mut self, recovered: Recovered) -> Result<(), LogError> {
-        let record = self
+    /// The first record of this start, and that there was a gap which nobody lived to count.
+    pub(super) fn begin(&mut self, recovered: Recovered, before: Option<String>) -> Result<(), LogError> {
+        let started = self
             .own("log.started")
             .with("cut_bytes", recovered.cut)
             .with("recovered", recovered.records)
             .with("version", env!("CARGO_PKG_VERSION"));
-        self.log.append(&[record])?;
+        let started = match self.room.pruned() {
+            0 => started,
+            first => started.with("first_record", first),
+        };
+        let uncounted = before.map(|since| {
+            self.missed.is_marked_already();
+            let gap = self.own("log.gap").with("since", since).with("uncounted", true);
+            Record {
+                result: Outcome::Failed,
+                ..gap
+            }
+        });
+        let first: Vec<_> = std::iter::once(started).chain(uncounted).collect();
+        self.log.append(&first)?;
         self.log.checkpoint()
     }
 
@@ -70,7 +98,9 @@ impl Writer {
             self.look();
         }
         let stopped = self.own("log.stopped");
-        let ended = self.log.append(&[stopped]).and_then(|_| self.log.checkpoint());
+        let ended = self.end_gap().and_then(|()| self.log.append(&[stopped]));
+        let ended = ended.and_then(|_| self.log.checkpoint());
+        self.unmark();
         if let Err(error) = ended {
             let error = error_chain(&error);
             tracing::error!(error, "the end of the ledger could not be recorded");
@@ -78,20 +108,46 @@ impl Writer {
     }
 
     fn batch(&mut self, batch: Vec<Work>) {
-        let (mut records, mut replies) = (Vec::new(), Vec::new());
+        let (mut records, mut asked) = (Vec::new(), Vec::with_capacity(batch.len()));
         for work in batch {
+            asked.push((work.records.len(), work.reply, work.ticket));
             records.extend(work.records);
-            replies.extend(work.reply);
         }
         // What was not recorded comes first, so that the gap is where it was.
-        let written = match self.gap {
-            Some(_) => self.end_gap().and_then(|()| self.write(&records)),
-            None => self.write(&records),
-        };
-        let answer = written.map_err(|error| self.failed(error, records.len() as u64));
-        for reply in replies {
+        let written = self.end_gap().and_then(|()| self.write(&records));
+        let failed = written.err().map(Arc::new);
+        self.standing.wrote();
+        if let Some(source) = &failed {
+            let strict = asked.iter().filter(|(_, _, ticket)| ticket.is_none());
+            let refused = strict.map(|(records, ..)| *records as u64).sum();
+            self.failed(source, refused);
+        }
+        let mut records = records.into_iter();
+        for (count, reply, ticket) in asked {
+            let own = records.by_ref().take(count);
+            let answer = match (&failed, ticket) {
+                (None, ticket) => {
+                    own.for_each(drop);
+                    if let Some(ticket) = ticket {
+                        self.missed.is_out(&ticket);
+                    }
+                    Ok(())
+                }
+                (Some(_), Some(ticket)) => {
+                    let kept = self.missed.keep(self.clock.now(), own.collect());
+                    self.missed.is_out(&ticket);
+                    kept.map_err(|source| LedgerError::Mark {
+                        source: Arc::new(source),
+                    })
+                }
+                (Some(source), None) => {
+                    own.for_each(drop);
+                    let source = Arc::clone(source);
+                    Err(LedgerError::Write { source })
+                }
+            };
             // Who has gone has nothing that leaves.
-            let _gone = reply.send(answer.clone());
+            let _gone = reply.map(|reply| reply.send(answer));
         }
     }
 
@@ -104,49 +160,79 @@ impl Writer {
         Ok(())
     }
 
+    /// The gap, and behind it what was kept of it, in one batch: all of it is in the log, or all of it is told again.
     fn end_gap(&mut self) -> Result<(), LogError> {
-        let Some(gap) = &self.gap else { return Ok(()) };
-        let (since, refused) = (gap.since, gap.refused);
-        let mut record = self.own("log.gap");
-        if let Some(since) = since {
+        if self.gap.is_none() && !self.missed.is_open() {
+            return Ok(());
+        }
+        let missed = self.missed.told();
+        let refused = self.gap.as_ref().map_or(0, |gap| gap.refused);
+        let gap_since = self.gap.as_ref().and_then(|gap| gap.since);
+        let mut record = self.own("log.gap").with("refused", refused);
+        // Either may have begun first; a clock that was set makes no other order.
+        if let Some(since) = gap_since.into_iter().chain(missed.since).min() {
             record = record.with("since", since);
         }
+        let kept = missed.records.len() as u64;
+        for (name, count) in [
+            ("late", missed.late),
+            ("lost", missed.lost),
+            ("written_after", kept),
+        ] {
+            if count > 0 {
+                record = record.with(name, count);
+            }
+        }
         record.result = Outcome::Failed;
-        self.write(&[record.with("refused", refused)])?;
+        let all: Vec<_> = std::iter::once(record)
+            .chain(missed.records.iter().cloned())
+            .collect();
+        self.write(&all)?;
         self.gap = None;
+        self.missed.settle(&missed);
         self.standing.mend();
-        tracing::warn!(refused, "the ledger can be written again");
+        let (late, lost) = (missed.late, missed.lost);
+        tracing::warn!(refused, kept, late, lost, "the ledger can be written again");
         Ok(())
     }
 
-    fn failed(&mut self, error: LogError, refused: u64) -> LedgerError {
+    fn failed(&mut self, source: &Arc<LogError>, refused: u64) {
         metrics::counter!("landfast_server_ledger_failures_total").increment(1);
-        let source = Arc::new(error);
         if self.gap.is_none() {
-            let error = error_chain(&*source);
+            let error = error_chain(&**source);
             tracing::error!(
                 error,
-                "the ledger cannot be written: nothing is issued until it can"
+                "the ledger cannot be written: until it can nothing is issued but what is availability first"
             );
         }
         let since = self.clock.now();
         let gap = self.gap.get_or_insert(Gap { since, refused: 0 });
         gap.refused += refused;
-        self.standing.fail(&source);
-        LedgerError::Write { source }
+        self.standing.fail(source);
+    }
+
+    fn unmark(&self) {
+        if let Err(error) = self.missed.unmark() {
+            let error = error_chain(&error);
+            tracing::warn!(
+                error,
+                "the mark of a gap that is over stays: the next start tells of it again"
+            );
+        }
     }
 
     /// What is due without anybody asking.
     fn look(&mut self) {
-        if self.gap.is_some()
-            && let Err(error) = self.end_gap()
-        {
-            self.failed(error, 0);
+        if let Err(error) = self.end_gap() {
+            self.failed(&Arc::new(error), 0);
         }
+        self.unmark();
+        metrics::gauge!("landfast_server_ledger_unrecorded_records").set(self.missed.count() as f64);
         if self.signed.elapsed() < CHECKPOINT {
             return;
         }
         self.signed = Instant::now();
+        self.look_at_room();
         if let Err(error) = self.log.checkpoint() {
             // What was acknowledged is as durable as before; the next one names it.
             metrics::counter!("landfast_server_ledger_failures_total").increment(1);
@@ -158,6 +244,42 @@ impl Writer {
             .set((self.log.size() - self.log.signed()) as f64);
         metrics::gauge!("landfast_server_ledger_slowest_commit_seconds").set(self.slowest.as_secs_f64());
         self.slowest = Duration::ZERO;
+    }
+
+    /// Alarmed and recorded: 70 and 90 percent, and that somebody has pruned it.
+    fn look_at_room(&mut self) {
+        let (used, seen) = self.room.look();
+        if let Some(used) = used {
+            metrics::gauge!("landfast_server_ledger_used_percent").set(used as f64);
+        }
+        self.standing.mark.store(self.room.mark(), Ordering::Release);
+        for seen in seen {
+            let record = match seen {
+                Seen::Above { mark, used } => {
+                    tracing::error!(
+                        used_percent = used,
+                        "the ledger fills up: archive and prune it, or give it room"
+                    );
+                    self.own("log.fills")
+                        .with("mark", mark)
+                        .with("used_percent", used)
+                }
+                Seen::Below { used } => {
+                    tracing::info!(used_percent = used, "the ledger has room again");
+                    self.own("log.fills")
+                        .with("mark", 0_u64)
+                        .with("used_percent", used)
+                }
+                Seen::Pruned { before } => {
+                    tracing::info!(first_record = before, "the ledger was pruned");
+                    self.own("log.pruned").with("first_record", before)
+                }
+            };
+            // In a gap nothing is lost by it: the next look tells of the same standing.
+            if let Err(error) = self.write(&[record]) {
+                self.failed(&Arc::new(error), 0);
+            }
+        }
     }
 
     fn own(&self, kind: &'static str) -> Record {

@@ -22,6 +22,8 @@ pub struct EntryPolicy {
     pub privileged: bool,
     /// One token for each of these audiences, for when the node is cut off.
     pub jwt_offline: Vec<JwtOffline>,
+    /// It is issued also while the ledger cannot be written.
+    pub availability_first: bool,
     /// The number of its last change; 0: never set.
     pub revision: u64,
 }
@@ -44,6 +46,7 @@ impl EntryPolicy {
             reserve: Duration::ZERO,
             privileged: false,
             jwt_offline: Vec::new(),
+            availability_first: false,
             revision: 0,
         }
     }
@@ -60,6 +63,8 @@ pub struct PolicyPatch {
     pub privileged: Option<bool>,
     /// See [`EntryPolicy`]; all of them.
     pub jwt_offline: Option<Vec<JwtOffline>>,
+    /// See [`EntryPolicy`].
+    pub availability_first: Option<bool>,
 }
 
 impl PolicyPatch {
@@ -89,6 +94,7 @@ impl PolicyPatch {
             reserve: self.reserve.unwrap_or(old.reserve),
             privileged: self.privileged.unwrap_or(old.privileged),
             jwt_offline: self.jwt_offline.unwrap_or(old.jwt_offline),
+            availability_first: self.availability_first.unwrap_or(old.availability_first),
             revision,
         };
         policy.check()?;
@@ -98,6 +104,13 @@ impl PolicyPatch {
     /// Whether it asks for something ahead, or may make room for what is asked for already.
     fn is_about_the_reserve(&self) -> bool {
         self.reserve.is_some() || self.privileged.is_some() || self.jwt_offline.is_some()
+    }
+}
+
+impl Versioned {
+    fn is_availability_first(&self) -> bool {
+        let policy = self.policy.as_deref();
+        policy.is_some_and(|policy| policy.availability_first) && !is_powerful(&self.entry)
     }
 }
 
@@ -114,6 +127,7 @@ impl Registry {
     ) -> Result<Arc<EntryPolicy>, RegistryError> {
         patch.validate()?;
         self.check_reserve(id, &patch)?;
+        self.check_availability(id, &patch)?;
         let now = self.now()?;
         self.datastore
             .set_policy(id.to_owned(), patch, if_revision, now)
@@ -152,6 +166,38 @@ impl Registry {
         let others = others.filter_map(|other| Some((&*other.entry, other.policy.as_deref()?)));
         self.rules.check_node(others.chain([(&*found.entry, &wanted)]))?;
         Ok(())
+    }
+
+    /// What gives power over the server never leaves without its record.
+    fn check_availability(&self, id: &str, patch: &PolicyPatch) -> Result<(), RegistryError> {
+        match self.versioned(id) {
+            Some(found) if patch.availability_first == Some(true) && is_powerful(&found.entry) => {
+                Err(EntryError::PowerfulUnrecorded.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this entry is issued also while the ledger cannot be written. One that gives power never is, whatever its policy says.
+    pub(crate) fn is_availability_first(&self, id: &str) -> bool {
+        self.versioned(id)
+            .is_some_and(|found| found.is_availability_first())
+    }
+
+    /// Whether this node has such an entry: without its own SVID it could not fetch it.
+    pub(crate) fn node_is_availability_first(&self, node: &SpiffeId) -> bool {
+        let entries = self.authorized(node).entries;
+        entries.iter().any(|entry| entry.is_availability_first())
+    }
+
+    /// Whether anybody has: without the server's own SVID nobody could.
+    pub(crate) fn any_is_availability_first(&self) -> bool {
+        let (index, all) = (self.read(), EntryFilter::default());
+        let mut entries = index.entries(&all, None);
+        entries.any(|entry| {
+            let found = index.versioned(&entry.id);
+            found.is_some_and(|found| found.is_availability_first())
+        })
     }
 
     /// Whether any entry makes who has this identity an administrator or a server below, or it is a person's login: rights go by the identity, whichever entry it is of.

@@ -245,6 +245,11 @@ pub enum EntryError {
     /// What is stored is fetched ahead.
     #[error("specifying cache behaviour is incompatible with storable SVIDs")]
     StoredWithoutPrefetch,
+    /// What gives power over the server never leaves without its record.
+    #[error(
+        "an entry with admin or downstream is never issued without its record: it cannot be availability first"
+    )]
+    PowerfulUnrecorded,
     /// Our own bundle is given to everybody anyway.
     #[error("federating with the own trust domain is not allowed")]
     FederatesWithItself,

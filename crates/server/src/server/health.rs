@@ -86,6 +86,7 @@ impl Judge {
             (self.published_trouble)(),
             self.admission.trouble(),
             self.chain.trouble(),
+            self.ledger.fills(),
         ];
         let troubles: Vec<_> = troubles.into_iter().flatten().collect();
         (!troubles.is_empty()).then(|| troubles.join("; "))

@@ -21,6 +21,8 @@ pub(super) struct Bundle {
     /// Place in the bundle, time and its quality.
     pub(super) times: Vec<(u64, Option<String>, String)>,
     pub(super) findings: Vec<Finding>,
+    /// The root of its tile, when it was pruned.
+    pub(super) pruned: Option<Hash>,
 }
 
 /// What the verifier reads of a record; the rest is passed over.
@@ -34,10 +36,13 @@ struct Seen<'a> {
 }
 
 /// These bundles, in order.
-pub(super) fn read_all(source: &dyn Source, size: u64, bundles: Range<u64>) -> Vec<Bundle> {
+pub(super) fn read_all(source: &dyn Source, (size, pruned): (u64, u64), bundles: Range<u64>) -> Vec<Bundle> {
     let workers = std::thread::available_parallelism().map_or(1, |count| count.get().min(8)) as u64;
     let each = (bundles.end - bundles.start).div_ceil(workers).max(1);
-    let read = |part: Range<u64>| part.map(|index| read(source, size, index)).collect::<Vec<_>>();
+    let read = |part: Range<u64>| {
+        part.map(|index| read(source, (size, pruned), index))
+            .collect::<Vec<_>>()
+    };
     std::thread::scope(|scope| {
         let mut parts = Vec::new();
         let mut start = bundles.start;
@@ -52,7 +57,7 @@ pub(super) fn read_all(source: &dyn Source, size: u64, bundles: Range<u64>) -> V
     })
 }
 
-fn read(source: &dyn Source, size: u64, index: u64) -> Bundle {
+fn read(source: &dyn Source, (size, pruned): (u64, u64), index: u64) -> Bundle {
     let width = WIDTH.min(size - index * WIDTH);
     let mut bundle = Bundle {
         index,
@@ -61,15 +66,15 @@ fn read(source: &dyn Source, size: u64, index: u64) -> Bundle {
         numbers: Vec::new(),
         times: Vec::new(),
         findings: Vec::new(),
+        pruned: None,
     };
     let (number, begins) = (path(index), index * WIDTH);
-    if let Some(bytes) = file(
-        source,
-        &format!("tile/entries/{number}"),
-        width,
-        begins,
-        &mut bundle.findings,
-    ) {
+    let entries = format!("tile/entries/{number}");
+    if begins < pruned && matches!(source.read(&entries, MAX_FILE_BYTES), Ok(None)) {
+        bundle.pruned = root_above(source, size, index, &mut bundle.findings);
+        return bundle;
+    }
+    if let Some(bytes) = file(source, &entries, width, begins, &mut bundle.findings) {
         records(&bytes, width, begins, &mut bundle);
     }
     let tile = format!("tile/0/{number}");
@@ -83,6 +88,20 @@ fn read(source: &dyn Source, size: u64, index: u64) -> Bundle {
         }
     }
     bundle
+}
+
+/// What the tile of level 1 has for this one of level 0, which is not there.
+fn root_above(source: &dyn Source, size: u64, index: u64, findings: &mut Vec<Finding>) -> Option<Hash> {
+    let (above, place) = (index / WIDTH, index % WIDTH);
+    let width = (size / WIDTH - above * WIDTH).min(WIDTH);
+    let tile = format!("tile/1/{}", path(above));
+    let bytes = file(source, &tile, width, index * WIDTH, findings)?;
+    let found = hashes(&bytes, width).and_then(|found| found.get(usize::try_from(place).ok()?).copied());
+    if found.is_none() {
+        let what = format!("{} is too short", source.describe(&tile));
+        findings.push(Finding::new(Kind::Hashes, Some(index * WIDTH), what));
+    }
+    found
 }
 
 /// The partial file, or the full one that has taken its place.

@@ -16,10 +16,12 @@ fn set(id: &str, description: &str) -> pb::SetEntryPolicyRequest {
         policy: Some(pb::EntryPolicy {
             entry_id: id.into(),
             description: description.into(),
+            availability_first: true,
             ..pb::EntryPolicy::default()
         }),
         mask: Some(pb::EntryPolicyMask {
             description: true,
+            availability_first: true,
             ..pb::EntryPolicyMask::default()
         }),
         if_revision: 0,
@@ -47,7 +49,7 @@ async fn a_policy_is_set_and_shown_and_outlives_what_spires_tools_do() {
         .await
         .unwrap()
         .into_inner();
-    assert!(made.revision > 0);
+    assert!(made.revision > 0 && made.availability_first);
     let both = get(&mut client, &[&second, &first]).await.unwrap();
     let defaults = pb::EntryPolicy {
         entry_id: first.clone(),

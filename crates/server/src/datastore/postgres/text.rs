@@ -108,6 +108,9 @@ struct PolicyText {
     privileged: bool,
     #[serde(default)]
     jwt_offline: AudienceText,
+    /// Since schema 7.
+    #[serde(default)]
+    availability_first: bool,
 }
 
 pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
@@ -117,6 +120,7 @@ pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
         reserve: policy.reserve.as_secs(),
         privileged: policy.privileged,
         jwt_offline: audiences(&policy.jwt_offline),
+        availability_first: policy.availability_first,
     })
 }
 
@@ -128,6 +132,7 @@ pub(super) fn read_policy(entry_id: &str, text: &str) -> Result<EntryPolicy, Dat
         reserve: Duration::from_secs(text.reserve),
         privileged: text.privileged,
         jwt_offline: read_audiences(text.jwt_offline),
+        availability_first: text.availability_first,
         revision: text.revision,
     })
 }

@@ -38,6 +38,7 @@ pub(super) fn set(
         policy.reserve.as_secs().cast_signed(),
         policy.privileged,
         serde_json::json!(audiences(&policy.jwt_offline)).to_string(),
+        policy.availability_first,
     ])?;
     if policy.reserve.is_zero() {
         // Its node destroys them when it hears of it.
@@ -73,11 +74,14 @@ pub(super) fn read(
         reserve: Duration::from_secs(row.get::<_, i64>(first + 2)?.unsigned_abs()),
         privileged: row.get(first + 3)?,
         jwt_offline: read_audiences(tokens),
+        availability_first: row.get(first + 5)?,
         revision: revision.unsigned_abs(),
     }))
 }
 
-pub(super) const COLUMNS: &str = "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline";
-const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+pub(super) const COLUMNS: &str =
+    "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.availability_first";
+const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline, availability_first) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
     ON CONFLICT (entry_id) DO UPDATE SET description = excluded.description, revision = excluded.revision, reserve = excluded.reserve, \
-    privileged = excluded.privileged, jwt_offline = excluded.jwt_offline";
+    privileged = excluded.privileged, jwt_offline = excluded.jwt_offline, availability_first = excluded.availability_first";

@@ -24,6 +24,7 @@ async fn what_one_server_changes_the_others_hear_in_order() {
     a.delete_entry("b3".into(), START).await.unwrap();
     let policy = crate::registry::PolicyPatch {
         description: Some("of a".into()),
+        availability_first: Some(true),
         ..crate::registry::PolicyPatch::default()
     };
     b.set_policy("a3".into(), policy, None, START).await.unwrap();
@@ -37,6 +38,7 @@ async fn what_one_server_changes_the_others_hear_in_order() {
         assert_eq!(format!("{one:?}"), format!("{other:?}"));
     }
     assert!(matches!(&heard_b.commits[40].change, Change::RemoveEntry(id) if id == "b3"));
+    assert!(matches!(&heard_a.commits[41].change, Change::PutPolicy(policy) if policy.availability_first));
     assert!(heard_a.snapshots.is_empty() && heard_b.snapshots.is_empty());
 }
 
