@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use landfast_audit::{ProveError, Prover};
 use landfast_audit::verify::{
     DirSource, Finding, ReadError, SignedHead, Source, VerifierKey, read, verify, verify_inclusion,
 };
@@ -64,14 +65,14 @@ pub enum LedgerError {
     #[error("more than {MOST_RECORDS} records are asked for: narrow the period")]
     TooMany,
     /// A proof cannot be made.
-    #[error("record {record} of {} cannot be proven: {what}", directory.display())]
+    #[error("record {record} of {} cannot be proven", directory.display())]
     Proof {
         /// Of the ledger.
         directory: PathBuf,
         /// Which.
         record: u64,
         /// Why.
-        what: String,
+        source: ProveError,
     },
 }
 
@@ -139,11 +140,12 @@ impl Ledger {
     /// # Errors
     /// A file of hashes is missing or was changed.
     pub(crate) fn proof(&self, record: u64) -> Result<Vec<[u8; 32]>, LedgerError> {
-        let proof = landfast_audit::prove::inclusion(&self.source, record, self.head.size);
-        proof.map_err(|error| LedgerError::Proof {
+        let (source, size): (&dyn Source, u64) = (&self.source, self.head.size);
+        let proof = Prover::new(source, size, size).and_then(|prover| prover.inclusion(record));
+        proof.map_err(|source| LedgerError::Proof {
             directory: self.directory.clone(),
             record,
-            what: error.to_string(),
+            source,
         })
     }
 
@@ -293,8 +295,8 @@ fn widened(
             (place, place)
         }
     };
-    for span in missing.iter().rev().filter(|span| span.first < first) {
-        if span.last + 1 >= first {
+    for span in missing.iter().rev() {
+        if span.first < first && span.last + 1 >= first {
             first = span.first;
         }
     }
@@ -307,7 +309,7 @@ fn widened(
 }
 
 /// Whether a record counts for what comes after it.
-fn stands(record: &Record) -> bool {
+pub(crate) fn stands(record: &Record) -> bool {
     let kinds = ["entry", "policy", "person", "node", "log", "recovery"];
     kinds.iter().any(|kind| record.is_kind(kind))
 }

@@ -16,7 +16,7 @@ mod rules;
 mod tally;
 
 pub use answer::{By, Credential, Entitlement, Line, Who, by, who};
-pub use catalogue::{BUILT_IN, Catalogue, CatalogueError, ClauseStatus, Mapping};
+pub use catalogue::{BUILT_IN, Catalogue, CatalogueError, Clause, ClauseStatus, Mapping, Wanted};
 pub use evidence::{Evidence, Head, Period, Span};
 pub use gaps::{Gap, gaps};
 pub use ledger::{Ledger, LedgerError, Ledgers};
@@ -24,4 +24,4 @@ pub use pack::{PackError, PackFinding, PackReport, Packed, Parts, STAGES, pack, 
 pub use page::catalogue_page;
 pub use quality::{Deduction, Quality};
 pub use record::{Actor, Record, Ref};
-pub use report::Report;
+pub use report::{Approval, Event, Identity, Numbers, Question, Report};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::{Evidence, Head, Period};
 use crate::ledger::{LedgerError, Ledgers};
 use crate::page;
-use crate::report::{self, Report};
+use crate::report::Report;
 
 pub use check::{PackFinding, PackReport, verify_pack};
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_stages_are_those_of_the_templates() {
-        let templates: Vec<_> = report::STAGES.iter().map(|(name, _)| *name).collect();
+        let templates: Vec<_> = crate::report::STAGES.iter().map(|(name, _)| *name).collect();
         assert_eq!(templates, STAGES);
     }
 }
