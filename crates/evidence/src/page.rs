@@ -17,7 +17,7 @@ pub(crate) fn report_page(report: &Report) -> String {
         Some(case) => format!("{}: {case}", report.title),
         None => report.title.clone(),
     };
-    let mut page = begin(&title, &format!("{}. {}", report.deadline, report.note));
+    let mut page = begin(&title, &format!("Due {}. {}", report.deadline, report.note));
     facts(&mut page, report);
     quality(&mut page, &report.quality);
     questions(&mut page, report);
@@ -71,7 +71,7 @@ fn facts(page: &mut String, report: &Report) {
         ("period asked for", report.period.to_string()),
         ("records in it", times),
         ("there are", format!("{} from {}", counted(numbers.records, "record"), counted(report.ledgers.len() as u64, "log"))),
-        ("signed", counted(numbers.signed, "certificate or token").replace("tokens", "tokens").replace("certificate or tokens", "certificates or tokens")),
+        ("signed", counted(numbers.signed, "certificate or token").replace("certificate or tokens", "certificates and tokens")),
         ("refused", counted(numbers.refused, "request")),
         ("changed by operators", counted(numbers.changes, "change")),
         (
@@ -111,7 +111,7 @@ fn quality(page: &mut String, quality: &Quality) {
         escaped(&counted(quality.expected, "record")),
         escaped(if times.is_empty() { "none" } else { &times })
     );
-    let mut table = Table::new(&["taken", "for", "how many"], &["number", "", ""]);
+    let mut table = Table::new(&["taken", "for", "how many"], &["number", "", ""]).narrow();
     for taken in &quality.deductions {
         table.row(&[format!("\u{2212} {}", taken.points), taken.kind.replace('-', " "), taken.what.clone()]);
     }
@@ -192,7 +192,7 @@ fn affected(page: &mut String, report: &Report) {
 
 fn approvals(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>Decisions of persons</h2>\n");
-    let mut table = Table::new(&["time (UTC)", "what", "by", "agreed", "record"], &["time", "", "by", "", "number"]);
+    let mut table = Table::new(&["time (UTC)", "what", "by", "agreed", "record"], &["time", "", "by", "tight", "number"]);
     for approval in report.approvals.iter().take(MOST_ROWS) {
         let agreed = if approval.alone { "fewer than two" } else { "" };
         let row = [when(approval.time.as_deref()), approval.what.clone(), approval.by.clone(), agreed.to_owned(), approval.record.to_string()];
@@ -240,7 +240,7 @@ fn clauses(page: &mut String, mapping: &Mapping, heading: &str) {
 
 fn sources(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>Where it is from</h2>\n");
-    let mut table = Table::new(&["log", "name", "key", "records of the period", "of", "root"], &["", "mono", "mono", "number", "number", "mono"]);
+    let mut table = Table::new(&["log", "name", "key", "records", "of", "root"], &["tight", "mono", "mono tight", "number", "number", "mono"]);
     for (index, head) in report.ledgers.iter().enumerate() {
         let range = match head.end - head.first {
             0 => "none".to_owned(),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use landfast_evidence::{Parts, pack as make, verify_pack};
+use landfast_store::{FreshFile, PublicFile, StoreError};
 use serde_json::json;
 
 use super::ledgers::{From, Opened, Within, failure, read_keys};
@@ -56,7 +57,7 @@ pub(super) fn pack(args: &PackArgs, globals: &Globals) -> Result<u8, Failure> {
             "landfast evidence gaps says from when to when there are records",
         ),
     })?;
-    write(&args.out, &made.bytes)?;
+    fresh(&args.out, &made.bytes)?;
     let report = &made.report;
     let value = json!({
         "file": args.out.display().to_string(), "bytes": made.bytes.len(), "stage": report.stage, "case": report.case,
@@ -87,14 +88,26 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(cannot)
 }
 
-/// Whole or not at all.
+/// Whole or not at all, in the place of what was there.
 pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    landfast_store::replace(file, bytes).map_err(|error| {
-        Failure::failed(
-            format!("cannot write {}: {}", file.display(), landfast_daemon::error_chain(&error)),
-            "is there room, and may you write there?",
-        )
-    })
+    let written = PublicFile::open(file).and_then(|opened| opened.replace(bytes));
+    written.map_err(|error| cannot_write(file, &error))
+}
+
+/// Whole or not at all, and never over another.
+fn fresh(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = FreshFile::begin(file).and_then(|mut begun| {
+        begun.write(bytes)?;
+        begun.commit()
+    });
+    written.map_err(|error| cannot_write(file, &error))
+}
+
+fn cannot_write(file: &Path, error: &StoreError) -> Failure {
+    Failure::failed(
+        format!("cannot write {}: {}", file.display(), landfast_daemon::error_chain(error)),
+        "is there room, and may you write there?",
+    )
 }
 
 /// Packed.

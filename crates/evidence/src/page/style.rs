@@ -13,10 +13,11 @@ table { width: 100%; border-collapse: collapse; margin: .5rem 0 1rem; font-size:
 th { text-align: left; font-weight: 600; background: var(--shade); }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 table.facts { width: auto; font-size: .95rem; }
+table.narrow { width: auto; }
 table.facts th { background: none; color: var(--soft); font-weight: 400; white-space: nowrap; padding-left: 0; }
 .time, .number, .kind { white-space: nowrap; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-.by { max-width: 16rem; }
-.status { min-width: 11rem; }
+.by { width: 22%; min-width: 9rem; }
+.status { min-width: 11rem; } .tight { white-space: nowrap; overflow-wrap: normal; }
 tr.lacks .status { color: var(--poor); }
 tr.has .status { color: var(--good); }
 .mono, code { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: .82rem; }
@@ -34,6 +35,6 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .6rem
   table { font-size: 8.3pt; } thead { display: table-header-group; }
   tr, article, .questions li { break-inside: avoid; }
   th { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  .by { max-width: 42mm; }
+  .by { width: 26%; min-width: 34mm; }
 }
 ";

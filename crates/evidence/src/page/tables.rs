@@ -35,6 +35,7 @@ pub(super) struct Table {
     columns: &'static [&'static str],
     classes: &'static [&'static str],
     rows: String,
+    is_narrow: bool,
 }
 
 impl Table {
@@ -43,7 +44,13 @@ impl Table {
             columns,
             classes,
             rows: String::new(),
+            is_narrow: false,
         }
+    }
+
+    /// No wider than what is in it.
+    pub(super) fn narrow(self) -> Self {
+        Self { is_narrow: true, ..self }
     }
 
     pub(super) fn row(&mut self, cells: &[String]) {
@@ -68,7 +75,8 @@ impl Table {
             page.push_str(&format!("<p>{}</p>\n", escaped(none)));
             return;
         }
-        page.push_str("<table>\n<thead><tr>");
+        page.push_str(if self.is_narrow { "<table class=\"narrow\">" } else { "<table>" });
+        page.push_str("\n<thead><tr>");
         for (column, class) in self.columns.iter().zip(self.classes) {
             page.push_str("<th");
             attribute(page, class);

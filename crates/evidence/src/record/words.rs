@@ -35,7 +35,7 @@ impl Record {
             "node.refused" => format!("node {subject} may not come back"),
             "node.banned" => format!("node {subject} was banned"),
             "node.evicted" => format!("node {subject} was evicted"),
-            "token.made" => format!("a join token was made for {subject}"),
+            "token.made" => format!("a join token was made, valid until {}", self.says("expires_at").unwrap_or("an unknown time")),
             "entry.created" => format!("entry {} gives {subject} to {}", self.entry(), self.selectors()),
             "entry.changed" => format!("entry {} now gives {subject} to {}", self.entry(), self.selectors()),
             "entry.deleted" => format!("entry {} was deleted", self.entry()),
