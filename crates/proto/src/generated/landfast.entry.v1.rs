@@ -20,6 +20,15 @@ pub struct EntryPolicy {
     pub privileged: bool,
     #[prost(message, repeated, tag = "6")]
     pub jwt_offline: ::prost::alloc::vec::Vec<JwtOffline>,
+    #[prost(message, optional, tag = "9")]
+    pub third_party: ::core::option::Option<ThirdParty>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ThirdParty {
+    #[prost(string, tag = "1")]
+    pub sponsor: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub contract: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JwtOffline {
@@ -38,6 +47,8 @@ pub struct EntryPolicyMask {
     pub privileged: bool,
     #[prost(bool, tag = "6")]
     pub jwt_offline: bool,
+    #[prost(bool, tag = "9")]
+    pub third_party: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEntryPoliciesRequest {

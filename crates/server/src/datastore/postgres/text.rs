@@ -12,7 +12,7 @@ use crate::datastore::debt::{AudienceText, audiences, read_audiences};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError, bundle_text, people_text};
 use crate::random::hex;
-use crate::registry::{AgentRecord, EndpointUrl, Entry, EntryPolicy, Profile, Relationship};
+use crate::registry::{AgentRecord, EndpointUrl, Entry, EntryPolicy, Profile, Relationship, ThirdParty};
 
 #[derive(Serialize, Deserialize)]
 struct EntryText {
@@ -108,6 +108,9 @@ struct PolicyText {
     privileged: bool,
     #[serde(default)]
     jwt_offline: AudienceText,
+    /// Sponsor and contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    third_party: Option<(String, String)>,
 }
 
 pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
@@ -117,6 +120,7 @@ pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
         reserve: policy.reserve.as_secs(),
         privileged: policy.privileged,
         jwt_offline: audiences(&policy.jwt_offline),
+        third_party: policy.third_party.clone().map(|party| (party.sponsor, party.contract)),
     })
 }
 
@@ -128,6 +132,7 @@ pub(super) fn read_policy(entry_id: &str, text: &str) -> Result<EntryPolicy, Dat
         reserve: Duration::from_secs(text.reserve),
         privileged: text.privileged,
         jwt_offline: read_audiences(text.jwt_offline),
+        third_party: text.third_party.map(|(sponsor, contract)| ThirdParty { sponsor, contract }),
         revision: text.revision,
     })
 }
@@ -293,3 +298,22 @@ const AGENT: &str = "agent";
 const BUNDLE: &str = "bundle";
 const RELATIONSHIP: &str = "relationship";
 const PERSON: &str = "person";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_for_a_third_party_is_kept_and_older_policies_have_nobody() {
+        let party = EntryPolicy {
+            third_party: Some(ThirdParty {
+                sponsor: "p-jo".to_owned(),
+                contract: "C-7".to_owned(),
+            }),
+            ..EntryPolicy::defaults("e")
+        };
+        assert_eq!(read_policy("e", &policy(&party).unwrap()).unwrap(), party);
+        let older = r#"{"description":"","revision":0}"#;
+        assert_eq!(read_policy("e", older).unwrap(), EntryPolicy::defaults("e"));
+    }
+}

@@ -22,6 +22,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0009_recoveries.sql"),
     include_str!("../../../migrations/sqlite/0010_chain.sql"),
     include_str!("../../../migrations/sqlite/0011_people.sql"),
+    include_str!("../../../migrations/sqlite/0013_third_party.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing; returns whether there was anything to do.

@@ -11,7 +11,7 @@ use super::rungs;
 use super::writer::Tx;
 use crate::datastore::debt::{audiences, read_audiences};
 use crate::datastore::{Change, DatastoreError};
-use crate::registry::{EntryPolicy, PolicyPatch, RegistryError};
+use crate::registry::{EntryPolicy, PolicyPatch, RegistryError, ThirdParty};
 
 pub(super) fn set(
     tx: &mut Tx<'_>,
@@ -38,6 +38,8 @@ pub(super) fn set(
         policy.reserve.as_secs().cast_signed(),
         policy.privileged,
         serde_json::json!(audiences(&policy.jwt_offline)).to_string(),
+        policy.third_party.as_ref().map(|party| party.sponsor.as_str()),
+        policy.third_party.as_ref().map(|party| party.contract.as_str()),
     ])?;
     if policy.reserve.is_zero() {
         // Its node destroys them when it hears of it.
@@ -73,11 +75,18 @@ pub(super) fn read(
         reserve: Duration::from_secs(row.get::<_, i64>(first + 2)?.unsigned_abs()),
         privileged: row.get(first + 3)?,
         jwt_offline: read_audiences(tokens),
+        third_party: third_party(row, first + 5)?,
         revision: revision.unsigned_abs(),
     }))
 }
 
-pub(super) const COLUMNS: &str = "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline";
-const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+fn third_party(row: &Row<'_>, first: usize) -> Result<Option<ThirdParty>, rusqlite::Error> {
+    let (sponsor, contract) = (row.get::<_, Option<String>>(first)?, row.get::<_, Option<String>>(first + 1)?);
+    Ok(sponsor.zip(contract).map(|(sponsor, contract)| ThirdParty { sponsor, contract }))
+}
+
+pub(super) const COLUMNS: &str = "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.sponsor, p.contract";
+const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline, sponsor, contract) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
     ON CONFLICT (entry_id) DO UPDATE SET description = excluded.description, revision = excluded.revision, reserve = excluded.reserve, \
-    privileged = excluded.privileged, jwt_offline = excluded.jwt_offline";
+    privileged = excluded.privileged, jwt_offline = excluded.jwt_offline, sponsor = excluded.sponsor, contract = excluded.contract";
