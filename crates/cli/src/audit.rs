@@ -99,17 +99,22 @@ fn verified(
     Ok(code)
 }
 
-/// The line itself, or a file that has it.
 fn read_key(given: &str) -> Result<VerifierKey, Failure> {
+    read_key_line(given).map(|(key, _)| key)
+}
+
+/// The line itself, or a file that has it.
+pub(crate) fn read_key_line(given: &str) -> Result<(VerifierKey, String), Failure> {
     let hint = "a verifier key is one line, name+ID+key: landfast audit key DIR shows the one of a ledger";
     let text = match VerifierKey::parse(given) {
-        Ok(key) => return Ok(key),
+        Ok(key) => return Ok((key, given.trim().to_owned())),
         Err(error) if given.contains('+') && !Path::new(given).exists() => {
             return Err(Failure::failed(error, hint));
         }
         Err(_) => inspect::read_text(Path::new(given))?,
     };
-    VerifierKey::parse(&text).map_err(|error| Failure::failed(format!("{given}: {error}"), hint))
+    let key = VerifierKey::parse(&text).map_err(|error| Failure::failed(format!("{given}: {error}"), hint))?;
+    Ok((key, text.trim().to_owned()))
 }
 
 fn show_key(dir: &Path, globals: &Globals) -> Result<(), Failure> {

@@ -121,6 +121,9 @@ pub(crate) enum Command {
     /// The ledger of a server, read from its files: verify, search, export [speaks to neither server nor agent].
     #[command(subcommand)]
     Audit(crate::audit::AuditCommand),
+    /// Who had access, by which rule, and how far that can be believed; packs for who was not there [speaks to neither server nor agent].
+    #[command(subcommand)]
+    Evidence(crate::evidence::EvidenceCommand),
     /// SVIDs of the calling process [speaks to the local agent]; inspect files.
     #[command(subcommand)]
     Svid(crate::svid::SvidCommand),

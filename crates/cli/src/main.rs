@@ -18,6 +18,7 @@ mod debts;
 mod debug;
 mod dev;
 mod entry;
+mod evidence;
 mod failure;
 mod federation;
 mod hcl;
@@ -92,6 +93,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Debug(command) => debug::run(command, &globals).await.map(|()| 0),
         Command::Federation(command) => federation::run(command, &globals).await.map(|()| 0),
         Command::Audit(command) => audit::run(command, &globals),
+        Command::Evidence(command) => evidence::run(command, &globals),
         Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),

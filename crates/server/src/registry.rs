@@ -34,7 +34,7 @@ pub use entry::{Entry, EntryDraft, EntryPatch};
 pub use error::{RegistryError, TokenError};
 pub use filter::{EntryFilter, MatchKind};
 pub use margo::MargoPaths;
-pub use policy::{EntryPolicy, JwtOffline, PolicyPatch};
+pub use policy::{EntryPolicy, JwtOffline, PolicyPatch, ThirdParty};
 pub use relationships::{Profile, Relationship, RelationshipPatch};
 pub use revision::{Authorized, Revision, Versioned};
 pub use token::{JoinToken, Redeemed};
@@ -133,6 +133,9 @@ impl Registry {
     /// There is none of this ID, or as [`Registry::create_entry`].
     pub async fn update_entry(&self, id: &str, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
         let (margo, now) = (self.margo, self.now()?);
+        if patch.expires_at == Some(None) && self.is_third_party(id) {
+            return Err(EntryError::ThirdPartyWithoutEnd.into());
+        }
         self.datastore
             .update_entry(id.to_owned(), patch, margo, now)
             .await

@@ -27,6 +27,15 @@ pub(crate) struct CreateArgs {
     /// The entry's ID; chosen by the server when not given.
     #[arg(long)]
     id: Option<String>,
+    /// The workload is of a supplier: it has to expire, and somebody answers for it.
+    #[arg(long, requires = "sponsor", requires = "contract", requires = "expires_in")]
+    third_party: bool,
+    /// Of a third party: the reference of the person who answers for it (landfast person list).
+    #[arg(long, requires = "third_party", value_name = "PERSON")]
+    sponsor: Option<String>,
+    /// Of a third party: under which contract.
+    #[arg(long, requires = "third_party", value_name = "TEXT")]
+    contract: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -84,6 +93,12 @@ struct CommonArgs {
 }
 
 impl CreateArgs {
+    /// Sponsor and contract.
+    pub(super) fn party(&self) -> Option<(String, String)> {
+        let both = self.sponsor.clone().zip(self.contract.clone());
+        both.filter(|_| self.third_party)
+    }
+
     pub(super) fn entry(&self) -> Result<types::Entry, Failure> {
         let parent = match &self.parent_id {
             Some(parent) => parent.clone(),

@@ -43,6 +43,8 @@ pub(crate) enum PolicyCommand {
         /// Have no tokens ahead.
         #[arg(long, conflicts_with = "jwt_offline")]
         no_jwt_offline: bool,
+        #[command(flatten)]
+        party: Party,
         /// Only while the policy is at this revision, as get showed it.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "NUMBER")]
         if_revision: Option<u64>,
@@ -66,6 +68,7 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
             availability_first,
             jwt_offline,
             no_jwt_offline,
+            party,
             if_revision,
         } => {
             let mask = api::EntryPolicyMask {
@@ -74,11 +77,12 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
                 privileged: privileged.is_some(),
                 availability_first: availability_first.is_some(),
                 jwt_offline: no_jwt_offline || !jwt_offline.is_empty(),
+                third_party: party.third_party || party.no_third_party,
             };
             if mask == api::EntryPolicyMask::default() {
                 return Err(Failure::usage(
                     "nothing to change",
-                    "give --description, --offline-reserve, --privileged, --availability-first or --jwt-offline",
+                    "give --description, --offline-reserve, --privileged, --availability-first, --jwt-offline or --third-party",
                 ));
             }
             let reserve = offline_reserve.unwrap_or_default().as_secs();
@@ -89,6 +93,7 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
                 privileged: privileged.unwrap_or_default(),
                 availability_first: availability_first.unwrap_or_default(),
                 jwt_offline,
+                third_party: party.message(),
                 revision: 0,
             };
             let request = api::SetEntryPolicyRequest {
@@ -100,6 +105,54 @@ pub(super) async fn run(command: PolicyCommand, globals: &Globals) -> Result<(),
             print(&answer.map_err(refused)?, globals)
         }
     }
+}
+
+/// Whose the workload is.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Party {
+    /// It is of a supplier: it has to expire, and somebody answers for it.
+    #[arg(long, requires = "sponsor", requires = "contract")]
+    third_party: bool,
+    /// The reference of the person who answers for it (landfast person list). While that is no active person nothing is issued.
+    #[arg(long, requires = "third_party", value_name = "PERSON")]
+    sponsor: Option<String>,
+    /// Under which contract: at most 256 bytes on one line.
+    #[arg(long, requires = "third_party", value_name = "TEXT")]
+    contract: Option<String>,
+    /// It is ours again.
+    #[arg(long, conflicts_with = "third_party")]
+    no_third_party: bool,
+}
+
+impl Party {
+    fn message(&self) -> Option<api::ThirdParty> {
+        self.third_party.then(|| api::ThirdParty {
+            sponsor: self.sponsor.clone().unwrap_or_default(),
+            contract: self.contract.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// Makes the entry that was just made one of a third party.
+pub(super) async fn make_third_party(
+    channel: Channel,
+    entry_id: String,
+    (sponsor, contract): (String, String),
+) -> Result<api::EntryPolicy, Failure> {
+    let request = api::SetEntryPolicyRequest {
+        policy: Some(api::EntryPolicy {
+            entry_id,
+            third_party: Some(api::ThirdParty { sponsor, contract }),
+            ..api::EntryPolicy::default()
+        }),
+        mask: Some(api::EntryPolicyMask {
+            third_party: true,
+            ..api::EntryPolicyMask::default()
+        }),
+        if_revision: 0,
+    };
+    let answer = connect::answer(EntryPoliciesClient::new(channel).set_entry_policy(request)).await;
+    answer.map_err(refused)
 }
 
 /// As any other duration, and none.
@@ -170,6 +223,9 @@ fn print(policy: &api::EntryPolicy, globals: &Globals) -> Result<(), Failure> {
 /// What the entry may have ahead, or that it may not.
 pub(super) fn ahead(policy: &api::EntryPolicy) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
+    if let Some(party) = &policy.third_party {
+        facts.push(("third party", format!("sponsor {}, contract {}", party.sponsor, party.contract)));
+    }
     if policy.privileged {
         facts.push(("privileged", "yes: nothing is had ahead".to_owned()));
     }
@@ -198,6 +254,7 @@ pub(super) fn json(policy: &api::EntryPolicy) -> Value {
         "offline_reserve_seconds": policy.offline_reserve_seconds, "privileged": policy.privileged,
         "availability_first": policy.availability_first,
         "jwt_offline": tokens.collect::<Vec<_>>(),
+        "third_party": policy.third_party.as_ref().map(|party| json!({"sponsor": party.sponsor, "contract": party.contract})),
     })
 }
 

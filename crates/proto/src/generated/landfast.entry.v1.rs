@@ -22,6 +22,15 @@ pub struct EntryPolicy {
     pub jwt_offline: ::prost::alloc::vec::Vec<JwtOffline>,
     #[prost(bool, tag = "8")]
     pub availability_first: bool,
+    #[prost(message, optional, tag = "9")]
+    pub third_party: ::core::option::Option<ThirdParty>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ThirdParty {
+    #[prost(string, tag = "1")]
+    pub sponsor: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub contract: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JwtOffline {
@@ -42,6 +51,8 @@ pub struct EntryPolicyMask {
     pub jwt_offline: bool,
     #[prost(bool, tag = "8")]
     pub availability_first: bool,
+    #[prost(bool, tag = "9")]
+    pub third_party: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEntryPoliciesRequest {

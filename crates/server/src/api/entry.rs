@@ -306,13 +306,17 @@ fn about(kind: &'static str, entry: &crate::registry::Entry) -> landfast_audit::
         .iter()
         .map(ToString::to_string)
         .collect::<Vec<_>>();
-    ledger::changed(kind)
+    let record = ledger::changed(kind)
         .about(&entry.spiffe_id)
         .with("admin", entry.admin)
         .with("downstream", entry.downstream)
         .with("entry", entry.id.clone())
         .with("parent", entry.parent_id.to_string())
-        .with("selectors", selectors)
+        .with("selectors", selectors);
+    match entry.expires_at {
+        Some(end) => record.with("expires_at", end),
+        None => record,
+    }
 }
 
 impl Api {

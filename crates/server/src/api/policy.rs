@@ -9,7 +9,7 @@ use super::{Api, status};
 use crate::authz::Caller;
 use crate::ledger;
 use crate::people::Verb;
-use crate::registry::{EntryPolicy, JwtOffline, PolicyPatch, RegistryError};
+use crate::registry::{EntryPolicy, JwtOffline, PolicyPatch, RegistryError, ThirdParty};
 
 #[tonic::async_trait]
 impl EntryPolicies for Api {
@@ -59,10 +59,20 @@ impl EntryPolicies for Api {
             .await
             .map_err(|error| status::registry(&error))?;
         tracing::info!(entry = policy.entry_id, %by, "changed the policy of an entry");
-        let entry = policy.entry_id.clone();
-        self.did(by, ledger::changed("policy.changed").with("entry", entry))
-            .await;
+        self.did(by, about(&policy)).await;
         Ok(Response::new(policy_out(&policy)))
+    }
+}
+
+/// Whose it is, and who answers for it.
+fn about(policy: &EntryPolicy) -> landfast_audit::Record {
+    let record = ledger::changed("policy.changed").with("entry", policy.entry_id.clone());
+    match &policy.third_party {
+        Some(party) => record
+            .with("class", "third-party")
+            .with("contract", party.contract.clone())
+            .with("sponsor", party.sponsor.clone()),
+        None => record.with("class", "workload"),
     }
 }
 
@@ -96,6 +106,13 @@ fn patch_in(given: pb::EntryPolicy, mask: Option<pb::EntryPolicyMask>) -> Result
                 };
                 given.jwt_offline.into_iter().map(token).collect()
             }),
+            third_party: mask.third_party.then(|| {
+                let party = |party: pb::ThirdParty| ThirdParty {
+                    sponsor: party.sponsor,
+                    contract: party.contract,
+                };
+                given.third_party.map(party)
+            }),
         }),
     }
 }
@@ -119,6 +136,10 @@ pub(crate) fn policy_out(policy: &EntryPolicy) -> pb::EntryPolicy {
         privileged: policy.privileged,
         jwt_offline: policy.jwt_offline.iter().map(token).collect(),
         availability_first: policy.availability_first,
+        third_party: policy.third_party.as_ref().map(|party| pb::ThirdParty {
+            sponsor: party.sponsor.clone(),
+            contract: party.contract.clone(),
+        }),
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         | RegistryError::OlderBundle { .. }
         | RegistryError::OtherBundle { .. } => Status::failed_precondition(text),
         RegistryError::People { source } => people(source),
-        RegistryError::IsLogin { .. } => Status::failed_precondition(text),
+        RegistryError::IsLogin { .. } | RegistryError::NoSponsor { .. } => Status::failed_precondition(text),
         RegistryError::TooManyRelationships => Status::resource_exhausted(text),
         RegistryError::Banned => with_reason(
             "failed to attest: agent is banned".to_owned(),

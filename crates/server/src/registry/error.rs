@@ -37,6 +37,12 @@ pub enum RegistryError {
         /// Whose, by reference.
         person: String,
     },
+    /// Nobody answers for a third party.
+    #[error("{sponsor} is no active person, so it answers for no third party: landfast person list shows who is")]
+    NoSponsor {
+        /// The reference that was given.
+        sponsor: String,
+    },
     /// The register of persons refuses.
     #[error(transparent)]
     People {

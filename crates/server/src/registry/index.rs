@@ -186,7 +186,7 @@ impl Index {
             return (Vec::new(), 0);
         };
         let (aliases, mut looked) = self.aliases.of(&record.selectors);
-        let live = |entry: &&Arc<Versioned>| entry.entry.is_live(now);
+        let live = |entry: &&Arc<Versioned>| entry.entry.is_live(now) && self.is_answered_for(entry);
         let aliases = aliases.into_iter().filter(live);
         let mut parents: VecDeque<&SpiffeId> = aliases.map(|alias| &alias.entry.spiffe_id).collect();
         parents.push_front(agent);
@@ -212,6 +212,12 @@ impl Index {
         // An entry has one parent, and each parent was asked once.
         granted.sort_unstable_by(|a, b| a.entry.id.cmp(&b.entry.id));
         (granted, looked)
+    }
+
+    /// An entry of a third party grants nothing while its sponsor is no active person.
+    fn is_answered_for(&self, entry: &Versioned) -> bool {
+        let party = entry.policy.as_ref().and_then(|policy| policy.third_party.as_ref());
+        party.is_none_or(|party| self.people.is_active(&party.sponsor))
     }
 
     pub(super) fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {

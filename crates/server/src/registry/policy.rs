@@ -24,6 +24,8 @@ pub struct EntryPolicy {
     pub jwt_offline: Vec<JwtOffline>,
     /// It is issued also while the ledger cannot be written.
     pub availability_first: bool,
+    /// It is of a supplier, and somebody answers for it.
+    pub third_party: Option<ThirdParty>,
     /// The number of its last change; 0: never set.
     pub revision: u64,
 }
@@ -37,6 +39,15 @@ pub struct JwtOffline {
     pub ttl: Duration,
 }
 
+/// Whose a workload is that is not ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ThirdParty {
+    /// The reference of the person who answers for it. Nothing is issued while that is no active person.
+    pub sponsor: String,
+    /// Under which contract.
+    pub contract: String,
+}
+
 impl EntryPolicy {
     /// What an entry has until somebody sets it.
     pub(crate) fn defaults(entry_id: &str) -> Self {
@@ -47,6 +58,7 @@ impl EntryPolicy {
             privileged: false,
             jwt_offline: Vec::new(),
             availability_first: false,
+            third_party: None,
             revision: 0,
         }
     }
@@ -65,10 +77,19 @@ pub struct PolicyPatch {
     pub jwt_offline: Option<Vec<JwtOffline>>,
     /// See [`EntryPolicy`].
     pub availability_first: Option<bool>,
+    /// See [`EntryPolicy`]; `Some(None)`: it is ours again.
+    pub third_party: Option<Option<ThirdParty>>,
 }
 
 impl PolicyPatch {
     fn validate(&self) -> Result<(), EntryError> {
+        if let Some(Some(party)) = &self.third_party {
+            let contract = &party.contract;
+            let is_text = (1..=MAX_CONTRACT).contains(&contract.len()) && !contract.chars().any(char::is_control);
+            if party.sponsor.is_empty() || !is_text {
+                return Err(EntryError::ThirdParty);
+            }
+        }
         let Some(description) = &self.description else {
             return Ok(());
         };
@@ -95,6 +116,7 @@ impl PolicyPatch {
             privileged: self.privileged.unwrap_or(old.privileged),
             jwt_offline: self.jwt_offline.unwrap_or(old.jwt_offline),
             availability_first: self.availability_first.unwrap_or(old.availability_first),
+            third_party: self.third_party.unwrap_or(old.third_party),
             revision,
         };
         policy.check()?;
@@ -128,6 +150,7 @@ impl Registry {
         patch.validate()?;
         self.check_reserve(id, &patch)?;
         self.check_availability(id, &patch)?;
+        self.check_sponsor(id, &patch)?;
         let now = self.now()?;
         self.datastore
             .set_policy(id.to_owned(), patch, if_revision, now)
@@ -200,6 +223,28 @@ impl Registry {
         })
     }
 
+    /// Whether the entry of this ID is of a third party.
+    pub(super) fn is_third_party(&self, id: &str) -> bool {
+        let policy = self.versioned(id).and_then(|found| found.policy.clone());
+        policy.is_some_and(|policy| policy.third_party.is_some())
+    }
+
+    /// A third party ends, and an active person answers for it. Judged again each time when somebody may have it.
+    fn check_sponsor(&self, id: &str, patch: &PolicyPatch) -> Result<(), RegistryError> {
+        let (Some(Some(party)), Some(found)) = (&patch.third_party, self.versioned(id)) else {
+            return Ok(());
+        };
+        if found.entry.expires_at.is_none() {
+            return Err(EntryError::ThirdPartyWithoutEnd.into());
+        }
+        match self.read().people.is_active(&party.sponsor) {
+            true => Ok(()),
+            false => Err(RegistryError::NoSponsor {
+                sponsor: party.sponsor.clone(),
+            }),
+        }
+    }
+
     /// Whether any entry makes who has this identity an administrator or a server below, or it is a person's login: rights go by the identity, whichever entry it is of.
     pub(crate) fn is_powerful(&self, id: &SpiffeId) -> bool {
         self.entries_of_id(id).iter().any(|entry| is_powerful(entry)) || self.is_login(id)
@@ -212,3 +257,4 @@ impl Registry {
 }
 
 pub(crate) const MAX_DESCRIPTION: usize = 1024;
+const MAX_CONTRACT: usize = 256;

@@ -6,4 +6,5 @@ mod entries;
 mod index;
 mod policies;
 mod relationships;
+mod third_party;
 mod tokens;

@@ -236,6 +236,12 @@ pub enum EntryError {
     /// A control character.
     #[error("the description holds a control character")]
     DescriptionCharacter,
+    /// Nobody answers for it, or under nothing.
+    #[error("a third party needs a sponsor, and a contract of at most 256 bytes without control characters")]
+    ThirdParty,
+    /// It would be for ever.
+    #[error("an entry of a third party ends: give it a time (landfast entry update ID --expires-in 30d)")]
+    ThirdPartyWithoutEnd,
     /// Zero, or not whole seconds of 31 bits.
     #[error("a TTL must be whole seconds from 1 to {}", i32::MAX)]
     Ttl,

@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0005_chain.sql"),
     include_str!("../../../migrations/postgres/0006_people.sql"),
     include_str!("../../../migrations/postgres/0007_availability.sql"),
+    include_str!("../../../migrations/postgres/0008_third_party.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing. With `initialised` there was a database: one that is empty is refused.

@@ -12,7 +12,7 @@ use crate::datastore::debt::{AudienceText, audiences, read_audiences};
 use crate::datastore::sharing::Sharing;
 use crate::datastore::{Change, DatastoreError, bundle_text, people_text};
 use crate::random::hex;
-use crate::registry::{AgentRecord, EndpointUrl, Entry, EntryPolicy, Profile, Relationship};
+use crate::registry::{AgentRecord, EndpointUrl, Entry, EntryPolicy, Profile, Relationship, ThirdParty};
 
 #[derive(Serialize, Deserialize)]
 struct EntryText {
@@ -111,6 +111,9 @@ struct PolicyText {
     /// Since schema 7.
     #[serde(default)]
     availability_first: bool,
+    /// Sponsor and contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    third_party: Option<(String, String)>,
 }
 
 pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
@@ -121,6 +124,7 @@ pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
         privileged: policy.privileged,
         jwt_offline: audiences(&policy.jwt_offline),
         availability_first: policy.availability_first,
+        third_party: policy.third_party.clone().map(|party| (party.sponsor, party.contract)),
     })
 }
 
@@ -133,6 +137,7 @@ pub(super) fn read_policy(entry_id: &str, text: &str) -> Result<EntryPolicy, Dat
         privileged: text.privileged,
         jwt_offline: read_audiences(text.jwt_offline),
         availability_first: text.availability_first,
+        third_party: text.third_party.map(|(sponsor, contract)| ThirdParty { sponsor, contract }),
         revision: text.revision,
     })
 }
@@ -298,3 +303,22 @@ const AGENT: &str = "agent";
 const BUNDLE: &str = "bundle";
 const RELATIONSHIP: &str = "relationship";
 const PERSON: &str = "person";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_for_a_third_party_is_kept_and_older_policies_have_nobody() {
+        let party = EntryPolicy {
+            third_party: Some(ThirdParty {
+                sponsor: "p-jo".to_owned(),
+                contract: "C-7".to_owned(),
+            }),
+            ..EntryPolicy::defaults("e")
+        };
+        assert_eq!(read_policy("e", &policy(&party).unwrap()).unwrap(), party);
+        let older = r#"{"description":"","revision":0}"#;
+        assert_eq!(read_policy("e", older).unwrap(), EntryPolicy::defaults("e"));
+    }
+}

@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0010_chain.sql"),
     include_str!("../../../migrations/sqlite/0011_people.sql"),
     include_str!("../../../migrations/sqlite/0012_availability.sql"),
+    include_str!("../../../migrations/sqlite/0013_third_party.sql"),
 ];
 
 /// Brings the schema up to date, all or nothing; returns whether there was anything to do.

@@ -11,7 +11,7 @@ use super::rungs;
 use super::writer::Tx;
 use crate::datastore::debt::{audiences, read_audiences};
 use crate::datastore::{Change, DatastoreError};
-use crate::registry::{EntryPolicy, PolicyPatch, RegistryError};
+use crate::registry::{EntryPolicy, PolicyPatch, RegistryError, ThirdParty};
 
 pub(super) fn set(
     tx: &mut Tx<'_>,
@@ -39,6 +39,8 @@ pub(super) fn set(
         policy.privileged,
         serde_json::json!(audiences(&policy.jwt_offline)).to_string(),
         policy.availability_first,
+        policy.third_party.as_ref().map(|party| party.sponsor.as_str()),
+        policy.third_party.as_ref().map(|party| party.contract.as_str()),
     ])?;
     if policy.reserve.is_zero() {
         // Its node destroys them when it hears of it.
@@ -75,13 +77,20 @@ pub(super) fn read(
         privileged: row.get(first + 3)?,
         jwt_offline: read_audiences(tokens),
         availability_first: row.get(first + 5)?,
+        third_party: third_party(row, first + 6)?,
         revision: revision.unsigned_abs(),
     }))
 }
 
+fn third_party(row: &Row<'_>, first: usize) -> Result<Option<ThirdParty>, rusqlite::Error> {
+    let (sponsor, contract) = (row.get::<_, Option<String>>(first)?, row.get::<_, Option<String>>(first + 1)?);
+    Ok(sponsor.zip(contract).map(|(sponsor, contract)| ThirdParty { sponsor, contract }))
+}
+
 pub(super) const COLUMNS: &str =
-    "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.availability_first";
-const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline, availability_first) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+    "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.availability_first, p.sponsor, p.contract";
+const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline, availability_first, sponsor, contract) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
     ON CONFLICT (entry_id) DO UPDATE SET description = excluded.description, revision = excluded.revision, reserve = excluded.reserve, \
-    privileged = excluded.privileged, jwt_offline = excluded.jwt_offline, availability_first = excluded.availability_first";
+    privileged = excluded.privileged, jwt_offline = excluded.jwt_offline, availability_first = excluded.availability_first, \
+    sponsor = excluded.sponsor, contract = excluded.contract";

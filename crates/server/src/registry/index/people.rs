@@ -31,6 +31,13 @@ impl People {
         self.persons.get(reference.as_str())
     }
 
+    /// Whether this reference is that of a person who is there, and neither shut out nor forgotten.
+    pub(in crate::registry) fn is_active(&self, reference: &str) -> bool {
+        self.persons
+            .get(reference)
+            .is_some_and(|person| person.active && !person.forgotten)
+    }
+
     pub(in crate::registry) fn holder(&self, login: &Login) -> Option<&Arc<Person>> {
         self.by_login.get(login)
     }

@@ -1,0 +1,27 @@
+//! Evidence: who had access, by which rule and whose approval, and how far that can be believed, out of ledgers and nothing else.
+//!
+//! Invariant: a statement names the records it follows from, and only records that their log's key vouches for count.
+
+mod answer;
+mod catalogue;
+mod evidence;
+mod gaps;
+mod ledger;
+mod pack;
+mod page;
+mod quality;
+mod record;
+mod report;
+mod rules;
+mod tally;
+
+pub use answer::{By, Credential, Entitlement, Line, Who, by, who};
+pub use catalogue::{BUILT_IN, Catalogue, CatalogueError, Clause, ClauseStatus, Mapping, Wanted};
+pub use evidence::{Evidence, Head, Period, Span};
+pub use gaps::{Gap, gaps};
+pub use ledger::{Ledger, LedgerError, Ledgers};
+pub use pack::{PackError, PackFinding, PackReport, Packed, Parts, STAGES, pack, verify_pack};
+pub use page::catalogue_page;
+pub use quality::{Deduction, Quality};
+pub use record::{Actor, Record, Ref};
+pub use report::{Approval, Event, Identity, Numbers, Question, Report};

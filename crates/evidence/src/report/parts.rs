@@ -1,0 +1,227 @@
+//! The parts of a report. Invariant: each line has its records, and what is left out is counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::answer::{Entitlement, entitlement, is_decision};
+use crate::evidence::Evidence;
+use crate::gaps::is_change;
+use crate::record::{Record, Ref};
+use crate::rules::rules;
+use crate::tally::counted;
+
+/// How much there is of what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Numbers {
+    /// Records of the period that are there.
+    pub records: u64,
+    /// Something that was signed.
+    pub signed: u64,
+    /// Something that was refused.
+    pub refused: u64,
+    /// What operators changed.
+    pub changes: u64,
+    /// Identities of workloads and servers.
+    pub identities: u64,
+    /// Nodes that did or suffered something.
+    pub nodes: u64,
+    /// Persons who did something.
+    pub persons: u64,
+    /// The first record that has a time.
+    pub first: Option<String>,
+    /// The last record that has a time.
+    pub last: Option<String>,
+}
+
+/// An identity in the period.
+#[derive(Clone, Debug, Serialize)]
+pub struct Identity {
+    /// Its SPIFFE ID.
+    pub id: String,
+    /// How many were signed for it.
+    pub signed: u64,
+    /// How many were refused to it.
+    pub refused: u64,
+    /// Their numbers, at most fifty, the last ones.
+    pub serials: Vec<String>,
+    /// Who asked for them.
+    pub asked_by: BTreeSet<String>,
+    /// By which rules.
+    pub entitled: Vec<Entitlement>,
+    /// When the last of them ends.
+    pub valid_until: Option<String>,
+    /// Its first record.
+    pub first: Ref,
+    /// Its last record.
+    pub last: Ref,
+}
+
+/// A decision of a person, or what stands in its place.
+#[derive(Clone, Debug, Serialize)]
+pub struct Approval {
+    /// When.
+    pub time: Option<String>,
+    /// What.
+    pub what: String,
+    /// By whom.
+    pub by: String,
+    /// Whether fewer than two persons have agreed.
+    pub alone: bool,
+    /// Its record.
+    pub record: Ref,
+}
+
+/// A line of the timeline.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// When; of several, the first.
+    pub time: Option<String>,
+    /// How sure that is.
+    pub time_quality: String,
+    /// What happened.
+    pub what: String,
+    /// By whom.
+    pub by: String,
+    /// Its type.
+    pub kind: String,
+    /// Its record; of several, the first and the last.
+    pub records: Vec<Ref>,
+}
+
+impl Numbers {
+    pub(super) fn of(evidence: &Evidence) -> Self {
+        let mut numbers = Self::default();
+        let (mut identities, mut nodes, mut persons) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for record in evidence.within() {
+            numbers.records += 1;
+            numbers.signed += u64::from(record.is_issuance());
+            numbers.refused += u64::from(record.decision == "deny");
+            numbers.changes += u64::from(is_change(record));
+            if record.is_kind("svid") || record.is_issuance() {
+                identities.extend(record.subject.as_deref());
+            }
+            if record.is_kind("node") {
+                nodes.extend(record.subject.as_deref());
+            }
+            match record.actor.class.as_str() {
+                "node" => nodes.extend(record.actor.id.as_deref()),
+                "person" => persons.extend(record.actor.id.as_deref()),
+                _ => {}
+            }
+            if numbers.first.is_none() {
+                numbers.first.clone_from(&record.time);
+            }
+            if record.time.is_some() {
+                numbers.last.clone_from(&record.time);
+            }
+        }
+        (numbers.identities, numbers.nodes, numbers.persons) =
+            (identities.len() as u64, nodes.len() as u64, persons.len() as u64);
+        numbers
+    }
+}
+
+pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
+    let mut found: BTreeMap<&str, Identity> = BTreeMap::new();
+    for record in evidence.within() {
+        let Some(id) = record.subject.as_deref() else { continue };
+        let concerns = record.is_issuance() || record.is_kind("svid") || record.is_kind("entry");
+        if !concerns {
+            continue;
+        }
+        let identity = found.entry(id).or_insert_with(|| Identity {
+            id: id.to_owned(),
+            signed: 0,
+            refused: 0,
+            serials: Vec::new(),
+            asked_by: BTreeSet::new(),
+            entitled: Vec::new(),
+            valid_until: None,
+            first: record.at,
+            last: record.at,
+        });
+        identity.last = record.at;
+        if record.is_issuance() {
+            identity.signed += 1;
+            identity.serials.extend(record.says("serial").map(str::to_owned));
+            let ends = record.says("not_after").map(str::to_owned);
+            identity.valid_until = identity.valid_until.take().max(ends);
+        } else {
+            identity.refused += u64::from(record.decision == "deny");
+        }
+        if !record.is_kind("entry") && identity.asked_by.len() < MOST_ASKERS {
+            identity.asked_by.insert(record.actor.name());
+        }
+    }
+    for rule in rules(evidence).values() {
+        let Some(version) = rule.last() else { continue };
+        let identity = version.subject.as_deref().and_then(|id| found.get_mut(id));
+        if let Some(identity) = identity {
+            let until = if version.is_deleted { version.from.clone() } else { version.expires_at.clone() };
+            identity.entitled.push(entitlement(rule, version, until));
+        }
+    }
+    let mut all: Vec<Identity> = found.into_values().collect();
+    for identity in &mut all {
+        let more = identity.serials.len().saturating_sub(MOST_SERIALS);
+        identity.serials.drain(..more);
+    }
+    all
+}
+
+pub(super) fn approvals(evidence: &Evidence) -> Vec<Approval> {
+    let decided = evidence.within().filter(|record| {
+        let by_person = record.actor.class == "person" && is_change(record);
+        by_person || record.is_kind("person") || is_decision(record) && record.kind != "svid.denied"
+    });
+    let decided = decided.map(|record| Approval {
+        time: record.time.clone(),
+        what: record.sentence(),
+        by: record.actor.name(),
+        alone: record.is("alone"),
+        record: record.at,
+    });
+    decided.collect()
+}
+
+pub(super) fn timeline(evidence: &Evidence) -> Vec<Event> {
+    let mut folded: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut events: Vec<Event> = Vec::new();
+    let mut counts: Vec<u64> = Vec::new();
+    for record in evidence.within() {
+        let is_plain = record.is_issuance() && record.approval.is_none();
+        let key = is_plain.then(|| (record.kind.clone(), record.subject.clone().unwrap_or_default()));
+        if let Some(at) = key.as_ref().and_then(|key| folded.get(key)) {
+            counts[*at] += 1;
+            events[*at].records.truncate(1);
+            events[*at].records.push(record.at);
+            continue;
+        }
+        if let Some(key) = key {
+            folded.insert(key, events.len());
+        }
+        events.push(event(record));
+        counts.push(1);
+    }
+    for (event, count) in events.iter_mut().zip(counts) {
+        if count > 1 {
+            event.what = format!("{}, and {} more for the same until the last record named", event.what, counted(count - 1, "signature"));
+        }
+    }
+    events
+}
+
+fn event(record: &Record) -> Event {
+    Event {
+        time: record.time.clone(),
+        time_quality: record.time_quality.clone(),
+        what: record.sentence(),
+        by: record.actor.name(),
+        kind: record.kind.clone(),
+        records: vec![record.at],
+    }
+}
+
+const MOST_SERIALS: usize = 50;
+const MOST_ASKERS: usize = 100;
