@@ -20,6 +20,7 @@ fn main() {
     tokens(&seeds);
     documents(&seeds);
     requests(&seeds);
+    signatures(&seeds);
     chains(&seeds);
     steps(&seeds);
     configurations(&seeds);
@@ -99,6 +100,39 @@ fn documents(seeds: &Seeds) {
         if vector.body.len() < 30_000 {
             seeds.put("bundle", &vector.name, &vector.body);
         }
+    }
+}
+
+fn signatures(seeds: &Seeds) {
+    let folder = repository().join("crates/identity/src/ssh/tests");
+    for name in ["ed25519", "p256", "p384"] {
+        let read =
+            |end: &str| std::fs::read_to_string(folder.join(format!("{name}{end}"))).expect("a fixture");
+        let signature: String = read(".sig")
+            .lines()
+            .filter(|line| !line.starts_with("-----"))
+            .collect();
+        let signature = STANDARD.decode(signature).expect("base64");
+        seeds.put(
+            "ssh",
+            &format!("{name}-signature"),
+            [&[0], &signature[..]].concat(),
+        );
+        let public = read(".pub");
+        let public = public
+            .split(' ')
+            .nth(1)
+            .and_then(|blob| STANDARD.decode(blob.trim()).ok());
+        seeds.put(
+            "ssh",
+            &format!("{name}-public"),
+            [&[1], &public.expect("a key")[..]].concat(),
+        );
+        seeds.put(
+            "ssh",
+            &format!("{name}-private"),
+            [&[2], read("").as_bytes()].concat(),
+        );
     }
 }
 

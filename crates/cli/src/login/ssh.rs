@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use crate::failure::Failure;
 
 pub(super) enum Signer {
-    File(SshPrivateKey),
+    File(Box<SshPrivateKey>),
     Agent { socket: PathBuf, key: SshPublicKey },
 }
 
@@ -34,7 +34,7 @@ impl Signer {
         })?);
         if text.trim_start().starts_with("-----") {
             let key = SshPrivateKey::from_pem(&text);
-            return key.map(Self::File).map_err(|error| {
+            return key.map(|key| Self::File(Box::new(key))).map_err(|error| {
                 let hint = match error {
                     SshError::Encrypted => format!("give it to the agent, and the public half to this: ssh-add {shown}, --ssh-key {shown}.pub"),
                     _ => "ssh-keygen -t ed25519 makes one that is accepted".to_owned(),

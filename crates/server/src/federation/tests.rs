@@ -104,7 +104,7 @@ async fn a_bundle_comes_from_a_host_that_proves_its_name_and_nothing_from_others
         matches!(
             outcome.unwrap_err(),
             RoundError::Fetch {
-                source: fetch::FetchError::Tls { .. }
+                source: FetchError::Tls { .. }
             }
         )
     };
@@ -193,7 +193,7 @@ async fn a_host_that_leads_to_this_machine_is_not_asked_unless_its_network_is_na
     assert!(matches!(
         it.ask().await.unwrap_err(),
         RoundError::Fetch {
-            source: fetch::FetchError::Address
+            source: FetchError::Address
         }
     ));
 }
