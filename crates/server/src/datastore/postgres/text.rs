@@ -120,7 +120,10 @@ pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
         reserve: policy.reserve.as_secs(),
         privileged: policy.privileged,
         jwt_offline: audiences(&policy.jwt_offline),
-        third_party: policy.third_party.clone().map(|party| (party.sponsor, party.contract)),
+        third_party: policy
+            .third_party
+            .clone()
+            .map(|party| (party.sponsor, party.contract)),
     })
 }
 
@@ -132,7 +135,9 @@ pub(super) fn read_policy(entry_id: &str, text: &str) -> Result<EntryPolicy, Dat
         reserve: Duration::from_secs(text.reserve),
         privileged: text.privileged,
         jwt_offline: read_audiences(text.jwt_offline),
-        third_party: text.third_party.map(|(sponsor, contract)| ThirdParty { sponsor, contract }),
+        third_party: text
+            .third_party
+            .map(|(sponsor, contract)| ThirdParty { sponsor, contract }),
         revision: text.revision,
     })
 }

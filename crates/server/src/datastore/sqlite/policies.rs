@@ -75,17 +75,20 @@ pub(super) fn read(
         reserve: Duration::from_secs(row.get::<_, i64>(first + 2)?.unsigned_abs()),
         privileged: row.get(first + 3)?,
         jwt_offline: read_audiences(tokens),
-        third_party: third_party(row, first + 5)?,
+        third_party: third_party(row)?,
         revision: revision.unsigned_abs(),
     }))
 }
 
-fn third_party(row: &Row<'_>, first: usize) -> Result<Option<ThirdParty>, rusqlite::Error> {
-    let (sponsor, contract) = (row.get::<_, Option<String>>(first)?, row.get::<_, Option<String>>(first + 1)?);
-    Ok(sponsor.zip(contract).map(|(sponsor, contract)| ThirdParty { sponsor, contract }))
+fn third_party(row: &Row<'_>) -> Result<Option<ThirdParty>, rusqlite::Error> {
+    let (sponsor, contract): (Option<String>, Option<String>) = (row.get("sponsor")?, row.get("contract")?);
+    Ok(sponsor
+        .zip(contract)
+        .map(|(sponsor, contract)| ThirdParty { sponsor, contract }))
 }
 
-pub(super) const COLUMNS: &str = "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.sponsor, p.contract";
+pub(super) const COLUMNS: &str =
+    "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.sponsor, p.contract";
 const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline, sponsor, contract) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
     ON CONFLICT (entry_id) DO UPDATE SET description = excluded.description, revision = excluded.revision, reserve = excluded.reserve, \
