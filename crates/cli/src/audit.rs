@@ -113,7 +113,8 @@ pub(crate) fn read_key_line(given: &str) -> Result<(VerifierKey, String), Failur
         }
         Err(_) => inspect::read_text(Path::new(given))?,
     };
-    let key = VerifierKey::parse(&text).map_err(|error| Failure::failed(format!("{given}: {error}"), hint))?;
+    let key =
+        VerifierKey::parse(&text).map_err(|error| Failure::failed(format!("{given}: {error}"), hint))?;
     Ok((key, text.trim().to_owned()))
 }
 

@@ -136,12 +136,25 @@ async fn sponsored(
     let channel = connect::server(globals).await?;
     let set = policy::make_third_party(channel.clone(), id.to_owned(), party).await;
     if let Err(failure) = set {
-        let request = api::BatchDeleteEntryRequest { ids: vec![id.to_owned()] };
+        let request = api::BatchDeleteEntryRequest {
+            ids: vec![id.to_owned()],
+        };
         let deleted = connect::call(SERVER, EntryClient::new(channel).batch_delete_entry(request)).await;
-        let is_gone = deleted.is_ok_and(|answer| answer.results.iter().all(|one| wire::outcome(one.status.as_ref()).is_ok()));
+        let is_gone = deleted.is_ok_and(|answer| {
+            answer
+                .results
+                .iter()
+                .all(|one| wire::outcome(one.status.as_ref()).is_ok())
+        });
         return Err(match is_gone {
-            true => Failure::failed(failure.message, "no entry was left: landfast person list shows who can answer for a third party"),
-            false => Failure::failed(failure.message, format!("the entry is there, and has no sponsor: landfast entry delete {id}")),
+            true => Failure::failed(
+                failure.message,
+                "no entry was left: landfast person list shows who can answer for a third party",
+            ),
+            false => Failure::failed(
+                failure.message,
+                format!("the entry is there, and has no sponsor: landfast entry delete {id}"),
+            ),
         });
     }
     set

@@ -93,7 +93,11 @@ pub(crate) fn run(command: EvidenceCommand, globals: &Globals) -> Result<u8, Fai
             show(globals, &answer, || shown::who(&answer))?;
             Ok(opened.judged())
         }
-        EvidenceCommand::By { identity, within, from } => {
+        EvidenceCommand::By {
+            identity,
+            within,
+            from,
+        } => {
             let opened = Opened::open(&from)?;
             let answer = by(&opened.evidence(&within)?, &identity);
             show(globals, &answer, || shown::by(&answer))?;
@@ -110,10 +114,19 @@ pub(crate) fn run(command: EvidenceCommand, globals: &Globals) -> Result<u8, Fai
         }
         EvidenceCommand::Pack(args) => packs::pack(&args, globals),
         EvidenceCommand::Verify(args) => packs::verify(&args, globals),
-        EvidenceCommand::Report { kind, page, within, from } => {
-            mapped(&built_in(&kind)?, &page, &within, &from, globals)
-        }
-        EvidenceCommand::Map { name, catalogue, page, within, from } => {
+        EvidenceCommand::Report {
+            kind,
+            page,
+            within,
+            from,
+        } => mapped(&built_in(&kind)?, &page, &within, &from, globals),
+        EvidenceCommand::Map {
+            name,
+            catalogue,
+            page,
+            within,
+            from,
+        } => {
             let catalogue = match (catalogue, name) {
                 (Some(file), _) => {
                     let parsed = Catalogue::parse(&inspect::read_text(&file)?);
@@ -131,7 +144,8 @@ pub(crate) fn run(command: EvidenceCommand, globals: &Globals) -> Result<u8, Fai
 }
 
 fn built_in(name: &str) -> Result<Catalogue, Failure> {
-    Catalogue::built_in(name).map_err(|error| Failure::failed(error, "landfast evidence map --help names them"))
+    Catalogue::built_in(name)
+        .map_err(|error| Failure::failed(error, "landfast evidence map --help names them"))
 }
 
 fn mapped(
@@ -147,18 +161,28 @@ fn mapped(
     let quality = Quality::of(&evidence, &gaps(&evidence));
     if let Some(file) = &page.html {
         let about = format!("Records from {} of {}.", evidence.period, opened.names());
-        packs::write(file, landfast_evidence::catalogue_page(&mapping, &about, &quality).as_bytes())?;
+        packs::write(
+            file,
+            landfast_evidence::catalogue_page(&mapping, &about, &quality).as_bytes(),
+        )?;
     }
     let value = json!({ "mapping": mapping, "quality": quality, "period": evidence.period, "ledgers": opened.json() });
     show(globals, &value, || shown::mapping(&mapping, &quality))?;
     Ok(opened.judged())
 }
 
-fn show(globals: &Globals, value: &impl serde::Serialize, table: impl FnOnce() -> String) -> Result<(), Failure> {
+fn show(
+    globals: &Globals,
+    value: &impl serde::Serialize,
+    table: impl FnOnce() -> String,
+) -> Result<(), Failure> {
     match globals.json() {
         true => {
             let value = serde_json::to_value(value).map_err(|error| {
-                Failure::failed(format!("the answer cannot be put into JSON: {error}"), "try without --output json")
+                Failure::failed(
+                    format!("the answer cannot be put into JSON: {error}"),
+                    "try without --output json",
+                )
             })?;
             output::print_json(&value)
         }

@@ -50,9 +50,6 @@ pub struct By {
     pub missing: u64,
 }
 
-
-
-
 /// A standing entitlement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entitlement {
@@ -123,16 +120,25 @@ pub fn who(evidence: &Evidence, target: &str, at: &str) -> Who {
         let (begins, ends) = (record.says("not_before"), record.says("not_after"));
         begins.is_some_and(|begins| begins <= at) && ends.is_some_and(|ends| at < ends)
     };
-    let signed = evidence.records.iter().filter(|record| record.is_issuance() && is_about(record, target));
+    let signed = evidence
+        .records
+        .iter()
+        .filter(|record| record.is_issuance() && is_about(record, target));
     let signed: Vec<&Record> = signed.filter(was_valid).collect();
     let credentials: Vec<_> = signed.iter().map(|record| credential(record, &rules)).collect();
     let until = |record: &&Record| record.time.as_deref().is_none_or(|time| time <= at);
-    let handed_out = evidence.records.iter().filter(|record| is_hand_out(record) && is_about(record, target));
+    let handed_out = evidence
+        .records
+        .iter()
+        .filter(|record| is_hand_out(record) && is_about(record, target));
     let handed_out = handed_out.filter(until).filter(|record| {
         let serial = record.says("serial");
         serial.is_none() || signed.iter().any(|signed| signed.says("serial") == serial)
     });
-    let decided = evidence.records.iter().filter(|record| is_decision(record) && is_about(record, target));
+    let decided = evidence
+        .records
+        .iter()
+        .filter(|record| is_decision(record) && is_about(record, target));
     let decided: Vec<_> = decided.filter(until).map(line).collect();
     let looked_at = evidence.records.len() as u64;
     let answer = match (entitled.len(), credentials.len()) {
@@ -166,7 +172,11 @@ pub fn by(evidence: &Evidence, identity: &str) -> By {
     let entitled = rules.values().filter_map(|rule| {
         let version = rule.last()?;
         let fits = version.subject.as_deref().is_some_and(|id| is(id, identity));
-        let until = if version.is_deleted { version.from.clone() } else { version.expires_at.clone() };
+        let until = if version.is_deleted {
+            version.from.clone()
+        } else {
+            version.expires_at.clone()
+        };
         fits.then(|| entitlement(rule, version, until))
     });
     let entitled: Vec<_> = entitled.collect();
@@ -174,7 +184,10 @@ pub fn by(evidence: &Evidence, identity: &str) -> By {
     let all: Vec<&Record> = evidence.within().filter(about).collect();
     let signed = all.iter().filter(|record| record.is_issuance());
     let credentials: Vec<_> = signed.map(|record| credential(record, &rules)).collect();
-    let lines = all.iter().filter(|record| !record.is_issuance()).map(|record| line(record));
+    let lines = all
+        .iter()
+        .filter(|record| !record.is_issuance())
+        .map(|record| line(record));
     let lines: Vec<_> = lines.collect();
     let looked_at = evidence.within().count() as u64;
     let answer = match entitled.len() + credentials.len() + lines.len() {
@@ -213,7 +226,10 @@ pub(crate) fn entitlement(rule: &Rule, version: &Version, until: Option<String>)
         version.by
     );
     Entitlement {
-        identity: version.subject.clone().unwrap_or_else(|| "an identity that no record tells".to_owned()),
+        identity: version
+            .subject
+            .clone()
+            .unwrap_or_else(|| "an identity that no record tells".to_owned()),
         rule: what,
         class: version.class.clone().unwrap_or_else(|| "workload".to_owned()),
         sponsor: version.sponsor.clone(),
@@ -227,8 +243,15 @@ pub(crate) fn entitlement(rule: &Rule, version: &Version, until: Option<String>)
 fn credential(record: &Record, rules: &std::collections::BTreeMap<String, Rule>) -> Credential {
     let said = |name: &str| record.says(name).unwrap_or("unknown").to_owned();
     Credential {
-        identity: record.subject.clone().unwrap_or_else(|| "nobody named".to_owned()),
-        kind: if record.kind == "rung.issued" { "x509, ahead".to_owned() } else { said("kind") },
+        identity: record
+            .subject
+            .clone()
+            .unwrap_or_else(|| "nobody named".to_owned()),
+        kind: if record.kind == "rung.issued" {
+            "x509, ahead".to_owned()
+        } else {
+            said("kind")
+        },
         serial: said("serial"),
         not_before: said("not_before"),
         not_after: said("not_after"),
@@ -256,7 +279,9 @@ fn under(record: &Record, rules: &std::collections::BTreeMap<String, Rule>) -> S
             numbers(&version.records),
             version.by
         ),
-        None => format!("standing entitlement, by entry {entry}, of which these records do not tell: it is older than they are"),
+        None => format!(
+            "standing entitlement, by entry {entry}, of which these records do not tell: it is older than they are"
+        ),
     }
 }
 
@@ -271,15 +296,24 @@ fn line(record: &Record) -> Line {
 
 /// What an agent gave to a workload.
 pub(crate) fn is_hand_out(record: &Record) -> bool {
-    ["handout", "hand-out", "svid.handed", "svid.handed_out", "svid.handed-out"]
-        .iter()
-        .any(|kind| record.is_kind(kind))
+    [
+        "handout",
+        "hand-out",
+        "svid.handed",
+        "svid.handed_out",
+        "svid.handed-out",
+    ]
+    .iter()
+    .any(|kind| record.is_kind(kind))
 }
 
 /// What somebody has decided, beside what was signed.
 pub(crate) fn is_decision(record: &Record) -> bool {
     record.approval.is_some()
-        || matches!(record.kind.as_str(), "svid.denied" | "node.approved" | "node.refused" | "node.banned" | "node.evicted")
+        || matches!(
+            record.kind.as_str(),
+            "svid.denied" | "node.approved" | "node.refused" | "node.banned" | "node.evicted"
+        )
 }
 
 fn is_about(record: &Record, target: &str) -> bool {
@@ -288,11 +322,13 @@ fn is_about(record: &Record, target: &str) -> bool {
 }
 
 fn is_actor(record: &Record, identity: &str) -> bool {
-    let login = identity.split_once(':').is_some_and(|(by, value)| match record.actor.how.get(by) {
-        Some(serde_json::Value::String(text)) => text == value,
-        Some(serde_json::Value::Number(number)) => number.to_string() == value,
-        _ => false,
-    });
+    let login = identity
+        .split_once(':')
+        .is_some_and(|(by, value)| match record.actor.how.get(by) {
+            Some(serde_json::Value::String(text)) => text == value,
+            Some(serde_json::Value::Number(number)) => number.to_string() == value,
+            _ => false,
+        });
     login || record.actor.id.as_deref().is_some_and(|id| is(id, identity))
 }
 
@@ -312,10 +348,23 @@ mod tests {
     #[test]
     fn a_target_is_whole_or_below_or_the_last_part_and_never_a_piece() {
         let id = "spiffe://plant.example/line4/plc-7";
-        for wanted in [id, "spiffe://plant.example/line4/*", "spiffe://plant.example/*", "plc-7"] {
+        for wanted in [
+            id,
+            "spiffe://plant.example/line4/*",
+            "spiffe://plant.example/*",
+            "plc-7",
+        ] {
             assert!(is(id, wanted), "{wanted}");
         }
-        for wanted in ["plc", "7", "line4", "spiffe://plant.example/line4", "spiffe://plant.example/line/*", "/plc-7", ""] {
+        for wanted in [
+            "plc",
+            "7",
+            "line4",
+            "spiffe://plant.example/line4",
+            "spiffe://plant.example/line/*",
+            "/plc-7",
+            "",
+        ] {
             assert!(!is(id, wanted), "{wanted}");
         }
     }

@@ -103,7 +103,9 @@ pub enum CatalogueError {
         source: Box<toml::de::Error>,
     },
     /// Statements about the law are not ours to print.
-    #[error("clause {id} of the catalogue uses a word that no report of ours prints: say what the records show instead")]
+    #[error(
+        "clause {id} of the catalogue uses a word that no report of ours prints: say what the records show instead"
+    )]
     Word {
         /// Which clause.
         id: String,
@@ -124,9 +126,17 @@ impl Catalogue {
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
         let parsed: Self = toml::from_str(text).map_err(Box::new)?;
         for clause in &parsed.clauses {
-            let texts = [&clause.id, &clause.asks, &clause.shows, &parsed.title, &parsed.note];
+            let texts = [
+                &clause.id,
+                &clause.asks,
+                &clause.shows,
+                &parsed.title,
+                &parsed.note,
+            ];
             if texts.iter().any(|text| text.to_lowercase().contains(FORBIDDEN)) {
-                return Err(CatalogueError::Word { id: clause.id.clone() });
+                return Err(CatalogueError::Word {
+                    id: clause.id.clone(),
+                });
             }
         }
         Ok(parsed)
@@ -138,14 +148,20 @@ impl Catalogue {
     /// There is none of this name.
     pub fn built_in(name: &str) -> Result<Self, CatalogueError> {
         let found = BUILT_IN.iter().find(|(known, _)| *known == name);
-        let (_, text) = found.ok_or_else(|| CatalogueError::Unknown { name: name.to_owned() })?;
+        let (_, text) = found.ok_or_else(|| CatalogueError::Unknown {
+            name: name.to_owned(),
+        })?;
         Self::parse(text)
     }
 
     /// Each clause with its records of the period.
     #[must_use]
     pub fn map(&self, evidence: &Evidence) -> Mapping {
-        let clauses: Vec<_> = self.clauses.iter().map(|clause| clause.status(evidence)).collect();
+        let clauses: Vec<_> = self
+            .clauses
+            .iter()
+            .map(|clause| clause.status(evidence))
+            .collect();
         Mapping {
             title: self.title.clone(),
             note: self.note.clone(),
@@ -157,9 +173,14 @@ impl Catalogue {
 
 impl Clause {
     fn status(&self, evidence: &Evidence) -> ClauseStatus {
-        let found = evidence.within().filter(|record| self.records.iter().any(|wanted| wanted.fits(record)));
+        let found = evidence
+            .within()
+            .filter(|record| self.records.iter().any(|wanted| wanted.fits(record)));
         let found: Vec<&Record> = found.collect();
-        let ends = found.first().into_iter().chain(found.last().filter(|_| found.len() > 1));
+        let ends = found
+            .first()
+            .into_iter()
+            .chain(found.last().filter(|_| found.len() > 1));
         let status = match found.len() {
             0 => "not evidenced".to_owned(),
             count => format!("evidenced by {}", counted(count as u64, "record")),
@@ -184,18 +205,25 @@ impl ClauseStatus {
         match self.records.as_slice() {
             [] => String::new(),
             [one] => format!("record {one}"),
-            several => format!("records {} \u{2026} {}", numbers(&several[..1]), numbers(&several[several.len() - 1..])),
+            several => format!(
+                "records {} \u{2026} {}",
+                numbers(&several[..1]),
+                numbers(&several[several.len() - 1..])
+            ),
         }
     }
 }
 
 impl Wanted {
     fn fits(&self, record: &Record) -> bool {
-        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
-        let has = |name: &String| record.detail.get(name).is_some_and(|value| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            self.value.as_ref().is_none_or(|wanted| *wanted == text)
-        });
+        let is =
+            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let has = |name: &String| {
+            record.detail.get(name).is_some_and(|value| {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                self.value.as_ref().is_none_or(|wanted| *wanted == text)
+            })
+        };
         record.is_kind(&self.kind)
             && is(&self.decision, &record.decision)
             && is(&self.result, &record.result)
@@ -241,16 +269,30 @@ mod tests {
             ids.dedup();
             assert_eq!(ids.len(), all, "{name}: a clause stands twice");
             for clause in &catalogue.clauses {
-                assert_eq!(clause.records.is_empty(), clause.shows.is_empty(), "{name}: {}", clause.id);
+                assert_eq!(
+                    clause.records.is_empty(),
+                    clause.shows.is_empty(),
+                    "{name}: {}",
+                    clause.id
+                );
             }
         }
-        assert!(matches!(Catalogue::built_in("x"), Err(CatalogueError::Unknown { .. })));
+        assert!(matches!(
+            Catalogue::built_in("x"),
+            Err(CatalogueError::Unknown { .. })
+        ));
     }
 
     #[test]
     fn a_catalogue_that_judges_is_refused() {
         let text = format!("title = \"x\"\n[[clause]]\nid = \"1\"\nasks = \"to be {FORBIDDEN}\"\n");
-        assert!(matches!(Catalogue::parse(&text), Err(CatalogueError::Word { .. })));
-        assert!(matches!(Catalogue::parse("title = 1"), Err(CatalogueError::Toml { .. })));
+        assert!(matches!(
+            Catalogue::parse(&text),
+            Err(CatalogueError::Word { .. })
+        ));
+        assert!(matches!(
+            Catalogue::parse("title = 1"),
+            Err(CatalogueError::Toml { .. })
+        ));
     }
 }

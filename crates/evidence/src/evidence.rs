@@ -195,14 +195,20 @@ mod tests {
         }
         assert_eq!(spans, [Span { first: 3, last: 5 }, Span { first: 8, last: 8 }]);
         let there = [2, 3, 6].into_iter();
-        let missing = [Span { first: 1, last: 1 }, Span { first: 4, last: 5 }, Span { first: 7, last: 8 }];
+        let missing = [
+            Span { first: 1, last: 1 },
+            Span { first: 4, last: 5 },
+            Span { first: 7, last: 8 },
+        ];
         assert_eq!(Span::between(there, 1, 9), missing);
     }
 
     #[test]
     fn records_of_several_ledgers_are_in_the_order_of_time() {
         let record = |ledger, seq: u64, time: Option<&str>| {
-            let time = time.map(|time| format!(r#""time":"{time}","#)).unwrap_or_default();
+            let time = time
+                .map(|time| format!(r#""time":"{time}","#))
+                .unwrap_or_default();
             let line = format!(r#"{{"seq":{seq},{time}"type":"a.b"}}"#);
             Record::parse(Ref { ledger, record: 0 }, &line).unwrap()
         };
@@ -213,7 +219,11 @@ mod tests {
             record(1, 2, Some("2026-01-01T00:00:02Z")),
         ];
         let joined = Evidence::new(Vec::new(), all, Period::default());
-        let order: Vec<String> = joined.records.iter().map(|record| record.at.to_string()).collect();
+        let order: Vec<String> = joined
+            .records
+            .iter()
+            .map(|record| record.at.to_string())
+            .collect();
         assert_eq!(order, ["0", "1", "2:0", "2"]);
     }
 }

@@ -28,6 +28,9 @@ pub struct Gap {
     pub to: Option<String>,
 }
 
+/// A gap of single records: its kind, what to do next, what they are, and which.
+type Plain<'a> = (&'static str, &'static str, &'a str, &'a dyn Fn(&&Record) -> bool);
+
 /// All of them, the gravest kinds first.
 #[must_use]
 pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
@@ -35,7 +38,7 @@ pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
     all.extend(clock_went_back(evidence));
     all.extend(of_the_log(evidence));
     let of_changes = |record: &&Record| is_change(record);
-    let kinds: [(&'static str, &'static str, &str, &dyn Fn(&&Record) -> bool); 6] = [
+    let kinds: [Plain<'_>; 6] = [
         (
             "time",
             "find out what was wrong with the clock: landfast agent status, and the server's log of that time",
@@ -87,7 +90,15 @@ pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
 /// An order of somebody who operates.
 pub(crate) fn is_change(record: &Record) -> bool {
     let kinds = [
-        "entry", "policy", "person", "bundle", "federation", "authority", "quarantine", "token", "root",
+        "entry",
+        "policy",
+        "person",
+        "bundle",
+        "federation",
+        "authority",
+        "quarantine",
+        "token",
+        "root",
     ];
     let of_nodes = ["node.approved", "node.refused", "node.banned", "node.evicted"];
     let is_one = kinds.iter().any(|kind| record.is_kind(kind)) || of_nodes.contains(&record.kind.as_str());
@@ -100,7 +111,11 @@ fn gap(kind: &'static str, next: &'static str, what: &str, records: &[&Record]) 
     let last = records.iter().rev().find_map(|record| record.time.clone());
     (!records.is_empty()).then(|| Gap {
         kind,
-        what: format!("{} {what}: {}", counted(refs.len() as u64, "record"), numbers(&refs)),
+        what: format!(
+            "{} {what}: {}",
+            counted(refs.len() as u64, "record"),
+            numbers(&refs)
+        ),
         next,
         count: refs.len() as u64,
         records: refs.into_iter().take(MOST_REFS).collect(),
@@ -115,7 +130,10 @@ fn missing(evidence: &Evidence) -> Vec<Gap> {
         for span in &head.missing {
             let (from, to) = evidence.around(index + 1, *span);
             let time = |time: Option<&str>, or: &str| time.unwrap_or(or).to_owned();
-            let of = |record| Ref { ledger: index + 1, record };
+            let of = |record| Ref {
+                ledger: index + 1,
+                record,
+            };
             let names = match span.first == span.last {
                 true => format!("record {}", of(span.first)),
                 false => format!("records {} to {}", of(span.first), of(span.last)),
@@ -170,7 +188,11 @@ fn of_the_log(evidence: &Evidence) -> Vec<Gap> {
         from: record.says("since").map(str::to_owned),
         to: record.time.clone(),
     }));
-    let mut of_logs: Vec<&Record> = evidence.records.iter().filter(|record| is_start_or_stop(record)).collect();
+    let mut of_logs: Vec<&Record> = evidence
+        .records
+        .iter()
+        .filter(|record| is_start_or_stop(record))
+        .collect();
     of_logs.sort_by_key(|record| record.at);
     let mut before: Option<&Record> = None;
     for record in of_logs {
@@ -206,7 +228,10 @@ fn is_start_or_stop(record: &Record) -> bool {
 /// Entries about which nobody has said what they are, and third parties that nobody answers for.
 fn of_entries(evidence: &Evidence) -> Vec<Gap> {
     let rules = rules(evidence);
-    let living = rules.values().filter_map(|rule| rule.last()).filter(|version| !version.is_deleted);
+    let living = rules
+        .values()
+        .filter_map(|rule| rule.last())
+        .filter(|version| !version.is_deleted);
     let (mut no_class, mut no_sponsor) = (BTreeSet::new(), BTreeSet::new());
     for version in living {
         let is_third_party = version.class.as_deref() == Some("third-party");
@@ -218,7 +243,11 @@ fn of_entries(evidence: &Evidence) -> Vec<Gap> {
         }
     }
     let of = |wanted: &BTreeSet<Ref>| -> Vec<&Record> {
-        evidence.records.iter().filter(|record| wanted.contains(&record.at)).collect()
+        evidence
+            .records
+            .iter()
+            .filter(|record| wanted.contains(&record.at))
+            .collect()
     };
     let no_class = gap(
         "no-class",
@@ -239,7 +268,9 @@ fn of_entries(evidence: &Evidence) -> Vec<Gap> {
 fn came_back(evidence: &Evidence) -> Option<Gap> {
     let mut open: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in &evidence.records {
-        let Some(node) = record.subject.as_deref() else { continue };
+        let Some(node) = record.subject.as_deref() else {
+            continue;
+        };
         match record.kind.as_str() {
             "node.attested" if record.is("returned") && evidence.is_within(record) => {
                 open.entry(node).or_default().push(record);

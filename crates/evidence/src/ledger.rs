@@ -1,17 +1,20 @@
 //! Ledgers as directories. Invariant: a record that is given away was proven to be in the tree that the key has signed, or the whole tree was verified.
 
-use std::collections::{BTreeSet, HashMap};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+mod error;
+mod files;
 
-use landfast_audit::{ProveError, Prover};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use landfast_audit::Prover;
 use landfast_audit::verify::{
-    DirSource, Finding, ReadError, SignedHead, Source, VerifierKey, read, verify, verify_inclusion,
+    Finding, ReadError, SignedHead, Source, VerifierKey, read, verify, verify_inclusion,
 };
 
 use crate::evidence::{Evidence, Head, Period, Span};
 use crate::record::{Record, Ref};
+pub use error::LedgerError;
+use files::{Cached, Pinned};
 
 /// One ledger, verified.
 pub struct Ledger {
@@ -36,52 +39,16 @@ pub struct Ledgers {
     all: Vec<Ledger>,
 }
 
-/// Why a ledger says nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The directory has no key, and none was given.
-    #[error("{} has no verifier key: give the one that you kept", directory.display())]
-    NoKey {
-        /// Of the ledger.
-        directory: PathBuf,
-    },
-    /// The key is none.
-    #[error("the verifier key of {} cannot be used: {what}", directory.display())]
-    Key {
-        /// Of the ledger.
-        directory: PathBuf,
-        /// Why.
-        what: String,
-    },
-    /// The checkpoint is none of this key.
-    #[error("the checkpoint of {} cannot be believed: {what}", directory.display())]
-    Checkpoint {
-        /// Of the ledger.
-        directory: PathBuf,
-        /// Why.
-        what: String,
-    },
-    /// There are more records than fit.
-    #[error("more than {MOST_RECORDS} records are asked for: narrow the period")]
-    TooMany,
-    /// A proof cannot be made.
-    #[error("record {record} of {} cannot be proven", directory.display())]
-    Proof {
-        /// Of the ledger.
-        directory: PathBuf,
-        /// Which.
-        record: u64,
-        /// Why.
-        source: ProveError,
-    },
-}
-
 impl Ledger {
     /// Opens and verifies it. Without a kept key the one that lies in the directory is taken, which whoever changed the records can have changed too.
     ///
     /// # Errors
     /// There is no key, or no checkpoint that it has signed. A ledger whose records were changed opens: its findings say so.
-    pub fn open(directory: &Path, kept: Option<&str>, checkpoints: &[(String, Vec<u8>)]) -> Result<Self, LedgerError> {
+    pub fn open(
+        directory: &Path,
+        kept: Option<&str>,
+        checkpoints: &[(String, Vec<u8>)],
+    ) -> Result<Self, LedgerError> {
         let source = Cached::new(directory);
         let bytes = |name: &str| source.read(name, SMALL_FILE).ok().flatten();
         let key_line = match kept {
@@ -103,7 +70,9 @@ impl Ledger {
             what,
         };
         let checkpoint = bytes("checkpoint").ok_or_else(|| unbelieved("there is none".to_owned()))?;
-        let head = key.checkpoint(&checkpoint).map_err(|error| unbelieved(error.to_string()))?;
+        let head = key
+            .checkpoint(&checkpoint)
+            .map_err(|error| unbelieved(error.to_string()))?;
         // The server may sign the next checkpoint meanwhile: what is verified is what this one names.
         let pinned = Pinned {
             files: &source,
@@ -119,7 +88,9 @@ impl Ledger {
             checkpoint,
             head,
             findings: report.findings,
-            went_back: report.first_time_went_back.map(|first| (first, report.time_went_back)),
+            went_back: report
+                .first_time_went_back
+                .map(|first| (first, report.time_went_back)),
         })
     }
 
@@ -164,7 +135,13 @@ impl Ledger {
         };
         let ended = read(&pinned, number, &mut |place, line| {
             let text = std::str::from_utf8(line).unwrap_or_default();
-            let record = Record::parse(Ref { ledger, record: place }, text);
+            let record = Record::parse(
+                Ref {
+                    ledger,
+                    record: place,
+                },
+                text,
+            );
             found = record.filter(|record| record.at.record == number && self.is_proven(line, number));
             false
         });
@@ -184,7 +161,13 @@ impl Ledger {
             let ended = read(&pinned, next, &mut |place, line| {
                 seen = place + 1;
                 let text = std::str::from_utf8(line).unwrap_or_default();
-                let found = Record::parse(Ref { ledger, record: place }, text);
+                let found = Record::parse(
+                    Ref {
+                        ledger,
+                        record: place,
+                    },
+                    text,
+                );
                 // Behind a record that was taken out the others are not at their places, and are what they were.
                 let counts = |record: &Record| {
                     let own = record.at.record;
@@ -235,7 +218,7 @@ impl Ledgers {
             let (mut first, mut end, mut last_time) = (None, 0, None);
             let missing = ledger.records(index + 1, &mut |record| {
                 // What has no time is where the record before it is.
-                last_time = record.time.clone().or(last_time.take());
+                last_time = record.time.clone().or_else(|| last_time.take());
                 let is_within = match &last_time {
                     Some(time) => period.has(Some(time)),
                     None => period.from.is_none(),
@@ -266,7 +249,12 @@ impl Ledgers {
                 origin: ledger.origin().to_owned(),
                 key_id: ledger.key.id(),
                 size: ledger.head.size,
-                root: ledger.head.root.iter().map(|byte| format!("{byte:02x}")).collect(),
+                root: ledger
+                    .head
+                    .root
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect(),
                 first,
                 end,
                 missing: Span::between(there, first, end),
@@ -290,8 +278,14 @@ fn widened(
         Some(first) => (first, end),
         // Nothing in the period: the place where it would be.
         None => {
-            let before = records.iter().filter(|record| period.is_before(record.time.as_deref()));
-            let place = before.map(|record| record.at.record + 1).max().unwrap_or(0).min(size);
+            let before = records
+                .iter()
+                .filter(|record| period.is_before(record.time.as_deref()));
+            let place = before
+                .map(|record| record.at.record + 1)
+                .max()
+                .unwrap_or(0)
+                .min(size);
             (place, place)
         }
     };
@@ -314,68 +308,7 @@ pub(crate) fn stands(record: &Record) -> bool {
     kinds.iter().any(|kind| record.is_kind(kind))
 }
 
-/// A directory whose small files are read once: a proof needs some ten of them, and the next proof the same.
-struct Cached {
-    files: DirSource,
-    kept: Mutex<HashMap<String, Arc<Vec<u8>>>>,
-}
-
-impl Cached {
-    fn new(directory: &Path) -> Self {
-        Self {
-            files: DirSource::new(directory),
-            kept: Mutex::new(HashMap::new()),
-        }
-    }
-}
-
-impl Source for Cached {
-    fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let is_hashes = path.starts_with("tile/") && !path.starts_with("tile/entries/");
-        if !is_hashes {
-            return self.files.read(path, limit);
-        }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = kept.get(path) {
-            return Ok(Some(bytes.to_vec()));
-        }
-        let bytes = self.files.read(path, limit)?;
-        if let Some(bytes) = &bytes {
-            if kept.len() >= MOST_KEPT {
-                kept.clear();
-            }
-            kept.insert(path.to_owned(), Arc::new(bytes.clone()));
-        }
-        Ok(bytes)
-    }
-
-    fn describe(&self, path: &str) -> String {
-        self.files.describe(path)
-    }
-}
-
-/// The files as one checkpoint names them.
-struct Pinned<'a> {
-    files: &'a Cached,
-    checkpoint: &'a [u8],
-}
-
-impl Source for Pinned<'_> {
-    fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        match path {
-            "checkpoint" => Ok(Some(self.checkpoint.to_vec())),
-            path => self.files.read(path, limit),
-        }
-    }
-
-    fn describe(&self, path: &str) -> String {
-        self.files.describe(path)
-    }
-}
-
 const BUNDLE: u64 = 256;
 const SMALL_FILE: u64 = 64 * 1024;
-/// Tiles of 8 KiB that are kept.
-const MOST_KEPT: usize = 4096;
 /// Records in memory at once: some kilobytes each.
 pub(crate) const MOST_RECORDS: usize = 1_000_000;

@@ -3,6 +3,8 @@
 //! Invariant: a statement names the records it follows from, and only records that their log's key vouches for count.
 
 mod answer;
+#[cfg(test)]
+mod at;
 mod catalogue;
 mod evidence;
 mod gaps;

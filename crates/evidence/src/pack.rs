@@ -4,6 +4,7 @@
 
 mod archive;
 mod check;
+mod verdict;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ use crate::ledger::{LedgerError, Ledgers};
 use crate::page;
 use crate::report::Report;
 
-pub use check::{PackFinding, PackReport, verify_pack};
+pub use check::verify_pack;
+pub use verdict::{PackFinding, PackReport};
 
 /// What a pack is about.
 #[derive(Clone, Debug)]
@@ -46,7 +48,9 @@ pub enum PackError {
         name: String,
     },
     /// More than a pack holds.
-    #[error("{records} records are more than a pack holds, {MOST_IN_A_PACK}: narrow the period, and make several")]
+    #[error(
+        "{records} records are more than a pack holds, {MOST_IN_A_PACK}: narrow the period, and make several"
+    )]
     TooMany {
         /// So many.
         records: usize,
@@ -125,7 +129,11 @@ pub fn pack(ledgers: &Ledgers, parts: &Parts<'_>) -> Result<Packed, PackError> {
     ];
     for (index, ledger) in ledgers.all().iter().enumerate() {
         let number = index + 1;
-        let mut of_this: Vec<_> = evidence.records.iter().filter(|record| record.at.ledger == number).collect();
+        let mut of_this: Vec<_> = evidence
+            .records
+            .iter()
+            .filter(|record| record.at.ledger == number)
+            .collect();
         of_this.extend(edges.iter().filter(|record| record.at.ledger == number));
         of_this.sort_by_key(|record| record.at);
         let (mut lines, mut proofs) = (String::new(), String::new());
@@ -155,7 +163,10 @@ fn edges(ledgers: &Ledgers, evidence: &Evidence) -> Vec<crate::record::Record> {
     let mut edges = Vec::new();
     for (index, (ledger, head)) in ledgers.all().iter().zip(&evidence.ledgers).enumerate() {
         let there = |number: u64| {
-            let at = crate::record::Ref { ledger: index + 1, record: number };
+            let at = crate::record::Ref {
+                ledger: index + 1,
+                record: number,
+            };
             evidence.records.iter().any(|record| record.at == at)
         };
         let before = head.first.checked_sub(1);

@@ -70,8 +70,19 @@ fn facts(page: &mut String, report: &Report) {
     let rows = [
         ("period asked for", report.period.to_string()),
         ("records in it", times),
-        ("there are", format!("{} from {}", counted(numbers.records, "record"), counted(report.ledgers.len() as u64, "log"))),
-        ("signed", counted(numbers.signed, "certificate or token").replace("certificate or tokens", "certificates and tokens")),
+        (
+            "there are",
+            format!(
+                "{} from {}",
+                counted(numbers.records, "record"),
+                counted(report.ledgers.len() as u64, "log")
+            ),
+        ),
+        (
+            "signed",
+            counted(numbers.signed, "certificate or token")
+                .replace("certificate or tokens", "certificates and tokens"),
+        ),
         ("refused", counted(numbers.refused, "request")),
         ("changed by operators", counted(numbers.changes, "change")),
         (
@@ -97,7 +108,16 @@ fn quality(page: &mut String, quality: &Quality) {
         50..80 => "fair",
         _ => "poor",
     };
-    let times = quality.times.iter().map(|(kind, count)| format!("{count} {}", if kind.is_empty() { "without a word on it" } else { kind }));
+    let times = quality.times.iter().map(|(kind, count)| {
+        format!(
+            "{count} {}",
+            if kind.is_empty() {
+                "without a word on it"
+            } else {
+                kind
+            }
+        )
+    });
     let times = times.collect::<Vec<_>>().join(", ");
     let missing = match quality.missing {
         0 => "none is missing".to_owned(),
@@ -113,7 +133,11 @@ fn quality(page: &mut String, quality: &Quality) {
     );
     let mut table = Table::new(&["taken", "for", "how many"], &["number", "", ""]).narrow();
     for taken in &quality.deductions {
-        table.row(&[format!("\u{2212} {}", taken.points), taken.kind.replace('-', " "), taken.what.clone()]);
+        table.row(&[
+            format!("\u{2212} {}", taken.points),
+            taken.kind.replace('-', " "),
+            taken.what.clone(),
+        ]);
     }
     table.finish(page, "Nothing was taken from a hundred.");
     page.push_str("</section>\n");
@@ -123,14 +147,21 @@ fn questions(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>Open questions</h2>\n<p class=\"note\">The records cannot answer these. Write beside them.</p>\n<ol class=\"questions\">\n");
     for question in &report.questions {
         let clause = escaped(&question.clause.replace('-', "\u{2011}"));
-        let _infallible = writeln!(page, "<li><span class=\"clause\">{clause}</span> {}<div class=\"answer\"></div></li>", escaped(&question.asks));
+        let _infallible = writeln!(
+            page,
+            "<li><span class=\"clause\">{clause}</span> {}<div class=\"answer\"></div></li>",
+            escaped(&question.asks)
+        );
     }
     page.push_str("</ol>\n</section>\n");
 }
 
 fn happened(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>What happened</h2>\n");
-    let mut table = Table::new(&["time (UTC)", "what", "by", "record"], &["time", "", "by", "number"]);
+    let mut table = Table::new(
+        &["time (UTC)", "what", "by", "record"],
+        &["time", "", "by", "number"],
+    );
     for event in report.timeline.iter().take(MOST_ROWS) {
         let time = match event.time_quality.as_str() {
             "unconfirmed" | "confirmed" => when(event.time.as_deref()),
@@ -138,7 +169,11 @@ fn happened(page: &mut String, report: &Report) {
         };
         let ends = match event.records.as_slice() {
             [one] => one.to_string(),
-            several => format!("{} \u{2026} {}", numbers(&several[..1]), numbers(&several[several.len() - 1..])),
+            several => format!(
+                "{} \u{2026} {}",
+                numbers(&several[..1]),
+                numbers(&several[several.len() - 1..])
+            ),
         };
         table.row(&[time, event.what.clone(), event.by.clone(), ends]);
     }
@@ -151,7 +186,10 @@ fn affected(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>Identities concerned</h2>\n");
     for identity in report.identities.iter().take(MOST_ROWS) {
         let _infallible = write!(page, "<article>\n<h3>{}</h3>\n<p>", escaped(&identity.id));
-        let mut parts = vec![format!("{} signed, {} refused", identity.signed, identity.refused)];
+        let mut parts = vec![format!(
+            "{} signed, {} refused",
+            identity.signed, identity.refused
+        )];
         if let Some(until) = &identity.valid_until {
             parts.push(format!("the last is valid until {}", when(Some(until))));
         }
@@ -167,7 +205,11 @@ fn affected(page: &mut String, report: &Report) {
                     contract.as_deref().unwrap_or("none")
                 ),
             };
-            let until = entitled.until.as_deref().map(|until| format!("; until {}", when(Some(until)))).unwrap_or_default();
+            let until = entitled
+                .until
+                .as_deref()
+                .map(|until| format!("; until {}", when(Some(until))))
+                .unwrap_or_default();
             let text = format!("class {}{party}: {}{until}", entitled.class, entitled.rule);
             let _infallible = writeln!(page, "<li>{}</li>", escaped(&text));
         }
@@ -179,7 +221,11 @@ fn affected(page: &mut String, report: &Report) {
             let _infallible = writeln!(page, "<li>asked for by {}</li>", escaped(&askers));
         }
         if !identity.serials.is_empty() {
-            let _infallible = writeln!(page, "<li>serial numbers: <span class=\"mono\">{}</span></li>", escaped(&identity.serials.join(" ")));
+            let _infallible = writeln!(
+                page,
+                "<li>serial numbers: <span class=\"mono\">{}</span></li>",
+                escaped(&identity.serials.join(" "))
+            );
         }
         page.push_str("</ul>\n</article>\n");
     }
@@ -192,10 +238,19 @@ fn affected(page: &mut String, report: &Report) {
 
 fn approvals(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>Decisions of persons</h2>\n");
-    let mut table = Table::new(&["time (UTC)", "what", "by", "agreed", "record"], &["time", "", "by", "tight", "number"]);
+    let mut table = Table::new(
+        &["time (UTC)", "what", "by", "agreed", "record"],
+        &["time", "", "by", "tight", "number"],
+    );
     for approval in report.approvals.iter().take(MOST_ROWS) {
         let agreed = if approval.alone { "fewer than two" } else { "" };
-        let row = [when(approval.time.as_deref()), approval.what.clone(), approval.by.clone(), agreed.to_owned(), approval.record.to_string()];
+        let row = [
+            when(approval.time.as_deref()),
+            approval.what.clone(),
+            approval.by.clone(),
+            agreed.to_owned(),
+            approval.record.to_string(),
+        ];
         table.row(&row);
     }
     table.finish(page, "No person has decided anything, by the records.");
@@ -222,7 +277,10 @@ fn clauses(page: &mut String, mapping: &Mapping, heading: &str) {
         mapping.evidenced,
         mapping.clauses.len()
     );
-    let mut table = Table::new(&["clause", "asks for", "shown by", "status"], &["kind", "", "", "status"]);
+    let mut table = Table::new(
+        &["clause", "asks for", "shown by", "status"],
+        &["kind", "", "", "status"],
+    );
     for clause in &mapping.clauses {
         let shows = match clause.shows.as_str() {
             "" => "nothing that is recorded here".to_owned(),
@@ -232,7 +290,10 @@ fn clauses(page: &mut String, mapping: &Mapping, heading: &str) {
             0 => clause.status.clone(),
             _ => format!("{} ({})", clause.status, clause.between()),
         };
-        table.row_of(&[clause.id.clone(), clause.asks.clone(), shows, status], if clause.count > 0 { "has" } else { "lacks" });
+        table.row_of(
+            &[clause.id.clone(), clause.asks.clone(), shows, status],
+            if clause.count > 0 { "has" } else { "lacks" },
+        );
     }
     table.finish(page, "It has no clauses.");
     page.push_str("</section>\n");
@@ -240,13 +301,23 @@ fn clauses(page: &mut String, mapping: &Mapping, heading: &str) {
 
 fn sources(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>Where it is from</h2>\n");
-    let mut table = Table::new(&["log", "name", "key", "records", "of", "root"], &["tight", "mono", "mono tight", "number", "number", "mono"]);
+    let mut table = Table::new(
+        &["log", "name", "key", "records", "of", "root"],
+        &["tight", "mono", "mono tight", "number", "number", "mono"],
+    );
     for (index, head) in report.ledgers.iter().enumerate() {
         let range = match head.end - head.first {
             0 => "none".to_owned(),
             _ => format!("{} \u{2026} {}", head.first, head.end - 1),
         };
-        table.row(&[(index + 1).to_string(), head.origin.clone(), head.key_id.clone(), range, head.size.to_string(), head.root.clone()]);
+        table.row(&[
+            (index + 1).to_string(),
+            head.origin.clone(),
+            head.key_id.clone(),
+            range,
+            head.size.to_string(),
+            head.root.clone(),
+        ]);
     }
     table.finish(page, "Nowhere.");
     page.push_str("<p class=\"note\">To verify: <code>landfast evidence verify PACK --key KEY</code>, with the key that you were given by another way.</p>\n</section>\n");
@@ -254,7 +325,11 @@ fn sources(page: &mut String, report: &Report) {
 
 fn more(page: &mut String, all: usize) {
     if all > MOST_ROWS {
-        let _infallible = writeln!(page, "<p class=\"note\">And {} more: report.json has all of them.</p>", all - MOST_ROWS);
+        let _infallible = writeln!(
+            page,
+            "<p class=\"note\">And {} more: report.json has all of them.</p>",
+            all - MOST_ROWS
+        );
     }
 }
 

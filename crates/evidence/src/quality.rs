@@ -46,7 +46,10 @@ impl Quality {
             *count += gap.count;
         }
         let mut deductions = Vec::new();
-        for (kind, times, count) in by_kind.into_iter().map(|(kind, (times, count))| (kind, times, count)) {
+        for (kind, times, count) in by_kind
+            .into_iter()
+            .map(|(kind, (times, count))| (kind, times, count))
+        {
             let share = |of: u64| (count * of).div_ceil(expected.max(1)).min(of);
             let points = match kind {
                 "missing" => 30 + share(70),
@@ -88,7 +91,10 @@ impl Quality {
     /// The sum, as it was made.
     #[must_use]
     pub fn sum(&self) -> String {
-        let taken = self.deductions.iter().map(|d| format!(" \u{2212} {} {} ({})", d.points, d.kind, d.what));
+        let taken = self
+            .deductions
+            .iter()
+            .map(|d| format!(" \u{2212} {} {} ({})", d.points, d.kind, d.what));
         format!("100{} = {}", taken.collect::<String>(), self.score)
     }
 }

@@ -129,7 +129,10 @@ impl Record {
     /// Whether something was signed.
     #[must_use]
     pub fn is_issuance(&self) -> bool {
-        matches!(self.kind.as_str(), "svid.issued" | "rung.issued" | "authority.issued")
+        matches!(
+            self.kind.as_str(),
+            "svid.issued" | "rung.issued" | "authority.issued"
+        )
     }
 
     /// Its time, or words for want of one.
@@ -143,7 +146,8 @@ impl Actor {
     /// Whether somebody can be named.
     #[must_use]
     pub fn is_attributed(&self) -> bool {
-        self.class != "unknown" && (self.id.is_some() || self.class == "server" || self.how.contains_key("attestation"))
+        self.class != "unknown"
+            && (self.id.is_some() || self.class == "server" || self.how.contains_key("attestation"))
     }
 }
 
@@ -172,7 +176,10 @@ mod tests {
         let line = r#"{"actor":{"class":"node","id":"spiffe://a/n"},"seq":9,"type":"svid.issued","v":1}"#;
         let record = Record::parse(HERE, line).unwrap();
         assert_eq!(record.at.to_string(), "2:9");
-        assert_eq!((record.time, record.subject, record.decision.as_str()), (None, None, ""));
+        assert_eq!(
+            (record.time, record.subject, record.decision.as_str()),
+            (None, None, "")
+        );
         assert!(Record::parse(HERE, r#"{"type":"a.b"}"#).is_none());
         assert!(Record::parse(HERE, "[]").is_none());
     }

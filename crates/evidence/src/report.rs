@@ -130,7 +130,10 @@ mod tests {
             for catalogue in &template.catalogues {
                 assert!(Catalogue::built_in(catalogue).is_ok(), "{name}: {catalogue}");
             }
-            assert!(!text.to_lowercase().contains(crate::catalogue::FORBIDDEN), "{name}");
+            assert!(
+                !text.to_lowercase().contains(crate::catalogue::FORBIDDEN),
+                "{name}"
+            );
         }
     }
 }

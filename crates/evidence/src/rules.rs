@@ -48,7 +48,10 @@ impl Rule {
 
     /// When the version that was valid then ended; `None`: it has not.
     pub(crate) fn until(&self, time: &str) -> Option<String> {
-        let next = self.versions.iter().find(|version| version.from.as_deref().is_some_and(|from| from > time));
+        let next = self
+            .versions
+            .iter()
+            .find(|version| version.from.as_deref().is_some_and(|from| from > time));
         let expires = self.at(time).and_then(|version| version.expires_at.clone());
         match (next.and_then(|next| next.from.clone()), expires) {
             (Some(next), Some(expires)) => Some(next.min(expires)),

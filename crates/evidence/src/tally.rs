@@ -14,10 +14,13 @@ pub(crate) fn numbers(records: &[Ref]) -> String {
             _ => runs.push((at, at)),
         }
     }
-    let shown = runs.iter().take(MOST_RUNS).map(|(first, last)| match first == last {
-        true => first.to_string(),
-        false => format!("{first} to {last}"),
-    });
+    let shown = runs
+        .iter()
+        .take(MOST_RUNS)
+        .map(|(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first} to {last}"),
+        });
     let shown = shown.collect::<Vec<_>>().join(", ");
     match runs.len() {
         0 => "none".to_owned(),
@@ -30,7 +33,9 @@ pub(crate) fn numbers(records: &[Ref]) -> String {
 pub(crate) fn counted(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
-        count if what.ends_with('y') && !what.ends_with("ey") => format!("{count} {}ies", &what[..what.len() - 1]),
+        count if what.ends_with('y') && !what.ends_with("ey") => {
+            format!("{count} {}ies", &what[..what.len() - 1])
+        }
         count => format!("{count} {what}s"),
     }
 }

@@ -224,7 +224,10 @@ fn print(policy: &api::EntryPolicy, globals: &Globals) -> Result<(), Failure> {
 pub(super) fn ahead(policy: &api::EntryPolicy) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if let Some(party) = &policy.third_party {
-        facts.push(("third party", format!("sponsor {}, contract {}", party.sponsor, party.contract)));
+        facts.push((
+            "third party",
+            format!("sponsor {}, contract {}", party.sponsor, party.contract),
+        ));
     }
     if policy.privileged {
         facts.push(("privileged", "yes: nothing is had ahead".to_owned()));

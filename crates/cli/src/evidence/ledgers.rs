@@ -67,7 +67,10 @@ impl Opened {
             let kept = keys.iter().find(|(key, _)| key.name() == origin);
             if kept.is_none() && !keys.is_empty() {
                 return Err(Failure::failed(
-                    format!("none of the keys that were given is of {}, whose log is called {origin}", directory.display()),
+                    format!(
+                        "none of the keys that were given is of {}, whose log is called {origin}",
+                        directory.display()
+                    ),
                     "give the key of each ledger with --key; a log with another name has another key, and is another log",
                 ));
             }
@@ -85,7 +88,9 @@ impl Opened {
     }
 
     pub(super) fn evidence(&self, within: &Within) -> Result<Evidence, Failure> {
-        self.ledgers.evidence(&within.period()).map_err(|error| failure(&error))
+        self.ledgers
+            .evidence(&within.period())
+            .map_err(|error| failure(&error))
     }
 
     pub(super) fn names(&self) -> String {
@@ -104,12 +109,20 @@ impl Opened {
                 ));
             }
             for finding in ledger.findings.iter().take(MOST_SHOWN) {
-                let record = finding.record.map(|record| format!("record {record}: ")).unwrap_or_default();
-                output::complain(&format!("NOT as it was signed: {directory}: {record}{}", output::clean_line(&finding.what)));
+                let record = finding
+                    .record
+                    .map(|record| format!("record {record}: "))
+                    .unwrap_or_default();
+                output::complain(&format!(
+                    "NOT as it was signed: {directory}: {record}{}",
+                    output::clean_line(&finding.what)
+                ));
                 code = FAILED;
             }
             if ledger.findings.len() > MOST_SHOWN {
-                output::complain(&format!("… and more: landfast audit verify {directory} --key KEY names all"));
+                output::complain(&format!(
+                    "… and more: landfast audit verify {directory} --key KEY names all"
+                ));
             }
         }
         code

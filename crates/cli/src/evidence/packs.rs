@@ -63,7 +63,9 @@ pub(super) fn pack(args: &PackArgs, globals: &Globals) -> Result<u8, Failure> {
         "file": args.out.display().to_string(), "bytes": made.bytes.len(), "stage": report.stage, "case": report.case,
         "numbers": report.numbers, "quality": report.quality, "questions": report.questions.len(), "ledgers": opened.json(),
     });
-    show(globals, &value, || shown::packed(&args.out.display().to_string(), made.bytes.len(), report))?;
+    show(globals, &value, || {
+        shown::packed(&args.out.display().to_string(), made.bytes.len(), report)
+    })?;
     Ok(opened.judged())
 }
 
@@ -78,7 +80,12 @@ pub(super) fn verify(args: &VerifyArgs, globals: &Globals) -> Result<u8, Failure
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let length = std::fs::metadata(file).map(|metadata| metadata.len());
-    let cannot = |error: std::io::Error| Failure::failed(format!("cannot read {}: {error}", file.display()), "give the zip file of landfast evidence pack");
+    let cannot = |error: std::io::Error| {
+        Failure::failed(
+            format!("cannot read {}: {error}", file.display()),
+            "give the zip file of landfast evidence pack",
+        )
+    };
     if length.map_err(cannot)? > MOST_BYTES {
         return Err(Failure::failed(
             format!("{} is longer than a pack is, {MOST_BYTES} bytes", file.display()),
@@ -105,7 +112,11 @@ fn fresh(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
 
 fn cannot_write(file: &Path, error: &StoreError) -> Failure {
     Failure::failed(
-        format!("cannot write {}: {}", file.display(), landfast_daemon::error_chain(error)),
+        format!(
+            "cannot write {}: {}",
+            file.display(),
+            landfast_daemon::error_chain(error)
+        ),
         "is there room, and may you write there?",
     )
 }

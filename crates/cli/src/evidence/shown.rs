@@ -12,7 +12,11 @@ pub(super) fn who(answer: &Who) -> String {
         ("looked at", looked_at(answer.looked_at, answer.missing)),
     ]);
     section(&mut text, "entitled", &entitled(&answer.entitled));
-    section(&mut text, "signed and valid then", &credentials(&answer.credentials));
+    section(
+        &mut text,
+        "signed and valid then",
+        &credentials(&answer.credentials),
+    );
     if !answer.handed_out.is_empty() {
         section(&mut text, "handed out", &lines(&answer.handed_out));
     }
@@ -37,7 +41,9 @@ pub(super) fn by(answer: &By) -> String {
 fn looked_at(records: u64, missing: u64) -> String {
     match missing {
         0 => format!("{records} records"),
-        missing => format!("{records} records; {missing} are MISSING, so there may be more: landfast evidence gaps"),
+        missing => {
+            format!("{records} records; {missing} are MISSING, so there may be more: landfast evidence gaps")
+        }
     }
 }
 
@@ -80,7 +86,16 @@ fn credentials(all: &[Credential]) -> String {
             one.under.clone(),
         ]
     });
-    let columns = &["RECORD", "IDENTITY", "KIND", "SERIAL", "FROM", "UNTIL", "ASKED BY", "BY WHOSE LEAVE"];
+    let columns = &[
+        "RECORD",
+        "IDENTITY",
+        "KIND",
+        "SERIAL",
+        "FROM",
+        "UNTIL",
+        "ASKED BY",
+        "BY WHOSE LEAVE",
+    ];
     output::table(columns, rows)
 }
 
@@ -100,19 +115,42 @@ pub(super) fn gaps(found: &[Gap], quality: &Quality) -> String {
     let rows = found.iter().map(|gap| {
         let interval = match (&gap.from, &gap.to) {
             (None, None) => "unknown".to_owned(),
-            (from, to) => format!("{} to {}", from.as_deref().unwrap_or("the beginning"), to.as_deref().unwrap_or("the end")),
+            (from, to) => format!(
+                "{} to {}",
+                from.as_deref().unwrap_or("the beginning"),
+                to.as_deref().unwrap_or("the end")
+            ),
         };
-        vec![gap.kind.to_owned(), gap.what.clone(), interval, gap.next.to_owned()]
+        vec![
+            gap.kind.to_owned(),
+            gap.what.clone(),
+            interval,
+            gap.next.to_owned(),
+        ]
     });
     let table = output::table(&["KIND", "WHAT", "WHEN", "NEXT"], rows);
-    format!("score of 100: {}\nmissing: {} of {} records\n\n{table}", quality.sum(), quality.missing, quality.expected)
+    format!(
+        "score of 100: {}\nmissing: {} of {} records\n\n{table}",
+        quality.sum(),
+        quality.missing,
+        quality.expected
+    )
 }
 
 pub(super) fn mapping(mapping: &Mapping, quality: &Quality) -> String {
     let rows = mapping.clauses.iter().map(|clause| {
-        vec![clause.id.clone(), clause.asks.clone(), clause.status.clone(), clause.between(), clause.shows.clone()]
+        vec![
+            clause.id.clone(),
+            clause.asks.clone(),
+            clause.status.clone(),
+            clause.between(),
+            clause.shows.clone(),
+        ]
     });
-    let table = output::table(&["CLAUSE", "ASKS FOR", "STATUS", "FIRST AND LAST", "SHOWN BY"], rows);
+    let table = output::table(
+        &["CLAUSE", "ASKS FOR", "STATUS", "FIRST AND LAST", "SHOWN BY"],
+        rows,
+    );
     format!(
         "{}\n{}\n{} of {} have records; score of 100: {}\n\n{table}",
         mapping.title,
@@ -131,7 +169,13 @@ pub(super) fn packed(file: &str, bytes: usize, report: &Report) -> String {
         ("records", report.numbers.records.to_string()),
         ("missing", report.quality.missing.to_string()),
         ("score of 100", report.quality.sum()),
-        ("open questions", format!("{}: in report.html, to be answered by people", report.questions.len())),
+        (
+            "open questions",
+            format!(
+                "{}: in report.html, to be answered by people",
+                report.questions.len()
+            ),
+        ),
         ("next", format!("landfast evidence verify {file} --key KEY")),
     ])
 }
@@ -155,13 +199,20 @@ pub(super) fn verified(report: &PackReport) -> String {
     }
     let facts = output::facts(&facts);
     match report.is_good() {
-        true => format!("{facts}\n\ngood: every record is as it was signed, none of the period is missing, and the report follows from them"),
+        true => format!(
+            "{facts}\n\ngood: every record is as it was signed, none of the period is missing, and the report follows from them"
+        ),
         false => {
             let rows = report.findings.iter().map(|finding| {
-                let record = finding.record.map_or_else(|| "-".to_owned(), |record| record.to_string());
+                let record = finding
+                    .record
+                    .map_or_else(|| "-".to_owned(), |record| record.to_string());
                 vec![finding.file.clone(), record, finding.what.clone()]
             });
-            format!("{facts}\n\nNOT good:\n{}", output::table(&["FILE", "RECORD", "WHAT"], rows))
+            format!(
+                "{facts}\n\nNOT good:\n{}",
+                output::table(&["FILE", "RECORD", "WHAT"], rows)
+            )
         }
     }
 }

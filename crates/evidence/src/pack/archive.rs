@@ -32,9 +32,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, PackFindin
 
 fn read_within(bytes: &[u8], most: u64) -> Result<BTreeMap<String, Vec<u8>>, PackFinding> {
     let broken = |what: String| PackFinding::of_file("(the zip file)", what);
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(format!("it cannot be read: {error}")))?;
+    let mut archive =
+        ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(format!("it cannot be read: {error}")))?;
     if archive.len() > MOST_FILES {
-        return Err(broken(format!("it has {} files, and a pack has at most {MOST_FILES}", archive.len())));
+        return Err(broken(format!(
+            "it has {} files, and a pack has at most {MOST_FILES}",
+            archive.len()
+        )));
     }
     let (mut files, mut room) = (BTreeMap::new(), most);
     for index in 0..archive.len() {
@@ -55,7 +59,10 @@ fn read_within(bytes: &[u8], most: u64) -> Result<BTreeMap<String, Vec<u8>>, Pac
         read.map_err(|error| PackFinding::of_file(&name, format!("it cannot be unpacked: {error}")))?;
         let left = room.checked_sub(content.len() as u64);
         room = left.ok_or_else(|| {
-            PackFinding::of_file(&name, format!("with it the pack is more than {most} bytes when it is unpacked"))
+            PackFinding::of_file(
+                &name,
+                format!("with it the pack is more than {most} bytes when it is unpacked"),
+            )
         })?;
         if files.insert(name.clone(), content).is_some() {
             return Err(PackFinding::of_file(&name, "it is there twice".to_owned()));
@@ -71,7 +78,9 @@ fn is_expected(name: &str) -> bool {
     let Some((number, file)) = name.strip_prefix("ledger-").and_then(|rest| rest.split_once('/')) else {
         return false;
     };
-    let is_number = number.parse::<usize>().is_ok_and(|n| (1..=MOST_LEDGERS).contains(&n) && n.to_string() == number);
+    let is_number = number
+        .parse::<usize>()
+        .is_ok_and(|n| (1..=MOST_LEDGERS).contains(&n) && n.to_string() == number);
     is_number && [CHECKPOINT, KEY, RECORDS, PROOFS].contains(&file)
 }
 
@@ -93,27 +102,49 @@ mod tests {
 
     #[test]
     fn only_what_a_pack_has_is_unpacked() {
-        for name in [README, REPORT_HTML, "ledger-1/checkpoint", "ledger-64/proofs.jsonl"] {
+        for name in [
+            README,
+            REPORT_HTML,
+            "ledger-1/checkpoint",
+            "ledger-64/proofs.jsonl",
+        ] {
             assert!(is_expected(name), "{name}");
         }
-        for name in ["../report.json", "ledger-0/checkpoint", "ledger-01/checkpoint", "ledger-65/checkpoint", "ledger-1/x", "/README.txt", "ledger-1/../manifest.json"] {
+        for name in [
+            "../report.json",
+            "ledger-0/checkpoint",
+            "ledger-01/checkpoint",
+            "ledger-65/checkpoint",
+            "ledger-1/x",
+            "/README.txt",
+            "ledger-1/../manifest.json",
+        ] {
             assert!(!is_expected(name), "{name}");
         }
     }
 
     #[test]
     fn the_same_files_make_the_same_archive_and_come_back() {
-        let files = vec![(README.to_owned(), b"x".repeat(9)), (MANIFEST.to_owned(), b"y".to_vec())];
+        let files = vec![
+            (README.to_owned(), b"x".repeat(9)),
+            (MANIFEST.to_owned(), b"y".to_vec()),
+        ];
         let made = write(&files).unwrap();
         assert_eq!(made, write(&files).unwrap());
-        assert_eq!(read(&made).unwrap().into_iter().rev().collect::<Vec<_>>(), [files[1].clone(), files[0].clone()]);
+        assert_eq!(
+            read(&made).unwrap().into_iter().rev().collect::<Vec<_>>(),
+            [files[1].clone(), files[0].clone()]
+        );
     }
 
     #[test]
     fn what_unpacks_to_more_than_there_is_room_for_is_left_packed() {
         // A thousand to one: each fits, and both together do not.
         let nothing = vec![0_u8; 600 << 10];
-        let files = vec![(README.to_owned(), nothing.clone()), (MANIFEST.to_owned(), nothing)];
+        let files = vec![
+            (README.to_owned(), nothing.clone()),
+            (MANIFEST.to_owned(), nothing),
+        ];
         let bomb = write(&files).unwrap();
         assert!(bomb.len() < 4 << 10, "{}", bomb.len());
         assert!(read_within(&bomb, 1200 << 10).is_ok(), "the control");

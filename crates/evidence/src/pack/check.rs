@@ -3,75 +3,17 @@
 use std::collections::BTreeMap;
 
 use landfast_audit::verify::{SignedHead, VerifierKey, verify_inclusion};
-use serde::Serialize;
 
 use super::archive;
-use super::{CHECKPOINT, KEY, MANIFEST, MOST_LEDGERS, Manifest, PROOFS, Proof, RECORDS, REPORT_HTML, REPORT_JSON};
+use super::verdict::{PackFinding, PackReport};
+use super::{
+    CHECKPOINT, KEY, MANIFEST, MOST_LEDGERS, Manifest, PROOFS, Proof, RECORDS, REPORT_HTML, REPORT_JSON,
+};
 use crate::evidence::{Evidence, Head, Span};
 use crate::ledger::stands;
 use crate::page;
 use crate::record::{Record, Ref};
 use crate::report::Report;
-
-/// What came of it.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct PackReport {
-    /// Whether each key is one that was given, and not only the one in the pack.
-    pub authoritative: bool,
-    /// The logs, with the IDs of their keys.
-    pub logs: Vec<String>,
-    /// `early-warning`, `notification` or `final`.
-    pub stage: String,
-    /// The case.
-    pub case: Option<String>,
-    /// What it is about.
-    pub period: String,
-    /// Records whose proof holds.
-    pub proven: u64,
-    /// Records of the period that the pack itself says are missing.
-    pub missing: u64,
-    /// Of the report, when it follows from the records.
-    pub score: Option<u64>,
-    /// What is wrong; none is good.
-    pub findings: Vec<PackFinding>,
-}
-
-/// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PackFinding {
-    /// In which file of the pack.
-    pub file: String,
-    /// The record it concerns.
-    pub record: Option<u64>,
-    /// A sentence.
-    pub what: String,
-}
-
-impl PackFinding {
-    pub(super) fn of_file(file: &str, what: String) -> Self {
-        Self {
-            file: file.to_owned(),
-            record: None,
-            what,
-        }
-    }
-
-    fn of_record(file: &str, record: u64, what: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            record: Some(record),
-            what: what.into(),
-        }
-    }
-}
-
-impl PackReport {
-    /// Whether everything is as it was signed, and all of it is there.
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.findings.is_empty()
-    }
-}
 
 /// Looks at everything in a pack. `keys` are verifier keys that somebody kept; a log whose key is among them is judged by it, another one by the key in the
 /// pack.
@@ -113,11 +55,25 @@ impl Check<'_> {
         for (index, head) in manifest.ledgers.iter().enumerate() {
             records.extend(self.ledger(index + 1, head, &manifest));
         }
-        let extra = self.files.keys().filter_map(|name| name.strip_prefix("ledger-")?.split('/').next()?.parse::<usize>().ok());
+        let extra = self.files.keys().filter_map(|name| {
+            name.strip_prefix("ledger-")?
+                .split('/')
+                .next()?
+                .parse::<usize>()
+                .ok()
+        });
         if extra.max().unwrap_or(0) > manifest.ledgers.len() {
-            self.found(MANIFEST, "the pack has files of a log that it does not name".to_owned());
+            self.found(
+                MANIFEST,
+                "the pack has files of a log that it does not name".to_owned(),
+            );
         }
-        self.report.missing = manifest.ledgers.iter().flat_map(|head| &head.missing).map(Span::count).sum();
+        self.report.missing = manifest
+            .ledgers
+            .iter()
+            .flat_map(|head| &head.missing)
+            .map(Span::count)
+            .sum();
         let evidence = Evidence::new(manifest.ledgers.clone(), records, manifest.period.clone());
         self.made_again(&evidence, &manifest);
     }
@@ -149,9 +105,15 @@ impl Check<'_> {
         };
         let is_sane = manifest.format == 1
             && (1..=MOST_LEDGERS).contains(&manifest.ledgers.len())
-            && manifest.ledgers.iter().all(|head| head.first <= head.end && head.end <= head.size);
+            && manifest
+                .ledgers
+                .iter()
+                .all(|head| head.first <= head.end && head.end <= head.size);
         if !is_sane {
-            self.found(MANIFEST, "it is of another format, or says what cannot be".to_owned());
+            self.found(
+                MANIFEST,
+                "it is of another format, or says what cannot be".to_owned(),
+            );
         }
         is_sane.then_some(manifest)
     }
@@ -159,7 +121,9 @@ impl Check<'_> {
     /// The records of one log that are proven and belong to the evidence.
     fn ledger(&mut self, number: usize, head: &Head, manifest: &Manifest) -> Vec<Record> {
         let at = |name: &str| format!("ledger-{number}/{name}");
-        let Some(signed) = self.head(number, head) else { return Vec::new() };
+        let Some(signed) = self.head(number, head) else {
+            return Vec::new();
+        };
         let (Some(lines), Some(proofs)) = (self.text(&at(RECORDS)), self.text(&at(PROOFS))) else {
             return Vec::new();
         };
@@ -173,35 +137,64 @@ impl Check<'_> {
         let (mut records, mut last) = (Vec::new(), None);
         for line in lines.lines() {
             let file = at(RECORDS);
-            let Some(record) = Record::parse(Ref { ledger: number, record: 0 }, line) else {
+            let Some(record) = Record::parse(
+                Ref {
+                    ledger: number,
+                    record: 0,
+                },
+                line,
+            ) else {
                 let next = last.map_or(head.first, |last| last + 1);
-                self.report.findings.push(PackFinding::of_record(&file, next, "the line at its place is no record"));
+                self.report.findings.push(PackFinding::of_record(
+                    &file,
+                    next,
+                    "the line at its place is no record",
+                ));
                 continue;
             };
             let seq = record.at.record;
             if last.is_some_and(|last| last >= seq) {
                 let what = "it stands out of its order: records were moved, or it is there twice";
-                self.report.findings.push(PackFinding::of_record(&file, seq, what));
+                self.report
+                    .findings
+                    .push(PackFinding::of_record(&file, seq, what));
             }
             last = Some(last.unwrap_or(seq).max(seq));
             let proof = by_number.remove(&seq);
-            let proof = proof.and_then(|proof| proof.iter().map(|hash| archive::hash(hash)).collect::<Option<Vec<_>>>());
-            let holds = proof.is_some_and(|proof| verify_inclusion(line.as_bytes(), seq, (signed.size, &signed.root), &proof));
+            let proof = proof.and_then(|proof| {
+                proof
+                    .iter()
+                    .map(|hash| archive::hash(hash))
+                    .collect::<Option<Vec<_>>>()
+            });
+            let holds = proof.is_some_and(|proof| {
+                verify_inclusion(line.as_bytes(), seq, (signed.size, &signed.root), &proof)
+            });
             if !holds {
-                let what = "it is not what the log's key has signed: it was changed, put in, or its proof was";
-                self.report.findings.push(PackFinding::of_record(&file, seq, what));
+                let what =
+                    "it is not what the log's key has signed: it was changed, put in, or its proof was";
+                self.report
+                    .findings
+                    .push(PackFinding::of_record(&file, seq, what));
                 continue;
             }
             self.report.proven += 1;
             records.push(record);
         }
         for seq in by_number.into_keys() {
-            self.report.findings.push(PackFinding::of_record(&at(RECORDS), seq, "its proof is there, and the record was taken out"));
+            self.report.findings.push(PackFinding::of_record(
+                &at(RECORDS),
+                seq,
+                "its proof is there, and the record was taken out",
+            ));
         }
         records.sort_by_key(|record| record.at);
         records.dedup_by_key(|record| record.at);
         self.is_all_there(&at(RECORDS), head, manifest, &records);
-        records.retain(|record| (head.first..head.end).contains(&record.at.record) || record.at.record < head.first && stands(record));
+        records.retain(|record| {
+            (head.first..head.end).contains(&record.at.record)
+                || record.at.record < head.first && stands(record)
+        });
         records
     }
 
@@ -219,14 +212,22 @@ impl Check<'_> {
         // By the name that the log has in the manifest: not by what the pack's key says of itself.
         let kept = self.keys.iter().find(|key| key.name() == head.origin);
         if kept.is_some_and(|kept| *kept != own) {
-            self.found(&at(KEY), "it is not the key that was kept for this log".to_owned());
+            self.found(
+                &at(KEY),
+                "it is not the key that was kept for this log".to_owned(),
+            );
         }
         if kept.is_none() && !self.keys.is_empty() {
-            self.found(&at(KEY), format!("none of the keys that were given is of {}", head.origin));
+            self.found(
+                &at(KEY),
+                format!("none of the keys that were given is of {}", head.origin),
+            );
         }
         self.report.authoritative &= kept.is_some();
         let key = kept.unwrap_or(&own);
-        self.report.logs.push(format!("{} (key {})", key.name(), key.id()));
+        self.report
+            .logs
+            .push(format!("{} (key {})", key.name(), key.id()));
         let signed = match key.checkpoint(checkpoint.as_bytes()) {
             Ok(signed) => signed,
             Err(error) => {
@@ -235,8 +236,13 @@ impl Check<'_> {
             }
         };
         let root: String = signed.root.iter().map(|byte| format!("{byte:02x}")).collect();
-        if (head.origin.as_str(), head.key_id.as_str(), head.size, &head.root) != (key.name(), key.id().as_str(), signed.size, &root) {
-            self.found(MANIFEST, format!("what it says of log {number} is not what its checkpoint says"));
+        if (head.origin.as_str(), head.key_id.as_str(), head.size, &head.root)
+            != (key.name(), key.id().as_str(), signed.size, &root)
+        {
+            self.found(
+                MANIFEST,
+                format!("what it says of log {number} is not what its checkpoint says"),
+            );
         }
         Some(signed)
     }
@@ -244,12 +250,19 @@ impl Check<'_> {
     /// From the first to the last record of the period, and one on each side that is not of it.
     fn is_all_there(&mut self, file: &str, head: &Head, manifest: &Manifest, records: &[Record]) {
         let number_of = |record: &Record| record.at.record;
-        let there = records.iter().map(number_of).filter(|number| (head.first..head.end).contains(number));
+        let there = records
+            .iter()
+            .map(number_of)
+            .filter(|number| (head.first..head.end).contains(number));
         let mut found = Vec::new();
         for span in Span::between(there, head.first, head.end) {
             let what = match head.missing.contains(&span) {
-                true => format!("records {span} are missing, as the pack itself says: they were gone when it was made"),
-                false => format!("records {span} are missing, and the pack does not say so: they were taken out of it"),
+                true => format!(
+                    "records {span} are missing, as the pack itself says: they were gone when it was made"
+                ),
+                false => format!(
+                    "records {span} are missing, and the pack does not say so: they were taken out of it"
+                ),
             };
             found.push((span.first, what));
         }
@@ -273,7 +286,9 @@ impl Check<'_> {
                 Some(_) => {}
             }
         }
-        let found = found.into_iter().map(|(record, what)| PackFinding::of_record(file, record, what));
+        let found = found
+            .into_iter()
+            .map(|(record, what)| PackFinding::of_record(file, record, what));
         self.report.findings.extend(found);
     }
 
@@ -286,7 +301,10 @@ impl Check<'_> {
         let made_by = format!("landfast {}", env!("CARGO_PKG_VERSION"));
         let hint = match manifest.made_by == made_by {
             true => String::new(),
-            false => format!("; it was made by {}, and this is {made_by}: verify with that version before you conclude anything", manifest.made_by),
+            false => format!(
+                "; it was made by {}, and this is {made_by}: verify with that version before you conclude anything",
+                manifest.made_by
+            ),
         };
         let json = super::pretty(&report).unwrap_or_default();
         let page = page::report_page(&report).into_bytes();
@@ -294,7 +312,10 @@ impl Check<'_> {
             match self.files.get(name) {
                 None => self.found(name, "it is missing".to_owned()),
                 Some(there) if *there != made => {
-                    let what = format!("it does not follow from the records: {}{hint}", first_difference(there, &made));
+                    let what = format!(
+                        "it does not follow from the records: {}{hint}",
+                        first_difference(there, &made)
+                    );
                     self.found(name, what);
                 }
                 Some(_) => self.report.score = Some(report.quality.score),
@@ -306,13 +327,28 @@ impl Check<'_> {
 /// The first line that differs, for people.
 fn first_difference(there: &[u8], made: &[u8]) -> String {
     let (there, made) = (String::from_utf8_lossy(there), String::from_utf8_lossy(made));
-    let at = there.lines().zip(made.lines()).position(|(one, other)| one != other);
+    let at = there
+        .lines()
+        .zip(made.lines())
+        .position(|(one, other)| one != other);
     let at = at.unwrap_or_else(|| there.lines().count().min(made.lines().count()));
     let line = |text: &str| {
-        let line: String = text.lines().nth(at).unwrap_or("(nothing)").trim().chars().take(120).collect();
+        let line: String = text
+            .lines()
+            .nth(at)
+            .unwrap_or("(nothing)")
+            .trim()
+            .chars()
+            .take(120)
+            .collect();
         line
     };
-    format!("line {} says {}, and the records say {}", at + 1, line(&there), line(&made))
+    format!(
+        "line {} says {}, and the records say {}",
+        at + 1,
+        line(&there),
+        line(&made)
+    )
 }
 
 const MOST_FINDINGS: usize = 1000;

@@ -19,7 +19,8 @@ pub(super) fn escaped(text: &str) -> String {
 
 /// What cannot be seen, or turns the direction of writing.
 fn misleads(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// `2026-11-26 08:00:00`, as people read it.
@@ -50,7 +51,10 @@ impl Table {
 
     /// No wider than what is in it.
     pub(super) fn narrow(self) -> Self {
-        Self { is_narrow: true, ..self }
+        Self {
+            is_narrow: true,
+            ..self
+        }
     }
 
     pub(super) fn row(&mut self, cells: &[String]) {
@@ -75,7 +79,11 @@ impl Table {
             page.push_str(&format!("<p>{}</p>\n", escaped(none)));
             return;
         }
-        page.push_str(if self.is_narrow { "<table class=\"narrow\">" } else { "<table>" });
+        page.push_str(if self.is_narrow {
+            "<table class=\"narrow\">"
+        } else {
+            "<table>"
+        });
         page.push_str("\n<thead><tr>");
         for (column, class) in self.columns.iter().zip(self.classes) {
             page.push_str("<th");

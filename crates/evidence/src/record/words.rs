@@ -26,8 +26,16 @@ impl Record {
         let subject = self.subject.as_deref().unwrap_or("(nobody named)");
         let said = match self.kind.as_str() {
             "svid.issued" => format!("{} for {subject}, {}", self.document(), self.validity()),
-            "rung.issued" => format!("{} for {subject}, ahead, for when the node is cut off, {}", self.document(), self.validity()),
-            "authority.issued" => format!("certificate {} of a server below, for {subject}, {}", self.serial(), self.validity()),
+            "rung.issued" => format!(
+                "{} for {subject}, ahead, for when the node is cut off, {}",
+                self.document(),
+                self.validity()
+            ),
+            "authority.issued" => format!(
+                "certificate {} of a server below, for {subject}, {}",
+                self.serial(),
+                self.validity()
+            ),
             "svid.denied" => format!("refused to {subject}"),
             "node.attested" if self.is("returned") => format!("node {subject} came back by its device key"),
             "node.attested" => format!("node {subject} was let in"),
@@ -35,15 +43,39 @@ impl Record {
             "node.refused" => format!("node {subject} may not come back"),
             "node.banned" => format!("node {subject} was banned"),
             "node.evicted" => format!("node {subject} was evicted"),
-            "token.made" => format!("a join token was made, valid until {}", self.says("expires_at").unwrap_or("an unknown time")),
+            "token.made" => format!(
+                "a join token was made, valid until {}",
+                self.says("expires_at").unwrap_or("an unknown time")
+            ),
             "entry.created" => format!("entry {} gives {subject} to {}", self.entry(), self.selectors()),
-            "entry.changed" => format!("entry {} now gives {subject} to {}", self.entry(), self.selectors()),
+            "entry.changed" => format!(
+                "entry {} now gives {subject} to {}",
+                self.entry(),
+                self.selectors()
+            ),
             "entry.deleted" => format!("entry {} was deleted", self.entry()),
-            "policy.changed" => format!("the policy of entry {} was changed{}", self.entry(), self.class_words()),
-            "person.changed" => format!("person {subject}: {}{}", self.says("action").unwrap_or("changed"), self.alone()),
-            "person.proposed" => format!("proposed about person {subject}: {}", self.says("action").unwrap_or("a change")),
-            "person.rejected" => format!("rejected about person {subject}: {}", self.says("action").unwrap_or("a change")),
-            "log.started" => format!("the server began to write (version {})", self.says("version").unwrap_or("unknown")),
+            "policy.changed" => format!(
+                "the policy of entry {} was changed{}",
+                self.entry(),
+                self.class_words()
+            ),
+            "person.changed" => format!(
+                "person {subject}: {}{}",
+                self.says("action").unwrap_or("changed"),
+                self.alone()
+            ),
+            "person.proposed" => format!(
+                "proposed about person {subject}: {}",
+                self.says("action").unwrap_or("a change")
+            ),
+            "person.rejected" => format!(
+                "rejected about person {subject}: {}",
+                self.says("action").unwrap_or("a change")
+            ),
+            "log.started" => format!(
+                "the server began to write (version {})",
+                self.says("version").unwrap_or("unknown")
+            ),
             "log.stopped" => "the server ended in order".to_owned(),
             "log.gap" => format!(
                 "the ledger can be written again: since {} it could not, and {} records found no room",
@@ -95,7 +127,11 @@ impl Record {
     }
 
     fn alone(&self) -> &str {
-        if self.is("alone") { ", by fewer than two persons" } else { "" }
+        if self.is("alone") {
+            ", by fewer than two persons"
+        } else {
+            ""
+        }
     }
 
     fn class_words(&self) -> String {
@@ -109,7 +145,11 @@ impl Record {
     /// What the entry asks of a workload.
     pub(crate) fn selectors(&self) -> String {
         let selectors = self.detail.get("selectors").and_then(Value::as_array);
-        let selectors: Vec<&str> = selectors.into_iter().flatten().filter_map(Value::as_str).collect();
+        let selectors: Vec<&str> = selectors
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let parent = self.says("parent").unwrap_or("an unknown node");
         match selectors.is_empty() {
             true => format!("whoever {parent} takes for it"),

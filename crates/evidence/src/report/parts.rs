@@ -125,7 +125,9 @@ impl Numbers {
 pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
     let mut found: BTreeMap<&str, Identity> = BTreeMap::new();
     for record in evidence.within() {
-        let Some(id) = record.subject.as_deref() else { continue };
+        let Some(id) = record.subject.as_deref() else {
+            continue;
+        };
         let concerns = record.is_issuance() || record.is_kind("svid") || record.is_kind("entry");
         if !concerns {
             continue;
@@ -158,7 +160,11 @@ pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
         let Some(version) = rule.last() else { continue };
         let identity = version.subject.as_deref().and_then(|id| found.get_mut(id));
         if let Some(identity) = identity {
-            let until = if version.is_deleted { version.from.clone() } else { version.expires_at.clone() };
+            let until = if version.is_deleted {
+                version.from.clone()
+            } else {
+                version.expires_at.clone()
+            };
             identity.entitled.push(entitlement(rule, version, until));
         }
     }
@@ -206,7 +212,11 @@ pub(super) fn timeline(evidence: &Evidence) -> Vec<Event> {
     }
     for (event, count) in events.iter_mut().zip(counts) {
         if count > 1 {
-            event.what = format!("{}, and {} more for the same until the last record named", event.what, counted(count - 1, "signature"));
+            event.what = format!(
+                "{}, and {} more for the same until the last record named",
+                event.what,
+                counted(count - 1, "signature")
+            );
         }
     }
     events

@@ -38,7 +38,9 @@ pub enum RegistryError {
         person: String,
     },
     /// Nobody answers for a third party.
-    #[error("{sponsor} is no active person, so it answers for no third party: landfast person list shows who is")]
+    #[error(
+        "{sponsor} is no active person, so it answers for no third party: landfast person list shows who is"
+    )]
     NoSponsor {
         /// The reference that was given.
         sponsor: String,

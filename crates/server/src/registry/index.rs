@@ -216,7 +216,10 @@ impl Index {
 
     /// An entry of a third party grants nothing while its sponsor is no active person.
     fn is_answered_for(&self, entry: &Versioned) -> bool {
-        let party = entry.policy.as_ref().and_then(|policy| policy.third_party.as_ref());
+        let party = entry
+            .policy
+            .as_ref()
+            .and_then(|policy| policy.third_party.as_ref());
         party.is_none_or(|party| self.people.is_active(&party.sponsor))
     }
 

@@ -85,7 +85,8 @@ impl PolicyPatch {
     fn validate(&self) -> Result<(), EntryError> {
         if let Some(Some(party)) = &self.third_party {
             let contract = &party.contract;
-            let is_text = (1..=MAX_CONTRACT).contains(&contract.len()) && !contract.chars().any(char::is_control);
+            let is_text =
+                (1..=MAX_CONTRACT).contains(&contract.len()) && !contract.chars().any(char::is_control);
             if party.sponsor.is_empty() || !is_text {
                 return Err(EntryError::ThirdParty);
             }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::registry::JwtOffline;
+use crate::registry::ThirdParty;
 use crate::reserve::ReserveError;
 
 fn policy(reserve: u64, privileged: bool) -> PolicyPatch {
@@ -27,12 +28,17 @@ pub(in crate::datastore) async fn what_an_entry_may_have_ahead_is_kept_and_judge
     let patch = PolicyPatch {
         jwt_offline: Some(tokens.clone()),
         availability_first: Some(true),
+        third_party: Some(Some(ThirdParty {
+            sponsor: "p-jo".to_owned(),
+            contract: "C-7".to_owned(),
+        })),
         ..policy(259_200, false)
     };
     let set = db.set_policy("e".into(), patch, None, START).await.unwrap();
     assert_eq!(set.reserve, Duration::from_secs(259_200));
     assert_eq!((set.jwt_offline.clone(), set.privileged), (tokens, false));
     assert!(set.availability_first);
+    assert_eq!(set.third_party.as_ref().unwrap().contract, "C-7");
     let stored = loaded(&db).await.entries[0].policy.clone();
     assert_eq!(stored.as_ref(), Some(&set), "read back as it was");
     // Of two that set one half each, the second is refused, whatever both have seen.

@@ -124,7 +124,10 @@ pub(super) fn policy(policy: &EntryPolicy) -> Result<String, DatastoreError> {
         privileged: policy.privileged,
         jwt_offline: audiences(&policy.jwt_offline),
         availability_first: policy.availability_first,
-        third_party: policy.third_party.clone().map(|party| (party.sponsor, party.contract)),
+        third_party: policy
+            .third_party
+            .clone()
+            .map(|party| (party.sponsor, party.contract)),
     })
 }
 
@@ -137,7 +140,9 @@ pub(super) fn read_policy(entry_id: &str, text: &str) -> Result<EntryPolicy, Dat
         privileged: text.privileged,
         jwt_offline: read_audiences(text.jwt_offline),
         availability_first: text.availability_first,
-        third_party: text.third_party.map(|(sponsor, contract)| ThirdParty { sponsor, contract }),
+        third_party: text
+            .third_party
+            .map(|(sponsor, contract)| ThirdParty { sponsor, contract }),
         revision: text.revision,
     })
 }

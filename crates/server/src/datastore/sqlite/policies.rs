@@ -76,15 +76,17 @@ pub(super) fn read(
         reserve: Duration::from_secs(row.get::<_, i64>(first + 2)?.unsigned_abs()),
         privileged: row.get(first + 3)?,
         jwt_offline: read_audiences(tokens),
-        availability_first: row.get(first + 5)?,
-        third_party: third_party(row, first + 6)?,
+        availability_first: row.get("availability_first")?,
+        third_party: third_party(row)?,
         revision: revision.unsigned_abs(),
     }))
 }
 
-fn third_party(row: &Row<'_>, first: usize) -> Result<Option<ThirdParty>, rusqlite::Error> {
-    let (sponsor, contract) = (row.get::<_, Option<String>>(first)?, row.get::<_, Option<String>>(first + 1)?);
-    Ok(sponsor.zip(contract).map(|(sponsor, contract)| ThirdParty { sponsor, contract }))
+fn third_party(row: &Row<'_>) -> Result<Option<ThirdParty>, rusqlite::Error> {
+    let (sponsor, contract): (Option<String>, Option<String>) = (row.get("sponsor")?, row.get("contract")?);
+    Ok(sponsor
+        .zip(contract)
+        .map(|(sponsor, contract)| ThirdParty { sponsor, contract }))
 }
 
 pub(super) const COLUMNS: &str =

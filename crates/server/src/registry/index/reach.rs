@@ -49,20 +49,23 @@ impl Index {
             // Who is told of an epoch is told by whoever begins it.
             // Persons change seldom, so their third parties are looked for among all.
             Change::PutPerson(person) => self.sponsored(&person.reference.to_string()),
-            Change::PutRelationship(_)
-            | Change::RemoveRelationship(_)
-            | Change::BeginEpoch(_) => Vec::new(),
+            Change::PutRelationship(_) | Change::RemoveRelationship(_) | Change::BeginEpoch(_) => Vec::new(),
         }
     }
 
     /// Of what this person answers for.
     fn sponsored(&self, reference: &str) -> Vec<Concern> {
         let is_sponsor = |entry: &&Arc<Versioned>| {
-            let party = entry.policy.as_ref().and_then(|policy| policy.third_party.as_ref());
+            let party = entry
+                .policy
+                .as_ref()
+                .and_then(|policy| policy.third_party.as_ref());
             party.is_some_and(|party| party.sponsor == reference)
         };
         let sponsored = self.entries.iter().filter(is_sponsor);
-        sponsored.flat_map(|entry| self.by_entry(&entry.entry.id)).collect()
+        sponsored
+            .flat_map(|entry| self.by_entry(&entry.entry.id))
+            .collect()
     }
 
     fn by_entry(&self, id: &str) -> Vec<Concern> {

@@ -58,17 +58,32 @@ async fn at_09_a_third_party_without_sponsor_contract_or_end_is_refused() {
         .await
         .unwrap();
     for (sponsor, contract) in [("", "C-7"), (jo.as_str(), ""), (jo.as_str(), "two\nlines")] {
-        assert_eq!(rule(set(sponsor, contract).await), EntryError::ThirdParty, "{contract:?}");
+        assert_eq!(
+            rule(set(sponsor, contract).await),
+            EntryError::ThirdParty,
+            "{contract:?}"
+        );
     }
     assert_eq!(rule(set(&jo, &"x".repeat(257)).await), EntryError::ThirdParty);
     let nobody = set("p-aaaaaaaaaaaaaaaaaaaaaaaaaa", "C-7").await;
-    assert!(matches!(nobody, Err(RegistryError::NoSponsor { .. })), "{nobody:?}");
-    assert!(registry.versioned(&made.id).unwrap().policy.is_none(), "nothing was changed");
+    assert!(
+        matches!(nobody, Err(RegistryError::NoSponsor { .. })),
+        "{nobody:?}"
+    );
+    assert!(
+        registry.versioned(&made.id).unwrap().policy.is_none(),
+        "nothing was changed"
+    );
     let policy = set(&jo, "C-7").await.unwrap();
     assert_eq!(policy.third_party.as_ref().unwrap().contract, "C-7");
     // And its end is not taken away afterwards.
     let forever = registry.update_entry(&made.id, ends(None)).await;
-    assert!(matches!(forever, Err(RegistryError::Invalid { source: EntryError::ThirdPartyWithoutEnd })));
+    assert!(matches!(
+        forever,
+        Err(RegistryError::Invalid {
+            source: EntryError::ThirdPartyWithoutEnd
+        })
+    ));
     drop(core);
     let core = rig.open().await;
     let kept = core.registry.versioned(&made.id).unwrap();
@@ -77,7 +92,11 @@ async fn at_09_a_third_party_without_sponsor_contract_or_end_is_refused() {
         third_party: Some(None),
         ..PolicyPatch::default()
     };
-    let ours = core.registry.set_entry_policy(&made.id, ours, None).await.unwrap();
+    let ours = core
+        .registry
+        .set_entry_policy(&made.id, ours, None)
+        .await
+        .unwrap();
     assert_eq!(ours.third_party, None);
 }
 
@@ -97,7 +116,10 @@ async fn at_09_what_a_sponsor_answered_for_is_gone_with_the_sponsor_and_its_node
     registry.set_entry_policy(&vendor.id, patch, None).await.unwrap();
     let has = || -> Vec<String> {
         let entries = registry.authorized_entries(&who.id);
-        entries.iter().map(|entry| entry.spiffe_id.path().to_owned()).collect()
+        entries
+            .iter()
+            .map(|entry| entry.spiffe_id.path().to_owned())
+            .collect()
     };
     let ear = registry.subscribe(who.id.clone(), "0a");
     let mut before = has();
@@ -116,5 +138,9 @@ async fn at_09_what_a_sponsor_answered_for_is_gone_with_the_sponsor_and_its_node
         .expect("the node is told");
     drop(core);
     let core = rig.open().await;
-    assert_eq!(core.registry.authorized_entries(&who.id).len(), 1, "also after a restart");
+    assert_eq!(
+        core.registry.authorized_entries(&who.id).len(),
+        1,
+        "also after a restart"
+    );
 }

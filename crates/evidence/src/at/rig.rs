@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::{Evidence, Ledger, Ledgers, Parts, Period, pack};
 use landfast_audit::verify::VerifierKey;
-use landfast_audit::{Actor, ActorClass, Category, CheckpointKey, Decision, Log, Outcome, Record, TimeQuality};
-use landfast_evidence::{Evidence, Ledger, Ledgers, Parts, Period, pack};
+use landfast_audit::{
+    Actor, ActorClass, Category, CheckpointKey, Decision, Log, Outcome, Record, TimeQuality,
+};
 use landfast_identity::UnixTime;
 use landfast_store::Store;
 use tempfile::TempDir;
@@ -78,27 +80,39 @@ pub(crate) fn issued(seconds: i64, entry: &str, subject: &str, number: i64) -> R
 pub(crate) fn story() -> Vec<Record> {
     let mut all = vec![
         record(0, Category::AuditLog, "log.started", server()).with("version", "0.1.0"),
-        change(10, "person.changed", Actor::new(ActorClass::Unknown, None).known_by("uid", 0_u64))
-            .about(JO)
-            .because("first operator")
-            .with("action", "add")
-            .with("alone", true),
+        change(
+            10,
+            "person.changed",
+            Actor::new(ActorClass::Unknown, None).known_by("uid", 0_u64),
+        )
+        .about(JO)
+        .because("first operator")
+        .with("action", "add")
+        .with("alone", true),
         entry(20, "e-plc", PLC, jo()),
-        change(21, "policy.changed", jo()).because("it is ours").with("entry", "e-plc"),
+        change(21, "policy.changed", jo())
+            .because("it is ours")
+            .with("entry", "e-plc"),
         record(30, Category::AccessControl, "node.attested", node()).about(NODE),
         record(40, Category::System, "selftest.tried", server()).about("an expired SVID"),
         record(41, Category::System, "selftest.tried", server()).about("a wrong domain"),
     ];
     all.extend((0..900).map(|n| issued(60 + n * 60, "e-plc", PLC, n)));
     let after = 60 + 900 * 60;
-    all.extend((0..92).map(|n| Record {
-        decision: Decision::Deny,
-        result: Outcome::Refused,
-        ..record(after + n, Category::AccessControl, "svid.denied", node())
-            .about("spiffe://plant.test/line4/hmi")
-            .because("the key is in use")
+    all.extend((0..92).map(|n| {
+        Record {
+            decision: Decision::Deny,
+            result: Outcome::Refused,
+            ..record(after + n, Category::AccessControl, "svid.denied", node())
+                .about("spiffe://plant.test/line4/hmi")
+                .because("the key is in use")
+        }
     }));
-    all.push(change(after + 100, "node.banned", jo()).about(NODE).because("it asks for what is not its own"));
+    all.push(
+        change(after + 100, "node.banned", jo())
+            .about(NODE)
+            .because("it asks for what is not its own"),
+    );
     all
 }
 
@@ -158,7 +172,9 @@ impl Rig {
             rest = after;
         }
         change(&mut records);
-        let framed = records.iter().flat_map(|record| [&u16::try_from(record.len()).unwrap().to_be_bytes(), &record[..]].concat());
+        let framed = records
+            .iter()
+            .flat_map(|record| [&u16::try_from(record.len()).unwrap().to_be_bytes(), &record[..]].concat());
         std::fs::write(path, framed.collect::<Vec<u8>>()).unwrap();
     }
 }
@@ -201,8 +217,15 @@ pub(crate) fn packed(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 /// The pack with one file changed, as lines.
 pub(crate) fn changed(pack: &[u8], name: &str, change: impl FnOnce(&mut Vec<String>)) -> Vec<u8> {
     let mut files = unpacked(pack);
-    let file = files.iter_mut().find(|(there, _)| there == name).expect("the file is there");
-    let mut lines: Vec<String> = String::from_utf8(file.1.clone()).unwrap().lines().map(str::to_owned).collect();
+    let file = files
+        .iter_mut()
+        .find(|(there, _)| there == name)
+        .expect("the file is there");
+    let mut lines: Vec<String> = String::from_utf8(file.1.clone())
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     change(&mut lines);
     lines.push(String::new());
     file.1 = lines.join("\n").into_bytes();

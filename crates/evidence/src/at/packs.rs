@@ -1,9 +1,9 @@
 //! Packs: made the same again, verified by the key alone, and what somebody who makes one up cannot do.
 
+use crate::{Ledgers, PackError, Parts, Period, pack, verify_pack};
 use landfast_audit::verify::VerifierKey;
-use landfast_evidence::{Ledgers, PackError, Parts, Period, pack, verify_pack};
 
-use crate::rig::{Rig, changed, jo, packed, parts, story, unpacked};
+use super::rig::{Rig, changed, jo, packed, parts, story, unpacked};
 
 #[test]
 fn the_same_records_make_the_same_pack_and_the_kept_key_makes_it_count() {
@@ -31,32 +31,63 @@ fn a_pack_of_another_log_is_not_taken_for_this_one() {
         let _ = name;
         format!("{}+{rest}", rig.key().name())
     };
-    let line = String::from_utf8(unpacked(&made).into_iter().find(|(name, _)| name.ends_with("verifier-key")).unwrap().1).unwrap();
+    let line = String::from_utf8(
+        unpacked(&made)
+            .into_iter()
+            .find(|(name, _)| name.ends_with("verifier-key"))
+            .unwrap()
+            .1,
+    )
+    .unwrap();
     assert!(VerifierKey::parse(&forged_key(&line)).is_err());
     let mut files = unpacked(&made);
     for (name, bytes) in &mut files {
         if name.ends_with("manifest.json") || name == "report.json" {
-            *bytes = String::from_utf8(bytes.clone()).unwrap().replace(other.key().name(), rig.key().name()).into_bytes();
+            *bytes = String::from_utf8(bytes.clone())
+                .unwrap()
+                .replace(other.key().name(), rig.key().name())
+                .into_bytes();
         }
     }
     let report = verify_pack(&packed(&files), &[rig.key()]);
-    let found: Vec<_> = report.findings.iter().map(|finding| finding.file.as_str()).collect();
-    assert!(found.contains(&"ledger-1/checkpoint") || found.contains(&"ledger-1/verifier-key"), "{:?}", report.findings);
+    let found: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| finding.file.as_str())
+        .collect();
+    assert!(
+        found.contains(&"ledger-1/checkpoint") || found.contains(&"ledger-1/verifier-key"),
+        "{:?}",
+        report.findings
+    );
 }
 
 #[test]
 fn a_report_that_does_not_follow_from_the_records_is_found() {
     let rig = Rig::new(&story());
     let made = rig.pack("notification");
-    for (file, from, to) in [("report.json", "\"signed\": ", "\"signed\": 1"), ("report.html", "Open questions", "No questions"), ("manifest.json", "line-4-intruder", "line-5")] {
+    for (file, from, to) in [
+        ("report.json", "\"signed\": ", "\"signed\": 1"),
+        ("report.html", "Open questions", "No questions"),
+        ("manifest.json", "line-4-intruder", "line-5"),
+    ] {
         let told = changed(&made, file, |lines| {
-            let at = lines.iter().position(|line| line.contains(from)).expect("it is there");
+            let at = lines
+                .iter()
+                .position(|line| line.contains(from))
+                .expect("it is there");
             lines[at] = lines[at].replacen(from, to, 1);
         });
         let report = verify_pack(&told, &[rig.key()]);
-        let found = report.findings.iter().find(|finding| finding.file.starts_with("report."));
+        let found = report
+            .findings
+            .iter()
+            .find(|finding| finding.file.starts_with("report."));
         let found = found.unwrap_or_else(|| panic!("{file}: {:?}", report.findings));
-        assert!(found.what.contains("does not follow from the records: line "), "{found:?}");
+        assert!(
+            found.what.contains("does not follow from the records: line "),
+            "{found:?}"
+        );
     }
 }
 
@@ -66,17 +97,30 @@ fn a_pack_that_was_made_shorter_shows_its_edges() {
     let made = rig.pack("notification");
     let manifest = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut files = unpacked(&made);
-        let file = files.iter_mut().find(|(name, _)| name == "manifest.json").unwrap();
+        let file = files
+            .iter_mut()
+            .find(|(name, _)| name == "manifest.json")
+            .unwrap();
         let mut value: serde_json::Value = serde_json::from_slice(&file.1).unwrap();
         change(&mut value);
         file.1 = serde_json::to_vec(&value).unwrap();
         verify_pack(&packed(&files), &[rig.key()])
     };
     assert!(manifest(&|_| {}).is_good());
-    let named = |report: landfast_evidence::PackReport| -> Vec<u64> { report.findings.iter().filter_map(|finding| finding.record).collect() };
-    let first = manifest(&|value| value["ledgers"][0]["first"] = (value["ledgers"][0]["first"].as_u64().unwrap() + 1).into());
+    let named = |report: crate::PackReport| -> Vec<u64> {
+        report
+            .findings
+            .iter()
+            .filter_map(|finding| finding.record)
+            .collect()
+    };
+    let first = manifest(&|value| {
+        value["ledgers"][0]["first"] = (value["ledgers"][0]["first"].as_u64().unwrap() + 1).into()
+    });
     assert!(!named(first).is_empty(), "it begins one later");
-    let end = manifest(&|value| value["ledgers"][0]["end"] = (value["ledgers"][0]["end"].as_u64().unwrap() - 1).into());
+    let end = manifest(&|value| {
+        value["ledgers"][0]["end"] = (value["ledgers"][0]["end"].as_u64().unwrap() - 1).into()
+    });
     assert!(!named(end).is_empty(), "it ends one earlier");
     let size = manifest(&|value| value["ledgers"][0]["size"] = 2000.into());
     assert!(!size.is_good());
@@ -91,19 +135,42 @@ fn what_is_no_pack_is_said_to_be_none() {
     files.push(("../evil".to_owned(), Vec::new()));
     let refused = verify_pack(&packed(&files), &[]);
     assert_eq!(refused.findings[0].what, "a file that no pack has");
-    for leave_out in ["manifest.json", "report.json", "report.html", "ledger-1/checkpoint", "ledger-1/verifier-key", "ledger-1/records.jsonl", "ledger-1/proofs.jsonl"] {
-        let files: Vec<_> = unpacked(&rig.pack("final")).into_iter().filter(|(name, _)| name != leave_out).collect();
+    for leave_out in [
+        "manifest.json",
+        "report.json",
+        "report.html",
+        "ledger-1/checkpoint",
+        "ledger-1/verifier-key",
+        "ledger-1/records.jsonl",
+        "ledger-1/proofs.jsonl",
+    ] {
+        let files: Vec<_> = unpacked(&rig.pack("final"))
+            .into_iter()
+            .filter(|(name, _)| name != leave_out)
+            .collect();
         let report = verify_pack(&packed(&files), &[rig.key()]);
-        assert!(report.findings.iter().any(|finding| finding.file == leave_out), "{leave_out}: {:?}", report.findings);
+        assert!(
+            report.findings.iter().any(|finding| finding.file == leave_out),
+            "{leave_out}: {:?}",
+            report.findings
+        );
     }
 }
 
 #[test]
 fn what_a_record_holds_is_text_on_the_page() {
     let mut records = story();
-    records.push(crate::rig::change(50_000, "node.banned", jo()).about("<img src=x onerror=alert(1)>").because("\"><script>alert(1)</script>\u{202e}"));
+    records.push(
+        super::rig::change(50_000, "node.banned", jo())
+            .about("<img src=x onerror=alert(1)>")
+            .because("\"><script>alert(1)</script>\u{202e}"),
+    );
     let rig = Rig::new(&records);
-    let page = unpacked(&rig.pack("final")).into_iter().find(|(name, _)| name == "report.html").unwrap().1;
+    let page = unpacked(&rig.pack("final"))
+        .into_iter()
+        .find(|(name, _)| name == "report.html")
+        .unwrap()
+        .1;
     let page = String::from_utf8(page).unwrap();
     assert!(page.contains("&lt;img src=x"));
     for bad in ["<img", "<script", "\u{202e}", "http:", "https:", "url(", "src=\""] {
@@ -114,8 +181,17 @@ fn what_a_record_holds_is_text_on_the_page() {
 #[test]
 fn an_empty_period_makes_no_pack() {
     let rig = Rig::new(&story());
-    let period = Period { from: Some("2027".to_owned()), to: None };
-    let nothing = pack(&rig.ledgers(), &Parts { period, ..parts("final") });
+    let period = Period {
+        from: Some("2027".to_owned()),
+        to: None,
+    };
+    let nothing = pack(
+        &rig.ledgers(),
+        &Parts {
+            period,
+            ..parts("final")
+        },
+    );
     assert!(matches!(nothing, Err(PackError::Nothing { .. })));
     let unknown = pack(&rig.ledgers(), &parts("later"));
     assert!(matches!(unknown, Err(PackError::Stage { .. })));

@@ -1,9 +1,9 @@
 //! Who and by: never blank, each with its rule and its records. Gaps: each with its records and what to do.
 
+use crate::{Ledgers, Period, by, gaps, who};
 use landfast_audit::{Actor, ActorClass, Category, TimeQuality};
-use landfast_evidence::{Ledgers, Period, by, gaps, who};
 
-use crate::rig::{JO, NODE, PLC, Rig, at, change, entry, issued, jo, record, story};
+use super::rig::{JO, NODE, PLC, Rig, at, change, entry, issued, jo, record, story};
 
 #[test]
 fn who_had_access_is_told_with_the_rule_and_its_record() {
@@ -13,12 +13,30 @@ fn who_had_access_is_told_with_the_rule_and_its_record() {
         let answer = who(&evidence, target, "2026-11-23T12:00:30Z");
         assert_eq!(answer.entitled.len(), 1, "{target}");
         let rule = &answer.entitled[0];
-        assert!(rule.rule.starts_with("standing entitlement, by entry e-plc"), "{}", rule.rule);
-        assert!(rule.rule.contains("unix:uid:1001") && rule.rule.contains(JO), "{}", rule.rule);
-        assert_eq!(rule.records.iter().map(|at| at.record).collect::<Vec<_>>(), [2, 3]);
+        assert!(
+            rule.rule.starts_with("standing entitlement, by entry e-plc"),
+            "{}",
+            rule.rule
+        );
+        assert!(
+            rule.rule.contains("unix:uid:1001") && rule.rule.contains(JO),
+            "{}",
+            rule.rule
+        );
+        assert_eq!(
+            rule.records.iter().map(|at| at.record).collect::<Vec<_>>(),
+            [2, 3]
+        );
         // An hour of SVIDs, a minute apart.
         assert_eq!(answer.credentials.len(), 60, "{target}");
-        assert!(answer.credentials.iter().all(|one| one.under.contains("by entry e-plc (record 2 to 3")), "{:?}", answer.credentials[0]);
+        assert!(
+            answer
+                .credentials
+                .iter()
+                .all(|one| one.under.contains("by entry e-plc (record 2 to 3")),
+            "{:?}",
+            answer.credentials[0]
+        );
     }
 }
 
@@ -28,13 +46,33 @@ fn an_answer_is_never_blank() {
     records.insert(5, issued(50, "e-older", "spiffe://plant.test/old", 1));
     let evidence = Rig::new(&records).evidence();
     let nobody = who(&evidence, "plc-9", "2026-11-23T12:00:00Z");
-    assert!(nobody.answer.starts_with("nobody: none of 1001 records gives plc-9"), "{}", nobody.answer);
+    assert!(
+        nobody
+            .answer
+            .starts_with("nobody: none of 1001 records gives plc-9"),
+        "{}",
+        nobody.answer
+    );
     let older = who(&evidence, "old", "2026-11-23T08:30:00Z");
-    assert!(older.credentials[0].under.contains("of which these records do not tell"), "{:?}", older.credentials);
+    assert!(
+        older.credentials[0]
+            .under
+            .contains("of which these records do not tell"),
+        "{:?}",
+        older.credentials
+    );
     let nothing = by(&evidence, "p-nobody");
-    assert!(nothing.answer.starts_with("nothing: none of"), "{}", nothing.answer);
+    assert!(
+        nothing.answer.starts_with("nothing: none of"),
+        "{}",
+        nothing.answer
+    );
     let early = who(&evidence, PLC, "2026-11-23T07:00:00Z");
-    assert!(early.answer.starts_with("nobody"), "before the entry was made: {}", early.answer);
+    assert!(
+        early.answer.starts_with("nobody"),
+        "before the entry was made: {}",
+        early.answer
+    );
 }
 
 #[test]
@@ -44,10 +82,17 @@ fn an_entry_that_was_deleted_or_is_over_entitles_nobody_any_more() {
     records.push(entry(50, "e-short", "spiffe://plant.test/short", jo()).with("expires_at", at(100)));
     records.push(change(60, "entry.deleted", jo()).with("entry", "e-plc"));
     let evidence = Rig::new(&records).evidence();
-    let entitled = |target: &str, seconds: i64| who(&evidence, target, &at(seconds).to_string()).entitled.len();
-    assert_eq!((entitled(PLC, 55), entitled(PLC, 60), entitled(PLC, 1000)), (1, 0, 0));
+    let entitled =
+        |target: &str, seconds: i64| who(&evidence, target, &at(seconds).to_string()).entitled.len();
+    assert_eq!(
+        (entitled(PLC, 55), entitled(PLC, 60), entitled(PLC, 1000)),
+        (1, 0, 0)
+    );
     assert_eq!((entitled("short", 99), entitled("short", 100)), (1, 0));
-    assert_eq!(who(&evidence, PLC, &at(55).to_string()).entitled[0].until, Some(at(60).to_string()));
+    assert_eq!(
+        who(&evidence, PLC, &at(55).to_string()).entitled[0].until,
+        Some(at(60).to_string())
+    );
 }
 
 #[test]
@@ -68,18 +113,39 @@ fn each_gap_names_its_records_and_what_to_do() {
     let unknown = || Actor::new(ActorClass::Unknown, None).known_by("uid", 7_u64);
     let server = || Actor::new(ActorClass::Server, None);
     records.push(entry(5000, "e-spire", "spiffe://plant.test/spire", unknown()));
-    records.push(change(5010, "policy.changed", jo()).because("x").with("entry", "e-vendor").with("class", "third-party"));
-    records.push(record(5020, Category::AccessControl, "node.attested", Actor::new(ActorClass::Node, None).known_by("attestation", "d")).about(NODE).with("returned", true));
+    records.push(
+        change(5010, "policy.changed", jo())
+            .because("x")
+            .with("entry", "e-vendor")
+            .with("class", "third-party"),
+    );
+    records.push(
+        record(
+            5020,
+            Category::AccessControl,
+            "node.attested",
+            Actor::new(ActorClass::Node, None).known_by("attestation", "d"),
+        )
+        .about(NODE)
+        .with("returned", true),
+    );
     records.push(issued(5030, "e-older", "spiffe://plant.test/old", 9));
     records.push(record(5040, Category::AuditLog, "log.started", server()).with("cut_bytes", 9_u64));
-    records.push(record(5050, Category::AuditLog, "log.gap", server()).with("refused", 3_u64).with("since", at(5045)));
+    records.push(
+        record(5050, Category::AuditLog, "log.gap", server())
+            .with("refused", 3_u64)
+            .with("since", at(5045)),
+    );
     let mut doubted = issued(5060, "e-plc", PLC, 77);
     doubted.time_quality = TimeQuality::Doubted;
     records.push(doubted);
     let evidence = Rig::new(&records).evidence();
     let found = gaps(&evidence);
     let of = |kind: &str| -> Vec<u64> {
-        let gap = found.iter().find(|gap| gap.kind == kind).unwrap_or_else(|| panic!("{kind}: {found:?}"));
+        let gap = found
+            .iter()
+            .find(|gap| gap.kind == kind)
+            .unwrap_or_else(|| panic!("{kind}: {found:?}"));
         assert!(!gap.next.is_empty() && !gap.what.is_empty());
         gap.records.iter().map(|at| at.record).collect()
     };
@@ -97,24 +163,54 @@ fn each_gap_names_its_records_and_what_to_do() {
 
 #[test]
 fn what_a_person_has_looked_at_is_no_gap_any_more() {
-    let returned = record(50, Category::AccessControl, "node.attested", Actor::new(ActorClass::Node, None)).about(NODE).with("returned", true);
+    let returned = record(
+        50,
+        Category::AccessControl,
+        "node.attested",
+        Actor::new(ActorClass::Node, None),
+    )
+    .about(NODE)
+    .with("returned", true);
     let mut records = vec![entry(20, "e-plc", PLC, jo()), returned];
     let kinds = |records: &[landfast_audit::Record]| -> Vec<&'static str> {
-        gaps(&Rig::new(records).evidence()).iter().map(|gap| gap.kind).collect()
+        gaps(&Rig::new(records).evidence())
+            .iter()
+            .map(|gap| gap.kind)
+            .collect()
     };
     let open = kinds(&records);
-    assert!(open.contains(&"unreviewed-recovery") && open.contains(&"no-class"), "{open:?}");
+    assert!(
+        open.contains(&"unreviewed-recovery") && open.contains(&"no-class"),
+        "{open:?}"
+    );
     records.push(change(60, "node.approved", jo()).about(NODE).because("new disk"));
-    records.push(change(61, "policy.changed", jo()).because("ours").with("entry", "e-plc"));
+    records.push(
+        change(61, "policy.changed", jo())
+            .because("ours")
+            .with("entry", "e-plc"),
+    );
     let closed = kinds(&records);
-    assert!(!closed.contains(&"unreviewed-recovery") && !closed.contains(&"no-class"), "{closed:?}");
+    assert!(
+        !closed.contains(&"unreviewed-recovery") && !closed.contains(&"no-class"),
+        "{closed:?}"
+    );
 }
 
 #[test]
 fn several_ledgers_are_joined_by_time() {
-    let (one, other) = (Rig::new(&story()), Rig::new(&[entry(25, "e-hmi", "spiffe://plant.test/line4/hmi", jo())]));
-    let joined = Ledgers::new(vec![one.ledger(), other.ledger()]).evidence(&Period::default()).unwrap();
-    let order: Vec<String> = joined.records.iter().take(5).map(|record| record.at.to_string()).collect();
+    let (one, other) = (
+        Rig::new(&story()),
+        Rig::new(&[entry(25, "e-hmi", "spiffe://plant.test/line4/hmi", jo())]),
+    );
+    let joined = Ledgers::new(vec![one.ledger(), other.ledger()])
+        .evidence(&Period::default())
+        .unwrap();
+    let order: Vec<String> = joined
+        .records
+        .iter()
+        .take(5)
+        .map(|record| record.at.to_string())
+        .collect();
     assert_eq!(order, ["0", "1", "2", "3", "2:0"]);
     let answer = who(&joined, "spiffe://plant.test/line4/*", "2026-11-23T09:00:00Z");
     assert_eq!(answer.entitled.len(), 2);
