@@ -172,6 +172,13 @@ pub mod landfast {
             include!("generated/landfast.recovery.v1.rs");
         }
     }
+    /// `landfast.ledger.*`
+    pub mod ledger {
+        /// Witnesses of the ledger, and what nodes bring into it.
+        pub mod v1 {
+            include!("generated/landfast.ledger.v1.rs");
+        }
+    }
     /// `landfast.people.*`
     pub mod people {
         /// Who operates the trust domain.
