@@ -327,3 +327,22 @@ fn whatever_happens_in_whatever_order_nothing_wrong_is_given_and_what_is_valid_i
         panic!("seed {seed}: {error}");
     }
 }
+
+/// What the cases above have found once. The disk was full when the node should have renewed its SVID, and the link was down when the authority of that one
+/// was revoked: the node believed in it still, and no server did.
+#[test]
+fn a_node_that_has_not_heard_of_a_revocation_is_let_in_again() {
+    use Event::{Clock, DiskFull, LinkDown, PowerCut, Rotate};
+    weather(&[
+        (Rotate, 2),
+        (Rotate, 115),
+        (Rotate, 4),
+        (DiskFull, 5),
+        (LinkDown, 172),
+        (PowerCut(Unsynced::Lost, IN_1970), 7),
+        (DiskFull, 490),
+        (PowerCut(Unsynced::Torn, -49), 3),
+        (Rotate, 44),
+        (Clock(IN_1970), 1),
+    ]);
+}

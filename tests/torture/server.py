@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 
+import ledger
 import server_node
 from daemons import TRUST_DOMAIN, Place, Redeemer, Wrong
 from disk import write_out
@@ -49,7 +50,9 @@ class Plant(server_node.Companion):
         self.redeemer, self.tokens, self.serials, self.entries = None, {}, [], []
 
     def do(self, name, act):
-        return self.history.step(name, act, lambda: see(self.place))
+        done = self.history.step(name, act, lambda: see(self.place))
+        self.history.steps[-1].kept = ledger.kept(self.place)
+        return done
 
     def begin(self):
         def first():
@@ -179,6 +182,8 @@ class Cut:
         check_signing(self.place)
         self.place.tell("entry", "create", "--spiffe-id", f"spiffe://{TRUST_DOMAIN}/after", "--parent-id", f"{NODE}x", "--selector", "unix:uid:7")
         self.place.stop("server")
+        answered = [step for step in self.plant.history.steps if self.done and self.acknowledged(step)]
+        ledger.check(self.place, answered, [serial for step, serial in self.plant.serials if self.done and self.acknowledged(step)])
 
     def compare(self, seen):
         before, after = self.done.seen, (self.under_way or self.done).seen

@@ -4,6 +4,7 @@
 
 mod log;
 mod note;
+mod prove;
 mod record;
 mod tile;
 mod tree;
@@ -11,6 +12,7 @@ pub mod verify;
 
 pub use log::{Committed, Log, LogError, Recovered};
 pub use note::{CheckpointKey, KeyError};
+pub use prove::{ProveError, Prover};
 pub use record::{
     Actor, ActorClass, Category, Decision, MAX_RECORD_BYTES, Outcome, Record, TimeQuality, Value,
 };

@@ -12,7 +12,7 @@ pub(crate) fn leaf(record: &[u8]) -> Hash {
     hash(&[&[0], record])
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+pub(crate) fn node(left: &Hash, right: &Hash) -> Hash {
     hash(&[&[1], left, right])
 }
 
@@ -91,12 +91,17 @@ impl Edge {
                 end -= width;
             }
         }
-        root.unwrap_or_else(|| bytes(digest(&SHA256, b"").as_ref()))
+        root.unwrap_or_else(of_nothing)
     }
 }
 
+/// The root of a tree without records.
+pub(crate) fn of_nothing() -> Hash {
+    bytes(digest(&SHA256, b"").as_ref())
+}
+
 /// The hash above a power of two of hashes.
-fn whole(hashes: &[Hash]) -> Hash {
+pub(crate) fn whole(hashes: &[Hash]) -> Hash {
     match hashes {
         [one] => *one,
         _ => {

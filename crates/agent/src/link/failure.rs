@@ -173,6 +173,12 @@ impl LinkError {
         }
     }
 
+    /// Whether the server was there and hung up without a word: what it does, after a handshake that looks well, to a certificate that it does not take
+    /// (RFC 8446 §4.4.2.4).
+    pub(crate) fn server_hung_up(&self) -> bool {
+        matches!(self, Self::Refused { by_server: false, .. })
+    }
+
     /// Whether the connection itself is the likely cause.
     pub(crate) fn connection_broke(&self) -> bool {
         matches!(

@@ -49,7 +49,8 @@ impl Link {
     }
 
     /// Whether to attest though the node has an SVID: servers do not take one of an authority that is gone, as it is when power was cut, or the disk full,
-    /// after the node had walked to the present ones. In each other turn: a bundle that an operator gave may not have all there are.
+    /// after the node had walked to the present ones; nor one that the node still believes in, when it has not heard. In each other turn: a bundle that an
+    /// operator gave may not have all there are.
     pub(super) fn is_to_return(&mut self) -> bool {
         let bundles = self.bundles.load();
         let authorities = bundles

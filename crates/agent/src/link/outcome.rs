@@ -36,6 +36,9 @@ impl Link {
                 "no success with the server; what is held stays valid and is served"
             );
         }
+        if error.server_hung_up() {
+            self.returning.hung_up();
+        }
         if !error.server_answered() {
             self.hang_up();
         }
@@ -61,7 +64,8 @@ impl Link {
         (self.status.borrow().phase == Phase::Banned).then_some(self.banned_wait())
     }
 
-    pub(super) async fn note_success(&self) {
+    pub(super) async fn note_success(&mut self) {
+        self.returning.heard();
         let recovered = self.status.send_if_modified(|status| {
             let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
             status.phase = Phase::Serving;

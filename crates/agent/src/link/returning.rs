@@ -1,4 +1,5 @@
-//! When a node attests though it has an SVID, since that is of no authority that it knows.
+//! When a node attests though it has an SVID: that is of no authority that it knows, or servers hang up whenever it is shown, as those do that have
+//! given up its authority while the node was away and could not hear of it.
 //!
 //! Invariant: in no two turns one after the other; and where the server's bundle does not have what the server signs with, so that another SVID is no
 //! better, more and more seldom.
@@ -12,6 +13,8 @@ use tokio::time::Instant;
 
 /// What came of it until now.
 pub(super) struct Returning {
+    /// Turns without a success that ended with the server hanging up before it said anything.
+    hung_up: u32,
     /// The last turn tried.
     tried: bool,
     /// What the node had then.
@@ -23,6 +26,7 @@ pub(super) struct Returning {
 impl Default for Returning {
     fn default() -> Self {
         Self {
+            hung_up: 0,
             tried: false,
             had: None,
             in_vain: Backoff::new(AGAIN, LONGEST),
@@ -32,10 +36,23 @@ impl Default for Returning {
 }
 
 impl Returning {
-    /// Whether this turn is one.
+    /// A server was verified, was shown the SVID, and hung up.
+    pub(super) fn hung_up(&mut self) {
+        self.hung_up = self.hung_up.saturating_add(1);
+    }
+
+    /// A server has taken the SVID.
+    pub(super) fn heard(&mut self) {
+        self.hung_up = 0;
+    }
+
+    /// Whether this turn is one. `is_rooted`: as far as the node knows, its SVID is of an authority that is believed.
     pub(super) fn has_a_turn(&mut self, now: Instant, svid: &Arc<X509Svid>, is_rooted: bool) -> bool {
-        if is_rooted {
-            *self = Self::default();
+        if is_rooted && self.hung_up < MOST_HUNG_UP {
+            *self = Self {
+                hung_up: self.hung_up,
+                ..Self::default()
+            };
             return false;
         }
         if std::mem::take(&mut self.tried) {
@@ -55,6 +72,8 @@ impl Returning {
     }
 }
 
+/// So often a server may hang up by accident: it restarts, or the way to it is bad.
+const MOST_HUNG_UP: u32 = 3;
 /// The longest pause after the first time; it doubles.
 const AGAIN: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -94,5 +113,23 @@ mod tests {
         let ca = Ca::new("known");
         let good = attempts(|_| (ca.svid(&id("/spire/agent/one"), NOON, at(3600)), true));
         assert_eq!(good, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_that_hang_up_on_an_svid_that_looks_good_are_asked_to_let_the_node_in() {
+        let ca = Ca::new("revoked meanwhile");
+        let svid = ca.svid(&id("/spire/agent/one"), NOON, at(3600));
+        let mut returning = Returning::default();
+        let turns: Vec<bool> = (0..6)
+            .map(|_| {
+                let has = returning.has_a_turn(Instant::now(), &svid, true);
+                returning.hung_up();
+                has
+            })
+            .collect();
+        assert_eq!(turns, [false, false, false, true, false, true]);
+        returning.heard();
+        let has = returning.has_a_turn(Instant::now(), &svid, true);
+        assert!(!has, "what it has is taken");
     }
 }
