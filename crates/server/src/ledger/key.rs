@@ -80,7 +80,7 @@ pub(crate) fn open(
             "a batch of the ledger that was being written when the power went was cut off: nothing of it had been acknowledged"
         );
     }
-    Ok(Ledger::start(log, recovered, clock)?)
+    Ok(Ledger::start(log, recovered, clock)?.lies(data, dir))
 }
 
 /// The private key, in the data directory.
