@@ -45,6 +45,8 @@ pub(crate) struct Keeper {
     written: u64,
     /// The file is not what is held, but for what is to be added.
     outdated: bool,
+    /// When a write that failed is tried again.
+    retry: Option<Instant>,
     /// Bytes of the file that a server has acknowledged.
     dead: usize,
     complaint: String,
@@ -60,6 +62,8 @@ impl Keeper {
         channel: channels::Receiver<Option<Channel>>,
     ) -> (Self, channels::Receiver<String>) {
         let (status, told) = channels::channel(String::new());
+        // Before anything else is.
+        desk.note(Event::new(STARTED).with("version", env!("CARGO_PKG_VERSION")));
         let keeper = Self {
             desk,
             files,
@@ -70,6 +74,7 @@ impl Keeper {
             budget: Budget::new(),
             written: 0,
             outdated: false,
+            retry: None,
             dead: 0,
             complaint: String::new(),
             status,
@@ -82,8 +87,6 @@ impl Keeper {
         let Some(mut journal) = self.open(&stop).await else {
             return Ok(());
         };
-        self.desk
-            .note(Event::new(STARTED).with("version", env!("CARGO_PKG_VERSION")));
         loop {
             self.say(&journal);
             let wake = self.due(&journal);
@@ -100,10 +103,10 @@ impl Keeper {
                 }
                 () = sleep_until(wake) => {}
             }
-            if self.must_write() {
+            if self.must_write() || self.retry.is_some_and(|at| at <= Instant::now()) {
                 self.take(&mut journal, false).await;
             }
-            self.forward_all(&mut journal).await;
+            self.forward_all(&mut journal, &stop).await;
         }
         self.desk.note(Event::new(STOPPED));
         self.desk.left_alone(LAST).await;
@@ -202,6 +205,7 @@ impl Keeper {
         };
         // What was added may be there in part.
         self.outdated = error.is_some();
+        self.retry = error.is_some().then(|| Instant::now() + AGAIN);
         if error.is_none() {
             self.written = next;
             journal.is_written();
@@ -237,8 +241,7 @@ impl Keeper {
     /// When there is something to do without anybody saying so.
     fn due(&self, journal: &Journal) -> Option<Instant> {
         let forward = self.forward.due(journal.is_empty(), self.channel.borrow().is_some());
-        let retry = self.outdated.then(|| self.budget.again_at());
-        [self.write_due(), forward, retry, Some(Instant::now() + LOOK)]
+        [self.write_due(), forward, self.retry, Some(Instant::now() + LOOK)]
             .into_iter()
             .flatten()
             .min()
@@ -334,4 +337,4 @@ const PER_WRITE: Duration = Duration::from_secs(60);
 const LAST: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

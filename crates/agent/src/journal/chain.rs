@@ -525,7 +525,7 @@ pub(super) const LONGEST_LINE: usize = 4096;
 /// For what stands around the members.
 const LINE_ROOM: usize = 512;
 /// In characters.
-const LONGEST_TEXT: usize = 512;
+const LONGEST_TEXT: usize = 1000;
 const SHORT_TEXT: usize = 64;
 const MOST_OF_A_LIST: usize = 16;
 

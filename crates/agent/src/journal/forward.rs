@@ -8,6 +8,7 @@ use landfast_lifecycle::Backoff;
 use landfast_proto::landfast::ledger::v1::ledger_client::LedgerClient;
 use landfast_proto::landfast::ledger::v1::{ForwardJournalRequest, ForwardJournalResponse};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -77,7 +78,7 @@ impl Forward {
 
 impl Keeper {
     /// All that waits and is on disk, in batches, while a server takes them.
-    pub(super) async fn forward_all(&mut self, journal: &mut Journal) {
+    pub(super) async fn forward_all(&mut self, journal: &mut Journal, stop: &CancellationToken) {
         for _ in 0..MOST_BATCHES {
             let Some(channel) = self.channel.borrow().clone() else {
                 return;
@@ -92,7 +93,11 @@ impl Keeper {
                 records: records.into_iter().map(Into::into).collect(),
                 acknowledged_by: journal.acknowledged_by.clone(),
             };
-            match ask(channel, request).await {
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                asked = ask(channel, request) => asked,
+            };
+            match asked {
                 Ok(answer) => self.answered(journal, &answer).await,
                 Err(error) => return self.forward.failed(&error),
             }

@@ -8,7 +8,6 @@ use landfast_store::faulty::{FaultyFiles, Script, Verb};
 use serde_json::Value;
 
 use super::*;
-use crate::persist::JOURNAL;
 use crate::testing::{NOON, at, td, until};
 
 /// Where nobody looks.
@@ -169,3 +168,6 @@ async fn however_much_happens_the_disk_is_written_to_a_little() {
     assert_eq!(next, 36_000 + 3);
     assert!(sum > 50, "the newest are there: {sum}");
 }
+
+/// The file.
+const JOURNAL: &str = "journal.log";

@@ -43,8 +43,8 @@ impl NodeFiles {
     }
 }
 
-/// What waits for the server, as [`super::super::journal`] has it.
-pub(crate) const JOURNAL: &str = "journal.log";
+/// What waits for the server.
+const JOURNAL: &str = "journal.log";
 const DAMAGED: &str = "journal.log.damaged";
 /// The last checkpoint of each ledger.
-pub(crate) const SEEN: &str = "ledgers-seen.json";
+const SEEN: &str = "ledgers-seen.json";

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use landfast_audit::{CheckpointKey, Log, Recovered};
 use landfast_lifecycle::SimClock;
+use landfast_store::faulty::{FaultyFiles, Script, Verb};
 use serde_json::Value;
 
 use super::*;
@@ -139,4 +141,27 @@ async fn what_is_no_journal_is_refused_whole() {
     assert_eq!(found(dir.path()), (vec![], vec![]));
     let none = Journals::open(Ledger::none(), Arc::new(SimClock::new(START)));
     assert!(matches!(send(&none, 'a', lines(0, 1)).await, Err(TakeError::NoLedger)));
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_that_the_ledger_has_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (script, log_dir) = (Script::default(), dir.path().join("ledger"));
+    let data = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&log_dir, |files| FaultyFiles::new(files, script.clone())).unwrap();
+    let der = CheckpointKey::generate().unwrap();
+    let key = CheckpointKey::from_pkcs8_der("plant.test/landfast/ledger", &der).unwrap();
+    let clock = Arc::new(SimClock::new(START));
+    let log = Log::begin(store, key).unwrap();
+    let ledger = Ledger::start(log, Recovered::default(), clock.clone()).unwrap();
+    let journals = Journals::open(ledger.lies(&data, &log_dir), clock);
+    script.break_down(Verb::Write, std::io::ErrorKind::StorageFull);
+    let refused = send(&journals, 'a', lines(0, 3)).await;
+    assert!(matches!(refused, Err(TakeError::Ledger { .. })));
+    script.mend();
+    let taken = send(&journals, 'a', lines(0, 3)).await.unwrap();
+    assert_eq!(taken.next, 3);
+    drop(journals);
+    let there = read(&log_dir).iter().filter(|record| record["type"] == "agent.denied").count();
+    assert_eq!(there, 3, "what was refused came again and is there");
 }
