@@ -12,13 +12,17 @@ use serde_json::Value;
 /// What the ledger has of nodes, as far as a checkpoint names it.
 fn forwarded(plant: &Plant) -> Vec<Value> {
     let mut records = Vec::new();
-    let ended = read(&DirSource::new(&plant.server_data().join("ledger")), 0, &mut |_, record| {
-        let record: Value = serde_json::from_slice(record).unwrap();
-        if record["type"].as_str().unwrap().starts_with("agent.") {
-            records.push(record);
-        }
-        true
-    });
+    let ended = read(
+        &DirSource::new(&plant.server_data().join("ledger")),
+        0,
+        &mut |_, record| {
+            let record: Value = serde_json::from_slice(record).unwrap();
+            if record["type"].as_str().unwrap().starts_with("agent.") {
+                records.push(record);
+            }
+            true
+        },
+    );
     // Its files may move on meanwhile.
     if ended.is_err() {
         records.clear();
@@ -43,7 +47,16 @@ fn whole(records: &[Value]) -> u64 {
 
 async fn holds(agent: &NodeAgent, count: usize) {
     eventually("the SVIDs at the agent", async || match agent.status().await {
-        status if status.identities.iter().filter(|held| !held.serial.is_empty()).count() == count => Ok(()),
+        status
+            if status
+                .identities
+                .iter()
+                .filter(|held| !held.serial.is_empty())
+                .count()
+                == count =>
+        {
+            Ok(())
+        }
         status => Err(status.identities.len()),
     })
     .await;
@@ -86,9 +99,14 @@ async fn at_20_what_happened_while_the_server_was_away_is_in_its_ledger_in_order
     .await;
     whole(&records);
     let allowed = of_type(&records, "agent.handed-out");
-    let mut subjects: Vec<_> = allowed.iter().map(|record| record["subject"].as_str().unwrap()).collect();
+    let mut subjects: Vec<_> = allowed
+        .iter()
+        .map(|record| record["subject"].as_str().unwrap())
+        .collect();
     subjects.sort_unstable();
-    let expected: Vec<_> = (0..10).map(|number| format!("spiffe://plant.test/line4/{number}")).collect();
+    let expected: Vec<_> = (0..10)
+        .map(|number| format!("spiffe://plant.test/line4/{number}"))
+        .collect();
     assert_eq!(subjects, expected);
     let denied = of_type(&records, "agent.denied");
     let repeated = |record: &&&Value| record["detail"]["repeated"].as_u64().unwrap_or(1);
@@ -98,9 +116,17 @@ async fn at_20_what_happened_while_the_server_was_away_is_in_its_ledger_in_order
         assert_eq!(record["actor"]["id"], agent.id.as_str());
         assert_eq!(record["detail"]["to_pid"], me);
     }
-    assert!(allowed.iter().all(|record| record["detail"]["standing"] == "islanded"));
-    let began = records.iter().position(|record| record["type"] == "agent.island-began");
-    let first = records.iter().position(|record| record["type"] == "agent.handed-out");
+    assert!(
+        allowed
+            .iter()
+            .all(|record| record["detail"]["standing"] == "islanded")
+    );
+    let began = records
+        .iter()
+        .position(|record| record["type"] == "agent.island-began");
+    let first = records
+        .iter()
+        .position(|record| record["type"] == "agent.handed-out");
     assert!(began < first, "an island begins before what is given on it");
     assert_eq!(of_type(&records, "agent.started").len(), 2);
     assert!(of_type(&records, "agent.journal-hole").is_empty());
@@ -119,9 +145,11 @@ async fn at_20_what_happened_while_the_server_was_away_is_in_its_ledger_in_order
     })
     .await;
     whole(&records);
-    eventually("nothing that waits", async || match agent.status().await.journal {
-        journal if journal.starts_with("all ") => Ok(()),
-        journal => Err(journal),
+    eventually("nothing that waits", async || {
+        match agent.status().await.journal {
+            journal if journal.starts_with("all ") => Ok(()),
+            journal => Err(journal),
+        }
     })
     .await;
     plant.tear_down([agent]).await;
@@ -144,9 +172,11 @@ async fn a_server_whose_ledger_was_put_back_is_found_and_named_by_its_nodes() {
     let mut plant = Plant::new("").await;
     let agent = plant.agent("node", "").await;
     plant.entry(&agent, "/line4/collector", 3600).await;
-    let first = eventually("a ledger that was seen", async || match agent.status().await.ledger_seen {
-        seen if seen.is_empty() => Err(seen),
-        seen => Ok(seen),
+    let first = eventually("a ledger that was seen", async || {
+        match agent.status().await.ledger_seen {
+            seen if seen.is_empty() => Err(seen),
+            seen => Ok(seen),
+        }
     })
     .await;
     plant.stop_server().await;
@@ -170,19 +200,29 @@ async fn a_server_whose_ledger_was_put_back_is_found_and_named_by_its_nodes() {
     .await;
     let key = fs::read_to_string(ledger.join("verifier-key")).unwrap();
     let name = key.split('+').next().unwrap();
-    assert!(status.ledger_seen.contains(&format!("FORK: {name}")), "{}", status.ledger_seen);
+    assert!(
+        status.ledger_seen.contains(&format!("FORK: {name}")),
+        "{}",
+        status.ledger_seen
+    );
     assert_eq!(status.state, "serving", "nothing that is served depends on it");
     let fork = eventually("the record of it", async || {
         let records = forwarded(&plant);
-        let found = of_type(&records, "agent.ledger-fork").first().map(|record| Value::clone(record));
+        let found = of_type(&records, "agent.ledger-fork")
+            .first()
+            .map(|record| Value::clone(record));
         found.ok_or(records.len())
     })
     .await;
     assert_eq!(fork["actor"]["id"], agent.id.as_str());
     // Both checkpoints are in it: with the key they prove it to anybody.
     let verifier = VerifierKey::parse(&key).unwrap();
-    let seen = verifier.checkpoint(fork["detail"]["seen"].as_str().unwrap().as_bytes()).unwrap();
-    let shown = verifier.checkpoint(fork["detail"]["shown"].as_str().unwrap().as_bytes()).unwrap();
+    let seen = verifier
+        .checkpoint(fork["detail"]["seen"].as_str().unwrap().as_bytes())
+        .unwrap();
+    let shown = verifier
+        .checkpoint(fork["detail"]["shown"].as_str().unwrap().as_bytes())
+        .unwrap();
     assert_ne!(seen, shown);
     plant.tear_down([agent]).await;
     let by_itself = verify(&DirSource::new(&ledger), &verifier, &[]);

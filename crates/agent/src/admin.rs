@@ -25,8 +25,8 @@ use crate::link::LinkHandle;
 use crate::link::status::LinkStatus;
 use crate::standing::Report;
 use crate::time;
-use crate::witness;
 use crate::why::{Asked, Compared, explain};
+use crate::witness;
 use landfast_workload_api::Gauges;
 
 /// The services of operators. Clone to share.

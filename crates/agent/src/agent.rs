@@ -182,8 +182,12 @@ impl Agent {
         };
         let (standing_report, standing) = watch::channel(standing::Report::first());
         let (desk, files) = (Desk::new(guarded.clone()), Arc::clone(&state.files));
-        let (hand_outs, hand_out_writer, hand_out_records) =
-            HandOuts::new(guarded.clone(), standing.clone(), Arc::clone(&state.files), desk.clone());
+        let (hand_outs, hand_out_writer, hand_out_records) = HandOuts::new(
+            guarded.clone(),
+            standing.clone(),
+            Arc::clone(&state.files),
+            desk.clone(),
+        );
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
         let (link, link_handle) = Link::new(
             settings,

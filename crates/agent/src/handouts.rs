@@ -17,9 +17,9 @@ use tokio::sync::{Notify, watch};
 use crate::journal::{Desk as Journal, Event, HANDED_OUT};
 use crate::standing::Report;
 use crate::telemetry;
+pub(crate) use line::Whom;
 use line::{Line, Lost};
 use recent::{Recent, Turn};
-pub(crate) use line::Whom;
 pub(crate) use writer::{NAME, Writer};
 
 /// Takes hand-outs down. Clone to share; the writer ends with the last of them.
@@ -119,7 +119,8 @@ impl HandOuts {
         let (now, quality) = desk.clock.stamp();
         let standing = desk.standing.borrow().standing.as_str();
         let line = Line::of(handed, now, quality.as_str(), standing, left_out);
-        desk.journal.note(Event::new(HANDED_OUT).with_all(&line.without_time()));
+        desk.journal
+            .note(Event::new(HANDED_OUT).with_all(&line.without_time()));
         desk.waiting
             .add(&line.text(), || Lost::text(now, quality.as_str()));
     }

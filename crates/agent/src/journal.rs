@@ -144,6 +144,10 @@ impl Keeper {
         let Some(damage) = damage else {
             let mut journal = read.unwrap_or_else(|| Journal::new(self.name(), self.limit));
             self.outdated = journal.file() != *bytes;
+            if !self.outdated {
+                self.written = journal.next();
+                journal.is_written();
+            }
             self.write(&mut journal).await;
             return Some(journal);
         };
@@ -220,7 +224,11 @@ impl Keeper {
 
     /// Another name for what is held.
     async fn begin_anew(&mut self, journal: &mut Journal, why: &str) {
-        tracing::error!(why, journal = journal.id, "the journal is begun anew, with all records that it has");
+        tracing::error!(
+            why,
+            journal = journal.id,
+            "the journal is begun anew, with all records that it has"
+        );
         *journal = journal.anew(self.name(), why, self.desk.moment());
         self.outdated = true;
         self.write(journal).await;
@@ -240,7 +248,9 @@ impl Keeper {
 
     /// When there is something to do without anybody saying so.
     fn due(&self, journal: &Journal) -> Option<Instant> {
-        let forward = self.forward.due(journal.is_empty(), self.channel.borrow().is_some());
+        let forward = self
+            .forward
+            .due(journal.is_empty(), self.channel.borrow().is_some());
         [self.write_due(), forward, self.retry, Some(Instant::now() + LOOK)]
             .into_iter()
             .flatten()

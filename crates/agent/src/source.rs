@@ -11,7 +11,9 @@ use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_proto::spire::api::types;
-use landfast_workload_api::{FetchedJwt, FetchedWits, HandOut, IdentitySource, Party, SourceError, Way, WorkloadView};
+use landfast_workload_api::{
+    FetchedJwt, FetchedWits, HandOut, IdentitySource, Party, SourceError, Way, WorkloadView,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::transport::Channel;

@@ -152,7 +152,10 @@ impl Witness {
         let verdict = match verdict {
             Verdict::Unproven { why, suspect } => {
                 self.unproven += 1;
-                tracing::warn!(why, "it was not proven that the server's ledger goes on from what was seen of it; it is asked again");
+                tracing::warn!(
+                    why,
+                    "it was not proven that the server's ledger goes on from what was seen of it; it is asked again"
+                );
                 match suspect.filter(|_| self.unproven >= MOST_UNPROVEN) {
                     Some(fork) => Verdict::Fork(fork),
                     None => return,
@@ -167,7 +170,10 @@ impl Witness {
             Verdict::Same | Verdict::Unproven { .. } => return,
             Verdict::Grown(head) => seen.keep(head),
             Verdict::New { head, before } => {
-                tracing::info!(ledger = head.origin(), "this node is a witness of a ledger that it had not seen before");
+                tracing::info!(
+                    ledger = head.origin(),
+                    "this node is a witness of a ledger that it had not seen before"
+                );
                 let event = Event::new(LEDGER_NEW)
                     .with("ledger", head.origin())
                     .with("size", head.size)
@@ -185,7 +191,10 @@ impl Witness {
                     return;
                 }
                 tracing::error!(
-                    ledger = fork.origin, what = fork.what, seen = fork.seen, shown = fork.shown,
+                    ledger = fork.origin,
+                    what = fork.what,
+                    seen = fork.seen,
+                    shown = fork.shown,
                     "the server's ledger contradicts what this node has seen of it: it was put back, cut or rewritten, or there are two of it; keep the ledger's \
                      directory as evidence and look with landfast audit verify --checkpoint"
                 );

@@ -120,7 +120,9 @@ impl Journals {
         }
         let is_name = batch.journal.len() == 32 && batch.journal.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_name {
-            return Err(TakeError::Malformed("the name of a journal has 32 hexadecimal digits"));
+            return Err(TakeError::Malformed(
+                "the name of a journal has 32 hexadecimal digits",
+            ));
         }
         if batch.lines.len() > MOST || batch.acknowledged_by.len() > LONGEST_NAME {
             return Err(TakeError::Malformed("more than 256 records of a journal at once"));
@@ -129,7 +131,9 @@ impl Journals {
         let lines = lines.map_err(TakeError::Malformed)?;
         let in_order = lines.windows(2).all(|pair| pair[0].last < pair[1].first);
         if !in_order {
-            return Err(TakeError::Malformed("records of a journal that are not in their order"));
+            return Err(TakeError::Malformed(
+                "records of a journal that are not in their order",
+            ));
         }
         let node = batch.node.to_string();
         let mut nodes = self.shards[shard_of(&self.hasher, &node)].lock().await;
@@ -155,7 +159,9 @@ impl Journals {
         let records: Vec<_> = told.into_iter().map(|told| from.record(told)).collect();
         metrics::counter!("landfast_server_journal_records_total").increment(records.len() as u64);
         self.ledger.append(records).await?;
-        let Known { next, chain, broken, .. } = known;
+        let Known {
+            next, chain, broken, ..
+        } = known;
         nodes.insert(node, known);
         drop(nodes);
         self.save().await;
@@ -189,7 +195,10 @@ impl Journals {
         drop(held);
         if let Ok(Err(error)) = saved {
             let error = error_chain(&error);
-            tracing::warn!(error, "what the ledger has of journals cannot be noted down: the next start reads more of it");
+            tracing::warn!(
+                error,
+                "what the ledger has of journals cannot be noted down: the next start reads more of it"
+            );
         }
     }
 }

@@ -135,7 +135,11 @@ impl Keeper {
 }
 
 async fn ask(channel: Channel, request: ForwardJournalRequest) -> Result<ForwardJournalResponse, LinkError> {
-    rpc::call("ForwardJournal", LedgerClient::new(channel).forward_journal(request)).await
+    rpc::call(
+        "ForwardJournal",
+        LedgerClient::new(channel).forward_journal(request),
+    )
+    .await
 }
 
 const FIRST_PAUSE: Duration = Duration::from_secs(2);

@@ -14,7 +14,13 @@ use crate::testing::{NOON, at, td, until};
 pub(crate) fn desk() -> Desk {
     let boot = Arc::new(SimBoot::new("boot", Duration::ZERO));
     let skew = Duration::from_secs(300);
-    Desk::new(GuardedClock::new(Arc::new(SimClock::new(NOON)), boot, at(-86_400), skew, None))
+    Desk::new(GuardedClock::new(
+        Arc::new(SimClock::new(NOON)),
+        boot,
+        at(-86_400),
+        skew,
+        None,
+    ))
 }
 
 struct Rig {
@@ -64,7 +70,10 @@ impl Rig {
     /// The records in the file, the head aside.
     fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.dir.path().join(JOURNAL)).unwrap_or_default();
-        text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .skip(1)
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     fn kinds(&self) -> Vec<String> {
@@ -118,7 +127,10 @@ async fn a_damaged_journal_is_told_put_aside_and_begun_anew_with_what_was_whole(
     );
     let anew = &rig.lines()[0]["detail"];
     assert_eq!(anew["before"], before["journal"]);
-    assert!(anew["why"].as_str().unwrap().starts_with("damaged: line 4"), "{anew}");
+    assert!(
+        anew["why"].as_str().unwrap().starts_with("damaged: line 4"),
+        "{anew}"
+    );
     let aside = std::fs::read_to_string(rig.dir.path().join("journal.log.damaged")).unwrap();
     assert_eq!(aside, damaged);
     // Nor does one of which nothing can be read.
@@ -140,7 +152,11 @@ async fn while_the_disk_fails_nobody_waits_and_then_all_of_it_is_there() {
     until("it is told", || rig.status.borrow().contains("cannot be written")).await;
     rig.script.mend();
     until("it is there", || rig.kinds().len() == 22).await;
-    assert!(rig.status.borrow().starts_with("22 records wait"), "{}", *rig.status.borrow());
+    assert!(
+        rig.status.borrow().starts_with("22 records wait"),
+        "{}",
+        *rig.status.borrow()
+    );
     rig.stop().await;
 }
 
@@ -152,7 +168,8 @@ async fn however_much_happens_the_disk_is_written_to_a_little() {
     let before = rig.script.written();
     for _ in 0..3600 {
         for _ in 0..10 {
-            rig.desk.note(Event::new(HANDED_OUT).with("entry", "x".repeat(200)));
+            rig.desk
+                .note(Event::new(HANDED_OUT).with("entry", "x".repeat(200)));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -107,7 +107,11 @@ impl Before {
         }
         self.banned = now.banned;
         if now.quarantined != self.quarantined {
-            let kind = if now.quarantined { QUARANTINED } else { QUARANTINE_OVER };
+            let kind = if now.quarantined {
+                QUARANTINED
+            } else {
+                QUARANTINE_OVER
+            };
             events.push(Event::new(kind));
         }
         self.quarantined = now.quarantined;
@@ -118,7 +122,11 @@ impl Before {
     fn look_at_clock(&mut self, now: &Now, events: &mut Vec<Event>) {
         let stepped = self.clock.and_then(|(time, at)| {
             let passed = i64::try_from(now.at.duration_since(at).as_secs()).unwrap_or(i64::MAX);
-            let by = now.time.as_secs().saturating_sub(time.as_secs()).saturating_sub(passed);
+            let by = now
+                .time
+                .as_secs()
+                .saturating_sub(time.as_secs())
+                .saturating_sub(passed);
             (by.unsigned_abs() > STEP).then_some(by)
         });
         if let Some(by) = stepped {

@@ -52,7 +52,13 @@ impl Link {
         }
         self.status.send_modify(|status| {
             status.reachable = status.reachable && error.server_answered();
-            status.quarantined = matches!(error, LinkError::Refused { quarantined: true, .. });
+            status.quarantined = matches!(
+                error,
+                LinkError::Refused {
+                    quarantined: true,
+                    ..
+                }
+            );
             status.last_error = text;
             if status.phase != Phase::Banned {
                 status.phase = if banned {

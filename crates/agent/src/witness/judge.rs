@@ -24,9 +24,15 @@ pub(super) enum Verdict {
     Same,
     Grown(Head),
     /// A ledger that was not seen before; beside that one, when another was.
-    New { head: Head, before: Option<String> },
+    New {
+        head: Head,
+        before: Option<String>,
+    },
     /// Nothing is proven, and nothing contradicted. When it stays so, somebody avoids the proof.
-    Unproven { why: String, suspect: Option<Fork> },
+    Unproven {
+        why: String,
+        suspect: Option<Fork>,
+    },
     Fork(Fork),
 }
 
@@ -103,7 +109,9 @@ fn first_sight(seen: &Seen, trust_domain: &TrustDomain, shown: &Shown<'_>) -> Ve
         Err(error) => return unproven(error.to_string()),
     };
     let public = shown.key.trim().splitn(3, '+').nth(2);
-    let public = public.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+    let public = public
+        .and_then(|text| STANDARD.decode(text).ok())
+        .unwrap_or_default();
     let hash = digest(&SHA256, public.get(1..).unwrap_or_default());
     let expected = format!("{trust_domain}/landfast/ledger/{}", hex(&hash.as_ref()[..8]));
     if key.name() != expected {

@@ -122,7 +122,8 @@ impl Seen {
 
     /// Whether it is new: the same contradiction is told once.
     pub(super) fn accuse(&mut self, fork: Fork) -> bool {
-        let same = |known: &Fork| known.origin == fork.origin && known.what == fork.what && known.seen == fork.seen;
+        let same =
+            |known: &Fork| known.origin == fork.origin && known.what == fork.what && known.seen == fork.seen;
         if self.forks.iter().any(same) {
             return false;
         }
@@ -134,7 +135,9 @@ impl Seen {
     }
 
     pub(super) fn report(&self) -> Report {
-        let last = self.last().map(|head| format!("{} at {} records", head.origin(), head.size));
+        let last = self
+            .last()
+            .map(|head| format!("{} at {} records", head.origin(), head.size));
         let text = last.unwrap_or_default();
         match self.forks.last() {
             None => Report { text, fork: false },

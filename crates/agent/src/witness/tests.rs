@@ -79,7 +79,10 @@ impl Rig {
         let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
         let source = DirSource::new(&self.path());
         let proof = match seen < size {
-            true => Prover::new(&source, size, size).unwrap().consistency(seen).unwrap(),
+            true => Prover::new(&source, size, size)
+                .unwrap()
+                .consistency(seen)
+                .unwrap(),
             false => Vec::new(),
         };
         Answer {
@@ -113,7 +116,10 @@ fn a_ledger_that_goes_on_is_good_over_any_sizes() {
     let rig = Rig::new();
     let mut seen = having_seen(&rig, 3);
     let mut size = 3;
-    assert_eq!(judge::judge(&seen, &td(), &rig.answer(size).shown()), Verdict::Same);
+    assert_eq!(
+        judge::judge(&seen, &td(), &rig.answer(size).shown()),
+        Verdict::Same
+    );
     for by in [1, 4, 250, 300, 1] {
         rig.grow(by, "test.more");
         match judge::judge(&seen, &td(), &rig.answer(size).shown()) {
@@ -156,7 +162,10 @@ fn a_ledger_that_was_put_back_is_a_fork_at_once_and_when_it_has_grown_again() {
         ..rig.answer(5)
     };
     let verdict = judge::judge(&seen, &td(), &silent.shown());
-    assert!(matches!(verdict, Verdict::Unproven { suspect: Some(_), .. }), "{verdict:?}");
+    assert!(
+        matches!(verdict, Verdict::Unproven { suspect: Some(_), .. }),
+        "{verdict:?}"
+    );
     assert_eq!(seen.last().unwrap().size, 5, "what was seen stays");
 }
 
@@ -167,7 +176,9 @@ fn another_key_under_the_same_name_is_a_fork_and_a_new_name_is_another_ledger() 
     other.grow(4, "test.other");
     let foreign = other.answer(0);
     match judge::judge(&seen, &td(), &foreign.shown()) {
-        Verdict::New { before: Some(before), .. } => assert_eq!(before, seen.last().unwrap().origin()),
+        Verdict::New {
+            before: Some(before), ..
+        } => assert_eq!(before, seen.last().unwrap().origin()),
         verdict => panic!("{verdict:?}"),
     }
     let name = key(&rig.der).origin().to_owned();
@@ -179,7 +190,10 @@ fn another_key_under_the_same_name_is_a_fork_and_a_new_name_is_another_ledger() 
     let text = what(judge::judge(&seen, &td(), &forged.shown()));
     assert!(text.contains("was signed by"), "{text}");
     let verdict = judge::judge(&Seen::default(), &td(), &forged.shown());
-    assert!(matches!(verdict, Verdict::Unproven { .. }), "a name that is not its key's: {verdict:?}");
+    assert!(
+        matches!(verdict, Verdict::Unproven { .. }),
+        "a name that is not its key's: {verdict:?}"
+    );
     let elsewhere = TrustDomain::parse("other.test").unwrap();
     let verdict = judge::judge(&Seen::default(), &elsewhere, &rig.answer(0).shown());
     assert!(matches!(verdict, Verdict::Unproven { .. }), "{verdict:?}");
@@ -196,7 +210,14 @@ fn what_was_seen_is_kept_and_a_file_that_was_changed_is_not_believed() {
     let file = seen.file();
     assert_eq!(Seen::parse(&file), Ok(seen));
     let text = String::from_utf8(file).unwrap();
-    for (from, to) in [("\"size\":2", "\"size\":3"), ("\"version\":1", "\"version\":2"), ("{", "")] {
-        assert!(Seen::parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
+    for (from, to) in [
+        ("\"size\":2", "\"size\":3"),
+        ("\"version\":1", "\"version\":2"),
+        ("{", ""),
+    ] {
+        assert!(
+            Seen::parse(text.replacen(from, to, 1).as_bytes()).is_err(),
+            "{to}"
+        );
     }
 }

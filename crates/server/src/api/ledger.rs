@@ -9,8 +9,8 @@ use landfast_daemon::error_chain;
 use landfast_proto::landfast::ledger::v1::{self as pb, ledger_server::Ledger};
 use tonic::{Request, Response, Status};
 
-use super::status::internal;
 use super::Api;
+use super::status::internal;
 use crate::authz::Caller;
 use crate::journals::{Batch, Journals, TakeError};
 
@@ -89,7 +89,10 @@ fn show(dir: &Path, seen: &[pb::Seen]) -> Result<pb::GetCheckpointResponse, Stat
         let size: u64 = size
             .and_then(|size| size.parse().ok())
             .ok_or_else(|| internal("the checkpoint of the ledger is none"))?;
-        let before = seen.iter().find(|seen| seen.origin == origin).map(|seen| seen.size);
+        let before = seen
+            .iter()
+            .find(|seen| seen.origin == origin)
+            .map(|seen| seen.size);
         let proven = match before {
             Some(before) if 0 < before && before < size => consistency(&source, before, size),
             _ => Ok(Vec::new()),

@@ -47,10 +47,12 @@ impl Line {
         if bytes.len() > LONGEST {
             return Err("a record of a journal has 4096 bytes at most");
         }
-        let wire: Wire =
-            serde_json::from_slice(bytes).map_err(|_cause| "a record of a journal is none: see docs/formats/journal.md")?;
+        let wire: Wire = serde_json::from_slice(bytes)
+            .map_err(|_cause| "a record of a journal is none: see docs/formats/journal.md")?;
         if wire.v != 1 {
-            return Err("records of journals of this version are not known here: the server is older than the node");
+            return Err(
+                "records of journals of this version are not known here: the server is older than the node",
+            );
         }
         let prev = unhex(&wire.prev).ok_or("a record names no hash of the one before")?;
         let (last, chain, counts) = match wire.kind == GAP {
@@ -82,7 +84,11 @@ type Gap = (u64, Hash, Option<BTreeMap<String, u64>>);
 
 fn gap(wire: &Wire) -> Result<Gap, &'static str> {
     const WRONG: &str = "a count of a journal does not count what it stands for";
-    let (last, chain, counts) = (wire.last, wire.chain.as_deref().and_then(unhex), wire.counts.clone());
+    let (last, chain, counts) = (
+        wire.last,
+        wire.chain.as_deref().and_then(unhex),
+        wire.counts.clone(),
+    );
     let (Some(last), Some(chain), Some(counts)) = (last, chain, counts) else {
         return Err(WRONG);
     };

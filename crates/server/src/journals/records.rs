@@ -36,9 +36,12 @@ impl From<'_> {
     pub(super) fn record(&self, told: Told) -> Record {
         match told {
             Told::Line { line, from } => self.line(line, from),
-            Told::Other { before: Known { journal, next, .. } } => {
-                self.noticed(OTHER).with("before", journal).with("before_next", next)
-            }
+            Told::Other {
+                before: Known { journal, next, .. },
+            } => self
+                .noticed(OTHER)
+                .with("before", journal)
+                .with("before_next", next),
             Told::Hole { from, to } => {
                 let hole = self.noticed(HOLE).with("from", from).with("to", to);
                 match self.acknowledged_by {
@@ -180,8 +183,49 @@ const KINDS: [(&str, &str, Category); 17] = [
 
 /// Members that records of a journal have.
 const NAMES: [&str; 45] = [
-    "acknowledged", "acknowledged_by", "audience", "before", "before_next", "beside", "by", "by_seconds", "cut", "entry", "id", "jti", "key", "kind",
-    "ledger", "lost", "not_after", "not_before", "of_gid", "of_path", "of_pid", "of_selectors", "of_sha256", "of_uid", "origin", "repeated", "reserve",
-    "seconds", "seen", "serial", "shown", "size", "standing", "taken_over", "time", "to_gid", "to_path", "to_pid", "to_selectors", "to_sha256", "to_uid",
-    "version", "what", "why", "wrong",
+    "acknowledged",
+    "acknowledged_by",
+    "audience",
+    "before",
+    "before_next",
+    "beside",
+    "by",
+    "by_seconds",
+    "cut",
+    "entry",
+    "id",
+    "jti",
+    "key",
+    "kind",
+    "ledger",
+    "lost",
+    "not_after",
+    "not_before",
+    "of_gid",
+    "of_path",
+    "of_pid",
+    "of_selectors",
+    "of_sha256",
+    "of_uid",
+    "origin",
+    "repeated",
+    "reserve",
+    "seconds",
+    "seen",
+    "serial",
+    "shown",
+    "size",
+    "standing",
+    "taken_over",
+    "time",
+    "to_gid",
+    "to_path",
+    "to_pid",
+    "to_selectors",
+    "to_sha256",
+    "to_uid",
+    "version",
+    "what",
+    "why",
+    "wrong",
 ];

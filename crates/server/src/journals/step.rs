@@ -32,7 +32,9 @@ pub(super) fn step(before: Option<&Known>, journal: &str, lines: Vec<Line>) -> (
     let mut told = Vec::new();
     let same = before.filter(|known| known.journal == journal);
     if let (Some(before), None) = (before, same) {
-        told.push(Told::Other { before: before.clone() });
+        told.push(Told::Other {
+            before: before.clone(),
+        });
     }
     let mut known = same.cloned().unwrap_or_else(|| Known {
         journal: journal.to_owned(),

@@ -21,7 +21,9 @@ fn lines(from: u64, to: u64) -> Vec<bytes::Bytes> {
             r#"{{"v":1,"seq":{number},"prev":"{}","type":"svid.denied","time":"2026-11-27T10:00:00Z","quality":"doubted","detail":{{"to":{{"pid":7,"path":"/bin/a\u001b"}},"of":{{"later":1}}}}}}"#,
             crate::random::hex(&prev)
         );
-        prev = ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref().to_vec();
+        prev = ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
+            .as_ref()
+            .to_vec();
         lines.push(text.into());
     }
     lines.split_off(usize::try_from(from).unwrap())
@@ -85,12 +87,21 @@ async fn a_record_says_when_and_where_it_was_and_that_the_node_said_it() {
     send(&journals, 'a', lines(0, 1)).await.unwrap();
     drop(journals);
     let records = read(&dir.path().join("ledger"));
-    let record: &Value = records.iter().find(|record| record["type"] == "agent.denied").unwrap();
+    let record: &Value = records
+        .iter()
+        .find(|record| record["type"] == "agent.denied")
+        .unwrap();
     assert_eq!(record["actor"]["class"], "node");
     assert_eq!(record["actor"]["id"], id("/spire/agent/x").to_string());
     assert_eq!(record["actor"]["how"]["attestation"], "join_token");
-    assert_eq!((&record["time"], &record["time_quality"]), (&"2026-11-27T10:00:00Z".into(), &"doubted".into()));
-    assert_eq!((&record["decision"], &record["result"]), (&"deny".into(), &"refused".into()));
+    assert_eq!(
+        (&record["time"], &record["time_quality"]),
+        (&"2026-11-27T10:00:00Z".into(), &"doubted".into())
+    );
+    assert_eq!(
+        (&record["decision"], &record["result"]),
+        (&"deny".into(), &"refused".into())
+    );
     let detail = &record["detail"];
     assert_eq!((&detail["to_pid"], &detail["seq"]), (&7.into(), &0.into()));
     assert_eq!(detail["more"], r#"{"of_later":1}"#, "what is not known is kept");
@@ -105,8 +116,15 @@ async fn holes_other_journals_and_contradictions_are_recorded() {
     send(&journals, 'a', lines(4, 6)).await.unwrap();
     send(&journals, 'b', lines(0, 1)).await.unwrap();
     let mut edited = lines(0, 3);
-    edited[2] = String::from_utf8(edited[2].to_vec()).unwrap().replace("\"prev\":\"", "\"prev\":\"0").replace("\",\"type", "\",\"type").into();
-    assert!(matches!(send(&journals, 'b', edited).await, Err(TakeError::Malformed(_))));
+    edited[2] = String::from_utf8(edited[2].to_vec())
+        .unwrap()
+        .replace("\"prev\":\"", "\"prev\":\"0")
+        .replace("\",\"type", "\",\"type")
+        .into();
+    assert!(matches!(
+        send(&journals, 'b', edited).await,
+        Err(TakeError::Malformed(_))
+    ));
     let mut edited = lines(0, 3);
     let text = String::from_utf8(edited[1].to_vec()).unwrap();
     edited[1] = text.replace("/bin/a", "/bin/b").into();
@@ -116,11 +134,27 @@ async fn holes_other_journals_and_contradictions_are_recorded() {
     drop(journals);
     let (numbers, noticed) = found(dir.path());
     assert_eq!(numbers, [0, 1, 4, 5, 0, 1]);
-    assert_eq!(noticed, ["agent.journal-hole", "agent.journal-other", "agent.journal-broken"]);
+    assert_eq!(
+        noticed,
+        [
+            "agent.journal-hole",
+            "agent.journal-other",
+            "agent.journal-broken"
+        ]
+    );
     let records = read(&dir.path().join("ledger"));
-    let hole = records.iter().find(|record| record["type"] == "agent.journal-hole").unwrap();
-    assert_eq!((&hole["detail"]["from"], &hole["detail"]["to"]), (&2.into(), &3.into()));
-    assert_eq!(hole["detail"]["acknowledged_by"], "plant.test/landfast/ledger/other");
+    let hole = records
+        .iter()
+        .find(|record| record["type"] == "agent.journal-hole")
+        .unwrap();
+    assert_eq!(
+        (&hole["detail"]["from"], &hole["detail"]["to"]),
+        (&2.into(), &3.into())
+    );
+    assert_eq!(
+        hole["detail"]["acknowledged_by"],
+        "plant.test/landfast/ledger/other"
+    );
     // Also after a restart nothing more is taken of it.
     let journals = open(dir.path());
     assert!(send(&journals, 'b', lines(0, 9)).await.unwrap().begin_anew);
@@ -133,14 +167,28 @@ async fn what_is_no_journal_is_refused_whole() {
     let journals = open(dir.path());
     let mut twice = lines(0, 2);
     twice.push(twice[1].clone());
-    for bad in [twice, vec!["{}".into()], vec![vec![b' '; 5000].into()], vec![bytes::Bytes::new(); 257]] {
-        assert!(matches!(send(&journals, 'a', bad).await, Err(TakeError::Malformed(_))));
+    for bad in [
+        twice,
+        vec!["{}".into()],
+        vec![vec![b' '; 5000].into()],
+        vec![bytes::Bytes::new(); 257],
+    ] {
+        assert!(matches!(
+            send(&journals, 'a', bad).await,
+            Err(TakeError::Malformed(_))
+        ));
     }
-    assert!(matches!(send(&journals, '/', lines(0, 1)).await, Err(TakeError::Malformed(_))));
+    assert!(matches!(
+        send(&journals, '/', lines(0, 1)).await,
+        Err(TakeError::Malformed(_))
+    ));
     drop(journals);
     assert_eq!(found(dir.path()), (vec![], vec![]));
     let none = Journals::open(Ledger::none(), Arc::new(SimClock::new(START)));
-    assert!(matches!(send(&none, 'a', lines(0, 1)).await, Err(TakeError::NoLedger)));
+    assert!(matches!(
+        send(&none, 'a', lines(0, 1)).await,
+        Err(TakeError::NoLedger)
+    ));
 }
 
 #[tokio::test]
@@ -162,6 +210,9 @@ async fn nothing_is_acknowledged_that_the_ledger_has_not() {
     let taken = send(&journals, 'a', lines(0, 3)).await.unwrap();
     assert_eq!(taken.next, 3);
     drop(journals);
-    let there = read(&log_dir).iter().filter(|record| record["type"] == "agent.denied").count();
+    let there = read(&log_dir)
+        .iter()
+        .filter(|record| record["type"] == "agent.denied")
+        .count();
     assert_eq!(there, 3, "what was refused came again and is there");
 }

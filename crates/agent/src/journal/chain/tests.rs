@@ -135,10 +135,11 @@ proptest! {
             sum(read);
         }
         let is_whole = read.is_some_and(|read| read.items.len() == journal.items.len() && damage.is_none());
-        // The last line has none behind it that would contradict; of the head the name may be another.
+        // The last line has none behind it that would contradict; of the head the name may be another, and of a count the types: its number may not.
+        let gap = String::from_utf8_lossy(&journal.file()).find("{\"chain\"").unwrap();
         let last = bytes.len() - journal.items.back().unwrap().line().len() - 1;
         let head = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0);
-        prop_assert!(!is_whole || place >= last || place <= head, "{place}");
+        prop_assert!(!is_whole || place >= gap.min(last) || place <= head, "{place}");
     }
 }
 
@@ -174,7 +175,11 @@ fn the_lowest_class_goes_first_and_is_counted() {
     }
     noted += 20_000;
     assert_eq!((sum(&journal), journal.next()), (noted, noted));
-    assert_eq!(of(&journal, Class::State), 1, "what the node says of itself stays");
+    assert_eq!(
+        of(&journal, Class::State),
+        1,
+        "what the node says of itself stays"
+    );
     let file = journal.file().len();
     assert!(file < LIMIT + LIMIT / 2, "{file}");
 }
@@ -191,7 +196,11 @@ fn only_what_the_server_has_is_forgotten() {
     assert_eq!(journal.waiting(), 5);
     assert_eq!(journal.acknowledge(3, &chain, "a"), Answered::Dropped(3));
     assert_eq!((journal.waiting(), journal.acknowledged_by.as_str()), (2, "a"));
-    assert_eq!(journal.acknowledge(2, &chain, "b"), Answered::Dropped(0), "an old answer");
+    assert_eq!(
+        journal.acknowledge(2, &chain, "b"),
+        Answered::Dropped(0),
+        "an old answer"
+    );
     assert_eq!(journal.batch(10, 1 << 20).len(), 2);
     let (read, damage) = Journal::parse(&journal.file(), LIMIT);
     assert_eq!(damage, None);
