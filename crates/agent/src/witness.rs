@@ -76,14 +76,21 @@ impl Witness {
             let mut seen = self.open().await;
             self.say(&seen);
             let mut jitter = Backoff::new(EVERY / 2, EVERY / 2);
+            let mut again = Backoff::new(AGAIN, EVERY);
             loop {
                 let Some(channel) = self.connected().await else {
                     return std::future::pending().await;
                 };
-                self.ask(channel, &mut seen).await;
+                let settled = self.ask(channel, &mut seen).await;
                 self.say(&seen);
-                jitter.reset();
-                let pause = EVERY.mul_f64(0.75) + jitter.next();
+                let pause = match settled {
+                    true => {
+                        again.reset();
+                        jitter.reset();
+                        EVERY.mul_f64(0.75) + jitter.next()
+                    }
+                    false => again.next(),
+                };
                 tokio::select! {
                     // Another connection may be to another server.
                     Ok(()) = self.channel.changed() => {}
@@ -123,7 +130,8 @@ impl Witness {
         Seen::default()
     }
 
-    async fn ask(&mut self, channel: Channel, seen: &mut Seen) {
+    /// Whether there is nothing to ask again soon.
+    async fn ask(&mut self, channel: Channel, seen: &mut Seen) -> bool {
         let request = pb::GetCheckpointRequest { seen: seen.sizes() };
         let answer = rpc::call(GET, LedgerClient::new(channel).get_checkpoint(request)).await;
         let answer = match answer {
@@ -131,11 +139,11 @@ impl Witness {
             Err(LinkError::Refused {
                 code: Code::Unimplemented | Code::FailedPrecondition,
                 ..
-            }) => return,
+            }) => return true,
             Err(error) => {
                 let error = error_chain(&error);
                 tracing::debug!(error, "the server has not shown its ledger's checkpoint");
-                return;
+                return false;
             }
         };
         let shown = Shown {
@@ -145,6 +153,7 @@ impl Witness {
         };
         let verdict = judge::judge(seen, &self.trust_domain, &shown);
         self.adopt(verdict, seen).await;
+        self.unproven == 0
     }
 
     async fn adopt(&mut self, verdict: Verdict, seen: &mut Seen) {
@@ -238,6 +247,8 @@ impl Witness {
 const GET: &str = "GetCheckpoint";
 /// Between two questions, more or less.
 const EVERY: Duration = Duration::from_secs(300);
+/// After one that brought nothing, at first.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Its files move on while a server looks: once is nothing.
 const MOST_UNPROVEN: u32 = 3;
 
