@@ -8,6 +8,7 @@ mod bad_input;
 mod chain;
 mod compat;
 mod island;
+mod journal;
 mod main_job;
 mod nested;
 mod outages;

@@ -26,6 +26,7 @@ use crate::link::status::LinkStatus;
 use crate::standing::Report;
 use crate::time;
 use crate::why::{Asked, Compared, explain};
+use crate::witness;
 use landfast_workload_api::Gauges;
 
 /// The services of operators. Clone to share.
@@ -50,6 +51,8 @@ pub(crate) struct Admin {
     /// Who could use what is on disk.
     pub(crate) sealed: &'static str,
     pub(crate) hand_outs: Records,
+    pub(crate) ledger: watch::Receiver<witness::Report>,
+    pub(crate) journal: watch::Receiver<String>,
 }
 
 impl Admin {
@@ -117,6 +120,9 @@ impl Admin {
             hand_outs: self.hand_outs.in_words(),
             hand_outs_unwritten: self.hand_outs.unwritten(),
             server_speaks: link.told.to_string(),
+            ledger_seen: self.ledger.borrow().text.clone(),
+            ledger_fork: self.ledger.borrow().fork,
+            journal: self.journal.borrow().clone(),
         }
     }
 

@@ -33,6 +33,7 @@ use crate::config::AgentConfig;
 use crate::delegate::{self, DelegatedIdentity, office::Office};
 use crate::error::AgentError;
 use crate::handouts::HandOuts;
+use crate::journal::{self, Desk, Watcher};
 use crate::jwt::JwtCache;
 use crate::jwt::offline::OfflineTokens;
 use crate::keeper::Keeper;
@@ -42,6 +43,7 @@ use crate::source::AgentSource;
 use crate::telemetry;
 use crate::time::{TimeWatch, Timekeeper};
 use crate::wit::Wits;
+use crate::witness::Witness;
 use crate::{admin_server, health, standing};
 use landfast_workload_api::{Attestor, Gauges, Way};
 use node_state::NodeState;
@@ -179,8 +181,13 @@ impl Agent {
             ear: Some(ear),
         };
         let (standing_report, standing) = watch::channel(standing::Report::first());
-        let (hand_outs, hand_out_writer, hand_out_records) =
-            HandOuts::new(guarded.clone(), standing.clone(), Arc::clone(&state.files));
+        let (desk, files) = (Desk::new(guarded.clone()), Arc::clone(&state.files));
+        let (hand_outs, hand_out_writer, hand_out_records) = HandOuts::new(
+            guarded.clone(),
+            standing.clone(),
+            Arc::clone(&state.files),
+            desk.clone(),
+        );
         let bundles = BundleStore::new(BundleSet::from_iter([state.bundle]));
         let (link, link_handle) = Link::new(
             settings,
@@ -193,6 +200,17 @@ impl Agent {
         let link = link
             .of_node(state.agent_id)
             .restored(held_before.map(|snapshot| &**snapshot));
+        let channel = &link_handle.channel;
+        let (journal, journal_told) =
+            journal::Keeper::new(desk.clone(), Arc::clone(&files), config.journal, channel.clone());
+        let (witness, ledger_told) =
+            Witness::new(desk.clone(), files, config.trust_domain.clone(), channel.clone());
+        let watcher = Watcher {
+            desk: desk.clone(),
+            standing: standing.clone(),
+            link: link_handle.clone(),
+            clock: guarded.clone(),
+        };
         let (tokens, stragglers) = JwtCache::new(Arc::clone(&clock));
         let watch = standing::Watch::new(before.is_some());
         if let Some(image) = before {
@@ -256,6 +274,9 @@ impl Agent {
         tasks.spawn("link", link.run(stop.clone()));
         tasks.spawn("time", timekeeper.run(stop.clone()));
         tasks.spawn("hand-outs", hand_out_writer.run(stop.clone()));
+        tasks.spawn("journal", journal.run(stop.clone()));
+        tasks.spawn("journal-watch", watcher.run(stop.clone()));
+        tasks.spawn("witness", witness.run(stop.clone()));
         tasks.spawn("tokens", stragglers.run(stop.clone()));
         tasks.spawn(
             "token-cache",
@@ -281,6 +302,7 @@ impl Agent {
             clock: Arc::clone(&clock),
             ready: is_ready,
             hand_outs,
+            journal: desk,
         });
         tasks.spawn(
             "workload-api",
@@ -338,6 +360,8 @@ impl Agent {
             cache: cache.clone(),
             sealed: config.cache.sealed(),
             hand_outs: hand_out_records,
+            ledger: ledger_told,
+            journal: journal_told,
         };
         let services = admin_server::Services {
             admin,

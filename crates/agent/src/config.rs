@@ -42,6 +42,8 @@ pub struct AgentConfig {
     pub data_dir: PathBuf,
     /// What is kept there of the workloads' identities.
     pub cache: CacheKind,
+    /// What the journal may take there, in bytes.
+    pub journal: u64,
     /// The bundle to begin with: PEM or JWKS.
     pub trust_bundle: PathBuf,
     /// The Workload API's socket.
@@ -235,6 +237,13 @@ impl Checker<'_> {
             proxy,
             data_dir: self.absolute("data_dir", raw.data_dir)?,
             cache: self.cache(raw.cache.as_deref(), raw.seal_key)?,
+            journal: self.size(
+                "journal.max_size",
+                raw.journal.max_size,
+                1 << 20,
+                64 << 10,
+                8 << 20,
+            )?,
             trust_bundle: self.absolute("trust_bundle", raw.trust_bundle)?,
             socket,
             socket_group: raw.socket_group,

@@ -14,8 +14,10 @@ use landfast_lifecycle::GuardedClock;
 use landfast_workload_api::{Given, HandOut};
 use tokio::sync::{Notify, watch};
 
+use crate::journal::{Desk as Journal, Event, HANDED_OUT};
 use crate::standing::Report;
 use crate::telemetry;
+pub(crate) use line::Whom;
 use line::{Line, Lost};
 use recent::{Recent, Turn};
 pub(crate) use writer::{NAME, Writer};
@@ -29,6 +31,7 @@ struct Desk {
     standing: watch::Receiver<Report>,
     recent: Mutex<Recent>,
     waiting: Arc<Waiting>,
+    journal: Journal,
     /// Tells the writer when nobody is left who could hand out.
     _open: watch::Sender<()>,
 }
@@ -80,6 +83,7 @@ impl HandOuts {
         clock: GuardedClock,
         standing: watch::Receiver<Report>,
         files: Arc<crate::persist::NodeFiles>,
+        journal: Journal,
     ) -> (Self, Writer, Records) {
         let waiting = Arc::new(Waiting::default());
         let (open, closed) = watch::channel(());
@@ -88,6 +92,7 @@ impl HandOuts {
             standing,
             recent: Mutex::default(),
             waiting: Arc::clone(&waiting),
+            journal,
             _open: open,
         };
         let (complain, complaint) = watch::channel(String::new());
@@ -104,6 +109,7 @@ impl HandOuts {
             Turn::Again => return,
             Turn::LeftOut => {
                 desk.waiting.lock().unwritten += 1;
+                desk.journal.count(HANDED_OUT);
                 telemetry::unwritten_hand_out("rate");
                 return;
             }
@@ -113,6 +119,8 @@ impl HandOuts {
         let (now, quality) = desk.clock.stamp();
         let standing = desk.standing.borrow().standing.as_str();
         let line = Line::of(handed, now, quality.as_str(), standing, left_out);
+        desk.journal
+            .note(Event::new(HANDED_OUT).with_all(&line.without_time()));
         desk.waiting
             .add(&line.text(), || Lost::text(now, quality.as_str()));
     }

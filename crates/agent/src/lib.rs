@@ -19,6 +19,7 @@ mod entry;
 mod error;
 mod handouts;
 mod health;
+mod journal;
 mod jwt;
 mod keeper;
 mod link;
@@ -29,6 +30,7 @@ mod telemetry;
 mod time;
 mod why;
 mod wit;
+mod witness;
 
 #[cfg(test)]
 mod testing;

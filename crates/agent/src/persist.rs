@@ -8,6 +8,7 @@ mod ban;
 mod bundle;
 mod device;
 mod handouts;
+mod journal;
 mod node;
 mod pin;
 mod steps;

@@ -11,13 +11,16 @@ use landfast_identity::{Bundle, BundleSet, SelectorSet, SpiffeId, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::spire::api::server::svid::v1 as svid_api;
 use landfast_proto::spire::api::types;
-use landfast_workload_api::{FetchedJwt, FetchedWits, HandOut, IdentitySource, SourceError, WorkloadView};
+use landfast_workload_api::{
+    FetchedJwt, FetchedWits, HandOut, IdentitySource, Party, SourceError, Way, WorkloadView,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::entry::{Entry, one_for_each_hint};
 use crate::handouts::HandOuts;
+use crate::journal::Desk;
 use crate::jwt::budget::Budget;
 use crate::jwt::{JwtCache, Key, Refusal, Token};
 use crate::keeper::state::Snapshot;
@@ -36,6 +39,7 @@ pub(crate) struct AgentSource {
     pub(crate) clock: SharedClock,
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) hand_outs: HandOuts,
+    pub(crate) journal: Desk,
 }
 
 impl AgentSource {
@@ -193,6 +197,10 @@ impl IdentitySource for AgentSource {
 
     fn handed_out(&self, handed: &HandOut<'_>) {
         self.hand_outs.note(handed);
+    }
+
+    fn refused(&self, way: Way, to: Party<'_>) {
+        self.journal.denied(way, to);
     }
 
     fn now(&self) -> Option<UnixTime> {

@@ -73,6 +73,19 @@ pub(crate) fn describe() {
         TRUST_DEBT,
         "When the last X.509-SVID of a reserve ends, in seconds since 1970: until then a thief of it is believed; 0 without any."
     );
+    describe_gauge!(
+        JOURNAL_WAITING,
+        "Records of the journal that no server has acknowledged yet."
+    );
+    describe_gauge!(
+        JOURNAL_COUNTED,
+        "Of those, records that are only counted, because the journal was full."
+    );
+    describe_gauge!(JOURNAL_FAILS, "1 while the journal cannot be read or written.");
+    describe_gauge!(
+        LEDGER_FORK,
+        "1 when a server's ledger has contradicted what this node saw of it before."
+    );
     describe_gauge!(RUNGS, "X.509-SVIDs of reserves that are not over.");
     describe_gauge!(
         SHORT,
@@ -142,6 +155,21 @@ pub(crate) fn missed() {
 /// Counts an answer that was too old.
 pub(crate) fn stale() {
     metrics::counter!(STALE).increment(1);
+}
+
+/// Of the journal: what waits for a server, and what of it is only counted.
+pub(crate) fn journal(waiting: u64, counted: u64) {
+    metrics::gauge!(JOURNAL_WAITING).set(waiting as f64);
+    metrics::gauge!(JOURNAL_COUNTED).set(counted as f64);
+}
+
+pub(crate) fn journal_fails(fails: bool) {
+    metrics::gauge!(JOURNAL_FAILS).set(f64::from(u8::from(fails)));
+}
+
+/// Whether a ledger has contradicted what this node has seen of it.
+pub(crate) fn ledger_fork(found: bool) {
+    metrics::gauge!(LEDGER_FORK).set(f64::from(u8::from(found)));
 }
 
 /// Counts a hand-out that has no line.
@@ -251,3 +279,7 @@ const TOKENS: &str = "landfast_agent_jwt_svids_cached";
 const RENEWALS: &str = "landfast_agent_svid_requests_total";
 const NODE_ATTESTATIONS: &str = "landfast_agent_node_attestations_total";
 const ATTESTATIONS: &str = "landfast_agent_workload_attestations_total";
+const JOURNAL_WAITING: &str = "landfast_agent_journal_waiting_records";
+const JOURNAL_COUNTED: &str = "landfast_agent_journal_counted_records";
+const JOURNAL_FAILS: &str = "landfast_agent_journal_fails";
+const LEDGER_FORK: &str = "landfast_agent_ledger_fork";

@@ -196,6 +196,12 @@ fn status_facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
     if !status.trust_debt.is_empty() {
         facts.push(("trust debt", status.trust_debt.clone()));
     }
+    if !status.journal.is_empty() {
+        facts.push(("journal", status.journal.clone()));
+    }
+    if !status.ledger_seen.is_empty() {
+        facts.push(("ledger", status.ledger_seen.clone()));
+    }
     if !status.hand_outs.is_empty() {
         facts.push(("hand-outs", hand_outs(status)));
     }
@@ -316,6 +322,7 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "cache": status.cache, "device_key": status.device_key, "bundle_chain": status.bundle_chain,
         "reserve_until": output::time_json(status.reserve_until), "trust_debt_until": output::time_json(status.trust_debt_until),
         "trust_debt": status.trust_debt, "hand_outs": status.hand_outs, "hand_outs_unwritten": status.hand_outs_unwritten,
+        "journal": status.journal, "ledger_seen": status.ledger_seen, "ledger_fork": status.ledger_fork,
         "time": status.time.as_ref().map(|time| json!({
             "now": output::time_json(time.now), "estimated": time.estimated, "floor": output::time_json(time.floor),
             "estimate": output::time_json(time.estimate), "clock_wrong_by": time.clock_wrong_by, "complaint": time.complaint,

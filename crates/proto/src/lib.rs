@@ -172,6 +172,13 @@ pub mod landfast {
             include!("generated/landfast.recovery.v1.rs");
         }
     }
+    /// `landfast.ledger.*`
+    pub mod ledger {
+        /// Witnesses of the ledger, and what nodes bring into it.
+        pub mod v1 {
+            include!("generated/landfast.ledger.v1.rs");
+        }
+    }
     /// `landfast.login.*`
     pub mod login {
         /// A person is let in from another machine.

@@ -306,6 +306,7 @@ const PATHS: &str = "
     /landfast.chain.v1.Chain/GetSteps /landfast.chain.v1.Chain/ShowSteps /landfast.chain.v1.Chain/PrepareStep /landfast.chain.v1.Chain/ImportStep
     /landfast.entry.v1.EntryPolicies/GetEntryPolicies /landfast.entry.v1.EntryPolicies/SetEntryPolicy
     /landfast.info.v1.Info/GetServer /landfast.info.v1.Info/ListNodes
+    /landfast.ledger.v1.Ledger/GetCheckpoint /landfast.ledger.v1.Ledger/ForwardJournal
     /landfast.reserve.v1.Debts/ListDebts /landfast.reserve.v1.Reserve/NewRungs /landfast.reserve.v1.Reserve/NewToken
     /landfast.quarantine.v1.Quarantine/GetQuarantine /landfast.quarantine.v1.Quarantine/EndQuarantine
     /landfast.sync.v1.Sync/Subscribe

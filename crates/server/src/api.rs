@@ -12,6 +12,7 @@ pub(crate) mod filter;
 pub(crate) mod health;
 pub(crate) mod ids;
 pub(crate) mod info;
+pub(crate) mod ledger;
 pub(crate) mod limit;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
@@ -45,6 +46,7 @@ use crate::chain::Chain;
 use crate::datastore::Datastore;
 use crate::federation::Federation;
 use crate::issuance::Issuer;
+use crate::journals::Journals;
 use crate::ledger::Ledger;
 use crate::login::Logins;
 use crate::peers::Peers;
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) datastore: Arc<dyn Datastore>,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) ledger: Ledger,
+    /// Of nodes, on their way into it.
+    pub(crate) journals: Journals,
     pub(crate) attestors: Attestors,
     pub(crate) federation: Federation,
     /// Each change of the bundle, signed by the root key.
@@ -104,6 +108,10 @@ pub(crate) struct Shared {
     pub(crate) chain_limit: RateLimit,
     /// Steps that an agent shows.
     pub(crate) show_limit: RateLimit,
+    /// Checkpoints that an agent may ask for.
+    pub(crate) witness_limit: RateLimit,
+    /// Batches of its journal.
+    pub(crate) journal_limit: RateLimit,
     /// Reports of an agent that are stored.
     pub(crate) status_limit: RateLimit,
 }

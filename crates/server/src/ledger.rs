@@ -9,17 +9,18 @@ mod records;
 mod room;
 mod writer;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use landfast_audit::{LogError, Record};
 use landfast_daemon::error_chain;
 use landfast_lifecycle::SharedClock;
-use landfast_store::StoreError;
+use landfast_store::{Store, StoreError};
 use tokio::sync::oneshot;
 
 pub use key::OpenLedgerError;
@@ -39,6 +40,8 @@ struct Inner {
     missed: Arc<Missed>,
     clock: SharedClock,
     thread: Option<JoinHandle<()>>,
+    /// The data directory, and its own.
+    place: OnceLock<(Store, PathBuf)>,
 }
 
 /// Whether records can be written. Shared with the thread that writes.
@@ -117,7 +120,22 @@ impl Ledger {
             missed,
             clock,
             thread: Some(thread),
+            place: OnceLock::new(),
         }))))
+    }
+
+    /// Says where it lies, for whoever reads what is on the disk.
+    pub(crate) fn lies(self, data: &Store, dir: &Path) -> Self {
+        if let Some(inner) = &self.0 {
+            inner.place.get_or_init(|| (data.clone(), dir.to_owned()));
+        }
+        self
+    }
+
+    /// The data directory, and the directory of the log.
+    pub(crate) fn place(&self) -> Option<(&Store, &Path)> {
+        let (data, dir) = self.0.as_ref()?.place.get()?;
+        Some((data, dir))
     }
 
     /// Whether what happens now could be recorded, as far as is known.

@@ -15,6 +15,7 @@ pub mod datastore;
 mod endpoints;
 mod federation;
 pub mod issuance;
+mod journals;
 mod ledger;
 mod login;
 mod migrations;

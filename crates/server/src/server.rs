@@ -36,6 +36,7 @@ use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreError, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
 use crate::federation::Federation;
+use crate::journals::Journals;
 use crate::login::Logins;
 use crate::publish::{PublishAddresses, Publishing};
 use crate::push::{self, Stale};
@@ -327,6 +328,7 @@ fn api(
         datastore: Arc::clone(&core.datastore),
         quarantine: Arc::clone(&core.quarantine),
         ledger: core.ledger.clone(),
+        journals: Journals::open(core.ledger.clone(), Arc::clone(&parts.clock)),
         attestors: Attestors {
             join_token: config.join_token,
             x509pop,
@@ -355,6 +357,9 @@ fn api(
         peers: Arc::clone(&core.peers),
         chain_limit: RateLimit::new(20, 200, "walks of the bundle chain"),
         show_limit: RateLimit::new(1, 5, "shown steps"),
+        witness_limit: RateLimit::new(1, 10, "checkpoints"),
+        // An eight-megabyte journal at once, after an island.
+        journal_limit: RateLimit::new(5, 100, "batches of journals"),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
 }

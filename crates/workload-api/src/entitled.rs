@@ -35,11 +35,11 @@ pub(crate) struct Entitled {
 }
 
 impl Entitled {
-    /// What the caller is entitled to; attests him if need be.
+    /// What the caller of this service is entitled to; attests him if need be.
     pub(crate) async fn look(
         source: &Arc<dyn IdentitySource>,
         connection: &Connection,
-        wanted: Wanted,
+        (wanted, way): (Wanted, Way),
     ) -> Result<Self, Status> {
         let mut wait = Wait::of(connection.limits().first_answer);
         loop {
@@ -53,6 +53,7 @@ impl Entitled {
                 ViewState::NoIdentity if held.is_outdated() => {}
                 ViewState::NoIdentity => {
                     connection.forget(&held);
+                    source.refused(way, connection.party(&held.selectors));
                     return Err(encode::no_identity());
                 }
                 ViewState::Starting => {

@@ -95,7 +95,7 @@ impl SecretDiscoveryService for SecretService {
         } else {
             Wanted::X509Svids
         };
-        let entitled = Entitled::look(&self.source, &connection, wanted).await?;
+        let entitled = Entitled::look(&self.source, &connection, (wanted, Way::Sds)).await?;
         let offer = Offer::new(&self.sds, &entitled.view, form);
         let (answer, given) = whole::fetched(&offer, &request.resource_names)?;
         connection.still_the_same()?;
@@ -131,7 +131,7 @@ impl SecretService {
         let mut dialogue = D::default();
         dialogue.hear(first, &self.sds)?;
         // What an SVID is missing for is sent when it comes: an Envoy waits, and its other secrets need not.
-        let entitled = Entitled::look(&self.source, &connection, Wanted::Secrets).await?;
+        let entitled = Entitled::look(&self.source, &connection, (Wanted::Secrets, Way::Sds)).await?;
         let following = entitled.follow(self.source.clone(), connection, Wanted::Secrets);
         let session = Session::new(following, requests, dialogue, self.sds.clone());
         Ok(Response::new(Box::pin(stream::unfold(session, Session::next))))

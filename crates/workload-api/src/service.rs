@@ -75,15 +75,20 @@ impl SpiffeWorkloadApi for Service {
         let entitled = self.entitled(&connection).await?;
         let view = &entitled.view;
         let known = |id: &SpiffeId| view.jwt_identities.iter().any(|identity| identity.id == *id);
+        let denied = || {
+            let to = connection.party(entitled.selectors());
+            self.source.refused(Way::WorkloadApi, to);
+            encode::no_identity()
+        };
         if view.jwt_identities.is_empty() || id.as_ref().is_some_and(|id| !known(id)) {
-            return Err(encode::no_identity());
+            return Err(denied());
         }
         let fetched = self
             .source
             .fetch_jwt(entitled.selectors(), &audience, id.as_ref())
             .await
             .map_err(|error| match error {
-                SourceError::NoIdentity => encode::no_identity(),
+                SourceError::NoIdentity => denied(),
                 SourceError::InvalidArgument(reason) => Status::invalid_argument(reason),
                 SourceError::Unsupported => Status::unimplemented("JWT-SVIDs are not supported"),
                 SourceError::Unavailable(reason) => {
@@ -94,7 +99,7 @@ impl SpiffeWorkloadApi for Service {
                 }
             })?;
         if fetched.is_empty() {
-            return Err(encode::no_identity());
+            return Err(denied());
         }
         connection.still_the_same()?;
         for jwt in &fetched {
@@ -151,6 +156,8 @@ impl SpiffeWorkloadApi for Service {
                 .any(|identity| identity.id == *id)
         };
         if id.as_ref().is_some_and(|id| !known(id)) {
+            let to = connection.party(entitled.selectors());
+            self.source.refused(Way::WorkloadApi, to);
             return Err(encode::no_identity());
         }
         let following = entitled.follow(self.source.clone(), connection, Wanted::Rest);
@@ -181,7 +188,7 @@ impl Service {
     {
         let connection = connection(&request)?;
         drop(request);
-        let entitled = Entitled::look(&self.source, &connection, wanted).await?;
+        let entitled = Entitled::look(&self.source, &connection, (wanted, Way::WorkloadApi)).await?;
         let subscription = Subscription {
             following: entitled.follow(self.source.clone(), connection, wanted),
             build,
@@ -205,7 +212,7 @@ impl Service {
 
     /// What the caller is entitled to, once that is ready.
     async fn entitled(&self, connection: &Connection) -> Result<Entitled, Status> {
-        Entitled::look(&self.source, connection, Wanted::Rest).await
+        Entitled::look(&self.source, connection, (Wanted::Rest, Way::WorkloadApi)).await
     }
 }
 

@@ -11,7 +11,7 @@ use landfast_uds::PinnedProcess;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::HandOut;
+use crate::{HandOut, Party, Way};
 
 /// Everything one set of selectors is entitled to now, complete and ready to serve.
 #[derive(Clone, Debug)]
@@ -186,6 +186,9 @@ pub trait IdentitySource: Send + Sync + 'static {
 
     /// An SVID leaves now, in this moment: a source that keeps a record notes it, and does not have anybody wait for that.
     fn handed_out(&self, _handed: &HandOut<'_>) {}
+
+    /// Somebody was told that there is no identity for him: a source that keeps a record notes it, likewise.
+    fn refused(&self, _way: Way, _to: Party<'_>) {}
 
     /// The time, if it is known.
     fn now(&self) -> Option<UnixTime>;

@@ -12,11 +12,12 @@ use crate::delegate::tests::{World, call, channel};
 /// Every method that we generate code for and that is an agent's to serve.
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
-    const SERVERS: [&str; 9] = [
+    const SERVERS: [&str; 10] = [
         "spire.api.server.",
         "landfast.chain.",
         "landfast.entry.",
         "landfast.info.",
+        "landfast.ledger.",
         "landfast.quarantine.",
         "landfast.people.",
         "landfast.recovery.",

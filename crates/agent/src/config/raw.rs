@@ -36,6 +36,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) time: RawTime,
     #[serde(default)]
+    pub(super) journal: RawJournal,
+    #[serde(default)]
     pub(super) sds: RawSds,
     #[serde(default)]
     pub(super) limits: RawLimits,
@@ -89,6 +91,12 @@ pub(super) struct RawSync {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTime {
     pub(super) skew: Option<HumanDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawJournal {
+    pub(super) max_size: Option<HumanSize>,
 }
 
 #[derive(Deserialize, Default)]

@@ -667,6 +667,7 @@ fn office() -> (Arc<Office>, Arc<AgentSource>, Arc<dyn Attestor>, impl Sized) {
         clock: StoppedClock::at(NOON),
         ready: tokio::sync::watch::channel(true).1,
         hand_outs: crate::handouts::tests::nowhere(),
+        journal: crate::journal::tests::desk(),
     });
     let delegates = Delegates::new(vec![rights::Delegate {
         delegate: spiffe_id("/mesh").into(),

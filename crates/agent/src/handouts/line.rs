@@ -33,8 +33,9 @@ pub(super) struct Line {
     left_out: u64,
 }
 
+/// A process, or what stands for one.
 #[derive(Serialize, Default)]
-struct Whom {
+pub(crate) struct Whom {
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +118,17 @@ impl Line {
         self.not_after = Some(parsed.expires_at().to_string());
     }
 
+    /// What it says, for a record that has a time of its own.
+    pub(super) fn without_time(&self) -> serde_json::Map<String, serde_json::Value> {
+        let Ok(serde_json::Value::Object(mut members)) = serde_json::to_value(self) else {
+            return serde_json::Map::new();
+        };
+        for name in ["v", "time", "quality", "left_out"] {
+            members.remove(name);
+        }
+        members
+    }
+
     /// With its end.
     pub(super) fn text(&self) -> String {
         text(self)
@@ -124,7 +136,7 @@ impl Line {
 }
 
 impl Whom {
-    fn of(party: Party<'_>) -> Self {
+    pub(crate) fn of(party: Party<'_>) -> Self {
         let Some(process) = party.process else {
             let named: Vec<_> = party.selectors.iter().map(ToString::to_string).collect();
             return Self {

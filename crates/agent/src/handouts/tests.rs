@@ -37,7 +37,8 @@ fn record(files: Arc<NodeFiles>) -> (HandOuts, Writer, Records) {
     let boot = Arc::new(SimBoot::new("boot", Duration::ZERO));
     let skew = Duration::from_secs(300);
     let clock = GuardedClock::new(Arc::new(SimClock::new(NOON)), boot, at(-86_400), skew, None);
-    HandOuts::new(clock, watch::channel(Report::first()).1, files)
+    let journal = Journal::new(clock.clone());
+    HandOuts::new(clock, watch::channel(Report::first()).1, files, journal)
 }
 
 /// Over a disk that a test breaks.

@@ -52,6 +52,13 @@ impl Link {
         }
         self.status.send_modify(|status| {
             status.reachable = status.reachable && error.server_answered();
+            status.quarantined = matches!(
+                error,
+                LinkError::Refused {
+                    quarantined: true,
+                    ..
+                }
+            );
             status.last_error = text;
             if status.phase != Phase::Banned {
                 status.phase = if banned {
@@ -69,6 +76,7 @@ impl Link {
         let recovered = self.status.send_if_modified(|status| {
             let differs = !status.last_error.is_empty() || status.phase != Phase::Serving;
             status.phase = Phase::Serving;
+            status.quarantined = false;
             status.last_error.clear();
             status.behind = status
                 .behind

@@ -40,6 +40,8 @@ impl Phase {
 pub(crate) struct LinkStatus {
     pub(crate) phase: Phase,
     pub(crate) reachable: bool,
+    /// The server says that it is in quarantine.
+    pub(crate) quarantined: bool,
     pub(crate) address: String,
     /// When the node was last seen to be in step with its server; see [`Self::synced_at`].
     pub(crate) last_sync: Option<UnixTime>,
@@ -75,6 +77,7 @@ impl LinkStatus {
         Self {
             phase: Phase::Starting,
             reachable: false,
+            quarantined: false,
             address: String::new(),
             last_sync: None,
             subscribed_since: None,

@@ -32,6 +32,7 @@ fn world(snapshot: Option<Snapshot>) -> World {
         clock: StoppedClock::at(NOON),
         ready: watch::channel(true).1,
         hand_outs: crate::handouts::tests::nowhere(),
+        journal: crate::journal::tests::desk(),
     };
     World {
         source,

@@ -75,6 +75,12 @@ pub struct GetStatusResponse {
     pub hand_outs_unwritten: u64,
     #[prost(string, tag = "57")]
     pub server_speaks: ::prost::alloc::string::String,
+    #[prost(string, tag = "58")]
+    pub ledger_seen: ::prost::alloc::string::String,
+    #[prost(bool, tag = "59")]
+    pub ledger_fork: bool,
+    #[prost(string, tag = "60")]
+    pub journal: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Time {

@@ -33,6 +33,8 @@ pub(crate) const TABLE: &[(&str, &[Class], Right)] = &[
     ),
     ("/landfast.info.v1.Info/GetServer", &[Local, Admin], Whole(Read)),
     ("/landfast.info.v1.Info/ListNodes", &[Local, Admin], Whole(Read)),
+    ("/landfast.ledger.v1.Ledger/ForwardJournal", &[Agent], Nobodys),
+    ("/landfast.ledger.v1.Ledger/GetCheckpoint", &[Agent], Nobodys),
     (
         "/landfast.reserve.v1.Debts/ListDebts",
         &[Local, Admin],

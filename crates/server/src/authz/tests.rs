@@ -25,6 +25,7 @@ fn described() -> BTreeSet<String> {
             "landfast.chain.v1",
             "landfast.entry.v1",
             "landfast.info.v1",
+            "landfast.ledger.v1",
             "landfast.login.v1",
             "landfast.people.v1",
             "landfast.quarantine.v1",

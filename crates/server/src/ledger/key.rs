@@ -90,7 +90,7 @@ pub(crate) fn open(
     }
     let missed = Missed::new(data.clone());
     let room = Room::new(dir, limit);
-    Ok(Ledger::start((log, recovered), clock, (missed, before), room)?)
+    Ok(Ledger::start((log, recovered), clock, (missed, before), room)?.lies(data, dir))
 }
 
 /// The private key, in the data directory.

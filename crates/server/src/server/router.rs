@@ -5,6 +5,7 @@ use std::time::Duration;
 use landfast_proto::landfast::chain::v1::chain_server::ChainServer;
 use landfast_proto::landfast::entry::v1::entry_policies_server::EntryPoliciesServer;
 use landfast_proto::landfast::info::v1::info_server::InfoServer;
+use landfast_proto::landfast::ledger::v1::ledger_server::LedgerServer;
 use landfast_proto::landfast::login::v1::login_server::LoginServer;
 use landfast_proto::landfast::people::v1::people_server::PeopleServer;
 use landfast_proto::landfast::quarantine::v1::quarantine_server::QuarantineServer;
@@ -63,6 +64,7 @@ where
         .add_service(ChainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(EntryPoliciesServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(InfoServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(LedgerServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ReserveServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(DebtsServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(QuarantineServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))

@@ -71,6 +71,7 @@ impl World {
             clock: StoppedClock::at(NOON),
             ready: watch::channel(true).1,
             hand_outs: crate::handouts::tests::nowhere(),
+            journal: crate::journal::tests::desk(),
         });
         let delegates = Delegates::new(vec![Delegate {
             delegate: id("/mesh").into(),

@@ -175,6 +175,7 @@ async fn tokens_are_not_asked_of_a_busy_server_either() {
         clock: real_clock(),
         ready: watch::channel(true).1,
         hand_outs: crate::handouts::tests::nowhere(),
+        journal: crate::journal::tests::desk(),
     };
     let ask = async |audience: &str| {
         let (caller, audience) = (selectors(&["unix:uid:1"]), [audience.to_owned()]);

@@ -27,6 +27,7 @@ async fn a_refused_token_hurries_the_link_only_when_a_round_may_mend_it() {
         clock: real_clock(),
         ready: watch::channel(true).1,
         hand_outs: crate::handouts::tests::nowhere(),
+        journal: crate::journal::tests::desk(),
     };
     let ask = async || {
         let (caller, audience) = (selectors(&["unix:uid:1"]), ["aud".to_owned()]);

@@ -49,6 +49,7 @@ impl World {
             clock: clock.clone(),
             ready: watch::channel(true).1,
             hand_outs: crate::handouts::tests::nowhere(),
+            journal: crate::journal::tests::desk(),
         };
         Self {
             server,

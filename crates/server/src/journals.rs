@@ -1,0 +1,218 @@
+//! Journals of nodes, on their way into the ledger of this server (`docs/formats/journal.md`).
+//!
+//! Invariant: a batch is acknowledged when the ledger has it on its disk, and of one node one batch is taken at a time, so that nothing is there twice.
+
+mod kept;
+mod line;
+mod records;
+mod step;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
+use std::sync::{Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use landfast_daemon::error_chain;
+use landfast_identity::SpiffeId;
+use landfast_lifecycle::SharedClock;
+use landfast_store::Store;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::ledger::{Ledger, LedgerError};
+use kept::Nodes;
+use line::Line;
+use step::Known;
+
+/// What this server has of them.
+pub(crate) struct Journals {
+    ledger: Ledger,
+    clock: SharedClock,
+    place: Option<(Store, PathBuf)>,
+    hasher: RandomState,
+    /// By the hash of the node's ID; each is held while the ledger writes.
+    shards: Vec<Mutex<Nodes>>,
+    saved: StdMutex<Instant>,
+}
+
+/// A batch as it came.
+pub(crate) struct Batch<'a> {
+    pub(crate) node: &'a SpiffeId,
+    pub(crate) attestation: &'a str,
+    pub(crate) journal: &'a str,
+    pub(crate) lines: Vec<bytes::Bytes>,
+    pub(crate) acknowledged_by: &'a str,
+}
+
+/// What the ledger has now.
+pub(crate) struct Taken {
+    pub(crate) next: u64,
+    pub(crate) chain: [u8; 32],
+    pub(crate) begin_anew: bool,
+}
+
+/// Why nothing was taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeError {
+    /// There is nothing to take it into.
+    #[error("this server keeps no ledger")]
+    NoLedger,
+    /// It is none.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The ledger cannot be written.
+    #[error("the journal was not taken")]
+    Ledger {
+        /// Why.
+        #[from]
+        source: LedgerError,
+    },
+}
+
+impl Journals {
+    /// Of this ledger, which is read for what it has: blocks.
+    pub(crate) fn open(ledger: Ledger, clock: SharedClock) -> Self {
+        let place = ledger.place().map(|(data, dir)| (data.clone(), dir.to_owned()));
+        let found = match &place {
+            Some((data, dir)) => kept::open(data, dir).unwrap_or_else(|error| {
+                let error = error_chain(&error);
+                tracing::error!(
+                    error,
+                    "the ledger cannot be read for what it has of the journals of nodes: what a node sends again may be in it twice, under the same number"
+                );
+                Nodes::new()
+            }),
+            None => Nodes::new(),
+        };
+        let (hasher, mut shards) = (RandomState::new(), Vec::new());
+        shards.resize_with(SHARDS, Nodes::new);
+        for (node, known) in found {
+            let shard = shard_of(&hasher, &node);
+            shards[shard].insert(node, known);
+        }
+        Self {
+            ledger,
+            clock,
+            place,
+            hasher,
+            shards: shards.into_iter().map(Mutex::new).collect(),
+            saved: StdMutex::new(Instant::now()),
+        }
+    }
+
+    /// The directory of the ledger.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        self.place.as_ref().map(|(_, dir)| dir.clone())
+    }
+
+    /// The name of the ledger; reads a file.
+    pub(crate) fn ledger_name(dir: &std::path::Path) -> Option<String> {
+        kept::head(dir).map(|(name, _)| name)
+    }
+
+    /// Takes what is new of a batch. When this returns it is on the disk.
+    ///
+    /// # Errors
+    /// Nothing was taken.
+    pub(crate) async fn take(&self, batch: Batch<'_>) -> Result<Taken, TakeError> {
+        if self.place.is_none() {
+            return Err(TakeError::NoLedger);
+        }
+        let is_name = batch.journal.len() == 32 && batch.journal.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_name {
+            return Err(TakeError::Malformed(
+                "the name of a journal has 32 hexadecimal digits",
+            ));
+        }
+        if batch.lines.len() > MOST || batch.acknowledged_by.len() > LONGEST_NAME {
+            return Err(TakeError::Malformed("more than 256 records of a journal at once"));
+        }
+        let lines: Result<Vec<_>, _> = batch.lines.iter().map(|line| Line::parse(line)).collect();
+        let lines = lines.map_err(TakeError::Malformed)?;
+        let in_order = lines.windows(2).all(|pair| pair[0].last < pair[1].first);
+        if !in_order {
+            return Err(TakeError::Malformed(
+                "records of a journal that are not in their order",
+            ));
+        }
+        let node = batch.node.to_string();
+        let mut nodes = self.shards[shard_of(&self.hasher, &node)].lock().await;
+        let (told, known) = step::step(nodes.get(&node), batch.journal, lines);
+        let from = records::From {
+            node: batch.node,
+            attestation: batch.attestation,
+            journal: batch.journal,
+            acknowledged_by: batch.acknowledged_by,
+            received: self.clock.now(),
+        };
+        for told in &told {
+            match told {
+                step::Told::Hole { from, to } => {
+                    tracing::warn!(%node, from, to, "records of a node's journal never came here");
+                }
+                step::Told::Broken { at } => {
+                    tracing::error!(%node, at, "a node's journal contradicts what it said before: its disk was put back, or somebody has changed it");
+                }
+                step::Told::Line { .. } | step::Told::Other { .. } => {}
+            }
+        }
+        let records: Vec<_> = told.into_iter().map(|told| from.record(told)).collect();
+        metrics::counter!("landfast_server_journal_records_total").increment(records.len() as u64);
+        self.ledger.append(records).await?;
+        let Known {
+            next, chain, broken, ..
+        } = known;
+        nodes.insert(node, known);
+        drop(nodes);
+        self.save().await;
+        Ok(Taken {
+            next,
+            chain,
+            begin_anew: broken,
+        })
+    }
+
+    /// Now and then: it only saves reading at the next start.
+    async fn save(&self) {
+        {
+            let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+            if saved.elapsed() < SAVE_EVERY {
+                return;
+            }
+            *saved = Instant::now();
+        }
+        let Some((data, dir)) = self.place.clone() else {
+            return;
+        };
+        // With all of them nothing is between the ledger and what is known of it.
+        let (mut held, mut all) = (Vec::with_capacity(SHARDS), Nodes::new());
+        for shard in &self.shards {
+            let nodes = shard.lock().await;
+            all.extend(nodes.iter().map(|(node, known)| (node.clone(), known.clone())));
+            held.push(nodes);
+        }
+        let saved = tokio::task::spawn_blocking(move || kept::save(&data, &dir, &all)).await;
+        drop(held);
+        if let Ok(Err(error)) = saved {
+            let error = error_chain(&error);
+            tracing::warn!(
+                error,
+                "what the ledger has of journals cannot be noted down: the next start reads more of it"
+            );
+        }
+    }
+}
+
+fn shard_of(hasher: &RandomState, node: &str) -> usize {
+    // A remainder of a small number.
+    usize::try_from(hasher.hash_one(node) % SHARDS as u64).unwrap_or(0)
+}
+
+const SHARDS: usize = 32;
+/// Records in one batch.
+const MOST: usize = 256;
+const LONGEST_NAME: usize = 512;
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;
