@@ -24,6 +24,7 @@ pub(crate) use round::{RoundError, read_roots};
 
 use crate::authority::Authorities;
 use crate::core::Core;
+use crate::ledger::Ledger;
 use crate::registry::{BundleWrite, Registry, RegistryError, Relationship, RelationshipPatch};
 use standing::Standings;
 
@@ -55,6 +56,7 @@ struct Inner {
     registry: Arc<Registry>,
     authorities: Arc<Authorities>,
     clock: SharedClock,
+    ledger: Ledger,
     /// By name.
     statics: BTreeMap<String, Known>,
     danger: DangerNetworks,
@@ -118,6 +120,7 @@ impl Federation {
             registry: Arc::clone(&core.registry),
             authorities: Arc::clone(&core.authorities),
             clock,
+            ledger: core.ledger.clone(),
             statics,
             danger: config.danger_networks.clone(),
             standings: Standings::default(),

@@ -28,7 +28,7 @@ pub(super) fn all(tx: &Tx<'_>) -> Result<Vec<Versioned>, DatastoreError> {
     let mut sharing = Sharing::among(own_domain(tx)?);
     let entries = rows.query_map([], |row| {
         let mut entry = read(row, &mut sharing)?;
-        if let Some(names) = row.get::<_, Option<String>>(COUNT + 6)? {
+        if let Some(names) = row.get::<_, Option<String>>(COUNT + 7)? {
             let names = names.split(' ').map(|name| sharing.domain(name));
             entry.federates_with = names
                 .collect::<Result<_, _>>()
