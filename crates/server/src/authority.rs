@@ -19,6 +19,7 @@ mod params;
 mod plan;
 mod publishing;
 mod reach;
+mod told;
 mod unheard;
 mod upstream;
 mod upstream_orders;
@@ -49,6 +50,7 @@ use ages::Ages;
 use making::Spares;
 use plan::Step;
 use reach::Reach;
+use told::Told;
 
 /// The authorities of one trust domain.
 pub struct Authorities {
@@ -68,6 +70,7 @@ pub struct Authorities {
     /// The one that is prepared, and until when nodes have what reaches further than today's reserves.
     longer: Mutex<Option<(String, Option<UnixTime>)>>,
     quarantine: Arc<Quarantine>,
+    told: Told,
     ticking: AtomicBool,
     swept: AtomicBool,
 }
@@ -128,6 +131,7 @@ impl Authorities {
             unheard_said: Mutex::default(),
             longer: Mutex::default(),
             quarantine: Quarantine::none(),
+            told: Told::default(),
             ticking: AtomicBool::new(false),
             swept: AtomicBool::new(false),
         };
@@ -263,6 +267,7 @@ impl Authorities {
                 continue;
             };
             tracing::info!(step = %step, sequence = saved.sequence, "authorities changed");
+            self.told.of(&step).await;
             journal = saved;
         }
         if trust == Trust::Steady {

@@ -7,6 +7,7 @@ mod caller;
 mod operators;
 mod quarantine;
 mod table;
+mod to_the_end;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +25,7 @@ use caller::Asked;
 pub(crate) use caller::Caller;
 use operators::Right;
 use table::TABLE;
+use to_the_end::{is_change, to_the_end};
 
 use crate::answers::paced;
 use crate::api::status::permission_denied;
@@ -313,7 +315,8 @@ pub(crate) struct AuthService<S> {
 impl<S> tower::Service<http::Request<Body>> for AuthService<S>
 where
     S: tower::Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = S::Error;
@@ -340,7 +343,10 @@ where
                     let (mut request, held) = meter(request, caller.class);
                     request.extensions_mut().insert(caller.clone());
                     let method = request.uri().path().to_owned();
-                    let answer = inner.call(request).await;
+                    let answer = match is_change(caller.right) {
+                        true => to_the_end(inner.call(request)).await,
+                        false => inner.call(request).await,
+                    };
                     drop(held);
                     if let Ok(answer) = &answer {
                         let status = answer.headers().get(Status::GRPC_STATUS);

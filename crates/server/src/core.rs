@@ -190,6 +190,7 @@ impl Core {
         .map_err(unreadable)?;
         // Before the authorities are looked after, which may change the bundle.
         let sequence = datastore.journal().await.map_err(unreadable)?.sequence;
+        quarantine.record_in(&ledger).await;
         quarantine.compare(Mark::new(registry.revision(), sequence)).await;
         let authority_params = AuthorityParams {
             trust_domain: params.trust_domain.clone(),
@@ -211,7 +212,8 @@ impl Core {
             AuthorityError::Storage { source } => unreadable(source),
             other => other.into(),
         })?;
-        let authorities = Arc::new(opened.held_by(Arc::clone(&quarantine)));
+        let authorities = opened.held_by(Arc::clone(&quarantine)).recording(ledger.clone());
+        let authorities = Arc::new(authorities.await);
         let registry = Arc::new(registry);
         let issuer = Issuer::new(
             params.trust_domain.clone(),

@@ -28,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 
+use crate::ledger::{Failure, Ledger};
 use connection::Connection;
 pub(crate) use cut::Cut;
 pub(crate) use intake::{Allowance, Held, metered};
@@ -55,6 +56,8 @@ pub(crate) struct TlsFront {
     pub(crate) knows: Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>,
     /// For TLS and the beginning of HTTP/2 together.
     pub(crate) handshake_timeout: Duration,
+    /// Who did not come in is counted there.
+    pub(crate) ledger: Ledger,
     /// After it a connection breaks off.
     pub(crate) last: Duration,
 }
@@ -136,8 +139,13 @@ impl TlsFront {
                 let reason =
                     refusal(&error).map_or_else(|| error_chain(&error), |refusal| error_chain(refusal));
                 tracing::info!(%address, reason, "a connection did not begin");
+                self.ledger.failed(Failure::Connection, address.ip(), &reason);
             }
-            Err(_elapsed) => tracing::info!(%address, "a connection took too long to begin"),
+            Err(_elapsed) => {
+                let reason = "a connection took too long to begin";
+                tracing::info!(%address, "{reason}");
+                self.ledger.failed(Failure::Connection, address.ip(), reason);
+            }
         }
         None
     }

@@ -25,6 +25,7 @@ pub(crate) use round::{RoundError, read_roots, system_roots};
 
 use crate::authority::Authorities;
 use crate::core::Core;
+use crate::ledger::Ledger;
 use crate::registry::{BundleWrite, Registry, RegistryError, Relationship, RelationshipPatch};
 use standing::Standings;
 
@@ -56,6 +57,7 @@ struct Inner {
     registry: Arc<Registry>,
     authorities: Arc<Authorities>,
     clock: SharedClock,
+    ledger: Ledger,
     /// By name.
     statics: BTreeMap<String, Known>,
     danger: DangerNetworks,
@@ -119,6 +121,7 @@ impl Federation {
             registry: Arc::clone(&core.registry),
             authorities: Arc::clone(&core.authorities),
             clock,
+            ledger: core.ledger.clone(),
             statics,
             danger: config.danger_networks.clone(),
             standings: Standings::default(),

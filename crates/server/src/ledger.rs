@@ -3,6 +3,7 @@
 //! Invariant: [`Ledger::append`] returns when the records are on the disk; while they cannot be brought there, [`Ledger::check`] says so, and a record
 //! of the gap is the first that is written afterwards. [`Ledger::append_or_keep`] goes on meanwhile, and then what it let go is in that gap.
 
+mod failures;
 mod key;
 mod missed;
 mod records;
@@ -17,12 +18,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use landfast_audit::{LogError, Record};
+use landfast_audit::{Actor, ActorClass, LogError, Record};
 use landfast_daemon::error_chain;
 use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
 use tokio::sync::oneshot;
 
+pub(crate) use failures::Failure;
+use failures::Failures;
 pub use key::OpenLedgerError;
 pub(crate) use key::{DIRECTORY, open};
 use missed::{Missed, Ticket};
@@ -38,6 +41,7 @@ struct Inner {
     work: Option<SyncSender<Work>>,
     standing: Arc<Standing>,
     missed: Arc<Missed>,
+    failures: Arc<Failures>,
     clock: SharedClock,
     thread: Option<JoinHandle<()>>,
     /// The data directory, and its own.
@@ -98,14 +102,10 @@ impl Ledger {
         room: Room,
     ) -> Result<Self, LogError> {
         let (work, asked) = sync_channel(MOST_WAITING);
+        let failures = Arc::new(Failures::default());
         let (standing, missed) = (Arc::new(Standing::default()), Arc::new(missed));
-        let mut writer = Writer::new(
-            log,
-            Arc::clone(&standing),
-            Arc::clone(&missed),
-            Arc::clone(&clock),
-            room,
-        );
+        let shared = (Arc::clone(&missed), Arc::clone(&failures));
+        let mut writer = Writer::new(log, Arc::clone(&standing), shared, Arc::clone(&clock), room);
         writer.begin(recovered, before)?;
         let spawned = std::thread::Builder::new()
             .name("ledger".to_owned())
@@ -118,6 +118,7 @@ impl Ledger {
             work: Some(work),
             standing,
             missed,
+            failures,
             clock,
             thread: Some(thread),
             place: OnceLock::new(),
@@ -234,6 +235,28 @@ impl Ledger {
             true => Ok(()),
             // It came just now.
             false => done.await.map_err(|_gone| LedgerError::Ended)?,
+        }
+    }
+
+    /// Counts somebody of whom nothing is known but where it comes from; told of once a minute.
+    pub(crate) fn failed(&self, failure: Failure, source: std::net::IpAddr, reason: &str) {
+        if let Some(inner) = &self.0 {
+            inner.failures.count(inner.clock.now(), failure, source, reason);
+        }
+    }
+
+    /// Records what the server has done by itself, or keeps it until it can. It is done, whatever becomes of the record.
+    pub(crate) async fn own(&self, records: Vec<Record>) {
+        let Some(inner) = &self.0 else { return };
+        let now = inner.clock.now();
+        let by_the_server = |record| Record {
+            actor: Actor::new(ActorClass::Server, None),
+            ..at(now, record)
+        };
+        let records = records.into_iter().map(by_the_server).collect();
+        if let Err(error) = self.append_or_keep(records).await {
+            let error = error_chain(&error);
+            tracing::error!(error, "what the server did has no record in the ledger");
         }
     }
 

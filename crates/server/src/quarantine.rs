@@ -13,8 +13,9 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use landfast_audit::{Actor, ActorClass, Category, Record};
 use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
 use landfast_lifecycle::SharedClock;
@@ -24,6 +25,7 @@ pub(crate) use report::Report;
 
 use crate::authority::{Authorities, AuthorityError};
 use crate::datastore::{Datastore, DatastoreError};
+use crate::ledger::Ledger;
 use crate::registry::Registry;
 use evidence::Evidence;
 use state::{Cause, CauseKind, FILE, MARK, Mark, State};
@@ -37,6 +39,8 @@ pub(crate) struct Quarantine {
     changing: tokio::sync::Mutex<Noted>,
     state: Mutex<State>,
     evidence: Mutex<Evidence>,
+    /// Set once, before anything is answered.
+    ledger: OnceLock<Ledger>,
 }
 
 struct Home {
@@ -96,6 +100,7 @@ impl Quarantine {
             changing: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             evidence: Mutex::default(),
+            ledger: OnceLock::new(),
         })
     }
 
@@ -132,6 +137,7 @@ impl Quarantine {
             changing: tokio::sync::Mutex::new(Noted { mark, unsaved: false }),
             state: Mutex::new(state),
             evidence: Mutex::default(),
+            ledger: OnceLock::new(),
             home: Some(Home {
                 path: store.path().into(),
                 files: Arc::new(files),
@@ -187,6 +193,27 @@ impl Quarantine {
         .await;
     }
 
+    /// What happens to it is recorded there, and that it holds from before: after a restore, the first that is known of it.
+    pub(crate) async fn record_in(&self, ledger: &Ledger) {
+        let _set_once = self.ledger.set(ledger.clone());
+        let causes: Vec<_> = self.state().causes.iter().map(|cause| cause.kind).collect();
+        for kind in causes {
+            self.record("quarantine.holds", kind).await;
+        }
+    }
+
+    async fn record(&self, what: &'static str, kind: CauseKind) {
+        let category = match kind {
+            CauseKind::Restored | CauseKind::PutBack => Category::Backup,
+            CauseKind::RolledBack | CauseKind::Unreadable => Category::System,
+        };
+        let actor = Actor::new(ActorClass::Server, None);
+        let record = Record::new(category, what, actor).with("cause", kind.as_str());
+        if let Some(ledger) = self.ledger.get() {
+            ledger.own(vec![record]).await;
+        }
+    }
+
     async fn begin(&self, kind: CauseKind, at: Mark, detail: String) {
         let Some(home) = &self.home else { return };
         let mut noted = self.changing.lock().await;
@@ -207,6 +234,7 @@ impl Quarantine {
         };
         self.holds.store(true, Ordering::Release);
         self.tell();
+        self.record("quarantine.began", kind).await;
         noted.unsaved = home.write(FILE, bytes).await.is_err();
     }
 

@@ -167,6 +167,7 @@ impl Server {
             admits: Arc::new(move |id| admits.admits(id)),
             knows: Arc::new(move |id| judge.knows(id)),
             handshake_timeout: HANDSHAKE,
+            ledger: core.ledger.clone(),
             last: MAX_AGE + DRAIN,
         };
         let mut listeners = Vec::with_capacity(config.listen.len());

@@ -280,7 +280,7 @@ impl Api {
             key: csr.public_key(),
             trust_domain: &self.trust_domain,
             now: self.now()?,
-            address,
+            address: address.clone(),
         };
         let attested = self
             .attestors
@@ -289,13 +289,16 @@ impl Api {
             .inspect_err(|refused| {
                 metrics::counter!("landfast_server_attestations_total", "result" => "refused").increment(1);
                 tracing::warn!(reason = refused.message(), "a node was refused");
+                self.failed(&address, refused.message());
             })?;
         if self
             .registry
             .agent(&attested.agent_id)
             .is_some_and(|agent| agent.is_banned())
         {
-            return Err(status::registry(&crate::registry::RegistryError::Banned));
+            let refused = status::registry(&crate::registry::RegistryError::Banned);
+            self.failed(&address, refused.message());
+            return Err(refused);
         }
         let _turn = self.admission.certain_turn(&attested.agent_id).await?;
         self.is_current()?;

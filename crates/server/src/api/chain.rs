@@ -11,6 +11,7 @@ use crate::answers::Way;
 use crate::authz::Caller;
 use crate::chain::MakeError;
 use crate::datastore::StepPlace;
+use crate::ledger;
 
 #[tonic::async_trait]
 impl Chain for Api {
@@ -114,6 +115,11 @@ impl Chain for Api {
             .map_err(|error| Status::invalid_argument(error_chain(&error)))?;
         let place = self.chain.import(step).await.map_err(|error| refused(&error))?;
         tracing::info!(epoch = place.epoch, sequence = place.sequence, %by, "imported a step of the bundle chain");
+        let imported = ledger::ordered("chain.imported", "distributing");
+        let imported = imported
+            .with("epoch", place.epoch)
+            .with("sequence", place.sequence);
+        self.did(&by, imported).await;
         Ok(Response::new(pb::ImportStepResponse {
             epoch: place.epoch,
             sequence: place.sequence,

@@ -55,6 +55,7 @@ impl Listening {
             admits: Arc::new(|id| id.trust_domain() == &td()),
             knows: Arc::new(|id| id.path().starts_with("/spire/agent/")),
             handshake_timeout,
+            ledger: Ledger::none(),
             last,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 
 use super::fetch::{FetchError, fetch};
 use super::{Federation, Known};
+use crate::ledger;
 use crate::registry::{Profile, RegistryError};
 
 impl Federation {
@@ -30,6 +31,11 @@ impl Federation {
         let keys = x509 + bundle.jwt_authorities().len() + bundle.wit_authorities().len();
         let under = known.stored.then(|| Arc::clone(relationship));
         let news = self.0.registry.adopt_federated_bundle(bundle, under).await?;
+        if news {
+            let refreshed = ledger::changed("bundle.refreshed").about(trust_domain.id());
+            let refreshed = refreshed.with("keys", keys as u64).with("sequence", sequence);
+            self.0.ledger.own(vec![refreshed]).await;
+        }
         if news && keys == 0 {
             tracing::error!(
                 %trust_domain, sequence,

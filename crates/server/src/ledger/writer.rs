@@ -12,6 +12,7 @@ use landfast_lifecycle::SharedClock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::failures::Failures;
 use super::missed::{Missed, Ticket};
 use super::records::at;
 use super::room::{Room, Seen};
@@ -29,6 +30,7 @@ pub(super) struct Writer {
     log: Log,
     standing: Arc<Standing>,
     missed: Arc<Missed>,
+    failures: Arc<Failures>,
     clock: SharedClock,
     /// Since when it fails, and how many records were refused.
     gap: Option<Gap>,
@@ -46,7 +48,7 @@ impl Writer {
     pub(super) fn new(
         log: Log,
         standing: Arc<Standing>,
-        missed: Arc<Missed>,
+        (missed, failures): (Arc<Missed>, Arc<Failures>),
         clock: SharedClock,
         room: Room,
     ) -> Self {
@@ -54,6 +56,7 @@ impl Writer {
             log,
             standing,
             missed,
+            failures,
             clock,
             gap: None,
             slowest: Duration::ZERO,
@@ -97,8 +100,9 @@ impl Writer {
             }
             self.look();
         }
-        let stopped = self.own("log.stopped");
-        let ended = self.end_gap().and_then(|()| self.log.append(&[stopped]));
+        let mut last = self.failures.due(self.clock.now(), true);
+        last.push(self.own("log.stopped"));
+        let ended = self.end_gap().and_then(|()| self.log.append(&last));
         let ended = ended.and_then(|_| self.log.checkpoint());
         self.unmark();
         if let Err(error) = ended {
@@ -227,6 +231,7 @@ impl Writer {
             self.failed(&Arc::new(error), 0);
         }
         self.unmark();
+        self.tell_of_failures();
         metrics::gauge!("landfast_server_ledger_unrecorded_records").set(self.missed.count() as f64);
         if self.signed.elapsed() < CHECKPOINT {
             return;
@@ -244,6 +249,17 @@ impl Writer {
             .set((self.log.size() - self.log.signed()) as f64);
         metrics::gauge!("landfast_server_ledger_slowest_commit_seconds").set(self.slowest.as_secs_f64());
         self.slowest = Duration::ZERO;
+    }
+
+    /// Denials: while nothing can be written they are counted as refused.
+    fn tell_of_failures(&mut self) {
+        let records = self.failures.due(self.clock.now(), false);
+        if records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.write(&records) {
+            self.failed(&Arc::new(error), records.len() as u64);
+        }
     }
 
     /// Alarmed and recorded: 70 and 90 percent, and that somebody has pruned it.

@@ -41,7 +41,10 @@ async fn changes_are_recorded_with_who_made_them() {
         .iter()
         .filter_map(|record| record["type"].as_str())
         .collect();
-    let changes: Vec<_> = types.iter().filter(|kind| !kind.starts_with("svid.")).collect();
+    let changes: Vec<_> = types
+        .iter()
+        .filter(|kind| !kind.starts_with("svid.") && !kind.starts_with("authority."))
+        .collect();
     assert_eq!(
         changes,
         [
@@ -113,4 +116,35 @@ async fn what_a_person_does_is_recorded_as_the_persons_with_the_reason() {
     );
     assert_eq!(banned["reason"], "stolen from the cabinet");
     assert!(records.iter().all(|record| !record.to_string().contains("Anna")));
+}
+
+#[tokio::test]
+async fn who_is_refused_before_anybody_knows_who_it_is_has_one_record_a_minute() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_owned();
+    let rig = Rig::with(move |config| config.data_dir = Some(dir)).await;
+    let key = PrivateKey::generate().unwrap();
+    for _ in 0..3 {
+        let refused = rig
+            .attest("join_token", b"guessed-by-somebody".to_vec(), &key)
+            .await;
+        refused.unwrap_err();
+    }
+    rig.tear_down().await;
+    let records = read(&data.path().join("ledger"));
+    let failed = records
+        .iter()
+        .filter(|record| record["type"] == "attestation.failed");
+    let failed: Vec<_> = failed.collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0]["detail"]["times"], 3);
+    assert_eq!(failed[0]["actor"]["how"]["address"], "127.0.0.1");
+    assert_eq!(failed[0]["actor"]["class"], "unknown");
+    assert_eq!(failed[0]["decision"], "deny");
+    assert!(failed[0]["reason"].is_string());
+    assert!(
+        records
+            .iter()
+            .all(|record| !record.to_string().contains("guessed-by"))
+    );
 }
