@@ -2,6 +2,7 @@
 
 mod datastore;
 mod federation;
+mod forward;
 mod ledger;
 mod limits;
 mod margo;
@@ -25,6 +26,7 @@ use crate::authority::KeyTypes;
 use crate::chain::RootKeyConfig;
 use crate::datastore::postgres::PostgresConfig;
 use crate::federation::FederationConfig;
+use crate::forward::ForwardConfig;
 use crate::issuance::Ttls;
 use crate::publish::PublishConfig;
 use crate::registry::MargoPaths;
@@ -66,6 +68,8 @@ pub struct ServerConfig {
     pub root_key: RootKeyConfig,
     /// Where the ledger is; `None`: in `data_dir`.
     pub ledger_dir: Option<PathBuf>,
+    /// Where its records are forwarded to.
+    pub forward: Vec<ForwardConfig>,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
@@ -157,6 +161,7 @@ impl ServerConfig {
             upstream: None,
             root_key: RootKeyConfig::None,
             ledger_dir: None,
+            forward: Vec::new(),
             wit_svid: false,
             records_keep: day,
             join_token: true,
@@ -246,6 +251,7 @@ impl Checker<'_> {
         let federation = self.federation(&raw.federation, &raw.federation_danger_networks, &trust_domain)?;
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
         let data_dir = self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?;
+        let (ledger_dir, forward) = self.ledger(raw.ledger)?;
         let root_key = self.root_key(raw.root_key, &data_dir)?;
         let postgres = self.datastore(raw.datastore, upstream.as_ref())?;
         Ok(ServerConfig {
@@ -253,7 +259,8 @@ impl Checker<'_> {
             upstream,
             federation,
             root_key,
-            ledger_dir: self.ledger(raw.ledger)?,
+            ledger_dir,
+            forward,
             data_dir: Some(data_dir),
             listen,
             admin_socket: self.absolute(

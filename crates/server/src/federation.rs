@@ -20,7 +20,7 @@ use landfast_tls::WebRoots;
 use tokio_util::sync::CancellationToken;
 
 pub use address::DangerNetworks;
-pub(crate) use round::{RoundError, read_roots};
+pub(crate) use round::{RoundError, SYSTEM_ROOTS, read_roots};
 
 use crate::authority::Authorities;
 use crate::core::Core;

@@ -102,6 +102,16 @@ pub(super) struct RawRootKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLedger {
     pub(super) directory: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) forward: Vec<RawForward>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawForward {
+    pub(super) name: String,
+    pub(super) to: String,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
