@@ -1,5 +1,9 @@
-//! `landfast audit`: a ledger, read from its files. Invariant: `verify` believes the key that it was given, and nothing in the directory.
+//! `landfast audit`: a ledger, read from its files, here or on a web server. Invariant: `verify` believes the key that it was given, and nothing
+//! beside the records.
 
+mod http;
+mod place;
+mod proof;
 mod retain;
 mod search;
 
@@ -11,13 +15,14 @@ use serde_json::json;
 use crate::cli::Globals;
 use crate::failure::{FAILED, Failure};
 use crate::{inspect, output};
+use place::Where;
 
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum AuditCommand {
     /// Whether every record is as it was signed; names the first that is not. Exit code 1 when one is not [local file].
     Verify {
-        /// The directory of the ledger, or a copy: it has the file `checkpoint`.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Where,
         /// The verifier key of the ledger, or a file with it, from where you trust it: not from the directory that is verified.
         #[arg(long, value_name = "KEY|FILE")]
         key: String,
@@ -32,6 +37,16 @@ pub(crate) enum AuditCommand {
     Archive(retain::ArchiveArgs),
     /// Take from a ledger what its archive has, after both were verified; beside a server that runs [local file].
     Prune(retain::PruneArgs),
+    /// A proof that a record is in the ledger, or that the ledger goes on from a checkpoint that was kept: for who has not the ledger [local file].
+    Prove {
+        #[command(flatten)]
+        place: Where,
+        /// The verifier key of the ledger, or a file with it: nothing is printed that does not hold under it.
+        #[arg(long, value_name = "KEY|FILE")]
+        key: String,
+        #[command(flatten)]
+        what: proof::What,
+    },
     /// The verifier key that lies in the directory of a ledger, to be kept elsewhere [local file].
     Key {
         /// The directory of the ledger.
@@ -39,47 +54,59 @@ pub(crate) enum AuditCommand {
     },
     /// The records that fit; verifies nothing. What is younger than the last checkpoint (10 s) is not among them [local file].
     Search {
-        /// The directory of the ledger, or a copy.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Where,
         #[command(flatten)]
         filter: search::Filter,
     },
     /// The last records; verifies nothing [local file].
     Tail {
-        /// The directory of the ledger, or a copy.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Where,
         /// So many.
         #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
         lines: u64,
     },
     /// The records that fit, a line of JSON each, as they were recorded; verifies nothing [local file].
     Export {
-        /// The directory of the ledger, or a copy.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Where,
         #[command(flatten)]
         filter: search::Filter,
     },
 }
 
+/// Reads block, also those from a web server: not in the threads of a runtime.
 pub(crate) fn run(command: AuditCommand, globals: &Globals) -> Result<u8, Failure> {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| run_blocking(command, globals)).join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn run_blocking(command: AuditCommand, globals: &Globals) -> Result<u8, Failure> {
     match command {
         AuditCommand::Verify {
-            dir,
+            place,
             key,
             checkpoint,
             archive,
-        } => verified((&dir, &archive), &key, &checkpoint, globals),
+        } => verified((&place, &archive), &key, &checkpoint, globals),
         AuditCommand::Archive(args) => retain::archived(&args, globals).map(|()| 0),
         AuditCommand::Prune(args) => retain::pruned(&args, globals).map(|()| 0),
+        AuditCommand::Prove { place, key, what } => {
+            let key = read_key(&key)?;
+            proof::prove(&place, &key, &what, globals).map(|()| 0)
+        }
         AuditCommand::Key { dir } => show_key(&dir, globals).map(|()| 0),
-        AuditCommand::Search { dir, filter } => search::search(&dir, &filter, globals).map(|()| 0),
-        AuditCommand::Tail { dir, lines } => search::tail(&dir, lines, globals).map(|()| 0),
-        AuditCommand::Export { dir, filter } => search::export(&dir, &filter).map(|()| 0),
+        AuditCommand::Search { place, filter } => search::search(&place, &filter, globals).map(|()| 0),
+        AuditCommand::Tail { place, lines } => search::tail(&place, lines, globals).map(|()| 0),
+        AuditCommand::Export { place, filter } => search::export(&place, &filter).map(|()| 0),
     }
 }
 
 fn verified(
-    (dir, archives): (&Path, &[PathBuf]),
+    (place, archives): (&Where, &[PathBuf]),
     key: &str,
     kept: &[PathBuf],
     globals: &Globals,
@@ -90,7 +117,8 @@ fn verified(
         Ok((file.display().to_string(), text.into_bytes()))
     });
     let kept = kept.collect::<Result<Vec<_>, Failure>>()?;
-    let report = verify(&LayeredSource::new(dir, archives), &key, &kept);
+    let source = LayeredSource::over(place.open()?, archives);
+    let report = verify(&source, &key, &kept);
     let code = if report.is_good() { 0 } else { FAILED };
     match globals.json() {
         true => output::print_json(&json!({ "good": report.is_good(), "report": report }))?,

@@ -2,6 +2,7 @@
 
 mod datastore;
 mod federation;
+mod forward;
 mod ledger;
 mod limits;
 mod login;
@@ -26,6 +27,7 @@ use crate::authority::KeyTypes;
 use crate::chain::RootKeyConfig;
 use crate::datastore::postgres::PostgresConfig;
 use crate::federation::FederationConfig;
+use crate::forward::ForwardConfig;
 use crate::issuance::Ttls;
 use crate::login::LoginConfig;
 use crate::publish::PublishConfig;
@@ -72,6 +74,8 @@ pub struct ServerConfig {
     pub login: LoginConfig,
     /// Bytes that the ledger may take before that is an alarm; `None`: what its disk has.
     pub ledger_limit: Option<u64>,
+    /// Where its records are forwarded to.
+    pub forward: Vec<ForwardConfig>,
     /// Whether WIT-SVIDs are issued (incubating).
     pub wit_svid: bool,
     /// For how long records are kept after what they record has expired.
@@ -165,6 +169,7 @@ impl ServerConfig {
             ledger_dir: None,
             login: LoginConfig::default(),
             ledger_limit: None,
+            forward: Vec::new(),
             wit_svid: false,
             records_keep: day,
             join_token: true,
@@ -255,7 +260,8 @@ impl Checker<'_> {
         let upstream = self.upstream(raw.upstream, &trust_domain)?;
         let data_dir = self.absolute("data_dir", raw.data_dir.unwrap_or_else(|| DATA_DIR.into()))?;
         let root_key = self.root_key(raw.root_key, &data_dir)?;
-        let (ledger_dir, ledger_limit) = self.ledger(raw.ledger)?;
+        let forward = self.forward(raw.ledger.forward)?;
+        let (ledger_dir, ledger_limit) = self.ledger(raw.ledger.directory, raw.ledger.limit)?;
         let postgres = self.datastore(raw.datastore, upstream.as_ref())?;
         Ok(ServerConfig {
             postgres,
@@ -265,6 +271,7 @@ impl Checker<'_> {
             login: self.login(&raw.login, &raw.oidc)?,
             ledger_dir,
             ledger_limit,
+            forward,
             data_dir: Some(data_dir),
             listen,
             admin_socket: self.absolute(

@@ -36,6 +36,7 @@ use crate::config::{ServerConfig, ServerLimits};
 use crate::core::{Core, CoreError, CoreParams};
 use crate::endpoints::{HANDSHAKE, Places, TlsFront, bind, listen_admin};
 use crate::federation::Federation;
+use crate::forward;
 use crate::journals::Journals;
 use crate::login::Logins;
 use crate::publish::{PublishAddresses, Publishing};
@@ -273,7 +274,7 @@ impl Server {
         let judge = Judge {
             authorities: Arc::clone(&core.authorities),
             datastore: Arc::clone(&core.datastore),
-            clock: parts.clock,
+            clock: Arc::clone(&parts.clock),
             published_trouble,
             admission,
             chain: Arc::clone(&chain),
@@ -285,6 +286,7 @@ impl Server {
                 .await
                 .unwrap_or_default();
         });
+        forward::start(&config, &parts.clock, tasks).map_err(CoreError::from)?;
         keep(&core, own, clients, federation, tasks);
         let stop = tasks.token();
         tasks.spawn("chain", async move {

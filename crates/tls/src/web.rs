@@ -58,6 +58,23 @@ pub fn web_https_config(roots: &WebRoots, clock: SharedClock) -> Result<Arc<Clie
     Ok(Arc::new(finished(config, HTTP1)))
 }
 
+/// The same for what speaks something else than HTTP/1.1: `protocols` are offered, none when there are none.
+///
+/// # Errors
+/// The cryptographic provider lacks what TLS needs.
+pub fn web_tls_config(
+    roots: &WebRoots,
+    protocols: &[&[u8]],
+    clock: SharedClock,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = client_builder(clock)?
+        .with_root_certificates(Arc::clone(&roots.0))
+        .with_no_client_auth();
+    let mut config = finished(config, HTTP1);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
 /// For a client of a server that is `expect`, whatever its host is called.
 ///
 /// # Errors

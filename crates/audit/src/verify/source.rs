@@ -49,19 +49,20 @@ impl Source for DirSource {
 }
 
 /// A log of which a part is elsewhere: a file is read from the first place that has it.
-#[derive(Debug, Clone)]
-pub struct LayeredSource(Vec<DirSource>);
+pub struct LayeredSource(Vec<Box<dyn Source>>);
 
 impl LayeredSource {
-    /// The log, and then its archives.
+    /// The log in this directory, and then its archives.
     #[must_use]
     pub fn new(directory: &Path, archives: &[PathBuf]) -> Self {
-        let archives = archives.iter().map(|archive| DirSource::new(archive));
-        Self(
-            std::iter::once(DirSource::new(directory))
-                .chain(archives)
-                .collect(),
-        )
+        Self::over(Box::new(DirSource::new(directory)), archives)
+    }
+
+    /// The log, wherever it is, and then its archives.
+    #[must_use]
+    pub fn over(log: Box<dyn Source>, archives: &[PathBuf]) -> Self {
+        let archives = archives.iter().map(|archive| -> Box<dyn Source> { Box::new(DirSource::new(archive)) });
+        Self(std::iter::once(log).chain(archives).collect())
     }
 }
 
@@ -72,9 +73,21 @@ impl Source for LayeredSource {
     }
 
     fn describe(&self, path: &str) -> String {
-        let has_it = |place: &&DirSource| place.0.join(path).exists();
-        let place = self.0.iter().find(has_it).or(self.0.first());
+        // What is nowhere was looked for in the log first.
+        let has_it = |place: &&Box<dyn Source>| !matches!(place.read(path, u64::MAX), Ok(None));
+        let place = match self.0.as_slice() {
+            [only] => Some(only),
+            places => places.iter().find(has_it).or(places.first()),
+        };
         place.map_or_else(|| path.to_owned(), |place| place.describe(path))
+    }
+}
+
+impl std::fmt::Debug for LayeredSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|place| place.describe("")))
+            .finish()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Records by who, what and when. Invariant: what is printed for programs is the record, byte for byte.
 
 use std::collections::VecDeque;
-use std::path::Path;
 
-use landfast_audit::verify::{DirSource, read};
+use landfast_audit::verify::{Source, read};
 use serde_json::Value;
 
+use super::place::Where;
 use crate::cli::Globals;
 use crate::failure::Failure;
 use crate::{output, wire};
@@ -72,9 +72,9 @@ fn is_actor(actor: &Value, wanted: &str) -> bool {
     is("id") || is("class") || known_by
 }
 
-pub(super) fn search(dir: &Path, filter: &Filter, globals: &Globals) -> Result<(), Failure> {
+pub(super) fn search(place: &Where, filter: &Filter, globals: &Globals) -> Result<(), Failure> {
     let mut found = Vec::new();
-    each(dir, 0, |record, _| {
+    each(&*place.open()?, 0, |record, _| {
         if filter.fits(&record) {
             found.push(record);
         }
@@ -83,19 +83,19 @@ pub(super) fn search(dir: &Path, filter: &Filter, globals: &Globals) -> Result<(
     show(found, globals)
 }
 
-pub(super) fn tail(dir: &Path, lines: u64, globals: &Globals) -> Result<(), Failure> {
-    let source = DirSource::new(dir);
-    let size = read(&source, u64::MAX, &mut |_, _| false).map_err(failure)?;
+pub(super) fn tail(place: &Where, lines: u64, globals: &Globals) -> Result<(), Failure> {
+    let source = place.open()?;
+    let size = read(&*source, u64::MAX, &mut |_, _| false).map_err(failure)?;
     let mut found = VecDeque::new();
-    each(dir, size.saturating_sub(lines), |record, _| {
+    each(&*source, size.saturating_sub(lines), |record, _| {
         found.push_back(record);
         Ok(true)
     })?;
     show(found.into(), globals)
 }
 
-pub(super) fn export(dir: &Path, filter: &Filter) -> Result<(), Failure> {
-    each(dir, 0, |record, line| match filter.fits(&record) {
+pub(super) fn export(place: &Where, filter: &Filter) -> Result<(), Failure> {
+    each(&*place.open()?, 0, |record, line| match filter.fits(&record) {
         true => output::write(&format!("{line}\n")),
         false => Ok(true),
     })
@@ -103,12 +103,12 @@ pub(super) fn export(dir: &Path, filter: &Filter) -> Result<(), Failure> {
 
 /// Until it says no.
 fn each(
-    dir: &Path,
+    source: &dyn Source,
     from: u64,
     mut each: impl FnMut(Value, &str) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     let (mut outcome, mut unreadable) = (Ok(true), 0_u64);
-    let ended = read(&DirSource::new(dir), from, &mut |_, bytes| {
+    let ended = read(source, from, &mut |_, bytes| {
         let line = std::str::from_utf8(bytes).unwrap_or_default();
         match serde_json::from_str::<Value>(line) {
             Ok(record) => outcome = each(record, line),
@@ -128,7 +128,7 @@ fn each(
 fn failure(error: landfast_audit::verify::ReadError) -> Failure {
     Failure::failed(
         error,
-        "landfast audit verify DIR --key KEY says what is wrong with a ledger",
+        "landfast audit verify DIR|URL --key KEY says what is wrong with a ledger",
     )
 }
 

@@ -107,6 +107,16 @@ pub(super) struct RawRootKey {
 pub(super) struct RawLedger {
     pub(super) directory: Option<PathBuf>,
     pub(super) limit: Option<HumanSize>,
+    #[serde(default)]
+    pub(super) forward: Vec<RawForward>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawForward {
+    pub(super) name: String,
+    pub(super) to: String,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

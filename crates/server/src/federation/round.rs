@@ -148,7 +148,7 @@ impl RoundError {
 }
 
 /// Debian and Alpine, Fedora, SUSE, others.
-const SYSTEM_ROOTS: [&str; 4] = [
+pub(crate) const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
