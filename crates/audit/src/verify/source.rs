@@ -73,7 +73,7 @@ impl Source for LayeredSource {
 
     fn describe(&self, path: &str) -> String {
         let has_it = |place: &&DirSource| place.0.join(path).exists();
-        let place = self.0.iter().find(has_it).or(self.0.first());
+        let place = self.0.iter().find(has_it).or_else(|| self.0.first());
         place.map_or_else(|| path.to_owned(), |place| place.describe(path))
     }
 }
