@@ -126,7 +126,7 @@ fn believed(source: &dyn Source, key: &VerifierKey) -> Result<(Vec<u8>, SignedHe
         what: what.clone(),
         source,
     })?;
-    let note = read.ok_or(ArchiveError::Missing { what: what.clone() })?;
+    let note = read.ok_or_else(|| ArchiveError::Missing { what: what.clone() })?;
     let head = key.checkpoint(&note);
     let head = head.map_err(|source| ArchiveError::Checkpoint { what, source })?;
     Ok((note, head))

@@ -147,7 +147,7 @@ fn of_a_checkpoint_that_ends_in_what_was_pruned_nothing_is_said() {
     let note = early.checkpoint();
     both.archive().unwrap();
     both.prune(512).unwrap();
-    let report = both.rig.verify(&[note.clone()]);
+    let report = both.rig.verify(std::slice::from_ref(&note));
     assert!(report.is_good(), "{:?}", report.findings);
     assert_eq!((report.unseen, report.remembered), (1, 0));
     assert_eq!(both.together(&kept(note)).remembered, 1);

@@ -77,7 +77,7 @@ impl Source for LayeredSource {
         let has_it = |place: &&Box<dyn Source>| !matches!(place.read(path, u64::MAX), Ok(None));
         let place = match self.0.as_slice() {
             [only] => Some(only),
-            places => places.iter().find(has_it).or(places.first()),
+            places => places.iter().find(has_it).or_else(|| places.first()),
         };
         place.map_or_else(|| path.to_owned(), |place| place.describe(path))
     }
