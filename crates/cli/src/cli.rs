@@ -119,6 +119,8 @@ pub(crate) enum Command {
     /// The ledger of a server, read from its files: verify, search, export [speaks to neither server nor agent].
     #[command(subcommand)]
     Audit(crate::audit::AuditCommand),
+    /// Tries what must be refused (an expired SVID, another trust domain, a join token twice, callers without a right) [speaks to the server and the local agent].
+    Selftest(crate::selftest::SelfTestArgs),
     /// SVIDs of the calling process [speaks to the local agent]; inspect files.
     #[command(subcommand)]
     Svid(crate::svid::SvidCommand),

@@ -33,6 +33,7 @@ mod output;
 mod person;
 mod quarantine;
 mod root;
+mod selftest;
 mod server;
 mod svid;
 mod svid_files;
@@ -90,6 +91,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Debug(command) => debug::run(command, &globals).await.map(|()| 0),
         Command::Federation(command) => federation::run(command, &globals).await.map(|()| 0),
         Command::Audit(command) => audit::run(command, &globals),
+        Command::Selftest(args) => selftest::run(&args, &globals).await,
         Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),
