@@ -124,6 +124,8 @@ pub(crate) enum Command {
     /// Who had access, by which rule, and how far that can be believed; packs for who was not there [speaks to neither server nor agent].
     #[command(subcommand)]
     Evidence(crate::evidence::EvidenceCommand),
+    /// Tries what must be refused (an expired SVID, another trust domain, a join token twice, callers without a right) [speaks to the server and the local agent].
+    Selftest(crate::selftest::SelfTestArgs),
     /// SVIDs of the calling process [speaks to the local agent]; inspect files.
     #[command(subcommand)]
     Svid(crate::svid::SvidCommand),

@@ -252,7 +252,7 @@ async fn tls(
     over(stream, address).await
 }
 
-fn host_of(address: &str) -> Result<&str, Failure> {
+pub(crate) fn host_of(address: &str) -> Result<&str, Failure> {
     let wrong = || {
         Failure::usage(
             format!("{address:?} is not HOST:PORT"),
@@ -294,7 +294,7 @@ fn identity_from(dir: &Path) -> Result<(X509Svid, BundleSet), Failure> {
 }
 
 /// gRPC over one connection; a command does not outlive it.
-async fn over<S>(stream: S, who: &str) -> Result<tonic::transport::Channel, Failure>
+pub(crate) async fn over<S>(stream: S, who: &str) -> Result<tonic::transport::Channel, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -35,6 +35,7 @@ mod output;
 mod person;
 mod quarantine;
 mod root;
+mod selftest;
 mod server;
 mod svid;
 mod svid_files;
@@ -94,6 +95,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Federation(command) => federation::run(command, &globals).await.map(|()| 0),
         Command::Audit(command) => audit::run(command, &globals),
         Command::Evidence(command) => evidence::run(command, &globals),
+        Command::Selftest(args) => selftest::run(&args, &globals).await,
         Command::Svid(command) => svid::run(command, &globals).await.map(|()| 0),
         Command::Jwt(command) => jwt::run(command, &globals).await.map(|()| 0),
         Command::Mint(command) => mint::run(command, &globals).await.map(|()| 0),

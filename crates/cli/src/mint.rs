@@ -124,11 +124,38 @@ async fn mint(
     let key = PrivateKey::generate_as(key_type).map_err(|error| failed(&error))?;
     let csr = build_csr(&key, Some(id), dns).map_err(|error| failed(&error))?;
     let channel = connect::server(globals).await?;
+    let svid = signed(key, csr, ttl, channel.clone()).await?;
+    let bundle = connect::call(
+        SERVER,
+        BundleClient::new(channel.clone()).get_bundle(GetBundleRequest { output_mask: None }),
+    )
+    .await?;
+    Ok((svid, wire::bundle(&bundle)?))
+}
+
+/// With a key made here, for who has a connection.
+pub(crate) async fn svid(
+    id: &SpiffeId,
+    ttl: Option<Duration>,
+    channel: connect::Channel,
+) -> Result<X509Svid, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::failed(error_chain(error), "please report this");
+    let key = PrivateKey::generate().map_err(|error| failed(&error))?;
+    let csr = build_csr(&key, Some(id), &[]).map_err(|error| failed(&error))?;
+    signed(key, csr, ttl, channel).await
+}
+
+async fn signed(
+    key: PrivateKey,
+    csr: Vec<u8>,
+    ttl: Option<Duration>,
+    channel: connect::Channel,
+) -> Result<X509Svid, Failure> {
     let request = MintX509svidRequest {
         csr: csr.into(),
         ttl: wire::seconds(ttl),
     };
-    let answer = connect::call(SERVER, SvidClient::new(channel.clone()).mint_x509svid(request)).await?;
+    let answer = connect::call(SERVER, SvidClient::new(channel).mint_x509svid(request)).await?;
     let chain = answer.svid.ok_or_else(empty)?.cert_chain;
     let unusable = |error: &dyn std::error::Error| {
         Failure::failed(
@@ -140,14 +167,7 @@ async fn mint(
         .iter()
         .map(|der| Certificate::from_der(der))
         .collect::<Result<Vec<_>, _>>();
-    let svid =
-        X509Svid::new(chain.map_err(|error| unusable(&error))?, key).map_err(|error| unusable(&error))?;
-    let bundle = connect::call(
-        SERVER,
-        BundleClient::new(channel.clone()).get_bundle(GetBundleRequest { output_mask: None }),
-    )
-    .await?;
-    Ok((svid, wire::bundle(&bundle)?))
+    X509Svid::new(chain.map_err(|error| unusable(&error))?, key).map_err(|error| unusable(&error))
 }
 
 pub(crate) fn empty() -> Failure {

@@ -114,6 +114,8 @@ mod daemon;
 mod people;
 #[path = "cli/quarantine.rs"]
 mod quarantine;
+#[path = "cli/selftest.rs"]
+mod selftest;
 
 #[test]
 fn a_wrong_command_line_ends_with_a_hint_and_2() {

@@ -158,6 +158,13 @@ pub mod landfast {
             include!("generated/landfast.reserve.v1.rs");
         }
     }
+    /// `landfast.selftest.*`
+    pub mod selftest {
+        /// What must be refused, and was tried.
+        pub mod v1 {
+            include!("generated/landfast.selftest.v1.rs");
+        }
+    }
     /// `landfast.quarantine.*`
     pub mod quarantine {
         /// What a server does that may have forgotten something.

@@ -309,6 +309,7 @@ const PATHS: &str = "
     /landfast.ledger.v1.Ledger/GetCheckpoint /landfast.ledger.v1.Ledger/ForwardJournal
     /landfast.reserve.v1.Debts/ListDebts /landfast.reserve.v1.Reserve/NewRungs /landfast.reserve.v1.Reserve/NewToken
     /landfast.quarantine.v1.Quarantine/GetQuarantine /landfast.quarantine.v1.Quarantine/EndQuarantine
+    /landfast.selftest.v1.SelfTest/Report
     /landfast.sync.v1.Sync/Subscribe
     /landfast.people.v1.People/WhoAmI /landfast.people.v1.People/ListPersons /landfast.people.v1.People/Grant /landfast.people.v1.People/Withdraw
     /landfast.people.v1.People/Forget /landfast.people.v1.People/ListProposals /landfast.people.v1.People/ConfirmProposal

@@ -24,6 +24,7 @@ pub(crate) mod push;
 pub(crate) mod quarantine;
 pub(crate) mod recovery;
 pub(crate) mod reserve;
+mod selftest;
 pub(crate) mod status;
 pub(crate) mod svid;
 pub(crate) mod sync;

@@ -86,6 +86,11 @@ pub(crate) const TABLE: &[(&str, &[Class], Right)] = &[
         Whole(Administer),
     ),
     (
+        "/landfast.selftest.v1.SelfTest/Report",
+        &[Local, Admin],
+        Whole(Administer),
+    ),
+    (
         "/landfast.quarantine.v1.Quarantine/EndQuarantine",
         &[Local],
         Whole(Administer),

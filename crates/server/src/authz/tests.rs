@@ -31,6 +31,7 @@ fn described() -> BTreeSet<String> {
             "landfast.quarantine.v1",
             "landfast.recovery.v1",
             "landfast.reserve.v1",
+            "landfast.selftest.v1",
             "landfast.sync.v1",
         ]
         .contains(&file.package());

@@ -12,6 +12,7 @@ use landfast_proto::landfast::quarantine::v1::quarantine_server::QuarantineServe
 use landfast_proto::landfast::recovery::v1::recovery_server::RecoveryServer;
 use landfast_proto::landfast::reserve::v1::debts_server::DebtsServer;
 use landfast_proto::landfast::reserve::v1::reserve_server::ReserveServer;
+use landfast_proto::landfast::selftest::v1::self_test_server::SelfTestServer;
 use landfast_proto::landfast::sync::v1::sync_server::SyncServer;
 use landfast_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use landfast_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
@@ -71,6 +72,7 @@ where
         .add_service(RecoveryServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(LoginServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(PeopleServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(SelfTestServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SyncServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(TrustDomainServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
