@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use address::DangerNetworks;
 pub(crate) use fetch::{FetchError, fetch};
-pub(crate) use round::{RoundError, SYSTEM_ROOTS, read_roots, system_roots};
+pub(crate) use round::{RoundError, read_roots, system_roots};
 
 use crate::authority::Authorities;
 use crate::core::Core;

@@ -18,7 +18,10 @@ pub use danger::danger_unverified_client_config;
 pub use expect::Expect;
 pub use identity_store::IdentityStore;
 pub use peer::{PeerError, peer, refusal};
-pub use web::{WebRoots, WebRootsError, spiffe_https_config, web_https_config, web_tls_config};
+pub use web::{
+    SYSTEM_ROOTS, WebRoots, WebRootsError, spiffe_https_config, system_roots, web_https_config,
+    web_tls_config,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! TLS for HTTP/1.1: to bundle endpoints, known by their host's certificate or by their SPIFFE ID.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use landfast_lifecycle::SharedClock;
@@ -27,6 +28,20 @@ pub enum WebRootsError {
     /// No certificate that can be used.
     #[error("it holds no certificate of an authority")]
     Empty,
+}
+
+/// Where systems have the authorities of web servers: Debian and Alpine, Fedora, SUSE, others.
+pub const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The first of [`SYSTEM_ROOTS`] that is there.
+#[must_use]
+pub fn system_roots() -> Option<PathBuf> {
+    SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
 impl WebRoots {

@@ -61,7 +61,9 @@ impl LayeredSource {
     /// The log, wherever it is, and then its archives.
     #[must_use]
     pub fn over(log: Box<dyn Source>, archives: &[PathBuf]) -> Self {
-        let archives = archives.iter().map(|archive| -> Box<dyn Source> { Box::new(DirSource::new(archive)) });
+        let archives = archives
+            .iter()
+            .map(|archive| -> Box<dyn Source> { Box::new(DirSource::new(archive)) });
         Self(std::iter::once(log).chain(archives).collect())
     }
 }

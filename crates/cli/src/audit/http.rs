@@ -26,7 +26,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::place;
 use crate::failure::Failure;
 
 /// The URL of a directory.
@@ -288,7 +287,7 @@ async fn body(response: Response<Incoming>, limit: u64) -> Result<Vec<u8>, Refus
 
 fn tls(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
     let hint = "--ca-file names the authorities of the web server's certificate";
-    let path = ca_file.map(Path::to_owned).or_else(place::system_roots);
+    let path = ca_file.map(Path::to_owned).or_else(landfast_tls::system_roots);
     let path =
         path.ok_or_else(|| Failure::failed("this system has no file of authorities for https", hint))?;
     let shown = path.display();

@@ -51,15 +51,3 @@ impl Where {
         }
     }
 }
-
-/// Where Debian, Red Hat, SUSE and Alpine have the authorities of web servers.
-const SYSTEM_ROOTS: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-pub(super) fn system_roots() -> Option<PathBuf> {
-    SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists())
-}

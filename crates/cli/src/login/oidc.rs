@@ -2,7 +2,7 @@
 //!
 //! Invariant: a code is taken only with the `state` that this very login has made, and what it is exchanged for is bound to it by PKCE and `nonce`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,8 +197,7 @@ fn brought(head: &str, state: &str) -> Option<Result<String, String>> {
 
 fn web_roots(given: Option<&Path>) -> Result<WebRoots, Failure> {
     let hint = "name the authorities of the provider's certificate: --oidc-roots FILE";
-    let system = SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists());
-    let path = given.map(Path::to_owned).or(system);
+    let path = given.map(Path::to_owned).or_else(landfast_tls::system_roots);
     let path =
         path.ok_or_else(|| Failure::failed("this system has no file of authorities for https", hint))?;
     let shown = path.display();
@@ -254,13 +253,6 @@ fn decoded(text: &str) -> String {
 
 const PATIENCE: Duration = Duration::from_secs(600);
 const HEAD: usize = 16 * 1024;
-/// Debian and Alpine, Fedora, SUSE, others.
-const SYSTEM_ROOTS: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 #[cfg(test)]
 mod tests {

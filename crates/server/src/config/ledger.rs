@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use landfast_daemon::config::ConfigError;
+use landfast_daemon::config::{ConfigError, HumanSize};
 
 use super::Checker;
 

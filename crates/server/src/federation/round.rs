@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use landfast_identity::{Bundle, BundleError, BundleSet, SpiffeId, TrustDomain};
 use landfast_tls::{
-    BundleStore, Expect, TlsError, WebRoots, WebRootsError, spiffe_https_config, web_https_config,
+    BundleStore, Expect, SYSTEM_ROOTS, TlsError, WebRoots, WebRootsError, spiffe_https_config,
+    web_https_config,
 };
 use rustls::ClientConfig;
 
@@ -146,11 +147,3 @@ impl RoundError {
         )
     }
 }
-
-/// Debian and Alpine, Fedora, SUSE, others.
-pub(crate) const SYSTEM_ROOTS: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];

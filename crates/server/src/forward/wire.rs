@@ -17,7 +17,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::sink::SinkError;
-use crate::federation::SYSTEM_ROOTS;
 
 /// A receiver over TCP.
 pub(super) struct Peer {
@@ -94,7 +93,7 @@ impl Peer {
 
     /// Read anew for each connection: authorities change while a server runs.
     fn tls(&self, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, SinkError> {
-        let system = || SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists());
+        let system = landfast_tls::system_roots;
         let path = self.ca_file.clone().or_else(system).ok_or(SinkError::NoRoots)?;
         let text = match std::fs::read(&path) {
             Ok(text) => text,

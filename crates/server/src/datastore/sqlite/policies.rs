@@ -89,8 +89,7 @@ fn third_party(row: &Row<'_>) -> Result<Option<ThirdParty>, rusqlite::Error> {
         .map(|(sponsor, contract)| ThirdParty { sponsor, contract }))
 }
 
-pub(super) const COLUMNS: &str =
-    "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.availability_first, p.sponsor, p.contract";
+pub(super) const COLUMNS: &str = "p.revision, p.description, p.reserve, p.privileged, p.jwt_offline, p.availability_first, p.sponsor, p.contract";
 const PUT: &str = "INSERT INTO entry_policies (entry_id, description, revision, reserve, privileged, jwt_offline, availability_first, sponsor, contract) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
     ON CONFLICT (entry_id) DO UPDATE SET description = excluded.description, revision = excluded.revision, reserve = excluded.reserve, \
