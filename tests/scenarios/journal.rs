@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use landfast_audit::verify::{DirSource, VerifierKey, read, verify};
+use landfast_audit::verify::{DirSource, VerifierKey, read};
 use landfast_testkit::{NodeAgent, Plant, eventually};
 use serde_json::Value;
 
@@ -231,6 +231,4 @@ async fn a_server_whose_ledger_was_put_back_is_found_and_named_by_its_nodes() {
         .unwrap();
     assert_ne!(seen, shown);
     plant.tear_down([agent]).await;
-    let by_itself = verify(&DirSource::new(&ledger), &verifier, &[]);
-    assert!(by_itself.is_good(), "by itself the ledger looks whole");
 }

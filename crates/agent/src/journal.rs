@@ -26,7 +26,7 @@ pub(crate) use event::{Event, HANDED_OUT, LEDGER_FORK, LEDGER_NEW};
 pub(crate) use watch::Watcher;
 
 use crate::link::disk::Disk;
-use crate::persist::{NodeFiles, PersistError};
+use crate::persist::NodeFiles;
 use crate::telemetry;
 use chain::Journal;
 use event::{BEGUN, STARTED, STOPPED};
@@ -203,7 +203,6 @@ impl Keeper {
         });
         let error = match written.await {
             Ok(Ok(())) => None,
-            Ok(Err(PersistError::Hangs)) => Some(error_chain(&PersistError::Hangs)),
             Ok(Err(error)) => Some(error_chain(&error)),
             Err(error) => Some(error_chain(&error)),
         };

@@ -52,7 +52,7 @@ impl Watcher {
             standing: self.standing.borrow().standing,
             banned: link.phase == Phase::Banned,
             quarantined: link.quarantined,
-            wrong: report.judged.wrong.or(report.doubted.map(Wrong::Ahead)),
+            wrong: report.judged.wrong.or_else(|| report.doubted.map(Wrong::Ahead)),
             time: report.judged.now,
             at: Instant::now(),
         }

@@ -119,7 +119,7 @@ fn learn(nodes: &mut Nodes, record: &[u8]) {
         }
         return;
     }
-    let last = detail["last"].as_u64().or(detail["seq"].as_u64());
+    let last = detail["last"].as_u64().or_else(|| detail["seq"].as_u64());
     let chain = detail["chain"].as_str().and_then(unhex);
     if let (Some(last), Some(chain)) = (last, chain) {
         let known = Known {

@@ -60,7 +60,7 @@ impl From<'_> {
         let known = KINDS.iter().find(|(inner, ..)| *inner == line.kind);
         let (_, kind, category) = *known.unwrap_or(&("", "agent.other", Category::System));
         let mut record = self.new_record(category, kind);
-        record.time = line.time.as_deref().and_then(|time| parse(time));
+        record.time = line.time.as_deref().and_then(parse);
         record.time_quality = match (record.time, line.quality.as_str()) {
             (None, _) => TimeQuality::None,
             (_, "confirmed") => TimeQuality::Confirmed,

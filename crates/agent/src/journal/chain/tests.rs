@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::item::LONGEST_LINE;
 use super::*;
 use crate::journal::event::{DENIED, HANDED_OUT, STARTED};
 
