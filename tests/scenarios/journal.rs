@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use landfast_audit::verify::{DirSource, VerifierKey, read};
+use landfast_audit::verify::{DirSource, Kind, VerifierKey, read, verify};
 use landfast_testkit::{NodeAgent, Plant, eventually};
 use serde_json::Value;
 
@@ -230,5 +230,18 @@ async fn a_server_whose_ledger_was_put_back_is_found_and_named_by_its_nodes() {
         .checkpoint(fork["detail"]["shown"].as_str().unwrap().as_bytes())
         .unwrap();
     assert_ne!(seen, shown);
+    // By itself it looks whole: only a checkpoint that was kept elsewhere shows it.
+    plant.stop_server().await;
+    let report = verify(&DirSource::new(&ledger), &verifier, &[]);
+    assert!(report.is_good(), "{:?}", report.findings);
+    let kept = fork["detail"]["seen"].as_str().unwrap().as_bytes().to_vec();
+    let report = verify(&DirSource::new(&ledger), &verifier, &[("a node's".to_owned(), kept)]);
+    let kinds: Vec<_> = report.findings.iter().map(|found| found.kind).collect();
+    assert!(
+        matches!(kinds[..], [Kind::Fork | Kind::Truncation]),
+        "{:?}",
+        report.findings
+    );
+    plant.start_server().await.unwrap();
     plant.tear_down([agent]).await;
 }

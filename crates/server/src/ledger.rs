@@ -94,6 +94,19 @@ impl Ledger {
         Self(None)
     }
 
+    /// Writes to this log, which lies there.
+    #[cfg(test)]
+    pub(crate) fn of_test(
+        log: landfast_audit::Log,
+        (data, dir): (&Store, &Path),
+        clock: SharedClock,
+    ) -> Self {
+        let begun = (log, landfast_audit::Recovered::default());
+        let (missed, room) = (Missed::new(data.clone()), Room::new(dir, None));
+        let started = Self::start(begun, clock, (missed, None), room);
+        started.expect("a log of a test").lies(data, dir)
+    }
+
     /// Writes to this log from now on, in a thread of its own.
     fn start(
         (log, recovered): (landfast_audit::Log, landfast_audit::Recovered),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use landfast_audit::{CheckpointKey, Log, Recovered};
+use landfast_audit::{CheckpointKey, Log};
 use landfast_lifecycle::SimClock;
 use landfast_store::faulty::{FaultyFiles, Script, Verb};
 use serde_json::Value;
@@ -32,7 +32,7 @@ fn lines(from: u64, to: u64) -> Vec<bytes::Bytes> {
 fn open(data: &Path) -> Journals {
     let store = Store::open(data).unwrap();
     let clock = Arc::new(SimClock::new(START));
-    let ledger = ledger::open(&store, &data.join("ledger"), &td(), clock.clone()).unwrap();
+    let ledger = ledger::open(&store, (&data.join("ledger"), None), &td(), clock.clone()).unwrap();
     Journals::open(ledger, clock)
 }
 
@@ -201,8 +201,8 @@ async fn nothing_is_acknowledged_that_the_ledger_has_not() {
     let key = CheckpointKey::from_pkcs8_der("plant.test/landfast/ledger", &der).unwrap();
     let clock = Arc::new(SimClock::new(START));
     let log = Log::begin(store, key).unwrap();
-    let ledger = Ledger::start(log, Recovered::default(), clock.clone()).unwrap();
-    let journals = Journals::open(ledger.lies(&data, &log_dir), clock);
+    let ledger = Ledger::of_test(log, (&data, &log_dir), clock.clone());
+    let journals = Journals::open(ledger, clock);
     script.break_down(Verb::Write, std::io::ErrorKind::StorageFull);
     let refused = send(&journals, 'a', lines(0, 3)).await;
     assert!(matches!(refused, Err(TakeError::Ledger { .. })));

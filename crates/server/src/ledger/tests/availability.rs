@@ -49,7 +49,7 @@ impl Both {
         Ok(issued?.serial_hex())
     }
 
-    fn mark(&self) -> std::path::PathBuf {
+    fn mark(&self) -> PathBuf {
         self.faulty.dir.path().join("data/ledger.gap")
     }
 
