@@ -172,6 +172,7 @@ fn logged_in(address: &str) -> Result<Option<(X509Svid, BundleSet)>, Failure> {
 }
 
 async fn remote(address: &str, globals: &Globals) -> Result<tonic::transport::Channel, Failure> {
+    host_of(address)?;
     let kept = match &globals.identity_dir {
         Some(dir) => Some(identity_from(dir)?),
         None => logged_in(address)?,

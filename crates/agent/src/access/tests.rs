@@ -12,7 +12,7 @@ use crate::delegate::tests::{World, call, channel};
 /// Every method that we generate code for and that is an agent's to serve.
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(landfast_proto::DESCRIPTOR_SET).unwrap();
-    const SERVERS: [&str; 10] = [
+    const SERVERS: [&str; 12] = [
         "spire.api.server.",
         "landfast.chain.",
         "landfast.entry.",
@@ -23,6 +23,8 @@ fn described() -> BTreeSet<String> {
         "landfast.recovery.",
         "landfast.reserve.",
         "landfast.sync.",
+        "landfast.login.",
+        "landfast.selftest.",
     ];
     let agents = set
         .file

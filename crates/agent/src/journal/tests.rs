@@ -1,5 +1,7 @@
 //! The journal on disks that work, fail and rot.
 
+#![expect(clippy::disallowed_methods, reason = "what a test damages is none of ours")]
+
 use std::io::ErrorKind;
 
 use landfast_lifecycle::{GuardedClock, SimBoot, SimClock};

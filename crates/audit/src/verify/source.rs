@@ -76,10 +76,14 @@ impl Source for LayeredSource {
 
     fn describe(&self, path: &str) -> String {
         // What is nowhere was looked for in the log first.
-        let has_it = |place: &&Box<dyn Source>| !matches!(place.read(path, u64::MAX), Ok(None));
+        let mut places = self.0.iter().map(AsRef::as_ref);
         let place = match self.0.as_slice() {
-            [only] => Some(only),
-            places => places.iter().find(has_it).or_else(|| places.first()),
+            [only] => Some(only.as_ref()),
+            [first, ..] => {
+                let has_it = |place: &&dyn Source| !matches!(place.read(path, u64::MAX), Ok(None));
+                places.find(has_it).or_else(|| Some(first.as_ref()))
+            }
+            [] => None,
         };
         place.map_or_else(|| path.to_owned(), |place| place.describe(path))
     }

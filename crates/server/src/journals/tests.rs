@@ -119,7 +119,6 @@ async fn holes_other_journals_and_contradictions_are_recorded() {
     edited[2] = String::from_utf8(edited[2].to_vec())
         .unwrap()
         .replace("\"prev\":\"", "\"prev\":\"0")
-        .replace("\",\"type", "\",\"type")
         .into();
     assert!(matches!(
         send(&journals, 'b', edited).await,
