@@ -235,7 +235,11 @@ async fn a_server_whose_ledger_was_put_back_is_found_and_named_by_its_nodes() {
     let report = verify(&DirSource::new(&ledger), &verifier, &[]);
     assert!(report.is_good(), "{:?}", report.findings);
     let kept = fork["detail"]["seen"].as_str().unwrap().as_bytes().to_vec();
-    let report = verify(&DirSource::new(&ledger), &verifier, &[("a node's".to_owned(), kept)]);
+    let report = verify(
+        &DirSource::new(&ledger),
+        &verifier,
+        &[("a node's".to_owned(), kept)],
+    );
     let kinds: Vec<_> = report.findings.iter().map(|found| found.kind).collect();
     assert!(
         matches!(kinds[..], [Kind::Fork | Kind::Truncation]),
