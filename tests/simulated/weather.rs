@@ -90,6 +90,8 @@ struct Weather {
     rotation: usize,
     prepared: String,
     changes: i32,
+    /// By the server, whatever the node has heard.
+    banned: bool,
 }
 
 const KEPT: &str = "/line4/kept";
@@ -108,6 +110,7 @@ impl Weather {
             rotation: 0,
             prepared: String::new(),
             changes: 0,
+            banned: false,
         };
         for path in [KEPT, COMES_AND_GOES] {
             weather.create(path).await;
@@ -204,6 +207,7 @@ impl Weather {
             Event::EntryComes => self.create(COMES_AND_GOES).await,
             Event::Ban => {
                 self.world.plant.ban(&self.node.agent).await;
+                self.banned = true;
                 self.oracle.changed();
             }
         }
@@ -266,12 +270,18 @@ impl Weather {
             return;
         }
         let Self {
-            world, node, entries, ..
+            world,
+            node,
+            entries,
+            banned,
+            ..
         } = self;
         world
             .until("the node in order", 3 * HOUR, async || {
                 let status = node.status().await;
-                if status.state == "banned" {
+                // One that was started again after it had heard has nothing to be known by, and no token.
+                let out = *banned && status.agent_id.is_empty();
+                if status.state == "banned" || out {
                     return Ok(());
                 }
                 let fetched = node.fetch().await;
@@ -280,7 +290,9 @@ impl Weather {
                 well.then_some(()).ok_or((given, status))
             })
             .await;
-        self.pass(30).await;
+        if !self.banned {
+            self.pass(30).await;
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) struct Head {
     /// Hexadecimal.
     pub(super) root: String,
     pub(super) note: String,
+    #[serde(rename = "verifier_key")]
     pub(super) key: String,
 }
 
