@@ -186,7 +186,7 @@ impl Witness {
                 let event = Event::new(LEDGER_NEW)
                     .with("ledger", head.origin())
                     .with("size", head.size)
-                    .with("key", head.key.clone());
+                    .with("verifier_key", head.key.clone());
                 let event = match before {
                     Some(before) => event.with("beside", before),
                     None => event,

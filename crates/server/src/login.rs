@@ -20,7 +20,7 @@ pub(crate) use provider::{Provider, ProviderError};
 pub struct LoginConfig {
     /// For how long a certificate may be asked for.
     pub longest: Duration,
-    /// Providers whose word is taken. At most [`MAX_PROVIDERS`].
+    /// Providers whose word is taken. At most eight.
     pub providers: Vec<ProviderConfig>,
 }
 
