@@ -51,14 +51,19 @@ def verify(place, *more):
 
 
 def copied():
-    """A copy that is whole: beside a running server a file may be gone before it is copied."""
-    for _ in range(60):
+    """A copy that is whole and has a few records: beside a running server a file may be gone before it is copied, and a checkpoint comes each ten seconds."""
+    for _ in range(120):
         shutil.rmtree(COPY, ignore_errors=True)
         subprocess.run(["cp", "-r", LEDGER, COPY], check=False, stderr=subprocess.DEVNULL)
-        if verify(COPY)[0] == 0:
+        if verify(COPY)[0] == 0 and records() >= 3:
             return True
         time.sleep(0.5)
     return False
+
+
+def records():
+    with open(os.path.join(COPY, "checkpoint"), encoding="utf-8") as checkpoint:
+        return int(checkpoint.read().splitlines()[1])
 
 
 def certificate():
