@@ -294,17 +294,9 @@ fn line(record: &Record) -> Line {
     }
 }
 
-/// What an agent gave to a workload.
+/// What an agent gave to a workload, out of its journal (`docs/formats/journal.md`).
 pub(crate) fn is_hand_out(record: &Record) -> bool {
-    [
-        "handout",
-        "hand-out",
-        "svid.handed",
-        "svid.handed_out",
-        "svid.handed-out",
-    ]
-    .iter()
-    .any(|kind| record.is_kind(kind))
+    record.kind == "agent.handed-out"
 }
 
 /// What somebody has decided, beside what was signed.
@@ -312,7 +304,12 @@ pub(crate) fn is_decision(record: &Record) -> bool {
     record.approval.is_some()
         || matches!(
             record.kind.as_str(),
-            "svid.denied" | "node.approved" | "node.refused" | "node.banned" | "node.evicted"
+            "svid.denied"
+                | "agent.denied"
+                | "node.approved"
+                | "node.refused"
+                | "node.banned"
+                | "node.evicted"
         )
 }
 

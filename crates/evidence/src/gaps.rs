@@ -175,8 +175,26 @@ fn clock_went_back(evidence: &Evidence) -> Option<Gap> {
     )
 }
 
+/// What nodes and their journals have against it (`docs/formats/journal.md`).
+const CONTRADICTED: [&str; 4] = [
+    "agent.ledger-fork",
+    "agent.journal-hole",
+    "agent.journal-broken",
+    "agent.journal-gap",
+];
+
 fn of_the_log(evidence: &Evidence) -> Vec<Gap> {
     let mut all = Vec::new();
+    let told = evidence
+        .within()
+        .filter(|record| CONTRADICTED.contains(&record.kind.as_str()));
+    let told: Vec<&Record> = told.collect();
+    all.extend(gap(
+        "ledger-contradicted",
+        "compare what the node has seen with this ledger, or the node's journal with what was forwarded: docs/operations.md, \"A node says FORK\"",
+        "by which a node has seen another ledger, or its journal has a hole, was changed, or is only counted",
+        &told,
+    ));
     let gaps = evidence.within().filter(|record| record.kind.ends_with(".gap"));
     all.extend(gaps.map(|record| Gap {
         kind: "log-gap",

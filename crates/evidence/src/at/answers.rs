@@ -41,6 +41,15 @@ fn who_had_access_is_told_with_the_rule_and_its_record() {
 }
 
 #[test]
+fn what_a_node_has_handed_out_is_in_the_answer() {
+    let mut records = story();
+    let node = Actor::new(ActorClass::Node, Some(NODE.to_owned()));
+    records.push(record(3600, Category::AccessControl, "agent.handed-out", node).about(PLC));
+    let answer = who(&Rig::new(&records).evidence(), PLC, "2026-11-24T12:00:00Z");
+    assert_eq!(answer.handed_out.len(), 1);
+}
+
+#[test]
 fn an_answer_is_never_blank() {
     let mut records = story();
     records.insert(5, issued(50, "e-older", "spiffe://plant.test/old", 1));
@@ -136,6 +145,7 @@ fn each_gap_names_its_records_and_what_to_do() {
             .with("refused", 3_u64)
             .with("since", at(5045)),
     );
+    records.push(record(5055, Category::AuditLog, "agent.ledger-fork", server()));
     let mut doubted = issued(5060, "e-plc", PLC, 77);
     doubted.time_quality = TimeQuality::Doubted;
     records.push(doubted);
@@ -155,7 +165,8 @@ fn each_gap_names_its_records_and_what_to_do() {
     assert_eq!(of("rule-unknown"), [63]);
     assert_eq!(of("start-without-stop"), [0, 64]);
     assert_eq!(of("log-gap"), [65]);
-    assert_eq!(of("time"), [66]);
+    assert_eq!(of("ledger-contradicted"), [66]);
+    assert_eq!(of("time"), [67]);
     assert_eq!(of("alone"), [1]);
     assert_eq!(of("unattributed"), [1, 60]);
     assert!(!found.iter().any(|gap| gap.kind == "missing"));
