@@ -47,6 +47,17 @@ async fn try_to(
     odd: Odd,
 ) -> Result<(FinishResponse, PrivateKey, FinishRequest), Status> {
     let mut client = LoginClient::new(channel.clone());
+    let (shown, request) = answer(&mut client, key, odd).await?;
+    let answer = client.finish(request.clone()).await?.into_inner();
+    Ok((answer, shown, request))
+}
+
+/// The answer to a question, not given yet.
+async fn answer(
+    client: &mut LoginClient<Channel>,
+    key: &SshPrivateKey,
+    odd: Odd,
+) -> Result<(PrivateKey, FinishRequest), Status> {
     let own = PrivateKey::generate().unwrap();
     let public = own.public_key();
     let asked = client
@@ -74,8 +85,7 @@ async fn try_to(
         proof: Some(Proof::SshSignature(signature.into())),
         seconds: odd.seconds,
     };
-    let answer = client.finish(request.clone()).await?.into_inner();
-    Ok((answer, shown, request))
+    Ok((shown, request))
 }
 
 async fn session(rig: &Rig, key: &SshPrivateKey) -> Channel {
@@ -274,7 +284,13 @@ async fn a_session_ends_with_the_login_that_began_it_and_is_never_anothers() {
         ..pb::Change::default()
     };
     grant(admin.clone(), back).await.unwrap();
-    assert_eq!(standing(&kims).await, (true, Standing::Person), "active again");
+    assert_eq!(
+        standing(&kims).await,
+        (false, Standing::Nobody),
+        "active again, and what was ended is not"
+    );
+    let kims = session(&rig, &theirs).await;
+    assert_eq!(standing(&kims).await, (true, Standing::Person), "a new session");
     people.withdraw(withdraw(&kim, false)).await.unwrap();
     assert_eq!(
         standing(&kims).await,
@@ -404,6 +420,64 @@ async fn two_sessions_of_one_person_are_one_person_and_root_gains_nothing_by_a_k
         Code::PermissionDenied
     );
     rig.tear_down().await;
+}
+
+/// Else anybody with keys enough would shut the door to all.
+#[tokio::test]
+async fn an_answer_of_nobody_is_not_remembered_and_is_counted_where_it_came_from() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_owned();
+    let rig = Rig::with(move |config| config.data_dir = Some(dir)).await;
+    let (mine, theirs) = (ssh(ONE), ssh(TWO));
+    let reference = first(&rig, &mine).await;
+    let stranger = rig.tls(None).await.unwrap();
+    let mut client = LoginClient::new(stranger.clone());
+    let (own, request) = answer(&mut client, &theirs, Odd::default()).await.unwrap();
+    for _ in 0..2 {
+        let refused = client.finish(request.clone()).await.unwrap_err();
+        assert!(refused.message().contains("no active person"), "{refused:?}");
+    }
+    let other = Odd {
+        other_csr: true,
+        ..Odd::default()
+    };
+    let other = try_to(&stranger, &mine, other).await;
+    assert_eq!(code(other), Code::PermissionDenied);
+    // What it answers is good as soon as somebody has the key, and once.
+    let more = pb::Change {
+        person: reference.clone(),
+        logins: vec![login(&theirs)],
+        ..pb::Change::default()
+    };
+    grant(rig.admin().await, more).await.unwrap();
+    client.finish(request.clone()).await.unwrap();
+    let again = client.finish(request).await.unwrap_err();
+    assert!(again.message().contains("answered already"), "{again:?}");
+    let mut people = PeopleClient::new(rig.admin().await);
+    let out = pb::WithdrawRequest {
+        person: reference.clone(),
+        deactivate: true,
+        ..pb::WithdrawRequest::default()
+    };
+    people.withdraw(out).await.unwrap();
+    let inactive = try_to(&stranger, &mine, Odd::default()).await;
+    assert_eq!(code(inactive), Code::PermissionDenied);
+    drop((own, client, stranger, people));
+    rig.tear_down().await;
+
+    let dir = data.path().join("ledger");
+    assert!(crate::ledger::tests::report(&dir).is_good());
+    let records = crate::ledger::tests::read(&dir);
+    let of_type = |kind: &str| -> Vec<_> { records.iter().filter(|record| record["type"] == kind).collect() };
+    let failed = of_type("login.failed");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["detail"]["times"], 4);
+    assert_eq!(failed[0]["reason"], "an SSH key is nobody's login");
+    assert_eq!(failed[0]["actor"]["how"]["address"], "127.0.0.1");
+    let denied = of_type("login.denied");
+    assert_eq!(denied.len(), 1);
+    assert_eq!(denied[0]["actor"]["id"], reference.as_str());
+    assert_eq!(denied[0]["decision"], "deny");
 }
 
 #[tokio::test]
