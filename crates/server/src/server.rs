@@ -163,6 +163,7 @@ impl Server {
             config.admin_ids.clone(),
             Arc::clone(&parts.clock),
             Arc::clone(&core.quarantine),
+            core.ledger.clone(),
         );
         let (admits, judge) = (authorizer.clone(), authorizer.clone());
         let front = TlsFront {
