@@ -3,21 +3,18 @@
 //! Invariant: everything that can be wrong on this machine is found before a socket opens; nothing about a server is
 //! needed for that.
 
+mod handle;
 mod node_state;
 mod sockets;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfast_daemon::{Health, Metrics, TaskHandle};
+use landfast_daemon::{Health, TaskHandle};
 use landfast_identity::{BundleSet, UnixTime};
-use landfast_lifecycle::{
-    Clock as _, GuardedClock, SharedBoot, SharedClock, SystemBoot, SystemClock, TimeRecord,
-};
-use landfast_store::{OpenStore, Store};
+use landfast_lifecycle::{Clock as _, GuardedClock, SharedClock, TimeRecord};
+use landfast_store::OpenStore;
 use landfast_tls::BundleStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -45,86 +42,13 @@ use crate::time::{TimeWatch, Timekeeper};
 use crate::wit::Wits;
 use crate::witness::Witness;
 use crate::{admin_server, health, standing};
+pub use handle::{AgentHandle, AgentParts};
 use landfast_workload_api::{Attestor, Gauges, Way};
 use node_state::NodeState;
 use sockets::{bind, serve_brokers, serve_delegates};
 
-/// What an agent is given from outside.
-pub struct AgentParts {
-    /// Wall time. The agent believes it only where it can be.
-    pub clock: SharedClock,
-    /// Time since the machine was started.
-    pub boot: SharedBoot,
-    /// Before which it cannot be.
-    pub built: UnixTime,
-    /// The disk.
-    pub disk: OpenStore,
-    /// What `/metrics` serves; without it the page is not served.
-    pub metrics: Option<Metrics>,
-}
-
-impl Default for AgentParts {
-    fn default() -> Self {
-        Self {
-            clock: Arc::new(SystemClock),
-            boot: Arc::new(SystemBoot),
-            built: landfast_lifecycle::built(),
-            disk: Arc::new(Store::open),
-            metrics: None,
-        }
-    }
-}
-
 /// A node agent. Use [`Agent::start`].
 pub struct Agent;
-
-/// A running agent.
-#[derive(Clone)]
-pub struct AgentHandle {
-    socket: PathBuf,
-    admin_socket: PathBuf,
-    delegate_socket: Option<PathBuf>,
-    broker_socket: Option<PathBuf>,
-    http_address: Option<SocketAddr>,
-    pub(crate) health: watch::Receiver<Health>,
-}
-
-impl AgentHandle {
-    /// Where the Workload API is served.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// Where `landfast agent status` asks.
-    pub fn admin_socket(&self) -> &Path {
-        &self.admin_socket
-    }
-
-    /// Where delegates ask, if they have a socket of their own.
-    pub fn delegate_socket(&self) -> Option<&Path> {
-        self.delegate_socket.as_deref()
-    }
-
-    /// Where brokers ask, if they are served.
-    pub fn broker_socket(&self) -> Option<&Path> {
-        self.broker_socket.as_deref()
-    }
-
-    /// Where metrics are, with the real port.
-    pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http_address
-    }
-
-    /// Waits until the agent has synchronised with its server and asked once for every SVID due, in this run or in one before it of which something
-    /// is still valid. Waits for ever when the server stays away.
-    pub async fn ready(&self) {
-        let mut health = self.health.clone();
-        if health.wait_for(|health| health.ready).await.is_err() {
-            // The agent has ended: it will not be ready any more.
-            std::future::pending::<()>().await;
-        }
-    }
-}
 
 impl Agent {
     /// Reads the node's state, opens both sockets and starts the tasks. Does not wait for a server.

@@ -1,10 +1,12 @@
 //! Datastore, registry, authorities and issuance, put together. Invariant: a data directory that was used once is never begun anew.
 
 mod disk;
+mod error;
 mod leap;
 mod maintenance;
 
 pub(crate) use disk::used_percent;
+pub use error::CoreError;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +19,12 @@ use landfast_store::{Store, StoreError};
 use crate::authority::{
     Authorities, AuthorityError, AuthorityParams, DiskKeys, KeyManager, KeyTypes, MemoryKeys, Upstream,
 };
-use crate::backup::{self, BackupError};
+use crate::backup;
+use crate::datastore::Datastore;
 use crate::datastore::postgres::{Opening, PostgresConfig, PostgresDatastore};
 use crate::datastore::sqlite::SqliteDatastore;
-use crate::datastore::{Datastore, DatastoreError, OpenError};
 use crate::issuance::{Issuer, Ttls};
-use crate::ledger::{self, Ledger, OpenLedgerError};
+use crate::ledger::{self, Ledger};
 use crate::peers::Peers;
 use crate::quarantine::Quarantine;
 use crate::quarantine::state::Mark;
@@ -330,64 +332,6 @@ fn sync_directory(dir: &Path) -> Result<(), StoreError> {
             path: dir.into(),
             source,
         })
-}
-
-/// Why the core was not opened. Nothing was begun anew.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CoreError {
-    /// The data directory or a file in it cannot be used.
-    #[error("the data directory cannot be used")]
-    Store {
-        /// Why.
-        #[from]
-        source: StoreError,
-    },
-    /// The ledger was not opened.
-    #[error("the ledger was not opened")]
-    Ledger {
-        /// Why.
-        #[from]
-        source: OpenLedgerError,
-    },
-    /// A restore was interrupted, and cannot be completed.
-    #[error("a restore was interrupted and cannot be completed now")]
-    Restore {
-        /// Why.
-        #[from]
-        source: BackupError,
-    },
-    /// The file that names this server holds something else.
-    #[error("{} does not hold the name of this server: restore it from a backup", path.display())]
-    ServerId {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The random source failed.
-    #[error("the random source failed")]
-    Random,
-    /// The database was not opened.
-    #[error("the database was not opened")]
-    Database {
-        /// Why.
-        #[from]
-        source: OpenError,
-    },
-    /// The database was opened, but cannot be read.
-    #[error("the database {} cannot be read", path.display())]
-    Load {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: DatastoreError,
-    },
-    /// There are no authorities to sign with.
-    #[error("the authorities cannot be used")]
-    Authority {
-        /// Why.
-        #[from]
-        source: AuthorityError,
-    },
 }
 
 /// The database in the data directory.

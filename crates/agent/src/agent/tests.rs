@@ -5,10 +5,13 @@ mod damage;
 mod handouts;
 mod time;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use hyper_util::rt::TokioIo;
-use landfast_daemon::TaskTree;
+use landfast_daemon::{Metrics, TaskTree};
+use landfast_lifecycle::SystemClock;
 use landfast_proto::landfast::agent::v1 as api;
 use landfast_proto::landfast::agent::v1::agent_admin_client::AgentAdminClient;
 use landfast_proto::spire::agent::debug::v1 as debug_api;

@@ -55,6 +55,7 @@ impl Rig {
         let parts = ServerParts {
             clock: Arc::new(clock),
             metrics: Some(Metrics::install()),
+            ..ServerParts::default()
         };
         Self::start(parts, |config| {
             config.http_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));

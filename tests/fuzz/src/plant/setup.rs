@@ -37,7 +37,7 @@ pub(super) async fn start(nodes: bool) -> (TaskTree, ServerHandle, Vec<Channel>,
     });
     let parts = ServerParts {
         clock: clock(),
-        metrics: None,
+        ..ServerParts::default()
     };
     let tree = TaskTree::new();
     let server = Server::start(config, parts, &tree.handle())
