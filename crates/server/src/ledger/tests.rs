@@ -91,6 +91,36 @@ impl Faulty {
         }
     }
 
+    /// The directory as it is while the server runs, which then is killed.
+    fn copied(self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        crate::core::fixture::copy(self.dir.path(), dir.path());
+        Self { dir, ..self }
+    }
+
+    /// With the ledger that the next start has, on a disk that is first made to fail.
+    fn restarted(self, fail: impl FnOnce(&Script, &Script)) -> Result<Self, OpenLedgerError> {
+        let (script, data) = (Script::default(), Script::default());
+        let (log, missed) = (store(self.dir.path(), &script), marks(self.dir.path(), &data));
+        fail(&script, &data);
+        let begun = Log::open(log, checkpoint_key(&self.der))?;
+        let room = Room::new(self.dir.path(), None);
+        let clock = Arc::new(SimClock::new(START));
+        let ledger = Ledger::start(begun, clock, (Missed::new(missed), None), room)?;
+        Ok(Self {
+            script,
+            data,
+            ledger,
+            ..self
+        })
+    }
+
+    /// Killed, and started on a disk that is full.
+    fn killed(self) -> Self {
+        let full = |script: &Script, _: &Script| script.break_down(Verb::Write, ErrorKind::StorageFull);
+        self.copied().restarted(full).expect("a start in the gap")
+    }
+
     async fn core(&self) -> Core {
         let mut params = CoreParams::in_memory(td(), Arc::new(SimClock::new(START)));
         params.reserve.longest = Duration::from_secs(3 * 86_400);
