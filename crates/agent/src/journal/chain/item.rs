@@ -28,6 +28,9 @@ pub(super) enum Body {
 impl Item {
     /// The line that is to be the next, after this hash.
     pub(super) fn read(line: &[u8], next: u64, head: Hash) -> Result<Self, &'static str> {
+        if line.len() > LONGEST_LINE {
+            return Err("it is longer than a server takes");
+        }
         let members: Map<String, Value> = serde_json::from_slice(line).map_err(|_cause| "it is no record")?;
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         let first = members.get("seq").and_then(Value::as_u64);
