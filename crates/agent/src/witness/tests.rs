@@ -9,6 +9,8 @@ use prost::bytes::Bytes;
 
 use super::*;
 
+mod silent;
+
 struct Rig {
     dir: tempfile::TempDir,
     der: Vec<u8>,
