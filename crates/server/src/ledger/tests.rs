@@ -22,6 +22,9 @@ use crate::issuance::{IssueError, Requester};
 
 mod availability;
 mod own;
+mod rig;
+
+use rig::{Faulty, marks};
 
 /// Every record that a checkpoint names.
 pub(crate) fn read(dir: &Path) -> Vec<Value> {
@@ -58,101 +61,6 @@ fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
 fn types(records: &[Value]) -> Vec<&str> {
     let types = records.iter().map(|record| record["type"].as_str().unwrap());
     types.filter(|kind| !kind.starts_with("authority.")).collect()
-}
-
-/// A ledger on a disk that fails on script, and a core in memory that records there.
-struct Faulty {
-    dir: TempDir,
-    script: Script,
-    /// Of the data directory, where the mark of a gap is.
-    data: Script,
-    der: Vec<u8>,
-    ledger: Ledger,
-}
-
-impl Faulty {
-    fn new() -> Self {
-        let (dir, script) = (tempfile::tempdir().unwrap(), Script::default());
-        let der = CheckpointKey::generate().unwrap().to_vec();
-        let log = Log::begin(store(dir.path(), &script), checkpoint_key(&der)).unwrap();
-        let clock = Arc::new(SimClock::new(START));
-        let data = Script::default();
-        let missed = Missed::new(marks(dir.path(), &data));
-        let ledger = {
-            let (log, room) = ((log, Recovered::default()), Room::new(dir.path(), None));
-            Ledger::start(log, clock, (missed, None), room).unwrap()
-        };
-        Self {
-            dir,
-            script,
-            data,
-            der,
-            ledger,
-        }
-    }
-
-    /// The directory as it is while the server runs, which then is killed.
-    fn copied(self) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        crate::core::fixture::copy(self.dir.path(), dir.path());
-        Self { dir, ..self }
-    }
-
-    /// With the ledger that the next start has, on a disk that is first made to fail.
-    fn restarted(self, fail: impl FnOnce(&Script, &Script)) -> Result<Self, OpenLedgerError> {
-        let (script, data) = (Script::default(), Script::default());
-        let (log, missed) = (store(self.dir.path(), &script), marks(self.dir.path(), &data));
-        fail(&script, &data);
-        let begun = Log::open(log, checkpoint_key(&self.der))?;
-        let room = Room::new(self.dir.path(), None);
-        let clock = Arc::new(SimClock::new(START));
-        let ledger = Ledger::start(begun, clock, (Missed::new(missed), None), room)?;
-        Ok(Self {
-            script,
-            data,
-            ledger,
-            ..self
-        })
-    }
-
-    /// Killed, and started on a disk that is full.
-    fn killed(self) -> Self {
-        let full = |script: &Script, _: &Script| script.break_down(Verb::Write, ErrorKind::StorageFull);
-        self.copied().restarted(full).expect("a start in the gap")
-    }
-
-    async fn core(&self) -> Core {
-        let mut params = CoreParams::in_memory(td(), Arc::new(SimClock::new(START)));
-        params.reserve.longest = Duration::from_secs(3 * 86_400);
-        let db = Arc::new(SqliteDatastore::in_memory(&td()).unwrap());
-        let keys = Arc::new(MemoryKeys::default());
-        Core::assemble_recording(params, db, keys, self.ledger.clone())
-            .await
-            .unwrap()
-    }
-
-    /// What is there when all of it has ended.
-    fn end(self) -> Vec<Value> {
-        drop(self.ledger);
-        let dir = self.dir.path().join("ledger");
-        let log = Log::open(Store::open(&dir).unwrap(), checkpoint_key(&self.der)).unwrap();
-        drop(log);
-        read(&dir)
-    }
-}
-
-fn store(dir: &Path, script: &Script) -> Store {
-    let script = script.clone();
-    Store::open_with(&dir.join("ledger"), |files| FaultyFiles::new(files, script)).unwrap()
-}
-
-fn marks(dir: &Path, script: &Script) -> Store {
-    let script = script.clone();
-    Store::open_with(&dir.join("data"), |files| FaultyFiles::new(files, script)).unwrap()
-}
-
-fn checkpoint_key(der: &[u8]) -> CheckpointKey {
-    CheckpointKey::from_pkcs8_der("plant.example/landfast/ledger", der).unwrap()
 }
 
 fn record() -> Record {
