@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 
 pub(crate) use chain::{hex, unhex};
 pub(crate) use desk::Desk;
-pub(crate) use event::{Event, HANDED_OUT, LEDGER_FORK, LEDGER_NEW};
+pub(crate) use event::{Event, HANDED_OUT, LEDGER_FORK, LEDGER_NEW, LEDGER_UNWITNESSED};
 pub(crate) use watch::Watcher;
 
 use crate::link::disk::Disk;

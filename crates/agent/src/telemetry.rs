@@ -86,6 +86,10 @@ pub(crate) fn describe() {
         LEDGER_FORK,
         "1 when a server's ledger has contradicted what this node saw of it before."
     );
+    describe_gauge!(
+        LEDGER_UNWITNESSED,
+        "1 when a server that had shown its ledger has shown nothing verifiable for a day of connection, or one more than this node keeps."
+    );
     describe_gauge!(RUNGS, "X.509-SVIDs of reserves that are not over.");
     describe_gauge!(
         SHORT,
@@ -170,6 +174,11 @@ pub(crate) fn journal_fails(fails: bool) {
 /// Whether a ledger has contradicted what this node has seen of it.
 pub(crate) fn ledger_fork(found: bool) {
     metrics::gauge!(LEDGER_FORK).set(f64::from(u8::from(found)));
+}
+
+/// Whether nothing was shown that could be held against what was seen.
+pub(crate) fn ledger_unwitnessed(is_so: bool) {
+    metrics::gauge!(LEDGER_UNWITNESSED).set(f64::from(u8::from(is_so)));
 }
 
 /// Counts a hand-out that has no line.
@@ -283,3 +292,4 @@ const JOURNAL_WAITING: &str = "landfast_agent_journal_waiting_records";
 const JOURNAL_COUNTED: &str = "landfast_agent_journal_counted_records";
 const JOURNAL_FAILS: &str = "landfast_agent_journal_fails";
 const LEDGER_FORK: &str = "landfast_agent_ledger_fork";
+const LEDGER_UNWITNESSED: &str = "landfast_agent_ledger_unwitnessed";

@@ -1,10 +1,11 @@
 //! The node as a witness: it keeps the last checkpoint of each ledger it was shown, and has it proven that the next goes on from that.
 //!
-//! Invariant: a checkpoint is kept before it is called good, and one that contradicts it never takes its place; whatever is found is told, and nothing
-//! that is served depends on it.
+//! Invariant: a checkpoint is kept before it is called good, and one that contradicts it never takes its place; whatever is found is told, and so is that
+//! for long nothing was shown that could be; nothing that is served depends on it.
 
 mod judge;
 mod seen;
+mod silence;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,18 +17,20 @@ use landfast_lifecycle::Backoff;
 use landfast_proto::landfast::ledger::v1 as pb;
 use landfast_proto::landfast::ledger::v1::ledger_client::LedgerClient;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::journal::{Desk, Event, LEDGER_FORK, LEDGER_NEW};
+use crate::journal::{Desk, Event, LEDGER_FORK, LEDGER_NEW, LEDGER_UNWITNESSED};
 use crate::link::disk::Disk;
 use crate::link::failure::LinkError;
 use crate::link::rpc;
 use crate::persist::NodeFiles;
 use crate::telemetry;
 use judge::{Shown, Verdict};
-use seen::Seen;
+use seen::{Head, Seen};
+use silence::Silence;
 
 /// The one task that asks.
 pub(crate) struct Witness {
@@ -40,6 +43,9 @@ pub(crate) struct Witness {
     unsaved: String,
     /// Questions in a row that brought no proof.
     unproven: u32,
+    silence: Silence,
+    /// A ledger that was shown and cannot be kept beside all others.
+    crowd: Option<String>,
 }
 
 /// What is said of it.
@@ -48,6 +54,8 @@ pub(crate) struct Report {
     pub(crate) text: String,
     /// A ledger contradicts, or has contradicted, what was seen of it.
     pub(crate) fork: bool,
+    /// For long nothing was shown that could be verified, or one ledger too many.
+    pub(crate) unwitnessed: bool,
 }
 
 impl Witness {
@@ -67,6 +75,8 @@ impl Witness {
             report,
             unsaved: String::new(),
             unproven: 0,
+            silence: Silence::default(),
+            crowd: None,
         };
         (witness, told)
     }
@@ -132,6 +142,28 @@ impl Witness {
 
     /// Whether there is nothing to ask again soon.
     async fn ask(&mut self, channel: Channel, seen: &mut Seen) -> bool {
+        let (settled, shown) = self.ask_once(channel, seen).await;
+        let ledger = seen.last().map(|head| head.origin().to_owned());
+        if let Some(silent) = self.silence.heard(Instant::now(), shown || ledger.is_none()) {
+            let why = "a ledger was shown before, and nothing since that can be verified";
+            let seconds = silent.as_secs();
+            tracing::error!(
+                ledger,
+                seconds,
+                "{why}: the server keeps none any more, or hides it; look with landfast audit verify at the server's"
+            );
+            self.desk.note(
+                Event::new(LEDGER_UNWITNESSED)
+                    .with("why", why)
+                    .with("ledger", ledger)
+                    .with("seconds", seconds),
+            );
+        }
+        settled
+    }
+
+    /// That, and whether something was shown of which it can be said what it is.
+    async fn ask_once(&mut self, channel: Channel, seen: &mut Seen) -> (bool, bool) {
         let request = pb::GetCheckpointRequest { seen: seen.sizes() };
         let answer = rpc::call(GET, LedgerClient::new(channel).get_checkpoint(request)).await;
         let answer = match answer {
@@ -139,11 +171,11 @@ impl Witness {
             Err(LinkError::Refused {
                 code: Code::Unimplemented | Code::FailedPrecondition,
                 ..
-            }) => return true,
+            }) => return (true, false),
             Err(error) => {
                 let error = error_chain(&error);
                 tracing::debug!(error, "the server has not shown its ledger's checkpoint");
-                return false;
+                return (false, false);
             }
         };
         let shown = Shown {
@@ -152,8 +184,9 @@ impl Witness {
             proof: &answer.proof,
         };
         let verdict = judge::judge(seen, &self.trust_domain, &shown);
+        let is_said = !matches!(verdict, Verdict::Unproven { .. } | Verdict::Crowd(_));
         self.adopt(verdict, seen).await;
-        self.unproven == 0
+        (self.unproven == 0, is_said)
     }
 
     async fn adopt(&mut self, verdict: Verdict, seen: &mut Seen) {
@@ -177,6 +210,7 @@ impl Witness {
         };
         match verdict {
             Verdict::Same | Verdict::Unproven { .. } => return,
+            Verdict::Crowd(head) => return self.is_one_too_many(&head),
             Verdict::Grown(head) => seen.keep(head),
             Verdict::New { head, before } => {
                 tracing::info!(
@@ -214,6 +248,26 @@ impl Witness {
         self.save(seen).await;
     }
 
+    /// What was seen of the others stays: else who shows new ones could have it forgotten. Told once: names are cheap.
+    fn is_one_too_many(&mut self, head: &Head) {
+        if self.crowd.is_some() {
+            return;
+        }
+        let why = "it is one more than this node keeps, and none is forgotten for it";
+        tracing::error!(
+            ledger = head.origin(),
+            "the server shows another ledger, and {why}: find out why there are so many; then remove ledgers-seen.json and restart the agent"
+        );
+        self.desk.note(
+            Event::new(LEDGER_UNWITNESSED)
+                .with("why", why)
+                .with("ledger", head.origin())
+                .with("size", head.size)
+                .with("verifier_key", head.key.clone()),
+        );
+        self.crowd = Some(head.origin().to_owned());
+    }
+
     async fn save(&mut self, seen: &Seen) {
         let (files, bytes) = (Arc::clone(&self.files), seen.file());
         let saved = self.disk.run(move || files.save_ledgers_seen(&bytes)).await;
@@ -235,7 +289,22 @@ impl Witness {
         if !self.unsaved.is_empty() {
             report.text = format!("{}; it cannot be kept: {}", report.text, self.unsaved);
         }
+        if let Some(ledger) = &self.crowd {
+            report.text = format!(
+                "UNWITNESSED: {ledger} is one ledger more than this node keeps; see docs/operations.md; {}",
+                report.text
+            );
+        }
+        if let Some(silent) = self.silence.is_long() {
+            let hours = silent.as_secs() / 3600;
+            report.text = format!(
+                "UNWITNESSED: nothing that can be verified was shown for {hours} h of connection; see docs/operations.md; {}",
+                report.text
+            );
+        }
+        report.unwitnessed = self.crowd.is_some() || self.silence.is_long().is_some();
         telemetry::ledger_fork(report.fork);
+        telemetry::ledger_unwitnessed(report.unwitnessed);
         self.report.send_if_modified(|old| {
             let differs = *old != report;
             *old = report;

@@ -58,6 +58,11 @@ impl Log {
         self.head.size
     }
 
+    /// The records that no checkpoint names yet, in their order.
+    pub fn unsigned(&self) -> impl Iterator<Item = &[u8]> {
+        self.pending.iter().map(|pending| &*pending.record)
+    }
+
     /// The name of the log.
     #[must_use]
     pub fn origin(&self) -> &str {

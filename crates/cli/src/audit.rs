@@ -187,6 +187,13 @@ fn for_people(report: &Report, kept: usize) -> String {
         );
         rows.push(("pruned", what));
     }
+    if report.pruned > report.pruned_recorded {
+        let what = format!(
+            "of these the ledger's own records name {}: its server has not looked since it was pruned, or somebody else took the rest",
+            report.pruned_recorded
+        );
+        rows.push(("not recorded", what));
+    }
     if report.unseen > 0 {
         let what = format!("{} kept checkpoints end in what was pruned", report.unseen);
         rows.push(("not compared", what));

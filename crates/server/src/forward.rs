@@ -9,6 +9,7 @@ mod http;
 mod lines;
 mod otlp;
 mod pace;
+mod portion;
 mod sink;
 mod syslog;
 mod wire;
@@ -27,6 +28,7 @@ use crate::ledger;
 use batch::{Batch, BatchError};
 use cursor::Cursor;
 use pace::Pace;
+use portion::Portion;
 use sink::Sink;
 pub(crate) use sink::SinkError;
 
@@ -104,6 +106,7 @@ struct Forwarder {
     cursors: Store,
     sink: Arc<Sink>,
     pace: Pace,
+    portion: Portion,
 }
 
 /// Why nothing was forwarded.
@@ -128,6 +131,20 @@ enum ForwardError {
     Late,
 }
 
+impl ForwardError {
+    /// Whether less at once may pass.
+    fn is_of_size(&self) -> bool {
+        match self {
+            Self::Late => true,
+            Self::Sink { source } => matches!(
+                source,
+                SinkError::Broken(_) | SinkError::Http(_) | SinkError::Status(TOO_LARGE)
+            ),
+            Self::Read { .. } | Self::Cursor { .. } => false,
+        }
+    }
+}
+
 impl Forwarder {
     fn new(config: &ForwardConfig, cursors: Store, ledger: &Path, clock: SharedClock) -> Self {
         Self {
@@ -136,6 +153,7 @@ impl Forwarder {
             cursors,
             sink: Arc::new(Sink::new(config, clock)),
             pace: Pace::default(),
+            portion: Portion::default(),
         }
     }
 
@@ -152,15 +170,15 @@ impl Forwarder {
     }
 
     /// Forwards what comes next; gives how many messages that were. What is begun ends, or is done again.
-    async fn step(&self, cursor: &mut Option<Cursor>) -> Result<usize, ForwardError> {
+    async fn step(&mut self, cursor: &mut Option<Cursor>) -> Result<usize, ForwardError> {
         let (source, cursors, name) = (self.source.clone(), self.cursors.clone(), self.name.clone());
-        let known = cursor.take();
+        let (known, most) = (cursor.take(), self.portion.bytes());
         let read = move || {
             let known = match known {
                 Some(known) => known,
                 None => Cursor::load(&cursors, &name)?,
             };
-            Ok::<_, ForwardError>((Batch::after(&source, &known)?, known))
+            Ok::<_, ForwardError>((Batch::after(&source, &known, most)?, known))
         };
         let (batch, known) = blocking(read).await?;
         metrics::gauge!("landfast_server_forward_lag_records", "to" => self.name.clone())
@@ -173,14 +191,19 @@ impl Forwarder {
         let next = Cursor {
             origin: batch.origin.clone(),
             next: batch.next,
+            last: batch.last.clone(),
         };
         let lag = batch.size.saturating_sub(batch.next);
         let delivered = tokio::time::timeout(DELIVERY, self.sink.deliver(batch)).await;
         let delivered = delivered.map_err(|_elapsed| ForwardError::Late);
         if let Err(error) = delivered.and_then(|delivered| delivered.map_err(ForwardError::from)) {
+            if error.is_of_size() {
+                self.portion.less();
+            }
             *cursor = Some(known);
             return Err(error);
         }
+        self.portion.more();
         if let Some(gap) = gap {
             metrics::counter!("landfast_server_forward_gap_records_total", "to" => self.name.clone())
                 .increment(gap);
@@ -260,6 +283,8 @@ const DIRECTORY: &str = "forward";
 const POLL: Duration = Duration::from_secs(1);
 /// For one batch, from the connection to the last byte.
 const DELIVERY: Duration = Duration::from_secs(60);
+/// What a collector answers to more than it takes (RFC 9110 §15.5.14).
+const TOO_LARGE: u16 = 413;
 /// Destinations in one configuration.
 pub(crate) const MOST_DESTINATIONS: usize = 8;
 

@@ -1,7 +1,9 @@
 //! Journals of nodes, on their way into the ledger of this server (`docs/formats/journal.md`).
 //!
-//! Invariant: a batch is acknowledged when the ledger has it on its disk, and of one node one batch is taken at a time, so that nothing is there twice.
+//! Invariant: a batch is acknowledged when the ledger has it on its disk, and of one node one batch is taken at a time, to its end, whoever waits for it,
+//! so that nothing is there twice. A node has a bounded part of the ledger's room, and none of its last tenth.
 
+mod budget;
 mod kept;
 mod line;
 mod records;
@@ -9,7 +11,7 @@ mod step;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
-use std::sync::{Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
@@ -20,9 +22,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::ledger::{Ledger, LedgerError};
+use budget::{AROUND, Budget};
 use kept::Nodes;
 use line::Line;
-use step::Known;
 
 /// What this server has of them.
 pub(crate) struct Journals {
@@ -31,8 +33,9 @@ pub(crate) struct Journals {
     place: Option<(Store, PathBuf)>,
     hasher: RandomState,
     /// By the hash of the node's ID; each is held while the ledger writes.
-    shards: Vec<Mutex<Nodes>>,
+    shards: Vec<Arc<Mutex<Nodes>>>,
     saved: StdMutex<Instant>,
+    budget: Budget,
 }
 
 /// A batch as it came.
@@ -60,6 +63,15 @@ pub(crate) enum TakeError {
     /// It is none.
     #[error("{0}")]
     Malformed(&'static str),
+    /// The rest is for what this server does itself.
+    #[error("the ledger is nearly full")]
+    NoRoom,
+    /// It has brought more than its part.
+    #[error("the node has brought more than its part of the ledger")]
+    TooMuch {
+        /// Until there is room for this.
+        wait: Duration,
+    },
     /// The ledger cannot be written.
     #[error("the journal was not taken")]
     Ledger {
@@ -84,6 +96,11 @@ impl Journals {
             }),
             None => Nodes::new(),
         };
+        // And what a start on a full disk found behind the last checkpoint, which is in no file that is read here.
+        let found = ledger.held().iter().fold(found, |mut found, record| {
+            kept::learn(&mut found, record);
+            found
+        });
         let (hasher, mut shards) = (RandomState::new(), Vec::new());
         shards.resize_with(SHARDS, Nodes::new);
         for (node, known) in found {
@@ -95,8 +112,12 @@ impl Journals {
             clock,
             place,
             hasher,
-            shards: shards.into_iter().map(Mutex::new).collect(),
+            shards: shards
+                .into_iter()
+                .map(|nodes| Arc::new(Mutex::new(nodes)))
+                .collect(),
             saved: StdMutex::new(Instant::now()),
+            budget: Budget::default(),
         }
     }
 
@@ -118,6 +139,9 @@ impl Journals {
         if self.place.is_none() {
             return Err(TakeError::NoLedger);
         }
+        if self.ledger.is_nearly_full() {
+            return Err(TakeError::NoRoom);
+        }
         let is_name = batch.journal.len() == 32 && batch.journal.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_name {
             return Err(TakeError::Malformed(
@@ -136,7 +160,8 @@ impl Journals {
             ));
         }
         let node = batch.node.to_string();
-        let mut nodes = self.shards[shard_of(&self.hasher, &node)].lock().await;
+        let shard = &self.shards[shard_of(&self.hasher, &node)];
+        let mut nodes = Arc::clone(shard).lock_owned().await;
         let (told, known) = step::step(nodes.get(&node), batch.journal, lines);
         let from = records::From {
             node: batch.node,
@@ -156,19 +181,35 @@ impl Journals {
                 step::Told::Line { .. } | step::Told::Other { .. } => {}
             }
         }
+        let new = told.iter().map(|told| match told {
+            step::Told::Line { line, .. } => line.length + AROUND,
+            _ => 0,
+        });
+        let (next, chain, begin_anew, new) = (known.next, known.chain, known.broken, new.sum());
+        if let Err(wait) = self.budget.draw(&node, new) {
+            metrics::counter!("landfast_server_rate_limited_total", "what" => "bytes of journals")
+                .increment(1);
+            tracing::debug!(%node, "a node has brought more of its journal than its part of the ledger");
+            return Err(TakeError::TooMuch { wait });
+        }
         let records: Vec<_> = told.into_iter().map(|told| from.record(told)).collect();
         metrics::counter!("landfast_server_journal_records_total").increment(records.len() as u64);
-        self.ledger.append(records).await?;
-        let Known {
-            next, chain, broken, ..
-        } = known;
-        nodes.insert(node, known);
-        drop(nodes);
+        let (ledger, name) = (self.ledger.clone(), node.clone());
+        let taken = to_its_end(async move {
+            ledger.append(records).await?;
+            nodes.insert(name, known);
+            Ok::<_, TakeError>(())
+        })
+        .await;
+        if taken.is_err() {
+            self.budget.give_back(&node, new);
+        }
+        taken?;
         self.save().await;
         Ok(Taken {
             next,
             chain,
-            begin_anew: broken,
+            begin_anew,
         })
     }
 
@@ -187,12 +228,17 @@ impl Journals {
         // With all of them nothing is between the ledger and what is known of it.
         let (mut held, mut all) = (Vec::with_capacity(SHARDS), Nodes::new());
         for shard in &self.shards {
-            let nodes = shard.lock().await;
+            let nodes = Arc::clone(shard).lock_owned().await;
             all.extend(nodes.iter().map(|(node, known)| (node.clone(), known.clone())));
             held.push(nodes);
         }
-        let saved = tokio::task::spawn_blocking(move || kept::save(&data, &dir, &all)).await;
-        drop(held);
+        let saved = tokio::task::spawn_blocking(move || {
+            let saved = kept::save(&data, &dir, &all);
+            // Here, and not where somebody may have hung up: what is taken meanwhile would be below the checkpoint that is noted down.
+            drop(held);
+            saved
+        });
+        let saved = saved.await;
         if let Ok(Err(error)) = saved {
             let error = error_chain(&error);
             tracing::warn!(
@@ -200,6 +246,24 @@ impl Journals {
                 "what the ledger has of journals cannot be noted down: the next start reads more of it"
             );
         }
+    }
+}
+
+/// The ledger writes what it was given, whether the node waits for it or not: so what is known of the node changes with it, before anybody else asks.
+/// There is one such task for each shard that is held.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "its owner waits for it, or has gone; it holds its shard, so there is one for each"
+    )]
+    let running = tokio::spawn(work);
+    match running.await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only the end of the runtime stops it.
+            Err(_stopped) => std::future::pending().await,
+        },
     }
 }
 

@@ -46,6 +46,8 @@ struct Inner {
     thread: Option<JoinHandle<()>>,
     /// The data directory, and its own.
     place: OnceLock<(Store, PathBuf)>,
+    /// Records of before that a start on a full disk could not put where others read them.
+    held: Vec<Vec<u8>>,
 }
 
 /// Whether records can be written. Shared with the thread that writes.
@@ -113,7 +115,8 @@ impl Ledger {
         clock: SharedClock,
         (missed, before): (Missed, Option<String>),
         room: Room,
-    ) -> Result<Self, LogError> {
+    ) -> Result<Self, OpenLedgerError> {
+        let held = log.unsigned().map(<[u8]>::to_vec).collect();
         let (work, asked) = sync_channel(MOST_WAITING);
         let failures = Arc::new(Failures::default());
         let (standing, missed) = (Arc::new(Standing::default()), Arc::new(missed));
@@ -135,6 +138,7 @@ impl Ledger {
             clock,
             thread: Some(thread),
             place: OnceLock::new(),
+            held,
         }))))
     }
 
@@ -150,6 +154,23 @@ impl Ledger {
     pub(crate) fn place(&self) -> Option<(&Store, &Path)> {
         let (data, dir) = self.0.as_ref()?.place.get()?;
         Some((data, dir))
+    }
+
+    /// What was in it when this server started, and in none of its bundles then.
+    pub(crate) fn held(&self) -> &[Vec<u8>] {
+        self.0.as_ref().map_or(&[], |inner| &inner.held)
+    }
+
+    /// Whether it has so little room that what can wait has to.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        let mark = |inner: &Inner| inner.standing.mark.load(Ordering::Acquire);
+        self.0.as_ref().is_some_and(|inner| mark(inner) >= room::UPPER)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fill(&self, mark: u64) {
+        let inner = self.0.as_ref().expect("a ledger");
+        inner.standing.mark.store(mark, Ordering::Release);
     }
 
     /// Whether what happens now could be recorded, as far as is known.

@@ -23,6 +23,7 @@ fn main() {
     signatures(&seeds);
     chains(&seeds);
     steps(&seeds);
+    journals(&seeds);
     configurations(&seeds);
     headers(&seeds);
     messages::x509pop(&seeds);
@@ -133,6 +134,23 @@ fn signatures(seeds: &Seeds) {
             &format!("{name}-private"),
             [&[2], read("").as_bytes()].concat(),
         );
+    }
+}
+
+/// Lines as agents write them (`docs/formats/journal.md`).
+fn journals(seeds: &Seeds) {
+    let (zero, other) = ("0".repeat(64), "5e".repeat(32));
+    let lines = [
+        format!(
+            r#"{{"detail":{{"by":"workload-api","to":{{"gid":7,"path":"/bin/a\u001b","pid":9,"uid":7}}}},"prev":"{zero}","quality":"confirmed","seq":0,"time":"2026-11-27T10:00:00Z","type":"svid.denied","v":1}}"#
+        ),
+        format!(r#"{{"prev":"{other}","quality":"doubted","seq":7,"type":"agent.stopped","v":1}}"#),
+        format!(
+            r#"{{"chain":"{other}","counts":{{"svid.denied":3,"svid.handed-out":2}},"last":8,"prev":"{zero}","seq":4,"type":"journal.gap","v":1}}"#
+        ),
+    ];
+    for (at, line) in lines.iter().enumerate() {
+        seeds.put("journal", &at.to_string(), line);
     }
 }
 

@@ -11,7 +11,7 @@ use landfast_identity::UnixTime;
 use serde_json::{Map, Value, json};
 
 use super::event::{BEGUN, Class, Event, class_of};
-use item::{Body, Item, VERSION, bound, sha256};
+use item::{Body, Item, LONGEST_LINE, VERSION, bound, sha256};
 pub(crate) use item::{hex, unhex};
 
 pub(super) type Hash = [u8; 32];
@@ -269,7 +269,13 @@ impl Journal {
         };
         members.insert("seq".to_owned(), seq.into());
         members.insert("prev".to_owned(), hex(&prev).into());
+        let kind = members.get("type").and_then(Value::as_str).unwrap_or_default();
+        let kind = kind.to_owned();
         let line = Value::Object(members).to_string().into_bytes().into_boxed_slice();
+        // Its number may have more digits than before.
+        if line.len() > LONGEST_LINE {
+            return self.count(&kind, 1);
+        }
         self.push(Item {
             first: seq,
             last: seq,

@@ -164,6 +164,12 @@ impl Desk {
         }
     }
 
+    /// Of what waits.
+    #[cfg(test)]
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
+        self.state().events.iter().map(|(event, _)| event.kind).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

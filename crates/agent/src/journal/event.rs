@@ -20,7 +20,7 @@ impl Class {
 }
 
 /// The types of records, with their classes. A type that this program does not know, as of a later version, is a state's.
-const KINDS: [(&str, Class); 16] = [
+const KINDS: [(&str, Class); 17] = [
     (DENIED, Class::Denial),
     (HANDED_OUT, Class::HandOut),
     (STARTED, Class::State),
@@ -36,6 +36,7 @@ const KINDS: [(&str, Class); 16] = [
     (LEDGER_NEW, Class::State),
     (BANNED, Class::Alarm),
     (LEDGER_FORK, Class::Alarm),
+    (LEDGER_UNWITNESSED, Class::Alarm),
     (BEGUN, Class::Alarm),
 ];
 
@@ -54,6 +55,7 @@ pub(crate) const QUARANTINE_OVER: &str = "quarantine.over";
 pub(crate) const BANNED: &str = "node.banned";
 pub(crate) const LEDGER_NEW: &str = "ledger.new";
 pub(crate) const LEDGER_FORK: &str = "ledger.fork";
+pub(crate) const LEDGER_UNWITNESSED: &str = "ledger.unwitnessed";
 pub(crate) const BEGUN: &str = "journal.begun";
 /// Not a record: so many stood where it is.
 pub(super) const GAP: &str = "journal.gap";

@@ -77,7 +77,7 @@ impl Forward {
 }
 
 impl Keeper {
-    /// All that waits and is on disk, in batches, while a server takes them.
+    /// All that waits, on the disk or not yet, in batches, while a server takes them.
     pub(super) async fn forward_all(&mut self, journal: &mut Journal, stop: &CancellationToken) {
         for _ in 0..MOST_BATCHES {
             let Some(channel) = self.channel.borrow().clone() else {

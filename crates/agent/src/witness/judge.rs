@@ -1,5 +1,5 @@
 //! What a checkpoint that was shown is, beside the one that was kept. Invariant: pure; good is only what its key has signed and what is proven to go on
-//! from what was seen.
+//! from what was seen; and what is kept of a note is so short that it stands whole in the journal, with the signature that convicts.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +28,8 @@ pub(super) enum Verdict {
         head: Head,
         before: Option<String>,
     },
+    /// One that was not seen before, and as many as are kept are known.
+    Crowd(Head),
     /// Nothing is proven, and nothing contradicted. When it stays so, somebody avoids the proof.
     Unproven {
         why: String,
@@ -38,20 +40,31 @@ pub(super) enum Verdict {
 
 /// Of a server of this trust domain.
 pub(super) fn judge(seen: &Seen, trust_domain: &TrustDomain, shown: &Shown<'_>) -> Verdict {
-    if shown.note.len() > LONGEST || shown.key.len() > LONGEST || shown.proof.len() > LONGEST_PROOF {
-        return unproven("the answer is too long for a checkpoint".to_owned());
-    }
+    let is_long =
+        shown.note.len() > LONGEST || shown.key.len() > LONGEST || shown.proof.len() > LONGEST_PROOF;
     let origin = shown.note.lines().next().unwrap_or_default();
     let Some(kept) = seen.of(origin) else {
-        return first_sight(seen, trust_domain, shown);
+        return match is_long {
+            true => unproven("the answer is too long for a checkpoint".to_owned()),
+            false => first_sight(seen, trust_domain, shown),
+        };
     };
-    let fork = |what: &str| Verdict::Fork(Fork::new(kept, what, shown.note));
     // The key that was pinned, whatever is shown now.
-    let head = match VerifierKey::parse(&kept.key) {
-        Ok(key) => key.checkpoint(shown.note.as_bytes()),
+    let key = match VerifierKey::parse(&kept.key) {
+        Ok(key) => key,
         Err(error) => return unproven(format!("the key that was kept is none: {error}")),
     };
-    let head = match head {
+    let Some(note) = essence(shown.note, &key).filter(|_| !is_long) else {
+        let why = "it was asked again and again, and answers with more than a checkpoint";
+        let beginning = shown.note.chars().filter(|c| !c.is_control());
+        let beginning: String = beginning.take(SHORT).collect();
+        return Verdict::Unproven {
+            why: "the answer is too long for a checkpoint".to_owned(),
+            suspect: Some(Fork::new(kept, why, &beginning)),
+        };
+    };
+    let fork = |what: &str| Verdict::Fork(Fork::new(kept, what, &note));
+    let head = match key.checkpoint(note.as_bytes()) {
         Ok(head) => head,
         Err(error) => return fork(&format!("under the name of this ledger stands {error}")),
     };
@@ -77,7 +90,7 @@ pub(super) fn judge(seen: &Seen, trust_domain: &TrustDomain, shown: &Shown<'_>) 
         return Verdict::Grown(Head {
             size: head.size,
             root: hex(&head.root),
-            note: shown.note.to_owned(),
+            note,
             key: kept.key.clone(),
         });
     }
@@ -88,7 +101,7 @@ pub(super) fn judge(seen: &Seen, trust_domain: &TrustDomain, shown: &Shown<'_>) 
             suspect: Some(Fork::new(
                 kept,
                 "it was asked again and again to prove that it goes on from what it was, and has not",
-                shown.note,
+                &note,
             )),
         },
         false => fork("it does not go on from what it was"),
@@ -117,20 +130,50 @@ fn first_sight(seen: &Seen, trust_domain: &TrustDomain, shown: &Shown<'_>) -> Ve
     if key.name() != expected {
         return unproven("the ledger has a name that is not of its key and this trust domain".to_owned());
     }
-    match key.checkpoint(shown.note.as_bytes()) {
-        Ok(head) => Verdict::New {
-            head: Head {
-                size: head.size,
-                root: hex(&head.root),
-                note: shown.note.to_owned(),
-                key: shown.key.trim().to_owned(),
-            },
+    let Some(note) = essence(shown.note, &key) else {
+        return unproven("the answer is too long for a checkpoint".to_owned());
+    };
+    let head = match key.checkpoint(note.as_bytes()) {
+        Ok(head) => Head {
+            size: head.size,
+            root: hex(&head.root),
+            note,
+            key: shown.key.trim().to_owned(),
+        },
+        Err(error) => return unproven(error.to_string()),
+    };
+    match seen.is_full() {
+        true => Verdict::Crowd(head),
+        false => Verdict::New {
+            head,
             before: seen.last().map(|head| head.origin().to_owned()),
         },
-        Err(error) => unproven(error.to_string()),
     }
 }
 
+/// The text and one signature: that of this key, where there is one. What others have signed may be of any length. `None`: it is none, or longer than a
+/// journal keeps whole.
+fn essence(note: &str, key: &VerifierKey) -> Option<String> {
+    let at = note.rfind("\n\n")?;
+    let (text, signatures) = (&note[..at + 2], &note[at + 2..]);
+    let is_ours = |line: &&str| {
+        let encoded = line
+            .strip_prefix("\u{2014} ")
+            .and_then(|line| line.strip_prefix(key.name()));
+        let bytes = encoded.and_then(|text| STANDARD.decode(text.trim_start()).ok());
+        bytes.is_some_and(|bytes| bytes.get(..4).is_some_and(|id| hex(id) == key.id()))
+    };
+    let own = signatures.lines().find(is_ours);
+    let own = own.or_else(|| signatures.lines().next())?;
+    let essence = format!("{text}{own}\n");
+    let written = serde_json::to_string(&essence).ok()?;
+    (written.len() <= MOST_OF_A_NOTE).then_some(essence)
+}
+
+/// Of a checkpoint that is kept, as it is written into the journal: two have room in one record.
+const MOST_OF_A_NOTE: usize = 1000;
+/// Of one that is too long, in characters.
+const SHORT: usize = 200;
 /// Of a checkpoint, a key.
 const LONGEST: usize = 8192;
 /// Hashes of a proof: twice the height of the tallest tree.

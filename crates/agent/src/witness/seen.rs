@@ -12,7 +12,7 @@ use crate::journal::hex;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Seen {
-    /// At most [`MOST`].
+    /// At most [`MOST`]: none is forgotten for another.
     ledgers: Vec<Head>,
     /// At most [`MOST_FORKS`].
     forks: Vec<Fork>,
@@ -51,7 +51,7 @@ impl Fork {
     pub(super) fn new(kept: &Head, what: &str, shown: &str) -> Self {
         Self {
             origin: kept.origin().to_owned(),
-            what: what.to_owned(),
+            what: what.chars().take(LONGEST_WHAT).collect(),
             seen: kept.note.clone(),
             shown: shown.to_owned(),
             time: String::new(),
@@ -112,13 +112,17 @@ impl Seen {
         sizes.collect()
     }
 
-    /// In the place of what was kept of the same ledger.
+    /// Another ledger cannot be kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.ledgers.len() >= MOST
+    }
+
+    /// In the place of what was kept of the same ledger. One that is new when it [is full](Self::is_full) is not kept.
     pub(super) fn keep(&mut self, head: Head) {
         self.ledgers.retain(|kept| kept.origin() != head.origin());
-        if self.ledgers.len() >= MOST {
-            self.ledgers.remove(0);
+        if !self.is_full() {
+            self.ledgers.push(head);
         }
-        self.ledgers.push(head);
     }
 
     /// Whether it is new: the same contradiction is told once.
@@ -141,13 +145,17 @@ impl Seen {
             .map(|head| format!("{} at {} records", head.origin(), head.size));
         let text = last.unwrap_or_default();
         match self.forks.last() {
-            None => Report { text, fork: false },
+            None => Report {
+                text,
+                ..Report::default()
+            },
             Some(fork) => Report {
                 text: format!(
                     "FORK: {} contradicts what this node saw of it ({}, at {}); keep its directory as evidence, and see docs/operations.md; last good: {text}",
                     fork.origin, fork.what, fork.time
                 ),
                 fork: true,
+                ..Report::default()
             },
         }
     }
@@ -155,5 +163,7 @@ impl Seen {
 
 const VERSION: u32 = 1;
 /// Servers that share a database have one each.
-const MOST: usize = 16;
+pub(super) const MOST: usize = 16;
 const MOST_FORKS: usize = 8;
+/// Of what a fork is, in characters: it may quote what was shown.
+const LONGEST_WHAT: usize = 300;

@@ -9,6 +9,8 @@ use prost::bytes::Bytes;
 
 use super::*;
 
+mod silent;
+
 struct Rig {
     dir: tempfile::TempDir,
     der: Vec<u8>,
@@ -201,6 +203,87 @@ fn another_key_under_the_same_name_is_a_fork_and_a_new_name_is_another_ledger() 
     edited.note = edited.note.replacen("\n2\n", "\n9\n", 1);
     let text = what(judge::judge(&seen, &td(), &edited.shown()));
     assert!(text.contains("changed after it was signed"), "{text}");
+}
+
+/// Whatever stands beside it, what is kept has the signature that convicts, and stands whole in a record of the journal.
+#[test]
+fn a_note_that_is_padded_convicts_all_the_same_or_is_none() {
+    let rig = Rig::new();
+    let seen = having_seen(&rig, 3);
+    let (kept, signer) = (seen.last().unwrap().note.clone(), key(&rig.der));
+    let verifier = landfast_audit::verify::VerifierKey::parse(&signer.verifier_key()).unwrap();
+    let fork = Rig::of(rig.der.clone());
+    fork.grow(3, "test.other");
+    let honest = fork.answer(3);
+    let (text, own) = honest.note.split_once("\n\n").unwrap();
+    let foreign = format!("\u{2014} {} {}\n", "w".repeat(200), "AAAA".repeat(30));
+    let padded = |before: usize, after: usize| Answer {
+        note: format!(
+            "{text}\n\n{}{own}{}",
+            foreign.repeat(before),
+            foreign.repeat(after)
+        ),
+        key: honest.key.clone(),
+        proof: honest.proof.clone(),
+    };
+    for (before, after) in [(0, 0), (9, 0), (0, 9), (3, 4)] {
+        let Verdict::Fork(fork) = judge::judge(&seen, &td(), &padded(before, after).shown()) else {
+            panic!("{before} {after}");
+        };
+        assert_eq!(fork.seen, kept);
+        assert!(fork.shown.len() < 1000);
+        assert!(
+            verifier.checkpoint(fork.shown.as_bytes()).is_ok(),
+            "it is signed still"
+        );
+    }
+    // What is too long, also in what is signed, is no answer; when it stays so, that is told.
+    let extended = Answer {
+        note: format!("{text}\n{}\n\n{own}", "\"".repeat(600)),
+        ..padded(0, 0)
+    };
+    for long in [extended, padded(40, 0)] {
+        match judge::judge(&seen, &td(), &long.shown()) {
+            Verdict::Unproven {
+                suspect: Some(fork), ..
+            } => assert!(fork.shown.len() < 1000),
+            other => panic!("{other:?}"),
+        }
+    }
+    let first = judge::judge(&Seen::default(), &td(), &padded(9, 0).shown());
+    let Verdict::New { head, .. } = first else {
+        panic!("{first:?}")
+    };
+    assert!(verifier.checkpoint(head.note.as_bytes()).is_ok() && head.note.len() < 1000);
+}
+
+#[test]
+fn nothing_that_was_seen_is_forgotten_for_new_names() {
+    let rig = Rig::new();
+    let mut seen = having_seen(&rig, 2);
+    for _ in 1..seen::MOST {
+        let other = Rig::new();
+        match judge::judge(&seen, &td(), &other.answer(0).shown()) {
+            Verdict::New { head, .. } => seen.keep(head),
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+    let late = Rig::new();
+    match judge::judge(&seen, &td(), &late.answer(0).shown()) {
+        Verdict::Crowd(head) => seen.keep(head),
+        verdict => panic!("{verdict:?}"),
+    }
+    assert_eq!(seen.sizes().len(), seen::MOST);
+    assert!(
+        seen.of(key(&rig.der).origin()).is_some(),
+        "what was pinned first is still there"
+    );
+    rig.grow(5, "test.more");
+    match judge::judge(&seen, &td(), &rig.answer(2).shown()) {
+        Verdict::Grown(head) => seen.keep(head),
+        verdict => panic!("{verdict:?}"),
+    }
+    assert_eq!(seen.last().unwrap().size, 7);
 }
 
 #[test]

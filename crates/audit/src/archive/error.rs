@@ -45,6 +45,14 @@ pub enum ArchiveError {
         /// So many.
         records: u64,
     },
+    /// What would be taken away is the archive itself.
+    #[error(
+        "{what} is one with that of the archive: what would go is the only copy; archive to another directory, best on another disk"
+    )]
+    Itself {
+        /// The file or directory of the ledger.
+        what: String,
+    },
     /// The archive has fewer records than are to go.
     #[error("the archive has {archived} records, and those before {before} are to go: archive first")]
     Behind {

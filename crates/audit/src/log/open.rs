@@ -1,5 +1,5 @@
 //! A log that is begun, or found after whatever happened. Invariant: when this returns, everything that was found is in a durable checkpoint, and no
-//! tail is left.
+//! tail is left; or the disk takes nothing, and all of it is held and stays where it was found until it is written again with what comes next.
 
 use landfast_store::Store;
 
@@ -17,6 +17,8 @@ pub struct Recovered {
     pub records: u64,
     /// Bytes of a batch that was being written, cut off.
     pub cut: u64,
+    /// The log was read, and nothing can be written: what was found is in no checkpoint yet.
+    pub held: bool,
 }
 
 impl Log {
@@ -58,10 +60,10 @@ impl Log {
         })
     }
 
-    /// Opens the log of this key.
+    /// Opens the log of this key. One that can be read is open, also where its disk is full.
     ///
     /// # Errors
-    /// There is none, it belongs to another key, it is not as it was written, or the disk fails.
+    /// There is none, it belongs to another key, it is not as it was written, or cannot be read.
     pub fn open(store: Store, key: CheckpointKey) -> Result<(Self, Recovered), LogError> {
         let mut disk = Disk::new(store);
         let checkpoint = disk.read(CHECKPOINT, MAX_CHECKPOINT_BYTES)?;
@@ -74,12 +76,12 @@ impl Log {
         let leaves = edge.levels().first().map_or(&[][..], Vec::as_slice);
         let bundle = read_bundle(&mut disk, &head, leaves)?;
         let Found { pending, cut } = tail::recover(&mut disk, head.size)?;
-        let recovered = Recovered {
+        let mut recovered = Recovered {
             records: pending.len() as u64,
             cut,
+            held: false,
         };
-        // The names that were found may not be on the disk yet.
-        disk.flush()?;
+        let tail = Tail::beside_others(head.size);
         let mut log = Self {
             disk,
             key,
@@ -87,11 +89,22 @@ impl Log {
             edge,
             bundle,
             pending,
-            tail: Tail::from(head.size),
+            tail,
         };
-        log.checkpoint()?;
-        tail::remove_all(&log.disk)?;
+        match log.settle() {
+            Err(LogError::CannotWrite { .. }) => recovered.held = true,
+            settled => settled?,
+        }
         Ok((log, recovered))
+    }
+
+    fn settle(&mut self) -> Result<(), LogError> {
+        // The names that were found may not be on the disk yet.
+        self.disk.flush()?;
+        self.checkpoint()?;
+        tail::remove_all(&self.disk)?;
+        self.tail = Tail::from(self.head.size);
+        Ok(())
     }
 }
 

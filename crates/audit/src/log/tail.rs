@@ -54,6 +54,9 @@ pub(super) struct Tail {
     name: String,
     /// `None`: it is written anew, whole, with the next batch: there is none, or the disk has failed and nobody knows what of it is there.
     file: Option<File>,
+    /// Files of before may be there, with what is held in memory as well. A later one begins at what was acknowledged then, so it would take away what is
+    /// added to this one: it goes before anything is acknowledged.
+    beside: bool,
 }
 
 impl Tail {
@@ -62,6 +65,15 @@ impl Tail {
         Self {
             name: format!("{PREFIX}{first}"),
             file: None,
+            beside: false,
+        }
+    }
+
+    /// The same, where a start could not clear what it found.
+    pub(super) fn beside_others(first: u64) -> Self {
+        Self {
+            beside: true,
+            ..Self::from(first)
         }
     }
 
@@ -86,6 +98,10 @@ impl Tail {
         all.for_each(|pending| pending.line(&mut lines));
         disk.write(&self.name, &lines)?;
         disk.flush()?;
+        if self.beside {
+            remove(disk, |name| name != self.name)?;
+            self.beside = false;
+        }
         let opened = disk.root().append(&self.name);
         // The batch is there; should the opening fail, the next one writes it all again.
         self.file = opened.ok().map(|growing| growing.file);
@@ -151,8 +167,13 @@ fn read(
 
 /// Removes them all, durably: what they held is in tiles.
 pub(super) fn remove_all(disk: &Disk) -> Result<(), LogError> {
+    remove(disk, |_| true)
+}
+
+fn remove(disk: &Disk, which: impl Fn(&str) -> bool) -> Result<(), LogError> {
     let files = disk.root();
-    for (_, name) in names(disk)? {
+    let names = names(disk)?.into_iter().map(|(_, name)| name);
+    for name in names.filter(|name| which(name)) {
         match files.remove(&name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(disk.cannot_write(&name, error));

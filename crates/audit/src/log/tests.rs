@@ -26,7 +26,8 @@ fn what_is_acknowledged_is_there_when_it_is_opened_again() {
             recovered,
             Recovered {
                 records: batch,
-                cut: 0
+                cut: 0,
+                held: false
             }
         );
         rig.assert_holds(before + batch);
@@ -174,6 +175,53 @@ fn a_disk_that_fails_for_good_refuses_and_forgets_nothing() {
         rig.open().unwrap();
         rig.assert_holds(acknowledged + 1);
         assert!(rig.verify(&[]).is_good());
+    }
+}
+
+/// A start in the gap: what was found is held, and what is added when there is room again stands behind it, also where the start found two tails.
+#[test]
+fn a_log_on_a_full_disk_is_opened_and_forgets_nothing_of_what_it_found() {
+    for verb in [
+        Verb::Write,
+        Verb::CreateTemp,
+        Verb::Sync,
+        Verb::SyncDir,
+        Verb::Remove,
+    ] {
+        for two_tails in [false, true] {
+            let mut rig = Rig::new();
+            let mut log = rig.begin();
+            log.append(&rig::records(0, 300)).unwrap();
+            log.checkpoint().unwrap();
+            log.append(&rig::records(300, 250)).unwrap();
+            drop(log);
+            if two_tails {
+                // As a checkpoint that was signed and did not reach the disk leaves it.
+                let before = rig.copy();
+                let (mut log, _) = rig.open().unwrap();
+                log.append(&rig::records(550, 7)).unwrap();
+                drop(log);
+                before.put("tail.550", &std::fs::read(rig.path("tail.550")).unwrap());
+                rig = before;
+            }
+            let found = if two_tails { 257 } else { 250 };
+            let script = Script::default();
+            script.break_down(verb, ErrorKind::StorageFull);
+            let (mut log, recovered) = rig.open_with(&script).unwrap();
+            assert_eq!((recovered.records, recovered.held), (found, true), "{verb:?}");
+            assert_eq!(log.size(), 300 + found);
+            if verb != Verb::Remove {
+                log.append(&rig::records(300 + found, 5)).unwrap_err();
+            }
+            script.mend();
+            log.append(&rig::records(300 + found, 5)).unwrap();
+            // It dies before any checkpoint.
+            drop(log);
+            let (log, recovered) = rig.open().unwrap();
+            rig.assert_holds(305 + found);
+            assert_eq!((log.size(), recovered.held), (305 + found, false), "{verb:?}");
+            assert!(rig.verify(&[]).is_good());
+        }
     }
 }
 

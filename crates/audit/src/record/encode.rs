@@ -1,4 +1,5 @@
-//! A record as bytes. Invariant: the same record has the same bytes, and they fit.
+//! A record as bytes. Invariant: the same record has the same bytes, and they fit; whatever is cut for it, each member stays, and numbers and short texts
+//! stay whole: by those it is found again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,20 +9,41 @@ use super::{MAX_RECORD_BYTES, Record, Value};
 /// How much of what is written.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Characters of a text.
+    /// Characters of a text,
     text: usize,
-    /// Elements of a list, and members of a table.
+    /// and its bytes as they are written.
+    bytes: usize,
+    /// Elements of a list.
     many: usize,
 }
 
 pub(super) fn encode(record: &Record, sequence: u64) -> Vec<u8> {
-    let whole = write(record, sequence, Limits { text: 1024, many: 64 }, false);
-    match whole.len() <= MAX_RECORD_BYTES {
-        true => whole,
-        // At most 18 texts of 64 characters, each of at most 12 bytes.
-        false => write(record, sequence, Limits { text: 64, many: 6 }, true),
+    let mut written = Vec::new();
+    for (is_cut, limits) in [WHOLE, SHORTER, SHORTEST].into_iter().enumerate() {
+        written = write(record, sequence, limits, is_cut > 0);
+        if written.len() <= MAX_RECORD_BYTES {
+            break;
+        }
     }
+    written
 }
+
+const WHOLE: Limits = Limits {
+    text: 1024,
+    bytes: usize::MAX,
+    many: 64,
+};
+const SHORTER: Limits = Limits {
+    text: 1024,
+    bytes: 384,
+    many: 6,
+};
+/// Some 180 bytes a member with its name, and no record has seventy: their names are this program's.
+const SHORTEST: Limits = Limits {
+    text: 1024,
+    bytes: 128,
+    many: 1,
+};
 
 fn write(record: &Record, sequence: u64, limits: Limits, is_cut: bool) -> Vec<u8> {
     let mut out = String::with_capacity(640);
@@ -68,7 +90,7 @@ fn optional(out: &mut String, name: &str, value: Option<&str>, limits: Limits) {
 
 fn table(out: &mut String, members: &BTreeMap<&'static str, Value>, limits: Limits) {
     out.push('{');
-    for (index, (name, value)) in members.iter().take(limits.many).enumerate() {
+    for (index, (name, value)) in members.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
@@ -104,8 +126,9 @@ fn number(out: &mut String, number: u64) {
 /// One that is long ends in an ellipsis.
 fn text(out: &mut String, value: &str, limits: Limits) {
     out.push('"');
+    let begins = out.len();
     for (count, c) in value.chars().enumerate() {
-        if count == limits.text {
+        if count == limits.text || out.len() - begins >= limits.bytes {
             out.push('\u{2026}');
             break;
         }

@@ -55,6 +55,54 @@ fn one_that_is_too_long_altogether_is_cut_further_and_says_so() {
 }
 
 #[test]
+fn what_is_cut_keeps_every_member_and_what_it_is_found_by() {
+    const NAMES: [&str; 50] = {
+        let mut names = ["a"; 50];
+        let all = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-+=";
+        let mut at = 0;
+        while at < 50 {
+            names[at] = all.split_at(at).1.split_at(16).0;
+            at += 1;
+        }
+        names
+    };
+    let chain = "5e".repeat(32);
+    let full = |list: bool| {
+        let mut long = record().with("seq", u64::MAX).with("z_chain", chain.clone());
+        for name in NAMES {
+            long = match list {
+                true => long.with(name, vec!["\u{7f}".repeat(1000); 3]),
+                false => long.with(name, "\u{202e}".repeat(1000)),
+            };
+        }
+        long
+    };
+    for list in [true, false] {
+        let bytes = full(list).encode(u64::MAX);
+        assert!(bytes.len() <= MAX_RECORD_BYTES, "{}", bytes.len());
+        let read: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((&read["cut"], &read["seq"]), (&true.into(), &u64::MAX.into()));
+        let detail = read["detail"].as_object().unwrap();
+        assert_eq!(detail.len(), full(list).detail.len(), "every member is there");
+        assert_eq!(
+            (&detail["seq"], &detail["z_chain"]),
+            (&u64::MAX.into(), &chain.clone().into())
+        );
+    }
+    // What a process asked for does not take away who it was.
+    let asked = record()
+        .with("audience", vec!["\u{7f}".repeat(1000); 3])
+        .with("to_path", "/usr/bin/historian".to_owned())
+        .with("to_pid", 7_u64);
+    let read: serde_json::Value = serde_json::from_slice(&asked.encode(1)).unwrap();
+    assert_eq!(read["cut"], true);
+    assert_eq!(
+        (&read["detail"]["to_path"], &read["detail"]["to_pid"]),
+        (&"/usr/bin/historian".into(), &7.into())
+    );
+}
+
+#[test]
 fn nothing_from_elsewhere_ends_a_line_or_turns_it() {
     let bad = Record {
         reason: Some("a\r\n\u{1b}[2J\u{7f}\u{85}\u{202e}\u{2028}\u{feff}\"\\z".into()),

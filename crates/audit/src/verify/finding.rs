@@ -17,7 +17,10 @@ pub struct Report {
     pub root: String,
     /// Records from the first on that are not here: they were pruned. What is left adds up to the checkpoint with the hashes that stayed of them.
     pub pruned: u64,
-    /// Remembered checkpoints that end among those, so that nothing can be said of them without the archive.
+    /// What the log's own records say of that: from this record on it was whole, when its server last looked. Less than `pruned` is so until that server
+    /// has looked again, or when somebody else took them.
+    pub pruned_recorded: u64,
+    /// Remembered checkpoints that end among those, where their hashes are gone too, so that nothing can be said of them without the archive.
     pub unseen: u64,
     /// Remembered checkpoints that this log is the continuation of.
     pub remembered: u64,

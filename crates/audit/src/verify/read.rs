@@ -1,7 +1,7 @@
 //! The records of a log, one after the other. Invariant: it verifies nothing, and stops where something is missing.
 
 use super::pruned::pruned;
-use super::source::Source;
+use super::source::{MAX_FILE_BYTES, Source};
 use super::whole::bundle::{file, path};
 
 /// Why reading has stopped.
@@ -35,7 +35,7 @@ pub fn read(
     let first = format!("tile/entries/{}", path(from / WIDTH));
     let from = match pruned(source) {
         // What is not here is in an archive.
-        before if from < before && matches!(source.read(&first, u64::MAX), Ok(None)) => before,
+        before if from < before && matches!(source.read(&first, MAX_FILE_BYTES), Ok(None)) => before,
         _ => from,
     };
     for index in from / WIDTH..size.div_ceil(WIDTH) {

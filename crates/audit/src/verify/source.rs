@@ -80,7 +80,7 @@ impl Source for LayeredSource {
         let place = match self.0.as_slice() {
             [only] => Some(only.as_ref()),
             [first, ..] => {
-                let has_it = |place: &&dyn Source| !matches!(place.read(path, u64::MAX), Ok(None));
+                let has_it = |place: &&dyn Source| !matches!(place.read(path, MAX_FILE_BYTES), Ok(None));
                 places.find(has_it).or_else(|| Some(first.as_ref()))
             }
             [] => None,
@@ -96,6 +96,9 @@ impl std::fmt::Debug for LayeredSource {
             .finish()
     }
 }
+
+/// The longest file of a log: 256 records of the greatest length.
+pub(super) const MAX_FILE_BYTES: u64 = 256 * (65_535 + 2);
 
 fn is_missing(error: &io::Error) -> bool {
     matches!(

@@ -98,6 +98,8 @@ struct Walk<'a> {
     agreed: u64,
     forked: Option<(String, u64)>,
     last_time: Option<String>,
+    /// A bundle is here: what is pruned is a beginning, so those behind it are here too.
+    is_present: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -113,6 +115,7 @@ impl<'a> Walk<'a> {
             agreed: 0,
             forked: None,
             last_time: None,
+            is_present: false,
         }
     }
 
@@ -121,7 +124,7 @@ impl<'a> Walk<'a> {
         let bundles = self.head.size.div_ceil(WIDTH);
         let mut next = 0;
         // One that claims to be pruned to its end would say nothing of itself.
-        let pruned = Some(pruned(self.source)).filter(|pruned| *pruned <= self.head.size);
+        let pruned = Some(pruned(self.source)).filter(|pruned| *pruned < self.head.size);
         let pruned = pruned.unwrap_or(0);
         self.remember(&[], report);
         while next < bundles {
@@ -139,7 +142,20 @@ impl<'a> Walk<'a> {
         if report.findings.len() < MOST_FINDINGS {
             report.findings.extend(bundle.findings);
         }
-        if let Some(root) = bundle.pruned {
+        report.pruned_recorded = report.pruned_recorded.max(bundle.said);
+        self.is_present |= bundle.records.is_some();
+        if bundle.is_pruned {
+            report.pruned += WIDTH;
+            if self.is_present && report.findings.len() < MOST_FINDINGS {
+                let what = format!(
+                    "the records from {begins} on are missing, and some before them are here: only a beginning is ever pruned"
+                );
+                report
+                    .findings
+                    .push(Finding::new(Kind::Missing, Some(begins), what));
+            }
+        }
+        if let Some(root) = bundle.above {
             return self.pass(begins, root, upper, report);
         }
         let (found, tile) = (bundle.records.as_deref(), bundle.tile.as_deref());
@@ -173,7 +189,6 @@ impl<'a> Walk<'a> {
 
     /// Over a tile whose records are not here: only where it ends something can be compared.
     fn pass(&mut self, begins: u64, root: [u8; 32], upper: &mut Upper, report: &mut Report) {
-        report.pruned += WIDTH;
         self.records.add_subtree(root, 8);
         self.tiles.add_subtree(root, 8);
         upper.push(self.source, (root, root), &mut report.findings);

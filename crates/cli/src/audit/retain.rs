@@ -84,6 +84,9 @@ pub(super) fn pruned(args: &PruneArgs, globals: &Globals) -> Result<(), Failure>
 fn failure(error: ArchiveError) -> Failure {
     let hint = match &error {
         ArchiveError::Behind { .. } => "landfast audit archive DIR --to ARCHIVE --key KEY",
+        ArchiveError::Itself { .. } => {
+            "landfast audit archive DIR --to ARCHIVE --key KEY, with another directory"
+        }
         ArchiveError::NotGood { .. } => {
             "landfast audit verify DIR --archive ARCHIVE --key KEY names the record"
         }

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::status::internal;
+use crate::admission::come_again;
 use crate::authz::Caller;
 use crate::journals::{Batch, Journals, TakeError};
 
@@ -49,6 +50,15 @@ impl Ledger for Api {
         let taken = self.journals.take(batch).await.map_err(|error| match error {
             TakeError::NoLedger => no_ledger(),
             TakeError::Malformed(what) => Status::invalid_argument(what),
+            TakeError::NoRoom => {
+                Status::unavailable("the ledger of the server is nearly full: keep it, and come again")
+            }
+            TakeError::TooMuch { wait } => come_again(
+                Status::resource_exhausted(
+                    "more of a journal than a node's part of the ledger: keep it, and come again",
+                ),
+                wait,
+            ),
             TakeError::Ledger { source } => {
                 tracing::error!(error = error_chain(&source), "a node's journal was not taken");
                 Status::unavailable("the ledger of the server cannot be written: keep it, and come again")

@@ -3,10 +3,12 @@
 use std::io;
 
 use landfast_audit::verify::{DirSource, ReadError, Source as _, read};
+use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::cursor::Cursor;
+use crate::random;
 
 /// Messages that are delivered together.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Batch {
     pub(super) messages: Vec<Message>,
     /// Where the cursor is when they are taken.
     pub(super) next: u64,
+    /// SHA-256 of the last record, in hexadecimal; empty of a gap.
+    pub(super) last: String,
     /// So many records were there and are not any more.
     pub(super) gap: Option<u64>,
 }
@@ -51,11 +55,11 @@ pub(super) enum BatchError {
 }
 
 impl Batch {
-    /// Blocks on the disk.
-    pub(super) fn after(source: &DirSource, cursor: &Cursor) -> Result<Self, BatchError> {
+    /// Of about so many bytes at most, and one record at least when there is one. Blocks on the disk.
+    pub(super) fn after(source: &DirSource, cursor: &Cursor, most: usize) -> Result<Self, BatchError> {
         let (origin, size) = head(source)?;
         let mut batch = Self {
-            next: match origin == cursor.origin && cursor.next <= size {
+            next: match origin == cursor.origin && cursor.next <= size && goes_on(source, cursor) {
                 true => cursor.next,
                 // Another ledger, or one that was put back to an older state: nobody knows from where on it is another.
                 false => 0,
@@ -63,6 +67,7 @@ impl Batch {
             origin,
             size,
             messages: Vec::new(),
+            last: cursor.last.clone(),
             gap: None,
         };
         if batch.next == size {
@@ -72,6 +77,7 @@ impl Batch {
             let count = first - batch.next;
             batch.messages.push(Message::gap(batch.next, count));
             (batch.next, batch.gap) = (first, Some(count));
+            batch.last.clear();
             return Ok(batch);
         }
         let mut bytes = 0;
@@ -80,9 +86,10 @@ impl Batch {
                 return false;
             }
             bytes += record.len();
+            batch.last = hash(record);
             batch.messages.push(Message::of(sequence, record));
             batch.next = sequence + 1;
-            batch.messages.len() < MOST_RECORDS && bytes < MOST_BYTES
+            batch.messages.len() < MOST_RECORDS && bytes < most
         })?;
         Ok(batch)
     }
@@ -101,6 +108,23 @@ fn head(source: &DirSource) -> Result<(String, u64), BatchError> {
         (Some(origin), Some(size)) => Ok((origin.to_owned(), size)),
         _ => Err(BatchError::NoCheckpoint),
     }
+}
+
+/// Whether the record before the cursor is the one that was taken. One that cannot be read, as where it was pruned, is not known to be another.
+fn goes_on(source: &DirSource, cursor: &Cursor) -> bool {
+    let (Some(before), false) = (cursor.next.checked_sub(1), cursor.last.is_empty()) else {
+        return true;
+    };
+    let mut is_it = true;
+    let read = read(source, before, &mut |sequence, record| {
+        is_it = sequence != before || hash(record) == cursor.last;
+        false
+    });
+    read.is_err() || is_it
+}
+
+fn hash(record: &[u8]) -> String {
+    random::hex(digest(&SHA256, record).as_ref())
 }
 
 /// The first record that is still there, when the one at `next` was removed. Only a full bundle can have been: what is removed is a beginning.
@@ -209,4 +233,3 @@ const WIDTH: u64 = 256;
 const MAX_CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// In a batch.
 const MOST_RECORDS: usize = 4096;
-const MOST_BYTES: usize = 2 * 1024 * 1024;

@@ -1,4 +1,5 @@
-//! How far a destination has the records. Invariant: it names a ledger, so that a new one is sent from its beginning.
+//! How far a destination has the records. Invariant: it names a ledger and the last record that was taken, so that a new one, and one that was put back and
+//! has gone on otherwise, is sent from its beginning.
 
 use landfast_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,9 @@ pub(super) struct Cursor {
     pub(super) origin: String,
     /// The first record that was not taken.
     pub(super) next: u64,
+    /// SHA-256 of the record before it, in hexadecimal; empty: not known.
+    #[serde(default)]
+    pub(super) last: String,
 }
 
 impl Cursor {
@@ -24,7 +28,7 @@ impl Cursor {
     }
 
     pub(super) fn save(&self, store: &Store, name: &str) -> Result<(), StoreError> {
-        let text = serde_json::json!({ "next": self.next, "origin": self.origin });
+        let text = serde_json::json!({ "last": self.last, "next": self.next, "origin": self.origin });
         store.replace(name, format!("{text}\n").as_bytes())
     }
 }

@@ -101,7 +101,7 @@ fn parse(bytes: &[u8], ledger: &str, size: u64) -> Option<(u64, Nodes)> {
 }
 
 /// From a record of the ledger.
-fn learn(nodes: &mut Nodes, record: &[u8]) {
+pub(super) fn learn(nodes: &mut Nodes, record: &[u8]) {
     let is_of_a_journal = record.windows(FORWARDED.len()).any(|part| part == FORWARDED);
     if !is_of_a_journal {
         return;

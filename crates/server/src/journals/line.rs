@@ -11,6 +11,8 @@ pub(super) type Hash = [u8; 32];
 /// A record, or the count of some.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
+    /// In bytes.
+    pub(super) length: usize,
     pub(super) first: u64,
     pub(super) last: u64,
     /// Of what stands before it.
@@ -67,6 +69,7 @@ impl Line {
             return Err("a record has a number that no journal comes to");
         }
         Ok(Self {
+            length: bytes.len(),
             first: wire.seq,
             last,
             prev,
@@ -101,7 +104,8 @@ fn gap(wire: &Wire) -> Result<Gap, &'static str> {
 
 pub(super) fn unhex(text: &str) -> Option<Hash> {
     let mut hash = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+    // A number may have a sign, a hash has not.
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     for (byte, place) in hash.iter_mut().zip(0..) {

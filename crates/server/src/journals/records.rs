@@ -79,7 +79,7 @@ impl From<'_> {
                 record.result = Outcome::Refused;
                 record.reason = Some("no entry of the node is for this process".to_owned());
             }
-            "agent.ledger-fork" => record.result = Outcome::Failed,
+            "agent.ledger-fork" | "agent.ledger-unwitnessed" => record.result = Outcome::Failed,
             _ => {}
         }
         if kind == "agent.handed-out"
@@ -97,17 +97,25 @@ impl From<'_> {
         if known.is_none() {
             record = record.with("kind", line.kind);
         }
-        let record = with_detail(record, "", detail);
+        let mut rest = Map::new();
+        let mut record = with_detail(record, "", detail, &mut rest);
+        if !rest.is_empty() {
+            record = record.with("more", Json::Object(rest).to_string());
+        }
         record.with("chain", random::hex(&line.chain)).with("seq", from)
     }
 }
 
-/// Names that a later version gives go together into one text.
-fn with_detail(mut record: Record, of: &str, detail: Map<String, Json>) -> Record {
-    let mut rest = Map::new();
+/// Names that a later version gives are left over: they go together into one text.
+fn with_detail(
+    mut record: Record,
+    of: &str,
+    detail: Map<String, Json>,
+    rest: &mut Map<String, Json>,
+) -> Record {
     for (name, value) in detail {
-        if let (Json::Object(members), "to" | "of") = (&value, name.as_str()) {
-            record = with_detail(record, &format!("{name}_"), members.clone());
+        if let (Json::Object(members), "to" | "of", "") = (&value, name.as_str(), of) {
+            record = with_detail(record, &format!("{name}_"), members.clone(), rest);
             continue;
         }
         let full = format!("{of}{name}");
@@ -117,10 +125,7 @@ fn with_detail(mut record: Record, of: &str, detail: Map<String, Json>) -> Recor
             _ => drop(rest.insert(full, value)),
         }
     }
-    match (rest.is_empty(), record.detail.contains_key("more")) {
-        (false, false) => record.with("more", Json::Object(rest).to_string()),
-        _ => record,
-    }
+    record
 }
 
 fn in_ledger(value: &Json) -> Option<Value> {
@@ -161,7 +166,7 @@ pub(super) const HOLE: &str = "agent.journal-hole";
 pub(super) const BROKEN: &str = "agent.journal-broken";
 
 /// What a journal says, what the ledger calls it, and where it belongs.
-const KINDS: [(&str, &str, Category); 17] = [
+const KINDS: [(&str, &str, Category); 18] = [
     ("svid.handed-out", "agent.handed-out", Category::AccessControl),
     ("svid.denied", "agent.denied", Category::AccessControl),
     ("agent.started", "agent.started", Category::System),
@@ -177,6 +182,11 @@ const KINDS: [(&str, &str, Category); 17] = [
     ("node.banned", "agent.banned", Category::AccessControl),
     ("ledger.new", "agent.ledger-new", Category::AuditLog),
     ("ledger.fork", "agent.ledger-fork", Category::AuditLog),
+    (
+        "ledger.unwitnessed",
+        "agent.ledger-unwitnessed",
+        Category::AuditLog,
+    ),
     ("journal.begun", "agent.journal-begun", Category::AuditLog),
     (GAP, "agent.journal-gap", Category::AuditLog),
 ];

@@ -170,5 +170,7 @@ mod tests {
         for wrong in ["\"last\":8", "\"last\":1"] {
             assert!(Line::parse(text.replace("\"last\":7", wrong).as_bytes()).is_err());
         }
+        // Of the fuzzer: a hash has one spelling.
+        assert!(Line::parse(text.replacen("07", "+7", 1).as_bytes()).is_err());
     }
 }

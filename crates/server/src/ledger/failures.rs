@@ -12,6 +12,7 @@ use landfast_identity::UnixTime;
 use tokio::time::{Duration, Instant};
 
 use super::records::at;
+use crate::endpoints::network;
 use refused::Refused;
 
 /// What failed.
@@ -54,12 +55,19 @@ struct Count {
     reason: String,
 }
 
+impl Minute {
+    fn sources_of(&self, failure: Failure) -> usize {
+        let all = (failure, Source::Of(IpAddr::from([0; 4])))..(failure, Source::Others);
+        self.counts.range(all).count()
+    }
+}
+
 impl Failures {
     pub(super) fn count(&self, now: Option<UnixTime>, failure: Failure, source: IpAddr, reason: &str) {
         let mut minute = self.minute();
         minute.began.get_or_insert_with(Instant::now);
-        let of = (failure, Source::Of(source.to_canonical()));
-        let has_room = minute.counts.len() < MOST_SOURCES || minute.counts.contains_key(&of);
+        let of = (failure, Source::Of(network(source)));
+        let has_room = minute.sources_of(failure) < MOST_SOURCES || minute.counts.contains_key(&of);
         let key = if has_room { of } else { (failure, Source::Others) };
         let count = minute.counts.entry(key).or_insert_with(|| Count {
             times: 0,
@@ -112,7 +120,7 @@ fn record(now: Option<UnixTime>, failure: Failure, source: Source, count: Count)
     }
 }
 
-/// Sources, of each kind of failure, that are told of by themselves in one minute; beside them one record of each kind for all others.
+/// Sources (addresses; of IPv6 networks), of each kind of failure, that are told of by themselves in one minute; beside them one record of each kind for all others.
 const MOST_SOURCES: usize = 64;
 const MAX_REASON: usize = 256;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -163,7 +171,24 @@ mod tests {
             failures.count(None, Failure::Connection, address(n), "no");
         }
         let told = failures.due(None, true);
-        assert!(told.len() <= MOST_SOURCES + 2, "{}", told.len());
+        assert_eq!(
+            told.len(),
+            2 * (MOST_SOURCES + 1),
+            "of each kind, and one for the others"
+        );
         assert_eq!(told.iter().map(times).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn whoever_has_a_network_of_addresses_is_one_source() {
+        let failures = Failures::default();
+        for n in 0..1000_u16 {
+            let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n);
+            failures.count(None, Failure::Attestation, address.into(), "no");
+        }
+        let told = failures.due(None, true);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].actor.how["address"], "2001:db8:0:1::".into());
+        assert_eq!(times(&told[0]), 1000);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use landfast_audit::{CheckpointKey, KeyError, Log, LogError};
+use landfast_daemon::error_chain;
 use landfast_identity::TrustDomain;
 use landfast_lifecycle::SharedClock;
 use landfast_store::{Store, StoreError};
@@ -28,6 +29,14 @@ pub enum OpenLedgerError {
         /// Why.
         #[from]
         source: LogError,
+    },
+    /// The log is there as it was, and neither can it be written nor that it has a gap.
+    #[error(
+        "the ledger cannot be written, nor can it be written that it has a gap: make room, or mend the disk of the data directory"
+    )]
+    Mark {
+        /// Why.
+        source: StoreError,
     },
     /// The key is none.
     #[error("{} cannot be used: put back the key of this ledger", path.display())]
@@ -56,11 +65,15 @@ pub(crate) fn open(
         Some(der) => {
             let key = CheckpointKey::from_pkcs8_der(&prefix, &der).map_err(damaged)?;
             let public = format!("{}\n", key.verifier_key());
-            if store
-                .read(PUBLIC)?
-                .is_none_or(|there| there.as_slice() != public.as_bytes())
+            let there = store.read(PUBLIC)?;
+            if there.is_none_or(|there| there.as_slice() != public.as_bytes())
+                && let Err(error) = store.replace(PUBLIC, public.as_bytes())
             {
-                store.replace(PUBLIC, public.as_bytes())?;
+                let error = error_chain(&error);
+                tracing::warn!(
+                    error,
+                    "the file with the key that verifies the ledger cannot be written"
+                );
             }
             Log::open(store, key)?
         }
@@ -76,6 +89,12 @@ pub(crate) fn open(
             (log, landfast_audit::Recovered::default())
         }
     };
+    if recovered.held {
+        tracing::error!(
+            records = recovered.records,
+            "the disk of the ledger takes nothing: what was found is held, and the server starts in a gap"
+        );
+    }
     if recovered.cut > 0 {
         tracing::warn!(
             bytes = recovered.cut,

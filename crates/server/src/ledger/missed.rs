@@ -32,6 +32,18 @@ pub(super) struct Waiting {
     pub(super) late: u64,
 }
 
+impl Waiting {
+    fn keep(&mut self, now: Option<UnixTime>, records: Vec<Record>) {
+        self.since = self.since.or(now);
+        for record in records {
+            match self.records.len() < MOST_KEPT {
+                true => self.records.push(record),
+                false => self.lost += 1,
+            }
+        }
+    }
+}
+
 impl Missed {
     pub(super) fn new(data: Store) -> Self {
         Self {
@@ -52,13 +64,34 @@ impl Missed {
     /// They must not leave: nothing on any disk would say so.
     pub(super) fn keep(&self, now: Option<UnixTime>, records: Vec<Record>) -> Result<(), StoreError> {
         let _marked = self.mark(now)?;
-        let mut waiting = self.waiting();
-        waiting.since = waiting.since.or(now);
         metrics::counter!("landfast_server_ledger_unrecorded_total").increment(records.len() as u64);
-        for record in records {
-            match waiting.records.len() < MOST_KEPT {
-                true => waiting.records.push(record),
-                false => waiting.lost += 1,
+        self.waiting().keep(now, records);
+        Ok(())
+    }
+
+    /// The same of a batch that stood in the queue and was not written: one that has left already is told of once, by what is kept of it.
+    ///
+    /// # Errors
+    /// As [`Missed::keep`]: it has not left, and must not.
+    pub(super) fn keep_of_queue(
+        &self,
+        now: Option<UnixTime>,
+        records: Vec<Record>,
+        ticket: &Ticket,
+    ) -> Result<(), StoreError> {
+        let marked = self.mark(now);
+        let mut waiting = self.waiting();
+        match ticket.stamp(Standing::Done) {
+            true => {
+                let _marked = marked?;
+                metrics::counter!("landfast_server_ledger_unrecorded_total").increment(ticket.records);
+                waiting.keep(now, records);
+            }
+            // There was a mark when it left, and is.
+            false => {
+                waiting.in_queue = waiting.in_queue.saturating_sub(ticket.records);
+                waiting.late = waiting.late.saturating_sub(ticket.records);
+                waiting.keep(now, records);
             }
         }
         Ok(())
@@ -81,7 +114,7 @@ impl Missed {
         Ok(left)
     }
 
-    /// The queue has it no more: it was written, or is kept, or refused.
+    /// The queue has it no more: it was written.
     pub(super) fn is_out(&self, ticket: &Ticket) {
         let mut waiting = self.waiting();
         if !ticket.stamp(Standing::Done) {

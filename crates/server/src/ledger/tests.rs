@@ -22,6 +22,9 @@ use crate::issuance::{IssueError, Requester};
 
 mod availability;
 mod own;
+mod rig;
+
+use rig::{Faulty, marks};
 
 /// Every record that a checkpoint names.
 pub(crate) fn read(dir: &Path) -> Vec<Value> {
@@ -58,71 +61,6 @@ fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
 fn types(records: &[Value]) -> Vec<&str> {
     let types = records.iter().map(|record| record["type"].as_str().unwrap());
     types.filter(|kind| !kind.starts_with("authority.")).collect()
-}
-
-/// A ledger on a disk that fails on script, and a core in memory that records there.
-struct Faulty {
-    dir: TempDir,
-    script: Script,
-    /// Of the data directory, where the mark of a gap is.
-    data: Script,
-    der: Vec<u8>,
-    ledger: Ledger,
-}
-
-impl Faulty {
-    fn new() -> Self {
-        let (dir, script) = (tempfile::tempdir().unwrap(), Script::default());
-        let der = CheckpointKey::generate().unwrap().to_vec();
-        let log = Log::begin(store(dir.path(), &script), checkpoint_key(&der)).unwrap();
-        let clock = Arc::new(SimClock::new(START));
-        let data = Script::default();
-        let missed = Missed::new(marks(dir.path(), &data));
-        let ledger = {
-            let (log, room) = ((log, Recovered::default()), Room::new(dir.path(), None));
-            Ledger::start(log, clock, (missed, None), room).unwrap()
-        };
-        Self {
-            dir,
-            script,
-            data,
-            der,
-            ledger,
-        }
-    }
-
-    async fn core(&self) -> Core {
-        let mut params = CoreParams::in_memory(td(), Arc::new(SimClock::new(START)));
-        params.reserve.longest = Duration::from_secs(3 * 86_400);
-        let db = Arc::new(SqliteDatastore::in_memory(&td()).unwrap());
-        let keys = Arc::new(MemoryKeys::default());
-        Core::assemble_recording(params, db, keys, self.ledger.clone())
-            .await
-            .unwrap()
-    }
-
-    /// What is there when all of it has ended.
-    fn end(self) -> Vec<Value> {
-        drop(self.ledger);
-        let dir = self.dir.path().join("ledger");
-        let log = Log::open(Store::open(&dir).unwrap(), checkpoint_key(&self.der)).unwrap();
-        drop(log);
-        read(&dir)
-    }
-}
-
-fn store(dir: &Path, script: &Script) -> Store {
-    let script = script.clone();
-    Store::open_with(&dir.join("ledger"), |files| FaultyFiles::new(files, script)).unwrap()
-}
-
-fn marks(dir: &Path, script: &Script) -> Store {
-    let script = script.clone();
-    Store::open_with(&dir.join("data"), |files| FaultyFiles::new(files, script)).unwrap()
-}
-
-fn checkpoint_key(der: &[u8]) -> CheckpointKey {
-    CheckpointKey::from_pkcs8_der("plant.example/landfast/ledger", der).unwrap()
 }
 
 fn record() -> Record {

@@ -16,7 +16,7 @@ use super::failures::Failures;
 use super::missed::{Missed, Ticket};
 use super::records::at;
 use super::room::{Room, Seen};
-use super::{LedgerError, Standing};
+use super::{LedgerError, OpenLedgerError, Standing};
 
 /// Records that belong together.
 pub(super) struct Work {
@@ -65,8 +65,13 @@ impl Writer {
         }
     }
 
-    /// The first record of this start, and that there was a gap which nobody lived to count.
-    pub(super) fn begin(&mut self, recovered: Recovered, before: Option<String>) -> Result<(), LogError> {
+    /// The first record of this start, and that there was a gap which nobody lived to count. Where the disk takes neither, the server starts in a gap, and
+    /// these are the first that stand behind it: a full disk must not take from a start what it does not take from a server that runs.
+    pub(super) fn begin(
+        &mut self,
+        recovered: Recovered,
+        before: Option<String>,
+    ) -> Result<(), OpenLedgerError> {
         let started = self
             .own("log.started")
             .with("cut_bytes", recovered.cut)
@@ -85,8 +90,18 @@ impl Writer {
             }
         });
         let first: Vec<_> = std::iter::once(started).chain(uncounted).collect();
-        self.log.append(&first)?;
-        self.log.checkpoint()
+        match self.log.append(&first) {
+            Ok(_) => {}
+            Err(error @ LogError::CannotWrite { .. }) => {
+                let kept = self.missed.keep(self.clock.now(), first);
+                kept.map_err(|source| OpenLedgerError::Mark { source })?;
+                self.failed(&Arc::new(error), 0);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.sign();
+        Ok(())
     }
 
     /// Until the last sender is gone.
@@ -138,8 +153,9 @@ impl Writer {
                     Ok(())
                 }
                 (Some(_), Some(ticket)) => {
-                    let kept = self.missed.keep(self.clock.now(), own.collect());
-                    self.missed.is_out(&ticket);
+                    let kept = self
+                        .missed
+                        .keep_of_queue(self.clock.now(), own.collect(), &ticket);
                     kept.map_err(|source| LedgerError::Mark {
                         source: Arc::new(source),
                     })
@@ -159,6 +175,7 @@ impl Writer {
         let began = Instant::now();
         let committed = self.log.append(records)?;
         self.slowest = self.slowest.max(began.elapsed());
+        self.room.grew(committed.bytes);
         metrics::counter!("landfast_server_ledger_records_total").increment(records.len() as u64);
         metrics::counter!("landfast_server_ledger_bytes_total").increment(committed.bytes);
         Ok(())
@@ -238,17 +255,21 @@ impl Writer {
         }
         self.signed = Instant::now();
         self.look_at_room();
+        self.sign();
+        metrics::gauge!("landfast_server_ledger_size_records").set(self.log.size() as f64);
+        metrics::gauge!("landfast_server_ledger_unsigned_records")
+            .set((self.log.size() - self.log.signed()) as f64);
+        metrics::gauge!("landfast_server_ledger_slowest_commit_seconds").set(self.slowest.as_secs_f64());
+        self.slowest = Duration::ZERO;
+    }
+
+    fn sign(&mut self) {
         if let Err(error) = self.log.checkpoint() {
             // What was acknowledged is as durable as before; the next one names it.
             metrics::counter!("landfast_server_ledger_failures_total").increment(1);
             let error = error_chain(&error);
             tracing::error!(error, "no checkpoint of the ledger could be signed");
         }
-        metrics::gauge!("landfast_server_ledger_size_records").set(self.log.size() as f64);
-        metrics::gauge!("landfast_server_ledger_unsigned_records")
-            .set((self.log.size() - self.log.signed()) as f64);
-        metrics::gauge!("landfast_server_ledger_slowest_commit_seconds").set(self.slowest.as_secs_f64());
-        self.slowest = Duration::ZERO;
     }
 
     /// Denials: while nothing can be written they are counted as refused.

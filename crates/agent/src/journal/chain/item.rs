@@ -28,6 +28,9 @@ pub(super) enum Body {
 impl Item {
     /// The line that is to be the next, after this hash.
     pub(super) fn read(line: &[u8], next: u64, head: Hash) -> Result<Self, &'static str> {
+        if line.len() > LONGEST_LINE {
+            return Err("it is longer than a server takes");
+        }
         let members: Map<String, Value> = serde_json::from_slice(line).map_err(|_cause| "it is no record")?;
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         let first = members.get("seq").and_then(Value::as_u64);
@@ -178,7 +181,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 pub(crate) fn unhex(text: &str) -> Option<Hash> {
     let mut hash = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+    // A number may have a sign, a hash has not.
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     for (byte, place) in hash.iter_mut().zip(0..) {

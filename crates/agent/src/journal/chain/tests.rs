@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::item::LONGEST_LINE;
 use super::*;
 use crate::journal::event::{DENIED, HANDED_OUT, STARTED};
 
@@ -224,6 +223,40 @@ fn a_line_that_was_being_written_when_the_power_went_is_none() {
     let (read, damage) = Journal::parse(&holed, LIMIT);
     assert_eq!(read.unwrap().next(), 0);
     assert_eq!(damage.unwrap().line, 2);
+}
+
+/// Else a server refuses it, and all that follow, for ever.
+#[test]
+fn a_line_that_no_server_takes_is_damage() {
+    let mut journal = journal();
+    add(&mut journal, STARTED);
+    for (length, damage) in [(LONGEST_LINE, None), (LONGEST_LINE + 1, Some(3))] {
+        let line = format!(
+            r#"{{"v":1,"seq":1,"prev":"{}","type":"agent.started","detail":{{"version":""}}}}"#,
+            hex(&journal.head())
+        );
+        let line = line.replace("\"\"", &format!("\"{}\"", "x".repeat(length - line.len())));
+        assert_eq!(line.len(), length);
+        let file = [journal.file(), line.into_bytes(), b"\n".to_vec()].concat();
+        let (read, found) = Journal::parse(&file, LIMIT);
+        assert_eq!(found.map(|damage| damage.line), damage);
+        let read = read.unwrap();
+        assert_eq!(read.next(), if damage.is_none() { 2 } else { 1 });
+        // Under another name and number it is counted, when it is longer then.
+        let mut long = Journal::new("0".repeat(32), LIMIT);
+        long.count(HANDED_OUT, 10_000);
+        for item in read.items {
+            if let Body::Record { class, line } = item.body {
+                long.take_over(class, &line);
+            }
+        }
+        assert_eq!(sum(&long), long.waiting());
+        assert!(
+            long.batch(9, 1 << 20)
+                .iter()
+                .all(|line| line.len() <= LONGEST_LINE)
+        );
+    }
 }
 
 #[test]

@@ -144,6 +144,13 @@ pub(crate) fn record(what: u64) -> Record {
     .with("serial", what)
 }
 
+pub(crate) fn of_type(kind: &'static str) -> Record {
+    Record {
+        time: record(0).time,
+        ..Record::new(Category::AuditLog, kind, Actor::new(ActorClass::Server, None))
+    }
+}
+
 pub(crate) fn records(first: u64, count: u64) -> Vec<Record> {
     (first..first + count).map(record).collect()
 }

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::WIDTH;
 use crate::verify::Source;
 use crate::verify::finding::{Finding, Kind};
 use crate::verify::merkle::{Hash, of_leaf};
+use crate::verify::source::MAX_FILE_BYTES;
 
 pub(super) struct Bundle {
     pub(super) index: u64,
@@ -21,8 +23,12 @@ pub(super) struct Bundle {
     /// Place in the bundle, time and its quality.
     pub(super) times: Vec<(u64, Option<String>, String)>,
     pub(super) findings: Vec<Finding>,
-    /// The root of its tile, when it was pruned.
-    pub(super) pruned: Option<Hash>,
+    /// Its records are not here, and may be missing.
+    pub(super) is_pruned: bool,
+    /// The root of its tile, when that was pruned too.
+    pub(super) above: Option<Hash>,
+    /// From where on the log says that it is whole.
+    pub(super) said: u64,
 }
 
 /// What the verifier reads of a record; the rest is passed over.
@@ -33,6 +39,44 @@ struct Seen<'a> {
     time: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     time_quality: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    detail: Detail<'a>,
+}
+
+#[derive(Deserialize, Default)]
+struct Detail<'a> {
+    /// When a node's record came: the time beside it is the node's.
+    #[serde(borrow, default)]
+    received: Option<Cow<'a, str>>,
+    /// Of a line of a node's journal.
+    #[serde(default)]
+    chain: Option<IgnoredAny>,
+    #[serde(default)]
+    first_record: Option<u64>,
+}
+
+impl Seen<'_> {
+    /// By the clock of this log's server, as far as it says.
+    fn time(&mut self) -> Option<String> {
+        let is_of_a_node = self
+            .kind
+            .as_deref()
+            .is_some_and(|kind| kind.starts_with("agent."));
+        let time = match is_of_a_node && self.detail.chain.is_some() {
+            true => self.detail.received.take(),
+            false => self.time.take(),
+        };
+        time.map(Cow::into_owned)
+    }
+
+    fn said(&self) -> u64 {
+        match self.kind.as_deref() {
+            Some("log.pruned" | "log.started") => self.detail.first_record.unwrap_or(0),
+            _ => 0,
+        }
+    }
 }
 
 /// These bundles, in order.
@@ -66,18 +110,22 @@ fn read(source: &dyn Source, (size, pruned): (u64, u64), index: u64) -> Bundle {
         numbers: Vec::new(),
         times: Vec::new(),
         findings: Vec::new(),
-        pruned: None,
+        is_pruned: false,
+        above: None,
+        said: 0,
     };
     let (number, begins) = (path(index), index * WIDTH);
-    let entries = format!("tile/entries/{number}");
-    if begins < pruned && matches!(source.read(&entries, MAX_FILE_BYTES), Ok(None)) {
-        bundle.pruned = root_above(source, size, index, &mut bundle.findings);
+    let (entries, tile) = (format!("tile/entries/{number}"), format!("tile/0/{number}"));
+    bundle.is_pruned = begins < pruned && matches!(source.read(&entries, MAX_FILE_BYTES), Ok(None));
+    if bundle.is_pruned && matches!(source.read(&tile, MAX_FILE_BYTES), Ok(None)) {
+        bundle.above = root_above(source, size, index, &mut bundle.findings);
         return bundle;
     }
-    if let Some(bytes) = file(source, &entries, width, begins, &mut bundle.findings) {
+    if !bundle.is_pruned
+        && let Some(bytes) = file(source, &entries, width, begins, &mut bundle.findings)
+    {
         records(&bytes, width, begins, &mut bundle);
     }
-    let tile = format!("tile/0/{number}");
     if let Some(bytes) = file(source, &tile, width, begins, &mut bundle.findings) {
         bundle.tile = hashes(&bytes, width);
         if bundle.tile.is_none() {
@@ -142,12 +190,12 @@ fn records(bytes: &[u8], width: u64, begins: u64, bundle: &mut Bundle) {
         let place = hashes.len() as u64;
         hashes.push(of_leaf(record));
         match serde_json::from_slice::<Seen<'_>>(record) {
-            Ok(seen) => {
+            Ok(mut seen) => {
                 bundle.numbers.push(Some(seen.seq));
+                bundle.said = bundle.said.max(seen.said());
+                let time = seen.time();
                 let quality = seen.time_quality.map_or_else(String::new, Cow::into_owned);
-                bundle
-                    .times
-                    .push((place, seen.time.map(Cow::into_owned), quality));
+                bundle.times.push((place, time, quality));
             }
             Err(_) => {
                 bundle.numbers.push(None);
@@ -194,9 +242,6 @@ pub(in crate::verify) fn path(index: u64) -> String {
     }
     out
 }
-
-/// 256 records of the greatest length.
-const MAX_FILE_BYTES: u64 = 256 * (65_535 + 2);
 
 #[cfg(test)]
 mod tests {

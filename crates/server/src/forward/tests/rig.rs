@@ -97,7 +97,7 @@ impl Ledger {
 }
 
 /// Steps until there is nothing more, or something fails. Gives how many messages that were.
-pub(super) async fn all(forwarder: &Forwarder) -> Result<usize, ForwardError> {
+pub(super) async fn all(forwarder: &mut Forwarder) -> Result<usize, ForwardError> {
     let (mut cursor, mut all) = (None, 0);
     loop {
         match forwarder.step(&mut cursor).await? {

@@ -18,7 +18,13 @@ struct Both {
 
 impl Both {
     async fn new() -> Self {
-        let faulty = Faulty::new();
+        let both = Self::of(Faulty::new()).await;
+        // The tail is open, so that what fails is the write of a batch.
+        both.x509(&both.strict).await.unwrap();
+        both
+    }
+
+    async fn of(faulty: Faulty) -> Self {
         let core = faulty.core().await;
         let node = agent(NODE, "01", &["join_token:x"]);
         core.datastore.attest_agent(node, NEW).await.unwrap();
@@ -33,15 +39,12 @@ impl Both {
             .set_entry_policy(&first.id, patch, None)
             .await
             .unwrap();
-        let both = Self {
+        Self {
             faulty,
             core,
             strict,
             first,
-        };
-        // The tail is open, so that what fails is the write of a batch.
-        both.x509(&both.strict).await.unwrap();
-        both
+        }
     }
 
     async fn x509(&self, entry: &Entry) -> Result<String, IssueError> {
@@ -249,6 +252,60 @@ async fn a_server_that_dies_in_a_gap_records_it_uncounted_when_it_starts_again()
     assert_eq!(gaps[0]["detail"]["uncounted"], true);
     assert_eq!(gaps[0]["detail"]["since"], START.to_string());
     assert!(!rig.dir.path().join("ledger.gap").exists());
+}
+
+/// A full disk takes nothing from a start that it does not take from a server that runs.
+#[tokio::test]
+async fn a_start_on_a_full_disk_begins_in_the_gap() {
+    let faulty = Faulty::new();
+    faulty.ledger.append(vec![record()]).await.unwrap();
+    let both = Both::of(faulty.killed()).await;
+    assert!(both.core.ledger.check().is_err() && both.mark().exists());
+    refused(both.x509(&both.strict).await);
+    let left = both.x509(&both.first).await.unwrap();
+    both.core.issuer.server_svid(&key()).await.unwrap();
+    both.faulty.script.mend();
+    both.told().await;
+    both.x509(&both.strict).await.unwrap();
+    let records = both.end();
+    let kinds = types(&records);
+    assert_eq!(
+        kinds[..4],
+        ["log.started", "test.happened", "log.gap", "log.started"],
+        "what was acknowledged before, and then the gap: {kinds:?}"
+    );
+    assert_eq!(records[3]["detail"]["recovered"], 1);
+    assert_eq!(records[2]["detail"]["since"], START.to_string());
+    assert!(serials(&records).contains(&left));
+    // But not where not even that can be said.
+    let faulty = Faulty::new();
+    faulty.ledger.append(vec![record()]).await.unwrap();
+    let refused = faulty.copied().restarted(|script, data| {
+        script.break_down(Verb::Write, ErrorKind::StorageFull);
+        data.break_down(Verb::Write, ErrorKind::StorageFull);
+    });
+    assert!(matches!(refused, Err(OpenLedgerError::Mark { .. })));
+}
+
+/// One that left while its record stood in the queue, and whose write then failed, is told of once.
+#[test]
+fn what_left_and_was_not_written_then_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let missed = Missed::new(marks(dir.path(), &Script::default()));
+    let ticket = Ticket::new(1);
+    assert!(missed.leave(Some(START), &ticket).unwrap());
+    assert_eq!((missed.told().late, missed.count()), (1, 1));
+    missed
+        .keep_of_queue(Some(START), vec![record()], &ticket)
+        .unwrap();
+    let told = missed.told();
+    assert_eq!((told.late, told.records.len(), missed.count()), (0, 1, 1));
+    missed.settle(&told);
+    missed.unmark().unwrap();
+    assert!(
+        !dir.path().join("data/ledger.gap").exists(),
+        "nothing is left to be told"
+    );
 }
 
 #[test]
