@@ -135,7 +135,7 @@ fn quality(page: &mut String, quality: &Quality) {
     for taken in &quality.deductions {
         table.row(&[
             format!("\u{2212} {}", taken.points),
-            taken.kind.replace('-', " "),
+            taken.kind.as_str().replace('-', " "),
             taken.what.clone(),
         ]);
     }
@@ -218,12 +218,20 @@ fn affected(page: &mut String, report: &Report) {
         }
         if !identity.asked_by.is_empty() {
             let askers = identity.asked_by.iter().cloned().collect::<Vec<_>>().join(", ");
-            let _infallible = writeln!(page, "<li>asked for by {}</li>", escaped(&askers));
+            let others = match identity.asked_by_others {
+                0 => String::new(),
+                others => format!(", and by others in {}", counted(others, "more record")),
+            };
+            let _infallible = writeln!(page, "<li>asked for by {}{others}</li>", escaped(&askers));
         }
         if !identity.serials.is_empty() {
+            let cut = match identity.serials_left_out {
+                0 => String::new(),
+                more => format!(" (the last; {more} before them are in records.jsonl)"),
+            };
             let _infallible = writeln!(
                 page,
-                "<li>serial numbers: <span class=\"mono\">{}</span></li>",
+                "<li>serial numbers{cut}: <span class=\"mono\">{}</span></li>",
                 escaped(&identity.serials.join(" "))
             );
         }
@@ -243,12 +251,19 @@ fn approvals(page: &mut String, report: &Report) {
         &["time", "", "by", "tight", "number"],
     );
     for approval in report.approvals.iter().take(MOST_ROWS) {
-        let agreed = if approval.alone { "fewer than two" } else { "" };
+        let agreed = match (approval.alone, approval.agreed.as_slice()) {
+            (true, _) => "fewer than two".to_owned(),
+            (false, agreed) => agreed.join(", "),
+        };
+        let what = match &approval.approval {
+            Some(name) => format!("{} (approval {name})", approval.what),
+            None => approval.what.clone(),
+        };
         let row = [
             when(approval.time.as_deref()),
-            approval.what.clone(),
+            what,
             approval.by.clone(),
-            agreed.to_owned(),
+            agreed,
             approval.record.to_string(),
         ];
         table.row(&row);
@@ -262,7 +277,8 @@ fn gaps(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>What the records do not show</h2>\n");
     let mut table = Table::new(&["kind", "what", "what to do next"], &["kind", "", ""]);
     for gap in &report.gaps {
-        table.row(&[gap.kind.replace('-', " "), gap.what.clone(), gap.next.to_owned()]);
+        let kind = gap.kind.as_str().replace('-', " ");
+        table.row(&[kind, gap.what.clone(), gap.next.to_owned()]);
     }
     table.finish(page, "No gap was found.");
     page.push_str("</section>\n");
@@ -282,9 +298,10 @@ fn clauses(page: &mut String, mapping: &Mapping, heading: &str) {
         &["kind", "", "", "status"],
     );
     for clause in &mapping.clauses {
-        let shows = match clause.shows.as_str() {
-            "" => "nothing that is recorded here".to_owned(),
-            shows => shows.to_owned(),
+        let shows = match (clause.shows.as_str(), clause.aid.as_str()) {
+            ("", "") => "nothing that is recorded here".to_owned(),
+            ("", aid) => format!("nothing that is recorded here; {aid}"),
+            (shows, _) => shows.to_owned(),
         };
         let status = match clause.count {
             0 => clause.status.clone(),
@@ -308,6 +325,7 @@ fn sources(page: &mut String, report: &Report) {
     for (index, head) in report.ledgers.iter().enumerate() {
         let range = match head.end - head.first {
             0 => "none".to_owned(),
+            _ if head.end == head.size => format!("{} \u{2026} {}, where it ends", head.first, head.end - 1),
             _ => format!("{} \u{2026} {}", head.first, head.end - 1),
         };
         table.row(&[
