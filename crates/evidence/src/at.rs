@@ -4,8 +4,8 @@ mod answers;
 mod clocks;
 mod edges;
 mod packs;
-mod standing;
 mod rig;
+mod standing;
 
 use self::rig::{Rig, at, change, changed, jo, parts, story};
 use crate::{BUILT_IN, Catalogue, GapKind, Opening, Quality, gaps, verify_pack};

@@ -239,7 +239,12 @@ impl Wanted {
         record.is_kind(&self.kind)
             && !is_of_a_selftest(record)
             && !self.lacks.iter().any(|name| record.detail.contains_key(name))
-            && self.reason.as_ref().is_none_or(|wanted| record.reason.as_ref().is_some_and(|reason| reason.contains(wanted)))
+            && self.reason.as_ref().is_none_or(|wanted| {
+                record
+                    .reason
+                    .as_ref()
+                    .is_some_and(|reason| reason.contains(wanted))
+            })
             && is(&self.decision, &record.decision)
             && is(&self.result, &record.result)
             && is(&self.actor, &record.actor.class)

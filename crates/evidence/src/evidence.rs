@@ -92,7 +92,10 @@ impl Evidence {
     /// How many records the period has, those that are missing among them.
     #[must_use]
     pub fn expected(&self) -> u64 {
-        let counts = self.ledgers.iter().map(|head| head.end.saturating_sub(head.first));
+        let counts = self
+            .ledgers
+            .iter()
+            .map(|head| head.end.saturating_sub(head.first));
         counts.fold(0, u64::saturating_add)
     }
 
@@ -133,10 +136,16 @@ impl Evidence {
             }
             if record.kind == "log.gap" {
                 let last = record.at.record.saturating_add(record.counts("written_after"));
-                caught_up = Some(Ref { record: last, ..record.at });
+                caught_up = Some(Ref {
+                    record: last,
+                    ..record.at
+                });
             }
             let same = before.filter(|before| before.at.ledger == record.at.ledger);
-            if same.and_then(|before| before.time.as_ref()).is_some_and(|before| time < before) {
+            if same
+                .and_then(|before| before.time.as_ref())
+                .is_some_and(|before| time < before)
+            {
                 back.push(record);
             }
             before = Some(record);
@@ -162,14 +171,18 @@ pub(crate) fn since<'a>(by_number: &[&'a Record]) -> Vec<Option<&'a str>> {
     let mut last: Option<(Ref, &str)> = None;
     for record in by_number {
         // What has no time is where the record before it is.
-        let before = last.filter(|(at, _)| at.ledger == record.at.ledger).map(|(_, time)| time);
+        let before = last
+            .filter(|(at, _)| at.ledger == record.at.ledger)
+            .map(|(_, time)| time);
         let time = record.placed().or(before);
         last = time.map(|time| (record.at, time));
         since.push(time);
     }
     let mut least: Option<(usize, &str)> = None;
     for (record, time) in by_number.iter().zip(&mut since).rev() {
-        let after = least.filter(|(ledger, _)| *ledger == record.at.ledger).map(|(_, time)| time);
+        let after = least
+            .filter(|(ledger, _)| *ledger == record.at.ledger)
+            .map(|(_, time)| time);
         *time = match (*time, after) {
             (Some(own), Some(after)) => Some(own.min(after)),
             (own, after) => own.or(after),
@@ -220,7 +233,13 @@ mod tests {
         ];
         let all: Vec<&Record> = all.iter().collect();
         let since = since(&all);
-        let expected = ["2026-01-01", "2026-01-02", "2026-01-02", "2026-01-02", "2026-01-03"];
+        let expected = [
+            "2026-01-01",
+            "2026-01-02",
+            "2026-01-02",
+            "2026-01-02",
+            "2026-01-03",
+        ];
         assert_eq!(since[..5], expected.map(Some));
         assert_eq!(since[5], None);
     }

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Head};
-use crate::period::Period;
 use crate::catalogue;
+use crate::evidence::{Evidence, Head};
 use crate::ledger::{LedgerError, Ledgers};
 use crate::page;
+use crate::period::Period;
 use crate::record::{Record, Ref};
 use crate::report::Report;
 

@@ -9,7 +9,7 @@ use crate::catalogue::Mapping;
 use crate::quality::Quality;
 use crate::report::Report;
 use crate::tally::{counted, numbers};
-use tables::{Table, escaped, when};
+use tables::{Table, escaped, flowed, when};
 
 /// The report of a case.
 pub(crate) fn report_page(report: &Report) -> String {
@@ -193,7 +193,10 @@ fn affected(page: &mut String, report: &Report) {
         if let Some(until) = &identity.valid_until {
             parts.push(format!("the last is valid until {}", when(Some(until))));
         }
-        parts.push(format!("records {} \u{2026} {}", identity.first, identity.last));
+        parts.push(match identity.first == identity.last {
+            true => format!("record {}", identity.first),
+            false => format!("records {} \u{2026} {}", identity.first, identity.last),
+        });
         page.push_str(&escaped(&parts.join("; ")));
         page.push_str("</p>\n<ul>\n");
         for entitled in &identity.entitled {
@@ -211,9 +214,16 @@ fn affected(page: &mut String, report: &Report) {
                 .map(|until| format!("; until {}", when(Some(until))))
                 .unwrap_or_default();
             let text = format!("class {}{party}: {}{until}", entitled.class, entitled.rule);
-            let _infallible = writeln!(page, "<li>{}</li>", escaped(&text));
+            let _infallible = writeln!(page, "<li>{}</li>", flowed(&text));
         }
-        if identity.entitled.is_empty() {
+        if identity.without_entry > 0 {
+            let _infallible = writeln!(
+                page,
+                "<li>{} signed without an entry: for a node or a server as what it is, or by an operator's order</li>",
+                identity.without_entry
+            );
+        }
+        if identity.entitled.is_empty() && identity.without_entry < identity.signed.max(1) {
             page.push_str("<li>no record tells of a rule that gives it</li>\n");
         }
         if !identity.asked_by.is_empty() {

@@ -59,7 +59,13 @@ fn is_moment(text: &str) -> bool {
     let has_form = text.len() >= "0000-00".len()
         && text.len() <= pattern.len()
         && text.bytes().zip(pattern.iter().copied()).all(fits);
-    let bounds = [(5, "01", "12"), (8, "01", "31"), (11, "00", "23"), (14, "00", "59"), (17, "00", "60")];
+    let bounds = [
+        (5, "01", "12"),
+        (8, "01", "31"),
+        (11, "00", "23"),
+        (14, "00", "59"),
+        (17, "00", "60"),
+    ];
     has_form
         && bounds.iter().all(|(at, least, most)| {
             let part = text.get(*at..at + 2);
@@ -102,7 +108,11 @@ impl Span {
     pub(crate) fn within(spans: &[Self], first: u64, end: u64) -> Vec<Self> {
         let mut found = Vec::new();
         for span in spans {
-            Self::add(&mut found, span.first.max(first), span.last.saturating_add(1).min(end));
+            Self::add(
+                &mut found,
+                span.first.max(first),
+                span.last.saturating_add(1).min(end),
+            );
         }
         found
     }
@@ -146,7 +156,17 @@ mod tests {
             [Span { first: 5, last: 5 }, Span { first: 7, last: 7 }]
         );
         let turned = Span { first: 5, last: 2 };
-        assert_eq!((turned.count(), Span { first: 0, last: u64::MAX }.count()), (1, u64::MAX));
+        assert_eq!(
+            (
+                turned.count(),
+                Span {
+                    first: 0,
+                    last: u64::MAX
+                }
+                .count()
+            ),
+            (1, u64::MAX)
+        );
     }
 
     #[test]

@@ -151,7 +151,11 @@ pub(crate) fn rules(evidence: &Evidence) -> BTreeMap<String, Rule> {
 /// An entry whose making no record tells of was there before the first that does.
 fn older(rule: &mut Rule, signed: Option<&Record>) {
     let subject = signed.and_then(|record| record.subject.clone());
-    for version in rule.versions.iter_mut().filter(|version| version.subject.is_none()) {
+    for version in rule
+        .versions
+        .iter_mut()
+        .filter(|version| version.subject.is_none())
+    {
         version.subject.clone_from(&subject);
     }
     let first = rule.versions.first();

@@ -87,9 +87,15 @@ impl Opened {
             let ledger = Ledger::open(directory, &opening);
             all.push(ledger.map_err(|error| failure(&error))?);
         }
-        if let Some((of, directory)) = archives.iter().find(|(of, _)| all.iter().all(|one| one.origin() != of)) {
+        if let Some((of, directory)) = archives
+            .iter()
+            .find(|(of, _)| all.iter().all(|one| one.origin() != of))
+        {
             return Err(Failure::failed(
-                format!("{} is an archive of {of}, which is none of the ledgers that were given", directory.display()),
+                format!(
+                    "{} is an archive of {of}, which is none of the ledgers that were given",
+                    directory.display()
+                ),
                 "give the ledger of each archive with --ledger; an archive alone is a ledger too",
             ));
         }

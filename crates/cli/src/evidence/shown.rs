@@ -219,7 +219,13 @@ pub(super) fn verified(report: &PackReport) -> String {
         facts.push(("score", format!("{score} of 100")));
     }
     if report.continues > 0 {
-        facts.push(("kept", format!("{} checkpoints that were given do not speak against it", report.continues)));
+        facts.push((
+            "kept",
+            format!(
+                "{} checkpoints that were given do not speak against it",
+                report.continues
+            ),
+        ));
     }
     let mut facts = output::facts(&facts);
     for note in &report.notes {

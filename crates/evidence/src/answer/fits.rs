@@ -23,7 +23,9 @@ impl Asked<'_> {
         }
         let looked_for = self.target.strip_suffix("/*").unwrap_or(self.target);
         // What is written with an escape in a record is not found by its text.
-        let is_plain = looked_for.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+        let is_plain = looked_for
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
         !is_plain || text.contains(looked_for)
     }
 
@@ -36,10 +38,13 @@ impl Asked<'_> {
             return false;
         }
         if record.is_issuance() {
-            let is_first = record.says("entry").is_some_and(|entry| entries.insert(entry.to_owned()));
+            let is_first = record
+                .says("entry")
+                .is_some_and(|entry| entries.insert(entry.to_owned()));
             return is_first || was_valid(record, self.at);
         }
-        is_decision(record) || is_hand_out(record) && record.says("not_after").is_none_or(|ends| self.at < ends)
+        is_decision(record)
+            || is_hand_out(record) && record.says("not_after").is_none_or(|ends| self.at < ends)
     }
 }
 
@@ -67,6 +72,7 @@ pub(crate) fn is_decision(record: &Record) -> bool {
             "svid.denied"
                 | "agent.denied"
                 | "operator.denied"
+                | "call.denied"
                 | "node.approved"
                 | "node.refused"
                 | "node.banned"

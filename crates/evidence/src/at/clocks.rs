@@ -54,7 +54,10 @@ fn an_entry_that_was_deleted_after_the_clock_had_gone_back_is_deleted() {
 fn entries_of_two_servers_are_joined_by_time() {
     let one = Rig::new(&[entry(100, "e-plc", PLC, jo())]);
     let other = Rig::new(&[change(200, "entry.deleted", jo()).with("entry", "e-plc")]);
-    for all in [vec![one.ledger(), other.ledger()], vec![other.ledger(), one.ledger()]] {
+    for all in [
+        vec![one.ledger(), other.ledger()],
+        vec![other.ledger(), one.ledger()],
+    ] {
         let ledgers = Ledgers::new(all).unwrap();
         let entitled = |seconds: i64| {
             let asked = Asked {
@@ -82,7 +85,8 @@ fn what_is_written_behind_a_gap_or_comes_from_a_node_is_no_clock_that_went_back(
     let back = |records: &[Record]| -> Vec<u64> {
         let found = gaps(&Rig::new(records).evidence());
         let gap = found.into_iter().find(|gap| gap.kind == GapKind::ClockWentBack);
-        gap.map(|gap| gap.records.iter().map(|at| at.record).collect()).unwrap_or_default()
+        gap.map(|gap| gap.records.iter().map(|at| at.record).collect())
+            .unwrap_or_default()
     };
     assert_eq!(back(&records), [0_u64; 0]);
     records.push(issued(209, "e-plc", PLC, 5));

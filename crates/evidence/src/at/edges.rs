@@ -19,7 +19,11 @@ fn heard(happened: i64, received: i64) -> Record {
 }
 
 fn packed(rig: &Rig, from: i64, to: i64) -> Vec<u8> {
-    let to = if to == 0 { String::new() } else { at(to).to_string() };
+    let to = if to == 0 {
+        String::new()
+    } else {
+        at(to).to_string()
+    };
     let period = period(&at(from).to_string(), &to);
     let parts = Parts {
         stage: "final",
@@ -43,13 +47,24 @@ fn what_nodes_have_sent_late_is_where_it_came_in() {
     records.extend((0..5).map(|n| heard(day + n * 60, 2 * day + 5)));
     records.push(issued(2 * day + 60, "e-plc", PLC, 2));
     let rig = log(records);
-    for (from, to) in [(0, day), (0, 2 * day), (2 * day, 3 * day), (2 * day, 0), (100, 2 * day + 5)] {
+    for (from, to) in [
+        (0, day),
+        (0, 2 * day),
+        (2 * day, 3 * day),
+        (2 * day, 0),
+        (100, 2 * day + 5),
+    ] {
         let report = verify_pack(&packed(&rig, from, to), &[rig.key()], &[]);
         assert!(report.is_good(), "{from} {to}: {:?}", report.findings);
     }
     // Whoever asks for the day of the outage is told that there is more.
-    let evidence = rig.ledgers().evidence(&period(&at(0).to_string(), &at(2 * day).to_string()));
-    assert_eq!(evidence.unwrap().came_later, Some((5, at(2 * day + 5).to_string())));
+    let evidence = rig
+        .ledgers()
+        .evidence(&period(&at(0).to_string(), &at(2 * day).to_string()));
+    assert_eq!(
+        evidence.unwrap().came_later,
+        Some((5, at(2 * day + 5).to_string()))
+    );
     let later = rig.ledgers().evidence(&period(&at(0).to_string(), "")).unwrap();
     assert_eq!(later.came_later, None);
     // It is no clock that went back.
@@ -62,7 +77,12 @@ fn a_pack_cannot_begin_behind_a_record_without_a_time_or_one_of_before() {
         time: None,
         ..issued(n, "e-plc", PLC, n)
     };
-    let mut records = vec![entry(20, "e-plc", PLC, jo()), issued(100, "e-plc", PLC, 1), timeless(2), timeless(3)];
+    let mut records = vec![
+        entry(20, "e-plc", PLC, jo()),
+        issued(100, "e-plc", PLC, 1),
+        timeless(2),
+        timeless(3),
+    ];
     records.extend((0..4).map(|n| issued(1000 + n, "e-plc", PLC, n)));
     records.push(timeless(7));
     // Set back to before the period, and right again.
@@ -75,9 +95,14 @@ fn a_pack_cannot_begin_behind_a_record_without_a_time_or_one_of_before() {
     assert!(good.is_good() && good.to_the_end, "{:?}", good.findings);
     let cut = |first: u64| {
         let shorter = changed(&made, "ledger-1/records.jsonl", |_| {});
-        let shorter = with_manifest(&shorter, |manifest| manifest["ledgers"][0]["first"] = first.into());
+        let shorter = with_manifest(&shorter, |manifest| {
+            manifest["ledgers"][0]["first"] = first.into()
+        });
         let report = verify_pack(&shorter, &[rig.key()], &[]);
-        let about = report.findings.iter().filter(|finding| finding.file.ends_with("records.jsonl"));
+        let about = report
+            .findings
+            .iter()
+            .filter(|finding| finding.file.ends_with("records.jsonl"));
         about.map(|finding| finding.what.clone()).collect::<Vec<_>>()
     };
     // Records 5 to 8 are of the period, 9 has no time, 10 is of before.
@@ -95,7 +120,12 @@ fn a_pack_cannot_begin_behind_a_record_without_a_time_or_one_of_before() {
     // Nor can it end before one without a time, or one that claims to be older.
     for end in [9, 10] {
         let found = ends(end);
-        assert!(found.iter().any(|finding| finding.what.contains("has no time, and the pack ends")), "{end}: {found:?}");
+        assert!(
+            found
+                .iter()
+                .any(|finding| finding.what.contains("has no time, and the pack ends")),
+            "{end}: {found:?}"
+        );
     }
 }
 
@@ -105,13 +135,22 @@ fn the_record_before_a_period_may_have_no_time_when_one_before_it_has() {
         time: None,
         ..issued(1, "e-plc", PLC, 1)
     };
-    let rig = log([entry(20, "e-plc", PLC, jo()), issued(100, "e-plc", PLC, 1), timeless, issued(1000, "e-plc", PLC, 2)]);
+    let rig = log([
+        entry(20, "e-plc", PLC, jo()),
+        issued(100, "e-plc", PLC, 1),
+        timeless,
+        issued(1000, "e-plc", PLC, 2),
+    ]);
     let made = packed(&rig, 1000, 0);
     let good = verify_pack(&made, &[rig.key()], &[]);
     assert!(good.is_good(), "{:?}", good.findings);
     // Without the one that has a time nobody knows what the other stands for.
-    let alone = changed(&made, "ledger-1/records.jsonl", |lines| lines.retain(|line| !line.contains("\"seq\":2,")));
-    let alone = changed(&alone, "ledger-1/proofs.jsonl", |lines| lines.retain(|line| !line.contains("\"seq\":2,")));
+    let alone = changed(&made, "ledger-1/records.jsonl", |lines| {
+        lines.retain(|line| !line.contains("\"seq\":2,"))
+    });
+    let alone = changed(&alone, "ledger-1/proofs.jsonl", |lines| {
+        lines.retain(|line| !line.contains("\"seq\":2,"))
+    });
     let report = verify_pack(&alone, &[rig.key()], &[]);
     assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
     assert_eq!(report.findings[0].record, Some(2));
@@ -126,14 +165,29 @@ fn a_pack_of_an_older_state_does_not_pass_for_all_of_it() {
     // It says where it ends: nothing shows that the log had reached the end of the period.
     let alone = verify_pack(&made, &[then.key()], &[]);
     assert!(alone.is_good() && !alone.to_the_end, "{:?}", alone.findings);
-    assert!(alone.notes[0].contains("ends at record 949, 2026-11-23T23:01:"), "{:?}", alone.notes);
+    assert!(
+        alone.notes[0].contains("ends at record 949, 2026-11-23T23:01:"),
+        "{:?}",
+        alone.notes
+    );
     let younger = verify_pack(&made, &[then.key()], &[kept(&now)]);
     assert!(!younger.is_good());
-    assert!(younger.findings[0].what.contains("made of an older state"), "{:?}", younger.findings);
-    assert!(verify_pack(&made, &[then.key()], &[kept(&then)]).is_good(), "its own");
+    assert!(
+        younger.findings[0].what.contains("made of an older state"),
+        "{:?}",
+        younger.findings
+    );
+    assert!(
+        verify_pack(&made, &[then.key()], &[kept(&then)]).is_good(),
+        "its own"
+    );
     // One of before has to be led on from, and the pack must have been made with it.
     let without = verify_pack(&now.pack("final"), &[now.key()], &[kept(&then)]);
-    assert!(without.findings[0].what.contains("no proof in the pack"), "{:?}", without.findings);
+    assert!(
+        without.findings[0].what.contains("no proof in the pack"),
+        "{:?}",
+        without.findings
+    );
     let with = Ledgers::new(vec![now.ledger_with(&[kept(&then)], &[])]).unwrap();
     let with = pack(&with, &super::parts("final")).unwrap().bytes;
     let report = verify_pack(&with, &[now.key()], &[kept(&then), kept(&now)]);
@@ -144,12 +198,24 @@ fn a_pack_of_an_older_state_does_not_pass_for_all_of_it() {
     other[500].reason = Some("another".to_owned());
     let fork = Rig::under(&der, &other[..950]);
     let forked = verify_pack(&with, &[now.key()], &[kept(&fork)]);
-    assert!(forked.findings[0].what.contains("two stories are told"), "{:?}", forked.findings);
+    assert!(
+        forked.findings[0].what.contains("two stories are told"),
+        "{:?}",
+        forked.findings
+    );
     let same = Rig::under(&der, &other);
     let forked = verify_pack(&with, &[now.key()], &[kept(&same)]);
-    assert!(forked.findings[0].what.contains("two stories are told"), "{:?}", forked.findings);
+    assert!(
+        forked.findings[0].what.contains("two stories are told"),
+        "{:?}",
+        forked.findings
+    );
     let foreign = verify_pack(&made, &[then.key()], &[kept(&Rig::new(&story()))]);
-    assert!(foreign.findings[0].what.contains("of no log in this pack"), "{:?}", foreign.findings);
+    assert!(
+        foreign.findings[0].what.contains("of no log in this pack"),
+        "{:?}",
+        foreign.findings
+    );
 }
 
 #[test]
@@ -163,7 +229,10 @@ fn a_log_that_was_pruned_says_so_in_every_answer_and_its_archive_fills_it_up() {
     archive(&DirSource::new(&rig.path("")), &old, &rig.key()).unwrap();
     prune(&rig.path(""), &old, &rig.key(), 256).unwrap();
     let evidence = rig.evidence();
-    assert_eq!((evidence.ledgers[0].pruned, evidence.missing(), evidence.pruned()), (256, 0, 256));
+    assert_eq!(
+        (evidence.ledgers[0].pruned, evidence.missing(), evidence.pruned()),
+        (256, 0, 256)
+    );
     let found = gaps(&evidence);
     assert!(found.iter().any(|gap| gap.kind == GapKind::Pruned), "{found:?}");
     assert!(found.iter().all(|gap| gap.kind != GapKind::Missing), "{found:?}");
@@ -174,8 +243,16 @@ fn a_log_that_was_pruned_says_so_in_every_answer_and_its_archive_fills_it_up() {
     // The entry's own records are in the archive; that something was signed by it is not.
     let answer = who(&rig.ledgers().evidence_for(&asked).unwrap(), &asked);
     assert_eq!((answer.entitled.len(), answer.pruned), (1, 256));
-    assert!(answer.entitled[0].rule.contains("older than these records"), "{:?}", answer.entitled);
-    assert!(answer.answer.contains("256 records were taken to an archive"), "{}", answer.answer);
+    assert!(
+        answer.entitled[0].rule.contains("older than these records"),
+        "{:?}",
+        answer.entitled
+    );
+    assert!(
+        answer.answer.contains("256 records were taken to an archive"),
+        "{}",
+        answer.answer
+    );
     // Its packs verify, with and without a beginning, and say it too.
     for from in ["", "2026-11-23T12:00:00Z", "2026-11-23T20:00:00Z"] {
         let parts = Parts {
@@ -185,7 +262,11 @@ fn a_log_that_was_pruned_says_so_in_every_answer_and_its_archive_fills_it_up() {
         let made = pack(&rig.ledgers(), &parts).unwrap().bytes;
         let report = verify_pack(&made, &[rig.key()], &[]);
         assert!(report.is_good(), "{from}: {:?}", report.findings);
-        assert!(report.notes.iter().any(|note| note.contains("are in an archive")), "{:?}", report.notes);
+        assert!(
+            report.notes.iter().any(|note| note.contains("are in an archive")),
+            "{:?}",
+            report.notes
+        );
     }
     // Nobody prunes a log by writing it into a manifest.
     for first in [300, 512] {
@@ -194,11 +275,18 @@ fn a_log_that_was_pruned_says_so_in_every_answer_and_its_archive_fills_it_up() {
             manifest["ledgers"][0]["first"] = first.into();
         });
         let report = verify_pack(&claimed, &[rig.key()], &[]);
-        let found = report.findings.iter().any(|finding| finding.what.contains("no record of the log says so"));
+        let found = report
+            .findings
+            .iter()
+            .any(|finding| finding.what.contains("no record of the log says so"));
         assert!(found, "{:?}", report.findings);
     }
     let both = Ledgers::new(vec![rig.ledger_with(&[], &[old])]).unwrap();
     let evidence = both.evidence(&period("", "")).unwrap();
     assert_eq!((evidence.pruned(), evidence.records.len()), (0, 1002));
-    assert_eq!(pack(&both, &super::parts("final")).unwrap().bytes, whole, "the same pack");
+    assert_eq!(
+        pack(&both, &super::parts("final")).unwrap().bytes,
+        whole,
+        "the same pack"
+    );
 }

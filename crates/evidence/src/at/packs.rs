@@ -85,10 +85,7 @@ fn a_report_that_does_not_follow_from_the_records_is_found() {
             .iter()
             .find(|finding| finding.file.starts_with("report.") || finding.file == file);
         let found = found.unwrap_or_else(|| panic!("{file}: {:?}", report.findings));
-        assert!(
-            found.what.contains("it does not follow from th"),
-            "{found:?}"
-        );
+        assert!(found.what.contains("it does not follow from th"), "{found:?}");
     }
 }
 
@@ -194,8 +191,7 @@ fn an_empty_period_makes_no_pack() {
 #[test]
 fn packs_of_two_servers_join_them() {
     let (one, other) = (Rig::new(&story()), Rig::new(&story()));
-    let both = Ledgers::new(vec![one.ledger(), other.ledger()])
-        .unwrap();
+    let both = Ledgers::new(vec![one.ledger(), other.ledger()]).unwrap();
     let made = pack(&both, &parts("final")).unwrap();
     assert_eq!(made.report.ledgers.len(), 2);
     let report = verify_pack(&made.bytes, &[one.key(), other.key()], &[]);
@@ -212,7 +208,11 @@ fn a_log_that_was_left_out_is_missed_by_its_key() {
     assert!(verify_pack(&made, &[one.key()], &[]).is_good());
     let half = verify_pack(&made, &[one.key(), other.key()], &[]);
     assert_eq!(half.findings.len(), 1, "{:?}", half.findings);
-    assert!(half.findings[0].what.contains(other.key().name()), "{:?}", half.findings);
+    assert!(
+        half.findings[0].what.contains(other.key().name()),
+        "{:?}",
+        half.findings
+    );
 }
 
 #[test]
@@ -225,7 +225,11 @@ fn no_log_counts_twice() {
         manifest["ledgers"].as_array_mut().unwrap().push(head);
     });
     let report = verify_pack(&made, &[rig.key()], &[]);
-    assert!(report.findings[0].what.contains("a log twice"), "{:?}", report.findings);
+    assert!(
+        report.findings[0].what.contains("a log twice"),
+        "{:?}",
+        report.findings
+    );
 }
 
 #[test]
@@ -247,7 +251,10 @@ fn a_manifest_that_names_what_cannot_be_is_no_manifest() {
         let claimed = found(&|manifest| {
             manifest["ledgers"][0]["missing"] = serde_json::json!([{ "first": first, "last": last }]);
         });
-        assert!(claimed.contains("a report would say that something is gone"), "{first}: {claimed}");
+        assert!(
+            claimed.contains("a report would say that something is gone"),
+            "{first}: {claimed}"
+        );
     }
 }
 
@@ -260,7 +267,11 @@ fn rubbish_is_not_read_to_its_end() {
     });
     let report = verify_pack(&rubbish, &[rig.key()], &[]);
     assert_eq!(report.findings.len(), 1001);
-    assert!(report.findings[1000].what.contains("there is more"), "{:?}", report.findings[1000]);
+    assert!(
+        report.findings[1000].what.contains("there is more"),
+        "{:?}",
+        report.findings[1000]
+    );
     let proofs = changed(&rig.pack("final"), "ledger-1/proofs.jsonl", |lines| {
         lines.clear();
         lines.extend(vec!["{}".to_owned(); 100_000]);

@@ -30,9 +30,9 @@ fn every_type_that_is_counted_is_one_that_is_recorded() {
         for wanted in catalogue.clauses.iter().flat_map(|clause| &clause.records) {
             let kind = wanted.kind.as_str();
             let of_a_node = kind.strip_prefix("agent.").unwrap_or(kind);
-            let is_there = [kind, of_a_node].iter().any(|kind| {
-                formats.contains(&format!("`{kind}`")) || formats.contains(&format!("`{kind}."))
-            });
+            let is_there = [kind, of_a_node]
+                .iter()
+                .any(|kind| formats.contains(&format!("`{kind}`")) || formats.contains(&format!("`{kind}.")));
             let of_others = OF_OTHERS
                 .iter()
                 .any(|other| kind == *other || kind.starts_with(&format!("{other}.")));
@@ -59,7 +59,11 @@ fn every_catalogue_is_one_and_none_judges() {
                 "{name}: {}",
                 clause.id
             );
-            assert!(clause.aid.is_empty() || clause.records.is_empty(), "{name}: {}", clause.id);
+            assert!(
+                clause.aid.is_empty() || clause.records.is_empty(),
+                "{name}: {}",
+                clause.id
+            );
         }
     }
     assert!(matches!(
@@ -128,19 +132,31 @@ fn a_self_test_shows_that_controls_hold_only_when_all_was_refused() {
     ];
     for (name, id) in clauses {
         assert_eq!(evidenced(name, id, &run), 0, "{name} {id}");
-        assert_eq!(evidenced(name, id, &[r#""type":"selftest.done","result":"done""#]), 1, "{name} {id}");
+        assert_eq!(
+            evidenced(name, id, &[r#""type":"selftest.done","result":"done""#]),
+            1,
+            "{name} {id}"
+        );
     }
 }
 
 #[test]
 fn a_record_shows_what_it_is_about_and_nothing_beside() {
     let added = r#""type":"person.changed","detail":{"action":"grant","alone":true}"#;
-    assert_eq!(evidenced("nis2", "20(1)", &[added]), 0, "who manages is not known");
+    assert_eq!(
+        evidenced("nis2", "20(1)", &[added]),
+        0,
+        "who manages is not known"
+    );
     let proposed = r#""type":"person.proposed","detail":{"action":"grant","alone":false}"#;
     let agreed = r#""type":"person.changed","detail":{"action":"confirm","alone":false}"#;
     let withdrawn = r#""type":"person.changed","detail":{"action":"withdraw","alone":false}"#;
     for (name, id) in [("iec-62443", "SR 2.1 RE4"), ("readiness", "I2"), ("nist", "AC-5")] {
-        assert_eq!(evidenced(name, id, &[added, proposed, withdrawn]), 0, "{name} {id}");
+        assert_eq!(
+            evidenced(name, id, &[added, proposed, withdrawn]),
+            0,
+            "{name} {id}"
+        );
         assert_eq!(evidenced(name, id, &[agreed]), 1, "{name} {id}");
     }
     let closed = r#""type":"log.gap","detail":{"refused":3,"since":"x"}"#;
@@ -150,22 +166,37 @@ fn a_record_shows_what_it_is_about_and_nothing_beside() {
         assert_eq!(evidenced("nist", "SC-24", &[&line]), 0, "{went_on}");
     }
     let ended = r#""type":"quarantine.ended""#;
-    assert_eq!(evidenced("resilience", "R3", &[ended]), 0, "an accident is no exercise");
+    assert_eq!(
+        evidenced("resilience", "R3", &[ended]),
+        0,
+        "an accident is no exercise"
+    );
     assert_eq!(evidenced("cir-2024-2690", "4.2.6", &[ended]), 0);
     let denied = |reason: &str| format!(r#""type":"svid.denied","reason":"{reason}""#);
     let in_use = denied("the key already belongs to another identity: make a new one for spiffe://a/b");
     assert_eq!(evidenced("owasp-nhi", "NHI9", &[&in_use]), 1);
     assert_eq!(evidenced("owasp-nhi", "NHI9", &[&denied("no entry")]), 0);
     for id in ["23(4)(a)", "23(4)(b)", "23(4)(c)", "23(4)(d)", "23(4)(e)"] {
-        assert_eq!(evidenced("nis2", id, &[&in_use, r#""type":"node.banned""#]), 0, "{id}: nobody was told");
+        assert_eq!(
+            evidenced("nis2", id, &[&in_use, r#""type":"node.banned""#]),
+            0,
+            "{id}: nobody was told"
+        );
     }
 }
 
 #[test]
 fn the_points_of_9_2_are_those_of_the_annex() {
     let all = Catalogue::built_in("cir-2024-2690").unwrap();
-    let of: Vec<_> = all.clauses.iter().map(|clause| clause.id.as_str()).filter(|id| id.starts_with("9.2")).collect();
-    let numerals = ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii"];
+    let of: Vec<_> = all
+        .clauses
+        .iter()
+        .map(|clause| clause.id.as_str())
+        .filter(|id| id.starts_with("9.2"))
+        .collect();
+    let numerals = [
+        "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii",
+    ];
     let mut expected = vec!["9.2(a)".to_owned(), "9.2(b)".to_owned()];
     expected.extend(numerals.map(|numeral| format!("9.2(c)({numeral})")));
     assert_eq!(of, expected);

@@ -134,8 +134,14 @@ mod tests {
         let mut before = None;
         for kind in GapKind::ALL {
             assert!(kind.points(1, 1, 1_000_000) > 0, "{kind} is free");
-            assert!(explained.contains(&format!("`{kind}`")), "docs/evidence.md is silent about {kind}");
-            assert!(before.is_none_or(|before| before < kind), "{kind} is out of its order");
+            assert!(
+                explained.contains(&format!("`{kind}`")),
+                "docs/evidence.md is silent about {kind}"
+            );
+            assert!(
+                before.is_none_or(|before| before < kind),
+                "{kind} is out of its order"
+            );
             before = Some(kind);
         }
         assert!(GapKind::Missing.points(1, u64::MAX, 0) <= 100);

@@ -153,7 +153,7 @@ impl Ledger {
                 last_time = Some(time.to_owned());
             }
             let time = last_time.as_deref();
-            let has_begun = time.map_or(period.from.is_none(), |time| !period.is_before(time));
+            let has_begun = time.map_or_else(|| period.from.is_none(), |time| !period.is_before(time));
             if first.is_none() && has_begun {
                 (first, end) = (Some(number), number);
             }

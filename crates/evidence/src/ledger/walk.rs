@@ -34,7 +34,9 @@ struct Detail<'a> {
 impl<'a> Placed<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let plain = serde_json::from_str::<Self>(text);
-        plain.ok().or_else(|| Self::of(&Record::parse(Ref { ledger: 1, record: 0 }, text)?))
+        plain
+            .ok()
+            .or_else(|| Self::of(&Record::parse(Ref { ledger: 1, record: 0 }, text)?))
     }
 
     /// Of one with members that have other forms than they should.

@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
-use super::{CHECKPOINT, CONTINUES, KEY, MANIFEST, MOST_LEDGERS, PROOFS, README, RECORDS, REPORT_HTML, REPORT_JSON};
+use super::{
+    CHECKPOINT, CONTINUES, KEY, MANIFEST, MOST_LEDGERS, PROOFS, README, RECORDS, REPORT_HTML, REPORT_JSON,
+};
 use super::{PackError, PackFinding};
 
 pub(super) fn write(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, PackError> {
@@ -229,11 +231,18 @@ mod tests {
         let offset = between.len() - 6;
         let moved = u32::try_from(directory + 7).unwrap().to_le_bytes();
         between[offset..offset + 4].copy_from_slice(&moved);
-        assert!(refused(&between).contains("behind its last file"), "{}", refused(&between));
+        assert!(
+            refused(&between).contains("behind its last file"),
+            "{}",
+            refused(&between)
+        );
     }
 
     fn position(bytes: &[u8], wanted: &[u8]) -> usize {
-        bytes.windows(wanted.len()).position(|part| part == wanted).expect("it is there")
+        bytes
+            .windows(wanted.len())
+            .position(|part| part == wanted)
+            .expect("it is there")
     }
 
     /// Every place, by as many bytes.
@@ -241,7 +250,10 @@ mod tests {
         assert_eq!(wanted.len(), by.len());
         let mut bytes = bytes.to_vec();
         let places = bytes.windows(wanted.len()).enumerate();
-        let places: Vec<usize> = places.filter(|(_, part)| *part == wanted).map(|(at, _)| at).collect();
+        let places: Vec<usize> = places
+            .filter(|(_, part)| *part == wanted)
+            .map(|(at, _)| at)
+            .collect();
         for at in places {
             bytes[at..at + by.len()].copy_from_slice(by);
         }

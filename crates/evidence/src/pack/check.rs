@@ -86,7 +86,11 @@ impl<'a> Check<'a> {
     /// A log that was left out is not seen by what is there: whoever gives its key, or a checkpoint of it, waits for it.
     fn each_was_asked_for(&mut self, manifest: &Manifest) {
         let origins: BTreeSet<&str> = manifest.ledgers.iter().map(|head| head.origin.as_str()).collect();
-        let left_out = self.keys.iter().map(VerifierKey::name).filter(|name| !origins.contains(name));
+        let left_out = self
+            .keys
+            .iter()
+            .map(VerifierKey::name)
+            .filter(|name| !origins.contains(name));
         let left_out: BTreeSet<&str> = left_out.collect();
         for name in left_out {
             self.found(

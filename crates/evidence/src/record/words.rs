@@ -61,13 +61,15 @@ impl Record {
                 self.class_words()
             ),
             "person.changed" => format!(
-                "person {subject}: {}{}",
+                "person {subject}: {}{}{}",
                 self.says("action").unwrap_or("changed"),
+                self.given(),
                 self.alone()
             ),
             "person.proposed" => format!(
-                "proposed about person {subject}: {}",
-                self.says("action").unwrap_or("a change")
+                "proposed about person {subject}: {}{}",
+                self.says("action").unwrap_or("a change"),
+                self.given()
             ),
             "person.rejected" => format!(
                 "rejected about person {subject}: {}",
@@ -79,7 +81,10 @@ impl Record {
             ),
             "log.stopped" => "the server ended in order".to_owned(),
             "log.gap" => self.gap(),
-            "log.pruned" => format!("the records before {} were taken to an archive", self.counts("first_record")),
+            "log.pruned" => format!(
+                "the records before {} were taken to an archive",
+                self.counts("first_record")
+            ),
             "log.fills" => format!("the ledger has {} % of its room", self.counts("used_percent")),
             "agent.handed-out" => format!(
                 "the node gave {} for {subject} to a process{}",
@@ -102,12 +107,14 @@ impl Record {
                 self.counts("let_through"),
                 self.counts("not_tried")
             ),
-            kind if kind.starts_with("authority.") => format!(
-                "authority {} ({}): {}",
-                self.says("authority").unwrap_or("unknown"),
-                self.says("kind").unwrap_or("unknown kind"),
-                &kind["authority.".len()..]
-            ),
+            kind if kind.starts_with("authority.") => {
+                let named = [self.says("kind"), Some("authority"), self.says("authority")];
+                let named: Vec<_> = named.into_iter().flatten().collect();
+                format!("{}: {}", named.join(" "), &kind["authority.".len()..])
+            }
+            kind if kind.starts_with("agent.") => {
+                format!("the node says: {}", kind["agent.".len()..].replace('-', " "))
+            }
             kind if kind.starts_with("federation.") || kind.starts_with("bundle.") => {
                 format!("{kind} about {subject}")
             }
@@ -126,10 +133,18 @@ impl Record {
     /// A time in which the ledger could not be written, and what came of what happened then.
     fn gap(&self) -> String {
         let since = self.says("since").unwrap_or("an unknown time");
-        let mut parts = vec![format!("the ledger can be written again: since {since} it could not")];
+        let mut parts = vec![format!(
+            "the ledger can be written again: since {since} it could not"
+        )];
         let said = [
-            ("refused", "found no room, and what they would have told did not happen"),
-            ("written_after", "of what went on without a record stand directly behind"),
+            (
+                "refused",
+                "found no room, and what they would have told did not happen",
+            ),
+            (
+                "written_after",
+                "of what went on without a record stand directly behind",
+            ),
             ("late", "of what went on stand where they were written, late"),
             ("lost", "of what went on are LOST: nobody has kept them"),
         ];
@@ -152,7 +167,9 @@ impl Record {
             _ => None,
         };
         let parts = [("uid", "to_uid"), ("pid", "to_pid"), ("program", "to_path")];
-        let parts = parts.iter().filter_map(|(word, name)| of(name).map(|value| format!("{word} {value}")));
+        let parts = parts
+            .iter()
+            .filter_map(|(word, name)| of(name).map(|value| format!("{word} {value}")));
         let parts: Vec<_> = parts.collect();
         match parts.is_empty() {
             true => String::new(),
@@ -181,6 +198,25 @@ impl Record {
 
     fn entry(&self) -> &str {
         self.says("entry").unwrap_or("without an ID")
+    }
+
+    /// What was given to a person, or taken, where the record says it.
+    fn given(&self) -> String {
+        let list = |name: &str| -> Vec<&str> {
+            let all = self.detail.get(name).and_then(Value::as_array);
+            all.into_iter().flatten().filter_map(Value::as_str).collect()
+        };
+        let parts = [("role", list("roles")), ("login", list("logins"))];
+        let parts = parts.iter().filter(|(_, all)| !all.is_empty());
+        let mut parts: Vec<_> = parts
+            .map(|(word, all)| format!("{word} {}", all.join(" and ")))
+            .collect();
+        parts.extend(self.is("activate").then(|| "active again".to_owned()));
+        parts.extend(self.is("deactivate").then(|| "not active any more".to_owned()));
+        match parts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", parts.join(", ")),
+        }
     }
 
     fn alone(&self) -> &str {
@@ -224,12 +260,21 @@ mod tests {
     fn a_gap_says_what_was_refused_what_came_late_and_what_is_lost() {
         let sentence = |detail: &str| {
             let line = format!(r#"{{"seq":0,"type":"log.gap","result":"failed","detail":{{{detail}}}}}"#);
-            Record::parse(Ref { ledger: 1, record: 0 }, &line).unwrap().sentence()
+            Record::parse(Ref { ledger: 1, record: 0 }, &line)
+                .unwrap()
+                .sentence()
         };
         let closed = sentence(r#""refused":3,"since":"2026-11-27T10:00:00Z""#);
-        assert!(closed.contains("since 2026-11-27T10:00:00Z") && closed.contains("3 records found no room"), "{closed}");
+        assert!(
+            closed.contains("since 2026-11-27T10:00:00Z") && closed.contains("3 records found no room"),
+            "{closed}"
+        );
         let open = sentence(r#""refused":0,"late":1,"lost":7,"written_after":4096"#);
-        for part in ["4096 records of what went on", "1 record of what went on stand where", "7 records of what went on are LOST"] {
+        for part in [
+            "4096 records of what went on",
+            "1 record of what went on stand where",
+            "7 records of what went on are LOST",
+        ] {
             assert!(open.contains(part), "{part}: {open}");
         }
         assert!(!open.contains("found no room"), "{open}");

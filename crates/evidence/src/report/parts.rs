@@ -42,6 +42,8 @@ pub struct Identity {
     pub id: String,
     /// How many were signed for it.
     pub signed: u64,
+    /// How many of them without an entry: to a node or a server as what it is, or by an operator's order.
+    pub without_entry: u64,
     /// How many were refused to it.
     pub refused: u64,
     /// Their numbers, at most fifty, the last ones.
@@ -144,6 +146,7 @@ pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
         let identity = found.entry(id).or_insert_with(|| Identity {
             id: id.to_owned(),
             signed: 0,
+            without_entry: 0,
             refused: 0,
             serials: Vec::new(),
             serials_left_out: 0,
@@ -157,6 +160,7 @@ pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
         identity.last = record.at;
         if record.is_issuance() {
             identity.signed += 1;
+            identity.without_entry += u64::from(record.says("entry").is_none());
             identity.serials.extend(record.says("serial").map(str::to_owned));
             let ends = record.says("not_after").map(str::to_owned);
             identity.valid_until = identity.valid_until.take().max(ends);
@@ -195,7 +199,9 @@ pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
 pub(super) fn approvals(evidence: &Evidence) -> Vec<Approval> {
     let decided = evidence.within().filter(|record| {
         let by_person = record.actor.class == "person" && is_change(record);
-        by_person || record.is_kind("person") || is_decision(record) && record.kind != "svid.denied"
+        // What a server or a node has refused by itself is no person's decision.
+        let is_refusal = record.kind.ends_with(".denied") && record.approval.is_none();
+        by_person || record.is_kind("person") || is_decision(record) && !is_refusal
     });
     let decided = decided.map(|record| Approval {
         time: record.time.clone(),

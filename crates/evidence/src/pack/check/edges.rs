@@ -116,8 +116,13 @@ impl Check<'_> {
         }
         // Nothing shows that the log had reached the end: a state of it from before something happened looks like this.
         self.report.to_the_end = false;
-        let last = records.values().next_back().filter(|record| record.at.record + 1 == head.size);
-        let time = last.and_then(|record| record.placed()).unwrap_or("at an unknown time");
+        let last = records
+            .values()
+            .next_back()
+            .filter(|record| record.at.record + 1 == head.size);
+        let time = last
+            .and_then(|record| record.placed())
+            .unwrap_or("at an unknown time");
         let until = match &period.to {
             Some(to) => format!("before the end of the period, {to}"),
             None => "and the period has no other end".to_owned(),
@@ -130,9 +135,16 @@ impl Check<'_> {
     }
 
     /// Whether the log of the pack is that of each checkpoint which was kept of it, and not from before it.
-    pub(super) fn continues(&mut self, number: usize, key: &VerifierKey, (signed, head): (&SignedHead, &Head)) {
+    pub(super) fn continues(
+        &mut self,
+        number: usize,
+        key: &VerifierKey,
+        (signed, head): (&SignedHead, &Head),
+    ) {
         let kept = self.kept;
-        let of_this = kept.iter().filter(|(_, note)| note.starts_with(format!("{}\n", key.name()).as_bytes()));
+        let of_this = kept
+            .iter()
+            .filter(|(_, note)| note.starts_with(format!("{}\n", key.name()).as_bytes()));
         for (name, note) in of_this {
             let found = match key.checkpoint(note) {
                 Ok(kept) => self.compared(number, name, &kept, (signed, head)),
@@ -184,7 +196,7 @@ impl Check<'_> {
         })
     }
 
-    fn continuation(&mut self, number: usize, size: u64) -> Option<Vec<[u8; 32]>> {
+    fn continuation(&self, number: usize, size: u64) -> Option<Vec<[u8; 32]>> {
         let file = self.files.get(&format!("ledger-{number}/{CONTINUES}"))?;
         let lines = std::str::from_utf8(file).ok()?.lines();
         let mut proofs = lines.filter_map(|line| serde_json::from_str::<Proof>(line).ok());

@@ -103,7 +103,10 @@ impl Check<'_> {
     fn are_too_many(&mut self, file: &str, count: usize) -> bool {
         let too_many = count >= MOST_IN_A_PACK + MOST_BESIDE;
         if too_many {
-            self.found(file, format!("it has more lines than a pack has records, {MOST_IN_A_PACK}"));
+            self.found(
+                file,
+                format!("it has more lines than a pack has records, {MOST_IN_A_PACK}"),
+            );
         }
         too_many
     }
