@@ -4,7 +4,7 @@ use landfast_audit::verify::DirSource;
 use landfast_audit::{Actor, ActorClass, Category, Record, archive, prune};
 
 use super::rig::{NODE, PLC, Rig, at, changed, entry, issued, jo, period, record, story, with_manifest};
-use crate::{Asked, GapKind, Ledgers, Parts, gaps, pack, verify_pack, who};
+use crate::{Asked, GapKind, LedgerError, Ledgers, Parts, gaps, pack, verify_pack, who};
 
 fn server() -> Actor {
     Actor::new(ActorClass::Server, None)
@@ -36,6 +36,33 @@ fn packed(rig: &Rig, from: i64, to: i64) -> Vec<u8> {
 fn log(records: impl IntoIterator<Item = Record>) -> Rig {
     let begun = record(0, Category::AuditLog, "log.started", server());
     Rig::new(&std::iter::once(begun).chain(records).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_ledger_may_be_longer_than_what_fits() {
+    let mut records = vec![entry(20, "e-plc", PLC, jo())];
+    records.extend((0..2500).map(|n| issued(100 + n * 60, "e-plc", PLC, n)));
+    let rig = log(records);
+    let all = rig.ledgers().evidence(&period("", ""));
+    assert!(matches!(all, Err(LedgerError::TooMany)), "the control");
+    // What comes after an hour, and before it, is none of its business.
+    for from in [0, 30 * 3600] {
+        let hour = period(&at(from).to_string(), &at(from + 3600).to_string());
+        let evidence = rig.ledgers().evidence(&hour).unwrap();
+        assert!(evidence.records.len() <= 63, "{}", evidence.records.len());
+        let report = verify_pack(&packed(&rig, from, from + 3600), &[rig.key()], &[]);
+        assert!(report.is_good() && report.to_the_end, "{:?}", report.findings);
+    }
+    // And one thing at one moment is asked of all of it.
+    let asked = Asked {
+        target: PLC,
+        at: &at(90_000).to_string(),
+    };
+    let answer = who(&rig.ledgers().evidence_for(&asked).unwrap(), &asked);
+    assert_eq!(
+        (answer.entitled.len(), answer.credentials.len(), answer.looked_at),
+        (1, 60, 2502)
+    );
 }
 
 #[test]
