@@ -1,5 +1,7 @@
 //! What answers and reports are made of. Invariant: the same records give the same evidence, wherever they were read: a ledger or a pack.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::period::{Period, Span};
@@ -113,9 +115,15 @@ impl Evidence {
         counts.fold(0, u64::saturating_add)
     }
 
-    /// The last moment that is told of: the end of the period, or the last time that a server has written.
+    /// The last moment that is told of: the end of the period, or when the last record of a log was written, by its number and not by what a clock showed once.
     pub(crate) fn at_last(&self) -> Option<&str> {
-        let written = self.records.iter().filter_map(Record::placed).max();
+        let mut last = BTreeMap::new();
+        for record in self.by_number() {
+            if let Some(time) = record.placed() {
+                last.insert(record.at.ledger, time);
+            }
+        }
+        let written = last.into_values().max();
         match (self.period.to.as_deref(), written) {
             (Some(to), Some(written)) => Some(to.min(written)),
             (to, written) => to.or(written),

@@ -10,6 +10,7 @@ use super::ledgers::{From, Opened, Within, came_later, failure, read_checkpoints
 use super::{show, shown};
 use crate::cli::Globals;
 use crate::failure::{FAILED, Failure};
+use crate::output;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct PackArgs {
@@ -63,6 +64,7 @@ pub(super) fn pack(args: &PackArgs, globals: &Globals) -> Result<u8, Failure> {
         ),
     })?;
     came_later(&made.evidence);
+    ends_before(&made.report);
     fresh(&args.out, &made.bytes)?;
     let report = &made.report;
     let value = json!({
@@ -73,6 +75,18 @@ pub(super) fn pack(args: &PackArgs, globals: &Globals) -> Result<u8, Failure> {
         shown::packed(&args.out.display().to_string(), made.bytes.len(), report)
     })?;
     Ok(opened.judged())
+}
+
+/// A period that goes on after the last record is not over, as far as the ledger tells.
+fn ends_before(report: &landfast_evidence::Report) {
+    let Some(to) = &report.period.to else { return };
+    for head in report.ledgers.iter().filter(|head| head.end == head.size) {
+        output::complain(&format!(
+            "note: {} has {} records by now, none of them from {to} or later: what it gets until then is not in this pack",
+            output::clean_line(&head.origin),
+            head.size
+        ));
+    }
 }
 
 pub(super) fn verify(args: &VerifyArgs, globals: &Globals) -> Result<u8, Failure> {

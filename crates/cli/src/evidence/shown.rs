@@ -218,14 +218,16 @@ pub(super) fn verified(report: &PackReport) -> String {
     if let Some(score) = report.score {
         facts.push(("score", format!("{score} of 100")));
     }
-    if report.continues > 0 {
-        facts.push((
+    match report.continues {
+        0 => {}
+        1 => facts.push((
             "kept",
-            format!(
-                "{} checkpoints that were given do not speak against it",
-                report.continues
-            ),
-        ));
+            "the checkpoint that was given does not speak against it".to_owned(),
+        )),
+        several => facts.push((
+            "kept",
+            format!("{several} checkpoints that were given do not speak against it"),
+        )),
     }
     let mut facts = output::facts(&facts);
     for note in &report.notes {
