@@ -11,6 +11,7 @@
 
 mod delegates;
 mod floods;
+mod ledger;
 mod programs;
 mod sockets;
 mod succession;

@@ -222,3 +222,63 @@ fn put(path: &Path, bytes: &[u8]) {
     use std::io::Write as _;
     fs::File::create(path).unwrap().write_all(bytes).unwrap();
 }
+
+/// The records of this type, when the server has ended.
+fn recorded(plant: &Plant, kind: &str) -> Vec<serde_json::Value> {
+    let mut records = Vec::new();
+    let ledger = landfast_audit::verify::DirSource::new(&plant.server_data().join("ledger"));
+    let ended = landfast_audit::verify::read(&ledger, 0, &mut |_, record| {
+        let record: serde_json::Value = serde_json::from_slice(record).unwrap();
+        if record["type"] == kind {
+            records.push(record);
+        }
+        true
+    });
+    ended.unwrap();
+    records
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_have_records_also_of_a_server_that_was_away() {
+    let mut plant = Plant::new("").await;
+    let (_, recipient) = key_file(&plant);
+    back_up(&plant, &plant.path().join("one"), &["--recipient", &recipient]).unwrap();
+    let noted = |plant: &Plant| {
+        let names = fs::read_dir(plant.server_data()).unwrap();
+        let names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("backup-made.")).count()
+    };
+    eventually("the note is taken", async || match noted(&plant) {
+        0 => Ok(()),
+        some => Err(some),
+    })
+    .await;
+    plant.stop_server().await;
+    let said = back_up(
+        &plant,
+        &plant.path().join("two"),
+        &["--without-keys", "--output", "json"],
+    )
+    .unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(said["not_recorded"].is_null(), "{said}");
+    assert_eq!(noted(&plant), 1);
+    plant.start_server().await.unwrap();
+    eventually("the note is taken", async || match noted(&plant) {
+        0 => Ok(()),
+        some => Err(some),
+    })
+    .await;
+    plant.stop_server().await;
+    let records = recorded(&plant, "backup.made");
+    assert_eq!(records.len(), 2, "{records:?}");
+    for (record, with_keys) in records.iter().zip([true, false]) {
+        let detail = &record["detail"];
+        assert_eq!(detail["with_keys"], with_keys, "{record}");
+        assert_eq!(detail["key_event"] == "backing-up", with_keys, "{record}");
+        assert_eq!(record["category"], "backup-restore");
+        assert_eq!(record["actor"]["how"]["uid"], nix::unistd::getuid().as_raw());
+        // It lay there before it was recorded.
+        assert!(detail["made_at"].as_str() <= record["time"].as_str(), "{record}");
+    }
+}

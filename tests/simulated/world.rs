@@ -341,6 +341,10 @@ impl Link {
                     let Ok(mut far) = TcpStream::connect(server).await else {
                         return;
                     };
+                    // What waits in the kernel for an acknowledgement is nobody's turn: a leap would go over it.
+                    if near.set_nodelay(true).is_err() || far.set_nodelay(true).is_err() {
+                        return;
+                    }
                     tokio::select! {
                         _ended = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                         _down = cut.wait_for(|up| !up) => {}

@@ -35,6 +35,8 @@ pub struct Plan<'a> {
     pub server_tables: &'a str,
     /// Lines for the top of the agent's configuration.
     pub agent: &'a str,
+    /// A program, with arguments, that is the server: `run --config FILE` are added. The one in the folder when empty.
+    pub server: &'a [&'a str],
     /// Tables for the agent's configuration (`[limits]`, say).
     pub agent_tables: &'a str,
     /// A program, with arguments, that starts the agent: its path is added as the last but two arguments.
@@ -143,7 +145,11 @@ impl Site {
                 plan.server_tables,
             ),
         );
-        let server = daemon(&[], &bin.join("landfast-server"), &d.join("server.toml"));
+        let (under, program) = match plan.server {
+            [under @ .., program] => (under, PathBuf::from(program)),
+            [] => (&[][..], bin.join("landfast-server")),
+        };
+        let server = daemon(under, &program, &d.join("server.toml"));
         until("the server's admin socket", || admin.exists());
         let bundle = landfast(bin, &admin, &["bundle", "show"]);
         write(&d.join("bundle.pem"), &bundle);
@@ -271,10 +277,27 @@ impl Site {
         self.agent = daemon(under, &program, &config);
     }
 
-    /// Kills the server. It cannot be started again.
+    /// Kills the server, as a power cut would.
     pub fn stop_server(&mut self) {
         drop(self.server.0.kill());
         drop(self.server.0.wait());
+    }
+
+    /// Starts the server of the folder, when it was stopped; waits until it answers.
+    pub fn start_server(&mut self) {
+        let (program, config) = (self.bin.join("landfast-server"), self.path().join("server.toml"));
+        self.server = daemon(&[], &program, &config);
+        until("the server", || {
+            let mut asked = Command::new(self.bin.join("landfast"));
+            asked.arg("--server-socket").arg(self.admin_socket());
+            let out = asked.args(["entry", "list"]).output().expect("landfast runs");
+            out.status.success()
+        });
+    }
+
+    /// What the server has written to its log.
+    pub fn server_log(&self) -> String {
+        fs::read_to_string(self.path().join("server.toml.log")).unwrap_or_default()
     }
 
     fn agent_is_up(&self) {

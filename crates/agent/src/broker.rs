@@ -63,7 +63,7 @@ impl Broker {
         self.office.authorise(&asker).await?;
         let pid = reference::pid(reference)?;
         reference::counts(numbers::of(caller.process()))?;
-        let whose = Whose::Process(self.office.subject(pid)?);
+        let whose = Whose::Process(self.office.subject(&asker, pid).await?);
         // A process that cannot be attested is said to be so at once.
         whose.selectors().await?;
         Ok(Admitted {

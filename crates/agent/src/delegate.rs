@@ -82,7 +82,7 @@ impl DelegatedIdentity {
     }
 
     /// Whom the caller asks about. Only to be called for delegates: it tells what processes there are.
-    fn whose(&self, selectors: Vec<types::Selector>, pid: i32) -> Result<Whose, Status> {
+    async fn whose(&self, asker: &Asker, selectors: Vec<types::Selector>, pid: i32) -> Result<Whose, Status> {
         match (selectors.is_empty(), pid) {
             (false, 0) if selectors.len() <= MAX_SELECTORS => {
                 let parsed = selectors
@@ -96,7 +96,7 @@ impl DelegatedIdentity {
             (false, 0) => Err(Status::invalid_argument(format!(
                 "more than {MAX_SELECTORS} selectors"
             ))),
-            (true, pid) if pid > 0 => self.office.subject(pid).map(Whose::Process),
+            (true, pid) if pid > 0 => self.office.subject(asker, pid).await.map(Whose::Process),
             _ => Err(Status::invalid_argument(
                 "must provide either selectors or non-zero PID, but not both",
             )),
@@ -136,7 +136,7 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
         self.office.authorise(&asker).await?;
         let pb::SubscribeToX509sviDsRequest { selectors, pid } = request.into_inner();
         numbers_count(asker.caller(), pid)?;
-        let whose = self.whose(selectors, pid)?;
+        let whose = self.whose(&asker, selectors, pid).await?;
         // A process that cannot be attested is said to be so at once.
         whose.selectors().await?;
         self.subscribe(asker, whose, wire::x509_svids).await
@@ -166,7 +166,7 @@ impl pb::delegated_identity_server::DelegatedIdentity for DelegatedIdentity {
             .map_err(|error| landfast_workload_api::audience_refused(&error))?;
         self.office.authorise(&asker).await?;
         numbers_count(asker.caller(), pid)?;
-        let whose = self.whose(selectors, pid)?;
+        let whose = self.whose(&asker, selectors, pid).await?;
         let fetched = self.office.tokens(&asker, &whose, &audience, |all| all).await?;
         Ok(Response::new(pb::FetchJwtsviDsResponse {
             svids: fetched.into_iter().map(wire::jwt_svid).collect(),

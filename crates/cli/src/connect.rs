@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use landfast_daemon::error_chain;
 use landfast_identity::{Bundle, BundleSet, PrivateKey, SpiffeId, TrustDomain, X509Svid, parse_chain_pem};
 use landfast_lifecycle::{Clock as _, SystemClock};
-use landfast_proto::REASON;
+use landfast_proto::{REASON, Reason};
 use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
 use landfast_workload_api::client::{ClientError, WorkloadClient};
 use rustls::pki_types::ServerName;
@@ -45,8 +45,18 @@ impl Interceptor for WithReason {
 
 /// To the server: its admin socket, or mTLS.
 pub(crate) async fn server(globals: &Globals) -> Result<Channel, Failure> {
-    let reason = globals.reason.as_ref().map(|reason| {
-        let value = AsciiMetadataValue::try_from(reason.to_metadata());
+    let reason = globals.reason.as_ref().map(Reason::to_metadata);
+    dialled(globals, reason).await
+}
+
+/// The same, for this reason and no other.
+pub(crate) async fn server_because(globals: &Globals, reason: &str) -> Result<Channel, Failure> {
+    dialled(globals, Some(reason.to_owned())).await
+}
+
+async fn dialled(globals: &Globals, reason: Option<String>) -> Result<Channel, Failure> {
+    let reason = reason.map(|reason| {
+        let value = AsciiMetadataValue::try_from(reason);
         value.map_err(|error| Failure::usage(format!("--reason: {error}"), "give it on one line"))
     });
     let reason = WithReason(reason.transpose()?);

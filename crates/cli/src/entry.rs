@@ -22,9 +22,11 @@ mod fields;
 mod import;
 mod policy;
 mod shown;
+mod third_party;
 
 use fields::{CreateArgs, UpdateArgs};
 use policy::Policies;
+use third_party::ThirdParty;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum EntryCommand {
@@ -90,11 +92,12 @@ async fn client(globals: &Globals) -> Result<EntryClient<Channel>, Failure> {
 }
 
 async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
-    let entry = args.entry()?;
+    let mut entry = args.entry()?;
     for warning in doubts::warnings(&entry) {
         output::complain(&warning);
     }
     let parent = entry.parent_id.clone();
+    let party = args.party().map(|party| ThirdParty::withhold(party, &mut entry));
     let request = api::BatchCreateEntryRequest {
         entries: vec![entry],
         output_mask: None,
@@ -107,9 +110,9 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
         }
         return Err(failure);
     }
-    let made = result.and_then(|result| result.entry).unwrap_or_default();
-    let policy = match args.party() {
-        Some(party) => Some(sponsored(&made.id, party, globals).await?),
+    let mut made = result.and_then(|result| result.entry).unwrap_or_default();
+    let policy = match party {
+        Some(party) => Some(party.begin(&mut made, connect::server(globals).await?).await?),
         None => None,
     };
     shown::print(&made, policy.as_ref(), globals)?;
@@ -125,39 +128,6 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-/// A third party that nobody answers for does not stay.
-async fn sponsored(
-    id: &str,
-    party: (String, String),
-    globals: &Globals,
-) -> Result<landfast_proto::landfast::entry::v1::EntryPolicy, Failure> {
-    let channel = connect::server(globals).await?;
-    let set = policy::make_third_party(channel.clone(), id.to_owned(), party).await;
-    if let Err(failure) = set {
-        let request = api::BatchDeleteEntryRequest {
-            ids: vec![id.to_owned()],
-        };
-        let deleted = connect::call(SERVER, EntryClient::new(channel).batch_delete_entry(request)).await;
-        let is_gone = deleted.is_ok_and(|answer| {
-            answer
-                .results
-                .iter()
-                .all(|one| wire::outcome(one.status.as_ref()).is_ok())
-        });
-        return Err(match is_gone {
-            true => Failure::failed(
-                failure.message,
-                "no entry was left: landfast person list shows who can answer for a third party",
-            ),
-            false => Failure::failed(
-                failure.message,
-                format!("the entry is there, and has no sponsor: landfast entry delete {id}"),
-            ),
-        });
-    }
-    set
 }
 
 /// Whether something can be below this parent: it is the server (then the entry is an alias itself), a node, or has an entry.

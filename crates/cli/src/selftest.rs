@@ -3,6 +3,7 @@
 //! Invariant: a try counts as refused only when the same way is open to who may go it, before and after all tries: a server that is away has refused
 //! nothing.
 
+mod answers;
 mod callers;
 mod tries;
 
@@ -57,8 +58,10 @@ pub(crate) async fn run(args: &SelfTestArgs, globals: &Globals) -> Result<u8, Fa
         )
     })?;
     let operator = connect::server(globals).await?;
+    // So that nobody takes what the tries need for what an operator wanted.
+    let tries = connect::server_because(globals, WHY).await?;
     let agent = (!args.no_agent).then(|| PathBuf::from(globals.workload_api().trim_start_matches("unix://")));
-    let world = World::begin(operator.clone(), address, agent).await?;
+    let world = World::begin(tries, address, agent).await?;
     let tried = world.all().await?;
     if !args.unrecorded {
         let tries = tried.iter().map(message).collect();
@@ -129,6 +132,8 @@ fn show(tried: &[Tried], globals: &Globals) -> Result<(), Failure> {
     output::print(&format!("{table}\n\n{last}"))
 }
 
+/// The reason of what is made and taken away for the tries: evidence knows it, and does not count it as what operators do.
+const WHY: &str = "selftest";
 const MOST_DETAIL: usize = 200;
 
 #[cfg(test)]

@@ -106,6 +106,8 @@ impl Drop for Dev {
     }
 }
 
+#[path = "cli/acceptance.rs"]
+mod acceptance;
 #[path = "cli/audit.rs"]
 mod audit;
 #[path = "cli/daemon.rs"]
@@ -116,6 +118,8 @@ mod people;
 mod quarantine;
 #[path = "cli/selftest.rs"]
 mod selftest;
+#[path = "cli/served.rs"]
+mod served;
 
 #[test]
 fn a_wrong_command_line_ends_with_a_hint_and_2() {

@@ -22,6 +22,8 @@ pub(crate) struct Attested {
     pub(crate) can_reattest: bool,
     /// How it attested at first, if it is one that comes back.
     pub(crate) returned: Option<String>,
+    /// The request that a person has approved, if it comes back under one.
+    pub(crate) approval: Option<String>,
 }
 
 /// What an attestor is given.

@@ -4,33 +4,33 @@
 //! refused, so what is not in the table to the letter never reaches a handler.
 
 mod caller;
+mod layer;
 mod operators;
 mod quarantine;
+mod refusals;
 mod table;
 mod to_the_end;
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
 use landfast_identity::{SpiffeId, VerifiedPeer};
 use landfast_lifecycle::SharedClock;
 use landfast_proto::Reason;
 use landfast_proto::spire::api::types::permission_denied_details::Reason as Why;
 use landfast_uds::PeerInfo;
 use tonic::Status;
-use tonic::body::Body;
 
 use caller::Asked;
 pub(crate) use caller::Caller;
+pub(crate) use layer::AuthLayer;
 use operators::Right;
 use table::TABLE;
-use to_the_end::{is_change, to_the_end};
+pub(crate) use to_the_end::to_the_end;
 
-use crate::answers::paced;
 use crate::api::status::permission_denied;
-use crate::endpoints::{Allowance, Held, TlsPeer, metered};
+use crate::endpoints::{Allowance, TlsPeer};
 use crate::issuance::Requester;
+use crate::ledger::Ledger;
 use crate::people::{Operator, Standing};
 use crate::push::LAST_WORDS;
 use crate::quarantine::Quarantine;
@@ -88,6 +88,8 @@ struct Inner {
     admin_ids: Vec<SpiffeId>,
     clock: SharedClock,
     quarantine: Arc<Quarantine>,
+    /// Has whom it refuses.
+    ledger: Ledger,
 }
 
 impl Authorizer {
@@ -96,12 +98,14 @@ impl Authorizer {
         admin_ids: Vec<SpiffeId>,
         clock: SharedClock,
         quarantine: Arc<Quarantine>,
+        ledger: Ledger,
     ) -> Self {
         Self(Arc::new(Inner {
             registry,
             admin_ids,
             clock,
             quarantine,
+            ledger,
         }))
     }
 
@@ -123,15 +127,15 @@ impl Authorizer {
     async fn judge(&self, uri: &http::Uri, asked: Asked<'_>) -> Result<Caller, Status> {
         let method = uri.path();
         let row = TABLE.iter().find(|(name, ..)| *name == method);
-        let (Some(&(_, row, right)), None) = (row, uri.query()) else {
+        let (Some(&(method, row, right)), None) = (row, uri.query()) else {
             return Err(Status::unimplemented("no such method"));
         };
         let Asked { extensions, reason } = asked;
         if let Some(peer) = extensions.get::<PeerInfo>() {
-            if !row.contains(&Any) && !row.contains(&Local) {
-                return Err(permission_denied(method, None));
-            }
             let (mut operator, requester) = self.local(peer);
+            if !row.contains(&Any) && !row.contains(&Local) {
+                return Err(self.turned_away(&requester, method, (None, OVER_TLS)));
+            }
             let requester = requester.because(reason.as_ref().map(|reason| reason.as_str().to_owned()));
             operator.reason = reason;
             self.permit(method, right, &operator, &requester)?;
@@ -142,6 +146,8 @@ impl Authorizer {
                 operator,
                 class: Local,
                 right,
+                method,
+                ledger: self.0.ledger.clone(),
             });
         }
         if row == [Local] {
@@ -173,10 +179,13 @@ impl Authorizer {
                 operator,
                 class: Any,
                 right,
+                method,
+                ledger: self.0.ledger.clone(),
             });
         }
         let Some((tls, peer)) = peer else {
-            return Err(permission_denied(method, None));
+            let address = extensions.get::<TlsPeer>().map(TlsPeer::ip);
+            return Err(self.unknown(address, method));
         };
         self.judge_peer((method, row, right), (tls, peer), reason).await
     }
@@ -197,7 +206,7 @@ impl Authorizer {
 
     async fn judge_peer(
         &self,
-        (method, row, right): (&str, &[Class], Right),
+        (method, row, right): (&'static str, &[Class], Right),
         (tls, peer): (&TlsPeer, &VerifiedPeer),
         reason: Option<Reason>,
     ) -> Result<Caller, Status> {
@@ -206,11 +215,16 @@ impl Authorizer {
         };
         // The connection may be older than the certificate's end.
         if now > peer.not_after {
-            return Err(permission_denied(method, Some(Why::AgentExpired)));
+            let over = (
+                Some(Why::AgentExpired),
+                "the certificate of this connection is over",
+            );
+            return Err(self.turned_away(&self.shown_by(&peer.id), method, over));
         }
         // Or than the end of the authority that signed it.
         if let Err(error) = tls.verify_again(now) {
             tracing::warn!(peer = %peer.id, method, %error, "a connection was refused: its certificate does not verify any more");
+            self.note_turned_away(&self.shown_by(&peer.id), method, STALE);
             return Err(Status::unauthenticated(STALE));
         }
         if row.contains(&Admin) || row.contains(&Downstream) {
@@ -239,11 +253,13 @@ impl Authorizer {
                     operator,
                     class: if operates { Admin } else { Downstream },
                     right,
+                    method,
+                    ledger: self.0.ledger.clone(),
                 });
             }
         }
         if !row.contains(&Agent) {
-            return Err(permission_denied(method, None));
+            return Err(self.turned_away(&self.shown_by(&peer.id), method, (None, NONE_OF_THEM)));
         }
         let (registry, serial) = (&self.0.registry, &peer.serial_hex);
         let mut standing = registry.standing(&peer.id, serial, now).await;
@@ -276,108 +292,28 @@ impl Authorizer {
                     operator: Operator::default(),
                     class: Agent,
                     right,
+                    method,
+                    ledger: self.0.ledger.clone(),
                 });
             }
-            AgentStanding::Expired => Why::AgentExpired,
-            AgentStanding::NotAttested => Why::AgentNotAttested,
-            AgentStanding::NotActive => Why::AgentNotActive,
-            AgentStanding::Banned => Why::AgentBanned,
+            AgentStanding::Expired => (Why::AgentExpired, "the node's SVID is over"),
+            AgentStanding::NotAttested => (Why::AgentNotAttested, "no node of this ID is known"),
+            AgentStanding::NotActive => (Why::AgentNotActive, "the node has another SVID by now"),
+            AgentStanding::Banned => (Why::AgentBanned, "the node is banned"),
         };
-        tracing::info!(agent = %peer.id, method, ?standing, "an agent was refused");
         if standing == AgentStanding::Banned {
             tls.cut().after(LAST_WORDS);
         }
-        Err(permission_denied(method, Some(reason)))
+        let (why, said) = reason;
+        Err(self.turned_away(&self.shown_by(&peer.id), method, (Some(why), said)))
     }
-}
-
-/// Puts the table in front of every service.
-#[derive(Clone)]
-pub(crate) struct AuthLayer(pub(crate) Authorizer);
-
-impl<S> tower::Layer<S> for AuthLayer {
-    type Service = AuthService<S>;
-    fn layer(&self, inner: S) -> AuthService<S> {
-        AuthService {
-            inner,
-            authorizer: self.0.clone(),
-        }
-    }
-}
-
-/// See [`AuthLayer`].
-#[derive(Clone)]
-pub(crate) struct AuthService<S> {
-    inner: S,
-    authorizer: Authorizer,
-}
-
-impl<S> tower::Service<http::Request<Body>> for AuthService<S>
-where
-    S: tower::Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let authorizer = self.authorizer.clone();
-        let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
-        Box::pin(async move {
-            // Only what was judged is counted by name: anything else is the peer's text.
-            let asked = Asked::of(&request);
-            let judged = match asked {
-                Ok(asked) => authorizer.judge(request.uri(), asked).await,
-                Err(refused) => Err(refused),
-            };
-            match judged {
-                Ok(caller) => {
-                    metrics::counter!("landfast_server_rpc_total", "method" => request.uri().path().to_owned()).increment(1);
-                    let (mut request, held) = meter(request, caller.class);
-                    request.extensions_mut().insert(caller.clone());
-                    let method = request.uri().path().to_owned();
-                    let answer = match is_change(caller.right) {
-                        true => to_the_end(inner.call(request)).await,
-                        false => inner.call(request).await,
-                    };
-                    drop(held);
-                    if let Ok(answer) = &answer {
-                        let status = answer.headers().get(Status::GRPC_STATUS);
-                        caller.told(&method, status.and_then(|status| status.to_str().ok()));
-                    }
-                    answer.map(paced)
-                }
-                Err(status) => {
-                    metrics::counter!("landfast_server_rpc_refused_total").increment(1);
-                    Ok(status.into_http())
-                }
-            }
-        })
-    }
-}
-
-/// What the peer sends is counted from here on, until what comes back is dropped: when the answer begins. Who does not read an answer would else keep
-/// what all have for their requests.
-fn meter(request: http::Request<Body>, class: Class) -> (http::Request<Body>, Option<Arc<Held>>) {
-    let intake = request.extensions().get().map(TlsPeer::intake);
-    let (Some(intake), Some(allowance)) = (intake, allowance(class, request.uri().path())) else {
-        return (request, None);
-    };
-    let (head, body) = request.into_parts();
-    let (body, held) = metered(body, intake, allowance);
-    (http::Request::from_parts(head, body), Some(held))
 }
 
 const KIB: usize = 1024;
 const SUBSCRIBE: &str = "/landfast.sync.v1.Sync/Subscribe";
 const SHOW_STEPS: &str = "/landfast.chain.v1.Chain/ShowSteps";
+const OVER_TLS: &str = "on the admin socket nobody calls this";
+const NONE_OF_THEM: &str = "the caller is none of those who may call this";
 /// The certificate is good, but its authority is not in force any more.
 pub(crate) const STALE: &str = "the certificate of this connection does not verify any more, its authority was revoked or has gone: connect again \
     with a new SVID";

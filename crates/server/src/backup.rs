@@ -10,6 +10,7 @@ mod keys;
 mod make;
 mod manifest;
 mod migrate;
+mod noted;
 mod restore;
 mod rows;
 mod say;
@@ -20,6 +21,7 @@ pub use age::AgeError;
 pub use command::{BackupArgs, BackupVerb, Form, MigrateArgs, RestoreArgs, backup, migrate, restore};
 pub use error::{ArchiveError, BackupError};
 
+pub(crate) use noted::keep as keep_notes;
 pub(crate) use swap::recover;
 
 #[cfg(test)]

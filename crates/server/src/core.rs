@@ -42,6 +42,8 @@ pub struct CoreParams {
     pub ledger_dir: Option<PathBuf>,
     /// Bytes that it may take before that is an alarm; `None`: what its disk has.
     pub ledger_limit: Option<u64>,
+    /// Whether there is one; as [`crate::ServerParts::ledger`].
+    pub ledger: bool,
     /// Where everything but keys is kept instead, for several servers.
     pub postgres: Option<PostgresConfig>,
     /// How long things live.
@@ -72,6 +74,7 @@ impl CoreParams {
             data_dir: None,
             ledger_dir: None,
             ledger_limit: None,
+            ledger: true,
             postgres: None,
             ttls: Ttls::default(),
             records_keep: RECORDS_KEEP,
@@ -289,6 +292,9 @@ async fn storage(params: &CoreParams) -> Result<Parts, CoreError> {
 }
 
 fn open_ledger(params: &CoreParams, data: &Store) -> Result<Ledger, CoreError> {
+    if !params.ledger {
+        return Ok(Ledger::none());
+    }
     let dir = params.ledger_dir.clone();
     let dir = dir.unwrap_or_else(|| data.path().join(ledger::DIRECTORY));
     Ok(ledger::open(

@@ -15,12 +15,12 @@ mod told;
 
 pub use error::PeopleError;
 pub use login::{Login, OidcSubject};
-pub(crate) use names::proposal_id;
 pub use names::{NameError, PersonRef};
+pub(crate) use names::{is_proposal_id, proposal_id};
 pub(crate) use person::{Agreement, Granted, Person};
 pub(crate) use person::{Role, Verb};
 pub(crate) use register::{Proposal, Register, Write};
-pub(crate) use session::Session;
+pub(crate) use session::{Mark, Session};
 pub(crate) use standing::{Audit, LocalLogin, Operator, Standing};
 pub(crate) use step::{Change, Done, Step};
 pub(crate) use told::{Event, Outcome, told};

@@ -133,8 +133,13 @@ impl Registry {
     /// There is none of this ID, or as [`Registry::create_entry`].
     pub async fn update_entry(&self, id: &str, patch: EntryPatch) -> Result<Arc<Entry>, RegistryError> {
         let (margo, now) = (self.margo, self.now()?);
-        if patch.expires_at == Some(None) && self.is_third_party(id) {
-            return Err(EntryError::ThirdPartyWithoutEnd.into());
+        if self.is_third_party(id) {
+            if patch.expires_at == Some(None) {
+                return Err(EntryError::ThirdPartyWithoutEnd.into());
+            }
+            if patch.admin == Some(true) || patch.downstream == Some(true) {
+                return Err(EntryError::PowerfulThirdParty.into());
+            }
         }
         self.datastore
             .update_entry(id.to_owned(), patch, margo, now)
@@ -194,14 +199,19 @@ impl Registry {
         }
     }
 
-    /// The live entries that grant this identity: what a caller that shows it may do.
+    /// The live entries that grant this identity, and that somebody answers for: what a caller that shows it may do.
     pub fn entries_of_id(&self, id: &SpiffeId) -> Vec<Arc<Entry>> {
-        let now = self.clock.now();
-        self.read()
-            .of_id(id)
-            .filter(|entry| entry.is_live(now))
-            .cloned()
-            .collect()
+        let (now, index) = (self.clock.now(), self.read());
+        let granting = index.of_id(id).filter(|found| found.entry.is_live(now));
+        let granting = granting.filter(|found| index.is_answered_for(found));
+        granting.map(|found| Arc::clone(&found.entry)).collect()
+    }
+
+    /// All that are live: what it may come to.
+    pub(crate) fn live_entries_of_id(&self, id: &SpiffeId) -> Vec<Arc<Entry>> {
+        let (now, index) = (self.clock.now(), self.read());
+        let live = index.of_id(id).filter(|found| found.entry.is_live(now));
+        live.map(|found| Arc::clone(&found.entry)).collect()
     }
 
     /// Grows with every change.

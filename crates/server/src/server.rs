@@ -3,6 +3,7 @@
 mod clients;
 mod error;
 mod health;
+mod keeping;
 mod own_svid;
 mod router;
 
@@ -40,10 +41,11 @@ use crate::forward;
 use crate::journals::Journals;
 use crate::login::Logins;
 use crate::publish::{PublishAddresses, Publishing};
-use crate::push::{self, Stale};
+use crate::push::Stale;
 use clients::Clients;
 pub use error::ServerError;
 use health::Judge;
+use keeping::keep;
 use own_svid::OwnSvid;
 use router::router;
 
@@ -54,6 +56,8 @@ pub struct ServerParts {
     pub clock: SharedClock,
     /// Where metrics go; needed when `http_listen` is given.
     pub metrics: Option<Metrics>,
+    /// Whether it records what it does. No configuration says no: it is for measuring what the ledger costs.
+    pub ledger: bool,
 }
 
 impl Default for ServerParts {
@@ -61,6 +65,7 @@ impl Default for ServerParts {
         Self {
             clock: Arc::new(SystemClock),
             metrics: None,
+            ledger: true,
         }
     }
 }
@@ -126,6 +131,7 @@ impl Server {
             data_dir: config.data_dir.clone(),
             ledger_dir: config.ledger_dir.clone(),
             ledger_limit: config.ledger_limit,
+            ledger: parts.ledger,
             postgres: config.postgres.clone(),
             ttls: config.ttls.clone(),
             records_keep: config.records_keep,
@@ -157,6 +163,7 @@ impl Server {
             config.admin_ids.clone(),
             Arc::clone(&parts.clock),
             Arc::clone(&core.quarantine),
+            core.ledger.clone(),
         );
         let (admits, judge) = (authorizer.clone(), authorizer.clone());
         let front = TlsFront {
@@ -287,7 +294,7 @@ impl Server {
                 .unwrap_or_default();
         });
         forward::start(&config, &parts.clock, tasks).map_err(CoreError::from)?;
-        keep(&core, own, clients, federation, tasks);
+        keep(&core, own, clients, (federation, &parts.clock), tasks);
         let stop = tasks.token();
         tasks.spawn("chain", async move {
             stop.run_until_cancelled(chain.keep()).await.unwrap_or_default();
@@ -365,38 +372,6 @@ fn api(
         journal_limit: RateLimit::new(5, 100, "batches of journals"),
         status_limit: RateLimit::new(1, 2, "reports"),
     }))
-}
-
-/// The tasks that have no end: maintenance, federation, the own SVID, the bundle that clients are verified with.
-fn keep(core: &Core, own: OwnSvid, clients: Clients, federation: Federation, tasks: &TaskHandle) {
-    let stop = tasks.token();
-    let maintenance = core.maintenance();
-    tasks.spawn("maintenance", async move {
-        stop.run_until_cancelled(maintenance).await.unwrap_or_default()
-    });
-    let (stop, peers) = (tasks.token(), federation.keep(tasks.clone()));
-    tasks.spawn("federation", async move {
-        stop.run_until_cancelled(peers).await.unwrap_or_default()
-    });
-    let (stop, upstream) = (tasks.token(), Arc::clone(&core.authorities).keep_to_upstream());
-    tasks.spawn("upstream", async move {
-        stop.run_until_cancelled(upstream).await.unwrap_or_default()
-    });
-    let (stop, pushing) = (
-        tasks.token(),
-        push::keep(Arc::clone(&core.authorities), Arc::clone(&core.registry)),
-    );
-    tasks.spawn("subscribers", async move {
-        stop.run_until_cancelled(pushing).await.unwrap_or_default();
-    });
-    let stop = tasks.token();
-    tasks.spawn("own-svid", async move {
-        stop.run_until_cancelled(own.keep()).await.unwrap_or_default()
-    });
-    let stop = tasks.token();
-    tasks.spawn("bundle", async move {
-        stop.run_until_cancelled(clients.keep()).await.unwrap_or_default();
-    });
 }
 
 /// Then a client connects anew. It may be long: every call is judged by what is in force then, and a handshake an hour is what an idle agent can

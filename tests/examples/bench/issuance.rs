@@ -163,7 +163,11 @@ impl Node {
     }
 
     /// Asks four at once for [`LOAD`]; answers how many SVIDs came.
-    async fn load(&self, requests: &[svid_api::NewX509svidParams], batch: usize) -> Result<u64, BoxError> {
+    pub(crate) async fn load(
+        &self,
+        requests: &[svid_api::NewX509svidParams],
+        batch: usize,
+    ) -> Result<u64, BoxError> {
         let end = Instant::now() + LOAD;
         let mut tasks = tokio::task::JoinSet::new();
         for n in 0..4 {

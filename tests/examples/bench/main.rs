@@ -19,6 +19,7 @@ mod chart;
 mod crowd;
 mod fetch;
 mod issuance;
+mod ledger;
 mod memory;
 mod neighbour;
 mod node;
@@ -35,10 +36,11 @@ use report::Report;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Every section, in the order in which it is measured.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "basics",
     "fetch",
     "issuance",
+    "ledger",
     "memory",
     "rotation",
     "neighbour",
@@ -55,6 +57,9 @@ fn main() -> Result<(), BoxError> {
         ["bare", socket, answer] => {
             raise_descriptors()?;
             runtime.block_on(bare::serve(Path::new(socket), &std::fs::read(answer)?))
+        }
+        [kind, "run", "--config", config] if ledger::KINDS.contains(kind) => {
+            runtime.block_on(ledger::serve(kind, Path::new(config)))
         }
         ["--bin-dir", bin, "--out", out, sections @ ..] => {
             let sections = if sections.is_empty() {
@@ -81,6 +86,7 @@ async fn run(bin: &Path, out: &Path, sections: &[&str]) -> Result<(), BoxError> 
             "basics" => basics::measure(bin, &mut report).await?,
             "fetch" => fetch::measure(bin, &mut report).await?,
             "issuance" => issuance::measure(bin, &mut report).await?,
+            "ledger" => ledger::measure(bin, &mut report).await?,
             "memory" => memory::measure(bin, &mut report).await?,
             "rotation" => crowd::measure(bin, &mut report).await?,
             "attestation" => attestation::measure(bin, &mut report).await?,

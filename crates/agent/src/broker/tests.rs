@@ -431,7 +431,9 @@ async fn who_is_no_broker_gets_nothing_and_learns_of_no_process() {
             assert!(refused.message().starts_with("caller not configured as a broker"));
         }
     }
-    world.stop().await;
+    let denied = world.denials().await;
+    let me = u64::from(std::process::id());
+    assert_eq!(denied, [("broker".to_owned(), me)]);
 }
 
 /// The control is that `/mesh` is served, in the other tests and here.

@@ -9,9 +9,10 @@ use landfast_identity::{SelectorSet, UnixTime};
 use landfast_lifecycle::SharedClock;
 use landfast_uds::{PinError, PinnedProcess, Pins};
 use landfast_workload_api::{
-    Attestor, Caller, Desk, FetchedJwt, Gauges, Given, HandOut, Limits, Party, SourceError, Way,
+    Attestor, Caller, Desk, FetchedJwt, Gauges, Given, HandOut, IdentitySource as _, Limits, Party,
+    SourceError, Way,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::asker::Asker;
 use super::refusal::{Reason, not_entitled, workload};
@@ -113,12 +114,29 @@ impl Office {
             // What it lacks may be there by the next time.
             caller.forget();
             caller.complain("delegate-refused", refusal.message());
+            self.denied(refusal, caller.party(&selectors));
         }
         right
     }
 
+    /// Has it recorded that something was denied to who asked.
+    pub(super) fn denied(&self, refusal: &Status, to: Party<'_>) {
+        if refusal.code() == Code::PermissionDenied {
+            self.source.refused(self.way, to);
+        }
+    }
+
     /// The process of this number, pinned. Only to be called for who has a right: it tells what processes there are.
-    pub(crate) fn subject(&self, pid: i32) -> Result<Caller, Status> {
+    pub(crate) async fn subject(&self, asker: &Asker, pid: i32) -> Result<Caller, Status> {
+        let subject = self.pinned(pid);
+        if let Err(refusal) = &subject {
+            let caller = asker.caller();
+            self.denied(refusal, caller.party(&caller.selectors().await?));
+        }
+        subject
+    }
+
+    pub(super) fn pinned(&self, pid: i32) -> Result<Caller, Status> {
         let nobodys = || {
             let message = format!("process {pid} is nobody's to ask for");
             workload(Reason::NotEntitled, message, Some(pid))
@@ -149,7 +167,9 @@ impl Office {
         let right = self.right(asker, &payer, &snapshot, self.now()?)?;
         let entries = chosen(granted(&snapshot, &wanted, &right, self.now()?));
         if entries.is_empty() {
-            return Err(not_entitled());
+            let refusal = not_entitled();
+            self.denied(&refusal, caller.party(&payer));
+            return Err(refusal);
         }
         let fetched = self
             .source

@@ -230,7 +230,8 @@ impl<M: Clone + PartialEq> Subscription<M> {
                 entries: &entries,
                 now,
                 views: &self.office.views,
-            })?;
+            });
+            let made = made.inspect_err(|refusal| self.office.denied(refusal, caller.party(&own)))?;
             return Ok(made.map(|made| Ready { made, own, wanted }));
         }
     }

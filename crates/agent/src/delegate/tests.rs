@@ -154,6 +154,28 @@ impl World {
             .unwrap();
         crate::handouts::tests::lines(&self.dir.path().join("data"))
     }
+
+    /// What its journal has of denials, when it has stopped: of which service, to which process.
+    pub(crate) async fn denials(self) -> Vec<(String, u64)> {
+        self.tree
+            .join_with_deadline(Duration::from_secs(60))
+            .await
+            .unwrap();
+        let text = std::fs::read_to_string(self.dir.path().join("data/journal.log")).unwrap();
+        let lines = text
+            .lines()
+            .filter_map(|line| line.find('{').map(|at| &line[at..]));
+        let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let denied = lines.filter(|line| line["type"] == "svid.denied");
+        let told = denied.map(|line| {
+            let to = line["detail"]["to"]["pid"].as_u64().unwrap();
+            (line["detail"]["by"].as_str().unwrap().to_owned(), to)
+        });
+        let mut told: Vec<_> = told.collect();
+        // Of more than one there is a record of how many.
+        told.dedup();
+        told
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own files")]
@@ -469,7 +491,10 @@ async fn what_is_no_request_and_what_is_nobodys_to_ask_for_is_refused() {
             (Code::InvalidArgument, expected.to_string().as_str())
         );
     }
-    world.stop().await;
+    // Of whom it was denied to.
+    let denied = world.denials().await;
+    let me = u64::from(std::process::id());
+    assert_eq!(denied, [(Way::DelegatedIdentity.as_str().to_owned(), me)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -691,9 +716,9 @@ fn office() -> (Arc<Office>, Arc<AgentSource>, Arc<dyn Attestor>, impl Sized) {
 async fn a_thread_of_the_kernel_is_nobodys_to_ask_for() {
     let (mut office, _source, _attestor, _link) = office();
     let program = sleeper();
-    office.subject(program.pid()).unwrap();
+    office.pinned(program.pid()).unwrap();
     Arc::get_mut(&mut office).unwrap().runs_a_program = |_| Ok(false);
-    let refused = office.subject(program.pid()).err().unwrap();
+    let refused = office.pinned(program.pid()).err().unwrap();
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert_eq!(
         refusal::tests::info(&refused).unwrap().reason,

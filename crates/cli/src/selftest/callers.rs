@@ -1,5 +1,6 @@
 //! Callers of the server's port with whatever they show. Invariant: the server itself is believed by the bundle alone, also by those who lie.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use landfast_identity::{Bundle, BundleSet, PrivateKey, SpiffeId, TrustDomain, Un
 use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::Channel;
 
 use crate::connect;
@@ -22,6 +25,40 @@ pub(super) async fn caller(
     bundle: &Bundle,
     shown: Option<Arc<X509Svid>>,
 ) -> Result<Channel, Failure> {
+    let stream = opened(address, bundle, shown).await?;
+    let stream = stream.map_err(|error| {
+        let hint = "is it the server's address for agents, and is the server well?";
+        Failure::not_ready(format!("{address}: {}", error_chain(&error)), hint)
+    })?;
+    connect::over(stream, address).await
+}
+
+/// The word by which the server refuses what is shown before anything is asked; `None` when it does not: it says nothing, is away, or hangs up.
+pub(super) async fn alert(
+    address: &str,
+    bundle: &Bundle,
+    shown: Arc<X509Svid>,
+) -> Result<Option<String>, Failure> {
+    let heard = match opened(address, bundle, Some(shown)).await? {
+        Err(error) => Err(error),
+        // It is for the client to speak first: whatever comes is about the handshake.
+        Ok(mut stream) => tokio::time::timeout(DEADLINE, stream.read_u8())
+            .await
+            .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())),
+    };
+    let error = heard.err();
+    let said = error.as_ref().and_then(io::Error::get_ref);
+    Ok(match said.and_then(|said| said.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => Some(format!("{alert:?}")),
+        _ => None,
+    })
+}
+
+async fn opened(
+    address: &str,
+    bundle: &Bundle,
+    shown: Option<Arc<X509Svid>>,
+) -> Result<io::Result<TlsStream<TcpStream>>, Failure> {
     let domain = bundle.trust_domain();
     let store = shown.map(|svid| {
         let store = IdentityStore::new();
@@ -43,12 +80,7 @@ pub(super) async fn caller(
         TlsConnector::from(config).connect(name, tcp).await
     };
     let connected = tokio::time::timeout(DEADLINE, connected).await;
-    let connected = connected.unwrap_or_else(|_elapsed| Err(std::io::ErrorKind::TimedOut.into()));
-    let stream = connected.map_err(|error| {
-        let hint = "is it the server's address for agents, and is the server well?";
-        Failure::not_ready(format!("{address}: {}", error_chain(&error)), hint)
-    })?;
-    connect::over(stream, address).await
+    Ok(connected.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())))
 }
 
 /// An SVID that somebody made who has no authority of ours.

@@ -15,10 +15,12 @@ use landfast_proto::spire::api::server::bundle::v1::{GetBundleRequest, bundle_cl
 use landfast_proto::spire::api::server::entry::v1::{self as entry_api, entry_client::EntryClient};
 use landfast_proto::spire::api::types;
 use landfast_proto::workload::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient};
-use tonic::Status;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
 
-use super::callers::{caller, forged};
+use super::answers::{BY_RIGHT, is_by, judged};
+use super::callers::{alert, caller, forged};
 use super::{Came, Tried};
 use crate::connect::{self, Channel as Operator};
 use crate::failure::{Failure, SERVER};
@@ -82,7 +84,7 @@ impl World {
     }
 
     async fn control(&self, svid: &Arc<X509Svid>, what: &str) -> Result<(), Failure> {
-        let known = self.known(Some(Arc::clone(svid))).await?;
+        let known = self.known(Arc::clone(svid)).await?;
         known.map(drop).map_err(|status| {
             Failure::failed(
                 format!(
@@ -95,19 +97,25 @@ impl World {
     }
 
     /// Whether who shows this is known for whom it says it is. Without anything shown everybody is answered.
-    async fn known(&self, shown: Option<Arc<X509Svid>>) -> Result<Result<(), Status>, Failure> {
-        let expected = shown.as_ref().map(|svid| svid.id().to_string());
-        let channel = match caller(&self.address, &self.bundle, shown).await {
-            Ok(channel) => channel,
-            // The server is there: the controls say so.
-            Err(failure) => return Ok(Err(Status::unauthenticated(failure.message))),
+    async fn known(&self, shown: Arc<X509Svid>) -> Result<Result<(), Status>, Failure> {
+        let expected = shown.id().to_string();
+        let asked = match caller(&self.address, &self.bundle, Some(Arc::clone(&shown))).await {
+            Ok(channel) => connect::answer(PeopleClient::new(channel).who_am_i(WhoAmIRequest {})).await,
+            Err(failure) => Err(Status::unavailable(failure.message)),
         };
-        let asked = connect::answer(PeopleClient::new(channel).who_am_i(WhoAmIRequest {})).await;
-        Ok(asked.and_then(|who| match expected {
-            Some(id) if !who.actor.contains(&id) => {
-                Err(Status::unauthenticated(format!("taken for {}", who.actor)))
-            }
-            _ => Ok(()),
+        let status = match asked {
+            Ok(who) if who.actor.contains(&expected) => return Ok(Ok(())),
+            Ok(who) => Status::unauthenticated(format!("taken for {}", who.actor)),
+            Err(status) => status,
+        };
+        if is_by(BY_RIGHT, &status) {
+            return Ok(Err(status));
+        }
+        // A connection that ends says nothing of why: that is asked by itself.
+        let alert = alert(&self.address, &self.bundle, shown).await?;
+        Ok(Err(match alert {
+            Some(alert) => Status::unauthenticated(format!("TLS alert: {alert}")),
+            None => status,
         }))
     }
 
@@ -115,27 +123,34 @@ impl World {
         while SystemClock.now().is_none_or(|now| now <= self.brief.not_after()) {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let known = self.known(Some(Arc::clone(&self.brief))).await?;
-        Ok(judged("expired-svid", "an SVID that has expired", known))
+        let known = self.known(Arc::clone(&self.brief)).await?;
+        Ok(judged(
+            "expired-svid",
+            "an SVID that has expired",
+            BY_RIGHT,
+            known,
+        ))
     }
 
     async fn foreign(&self) -> Result<Tried, Failure> {
         let domain = TrustDomain::parse("landfast-selftest.invalid")
             .map_err(|error| Failure::failed(error, "please report this"))?;
-        let known = self.known(Some(forged(&domain, "/operator")?)).await?;
+        let known = self.known(forged(&domain, "/operator")?).await?;
         Ok(judged(
             "foreign-domain",
             "an SVID of an unknown trust domain",
+            BY_RIGHT,
             known,
         ))
     }
 
     async fn forged(&self) -> Result<Tried, Failure> {
         let svid = forged(self.bundle.trust_domain(), "/landfast-selftest")?;
-        let known = self.known(Some(svid)).await?;
+        let known = self.known(svid).await?;
         Ok(judged(
             "forged-authority",
             "an SVID of our name by another authority",
+            BY_RIGHT,
             known,
         ))
     }
@@ -165,7 +180,7 @@ impl World {
         };
         let request = agent_api::DeleteAgentRequest { id: Some(id) };
         connect::call(SERVER, operator.delete_agent(request)).await?;
-        Ok(judged(name, what, again))
+        Ok(judged(name, what, &[Code::InvalidArgument], again))
     }
 
     async fn attest(&self, token: &str) -> Result<Result<(), Status>, Failure> {
@@ -207,6 +222,7 @@ impl World {
         Ok(judged(
             "unattested-caller",
             "a node's call by who has attested nothing",
+            BY_RIGHT,
             asked,
         ))
     }
@@ -214,7 +230,12 @@ impl World {
     async fn not_a_node(&self) -> Result<Tried, Failure> {
         let channel = caller(&self.address, &self.bundle, Some(Arc::clone(&self.good))).await?;
         let asked = entries(channel).await;
-        Ok(judged("workload-as-node", "a node's call by a workload", asked))
+        Ok(judged(
+            "workload-as-node",
+            "a node's call by a workload",
+            BY_RIGHT,
+            asked,
+        ))
     }
 
     async fn not_an_operator(&self) -> Result<Tried, Failure> {
@@ -227,6 +248,7 @@ impl World {
         Ok(judged(
             "workload-as-operator",
             "an operator's call by a workload",
+            BY_RIGHT,
             asked.map(drop),
         ))
     }
@@ -236,32 +258,45 @@ impl World {
             "agent-without-header",
             "the agent's socket without the security header",
         );
+        let untried = |why| Tried {
+            name,
+            what,
+            came: Came::NotTried(why),
+        };
         let channel = match connect::unix(agent, "agent", "--agent-socket or --no-agent").await {
             Ok(channel) => channel,
-            Err(failure) => {
-                return Tried {
-                    name,
-                    what,
-                    came: Came::NotTried(failure.message),
-                };
+            Err(failure) => return untried(failure.message),
+        };
+        let mut request = Request::new(X509svidRequest {});
+        let header = MetadataValue::from_static("true");
+        request.metadata_mut().insert("workload.spiffe.io", header);
+        match first(channel.clone(), request).await {
+            // It answers, whether there is an entry for us or none.
+            Ok(()) => {}
+            Err(status) if status.code() == Code::PermissionDenied => {}
+            Err(status) => {
+                let why = status.message();
+                return untried(format!("with the header it is not answered either: {why}"));
             }
-        };
-        let mut client = SpiffeWorkloadApiClient::new(channel);
-        let asked = connect::answer(client.fetch_x509svid(X509svidRequest {})).await;
-        let asked = match asked {
-            Ok(mut stream) => stream.message().await.map(drop),
-            Err(status) => Err(status),
-        };
-        match asked {
+        }
+        match first(channel, Request::new(X509svidRequest {})).await {
             // That is for who has the header, and no entry: it was asked further than it may.
-            Err(status) if status.code() == tonic::Code::PermissionDenied => Tried {
+            Err(status) if status.code() == Code::PermissionDenied => Tried {
                 name,
                 what,
                 came: Came::LetThrough(status.message().to_owned()),
             },
-            asked => judged(name, what, asked),
+            asked => judged(name, what, &[Code::InvalidArgument], asked),
         }
     }
+}
+
+async fn first(channel: Channel, request: Request<X509svidRequest>) -> Result<(), Status> {
+    let mut client = SpiffeWorkloadApiClient::new(channel);
+    let mut stream = connect::answer(client.fetch_x509svid(request)).await?;
+    let late = |_elapsed| Status::deadline_exceeded("no answer in 30 s");
+    let message = tokio::time::timeout(DEADLINE, stream.message()).await;
+    message.map_err(late)?.map(drop)
 }
 
 async fn entries(channel: Channel) -> Result<(), Status> {
@@ -270,39 +305,8 @@ async fn entries(channel: Channel) -> Result<(), Status> {
     asked.map(drop)
 }
 
-/// No answer is no refusal.
-fn judged(name: &'static str, what: &'static str, outcome: Result<(), Status>) -> Tried {
-    let came = match outcome {
-        Ok(()) => Came::LetThrough("it was answered as if it might".to_owned()),
-        Err(status) if status.code() == tonic::Code::DeadlineExceeded => {
-            Came::NotTried(status.message().to_owned())
-        }
-        Err(status) => Came::Refused(error_chain(&status)),
-    };
-    Tried { name, what, came }
-}
-
 /// For all tries.
 const GOOD: Duration = Duration::from_secs(600);
 /// So long is the one that expires good.
 const BRIEF: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(30);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_let_through_and_silence_is_no_refusal() {
-        let came = |outcome| judged("x", "x", outcome).came;
-        assert!(matches!(came(Ok(())), Came::LetThrough(_)));
-        assert!(matches!(
-            came(Err(Status::deadline_exceeded("late"))),
-            Came::NotTried(_)
-        ));
-        assert!(matches!(
-            came(Err(Status::permission_denied("no"))),
-            Came::Refused(_)
-        ));
-    }
-}

@@ -160,6 +160,11 @@ fn a_return_that_a_person_has_allowed_is_reviewed_and_the_next_is_not() {
         !open(&[came(10, false), came(30, true), said(40, "node.banned")]),
         "and looked at since"
     );
+    let under = Record {
+        approval: Some("a-request".to_owned()),
+        ..came(40, true)
+    };
+    assert!(!open(&[came(10, false), under]), "the record names the approval");
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(super) fn came_back(evidence: &Evidence) -> Option<Gap> {
         match record.kind.as_str() {
             "node.attested" => {
                 // A person's yes is for the next time, and for no other.
-                let was_approved = approved.remove(node);
+                let was_approved = approved.remove(node) || record.approval.is_some();
                 if record.is("returned") && !was_approved && evidence.is_within(record) {
                     open.entry(node).or_default().push(record);
                 }

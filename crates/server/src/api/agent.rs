@@ -1,10 +1,12 @@
 //! `spire.api.server.agent.v1.Agent`.
 
+mod enter;
+
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use landfast_identity::{PublicKey, SpiffeId};
+use landfast_identity::SpiffeId;
 use landfast_proto::spire::api::server::agent::v1::{
     self as pb, agent_server::Agent, attest_agent_request as ask, attest_agent_response as answer,
 };
@@ -22,10 +24,10 @@ use super::svid::csr_in;
 use super::{Api, filter, ids, status};
 use crate::attestation::{Challenge, Evidence};
 use crate::authz::Caller;
-use crate::issuance::{IssuedX509, Requester};
+use crate::issuance::Requester;
 use crate::ledger;
 use crate::people::Verb;
-use crate::registry::AgentRecord;
+use enter::Entry;
 
 #[tonic::async_trait]
 impl Agent for Api {
@@ -303,22 +305,21 @@ impl Api {
         let _turn = self.admission.certain_turn(&attested.agent_id).await?;
         self.is_current()?;
         // Known by now: the attestors above take no other names.
-        let who = Requester::attestation(data.r#type.as_str());
+        let who = Requester::attestation(data.r#type.as_str()).under(attested.approval.clone());
         let issued = self
             .issuer
             .agent_svid(&who, &attested.agent_id, csr.public_key())
             .await;
         let issued = issued.map_err(|e| status::issue(&e))?;
         let can_reattest = attested.can_reattest;
-        let entered = ledger::node("node.attested").about(&attested.agent_id);
-        let returned = attested.returned.is_some();
-        self.enter(attested, &data.r#type, &issued, csr.public_key())
-            .await?;
+        let entry = Entry {
+            attested,
+            method: &data.r#type,
+            issued: &issued,
+            key: csr.public_key(),
+        };
+        self.enter(entry, who).await?;
         metrics::counter!("landfast_server_attestations_total", "result" => "ok").increment(1);
-        let entered = entered
-            .with("returned", returned)
-            .with("serial", issued.serial_hex());
-        self.did(&who, entered).await;
         tracing::info!(agent = %issued.id, method = data.r#type, serial = issued.serial_hex(), "attested a node");
         let result = answer::Result {
             svid: Some(x509_out(&issued, "")),
@@ -327,34 +328,6 @@ impl Api {
         Ok(pb::AttestAgentResponse {
             step: Some(answer::Step::Result(result)),
         })
-    }
-
-    /// Durably, before the answer leaves.
-    async fn enter(
-        &self,
-        attested: crate::attestation::Attested,
-        method: &str,
-        issued: &IssuedX509,
-        key: &PublicKey,
-    ) -> Result<(), Status> {
-        let returns = attested.returned.is_some();
-        let record = AgentRecord {
-            id: attested.agent_id,
-            attestation_type: attested.returned.unwrap_or_else(|| method.to_owned()),
-            serial: issued.serial_hex(),
-            not_after: issued.not_after,
-            new_serial: None,
-            new_not_after: None,
-            selectors: attested.selectors,
-            can_reattest: attested.can_reattest,
-            agent_version: String::new(),
-            key_hash: key.sha256(),
-        };
-        let stored = match returns {
-            true => self.registry.return_agent(record).await,
-            false => self.registry.upsert_agent_on_attest(record).await,
-        };
-        stored.map_err(|e| status::registry(&e))
     }
 }
 

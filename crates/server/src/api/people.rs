@@ -1,6 +1,7 @@
 //! `landfast.people.v1.People`: who operates, and what each may do. Invariant: what is told of a change has references and no names.
 
 mod convert;
+mod records;
 
 use landfast_proto::landfast::people::v1::{
     self as pb, people_server::People, who_am_i_response::Standing as Stands,
@@ -9,9 +10,12 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::authz::Caller;
-use crate::ledger;
-use crate::people::{Done, Event, Login, Outcome, PersonRef, Register, Standing, Step, Verb, told};
+use crate::people::{
+    Agreement, Done, Event, Login, Outcome, PersonRef, Register, Standing, Step, Verb, told,
+};
+use crate::registry::RegistryError;
 use convert::{change_in, login_in, login_out, person_out, proposal_out, reference_in, role_in, role_out};
+use records::About;
 
 #[tonic::async_trait]
 impl People for Api {
@@ -81,6 +85,7 @@ impl People for Api {
     ) -> Result<Response<pb::WithdrawResponse>, Status> {
         let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
+        let deactivate = request.deactivate;
         let logins = request.logins.into_iter().map(login_in);
         let roles = request
             .roles
@@ -90,9 +95,10 @@ impl People for Api {
             person: reference_in(&request.person)?,
             logins: logins.collect::<Result<_, _>>()?,
             roles: roles.collect::<Result<_, _>>()?,
-            deactivate: request.deactivate,
+            deactivate,
         };
-        self.change_people(&caller, "withdraw", step).await?;
+        let action = if deactivate { "deactivate" } else { "withdraw" };
+        self.change_people(&caller, action, step).await?;
         Ok(Response::new(pb::WithdrawResponse {}))
     }
 
@@ -166,18 +172,24 @@ impl Api {
         read.map_err(|error| status::registry(&error.into()))
     }
 
-    /// And tells of it.
+    /// And tells of it, and of what was refused.
     async fn change_people(&self, caller: &Caller, action: &str, step: Step) -> Result<Done, Status> {
         let by = caller
             .operator
             .standing
             .person()
             .map(|person| person.reference.clone());
-        let done = self.registry.change_people(step, by).await;
-        let done = done.map_err(|error| status::registry(&error))?;
+        let about = About::of(&step);
+        let done = match self.registry.change_people(step, by).await {
+            Ok(done) => done,
+            Err(error) => {
+                self.not_changed(caller, action, about, &error);
+                return Err(status::registry(&error));
+            }
+        };
         let (person, outcome) = match &done {
-            Done::InEffect { person, agreed } => {
-                let alone = agreed.as_ref().is_some_and(crate::people::Agreement::is_alone);
+            Done::InEffect { person, agreed, .. } => {
+                let alone = agreed.as_ref().is_some_and(Agreement::is_alone);
                 (person, if alone { Outcome::Alone } else { Outcome::Done })
             }
             Done::Proposed { person, .. } | Done::Rejected { person, .. } => (person, Outcome::Done),
@@ -192,29 +204,36 @@ impl Api {
             },
             target: Some(person.as_str()),
             reason: caller.operator.reason.as_ref(),
-            outcome: outcome.clone(),
+            outcome,
         });
-        let kind = match &done {
-            Done::InEffect { .. } => "person.changed",
-            Done::Proposed { .. } => "person.proposed",
-            Done::Rejected { .. } => "person.rejected",
-        };
-        let record = landfast_audit::Record {
-            subject: Some(person.to_string()),
-            ..ledger::changed(kind)
-        };
-        let record = record
-            .with("action", action)
-            .with("alone", outcome == Outcome::Alone);
-        self.did(&caller.requester, record).await;
+        self.did(&caller.requester, records::done(action, about, &done))
+            .await;
         Ok(done)
+    }
+
+    /// Tells of what was not done, and records what was refused: also who has tried to agree with himself.
+    fn not_changed(&self, caller: &Caller, action: &str, about: About, error: &RegistryError) {
+        let RegistryError::People { source } = error else {
+            let code = i32::from(status::registry(error).code()).to_string();
+            told(&Event {
+                verb: Verb::Administer,
+                actor: &caller.requester,
+                action,
+                target: about.target.as_deref(),
+                reason: caller.operator.reason.as_ref(),
+                outcome: Outcome::Failed(&code),
+            });
+            return;
+        };
+        let why = format!("{action}: {}", source.recorded());
+        caller.refused(Verb::Administer, about.target.as_deref(), &why);
     }
 
     fn granted(&self, done: Done, logins: &[Login]) -> pb::GrantResponse {
         let mut notices: Vec<String> = Vec::new();
         for login in logins {
             let Login::Spiffe(id) = login else { continue };
-            let entries = self.registry.entries_of_id(id).len();
+            let entries = self.registry.live_entries_of_id(id).len();
             notices.push(match entries {
                 0 => format!("no entry grants {id}, and none can be made while it is a login: take the login away, make the entry, and give it again"),
                 1 => format!("an entry grants {id}: whoever has what it selects is this person"),
@@ -222,7 +241,7 @@ impl Api {
             });
         }
         let (person, proposal) = match done {
-            Done::InEffect { person, agreed } => {
+            Done::InEffect { person, agreed, .. } => {
                 if agreed.is_some_and(|agreed| agreed.is_alone()) {
                     notices.push(
                         "fewer than two persons have agreed to this, and it says so for good".to_owned(),
@@ -230,7 +249,7 @@ impl Api {
                 }
                 (person, String::new())
             }
-            Done::Proposed { person, id } | Done::Rejected { person, id } => (person, id),
+            Done::Proposed { person, id, .. } | Done::Rejected { person, id } => (person, id),
         };
         pb::GrantResponse {
             person: PersonRef::to_string(&person),

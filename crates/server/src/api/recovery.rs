@@ -116,7 +116,7 @@ impl Recovery for Api {
         let id = id.filter(|id| id.is_agent() && *id.trust_domain() == self.trust_domain);
         let id = id.ok_or_else(|| Status::invalid_argument("agent_id is no agent of this trust domain"))?;
         // Whoever asks is a node.
-        let person = caller.approves(&id, None)?;
+        let person = caller.approves(&id)?;
         let by = &caller.requester;
         let key = KeyName::try_from(&*request.key)
             .map_err(|_cause| Status::invalid_argument("key is not the 32 bytes that name a request"))?;
@@ -147,9 +147,12 @@ impl Recovery for Api {
         } else {
             "node.refused"
         };
-        let decided = ledger::node(kind).about(&id);
-        self.did(by, decided.with("request", crate::random::hex(&key)))
-            .await;
+        let request = crate::random::hex(&key);
+        let decided = landfast_audit::Record {
+            approval: Some(request.clone()),
+            ..ledger::node(kind).about(&id)
+        };
+        self.did(by, decided.with("request", request)).await;
         Ok(Response::new(pb::DecideResponse {
             person: person.map(|person| person.to_string()).unwrap_or_default(),
         }))

@@ -107,7 +107,9 @@ pub(crate) fn registry(error: &RegistryError) -> Status {
         | RegistryError::OlderBundle { .. }
         | RegistryError::OtherBundle { .. } => Status::failed_precondition(text),
         RegistryError::People { source } => people(source),
-        RegistryError::IsLogin { .. } | RegistryError::NoSponsor { .. } => Status::failed_precondition(text),
+        RegistryError::IsLogin { .. }
+        | RegistryError::LoginBelow { .. }
+        | RegistryError::NoSponsor { .. } => Status::failed_precondition(text),
         RegistryError::TooManyRelationships => Status::resource_exhausted(text),
         RegistryError::Banned => with_reason(
             "failed to attest: agent is banned".to_owned(),
@@ -138,6 +140,7 @@ fn people(error: &PeopleError) -> Status {
         | PeopleError::RootLogin
         | PeopleError::BadLogin { .. }
         | PeopleError::ForeignRole { .. } => Status::invalid_argument(text),
+        PeopleError::Random => internal(&text),
     }
 }
 

@@ -37,6 +37,10 @@ impl Api {
         let request = request.into_inner();
         let id = ids::workload(request.id.as_ref(), &self.trust_domain)
             .map_err(|why| ids::refused("invalid SPIFFE ID", &why))?;
+        self.registry
+            .is_no_login(&id)
+            .await
+            .map_err(|error| status::registry(&error))?;
         let ttl = ttl_in(request.ttl, "TTL")?;
         let key = key_in(
             &request.public_key,

@@ -58,6 +58,7 @@ impl DeviceKey {
             registry.device_key(&agent_id).await
         };
         let known = known.map_err(|error| status::registry(&error.into()))?;
+        let (known, approved) = known.unzip();
         let device_key = prove(known, &agent_id, claimed.counter, evidence, challenge).await?;
         let claim = recovery::Claim {
             counter: claimed.counter,
@@ -92,6 +93,11 @@ impl DeviceKey {
             selectors: agent.selectors.clone(),
             can_reattest: agent.can_reattest,
             returned: Some(agent.attestation_type.clone()),
+            // It has shown that the request is its own.
+            approval: approved
+                .flatten()
+                .filter(|of| *of == claim.key)
+                .map(|of| random::hex(&of)),
         })
     }
 }

@@ -25,5 +25,6 @@ pub(super) async fn attest(evidence: &Evidence<'_>, registry: &Registry) -> Resu
         selectors,
         can_reattest: false,
         returned: None,
+        approval: None,
     })
 }

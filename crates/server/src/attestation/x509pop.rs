@@ -125,6 +125,7 @@ impl X509Pop {
             selectors,
             can_reattest: true,
             returned: None,
+            approval: None,
         })
     }
 

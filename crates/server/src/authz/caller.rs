@@ -10,6 +10,7 @@ use super::Class;
 use super::operators::{Right, reason};
 use crate::api::status::internal;
 use crate::issuance::Requester;
+use crate::ledger::Ledger;
 use crate::people::Operator;
 use crate::registry::{AgentRecord, Entry};
 
@@ -28,6 +29,10 @@ pub(crate) struct Caller {
     pub(super) class: Class,
     /// For what.
     pub(super) right: Right,
+    /// What was called.
+    pub(super) method: &'static str,
+    /// Has what is refused to him.
+    pub(super) ledger: Ledger,
 }
 
 impl Caller {

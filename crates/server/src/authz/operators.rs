@@ -7,6 +7,8 @@ use landfast_proto::{REASON, Reason};
 use landfast_uds::PeerInfo;
 use tonic::Status;
 
+use super::refusals::Refusal;
+use super::to_the_end::is_change;
 use super::{Authorizer, Caller, Class};
 use crate::issuance::Requester;
 use crate::people::{
@@ -124,7 +126,7 @@ impl Authorizer {
     /// Refuses an operator who has no right to the method.
     pub(super) fn permit(
         &self,
-        method: &str,
+        method: &'static str,
         right: Right,
         operator: &Operator,
         requester: &Requester,
@@ -139,15 +141,16 @@ impl Authorizer {
         if may {
             return Ok(());
         }
-        told(&Event {
+        let refused = refused(standing, verb, "the whole trust domain");
+        Refusal {
+            method,
             verb,
-            actor: requester,
-            action: method,
             target: None,
-            reason: operator.reason.as_ref(),
-            outcome: Outcome::Denied,
-        });
-        Err(refused(standing, verb, "the whole trust domain"))
+            why: refused.message(),
+            said: operator.reason.as_ref(),
+        }
+        .tell(&self.0.ledger, requester);
+        Err(refused)
     }
 }
 
@@ -170,66 +173,61 @@ impl Caller {
         self.judged(may, verb, "the whole trust domain")
     }
 
-    /// For each approval: by a person, of what the person may approve, and that nobody has asked for himself. Where there are no persons, by whoever
-    /// is on the server's machine. Returns who is to be recorded.
+    /// For each approval of what a node has asked for: by a person, of what the person may approve. Where there are no persons, by whoever is on the
+    /// server's machine. Returns who is to be recorded.
     ///
     /// # Errors
     /// PermissionDenied.
-    pub(crate) fn approves(
-        &self,
-        id: &SpiffeId,
-        asked_by: Option<&PersonRef>,
-    ) -> Result<Option<PersonRef>, Status> {
+    pub(crate) fn approves(&self, id: &SpiffeId) -> Result<Option<PersonRef>, Status> {
         if self.operator.standing == Standing::Administrator && !self.operator.local {
-            return Err(Status::permission_denied(
+            let refused = Status::permission_denied(
                 "over the network only persons approve, and there are none: landfast person add, on the server's machine",
-            ));
+            );
+            self.refused(Verb::Approve, Some(id.as_str()), refused.message());
+            return Err(refused);
         }
         self.may(Verb::Approve, id)?;
-        let person = self
-            .operator
-            .standing
-            .person()
-            .map(|person| person.reference.clone());
-        if asked_by.is_some() && asked_by == person.as_ref() {
-            return self
-                .judged(false, Verb::Approve, "what you have asked for yourself")
-                .map(|()| None);
-        }
-        Ok(person)
+        let person = self.operator.standing.person();
+        Ok(person.map(|person| person.reference.clone()))
     }
 
     fn judged(&self, may: bool, verb: Verb, target: &str) -> Result<(), Status> {
         if may {
             return Ok(());
         }
-        told(&Event {
+        let refused = refused(&self.operator.standing, verb, target);
+        self.refused(verb, Some(target), refused.message());
+        Err(refused)
+    }
+
+    /// Tells of what was refused to this operator, and records it.
+    pub(crate) fn refused(&self, verb: Verb, target: Option<&str>, why: &str) {
+        let refusal = Refusal {
+            method: self.method,
             verb,
-            actor: &self.requester,
-            action: "refused",
-            target: Some(target),
-            reason: self.operator.reason.as_ref(),
-            outcome: Outcome::Denied,
-        });
-        Err(refused(&self.operator.standing, verb, target))
+            target,
+            why,
+            said: self.operator.reason.as_ref(),
+        };
+        refusal.tell(&self.ledger, &self.requester);
     }
 
     /// Tells of what an operator has asked for and got.
-    pub(super) fn told(&self, method: &str, status: Option<&str>) {
+    pub(super) fn told(&self, status: Option<&str>) {
         let operates = matches!(self.class, Class::Local | Class::Admin);
-        let Some(verb) = self.right.verb().filter(|verb| operates && *verb != Verb::Read) else {
+        // What was done about persons, or refused, is told of where it is known what that was.
+        let is_told = !operates || !is_change(self.method, self.right) || self.method.starts_with(PEOPLE);
+        let Some(verb) = self.right.verb().filter(|_| !is_told) else {
             return;
         };
         let outcome = match status {
-            // What was done about persons is told where it is known what that was.
-            None | Some("0") if method.starts_with(PEOPLE) => return,
             None | Some("0") => Outcome::Done,
             Some(code) => Outcome::Failed(code),
         };
         told(&Event {
             verb,
             actor: &self.requester,
-            action: method,
+            action: self.method,
             target: None,
             reason: self.operator.reason.as_ref(),
             outcome,
@@ -252,3 +250,4 @@ fn refused(standing: &Standing, verb: Verb, what: &str) -> Status {
 }
 
 const PEOPLE: &str = "/landfast.people.v1.People/";
+pub(super) const CONFIRM: &str = "/landfast.people.v1.People/ConfirmProposal";

@@ -15,7 +15,7 @@ impl Authorizer {
     /// nobody destroy his keys: but for administrators of the configuration, all are to come again. What nodes know better is listened to.
     pub(super) fn judge_in_quarantine(
         &self,
-        (method, row, right): (&str, &[Class], Right),
+        (method, row, right): (&'static str, &[Class], Right),
         peer: Option<(&TlsPeer, &VerifiedPeer)>,
         reason: Option<Reason>,
     ) -> Result<Caller, Status> {
@@ -39,6 +39,8 @@ impl Authorizer {
                 operator,
                 class: Class::Admin,
                 right,
+                method,
+                ledger: self.0.ledger.clone(),
             });
         }
         let agent = self.0.registry.agent(&peer.id);
@@ -52,6 +54,8 @@ impl Authorizer {
                 operator: Operator::default(),
                 class: Class::Agent,
                 right,
+                method,
+                ledger: self.0.ledger.clone(),
             }),
             None => Err(quarantined()),
         }

@@ -5,6 +5,7 @@
 
 use super::Class::{self, Admin, Agent, Any, Downstream, Local};
 use super::Right::{self, Each, Nobodys, Whole};
+use super::operators::CONFIRM;
 use super::{SHOW_STEPS, SUBSCRIBE};
 use crate::people::Verb::{Administer, Approve, Enrol, Read, Revoke};
 
@@ -75,11 +76,7 @@ pub(crate) const TABLE: &[(&str, &[Class], Right)] = &[
         &[Local, Admin],
         Whole(Read),
     ),
-    (
-        "/landfast.people.v1.People/ConfirmProposal",
-        &[Local, Admin],
-        Each(Read),
-    ),
+    (CONFIRM, &[Local, Admin], Each(Read)),
     (
         "/landfast.people.v1.People/RejectProposal",
         &[Local, Admin],

@@ -15,7 +15,7 @@ use super::age::{AgeError, Identity, Lock, Passphrase, Recipient, Unlock};
 use super::archive::Archive;
 use super::error::BackupError;
 use super::restore::{Choice, Target};
-use super::{make, say};
+use super::{make, noted, say};
 use crate::config::ServerConfig;
 
 /// What `backup` is told.
@@ -176,7 +176,8 @@ pub fn backup(
             let dir = data_dir(config)?;
             let file = FreshFile::begin(out)?;
             let made = make::make(dir, &config.trust_domain, file, lock.as_ref(), now()?, progress)?;
-            Ok(say::made(&made, out, args.output))
+            let told = noted::leave(dir, &made);
+            Ok(say::made(&made, out, args.output, told.err().as_ref()))
         }
         (None, ..) => Err(BackupError::Choice(
             "a backup needs a configuration and --out FILE",

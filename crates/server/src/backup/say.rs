@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use landfast_daemon::error_chain;
 use landfast_identity::UnixTime;
+use landfast_store::StoreError;
 use serde_json::json;
 
 use super::command::Form;
@@ -17,10 +19,17 @@ pub(super) fn shown(manifest: &Manifest, form: Form) -> String {
     }
 }
 
-pub(super) fn made(manifest: &Manifest, out: &Path, form: Form) -> String {
-    match form {
-        Form::Json => pretty(&json!({ "file": out, "backup": manifest })),
-        Form::Text => format!("{}: made\n{}", out.display(), described(manifest)),
+/// `untold`: why the server will have no record of it.
+pub(super) fn made(manifest: &Manifest, out: &Path, form: Form, untold: Option<&StoreError>) -> String {
+    let untold = untold.map(|error| error_chain(error));
+    match (form, untold) {
+        (Form::Json, untold) => pretty(&json!({ "file": out, "backup": manifest, "not_recorded": untold })),
+        (Form::Text, None) => format!("{}: made\n{}", out.display(), described(manifest)),
+        (Form::Text, Some(error)) => format!(
+            "{}: made\n{}THE LEDGER WILL HAVE NO RECORD OF IT: {error}\n",
+            out.display(),
+            described(manifest)
+        ),
     }
 }
 

@@ -51,6 +51,7 @@ macro_rules! conforms {
             persons_are_kept_and_a_name_is_erased
             of_two_who_take_a_login_at_once_one_has_it
             no_entry_is_made_or_changed_for_a_login
+            what_hangs_under_no_node_is_no_login
             a_token_has_one_winner
             bundles_and_relationships_keep_their_rules
             a_key_has_one_identity

@@ -7,7 +7,7 @@ use landfast_identity::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use super::DatastoreError;
-use crate::people::{Agreement, Change, Granted, Login, Person, PersonRef, Proposal, Role};
+use crate::people::{Agreement, Change, Granted, Login, Mark, Person, PersonRef, Proposal, Role};
 
 #[derive(Serialize, Deserialize)]
 struct PersonText {
@@ -28,6 +28,9 @@ struct AgreementText {
 struct GrantedText {
     what: String,
     agreed: AgreementText,
+    /// Older rows have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,6 +124,7 @@ fn granted<T: ToString>(granted: &Granted<T>) -> GrantedText {
     GrantedText {
         what: granted.what.to_string(),
         agreed: agreement(&granted.agreed),
+        mark: granted.mark.as_ref().map(|mark| mark.as_str().to_owned()),
     }
 }
 
@@ -132,6 +136,7 @@ fn read_granted<T>(
         Ok(Granted {
             what: parse(&text.what)?,
             agreed: read_agreement(&text.agreed)?,
+            mark: text.mark.map(Mark::of_store),
         })
     };
     texts.into_iter().map(read).collect()

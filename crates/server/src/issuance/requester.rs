@@ -22,6 +22,8 @@ pub struct Requester {
     pub loginuid: Option<u32>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
+    /// The request that a person has approved, where this is asked for under it.
+    pub approval: Option<String>,
 }
 
 /// Who can ask.
@@ -49,70 +51,43 @@ pub enum RequesterKind {
 }
 
 impl Requester {
-    /// An attested agent.
-    pub fn agent(id: SpiffeId, attestation: impl Into<String>) -> Self {
+    fn of(kind: RequesterKind, attestation: String) -> Self {
         Self {
-            kind: RequesterKind::Agent(id),
-            attestation: attestation.into(),
+            kind,
+            attestation,
             operator: String::new(),
             person: None,
             login: None,
             loginuid: None,
             reason: None,
+            approval: None,
         }
+    }
+
+    /// An attested agent.
+    pub fn agent(id: SpiffeId, attestation: impl Into<String>) -> Self {
+        Self::of(RequesterKind::Agent(id), attestation.into())
     }
 
     /// A process on the admin socket.
     pub fn local(uid: u32, pid: Option<i32>) -> Self {
-        Self {
-            kind: RequesterKind::Local { uid, pid },
-            attestation: String::new(),
-            operator: String::new(),
-            person: None,
-            login: None,
-            loginuid: None,
-            reason: None,
-        }
+        Self::of(RequesterKind::Local { uid, pid }, String::new())
     }
 
     /// An administrator over the network.
     pub fn admin(id: SpiffeId) -> Self {
-        Self {
-            kind: RequesterKind::Admin(id),
-            attestation: String::new(),
-            operator: String::new(),
-            person: None,
-            login: None,
-            loginuid: None,
-            reason: None,
-        }
+        Self::of(RequesterKind::Admin(id), String::new())
     }
 
     /// A server below this one.
     pub fn downstream(id: SpiffeId) -> Self {
-        Self {
-            kind: RequesterKind::Downstream(id),
-            attestation: String::new(),
-            operator: String::new(),
-            person: None,
-            login: None,
-            loginuid: None,
-            reason: None,
-        }
+        Self::of(RequesterKind::Downstream(id), String::new())
     }
 
     /// A node that is attesting.
     pub fn attestation(method: impl Into<String>) -> Self {
         let method = method.into();
-        Self {
-            kind: RequesterKind::Attestation(method.clone()),
-            attestation: method,
-            operator: String::new(),
-            person: None,
-            login: None,
-            loginuid: None,
-            reason: None,
-        }
+        Self::of(RequesterKind::Attestation(method.clone()), method)
     }
 
     /// Somebody who logs in.
@@ -153,17 +128,15 @@ impl Requester {
         self
     }
 
+    /// The same, under what a person has approved.
+    pub(crate) fn under(mut self, approval: Option<String>) -> Self {
+        self.approval = approval;
+        self
+    }
+
     /// This server itself.
     pub fn server() -> Self {
-        Self {
-            kind: RequesterKind::Server,
-            attestation: String::new(),
-            operator: String::new(),
-            person: None,
-            login: None,
-            loginuid: None,
-            reason: None,
-        }
+        Self::of(RequesterKind::Server, String::new())
     }
 }
 

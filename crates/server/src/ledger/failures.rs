@@ -1,6 +1,8 @@
 //! Who failed before anybody knew who it was: counted by source, one record a minute each. Invariant: a stranger cannot make more than
 //! [`MOST_SOURCES`] records a minute, whatever it does; what is more is counted together.
 
+mod refused;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +12,7 @@ use landfast_identity::UnixTime;
 use tokio::time::{Duration, Instant};
 
 use super::records::at;
+use refused::Refused;
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +21,10 @@ pub(crate) enum Failure {
     Connection,
     /// A node was not let in by its evidence.
     Attestation,
+    /// A method was called without a certificate.
+    Call,
+    /// A person was not let in, and by no login that is anybody's.
+    Login,
 }
 
 /// Since the last minute was told.
@@ -28,6 +35,8 @@ pub(super) struct Failures(Mutex<Minute>);
 struct Minute {
     began: Option<Instant>,
     counts: BTreeMap<(Failure, Source), Count>,
+    /// Those who are known.
+    refused: Refused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,9 +78,8 @@ impl Failures {
         }
         let minute = std::mem::take(&mut *minute);
         let counts = minute.counts.into_iter();
-        counts
-            .map(|((failure, source), count)| record(now, failure, source, count))
-            .collect()
+        let counts = counts.map(|((failure, source), count)| record(now, failure, source, count));
+        counts.chain(minute.refused.more(now)).collect()
     }
 
     fn minute(&self) -> MutexGuard<'_, Minute> {
@@ -83,6 +91,8 @@ fn record(now: Option<UnixTime>, failure: Failure, source: Source, count: Count)
     let kind = match failure {
         Failure::Connection => "connection.failed",
         Failure::Attestation => "attestation.failed",
+        Failure::Call => "call.failed",
+        Failure::Login => "login.failed",
     };
     let source = match source {
         Source::Of(address) => address.to_string(),

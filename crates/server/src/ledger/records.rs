@@ -19,6 +19,7 @@ pub(crate) fn issued(who: &Requester, signed: &IssuanceRecord) -> Record {
     let record = Record {
         subject: Some(signed.spiffe_id.to_string()),
         decision: Decision::Allow,
+        approval: who.approval.clone(),
         ..Record::new(Category::AccessControl, kind, actor(who))
     };
     let record = at(Some(signed.issued_at), record)

@@ -66,7 +66,7 @@ impl Challenges {
         }
     }
 
-    /// Takes the answer, which is right: the next one to the same question is not.
+    /// Takes the answer, which is right and of somebody's login: the next one to the same question is not. Of nobody's there is no end.
     pub(crate) fn spend(&self, challenge: &[u8], now: UnixTime) -> Result<(), ChallengeError> {
         let (nonce, at) = taken_apart(challenge.get(..ASKED).ok_or(ChallengeError::Foreign)?)?;
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +100,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(600);
 const SLACK: Duration = Duration::from_secs(60);
 const NONCE: usize = 32;
 const ASKED: usize = NONCE + 8;
-/// Each of a person: nobody else's answer is right.
+/// Each by the login of a person.
 const MAX_ANSWERED: usize = 4096;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! OIDC providers whose word is taken. Invariant: their keys come over HTTPS from where the issuer itself says; nobody can have them asked more often
 //! than every ten seconds.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use landfast_daemon::error_chain;
@@ -43,6 +43,13 @@ struct Known {
     /// With when they were fetched.
     keys: Option<(Arc<OidcKeys>, Instant)>,
     asked: Option<Instant>,
+}
+
+impl Known {
+    fn fresh(&self) -> Option<Arc<OidcKeys>> {
+        let keys = self.keys.as_ref().filter(|(_, at)| at.elapsed() < FRESH);
+        keys.map(|(keys, _)| Arc::clone(keys))
+    }
 }
 
 /// Why its word is not taken.
@@ -116,18 +123,20 @@ impl Provider {
         OidcSubject::new(&self.config.issuer, &subject).ok_or(ProviderError::Subject)
     }
 
-    /// The keys, among them this one if the provider has it.
+    /// The keys, among them this one if the provider has it. Whoever's key is known waits for nobody.
     async fn keys(&self, key: &str) -> Result<Arc<OidcKeys>, ProviderError> {
+        if let Some(keys) = self.known().fresh().filter(|keys| keys.has(key)) {
+            return Ok(keys);
+        }
         let _turn = self
             .turn
             .acquire()
             .await
             .map_err(|_closed| ProviderError::Ending)?;
         {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let keys = known.keys.as_ref().filter(|(_, at)| at.elapsed() < FRESH);
-            let keys = keys.map(|(keys, _)| Arc::clone(keys));
-            match keys {
+            // Who had the turn before may have fetched it.
+            let mut known = self.known();
+            match known.fresh() {
                 Some(keys) if keys.has(key) => return Ok(keys),
                 keys if known.asked.is_some_and(|at| at.elapsed() < PAUSE) => {
                     return keys.ok_or(ProviderError::Soon);
@@ -145,9 +154,12 @@ impl Provider {
             );
         }
         let keys = Arc::new(fetched?);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.keys = Some((Arc::clone(&keys), Instant::now()));
+        self.known().keys = Some((Arc::clone(&keys), Instant::now()));
         Ok(keys)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self) -> Result<OidcKeys, ProviderError> {

@@ -88,7 +88,24 @@ pub enum PeopleError {
         /// Which.
         id: String,
     },
+    /// The random source failed.
+    #[error("the random source failed: nothing was changed")]
+    Random,
     /// Not one of those who can.
     #[error("only an active person with the role administer or approve, without a pattern, confirms")]
     MayNotConfirm,
+}
+
+impl PeopleError {
+    /// As records have it for good: without who somebody is at a provider, which may be his name, and without texts that were given with the request.
+    pub(crate) fn recorded(&self) -> String {
+        match self {
+            Self::LoginTaken { login, person } => format!("{} belongs to {person} already", login.recorded()),
+            Self::BadLogin { login } => format!("{} cannot be a login of a person", login.recorded()),
+            Self::NoSuchProposal { .. } => {
+                "there is no such proposal: it was confirmed, rejected, or is over".to_owned()
+            }
+            other => other.to_string(),
+        }
+    }
 }

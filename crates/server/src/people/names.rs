@@ -51,6 +51,11 @@ pub(crate) fn proposal_id() -> Option<String> {
     Some(format!("c-{}", base32(&random::bytes::<10>()?, 16)))
 }
 
+pub(crate) fn is_proposal_id(text: &str) -> bool {
+    let letters = text.strip_prefix("c-").unwrap_or_default();
+    letters.len() == 16 && letters.bytes().all(|b| ALPHABET.contains(&b))
+}
+
 /// What people call somebody.
 pub(crate) fn name(text: &str) -> Result<String, NameError> {
     let text = text.trim();
@@ -88,7 +93,7 @@ mod tests {
         let one = PersonRef::random().unwrap();
         assert_eq!(PersonRef::parse(one.as_str()).unwrap(), one);
         assert_ne!(one, PersonRef::random().unwrap());
-        assert_eq!(proposal_id().unwrap().len(), 18);
+        assert!(is_proposal_id(&proposal_id().unwrap()) && !is_proposal_id("c-Jo"));
         assert_eq!(base32(&[0, 255, 0b1010_1010], 4), "ad72");
         for bad in [
             "",

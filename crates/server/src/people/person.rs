@@ -7,6 +7,7 @@ use landfast_identity::{IdPattern, SpiffeId, TrustDomain, UnixTime};
 
 use super::login::Login;
 use super::names::PersonRef;
+use super::session::Mark;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Person {
 pub(crate) struct Granted<T> {
     pub(crate) what: T,
     pub(crate) agreed: Agreement,
+    /// Of a login: what its sessions are known by. `None`: of a role, or from before there were any.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// Who agreed. Fewer than two: it took effect before two could be asked.

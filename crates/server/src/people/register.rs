@@ -1,9 +1,9 @@
 //! All there is to know of people, for the moment of one change. Invariant: it is read and written within one transaction of the datastore, so
 //! what it decides holds against everybody who decides at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use landfast_identity::{TrustDomain, UnixTime};
+use landfast_identity::{SpiffeId, TrustDomain, UnixTime};
 
 use super::login::Login;
 use super::names::PersonRef;
@@ -67,6 +67,21 @@ impl Register {
     pub(crate) fn needs_two(&self) -> bool {
         let confirming = |person: &&Person| person.may_confirm(&self.trust_domain);
         self.persons.values().filter(confirming).count() >= 2
+    }
+
+    /// The identities that have become logins, or are to become some by a proposal that is new.
+    pub(crate) fn identities_since(&self, before: &Self) -> BTreeSet<SpiffeId> {
+        let granted = self.persons.values().flat_map(|person| &person.logins);
+        let granted = granted.map(|granted| &granted.what);
+        let granted = granted.filter(|login| before.holder(login).is_none());
+        let proposed = self.proposals.iter();
+        let proposed = proposed.filter(|(id, _)| !before.proposals.contains_key(*id));
+        let proposed = proposed.flat_map(|(_, proposal)| &proposal.change.logins);
+        let identity = |login: &Login| match login {
+            Login::Spiffe(id) => Some(id.clone()),
+            _ => None,
+        };
+        granted.chain(proposed).filter_map(identity).collect()
     }
 
     /// What makes this one of `before`.

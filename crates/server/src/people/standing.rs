@@ -103,6 +103,14 @@ impl LocalLogin {
         Self { uid: peer.uid, audit }
     }
 
+    /// Of this very process.
+    pub(crate) fn own() -> Self {
+        Self {
+            uid: nix::unistd::getuid().as_raw(),
+            audit: audit(std::fs::read("/proc/self/loginuid")),
+        }
+    }
+
     /// The login by which the person is looked for.
     pub(crate) fn login(self) -> Login {
         Login::Uid(match self.audit {

@@ -11,6 +11,7 @@ use super::login::Login;
 use super::names::{self, PersonRef};
 use super::person::{Agreement, Granted, Person, Role, Verb};
 use super::register::{MAX_PERSONS, MAX_PROPOSALS, Proposal, Register};
+use super::session::Mark;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -56,15 +57,18 @@ pub(crate) struct Change {
 /// What came of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Done {
-    /// It holds. With the change, of what was granted.
+    /// It holds. With who agreed, of what was granted, and of what waited before: which proposal it was.
     InEffect {
         person: PersonRef,
         agreed: Option<Agreement>,
+        proposal: Option<(String, Change)>,
     },
-    /// It waits for another person.
+    /// It waits for another person; these have agreed.
     Proposed {
         person: PersonRef,
         id: String,
+        change: Change,
+        agreed: Vec<PersonRef>,
     },
     Rejected {
         person: PersonRef,
@@ -114,12 +118,11 @@ impl Register {
         // Who asks for something that no second person may say yes to has agreed to nothing.
         let by = by.filter(|by| self.may_confirm(by));
         if !self.needs_two() {
-            return Ok(self.put(granted));
+            return Ok(self.put(granted, None));
         }
         if self.proposals.len() >= MAX_PROPOSALS {
             return Err(PeopleError::TooManyProposals);
         }
-        let person = change.person.clone();
         let proposal = Proposal {
             id: id.clone(),
             change,
@@ -127,8 +130,7 @@ impl Register {
             proposed_at: now,
             expires_at: now.saturating_add(LIFE),
         };
-        self.proposals.insert(id.clone(), proposal);
-        Ok(Done::Proposed { person, id })
+        Ok(self.wait(proposal))
     }
 
     fn confirm(&mut self, id: &str, by: Option<&PersonRef>, now: UnixTime) -> Result<Done, PeopleError> {
@@ -145,16 +147,22 @@ impl Register {
         let count = proposal.agreed.iter().filter(|person| self.may_confirm(person));
         let persons: BTreeSet<_> = count.cloned().collect();
         if persons.len() < 2 {
-            let person = proposal.change.person.clone();
-            self.proposals.insert(id.to_owned(), proposal);
-            return Ok(Done::Proposed {
-                person,
-                id: id.to_owned(),
-            });
+            return Ok(self.wait(proposal));
         }
         let granted = self.with(&proposal.change, &Agreement { persons, at: now })?;
         self.proposals.remove(id);
-        Ok(self.put(granted))
+        Ok(self.put(granted, Some((proposal.id, proposal.change))))
+    }
+
+    fn wait(&mut self, proposal: Proposal) -> Done {
+        let done = Done::Proposed {
+            person: proposal.change.person.clone(),
+            id: proposal.id.clone(),
+            change: proposal.change.clone(),
+            agreed: proposal.agreed.clone(),
+        };
+        self.proposals.insert(proposal.id.clone(), proposal);
+        done
     }
 
     /// The person as it would be, with its name if it is new.
@@ -190,11 +198,20 @@ impl Register {
             }
         };
         let before = person.clone();
-        person.active |= change.activate;
+        if change.activate && !person.active {
+            person.active = true;
+            // Sessions from before do not come back with him.
+            for login in &mut person.logins {
+                login.mark = Some(mark()?);
+            }
+        }
         for login in &change.logins {
             self.check_login(login)?;
             if !person.has(login) {
-                person.logins.push(granted(login, agreed));
+                person.logins.push(Granted {
+                    mark: Some(mark()?),
+                    ..granted(login, agreed)
+                });
             }
         }
         for role in &change.roles {
@@ -235,7 +252,11 @@ impl Register {
         }
     }
 
-    fn put(&mut self, (person, name, agreed): (Person, Option<String>, Agreement)) -> Done {
+    fn put(
+        &mut self,
+        (person, name, agreed): (Person, Option<String>, Agreement),
+        proposal: Option<(String, Change)>,
+    ) -> Done {
         let reference = person.reference.clone();
         if let Some(name) = name {
             self.names.insert(reference.clone(), name);
@@ -244,6 +265,7 @@ impl Register {
         Done::InEffect {
             person: reference,
             agreed: Some(agreed),
+            proposal,
         }
     }
 
@@ -265,6 +287,7 @@ impl Register {
         Ok(Done::InEffect {
             person: reference.clone(),
             agreed: None,
+            proposal: None,
         })
     }
 
@@ -283,6 +306,7 @@ impl Register {
         Ok(Done::InEffect {
             person: reference.clone(),
             agreed: None,
+            proposal: None,
         })
     }
 
@@ -298,6 +322,7 @@ impl Register {
         Ok(Done::InEffect {
             person: reference.clone(),
             agreed: None,
+            proposal: None,
         })
     }
 
@@ -320,7 +345,12 @@ fn granted<T: Clone>(what: &T, agreed: &Agreement) -> Granted<T> {
     Granted {
         what: what.clone(),
         agreed: agreed.clone(),
+        mark: None,
     }
+}
+
+fn mark() -> Result<Mark, PeopleError> {
+    Mark::random().ok_or(PeopleError::Random)
 }
 
 /// Of a proposal.

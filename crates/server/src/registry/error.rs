@@ -29,7 +29,7 @@ pub enum RegistryError {
     },
     /// Whoever had an SVID of it would be that person.
     #[error(
-        "{id} is a login of {person}: no entry for it is made or changed, and nothing is minted; take the login from the person first (landfast person withdraw)"
+        "{id} is a login of {person}: no entry for it is made or changed, nothing is minted, and no token makes its node anew; take the login from the person first (landfast person withdraw)"
     )]
     IsLogin {
         /// The identity.
@@ -57,6 +57,16 @@ pub enum RegistryError {
     NoSuchEntry {
         /// The ID.
         id: String,
+    },
+    /// A login whose entry hangs under something that is no node: whoever makes nodes or entries up there would be that person.
+    #[error(
+        "{id} cannot be a login while an entry for it hangs under {parent}, which is no node: move that entry under the node that the person works at (landfast entry update ID --parent-id NODE)"
+    )]
+    LoginBelow {
+        /// The login.
+        id: SpiffeId,
+        /// Under what.
+        parent: String,
     },
     /// The policy of an entry is not what whoever changes it believes.
     #[error("the policy of entry {id} is at revision {found}: read it again")]

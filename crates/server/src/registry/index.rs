@@ -20,6 +20,7 @@ use super::filter::EntryFilter;
 use super::relationships::Relationship;
 use super::revision::{Revision, Versioned};
 use crate::datastore::{Change, Committed, Snapshot};
+use crate::reserve::is_powerful;
 use aliases::Aliases;
 use groups::Groups;
 use nodes::Nodes;
@@ -168,8 +169,12 @@ impl Index {
             .cloned()
     }
 
-    pub(super) fn of_id(&self, id: &SpiffeId) -> impl Iterator<Item = &Arc<Entry>> {
-        self.by_spiffe_id.of(id, None).map(|found| &found.entry)
+    pub(super) fn of_id(&self, id: &SpiffeId) -> impl Iterator<Item = &Arc<Versioned>> {
+        self.by_spiffe_id.of(id, None)
+    }
+
+    pub(super) fn below(&self, parent: &SpiffeId) -> impl Iterator<Item = &Arc<Versioned>> {
+        self.by_parent.of(parent, None)
     }
 
     pub(super) fn authorized(&self, agent: &SpiffeId, now: Option<UnixTime>) -> Vec<Arc<Versioned>> {
@@ -214,13 +219,18 @@ impl Index {
         (granted, looked)
     }
 
-    /// An entry of a third party grants nothing while its sponsor is no active person.
-    fn is_answered_for(&self, entry: &Versioned) -> bool {
+    /// An entry of a third party grants nothing while its sponsor is no active person; nor ever when it has no end, or gives power over the server. That it
+    /// has neither is asked when it is made, too, of what this server has heard by then; here it is seen to.
+    pub(super) fn is_answered_for(&self, entry: &Versioned) -> bool {
         let party = entry
             .policy
             .as_ref()
             .and_then(|policy| policy.third_party.as_ref());
-        party.is_none_or(|party| self.people.is_active(&party.sponsor))
+        party.is_none_or(|party| {
+            entry.entry.expires_at.is_some()
+                && !is_powerful(&entry.entry)
+                && self.people.is_active(&party.sponsor)
+        })
     }
 
     pub(super) fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {

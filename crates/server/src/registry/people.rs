@@ -54,6 +54,16 @@ impl Registry {
         self.read().people.holder(&Login::Spiffe(id.clone())).is_some()
     }
 
+    /// A login whose entry hangs under this node, and whose it is.
+    pub(super) fn login_below(&self, node: &SpiffeId) -> Option<(SpiffeId, String)> {
+        let index = self.read();
+        index.below(node).find_map(|found| {
+            let id = &found.entry.spiffe_id;
+            let holder = index.people.holder(&Login::Spiffe(id.clone()))?;
+            Some((id.clone(), holder.reference.to_string()))
+        })
+    }
+
     /// Refuses what would let somebody show the certificate of an operator: whoever mints would be everybody. By the datastore's word: another server
     /// may have made it a login of somebody just now. For entries their transaction asks.
     ///

@@ -230,13 +230,22 @@ impl Registry {
         policy.is_some_and(|policy| policy.third_party.is_some())
     }
 
-    /// A third party ends, and an active person answers for it. Judged again each time when somebody may have it.
+    /// Whether whoever shows this identity is a third party: all that grants it is one's.
+    pub(crate) fn is_of_a_third_party(&self, id: &SpiffeId) -> bool {
+        let entries = self.live_entries_of_id(id);
+        !entries.is_empty() && entries.iter().all(|entry| self.is_third_party(&entry.id))
+    }
+
+    /// A third party ends, has no power over the server, and an active person answers for it. Judged again each time when somebody may have it.
     fn check_sponsor(&self, id: &str, patch: &PolicyPatch) -> Result<(), RegistryError> {
         let (Some(Some(party)), Some(found)) = (&patch.third_party, self.versioned(id)) else {
             return Ok(());
         };
         if found.entry.expires_at.is_none() {
             return Err(EntryError::ThirdPartyWithoutEnd.into());
+        }
+        if is_powerful(&found.entry) {
+            return Err(EntryError::PowerfulThirdParty.into());
         }
         match self.read().people.is_active(&party.sponsor) {
             true => Ok(()),
@@ -248,7 +257,9 @@ impl Registry {
 
     /// Whether any entry makes who has this identity an administrator or a server below, or it is a person's login: rights go by the identity, whichever entry it is of.
     pub(crate) fn is_powerful(&self, id: &SpiffeId) -> bool {
-        self.entries_of_id(id).iter().any(|entry| is_powerful(entry)) || self.is_login(id)
+        // Also one that nobody answers for now.
+        let live = self.live_entries_of_id(id);
+        live.iter().any(|entry| is_powerful(entry)) || self.is_login(id)
     }
 
     /// The entry of this ID with its revision and policy.

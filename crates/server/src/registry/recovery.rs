@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfast_identity::{PublicKey, SpiffeId, UnixTime};
-use landfast_lifecycle::recovery::{Answer, Claim, Entered, KeyName, Offer, Recovery, Verdict};
+use landfast_lifecycle::recovery::{Answer, Claim, Decision, Entered, KeyName, Offer, Recovery, Verdict};
 
 use super::{Registry, RegistryError};
 use crate::datastore::DatastoreError;
@@ -63,11 +63,19 @@ impl Registry {
         self.datastore.recover(id.clone(), step).await
     }
 
-    /// The device key by which a node may come back.
-    pub(crate) async fn device_key(&self, id: &SpiffeId) -> Result<Option<PublicKey>, DatastoreError> {
+    /// The device key by which a node may come back, and the request of it that a person has approved, if it has not come back since.
+    pub(crate) async fn device_key(
+        &self,
+        id: &SpiffeId,
+    ) -> Result<Option<(PublicKey, Option<KeyName>)>, DatastoreError> {
         let recovery = self.datastore.recovery(id.clone()).await?;
-        let key = recovery.and_then(|recovery| recovery.key);
-        Ok(key.and_then(|key| PublicKey::from_spki_der(&key.spki).ok()))
+        Ok(recovery.and_then(|recovery| {
+            let key = PublicKey::from_spki_der(&recovery.key?.spki).ok()?;
+            let approved = recovery
+                .last
+                .filter(|(_, decision)| *decision == Decision::Approved);
+            Some((key, approved.map(|(claim, _)| claim.key)))
+        }))
     }
 
     /// Nodes about which a person is to decide, in the order of their IDs.

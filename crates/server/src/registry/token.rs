@@ -60,9 +60,13 @@ impl Registry {
             Some(value) => value,
             None => random::uuid().ok_or(RegistryError::Random)?,
         };
-        self.agent_of(&value).ok_or(RegistryError::BadToken {
+        let node = self.agent_of(&value).ok_or(RegistryError::BadToken {
             what: "a join token consists of 1 to 255 of a-z, A-Z, 0-9, '.', '-' and '_'",
         })?;
+        // A text that was given before makes the same node again, and whoever is that node has what hangs under it.
+        if let Some((id, person)) = self.login_below(&node) {
+            return Err(RegistryError::IsLogin { id, person });
+        }
         if let Some(alias) = &agent_id {
             check_subject(alias, &self.trust_domain)?;
             self.margo.check_alias(alias)?;
@@ -90,6 +94,13 @@ impl Registry {
         now: UnixTime,
     ) -> Result<Redeemed, TokenError> {
         let agent_id = self.agent_of(token).ok_or(TokenError::Unknown)?;
+        // Nor does one that was made before there was the login.
+        let is_another = self
+            .agent(&agent_id)
+            .is_some_and(|known| known.key_hash != key_hash);
+        if is_another && self.login_below(&agent_id).is_some() {
+            return Err(TokenError::Used);
+        }
         // The alias entry needs an ID of its own whether or not the token has one: what the token says is known in the transaction.
         let alias_entry_id = random::uuid().ok_or(TokenError::Unknown)?;
         let redemption = Redemption {

@@ -242,6 +242,11 @@ pub enum EntryError {
     /// It would be for ever.
     #[error("an entry of a third party ends: give it a time (landfast entry update ID --expires-in 30d)")]
     ThirdPartyWithoutEnd,
+    /// It would have power over the server.
+    #[error(
+        "an entry of a third party has neither admin nor downstream: nobody can answer for what that gives"
+    )]
+    PowerfulThirdParty,
     /// Zero, or not whole seconds of 31 bits.
     #[error("a TTL must be whole seconds from 1 to {}", i32::MAX)]
     Ttl,

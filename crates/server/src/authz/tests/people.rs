@@ -2,6 +2,7 @@
 
 mod agree;
 mod each;
+mod refused;
 
 use landfast_proto::REASON;
 use landfast_proto::landfast::people::v1::{
@@ -12,7 +13,9 @@ use landfast_proto::spire::api::server::agent::v1::{BanAgentRequest, CreateJoinT
 use landfast_proto::spire::api::server::entry::v1::{
     BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, entry_client::EntryClient,
 };
-use landfast_proto::spire::api::server::svid::v1::{MintX509svidRequest, svid_client::SvidClient};
+use landfast_proto::spire::api::server::svid::v1::{
+    MintJwtsvidRequest, MintX509svidRequest, svid_client::SvidClient,
+};
 use landfast_proto::spire::api::types;
 
 use super::*;
@@ -48,6 +51,14 @@ fn person(name: &str, roles: Vec<pb::Role>) -> pb::GrantRequest {
 }
 
 impl Place {
+    /// With a ledger there.
+    async fn recording(data: &std::path::Path) -> Self {
+        let data = data.to_owned();
+        let rig = Rig::with(move |config| config.data_dir = Some(data)).await;
+        let node = rig.node().await;
+        Self { rig, node }
+    }
+
     async fn new() -> Self {
         let config = |config: &mut crate::ServerConfig| {
             config.admin_ids = vec![SpiffeId::from_parts(&td(), "/ops/by-config").unwrap()];

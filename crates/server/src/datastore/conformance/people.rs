@@ -146,3 +146,58 @@ pub(in crate::datastore) async fn no_entry_is_made_or_changed_for_a_login(db: St
         "it takes away"
     );
 }
+
+/// Else who makes what is above it is that person.
+pub(in crate::datastore) async fn what_hangs_under_no_node_is_no_login(db: Store) {
+    db.load(Some(START)).await.unwrap();
+    let make = |name: &str, parent: &str, path: &str| {
+        let draft = draft(parent, path);
+        db.create_entry(draft, name.to_owned(), "me".to_owned(), START)
+    };
+    make("alias", "/spire/server", "/alias").await.unwrap();
+    make("below", "/alias", "/ops/1000").await.unwrap();
+    make("beside", "/spire/agent/x", "/ops/1000").await.unwrap();
+    let (_, step) = grant("one", 1000);
+    let refused = db.change_people(td(), step, None, START).await;
+    match refused {
+        Err(RegistryError::LoginBelow { id: login, parent }) => {
+            assert_eq!(login, id("/ops/1000"));
+            assert_eq!(parent, id("/alias").to_string());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(db.register(td()).await.unwrap().persons.is_empty());
+    let (first, step) = grant("one", 1001);
+    db.change_people(td(), step, None, START).await.unwrap();
+    let (second, step) = grant("two", 1002);
+    db.change_people(td(), step, None, START).await.unwrap();
+    // Nor by a proposal, nor when something comes in between.
+    let (_, step) = grant("three", 1000);
+    let refused = db.change_people(td(), step, Some(first.clone()), START).await;
+    assert!(
+        matches!(refused, Err(RegistryError::LoginBelow { .. })),
+        "{refused:?}"
+    );
+    assert!(db.delete_entry("below".to_owned(), START).await.unwrap());
+    let (_, step) = grant("three", 1000);
+    let done = db.change_people(td(), step, Some(first.clone()), START).await;
+    let Ok(Done::Proposed { id: proposal, .. }) = done else {
+        panic!("{done:?}")
+    };
+    make("below", "/alias", "/ops/1000").await.unwrap();
+    let confirm = || {
+        db.change_people(
+            td(),
+            Step::Confirm { id: proposal.clone() },
+            Some(second.clone()),
+            START,
+        )
+    };
+    let refused = confirm().await;
+    assert!(
+        matches!(refused, Err(RegistryError::LoginBelow { .. })),
+        "{refused:?}"
+    );
+    assert!(db.delete_entry("below".to_owned(), START).await.unwrap());
+    confirm().await.unwrap();
+}

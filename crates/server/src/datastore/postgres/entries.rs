@@ -45,6 +45,20 @@ async fn is_no_login(tx: &mut Tx, id: &SpiffeId) -> Result<(), RegistryError> {
     }
 }
 
+/// Whoever makes what its entries hang under would be that person. A node's ID is nobody's to make by an entry. All entries are read for it: that
+/// somebody is given an SPIFFE ID is seldom.
+pub(super) async fn can_be_a_login(tx: &mut Tx, id: &SpiffeId) -> Result<(), RegistryError> {
+    let sql = "SELECT parent_id FROM entries WHERE body::json ->> 'spiffe_id' = $1";
+    for row in tx.rows(sql, &[&id.as_str()]).await? {
+        let parent: &str = get(&row, "parent_id")?;
+        if !SpiffeId::parse(parent).is_ok_and(|parent| parent.is_agent()) {
+            let (id, parent) = (id.clone(), parent.to_owned());
+            return Err(RegistryError::LoginBelow { id, parent });
+        }
+    }
+    Ok(())
+}
+
 /// Rights go by the identity, and of one that has any none is to lie about.
 async fn lie_about(tx: &mut Tx, entry: &Entry, now: UnixTime) -> Result<(), RegistryError> {
     if !is_powerful(entry) {

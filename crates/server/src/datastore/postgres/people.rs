@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use landfast_identity::{TrustDomain, UnixTime};
 
+use super::entries;
 use super::row::get;
 use super::tx::Tx;
 use crate::datastore::{Change, DatastoreError, people_text as text};
@@ -21,6 +22,9 @@ pub(super) async fn step(
     let before = register(tx, td).await?;
     let mut after = before.clone();
     let done = step.apply(&mut after, by, now)?;
+    for id in after.identities_since(&before) {
+        entries::can_be_a_login(tx, &id).await?;
+    }
     for write in after.writes_since(&before) {
         put(tx, write).await?;
     }

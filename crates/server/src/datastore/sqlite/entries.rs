@@ -83,6 +83,23 @@ fn is_no_login(tx: &Tx<'_>, id: &SpiffeId) -> Result<(), RegistryError> {
     }
 }
 
+/// Whoever makes what its entries hang under would be that person. A node's ID is nobody's to make by an entry.
+pub(super) fn can_be_a_login(tx: &Tx<'_>, id: &SpiffeId) -> Result<(), RegistryError> {
+    let mut parents = tx
+        .conn()
+        .prepare_cached("SELECT parent_id FROM entries WHERE spiffe_id = ?1")
+        .map_err(DatastoreError::from)?;
+    let parents = parents.query_map(params![id.as_str()], |row| row.get::<_, String>(0));
+    for parent in parents.map_err(DatastoreError::from)? {
+        let parent = parent.map_err(DatastoreError::from)?;
+        if !SpiffeId::parse(&parent).is_ok_and(|parent| parent.is_agent()) {
+            let id = id.clone();
+            return Err(RegistryError::LoginBelow { id, parent });
+        }
+    }
+    Ok(())
+}
+
 /// Rights go by the identity, and of one that has any none is to lie about.
 fn lie_about(tx: &Tx<'_>, entry: &Entry, now: UnixTime) -> Result<(), RegistryError> {
     match is_powerful(entry) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use landfast_identity::{TrustDomain, UnixTime};
 use rusqlite::{Connection, Row, params};
 
+use super::entries;
 use super::writer::Tx;
 use crate::datastore::{Change, DatastoreError, people_text as text};
 use crate::people::{Done, Person, PersonRef, Register, Step, Write};
@@ -20,6 +21,9 @@ pub(super) fn step(
     let before = register(tx, td)?;
     let mut after = before.clone();
     let done = step.apply(&mut after, by, now)?;
+    for id in after.identities_since(&before) {
+        entries::can_be_a_login(tx, &id)?;
+    }
     for write in after.writes_since(&before) {
         put(tx, write)?;
     }

@@ -81,6 +81,16 @@ async fn a_providers_keys_are_fetched_once_and_again_for_a_new_one_but_not_at_wi
     assert_eq!(place.endpoint.asked(), 4);
 }
 
+/// A provider that hangs takes ten seconds for each of two documents.
+#[tokio::test]
+async fn whoever_has_a_key_that_is_known_does_not_wait_for_one_who_has_none() {
+    let place = Place::new().await;
+    place.verify("one").await.unwrap();
+    let _asking = place.provider.turn.acquire().await.unwrap();
+    let known = tokio::time::timeout(Duration::from_secs(60), place.verify("one")).await;
+    known.expect("it waits for nobody").unwrap();
+}
+
 #[tokio::test]
 async fn what_is_of_another_issuer_or_cannot_be_had_is_no_key() {
     let place = Place::new().await;

@@ -118,16 +118,25 @@ fn a_login_has_one_spelling_and_what_is_recorded_of_it_is_no_name() {
 fn a_session_is_of_one_person_by_one_login() {
     let (register, persons) = with(2);
     let login = Login::Uid(1000);
-    let session_id = Session::id(&td(), &persons[0], &login).unwrap();
+    let [first, second] = [&persons[0], &persons[1]].map(|one| &register.persons[one]);
+    let session_id = Session::id(&td(), first, &login).unwrap();
     let session = Session::of(&session_id).unwrap();
     assert_eq!(session.person, persons[0]);
-    assert_eq!(session.login(&register.persons[&persons[0]]), Some(login));
-    assert_eq!(session.login(&register.persons[&persons[1]]), None);
-    let by_another = Session::of(&Session::id(&td(), &persons[0], &Login::Uid(1001)).unwrap()).unwrap();
-    assert_eq!(by_another.login(&register.persons[&persons[0]]), None);
+    assert_eq!(session.login(first), Some(login.clone()));
+    assert_eq!(session.login(second), None);
+    assert_eq!(
+        Session::id(&td(), first, &Login::Uid(1001)),
+        None,
+        "no login of his"
+    );
+    let by_another = Session::of(&Session::id(&td(), second, &Login::Uid(1001)).unwrap()).unwrap();
+    assert_eq!(by_another.login(first), None);
     // The holder of the login, and somebody else's reference.
-    let mixed = Session::of(&Session::id(&td(), &persons[1], &Login::Uid(1000)).unwrap()).unwrap();
-    assert_eq!(mixed.login(&register.persons[&persons[0]]), None);
+    let mixed = session_id
+        .path()
+        .replace(persons[0].as_str(), persons[1].as_str());
+    let mixed = Session::of(&id(&mixed)).unwrap();
+    assert_eq!((mixed.login(first), mixed.login(second)), (None, None));
     for bad in [
         "/landfast/person".to_owned(),
         format!("/landfast/person/{}", persons[0]),
@@ -137,6 +146,54 @@ fn a_session_is_of_one_person_by_one_login() {
     ] {
         assert_eq!(Session::of(&id(&bad)), None, "{bad}");
     }
+}
+
+#[test]
+fn a_session_that_was_ended_does_not_come_back_with_its_login_or_its_person() {
+    let (mut register, persons) = with(1);
+    let login = Login::Uid(1000);
+    let session = |register: &Register| {
+        let id = Session::id(&td(), &register.persons[&persons[0]], &login).unwrap();
+        (Session::of(&id).unwrap(), id)
+    };
+    let holds =
+        |session: &Session, register: &Register| session.login(&register.persons[&persons[0]]).is_some();
+    let withdraw = |register: &mut Register, logins: &[Login], deactivate| {
+        let step = Step::Withdraw {
+            person: persons[0].clone(),
+            logins: logins.to_vec(),
+            roles: Vec::new(),
+            deactivate,
+        };
+        step.apply(register, None, NOW).unwrap();
+    };
+    let (first, id) = session(&register);
+    assert!(holds(&first, &register));
+    // Nobody who has the ID finds out by guessing what it was begun by.
+    let guess = ring::digest::digest(&ring::digest::SHA256, login.to_string().as_bytes());
+    assert!(!id.path().ends_with(&names::base32(guess.as_ref(), 26)));
+
+    withdraw(&mut register, std::slice::from_ref(&login), false);
+    grant(more(&persons[0], vec![login.clone()], Vec::new()))
+        .apply(&mut register, None, NOW)
+        .unwrap();
+    assert!(!holds(&first, &register), "the login was given anew");
+    let (second, _) = session(&register);
+    withdraw(&mut register, &[], true);
+    let back = Change {
+        activate: true,
+        ..more(&persons[0], Vec::new(), Vec::new())
+    };
+    grant(back.clone()).apply(&mut register, None, NOW).unwrap();
+    assert!(!holds(&second, &register), "he was away");
+    // Who is active already is not shut out by being activated.
+    let (third, _) = session(&register);
+    let again = Change {
+        logins: vec![Login::Uid(7)],
+        ..back
+    };
+    grant(again).apply(&mut register, None, NOW).unwrap();
+    assert!(holds(&third, &register));
 }
 
 #[test]

@@ -151,7 +151,7 @@ proptest! {
             prop_assert_eq!(answer.into_iter().collect::<BTreeSet<_>>(), by_the_text(&present, &a.id, &attested));
             for subject in 0..4 {
                 let who = id(&format!("/w{subject}"));
-                let found: BTreeSet<_> = index.of_id(&who).map(|e| e.id.clone()).collect();
+                let found: BTreeSet<_> = index.of_id(&who).map(|e| e.entry.id.clone()).collect();
                 let expected = present.iter().filter(|e| e.spiffe_id == who).map(|e| e.id.clone()).collect();
                 prop_assert_eq!(found, expected);
             }

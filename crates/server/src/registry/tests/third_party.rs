@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::fixture::{DAY, DiskRig, START, agent, draft, entry, td};
+use crate::core::fixture::{DAY, DiskRig, START, agent, draft, entry, id, td};
 use crate::people::{Change, Login, PersonRef, Role, Step, proposal_id};
 use crate::registry::{EntryError, EntryPatch, PolicyPatch, Registry, RegistryError, ThirdParty};
 
@@ -143,4 +143,79 @@ async fn at_09_what_a_sponsor_answered_for_is_gone_with_the_sponsor_and_its_node
         1,
         "also after a restart"
     );
+}
+
+/// Also when both were made at once, each where the other was not heard of.
+#[tokio::test]
+async fn at_09_a_third_party_has_no_power_over_the_server_and_no_time_without_end() {
+    let rig = DiskRig::new();
+    let core = rig.open().await;
+    let registry = &core.registry;
+    let (jo, kim) = (person(registry, 1000).await, person(registry, 1001).await);
+    let ends = Some(START.saturating_add(DAY));
+    let make = async |path: &str, downstream| {
+        let mut draft = draft("/spire/agent/x", path);
+        (draft.expires_at, draft.downstream) = (ends, downstream);
+        entry(&core, draft).await
+    };
+    let (signs, vendor) = (make("/signs", true).await, make("/vendor", false).await);
+    let patch = || sponsored(&jo.to_string(), "C-7");
+    let powerful = |outcome: Result<(), RegistryError>| {
+        let source = match outcome {
+            Err(RegistryError::Invalid { source }) => source,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(source, EntryError::PowerfulThirdParty);
+    };
+    powerful(
+        registry
+            .set_entry_policy(&signs.id, patch(), None)
+            .await
+            .map(drop),
+    );
+    registry
+        .set_entry_policy(&vendor.id, patch(), None)
+        .await
+        .unwrap();
+    for (admin, downstream) in [(Some(true), None), (None, Some(true))] {
+        let change = EntryPatch {
+            admin,
+            downstream,
+            ..EntryPatch::default()
+        };
+        powerful(registry.update_entry(&vendor.id, change).await.map(drop));
+    }
+    let rights = |path: &str| registry.entries_of_id(&id(path)).len();
+    assert_eq!((rights("/signs"), rights("/vendor")), (1, 1), "the control");
+    // As by two servers at the same time.
+    let policy = |id: &str| core.datastore.set_policy(id.to_owned(), patch(), None, START);
+    policy(&signs.id).await.unwrap();
+    let forever = make("/forever", false).await;
+    let change = EntryPatch {
+        expires_at: Some(None),
+        ..EntryPatch::default()
+    };
+    registry.update_entry(&forever.id, change).await.unwrap();
+    policy(&forever.id).await.unwrap();
+    assert_eq!(
+        (rights("/signs"), rights("/forever"), rights("/vendor")),
+        (0, 0, 1)
+    );
+    assert!(registry.is_powerful(&id("/signs")), "it may come to it yet");
+    let who = agent("/spire/agent/x", "0a", &[]);
+    registry.upsert_agent_on_attest(who.clone()).await.unwrap();
+    let has = registry.authorized_entries(&who.id);
+    assert_eq!(
+        has.iter().map(|entry| &entry.id).collect::<Vec<_>>(),
+        [&vendor.id]
+    );
+    // And what it may do by its identity is gone with its sponsor.
+    let out = Step::Withdraw {
+        person: jo,
+        logins: Vec::new(),
+        roles: Vec::new(),
+        deactivate: true,
+    };
+    registry.change_people(out, Some(kim)).await.unwrap();
+    assert_eq!(rights("/vendor"), 0);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::core::fixture::{DiskRig, Rig, START, agent, draft, id};
+use crate::core::fixture::{DiskRig, Rig, START, agent, draft, entry, id, td};
 use crate::registry::{EntryFilter, RegistryError, TokenError};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -306,4 +306,41 @@ async fn neither_the_disk_nor_debug_output_holds_a_live_token() {
             assert!(!found, "{}", path.display());
         }
     }
+}
+
+/// A text that was given before makes the same node: who may make tokens would be whoever works there.
+#[tokio::test]
+async fn the_node_of_a_login_is_not_made_anew_by_another_token() {
+    use crate::people::{Change, Login, PersonRef, Role, Step, proposal_id};
+    let rig = DiskRig::new();
+    let core = rig.open().await;
+    let registry = &core.registry;
+    let now = START;
+    let make = |text: &str| registry.create_join_token(Some(text.to_owned()), 10 * MINUTE, None, now);
+    let redeem = |key: [u8; 32]| registry.redeem_join_token("desk", key, now);
+    make("desk").await.unwrap();
+    let node = redeem([1; 32]).await.unwrap().agent_id;
+    let mut known = agent(node.path(), "0a", &[]);
+    known.key_hash = [1; 32];
+    registry.upsert_agent_on_attest(known).await.unwrap();
+    entry(&core, draft(node.path(), "/ops/jo")).await;
+    // One that was made before.
+    make("desk").await.unwrap();
+    let change = Change {
+        person: PersonRef::random().unwrap(),
+        name: Some("Jo".to_owned()),
+        logins: vec![Login::Spiffe(id("/ops/jo"))],
+        roles: vec![Role::parse(&format!("administer:spiffe://{}/*", td())).unwrap()],
+        activate: false,
+    };
+    let step = Step::Grant {
+        change,
+        id: proposal_id().unwrap(),
+    };
+    registry.change_people(step, None).await.unwrap();
+    assert!(matches!(redeem([2; 32]).await, Err(TokenError::Used)));
+    redeem([1; 32]).await.unwrap();
+    let again = make("desk").await;
+    assert!(matches!(again, Err(RegistryError::IsLogin { .. })), "{again:?}");
+    make("another").await.unwrap();
 }

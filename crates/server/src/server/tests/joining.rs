@@ -130,3 +130,41 @@ async fn of_many_at_once_exactly_one_gets_in_by_a_token() {
     }
     rig.tear_down().await;
 }
+
+/// Whenever it hangs up: what is in the registry is in the ledger.
+#[tokio::test]
+async fn a_node_that_hangs_up_while_it_is_let_in_is_recorded_if_it_was() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_owned();
+    let rig = Rig::with(move |config| config.data_dir = Some(dir)).await;
+    let (mut cut, mut patience) = (0, Duration::from_micros(500));
+    for _ in 0..120 {
+        let (token, key) = (rig.token().await.into_bytes(), PrivateKey::generate().unwrap());
+        let done = tokio::time::timeout(patience, rig.attest("join_token", token, &key)).await;
+        cut += usize::from(done.is_err());
+        // About as long as it takes.
+        patience = match done {
+            Ok(_) => patience.mul_f64(0.93),
+            Err(_) => patience.mul_f64(1.1),
+        };
+    }
+    assert!(cut > 20, "they hang up");
+    // The last one has its turn after them.
+    let node = rig.node().await;
+    let request = agent::ListAgentsRequest::default();
+    let listed = AgentClient::new(rig.admin().await).list_agents(request).await;
+    let there = listed.unwrap().into_inner().agents;
+    assert!(there.len() > 10);
+    drop(node);
+    rig.tear_down().await;
+    let records = crate::ledger::tests::read(&data.path().join("ledger"));
+    let recorded: std::collections::BTreeSet<_> = records
+        .iter()
+        .filter(|record| record["type"] == "node.attested")
+        .filter_map(|record| record["subject"].as_str())
+        .collect();
+    for agent in there {
+        let id = format!("spiffe://{}{}", td(), agent.id.unwrap().path);
+        assert!(recorded.contains(id.as_str()), "{id} is in, and has no record");
+    }
+}

@@ -414,7 +414,10 @@ async fn of_two_with_one_device_key_none_comes_back_until_a_person_has_chosen() 
 
 #[tokio::test]
 async fn who_was_silent_for_long_waits_for_a_person_on_the_admin_socket() {
-    let rig = Rig::with(|config| {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_owned();
+    let rig = Rig::with(move |config| {
+        config.data_dir = Some(dir);
         config.device_key = Some(Duration::ZERO);
         config.admin_ids = vec![SpiffeId::from_parts(&td(), "/operations/console").unwrap()];
     })
@@ -458,7 +461,23 @@ async fn who_was_silent_for_long_waits_for_a_person_on_the_admin_socket() {
     assert_eq!(waiting(anna.clone()).await[0].state(), State::Approved);
     device.returns(&rig, 1, &key).await.unwrap();
     assert!(waiting(anna).await.is_empty());
+    let node = device.node.id.to_string();
+    drop(device);
     rig.tear_down().await;
+    // What came of it says by whose leave.
+    let records = crate::ledger::tests::read(&data.path().join("ledger"));
+    let of = |kind: &str| {
+        let mut found = records
+            .iter()
+            .filter(|record| record["type"] == kind && record["subject"] == node);
+        found.next_back().unwrap()
+    };
+    let approval = crate::random::hex(&key.public_key().sha256());
+    for kind in ["node.approved", "svid.issued", "node.attested"] {
+        assert_eq!(of(kind)["approval"], approval, "{kind}");
+    }
+    let first = records.iter().find(|record| record["type"] == "node.attested");
+    assert!(first.unwrap()["approval"].is_null());
 }
 
 #[tokio::test]

@@ -216,6 +216,18 @@ async fn nothing_is_made_for_an_identity_that_is_a_login() {
     people.grant(request).await.unwrap();
     let refused = mint("/ops/chief").await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    let mut tokens = SvidClient::new(chief.clone());
+    let mut mint_token = async |path: &str| {
+        let request = MintJwtsvidRequest {
+            id: Some(wire(&SpiffeId::from_parts(&td(), path).unwrap())),
+            ttl: 60,
+            audience: vec!["x".to_owned()],
+        };
+        tokens.mint_jwtsvid(request).await
+    };
+    mint_token("/ops/other").await.unwrap();
+    let refused = mint_token("/ops/chief").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
     let mut entries = EntryClient::new(chief);
     let wanted = |id: &str, path: &str| types::Entry {
         id: id.to_owned(),
