@@ -7,7 +7,7 @@ mod shown;
 
 use std::path::PathBuf;
 
-use landfast_evidence::{Catalogue, Quality, by, gaps, who};
+use landfast_evidence::{Asked, Catalogue, Quality, by, gaps, who};
 use serde_json::json;
 
 use crate::cli::Globals;
@@ -30,7 +30,7 @@ pub(crate) enum EvidenceCommand {
     },
     /// What somebody had and did [local file].
     By {
-        /// A SPIFFE ID, one and /*, a person's reference, or a login (uid:1000).
+        /// A SPIFFE ID, one and /*, a person's reference, or a login as records name it (uid:1000, ssh:SHA256:…, oidc:ISSUER).
         #[arg(long, value_name = "IDENTITY")]
         identity: String,
         #[command(flatten)]
@@ -80,7 +80,7 @@ pub(crate) enum EvidenceCommand {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Page {
-    /// Write it as a page, to read and to print, into this file.
+    /// Write it as a page, to read and to print, into this file; one that is there is replaced.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -89,7 +89,12 @@ pub(crate) fn run(command: EvidenceCommand, globals: &Globals) -> Result<u8, Fai
     match command {
         EvidenceCommand::Who { target, at, from } => {
             let opened = Opened::open(&from)?;
-            let answer = who(&opened.evidence(&ledgers::Within::until_now())?, &target, &at);
+            let asked = Asked {
+                target: &target,
+                at: &at,
+            };
+            let evidence = opened.ledgers.evidence_for(&asked);
+            let answer = who(&evidence.map_err(|error| ledgers::failure(&error))?, &asked);
             show(globals, &answer, || shown::who(&answer))?;
             Ok(opened.judged())
         }

@@ -1,12 +1,19 @@
 //! Who had access to something, and what somebody had. Invariant: never blank: what is given has a rule or an approval beside it, and when nobody had
 //! anything the answer says so, and how many records it was asked of.
 
+mod fits;
+
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::evidence::Evidence;
 use crate::record::{Record, Ref};
 use crate::rules::{Rule, Version, rules};
 use crate::tally::{counted, numbers};
+pub use fits::Asked;
+pub(crate) use fits::is_decision;
+use fits::{is, is_about, is_actor, is_hand_out, was_valid};
 
 /// Who had access, at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +36,10 @@ pub struct Who {
     pub looked_at: u64,
     /// Records that are missing: the answer may be longer.
     pub missing: u64,
+    /// Records that are in an archive and were not looked at: the answer may be longer.
+    pub pruned: u64,
+    /// Records before which the clock had gone back: times around them are not sure.
+    pub clock_went_back: Vec<Ref>,
 }
 
 /// What somebody had and did, in a period.
@@ -48,11 +59,17 @@ pub struct By {
     pub looked_at: u64,
     /// Records that are missing: the answer may be longer.
     pub missing: u64,
+    /// Records that are in an archive and were not looked at: the answer may be longer.
+    pub pruned: u64,
+    /// Records before which the clock had gone back: times around them are not sure.
+    pub clock_went_back: Vec<Ref>,
 }
 
-/// A standing entitlement.
+/// An entitlement by an entry.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entitlement {
+    /// Whether it stands, or is over: deleted, expired, or nobody answers for it any more.
+    pub stands: bool,
     /// To be whom.
     pub identity: String,
     /// By which rule.
@@ -105,42 +122,29 @@ pub struct Line {
     pub record: Ref,
 }
 
-/// Who had access to `target` at this moment. A target is a SPIFFE ID, one and `/*`, an entry's ID, the last part of a path (`plc-7`), or what
-/// records name as a target.
+/// Who had access to something at this moment.
 #[must_use]
-pub fn who(evidence: &Evidence, target: &str, at: &str) -> Who {
+pub fn who(evidence: &Evidence, asked: &Asked<'_>) -> Who {
+    let (target, at) = (asked.target, asked.at);
     let rules = rules(evidence);
     let entitled = rules.values().filter_map(|rule| {
         let version = rule.at(at)?;
         let fits = rule.entry == target || version.subject.as_deref().is_some_and(|id| is(id, target));
-        fits.then(|| entitlement(rule, version, rule.until(at)))
+        fits.then(|| entitlement(rule, version, rule.until(at), true))
     });
     let entitled: Vec<_> = entitled.collect();
-    let was_valid = |record: &&Record| {
-        let (begins, ends) = (record.says("not_before"), record.says("not_after"));
-        begins.is_some_and(|begins| begins <= at) && ends.is_some_and(|ends| at < ends)
-    };
-    let signed = evidence
-        .records
-        .iter()
-        .filter(|record| record.is_issuance() && is_about(record, target));
-    let signed: Vec<&Record> = signed.filter(was_valid).collect();
+    let about = || evidence.records.iter().filter(|record| is_about(record, target));
+    let signed = about().filter(|record| record.is_issuance() && was_valid(record, at));
+    let signed: Vec<&Record> = signed.collect();
     let credentials: Vec<_> = signed.iter().map(|record| credential(record, &rules)).collect();
     let until = |record: &&Record| record.time.as_deref().is_none_or(|time| time <= at);
-    let handed_out = evidence
-        .records
-        .iter()
-        .filter(|record| is_hand_out(record) && is_about(record, target));
-    let handed_out = handed_out.filter(until).filter(|record| {
+    let handed_out = about().filter(|record| is_hand_out(record) && until(record));
+    let handed_out = handed_out.filter(|record| {
         let serial = record.says("serial");
         serial.is_none() || signed.iter().any(|signed| signed.says("serial") == serial)
     });
-    let decided = evidence
-        .records
-        .iter()
-        .filter(|record| is_decision(record) && is_about(record, target));
-    let decided: Vec<_> = decided.filter(until).map(line).collect();
-    let looked_at = evidence.records.len() as u64;
+    let decided = about().filter(|record| is_decision(record) && until(record));
+    let looked_at = evidence.looked_at;
     let answer = match (entitled.len(), credentials.len()) {
         (0, 0) => format!(
             "nobody: none of {} gives {target} to anybody at {at}, and nothing that was signed for it was valid then",
@@ -152,32 +156,31 @@ pub fn who(evidence: &Evidence, target: &str, at: &str) -> Who {
             counted(valid as u64, "signed document")
         ),
     };
+    let went_back = evidence.went_back();
     Who {
         target: target.to_owned(),
         at: at.to_owned(),
-        answer,
+        answer: qualified(answer, evidence),
         entitled,
         credentials,
         handed_out: handed_out.map(line).collect(),
-        decided,
+        decided: decided.map(line).collect(),
         looked_at,
         missing: evidence.missing(),
+        pruned: evidence.pruned(),
+        clock_went_back: went_back.iter().map(|record| record.at).take(MOST_REFS).collect(),
     }
 }
 
-/// What this one had and did: a SPIFFE ID, one and `/*`, a person's reference, or a login (`uid:1000`).
+/// What this one had and did: a SPIFFE ID, one and `/*`, a person's reference, or a login (`uid:1000`, `ssh:SHA256:…`).
 #[must_use]
 pub fn by(evidence: &Evidence, identity: &str) -> By {
     let rules = rules(evidence);
+    let at_last = evidence.at_last();
     let entitled = rules.values().filter_map(|rule| {
         let version = rule.last()?;
         let fits = version.subject.as_deref().is_some_and(|id| is(id, identity));
-        let until = if version.is_deleted {
-            version.from.clone()
-        } else {
-            version.expires_at.clone()
-        };
-        fits.then(|| entitlement(rule, version, until))
+        fits.then(|| entitlement(rule, version, version.ends(), version.stands(at_last)))
     });
     let entitled: Vec<_> = entitled.collect();
     let about = |record: &&Record| is_about(record, identity) || is_actor(record, identity);
@@ -190,42 +193,79 @@ pub fn by(evidence: &Evidence, identity: &str) -> By {
         .map(|record| line(record));
     let lines: Vec<_> = lines.collect();
     let looked_at = evidence.within().count() as u64;
+    let stand = entitled.iter().filter(|one| one.stands).count();
+    let over = match entitled.len() - stand {
+        0 => String::new(),
+        over => format!(" ({over} more that are over)"),
+    };
     let answer = match entitled.len() + credentials.len() + lines.len() {
         0 => format!(
             "nothing: none of {} is about {identity} or by it, and no entry gives it",
             counted(looked_at, "record")
         ),
         _ => format!(
-            "{}, {}, {}",
-            counted(entitled.len() as u64, "standing entitlement"),
+            "{}{over}, {}, {}",
+            counted(stand as u64, "standing entitlement"),
             counted(credentials.len() as u64, "signed document"),
             counted(lines.len() as u64, "other record")
         ),
     };
+    let went_back = evidence.went_back();
     By {
         identity: identity.to_owned(),
-        answer,
+        answer: qualified(answer, evidence),
         entitled,
         credentials,
         lines,
         looked_at,
         missing: evidence.missing(),
+        pruned: evidence.pruned(),
+        clock_went_back: went_back.iter().map(|record| record.at).take(MOST_REFS).collect(),
     }
 }
 
-pub(crate) fn entitlement(rule: &Rule, version: &Version, until: Option<String>) -> Entitlement {
+/// An answer with what it could not take into account.
+fn qualified(answer: String, evidence: &Evidence) -> String {
+    match evidence.pruned() {
+        0 => answer,
+        pruned => format!(
+            "{answer}; {} were taken to an archive and not looked at: give it with --archive",
+            counted(pruned, "record")
+        ),
+    }
+}
+
+pub(crate) fn entitlement(
+    rule: &Rule,
+    version: &Version,
+    until: Option<String>,
+    stands: bool,
+) -> Entitlement {
     let powers = match version.powers.is_empty() {
         true => String::new(),
         false => format!(" ({})", version.powers.join(", ")),
     };
-    let what = format!(
-        "standing entitlement, by entry {}{powers}: whoever is {}; record {}, last by {}",
-        rule.entry,
-        version.selectors,
-        numbers(&version.records),
-        version.by
-    );
+    let how = match (stands, version.is_unanswered) {
+        (true, _) => "standing entitlement",
+        (false, true) => "entitlement that nobody answers for any more",
+        (false, false) => "entitlement that is over",
+    };
+    let what = match version.is_inferred {
+        true => format!(
+            "{how}, by entry {}, which is older than these records: something was signed by it, record {}",
+            rule.entry,
+            numbers(&version.records)
+        ),
+        false => format!(
+            "{how}, by entry {}{powers}: whoever is {}; record {}, last by {}",
+            rule.entry,
+            version.selectors,
+            numbers(&version.records),
+            version.by
+        ),
+    };
     Entitlement {
+        stands,
         identity: version
             .subject
             .clone()
@@ -240,7 +280,7 @@ pub(crate) fn entitlement(rule: &Rule, version: &Version, until: Option<String>)
     }
 }
 
-fn credential(record: &Record, rules: &std::collections::BTreeMap<String, Rule>) -> Credential {
+fn credential(record: &Record, rules: &BTreeMap<String, Rule>) -> Credential {
     let said = |name: &str| record.says(name).unwrap_or("unknown").to_owned();
     Credential {
         identity: record
@@ -262,7 +302,7 @@ fn credential(record: &Record, rules: &std::collections::BTreeMap<String, Rule>)
 }
 
 /// By whose leave something was signed.
-fn under(record: &Record, rules: &std::collections::BTreeMap<String, Rule>) -> String {
+fn under(record: &Record, rules: &BTreeMap<String, Rule>) -> String {
     if let Some(approval) = &record.approval {
         return format!("approval {approval}");
     }
@@ -272,8 +312,10 @@ fn under(record: &Record, rules: &std::collections::BTreeMap<String, Rule>) -> S
             _ => format!("order of {}", record.actor.name()),
         };
     };
-    let version = rules.get(entry).and_then(|rule| rule.at(record.when()));
-    match version {
+    let rule = rules.get(entry);
+    let at = record.placed().unwrap_or(UNKNOWN);
+    let version = rule.and_then(|rule| rule.by_number(record.at).or_else(|| rule.at(at)));
+    match version.filter(|version| !version.is_inferred) {
         Some(version) => format!(
             "standing entitlement, by entry {entry} (record {}, last by {})",
             numbers(&version.records),
@@ -294,75 +336,6 @@ fn line(record: &Record) -> Line {
     }
 }
 
-/// What an agent gave to a workload, out of its journal (`docs/formats/journal.md`).
-pub(crate) fn is_hand_out(record: &Record) -> bool {
-    record.kind == "agent.handed-out"
-}
-
-/// What somebody has decided, beside what was signed.
-pub(crate) fn is_decision(record: &Record) -> bool {
-    record.approval.is_some()
-        || matches!(
-            record.kind.as_str(),
-            "svid.denied"
-                | "agent.denied"
-                | "node.approved"
-                | "node.refused"
-                | "node.banned"
-                | "node.evicted"
-        )
-}
-
-fn is_about(record: &Record, target: &str) -> bool {
-    let fits = |text: &Option<String>| text.as_deref().is_some_and(|id| is(id, target));
-    fits(&record.subject) || fits(&record.target) || record.says("entry") == Some(target)
-}
-
-fn is_actor(record: &Record, identity: &str) -> bool {
-    let login = identity
-        .split_once(':')
-        .is_some_and(|(by, value)| match record.actor.how.get(by) {
-            Some(serde_json::Value::String(text)) => text == value,
-            Some(serde_json::Value::Number(number)) => number.to_string() == value,
-            _ => false,
-        });
-    login || record.actor.id.as_deref().is_some_and(|id| is(id, identity))
-}
-
-/// Whether an ID is the one that is asked for: itself, below it with `/*`, or its last part.
-fn is(id: &str, wanted: &str) -> bool {
-    match wanted.strip_suffix("/*") {
-        Some(above) => id.strip_prefix(above).is_some_and(|rest| rest.starts_with('/')),
-        None if wanted.contains('/') => id == wanted,
-        None => id == wanted || id.starts_with("spiffe://") && id.rsplit('/').next() == Some(wanted),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_whole_or_below_or_the_last_part_and_never_a_piece() {
-        let id = "spiffe://plant.example/line4/plc-7";
-        for wanted in [
-            id,
-            "spiffe://plant.example/line4/*",
-            "spiffe://plant.example/*",
-            "plc-7",
-        ] {
-            assert!(is(id, wanted), "{wanted}");
-        }
-        for wanted in [
-            "plc",
-            "7",
-            "line4",
-            "spiffe://plant.example/line4",
-            "spiffe://plant.example/line/*",
-            "/plc-7",
-            "",
-        ] {
-            assert!(!is(id, wanted), "{wanted}");
-        }
-    }
-}
+/// Before every time.
+const UNKNOWN: &str = "";
+const MOST_REFS: usize = 1000;

@@ -1,28 +1,11 @@
 //! What answers and reports are made of. Invariant: the same records give the same evidence, wherever they were read: a ledger or a pack.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::record::Record;
-
-/// From when to when, as RFC 3339 or its beginning; the end is not within.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Period {
-    /// The beginning; none: from the first record on.
-    pub from: Option<String>,
-    /// The end; none: to the last record.
-    pub to: Option<String>,
-}
-
-/// Records without a gap, both ends among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Span {
-    /// The first.
-    pub first: u64,
-    /// The last.
-    pub last: u64,
-}
+use crate::period::{Period, Span};
+use crate::record::{Record, Ref};
 
 /// A log, and which part of it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +25,9 @@ pub struct Head {
     pub end: u64,
     /// Records of the period that are not there, or not what was signed.
     pub missing: Vec<Span>,
+    /// The records before this one are in an archive, as a record of the log itself says, and were not looked at.
+    #[serde(default)]
+    pub pruned: u64,
 }
 
 /// Records, joined by time.
@@ -53,69 +39,12 @@ pub struct Evidence {
     pub records: Vec<Record>,
     /// What was asked for.
     pub period: Period,
-}
-
-impl Period {
-    /// Whether this is within; what has no time always is.
-    #[must_use]
-    pub fn has(&self, time: Option<&str>) -> bool {
-        !self.is_before(time) && !self.is_over(time)
-    }
-
-    pub(crate) fn is_before(&self, time: Option<&str>) -> bool {
-        matches!((&self.from, time), (Some(from), Some(time)) if time < from.as_str())
-    }
-
-    pub(crate) fn is_over(&self, time: Option<&str>) -> bool {
-        matches!((&self.to, time), (Some(to), Some(time)) if time >= to.as_str())
-    }
-}
-
-impl std::fmt::Display for Period {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let from = self.from.as_deref().unwrap_or("the first record");
-        let to = self.to.as_deref().unwrap_or("the last record");
-        write!(f, "{from} to {to}")
-    }
-}
-
-impl Span {
-    /// Those from `first` to before `end`, where there are any; spans that touch are one.
-    pub(crate) fn add(spans: &mut Vec<Self>, first: u64, end: u64) {
-        if first >= end {
-            return;
-        }
-        match spans.last_mut() {
-            Some(last) if last.last + 1 >= first => last.last = last.last.max(end - 1),
-            _ => spans.push(Self { first, last: end - 1 }),
-        }
-    }
-
-    /// What of `first` to before `end` is not among these, which are in order.
-    pub(crate) fn between(there: impl Iterator<Item = u64>, first: u64, end: u64) -> Vec<Self> {
-        let (mut missing, mut next) = (Vec::new(), first);
-        for number in there {
-            Self::add(&mut missing, next, number);
-            next = number + 1;
-        }
-        Self::add(&mut missing, next, end);
-        missing
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.last - self.first + 1
-    }
-}
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.first == self.last {
-            true => write!(f, "{}", self.first),
-            false => write!(f, "{} to {}", self.first, self.last),
-        }
-    }
+    /// How many records were read for it.
+    pub looked_at: u64,
+    /// Records of nodes about the period that came to the server after it, and when the last of them came: they are not of it.
+    pub came_later: Option<(u64, String)>,
+    /// Of each log that was pruned, the record that says so.
+    pub(crate) pruned_by: Vec<Ref>,
 }
 
 impl Evidence {
@@ -135,8 +64,11 @@ impl Evidence {
         keyed.sort_by(|(a, one), (b, other)| (a, one.at).cmp(&(b, other.at)));
         Self {
             ledgers,
+            looked_at: keyed.len() as u64,
             records: keyed.into_iter().map(|(_, record)| record).collect(),
             period,
+            came_later: None,
+            pruned_by: Vec::new(),
         }
     }
 
@@ -152,17 +84,81 @@ impl Evidence {
         self.records.iter().filter(|record| self.is_within(record))
     }
 
+    /// By the log and the number there: the order in which a server has written, whatever its clock showed.
+    pub(crate) fn by_number(&self) -> Vec<&Record> {
+        let mut all: Vec<&Record> = self.records.iter().collect();
+        all.sort_by_key(|record| record.at);
+        all
+    }
+
     /// How many records the period has, those that are missing among them.
     #[must_use]
     pub fn expected(&self) -> u64 {
-        self.ledgers.iter().map(|head| head.end - head.first).sum()
+        let counts = self
+            .ledgers
+            .iter()
+            .map(|head| head.end.saturating_sub(head.first));
+        counts.fold(0, u64::saturating_add)
     }
 
     /// How many of them are missing.
     #[must_use]
     pub fn missing(&self) -> u64 {
         let spans = self.ledgers.iter().flat_map(|head| &head.missing);
-        spans.map(Span::count).sum()
+        spans.map(Span::count).fold(0, u64::saturating_add)
+    }
+
+    /// How many were taken to archives and not looked at.
+    #[must_use]
+    pub fn pruned(&self) -> u64 {
+        let counts = self.ledgers.iter().map(|head| head.pruned);
+        counts.fold(0, u64::saturating_add)
+    }
+
+    /// The last moment that is told of: the end of the period, or when the last record of a log was written, by its number and not by what a clock showed once.
+    pub(crate) fn at_last(&self) -> Option<&str> {
+        let mut last = BTreeMap::new();
+        for record in self.by_number() {
+            if let Some(time) = record.placed() {
+                last.insert(record.at.ledger, time);
+            }
+        }
+        let written = last.into_values().max();
+        match (self.period.to.as_deref(), written) {
+            (Some(to), Some(written)) => Some(to.min(written)),
+            (to, written) => to.or(written),
+        }
+    }
+
+    /// The records before which a server's clock had gone back. What nodes have sent has their time, and what was written behind a gap the time at which it
+    /// happened: they are not among them.
+    pub(crate) fn went_back(&self) -> Vec<&Record> {
+        let (mut back, mut before): (Vec<&Record>, Option<&Record>) = (Vec::new(), None);
+        let mut caught_up = None;
+        for record in self.by_number() {
+            let (Some(time), None) = (&record.time, record.received()) else {
+                continue;
+            };
+            if caught_up.is_some_and(|last: Ref| last.ledger == record.at.ledger && last >= record.at) {
+                continue;
+            }
+            if record.kind == "log.gap" {
+                let last = record.at.record.saturating_add(record.counts("written_after"));
+                caught_up = Some(Ref {
+                    record: last,
+                    ..record.at
+                });
+            }
+            let same = before.filter(|before| before.at.ledger == record.at.ledger);
+            if same
+                .and_then(|before| before.time.as_ref())
+                .is_some_and(|before| time < before)
+            {
+                back.push(record);
+            }
+            before = Some(record);
+        }
+        back
     }
 
     /// When a missing span was: the times of the records on both sides of it.
@@ -173,45 +169,51 @@ impl Evidence {
         let before = before.max_by_key(|record| record.at.record);
         let after = of_this().filter(|record| record.at.record > span.last);
         let after = after.min_by_key(|record| record.at.record);
-        let time = |record: Option<&'_ Record>| record.map(|record| record.at);
-        let find = |at| self.records.iter().find(|record| Some(record.at) == at);
-        (
-            find(time(before)).and_then(|record| record.time.as_deref()),
-            find(time(after)).and_then(|record| record.time.as_deref()),
-        )
+        (before.and_then(Record::placed), after.and_then(Record::placed))
     }
+}
+
+/// The place of each record in time, by number: the earliest time that it or one after it has. Whatever a clock showed, it had happened by then.
+pub(crate) fn since<'a>(by_number: &[&'a Record]) -> Vec<Option<&'a str>> {
+    let mut since: Vec<Option<&str>> = Vec::with_capacity(by_number.len());
+    let mut last: Option<(Ref, &str)> = None;
+    for record in by_number {
+        // What has no time is where the record before it is.
+        let before = last
+            .filter(|(at, _)| at.ledger == record.at.ledger)
+            .map(|(_, time)| time);
+        let time = record.placed().or(before);
+        last = time.map(|time| (record.at, time));
+        since.push(time);
+    }
+    let mut least: Option<(usize, &str)> = None;
+    for (record, time) in by_number.iter().zip(&mut since).rev() {
+        let after = least
+            .filter(|(ledger, _)| *ledger == record.at.ledger)
+            .map(|(_, time)| time);
+        *time = match (*time, after) {
+            (Some(own), Some(after)) => Some(own.min(after)),
+            (own, after) => own.or(after),
+        };
+        least = time.map(|time| (record.at.ledger, time));
+    }
+    since
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Ref;
 
-    #[test]
-    fn spans_that_touch_are_one() {
-        let mut spans = Vec::new();
-        for (first, end) in [(3, 3), (3, 5), (5, 6), (8, 9)] {
-            Span::add(&mut spans, first, end);
-        }
-        assert_eq!(spans, [Span { first: 3, last: 5 }, Span { first: 8, last: 8 }]);
-        let there = [2, 3, 6].into_iter();
-        let missing = [
-            Span { first: 1, last: 1 },
-            Span { first: 4, last: 5 },
-            Span { first: 7, last: 8 },
-        ];
-        assert_eq!(Span::between(there, 1, 9), missing);
+    fn record(ledger: usize, seq: u64, time: Option<&str>) -> Record {
+        let time = time
+            .map(|time| format!(r#""time":"{time}","#))
+            .unwrap_or_default();
+        let line = format!(r#"{{"seq":{seq},{time}"type":"a.b"}}"#);
+        Record::parse(Ref { ledger, record: 0 }, &line).unwrap()
     }
 
     #[test]
     fn records_of_several_ledgers_are_in_the_order_of_time() {
-        let record = |ledger, seq: u64, time: Option<&str>| {
-            let time = time
-                .map(|time| format!(r#""time":"{time}","#))
-                .unwrap_or_default();
-            let line = format!(r#"{{"seq":{seq},{time}"type":"a.b"}}"#);
-            Record::parse(Ref { ledger, record: 0 }, &line).unwrap()
-        };
         let all = vec![
             record(2, 0, Some("2026-01-01T00:00:01Z")),
             record(1, 0, Some("2026-01-01T00:00:00Z")),
@@ -225,5 +227,28 @@ mod tests {
             .map(|record| record.at.to_string())
             .collect();
         assert_eq!(order, ["0", "1", "2:0", "2"]);
+    }
+
+    #[test]
+    fn a_record_had_happened_by_the_earliest_time_from_it_on() {
+        let all = [
+            record(1, 0, Some("2026-01-01")),
+            record(1, 1, Some("2030-01-01")),
+            record(1, 2, None),
+            record(1, 3, Some("2026-01-02")),
+            record(1, 4, Some("2026-01-03")),
+            record(2, 0, None),
+        ];
+        let all: Vec<&Record> = all.iter().collect();
+        let since = since(&all);
+        let expected = [
+            "2026-01-01",
+            "2026-01-02",
+            "2026-01-02",
+            "2026-01-02",
+            "2026-01-03",
+        ];
+        assert_eq!(since[..5], expected.map(Some));
+        assert_eq!(since[5], None);
     }
 }

@@ -2,19 +2,21 @@
 
 mod error;
 mod files;
+mod joined;
+mod walk;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use landfast_audit::Prover;
 use landfast_audit::verify::{
-    Finding, ReadError, SignedHead, Source, VerifierKey, read, verify, verify_inclusion,
+    Finding, SignedHead, Source, VerifierKey, read, verify, verify_consistency, verify_inclusion,
 };
 
-use crate::evidence::{Evidence, Head, Period, Span};
 use crate::record::{Record, Ref};
 pub use error::LedgerError;
 use files::{Cached, Pinned};
+pub use joined::Ledgers;
+pub(crate) use joined::stands;
 
 /// One ledger, verified.
 pub struct Ledger {
@@ -28,30 +30,32 @@ pub struct Ledger {
     /// The checkpoint, as it is signed.
     pub checkpoint: Vec<u8>,
     head: SignedHead,
+    /// Checkpoints that somebody kept, and that this ledger is the continuation of.
+    kept: Vec<SignedHead>,
     /// What is not as it was signed.
     pub findings: Vec<Finding>,
-    /// Record before which the clock had gone back, the first, and how many times it did.
-    pub went_back: Option<(u64, u64)>,
 }
 
-/// Several ledgers, joined by time.
-pub struct Ledgers {
-    all: Vec<Ledger>,
+/// How one is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Opening<'a> {
+    /// A verifier key that somebody kept. Without one the key that lies in the directory is taken, which whoever changed the records can have changed too.
+    pub key: Option<&'a str>,
+    /// Checkpoints that somebody kept, each with a name for people.
+    pub checkpoints: &'a [(String, Vec<u8>)],
+    /// Archives of what was pruned from it.
+    pub archives: &'a [PathBuf],
 }
 
 impl Ledger {
-    /// Opens and verifies it. Without a kept key the one that lies in the directory is taken, which whoever changed the records can have changed too.
+    /// Opens and verifies it.
     ///
     /// # Errors
     /// There is no key, or no checkpoint that it has signed. A ledger whose records were changed opens: its findings say so.
-    pub fn open(
-        directory: &Path,
-        kept: Option<&str>,
-        checkpoints: &[(String, Vec<u8>)],
-    ) -> Result<Self, LedgerError> {
-        let source = Cached::new(directory);
+    pub fn open(directory: &Path, opening: &Opening<'_>) -> Result<Self, LedgerError> {
+        let source = Cached::new(directory, opening.archives);
         let bytes = |name: &str| source.read(name, SMALL_FILE).ok().flatten();
-        let key_line = match kept {
+        let key_line = match opening.key {
             Some(line) => line.trim().to_owned(),
             None => {
                 let line = bytes("verifier-key").and_then(|bytes| String::from_utf8(bytes).ok());
@@ -78,19 +82,19 @@ impl Ledger {
             files: &source,
             checkpoint: &checkpoint,
         };
-        let report = verify(&pinned, &key, checkpoints);
+        let report = verify(&pinned, &key, opening.checkpoints);
+        let kept = opening.checkpoints.iter();
+        let kept = kept.filter_map(|(_, note)| key.checkpoint(note).ok());
         Ok(Self {
             directory: directory.to_owned(),
+            kept: kept.collect(),
             source,
             key_line,
             key,
-            key_was_kept: kept.is_some(),
+            key_was_kept: opening.key.is_some(),
             checkpoint,
             head,
             findings: report.findings,
-            went_back: report
-                .first_time_went_back
-                .map(|first| (first, report.time_went_back)),
         })
     }
 
@@ -106,18 +110,36 @@ impl Ledger {
         &self.directory
     }
 
+    fn prover(&self) -> Result<Prover<'_>, landfast_audit::ProveError> {
+        let source: &dyn Source = &self.source;
+        Prover::new(source, self.head.size, self.head.size)
+    }
+
     /// The hashes that lead from this record to the root.
     ///
     /// # Errors
     /// A file of hashes is missing or was changed.
     pub(crate) fn proof(&self, record: u64) -> Result<Vec<[u8; 32]>, LedgerError> {
-        let (source, size): (&dyn Source, u64) = (&self.source, self.head.size);
-        let proof = Prover::new(source, size, size).and_then(|prover| prover.inclusion(record));
+        let proof = self.prover().and_then(|prover| prover.inclusion(record));
         proof.map_err(|source| LedgerError::Proof {
             directory: self.directory.clone(),
             record,
             source,
         })
+    }
+
+    /// Of each checkpoint that somebody kept, its size, and the hashes that lead from it to this one.
+    pub(crate) fn continued(&self) -> Vec<(u64, Vec<[u8; 32]>)> {
+        let head = (self.head.size, &self.head.root);
+        let mut all = Vec::new();
+        for kept in self.kept.iter().filter(|kept| kept.size <= self.head.size) {
+            let proof = self.prover().and_then(|prover| prover.consistency(kept.size));
+            let holds = |proof: &Vec<_>| verify_consistency((kept.size, &kept.root), head, proof);
+            all.extend(proof.ok().filter(holds).map(|proof| (kept.size, proof)));
+        }
+        all.sort();
+        all.dedup();
+        all
     }
 
     fn is_proven(&self, line: &[u8], record: u64) -> bool {
@@ -135,180 +157,16 @@ impl Ledger {
         };
         let ended = read(&pinned, number, &mut |place, line| {
             let text = std::str::from_utf8(line).unwrap_or_default();
-            let record = Record::parse(
-                Ref {
-                    ledger,
-                    record: place,
-                },
-                text,
-            );
+            let at = Ref {
+                ledger,
+                record: place,
+            };
+            let record = Record::parse(at, text);
             found = record.filter(|record| record.at.record == number && self.is_proven(line, number));
             false
         });
         ended.ok().and(found)
     }
-
-    /// Every record that counts, and the numbers of those that are missing. Reads on behind what is damaged.
-    fn records(&self, ledger: usize, each: &mut dyn FnMut(Record) -> bool) -> Vec<Span> {
-        let pinned = Pinned {
-            files: &self.source,
-            checkpoint: &self.checkpoint,
-        };
-        let is_whole = self.findings.is_empty();
-        let (mut proven, mut next, mut enough) = (BTreeSet::new(), 0, false);
-        while next < self.head.size && !enough {
-            let mut seen = next;
-            let ended = read(&pinned, next, &mut |place, line| {
-                seen = place + 1;
-                let text = std::str::from_utf8(line).unwrap_or_default();
-                let found = Record::parse(
-                    Ref {
-                        ledger,
-                        record: place,
-                    },
-                    text,
-                );
-                // Behind a record that was taken out the others are not at their places, and are what they were.
-                let counts = |record: &Record| {
-                    let own = record.at.record;
-                    is_whole && own == place || !is_whole && self.is_proven(line, own)
-                };
-                if let Some(record) = found.filter(counts)
-                    && (is_whole || proven.insert(record.at.record))
-                {
-                    enough = !each(record);
-                }
-                !enough
-            });
-            next = match ended {
-                Ok(_) | Err(ReadError::Checkpoint(_)) => self.head.size,
-                Err(ReadError::Malformed(begins)) => begins + BUNDLE,
-                // The first bundle of which nothing was given.
-                Err(ReadError::Missing(_)) => (seen.div_ceil(BUNDLE) + 1) * BUNDLE,
-            };
-        }
-        match is_whole {
-            true => Vec::new(),
-            false => Span::between(proven.into_iter(), 0, self.head.size),
-        }
-    }
 }
 
-impl Ledgers {
-    /// These together, in this order.
-    #[must_use]
-    pub fn new(all: Vec<Ledger>) -> Self {
-        Self { all }
-    }
-
-    /// Each of them.
-    #[must_use]
-    pub fn all(&self) -> &[Ledger] {
-        &self.all
-    }
-
-    /// What they say about a period: everything within it, and of what was before what still stands (entries, policies, persons, the log itself).
-    ///
-    /// # Errors
-    /// That is more than fits.
-    pub fn evidence(&self, period: &Period) -> Result<Evidence, LedgerError> {
-        let (mut records, mut ledgers) = (Vec::new(), Vec::new());
-        for (index, ledger) in self.all.iter().enumerate() {
-            let mut of_this: Vec<Record> = Vec::new();
-            let (mut first, mut end, mut last_time) = (None, 0, None);
-            let missing = ledger.records(index + 1, &mut |record| {
-                // What has no time is where the record before it is.
-                last_time = record.time.clone().or_else(|| last_time.take());
-                let is_within = match &last_time {
-                    Some(time) => period.has(Some(time)),
-                    None => period.from.is_none(),
-                };
-                if is_within {
-                    let number = record.at.record;
-                    first = Some(first.unwrap_or(number).min(number));
-                    end = end.max(number + 1);
-                }
-                // Between two of the period everything counts: a clock may have been set.
-                if is_within || first.is_some() || stands(&record) {
-                    of_this.push(record);
-                }
-                of_this.len() <= MOST_RECORDS
-            });
-            if of_this.len() > MOST_RECORDS {
-                return Err(LedgerError::TooMany);
-            }
-            let (first, end) = widened(first, end, &of_this, &missing, ledger.head.size, period);
-            of_this.retain(|record| {
-                let number = record.at.record;
-                (first..end).contains(&number) || number < first && stands(record)
-            });
-            of_this.sort_by_key(|record| record.at);
-            let there = of_this.iter().map(|record| record.at.record);
-            let there = there.filter(|record| (first..end).contains(record));
-            ledgers.push(Head {
-                origin: ledger.origin().to_owned(),
-                key_id: ledger.key.id(),
-                size: ledger.head.size,
-                root: ledger
-                    .head
-                    .root
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect(),
-                first,
-                end,
-                missing: Span::between(there, first, end),
-            });
-            records.extend(of_this);
-        }
-        Ok(Evidence::new(ledgers, records, period.clone()))
-    }
-}
-
-/// The range of numbers that a period covers: with what is missing at either end, as nobody can say when that was.
-fn widened(
-    first: Option<u64>,
-    end: u64,
-    records: &[Record],
-    missing: &[Span],
-    size: u64,
-    period: &Period,
-) -> (u64, u64) {
-    let (mut first, mut end) = match first {
-        Some(first) => (first, end),
-        // Nothing in the period: the place where it would be.
-        None => {
-            let before = records
-                .iter()
-                .filter(|record| period.is_before(record.time.as_deref()));
-            let place = before
-                .map(|record| record.at.record + 1)
-                .max()
-                .unwrap_or(0)
-                .min(size);
-            (place, place)
-        }
-    };
-    for span in missing.iter().rev() {
-        if span.first < first && span.last + 1 >= first {
-            first = span.first;
-        }
-    }
-    for span in missing {
-        if (span.first..=span.last).contains(&end) {
-            end = span.last + 1;
-        }
-    }
-    (first, end)
-}
-
-/// Whether a record counts for what comes after it.
-pub(crate) fn stands(record: &Record) -> bool {
-    let kinds = ["entry", "policy", "person", "node", "log", "recovery"];
-    kinds.iter().any(|kind| record.is_kind(kind))
-}
-
-const BUNDLE: u64 = 256;
 const SMALL_FILE: u64 = 64 * 1024;
-/// Records in memory at once: some kilobytes each.
-pub(crate) const MOST_RECORDS: usize = 1_000_000;

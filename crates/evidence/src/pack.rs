@@ -6,11 +6,16 @@ mod archive;
 mod check;
 mod verdict;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Head, Period};
+use crate::catalogue;
+use crate::evidence::{Evidence, Head};
 use crate::ledger::{LedgerError, Ledgers};
 use crate::page;
+use crate::period::Period;
+use crate::record::{Record, Ref};
 use crate::report::Report;
 
 pub use check::verify_pack;
@@ -33,6 +38,8 @@ pub struct Packed {
     pub bytes: Vec<u8>,
     /// Its report.
     pub report: Report,
+    /// What it was made of, with what a pack does not hold: records of nodes that came later.
+    pub evidence: Evidence,
 }
 
 /// Why there is no pack.
@@ -47,6 +54,9 @@ pub enum PackError {
         /// What was asked for.
         name: String,
     },
+    /// Statements about the law are not ours to print.
+    #[error("the name of the case uses a word that no report of ours prints: give it another name")]
+    Case,
     /// More than a pack holds.
     #[error(
         "{records} records are more than a pack holds, {MOST_IN_A_PACK}: narrow the period, and make several"
@@ -84,7 +94,7 @@ struct Manifest {
     ledgers: Vec<Head>,
 }
 
-/// The proof of one record.
+/// The proof of one record; or, from a size, that the log goes on from there.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Proof {
@@ -97,6 +107,9 @@ struct Proof {
 /// # Errors
 /// The period is empty or too large, or a ledger cannot be read.
 pub fn pack(ledgers: &Ledgers, parts: &Parts<'_>) -> Result<Packed, PackError> {
+    if parts.case.is_some_and(catalogue::judges) {
+        return Err(PackError::Case);
+    }
     let evidence = ledgers.evidence(&parts.period)?;
     if evidence.expected() == 0 {
         return Err(PackError::Nothing {
@@ -141,41 +154,58 @@ pub fn pack(ledgers: &Ledgers, parts: &Parts<'_>) -> Result<Packed, PackError> {
             lines.push_str(&record.line);
             lines.push('\n');
             let proof = ledger.proof(record.at.record)?;
-            let proof = Proof {
-                seq: record.at.record,
-                proof: proof.iter().map(archive::base64).collect(),
-            };
-            proofs.push_str(&serde_json::to_string(&proof)?);
-            proofs.push('\n');
+            proofs.push_str(&proof_line(record.at.record, &proof)?);
         }
         let at = |name: &str| format!("ledger-{number}/{name}");
         files.push((at(CHECKPOINT), ledger.checkpoint.clone()));
         files.push((at(KEY), format!("{}\n", ledger.key_line).into_bytes()));
         files.push((at(RECORDS), lines.into_bytes()));
         files.push((at(PROOFS), proofs.into_bytes()));
-    }
-    let bytes = archive::write(&files)?;
-    Ok(Packed { bytes, report })
-}
-
-/// The records on both sides of the period, which show that it begins and ends where it says.
-fn edges(ledgers: &Ledgers, evidence: &Evidence) -> Vec<crate::record::Record> {
-    let mut edges = Vec::new();
-    for (index, (ledger, head)) in ledgers.all().iter().zip(&evidence.ledgers).enumerate() {
-        let there = |number: u64| {
-            let at = crate::record::Ref {
-                ledger: index + 1,
-                record: number,
-            };
-            evidence.records.iter().any(|record| record.at == at)
-        };
-        let before = head.first.checked_sub(1);
-        let after = Some(head.end).filter(|end| *end < head.size);
-        for number in before.into_iter().chain(after).filter(|number| !there(*number)) {
-            edges.extend(ledger.one(index + 1, number));
+        let mut continues = String::new();
+        for (size, proof) in ledger.continued() {
+            continues.push_str(&proof_line(size, &proof)?);
+        }
+        if !continues.is_empty() {
+            files.push((at(CONTINUES), continues.into_bytes()));
         }
     }
-    edges
+    let bytes = archive::write(&files)?;
+    Ok(Packed {
+        bytes,
+        report,
+        evidence,
+    })
+}
+
+fn proof_line(seq: u64, proof: &[[u8; 32]]) -> Result<String, serde_json::Error> {
+    let proof = proof.iter().map(archive::base64).collect();
+    let line = serde_json::to_string(&Proof { seq, proof })?;
+    Ok(format!("{line}\n"))
+}
+
+/// The records on both sides of the period, which show that it begins and ends where it says, and those that say that a log was pruned.
+fn edges(ledgers: &Ledgers, evidence: &Evidence) -> Vec<Record> {
+    let there: BTreeSet<Ref> = evidence.records.iter().map(|record| record.at).collect();
+    let mut edges: BTreeMap<Ref, Record> = BTreeMap::new();
+    for (index, (ledger, head)) in ledgers.all().iter().zip(&evidence.ledgers).enumerate() {
+        let one = |number: u64| ledger.one(index + 1, number);
+        // What has no time is where the record before it is: back to one that has.
+        let before = (0..head.first).rev().take(MOST_TIMELESS);
+        for number in before {
+            let Some(record) = one(number) else { break };
+            let has_time = record.placed().is_some();
+            edges.insert(record.at, record);
+            if has_time {
+                break;
+            }
+        }
+        let after = Some(head.end).filter(|end| *end < head.size);
+        let pruned_by = evidence.pruned_by.iter().filter(|at| at.ledger == index + 1);
+        let beside = after.into_iter().chain(pruned_by.map(|at| at.record));
+        edges.extend(beside.filter_map(one).map(|record| (record.at, record)));
+    }
+    edges.retain(|at, _| !there.contains(at));
+    edges.into_values().collect()
 }
 
 fn pretty(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
@@ -195,8 +225,11 @@ const CHECKPOINT: &str = "checkpoint";
 const KEY: &str = "verifier-key";
 const RECORDS: &str = "records.jsonl";
 const PROOFS: &str = "proofs.jsonl";
+const CONTINUES: &str = "continues.jsonl";
 const MOST_IN_A_PACK: usize = 200_000;
 const MOST_LEDGERS: usize = 64;
+/// Records without a time that are looked through for one that has it.
+const MOST_TIMELESS: usize = 1000;
 const READ_ME: &str = include_str!("../data/README.txt");
 
 #[cfg(test)]

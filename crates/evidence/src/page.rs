@@ -9,7 +9,7 @@ use crate::catalogue::Mapping;
 use crate::quality::Quality;
 use crate::report::Report;
 use crate::tally::{counted, numbers};
-use tables::{Table, escaped, when};
+use tables::{Table, escaped, flowed, when};
 
 /// The report of a case.
 pub(crate) fn report_page(report: &Report) -> String {
@@ -135,7 +135,7 @@ fn quality(page: &mut String, quality: &Quality) {
     for taken in &quality.deductions {
         table.row(&[
             format!("\u{2212} {}", taken.points),
-            taken.kind.replace('-', " "),
+            taken.kind.as_str().replace('-', " "),
             taken.what.clone(),
         ]);
     }
@@ -193,7 +193,10 @@ fn affected(page: &mut String, report: &Report) {
         if let Some(until) = &identity.valid_until {
             parts.push(format!("the last is valid until {}", when(Some(until))));
         }
-        parts.push(format!("records {} \u{2026} {}", identity.first, identity.last));
+        parts.push(match identity.first == identity.last {
+            true => format!("record {}", identity.first),
+            false => format!("records {} \u{2026} {}", identity.first, identity.last),
+        });
         page.push_str(&escaped(&parts.join("; ")));
         page.push_str("</p>\n<ul>\n");
         for entitled in &identity.entitled {
@@ -211,19 +214,34 @@ fn affected(page: &mut String, report: &Report) {
                 .map(|until| format!("; until {}", when(Some(until))))
                 .unwrap_or_default();
             let text = format!("class {}{party}: {}{until}", entitled.class, entitled.rule);
-            let _infallible = writeln!(page, "<li>{}</li>", escaped(&text));
+            let _infallible = writeln!(page, "<li>{}</li>", flowed(&text));
         }
-        if identity.entitled.is_empty() {
+        if identity.without_entry > 0 {
+            let _infallible = writeln!(
+                page,
+                "<li>{} signed without an entry: for a node or a server as what it is, or by an operator's order</li>",
+                identity.without_entry
+            );
+        }
+        if identity.entitled.is_empty() && identity.without_entry < identity.signed.max(1) {
             page.push_str("<li>no record tells of a rule that gives it</li>\n");
         }
         if !identity.asked_by.is_empty() {
             let askers = identity.asked_by.iter().cloned().collect::<Vec<_>>().join(", ");
-            let _infallible = writeln!(page, "<li>asked for by {}</li>", escaped(&askers));
+            let others = match identity.asked_by_others {
+                0 => String::new(),
+                others => format!(", and by others in {}", counted(others, "more record")),
+            };
+            let _infallible = writeln!(page, "<li>asked for by {}{others}</li>", escaped(&askers));
         }
         if !identity.serials.is_empty() {
+            let cut = match identity.serials_left_out {
+                0 => String::new(),
+                more => format!(" (the last; {more} before them are in records.jsonl)"),
+            };
             let _infallible = writeln!(
                 page,
-                "<li>serial numbers: <span class=\"mono\">{}</span></li>",
+                "<li>serial numbers{cut}: <span class=\"mono\">{}</span></li>",
                 escaped(&identity.serials.join(" "))
             );
         }
@@ -243,12 +261,19 @@ fn approvals(page: &mut String, report: &Report) {
         &["time", "", "by", "tight", "number"],
     );
     for approval in report.approvals.iter().take(MOST_ROWS) {
-        let agreed = if approval.alone { "fewer than two" } else { "" };
+        let agreed = match (approval.alone, approval.agreed.as_slice()) {
+            (true, _) => "fewer than two".to_owned(),
+            (false, agreed) => agreed.join(", "),
+        };
+        let what = match &approval.approval {
+            Some(name) => format!("{} (approval {name})", approval.what),
+            None => approval.what.clone(),
+        };
         let row = [
             when(approval.time.as_deref()),
-            approval.what.clone(),
+            what,
             approval.by.clone(),
-            agreed.to_owned(),
+            agreed,
             approval.record.to_string(),
         ];
         table.row(&row);
@@ -262,7 +287,8 @@ fn gaps(page: &mut String, report: &Report) {
     page.push_str("<section>\n<h2>What the records do not show</h2>\n");
     let mut table = Table::new(&["kind", "what", "what to do next"], &["kind", "", ""]);
     for gap in &report.gaps {
-        table.row(&[gap.kind.replace('-', " "), gap.what.clone(), gap.next.to_owned()]);
+        let kind = gap.kind.as_str().replace('-', " ");
+        table.row(&[kind, gap.what.clone(), gap.next.to_owned()]);
     }
     table.finish(page, "No gap was found.");
     page.push_str("</section>\n");
@@ -282,9 +308,10 @@ fn clauses(page: &mut String, mapping: &Mapping, heading: &str) {
         &["kind", "", "", "status"],
     );
     for clause in &mapping.clauses {
-        let shows = match clause.shows.as_str() {
-            "" => "nothing that is recorded here".to_owned(),
-            shows => shows.to_owned(),
+        let shows = match (clause.shows.as_str(), clause.aid.as_str()) {
+            ("", "") => "nothing that is recorded here".to_owned(),
+            ("", aid) => format!("nothing that is recorded here; {aid}"),
+            (shows, _) => shows.to_owned(),
         };
         let status = match clause.count {
             0 => clause.status.clone(),
@@ -308,6 +335,7 @@ fn sources(page: &mut String, report: &Report) {
     for (index, head) in report.ledgers.iter().enumerate() {
         let range = match head.end - head.first {
             0 => "none".to_owned(),
+            _ if head.end == head.size => format!("{} \u{2026} {}, where it ends", head.first, head.end - 1),
             _ => format!("{} \u{2026} {}", head.first, head.end - 1),
         };
         table.row(&[

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::evidence::Evidence;
-use crate::gaps::Gap;
+use crate::gaps::{Gap, GapKind};
 
 /// Of a hundred.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,7 +29,7 @@ pub struct Deduction {
     /// So many.
     pub points: u64,
     /// The kind of gap.
-    pub kind: &'static str,
+    pub kind: GapKind,
     /// How often, in words.
     pub what: String,
 }
@@ -39,35 +39,18 @@ impl Quality {
     #[must_use]
     pub fn of(evidence: &Evidence, gaps: &[Gap]) -> Self {
         let (expected, missing) = (evidence.expected(), evidence.missing());
-        let mut by_kind: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        let mut by_kind: BTreeMap<GapKind, (u64, u64)> = BTreeMap::new();
         for gap in gaps {
             let (times, count) = by_kind.entry(gap.kind).or_default();
             *times += 1;
-            *count += gap.count;
+            *count = count.saturating_add(gap.count);
         }
         let mut deductions = Vec::new();
-        for (kind, times, count) in by_kind
-            .into_iter()
-            .map(|(kind, (times, count))| (kind, times, count))
-        {
-            let share = |of: u64| (count * of).div_ceil(expected.max(1)).min(of);
-            let points = match kind {
-                "missing" => 30 + share(70),
-                "log-gap" => (10 * times).min(30),
-                "failed-selftest" => (10 * count).min(20),
-                "clock-went-back" => (5 * count).min(15),
-                "time" => share(20),
-                "no-sponsor" => (5 * count).min(15),
-                "unreviewed-recovery" | "alone" => (3 * count).min(15),
-                "unattributed" => (2 * count).min(15),
-                "start-without-stop" => (3 * times).min(15),
-                "no-class" | "rule-unknown" | "no-reason" => count.min(5),
-                "unconfirmed-time" => 5,
-                _ => 0,
-            };
+        for (kind, (times, count)) in by_kind {
+            let points = kind.points(times, count, expected);
             if points > 0 {
                 let what = match kind {
-                    "missing" => format!("{count} of {expected} records"),
+                    GapKind::Missing => format!("{count} of {expected} records"),
                     _ => format!("{count}"),
                 };
                 deductions.push(Deduction { points, kind, what });

@@ -135,6 +135,27 @@ impl Record {
         )
     }
 
+    /// When it came to the server, of what a node has sent out of its journal.
+    #[must_use]
+    pub fn received(&self) -> Option<&str> {
+        self.says("received").filter(|_| self.kind.starts_with("agent."))
+    }
+
+    /// When the server wrote it, by its clock: by that a record stands in its log, and is of a period or not. The time of what a node has sent is the
+    /// node's, and may be long before.
+    #[must_use]
+    pub fn placed(&self) -> Option<&str> {
+        self.received().or(self.time.as_deref())
+    }
+
+    /// The record before which the log was pruned, where this one says so.
+    pub(crate) fn pruned_before(&self) -> u64 {
+        match self.kind.as_str() {
+            "log.pruned" | "log.started" => self.counts("first_record"),
+            _ => 0,
+        }
+    }
+
     /// Its time, or words for want of one.
     #[must_use]
     pub fn when(&self) -> &str {

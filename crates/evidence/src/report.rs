@@ -5,8 +5,9 @@ mod parts;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, Mapping};
-use crate::evidence::{Evidence, Head, Period};
-use crate::gaps::{Gap, gaps};
+use crate::evidence::{Evidence, Head};
+use crate::gaps::{Gap, GapKind, gaps};
+use crate::period::Period;
 use crate::quality::Quality;
 
 pub use parts::{Approval, Event, Identity, Numbers};
@@ -84,7 +85,7 @@ impl Report {
         let mut questions = template.questions;
         let asked = gaps.iter().filter(|gap| !QUIET.contains(&gap.kind));
         questions.extend(asked.map(|gap| Question {
-            clause: gap.kind.to_owned(),
+            clause: gap.kind.to_string(),
             asks: gap.what.clone(),
         }));
         Some(Self {
@@ -116,7 +117,7 @@ pub(crate) const STAGES: &[(&str, &str)] = &[
 ];
 
 /// Gaps that are no question to anybody: they stand among the gaps.
-const QUIET: [&str; 3] = ["unconfirmed-time", "no-reason", "rule-unknown"];
+const QUIET: [GapKind; 3] = [GapKind::UnconfirmedTime, GapKind::NoReason, GapKind::RuleUnknown];
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! Which ledgers are asked, and by which keys. Invariant: with kept keys no ledger is read by the key that lies beside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use landfast_audit::verify::VerifierKey;
-use landfast_evidence::{Evidence, Ledger, Ledgers, Period};
+use landfast_evidence::{Evidence, Ledger, Ledgers, Opening, Period};
 use serde_json::{Value, json};
 
 use crate::failure::{FAILED, Failure};
@@ -21,6 +21,9 @@ pub(crate) struct From {
     /// A checkpoint that you kept: the ledger has to be its continuation.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// An archive of what was pruned from one of them; its checkpoint says of which.
+    #[arg(long, value_name = "DIR")]
+    archive: Vec<PathBuf>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -35,11 +38,6 @@ pub(crate) struct Within {
 }
 
 impl Within {
-    /// Everything.
-    pub(super) fn until_now() -> Self {
-        Self { from: None, to: None }
-    }
-
     pub(super) fn period(&self) -> Period {
         Period {
             from: self.from.clone(),
@@ -56,14 +54,14 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn open(from: &From) -> Result<Self, Failure> {
         let keys = read_keys(&from.key)?;
-        let mut checkpoints = Vec::new();
-        for file in &from.checkpoint {
-            checkpoints.push((file.display().to_string(), inspect::read_text(file)?.into_bytes()));
+        let checkpoints = read_checkpoints(&from.checkpoint)?;
+        let mut archives = Vec::new();
+        for archive in &from.archive {
+            archives.push((origin(archive)?, archive.clone()));
         }
-        let mut all = Vec::new();
+        let mut all: Vec<Ledger> = Vec::new();
         for directory in &from.ledger {
-            let note = inspect::read_text(&directory.join("checkpoint"))?;
-            let origin = note.lines().next().unwrap_or_default();
+            let origin = origin(directory)?;
             let kept = keys.iter().find(|(key, _)| key.name() == origin);
             if kept.is_none() && !keys.is_empty() {
                 return Err(Failure::failed(
@@ -79,18 +77,37 @@ impl Opened {
                 from.ledger.len() == 1 || note.starts_with(format!("{origin}\n").as_bytes())
             });
             let of_this: Vec<_> = of_this.cloned().collect();
-            let ledger = Ledger::open(directory, kept.map(|(_, line)| line.as_str()), &of_this);
+            let archives = archives.iter().filter(|(of, _)| *of == origin);
+            let archives: Vec<_> = archives.map(|(_, directory)| directory.clone()).collect();
+            let opening = Opening {
+                key: kept.map(|(_, line)| line.as_str()),
+                checkpoints: &of_this,
+                archives: &archives,
+            };
+            let ledger = Ledger::open(directory, &opening);
             all.push(ledger.map_err(|error| failure(&error))?);
         }
-        Ok(Self {
-            ledgers: Ledgers::new(all),
-        })
+        if let Some((of, directory)) = archives
+            .iter()
+            .find(|(of, _)| all.iter().all(|one| one.origin() != of))
+        {
+            return Err(Failure::failed(
+                format!(
+                    "{} is an archive of {of}, which is none of the ledgers that were given",
+                    directory.display()
+                ),
+                "give the ledger of each archive with --ledger; an archive alone is a ledger too",
+            ));
+        }
+        let ledgers = Ledgers::new(all).map_err(|error| failure(&error))?;
+        Ok(Self { ledgers })
     }
 
     pub(super) fn evidence(&self, within: &Within) -> Result<Evidence, Failure> {
-        self.ledgers
-            .evidence(&within.period())
-            .map_err(|error| failure(&error))
+        let evidence = self.ledgers.evidence(&within.period());
+        let evidence = evidence.map_err(|error| failure(&error))?;
+        came_later(&evidence);
+        Ok(evidence)
     }
 
     pub(super) fn names(&self) -> String {
@@ -139,6 +156,31 @@ impl Opened {
         });
         Value::from(ledgers.collect::<Vec<_>>())
     }
+}
+
+/// A node that was cut off tells later: a period that ends before has none of it.
+pub(super) fn came_later(evidence: &Evidence) {
+    if let Some((count, last)) = &evidence.came_later {
+        output::complain(&format!(
+            "note: {count} records of nodes about this time came to the server after it, the last at {}: they are not of the period; a later --to has them",
+            output::clean_line(last)
+        ));
+    }
+}
+
+/// The name of the log in a directory, as its checkpoint has it; nothing is believed by it.
+fn origin(directory: &Path) -> Result<String, Failure> {
+    let note = inspect::read_text(&directory.join("checkpoint"))?;
+    Ok(note.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Each with the name of its file.
+pub(super) fn read_checkpoints(files: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let read = files.iter().map(|file| {
+        let text = inspect::read_text(file)?;
+        Ok((file.display().to_string(), text.into_bytes()))
+    });
+    read.collect()
 }
 
 /// Each with its line.

@@ -6,10 +6,11 @@ use landfast_evidence::{Parts, pack as make, verify_pack};
 use landfast_store::{FreshFile, PublicFile, StoreError};
 use serde_json::json;
 
-use super::ledgers::{From, Opened, Within, failure, read_keys};
+use super::ledgers::{From, Opened, Within, came_later, failure, read_checkpoints, read_keys};
 use super::{show, shown};
 use crate::cli::Globals;
 use crate::failure::{FAILED, Failure};
+use crate::output;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct PackArgs {
@@ -35,6 +36,10 @@ pub(crate) struct VerifyArgs {
     /// The verifier key of each log in it, or a file with it, from where you trust it. Without, the pack vouches for itself.
     #[arg(long, value_name = "KEY|FILE")]
     key: Vec<String>,
+    /// A checkpoint that was kept of a log in it: the log of the pack has to be its continuation, and not from before it. Of an earlier one the pack must
+    /// have been made with it too.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
 }
 
 pub(super) fn pack(args: &PackArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -52,11 +57,14 @@ pub(super) fn pack(args: &PackArgs, globals: &Globals) -> Result<u8, Failure> {
     };
     let made = make(&opened.ledgers, &parts).map_err(|error| match error {
         landfast_evidence::PackError::Ledger(error) => failure(&error),
+        error @ landfast_evidence::PackError::Case => Failure::usage(error, "it is printed as it is given"),
         error => Failure::failed(
             landfast_daemon::error_chain(&error),
             "landfast evidence gaps says from when to when there are records",
         ),
     })?;
+    came_later(&made.evidence);
+    ends_before(&made.report);
     fresh(&args.out, &made.bytes)?;
     let report = &made.report;
     let value = json!({
@@ -69,10 +77,22 @@ pub(super) fn pack(args: &PackArgs, globals: &Globals) -> Result<u8, Failure> {
     Ok(opened.judged())
 }
 
+/// A period that goes on after the last record is not over, as far as the ledger tells.
+fn ends_before(report: &landfast_evidence::Report) {
+    let Some(to) = &report.period.to else { return };
+    for head in report.ledgers.iter().filter(|head| head.end == head.size) {
+        output::complain(&format!(
+            "note: {} has {} records by now, none of them from {to} or later: what it gets until then is not in this pack",
+            output::clean_line(&head.origin),
+            head.size
+        ));
+    }
+}
+
 pub(super) fn verify(args: &VerifyArgs, globals: &Globals) -> Result<u8, Failure> {
     let keys: Vec<_> = read_keys(&args.key)?.into_iter().map(|(key, _)| key).collect();
     let bytes = read(&args.pack)?;
-    let report = verify_pack(&bytes, &keys);
+    let report = verify_pack(&bytes, &keys, &read_checkpoints(&args.checkpoint)?);
     let value = json!({ "good": report.is_good(), "report": report });
     show(globals, &value, || shown::verified(&report))?;
     Ok(if report.is_good() { 0 } else { FAILED })

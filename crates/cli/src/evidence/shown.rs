@@ -1,6 +1,8 @@
 //! Evidence as tables. Invariant: every line ends with the records it follows from, or the interval.
 
-use landfast_evidence::{By, Credential, Entitlement, Gap, Line, Mapping, PackReport, Quality, Report, Who};
+use landfast_evidence::{
+    By, Credential, Entitlement, Gap, Line, Mapping, PackReport, Quality, Ref, Report, Who,
+};
 
 use crate::output;
 
@@ -11,6 +13,7 @@ pub(super) fn who(answer: &Who) -> String {
         ("answer", answer.answer.clone()),
         ("looked at", looked_at(answer.looked_at, answer.missing)),
     ]);
+    went_back(&mut text, &answer.clock_went_back);
     section(&mut text, "entitled", &entitled(&answer.entitled));
     section(
         &mut text,
@@ -32,6 +35,7 @@ pub(super) fn by(answer: &By) -> String {
         ("answer", answer.answer.clone()),
         ("looked at", looked_at(answer.looked_at, answer.missing)),
     ]);
+    went_back(&mut text, &answer.clock_went_back);
     section(&mut text, "entitled", &entitled(&answer.entitled));
     section(&mut text, "signed", &credentials(&answer.credentials));
     section(&mut text, "what else happened", &lines(&answer.lines));
@@ -44,6 +48,16 @@ fn looked_at(records: u64, missing: u64) -> String {
         missing => {
             format!("{records} records; {missing} are MISSING, so there may be more: landfast evidence gaps")
         }
+    }
+}
+
+/// Times around these are not sure.
+fn went_back(text: &mut String, records: &[Ref]) {
+    if let Some(first) = records.first() {
+        text.push_str(&format!(
+            "\n\nthe clock of the server had gone back, first before record {first}, {} in all: what was first is told by the numbers, times around are not sure (landfast evidence gaps)",
+            records.len()
+        ));
     }
 }
 
@@ -66,7 +80,11 @@ fn entitled(all: &[Entitlement]) -> String {
             one.identity.clone(),
             class,
             one.from.clone().unwrap_or_default(),
-            one.until.clone().unwrap_or_else(|| "stands".to_owned()),
+            match (&one.until, one.stands) {
+                (Some(until), _) => until.clone(),
+                (None, true) => "stands".to_owned(),
+                (None, false) => "over, at an unknown time".to_owned(),
+            },
             one.rule.clone(),
         ]
     });
@@ -122,7 +140,7 @@ pub(super) fn gaps(found: &[Gap], quality: &Quality) -> String {
             ),
         };
         vec![
-            gap.kind.to_owned(),
+            gap.kind.to_string(),
             gap.what.clone(),
             interval,
             gap.next.to_owned(),
@@ -144,7 +162,10 @@ pub(super) fn mapping(mapping: &Mapping, quality: &Quality) -> String {
             clause.asks.clone(),
             clause.status.clone(),
             clause.between(),
-            clause.shows.clone(),
+            match clause.shows.is_empty() {
+                true => clause.aid.clone(),
+                false => clause.shows.clone(),
+            },
         ]
     });
     let table = output::table(
@@ -197,10 +218,28 @@ pub(super) fn verified(report: &PackReport) -> String {
     if let Some(score) = report.score {
         facts.push(("score", format!("{score} of 100")));
     }
-    let facts = output::facts(&facts);
+    match report.continues {
+        0 => {}
+        1 => facts.push((
+            "kept",
+            "the checkpoint that was given does not speak against it".to_owned(),
+        )),
+        several => facts.push((
+            "kept",
+            format!("{several} checkpoints that were given do not speak against it"),
+        )),
+    }
+    let mut facts = output::facts(&facts);
+    for note in &report.notes {
+        facts.push_str(&format!("\nnote: {}", output::clean_line(note)));
+    }
+    let all_of_it = match report.to_the_end {
+        true => "none of the period is missing",
+        false => "none of the period is missing up to where the log ends",
+    };
     match report.is_good() {
         true => format!(
-            "{facts}\n\ngood: every record is as it was signed, none of the period is missing, and the report follows from them"
+            "{facts}\n\ngood: every record is as it was signed, {all_of_it}, and the report follows from them"
         ),
         false => {
             let rows = report.findings.iter().map(|finding| {

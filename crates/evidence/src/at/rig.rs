@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Evidence, Ledger, Ledgers, Parts, Period, pack};
+use crate::{Evidence, Ledger, Ledgers, Opening, Parts, Period, pack};
 use landfast_audit::verify::VerifierKey;
 use landfast_audit::{
     Actor, ActorClass, Category, CheckpointKey, Decision, Log, Outcome, Record, TimeQuality,
@@ -94,8 +94,14 @@ pub(crate) fn story() -> Vec<Record> {
             .because("it is ours")
             .with("entry", "e-plc"),
         record(30, Category::AccessControl, "node.attested", node()).about(NODE),
-        record(40, Category::System, "selftest.tried", server()).about("an expired SVID"),
-        record(41, Category::System, "selftest.tried", server()).about("a wrong domain"),
+        Record {
+            decision: Decision::Deny,
+            ..record(40, Category::System, "selftest.tried", jo()).with("name", "expired-svid")
+        },
+        record(41, Category::System, "selftest.done", jo())
+            .with("let_through", 0_u64)
+            .with("not_tried", 0_u64)
+            .with("tries", 1_u64),
     ];
     all.extend((0..900).map(|n| issued(60 + n * 60, "e-plc", PLC, n)));
     let after = 60 + 900 * 60;
@@ -145,11 +151,21 @@ impl Rig {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        Ledger::open(&self.path(""), Some(&self.key), &[]).unwrap()
+        self.ledger_with(&[], &[])
+    }
+
+    /// With checkpoints that were kept, and archives.
+    pub(crate) fn ledger_with(&self, checkpoints: &[(String, Vec<u8>)], archives: &[PathBuf]) -> Ledger {
+        let opening = Opening {
+            key: Some(&self.key),
+            checkpoints,
+            archives,
+        };
+        Ledger::open(&self.path(""), &opening).unwrap()
     }
 
     pub(crate) fn ledgers(&self) -> Ledgers {
-        Ledgers::new(vec![self.ledger()])
+        Ledgers::new(vec![self.ledger()]).unwrap()
     }
 
     pub(crate) fn evidence(&self) -> Evidence {
@@ -230,4 +246,25 @@ pub(crate) fn changed(pack: &[u8], name: &str, change: impl FnOnce(&mut Vec<Stri
     lines.push(String::new());
     file.1 = lines.join("\n").into_bytes();
     packed(&files)
+}
+
+/// The pack with another manifest.
+pub(crate) fn with_manifest(pack: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut files = unpacked(pack);
+    let file = files
+        .iter_mut()
+        .find(|(name, _)| name == "manifest.json")
+        .expect("the file is there");
+    let mut value: serde_json::Value = serde_json::from_slice(&file.1).unwrap();
+    change(&mut value);
+    file.1 = serde_json::to_vec(&value).unwrap();
+    packed(&files)
+}
+
+pub(crate) fn period(from: &str, to: &str) -> Period {
+    let some = |time: &str| Some(time.to_owned()).filter(|time| !time.is_empty());
+    Period {
+        from: some(from),
+        to: some(to),
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use landfast_audit::ProveError;
 
-use super::MOST_RECORDS;
+use super::joined::MOST_RECORDS;
 
 /// Why a ledger says nothing.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +32,20 @@ pub enum LedgerError {
         what: String,
     },
     /// There are more records than fit.
-    #[error("more than {MOST_RECORDS} records are asked for: narrow the period")]
+    #[error("more than {MOST_RECORDS} records are asked for: narrow the period with --from and --to")]
     TooMany,
+    /// The period is none.
+    #[error("no period: {what}")]
+    Period {
+        /// Why.
+        what: String,
+    },
+    /// Every record would count twice.
+    #[error("{origin} is given twice: give each ledger once, and its archive with --archive")]
+    Twice {
+        /// The name of the log.
+        origin: String,
+    },
     /// A proof cannot be made.
     #[error("record {record} of {} cannot be proven", directory.display())]
     Proof {

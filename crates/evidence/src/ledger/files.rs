@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use landfast_audit::verify::{DirSource, Source};
+use landfast_audit::verify::{LayeredSource, Source};
 
-/// A directory whose small files are read once: a proof needs some ten of them, and the next proof the same.
+/// A directory, and then its archives, whose small files are read once: a proof needs some ten of them, and the next proof the same.
 pub(super) struct Cached {
-    files: DirSource,
+    files: LayeredSource,
     kept: Mutex<HashMap<String, Arc<Vec<u8>>>>,
 }
 
 impl Cached {
-    pub(super) fn new(directory: &Path) -> Self {
+    pub(super) fn new(directory: &Path, archives: &[PathBuf]) -> Self {
         Self {
-            files: DirSource::new(directory),
+            files: LayeredSource::new(directory, archives),
             kept: Mutex::new(HashMap::new()),
         }
     }

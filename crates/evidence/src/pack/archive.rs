@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
-use super::{CHECKPOINT, KEY, MANIFEST, MOST_LEDGERS, PROOFS, README, RECORDS, REPORT_HTML, REPORT_JSON};
+use super::{
+    CHECKPOINT, CONTINUES, KEY, MANIFEST, MOST_LEDGERS, PROOFS, README, RECORDS, REPORT_HTML, REPORT_JSON,
+};
 use super::{PackError, PackFinding};
 
 pub(super) fn write(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, PackError> {
@@ -40,7 +42,9 @@ fn read_within(bytes: &[u8], most: u64) -> Result<BTreeMap<String, Vec<u8>>, Pac
             archive.len()
         )));
     }
+    is_plain(bytes, &mut archive).map_err(broken)?;
     let (mut files, mut room) = (BTreeMap::new(), most);
+    let mut next = 0;
     for index in 0..archive.len() {
         let mut file = archive
             .by_index(index)
@@ -53,22 +57,58 @@ fn read_within(bytes: &[u8], most: u64) -> Result<BTreeMap<String, Vec<u8>>, Pac
             let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
             return Err(PackFinding::of_file(&name, "a file that no pack has".to_owned()));
         }
+        // Nothing lies between the files either.
+        if file.header_start() != next {
+            let what = "there is something in front of it that belongs to no file";
+            return Err(PackFinding::of_file(&name, what.to_owned()));
+        }
+        next = file.data_start().unwrap_or_default() + file.compressed_size();
         let mut content = Vec::new();
         // What the archive says of a size is not believed.
-        let read = (&mut file).take(room + 1).read_to_end(&mut content);
+        let bound = most_of(&name).min(room);
+        let read = (&mut file).take(bound + 1).read_to_end(&mut content);
         read.map_err(|error| PackFinding::of_file(&name, format!("it cannot be unpacked: {error}")))?;
-        let left = room.checked_sub(content.len() as u64);
-        room = left.ok_or_else(|| {
-            PackFinding::of_file(
-                &name,
-                format!("with it the pack is more than {most} bytes when it is unpacked"),
-            )
-        })?;
-        if files.insert(name.clone(), content).is_some() {
-            return Err(PackFinding::of_file(&name, "it is there twice".to_owned()));
+        if content.len() as u64 > bound {
+            let what = match bound == room {
+                true => format!("with it the pack is more than {most} bytes when it is unpacked"),
+                false => format!("it is more than {bound} bytes when it is unpacked"),
+            };
+            return Err(PackFinding::of_file(&name, what));
         }
+        room -= content.len() as u64;
+        files.insert(name, content);
+    }
+    if next != archive.central_directory_start() {
+        return Err(broken(
+            "there is something behind its last file that belongs to none".to_owned(),
+        ));
     }
     Ok(files)
+}
+
+/// Every program that unpacks it has to see the same files: one of each name, each as the directory says, and nothing in front, between or behind.
+fn is_plain(bytes: &[u8], archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<(), String> {
+    if archive.has_duplicate_names() {
+        return Err("a file is in it twice: which one is seen depends on who unpacks it".to_owned());
+    }
+    let consistent = archive.validate_header_consistency();
+    consistent.map_err(|error| format!("its files are not those that its directory names: {error}"))?;
+    // The record that ends a zip file, with no comment, is the last thing in it.
+    let end = bytes.len().checked_sub(END_OF_ZIP).map(|at| &bytes[at..]);
+    let is_end = end.is_some_and(|end| end.starts_with(b"PK\x05\x06") && end.ends_with(&[0, 0]));
+    match archive.offset() == 0 && archive.comment().is_empty() && is_end {
+        true => Ok(()),
+        false => Err("there is something in front of it or behind it".to_owned()),
+    }
+}
+
+/// Unpacked; what people wrote or nobody needs to be long is short.
+fn most_of(name: &str) -> u64 {
+    match name.rsplit('/').next().unwrap_or_default() {
+        README | CHECKPOINT | KEY | CONTINUES => 1 << 20,
+        MANIFEST => 16 << 20,
+        _ => 512 << 20,
+    }
 }
 
 fn is_expected(name: &str) -> bool {
@@ -81,7 +121,7 @@ fn is_expected(name: &str) -> bool {
     let is_number = number
         .parse::<usize>()
         .is_ok_and(|n| (1..=MOST_LEDGERS).contains(&n) && n.to_string() == number);
-    is_number && [CHECKPOINT, KEY, RECORDS, PROOFS].contains(&file)
+    is_number && [CHECKPOINT, KEY, RECORDS, PROOFS, CONTINUES].contains(&file)
 }
 
 pub(super) fn base64(hash: &[u8; 32]) -> String {
@@ -92,7 +132,9 @@ pub(super) fn hash(text: &str) -> Option<[u8; 32]> {
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-const MOST_FILES: usize = 4 + 4 * MOST_LEDGERS;
+const MOST_FILES: usize = 4 + 5 * MOST_LEDGERS;
+/// The last record of a zip file.
+const END_OF_ZIP: usize = 22;
 /// A gigabyte: what a laptop has room for.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -150,5 +192,71 @@ mod tests {
         assert!(read_within(&bomb, 1200 << 10).is_ok(), "the control");
         let refused = read_within(&bomb, 1 << 20).unwrap_err();
         assert!(refused.what.contains("more than"), "{refused:?}");
+    }
+
+    #[test]
+    fn whoever_unpacks_it_sees_the_same_files() {
+        let files = vec![
+            (README.to_owned(), b"x".repeat(9)),
+            (MANIFEST.to_owned(), b"one".to_vec()),
+            (REPORT_JSON.to_owned(), b"two".to_vec()),
+        ];
+        let good = write(&files).unwrap();
+        assert!(read(&good).is_ok(), "the control");
+        let refused = |bytes: &[u8]| read(bytes).expect_err("it is refused").what;
+        // Two of one name, in the directory and at the files, so that nothing else is wrong.
+        let mut same = files.clone();
+        same[2].0 = "manifest.jsoX".to_owned();
+        let twice = replaced(&write(&same).unwrap(), b"manifest.jsoX", MANIFEST.as_bytes());
+        assert!(refused(&twice).contains("twice"), "{}", refused(&twice));
+        // What the directory calls it is not what stands at the file.
+        let at = position(&good, MANIFEST.as_bytes());
+        let mut other = good.clone();
+        other[at] = b'M';
+        assert!(refused(&other).contains("directory"), "{}", refused(&other));
+        // A file that the directory does not name, in front; and bytes behind the end, with and without a comment.
+        let hidden = [write(&files[..1]).unwrap(), good.clone()].concat();
+        refused(&hidden);
+        refused(&[b"prefix".to_vec(), good.clone()].concat());
+        refused(&[good.clone(), b"behind".to_vec()].concat());
+        let mut comment = good.clone();
+        let end = comment.len() - 2;
+        comment[end] = 6;
+        comment.extend(b"behind");
+        refused(&comment);
+        // Between a file and the directory: the directory's place is moved along.
+        let directory = position(&good, b"PK\x01\x02");
+        let mut between = good.clone();
+        between.splice(directory..directory, *b"between");
+        let offset = between.len() - 6;
+        let moved = u32::try_from(directory + 7).unwrap().to_le_bytes();
+        between[offset..offset + 4].copy_from_slice(&moved);
+        assert!(
+            refused(&between).contains("behind its last file"),
+            "{}",
+            refused(&between)
+        );
+    }
+
+    fn position(bytes: &[u8], wanted: &[u8]) -> usize {
+        bytes
+            .windows(wanted.len())
+            .position(|part| part == wanted)
+            .expect("it is there")
+    }
+
+    /// Every place, by as many bytes.
+    fn replaced(bytes: &[u8], wanted: &[u8], by: &[u8]) -> Vec<u8> {
+        assert_eq!(wanted.len(), by.len());
+        let mut bytes = bytes.to_vec();
+        let places = bytes.windows(wanted.len()).enumerate();
+        let places: Vec<usize> = places
+            .filter(|(_, part)| *part == wanted)
+            .map(|(at, _)| at)
+            .collect();
+        for at in places {
+            bytes[at..at + by.len()].copy_from_slice(by);
+        }
+        bytes
     }
 }

@@ -1,24 +1,23 @@
 //! Verifying a pack. Invariant: nothing is believed but the key, and what follows from it: checkpoint, proofs, records, and the report made again from them.
 
-use std::collections::BTreeMap;
+mod edges;
+mod log;
 
-use landfast_audit::verify::{SignedHead, VerifierKey, verify_inclusion};
+use std::collections::{BTreeMap, BTreeSet};
+
+use landfast_audit::verify::VerifierKey;
 
 use super::archive;
 use super::verdict::{PackFinding, PackReport};
-use super::{
-    CHECKPOINT, KEY, MANIFEST, MOST_LEDGERS, Manifest, PROOFS, Proof, RECORDS, REPORT_HTML, REPORT_JSON,
-};
-use crate::evidence::{Evidence, Head, Span};
-use crate::ledger::stands;
+use super::{MANIFEST, MOST_LEDGERS, Manifest, READ_ME, README, REPORT_HTML, REPORT_JSON};
+use crate::evidence::Evidence;
 use crate::page;
-use crate::record::{Record, Ref};
 use crate::report::Report;
 
 /// Looks at everything in a pack. `keys` are verifier keys that somebody kept; a log whose key is among them is judged by it, another one by the key in the
-/// pack.
+/// pack. `kept` are checkpoints that somebody kept, each with a name for people: the logs have to be their continuation.
 #[must_use]
-pub fn verify_pack(bytes: &[u8], keys: &[VerifierKey]) -> PackReport {
+pub fn verify_pack(bytes: &[u8], keys: &[VerifierKey], kept: &[(String, Vec<u8>)]) -> PackReport {
     let mut report = PackReport::default();
     let files = match archive::read(bytes) {
         Ok(files) => files,
@@ -30,64 +29,108 @@ pub fn verify_pack(bytes: &[u8], keys: &[VerifierKey]) -> PackReport {
     let mut check = Check {
         files: &files,
         keys,
+        kept,
         report,
     };
     check.all();
-    let mut report = check.report;
-    report.findings.truncate(MOST_FINDINGS);
-    report
+    if check.is_full() {
+        check.report.findings.push(PackFinding::of_file(
+            "(the pack)",
+            "there is more, which is not named: nothing of it can be believed".to_owned(),
+        ));
+    }
+    check.report
 }
 
 struct Check<'a> {
     files: &'a BTreeMap<String, Vec<u8>>,
     keys: &'a [VerifierKey],
+    kept: &'a [(String, Vec<u8>)],
     report: PackReport,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
     fn all(&mut self) {
         let Some(manifest) = self.manifest() else { return };
         self.report.stage.clone_from(&manifest.stage);
         self.report.case.clone_from(&manifest.case);
         self.report.period = manifest.period.to_string();
         self.report.authoritative = true;
-        let mut records = Vec::new();
-        for (index, head) in manifest.ledgers.iter().enumerate() {
-            records.extend(self.ledger(index + 1, head, &manifest));
+        self.report.to_the_end = true;
+        let (mut records, mut ledgers) = (Vec::new(), Vec::new());
+        for (index, claimed) in manifest.ledgers.iter().enumerate() {
+            let (head, of_this) = self.ledger(index + 1, claimed, &manifest.period);
+            records.extend(of_this);
+            ledgers.push(head);
         }
-        let extra = self.files.keys().filter_map(|name| {
-            name.strip_prefix("ledger-")?
-                .split('/')
-                .next()?
-                .parse::<usize>()
-                .ok()
+        self.no_other_files(&manifest);
+        self.each_was_asked_for(&manifest);
+        let evidence = Evidence::new(ledgers, records, manifest.period.clone());
+        self.report.missing = evidence.missing();
+        self.made_again(&evidence, &manifest);
+    }
+
+    fn no_other_files(&mut self, manifest: &Manifest) {
+        let numbers = self.files.keys().filter_map(|name| {
+            let number = name.strip_prefix("ledger-")?.split('/').next()?;
+            number.parse::<usize>().ok()
         });
-        if extra.max().unwrap_or(0) > manifest.ledgers.len() {
+        if numbers.max().unwrap_or(0) > manifest.ledgers.len() {
             self.found(
                 MANIFEST,
                 "the pack has files of a log that it does not name".to_owned(),
             );
         }
-        self.report.missing = manifest
-            .ledgers
+    }
+
+    /// A log that was left out is not seen by what is there: whoever gives its key, or a checkpoint of it, waits for it.
+    fn each_was_asked_for(&mut self, manifest: &Manifest) {
+        let origins: BTreeSet<&str> = manifest.ledgers.iter().map(|head| head.origin.as_str()).collect();
+        let left_out = self
+            .keys
             .iter()
-            .flat_map(|head| &head.missing)
-            .map(Span::count)
-            .sum();
-        let evidence = Evidence::new(manifest.ledgers.clone(), records, manifest.period.clone());
-        self.made_again(&evidence, &manifest);
+            .map(VerifierKey::name)
+            .filter(|name| !origins.contains(name));
+        let left_out: BTreeSet<&str> = left_out.collect();
+        for name in left_out {
+            self.found(
+                MANIFEST,
+                format!("the log {name}, whose key was given, is not in this pack"),
+            );
+        }
+        let kept = self.kept;
+        for (name, note) in kept {
+            let origin = note.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            if !origins.contains(String::from_utf8_lossy(origin).as_ref()) {
+                self.found(MANIFEST, format!("{name} is a checkpoint of no log in this pack"));
+            }
+        }
+    }
+
+    /// Enough is wrong; no more is looked for, whatever there is.
+    fn is_full(&self) -> bool {
+        self.report.findings.len() >= MOST_FINDINGS
     }
 
     fn found(&mut self, file: &str, what: String) {
-        self.report.findings.push(PackFinding::of_file(file, what));
+        if !self.is_full() {
+            self.report.findings.push(PackFinding::of_file(file, what));
+        }
     }
 
-    fn text(&mut self, name: &str) -> Option<String> {
+    fn found_at(&mut self, file: &str, record: u64, what: impl Into<String>) {
+        if !self.is_full() {
+            let found = PackFinding::of_record(file, record, what);
+            self.report.findings.push(found);
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Option<&'a str> {
         let Some(bytes) = self.files.get(name) else {
             self.found(name, "it is missing".to_owned());
             return None;
         };
-        let text = String::from_utf8(bytes.clone());
+        let text = std::str::from_utf8(bytes);
         if text.is_err() {
             self.found(name, "it is not text".to_owned());
         }
@@ -96,200 +139,30 @@ impl Check<'_> {
 
     fn manifest(&mut self) -> Option<Manifest> {
         let text = self.text(MANIFEST)?;
-        let manifest: Manifest = match serde_json::from_str(&text) {
+        let manifest: Manifest = match serde_json::from_str(text) {
             Ok(manifest) => manifest,
             Err(error) => {
                 self.found(MANIFEST, format!("it is no manifest: {error}"));
                 return None;
             }
         };
+        let mut origins = BTreeSet::new();
         let is_sane = manifest.format == 1
             && (1..=MOST_LEDGERS).contains(&manifest.ledgers.len())
-            && manifest
-                .ledgers
-                .iter()
-                .all(|head| head.first <= head.end && head.end <= head.size);
+            && manifest.ledgers.iter().all(|head| {
+                head.first <= head.end && head.end <= head.size && origins.insert(head.origin.as_str())
+            });
         if !is_sane {
-            self.found(
-                MANIFEST,
-                "it is of another format, or says what cannot be".to_owned(),
-            );
+            let what = "it is of another format, or says what cannot be: a log twice, or one that ends before it begins";
+            self.found(MANIFEST, what.to_owned());
         }
-        is_sane.then_some(manifest)
-    }
-
-    /// The records of one log that are proven and belong to the evidence.
-    fn ledger(&mut self, number: usize, head: &Head, manifest: &Manifest) -> Vec<Record> {
-        let at = |name: &str| format!("ledger-{number}/{name}");
-        let Some(signed) = self.head(number, head) else {
-            return Vec::new();
-        };
-        let (Some(lines), Some(proofs)) = (self.text(&at(RECORDS)), self.text(&at(PROOFS))) else {
-            return Vec::new();
-        };
-        let mut by_number = BTreeMap::new();
-        for line in proofs.lines() {
-            match serde_json::from_str::<Proof>(line) {
-                Ok(proof) => drop(by_number.insert(proof.seq, proof.proof)),
-                Err(error) => self.found(&at(PROOFS), format!("a line is no proof: {error}")),
-            }
+        let trouble = manifest.period.trouble();
+        let is_period = trouble.is_none();
+        // What compares with no time would leave out what it likes.
+        if let Some(what) = trouble {
+            self.found(MANIFEST, format!("its period is none: {what}"));
         }
-        let (mut records, mut last) = (Vec::new(), None);
-        for line in lines.lines() {
-            let file = at(RECORDS);
-            let Some(record) = Record::parse(
-                Ref {
-                    ledger: number,
-                    record: 0,
-                },
-                line,
-            ) else {
-                let next = last.map_or(head.first, |last| last + 1);
-                self.report.findings.push(PackFinding::of_record(
-                    &file,
-                    next,
-                    "the line at its place is no record",
-                ));
-                continue;
-            };
-            let seq = record.at.record;
-            if last.is_some_and(|last| last >= seq) {
-                let what = "it stands out of its order: records were moved, or it is there twice";
-                self.report
-                    .findings
-                    .push(PackFinding::of_record(&file, seq, what));
-            }
-            last = Some(last.unwrap_or(seq).max(seq));
-            let proof = by_number.remove(&seq);
-            let proof = proof.and_then(|proof| {
-                proof
-                    .iter()
-                    .map(|hash| archive::hash(hash))
-                    .collect::<Option<Vec<_>>>()
-            });
-            let holds = proof.is_some_and(|proof| {
-                verify_inclusion(line.as_bytes(), seq, (signed.size, &signed.root), &proof)
-            });
-            if !holds {
-                let what =
-                    "it is not what the log's key has signed: it was changed, put in, or its proof was";
-                self.report
-                    .findings
-                    .push(PackFinding::of_record(&file, seq, what));
-                continue;
-            }
-            self.report.proven += 1;
-            records.push(record);
-        }
-        for seq in by_number.into_keys() {
-            self.report.findings.push(PackFinding::of_record(
-                &at(RECORDS),
-                seq,
-                "its proof is there, and the record was taken out",
-            ));
-        }
-        records.sort_by_key(|record| record.at);
-        records.dedup_by_key(|record| record.at);
-        self.is_all_there(&at(RECORDS), head, manifest, &records);
-        records.retain(|record| {
-            (head.first..head.end).contains(&record.at.record)
-                || record.at.record < head.first && stands(record)
-        });
-        records
-    }
-
-    /// The checkpoint of one log, by the key that was kept or by the pack's own.
-    fn head(&mut self, number: usize, head: &Head) -> Option<SignedHead> {
-        let at = |name: &str| format!("ledger-{number}/{name}");
-        let (line, checkpoint) = (self.text(&at(KEY))?, self.text(&at(CHECKPOINT))?);
-        let own = match VerifierKey::parse(&line) {
-            Ok(key) => key,
-            Err(error) => {
-                self.found(&at(KEY), error.to_string());
-                return None;
-            }
-        };
-        // By the name that the log has in the manifest: not by what the pack's key says of itself.
-        let kept = self.keys.iter().find(|key| key.name() == head.origin);
-        if kept.is_some_and(|kept| *kept != own) {
-            self.found(
-                &at(KEY),
-                "it is not the key that was kept for this log".to_owned(),
-            );
-        }
-        if kept.is_none() && !self.keys.is_empty() {
-            self.found(
-                &at(KEY),
-                format!("none of the keys that were given is of {}", head.origin),
-            );
-        }
-        self.report.authoritative &= kept.is_some();
-        let key = kept.unwrap_or(&own);
-        self.report
-            .logs
-            .push(format!("{} (key {})", key.name(), key.id()));
-        let signed = match key.checkpoint(checkpoint.as_bytes()) {
-            Ok(signed) => signed,
-            Err(error) => {
-                self.found(&at(CHECKPOINT), error.to_string());
-                return None;
-            }
-        };
-        let root: String = signed.root.iter().map(|byte| format!("{byte:02x}")).collect();
-        if (head.origin.as_str(), head.key_id.as_str(), head.size, &head.root)
-            != (key.name(), key.id().as_str(), signed.size, &root)
-        {
-            self.found(
-                MANIFEST,
-                format!("what it says of log {number} is not what its checkpoint says"),
-            );
-        }
-        Some(signed)
-    }
-
-    /// From the first to the last record of the period, and one on each side that is not of it.
-    fn is_all_there(&mut self, file: &str, head: &Head, manifest: &Manifest, records: &[Record]) {
-        let number_of = |record: &Record| record.at.record;
-        let there = records
-            .iter()
-            .map(number_of)
-            .filter(|number| (head.first..head.end).contains(number));
-        let mut found = Vec::new();
-        for span in Span::between(there, head.first, head.end) {
-            let what = match head.missing.contains(&span) {
-                true => format!(
-                    "records {span} are missing, as the pack itself says: they were gone when it was made"
-                ),
-                false => format!(
-                    "records {span} are missing, and the pack does not say so: they were taken out of it"
-                ),
-            };
-            found.push((span.first, what));
-        }
-        let edge = |number: u64| records.iter().find(|record| record.at.record == number);
-        let period = &manifest.period;
-        if let Some(before) = head.first.checked_sub(1) {
-            match edge(before) {
-                Some(record) if period.from.is_none() || record.time.is_some() && !period.is_before(record.time.as_deref()) => {
-                    found.push((before, "it is of the period, and the pack begins after it".to_owned()));
-                }
-                None => found.push((before, "the record before the period is not there, so nobody can see that the pack begins where it should".to_owned())),
-                Some(_) => {}
-            }
-        }
-        if head.end < head.size {
-            match edge(head.end) {
-                Some(record) if record.time.is_some() && !period.is_over(record.time.as_deref()) => {
-                    found.push((head.end, "it is of the period, and the pack ends before it".to_owned()));
-                }
-                None => found.push((head.end, "the record after the period is not there, so nobody can see that the pack ends where it should".to_owned())),
-                Some(_) => {}
-            }
-        }
-        let found = found
-            .into_iter()
-            .map(|(record, what)| PackFinding::of_record(file, record, what));
-        self.report.findings.extend(found);
+        (is_sane && is_period).then_some(manifest)
     }
 
     /// The report, from the records.
@@ -308,12 +181,17 @@ impl Check<'_> {
         };
         let json = super::pretty(&report).unwrap_or_default();
         let page = page::report_page(&report).into_bytes();
-        for (name, made) in [(REPORT_JSON, json), (REPORT_HTML, page)] {
+        let read_me = READ_ME.as_bytes().to_vec();
+        for (name, made, from) in [
+            (REPORT_JSON, json, "the records"),
+            (REPORT_HTML, page, "the records"),
+            (README, read_me, "this program"),
+        ] {
             match self.files.get(name) {
                 None => self.found(name, "it is missing".to_owned()),
                 Some(there) if *there != made => {
                     let what = format!(
-                        "it does not follow from the records: {}{hint}",
+                        "it does not follow from {from}: {}{hint}",
                         first_difference(there, &made)
                     );
                     self.found(name, what);
@@ -344,7 +222,7 @@ fn first_difference(there: &[u8], made: &[u8]) -> String {
         line
     };
     format!(
-        "line {} says {}, and the records say {}",
+        "line {} says {}, and it should be {}",
         at + 1,
         line(&there),
         line(&made)

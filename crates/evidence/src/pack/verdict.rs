@@ -17,10 +17,16 @@ pub struct PackReport {
     pub period: String,
     /// Records whose proof holds.
     pub proven: u64,
-    /// Records of the period that the pack itself says are missing.
+    /// Records of the period that are missing.
     pub missing: u64,
     /// Of the report, when it follows from the records.
     pub score: Option<u64>,
+    /// Whether the end of the period was reached in each log. If not, the pack has all of it to the end of the log, and what came then may be of it.
+    pub to_the_end: bool,
+    /// Checkpoints that somebody kept, and that the logs are the continuation of, or that say nothing of the period.
+    pub continues: u64,
+    /// What is not wrong, and has to be known.
+    pub notes: Vec<String>,
     /// What is wrong; none is good.
     pub findings: Vec<PackFinding>,
 }

@@ -20,6 +20,7 @@ table.facts th { background: none; color: var(--soft); font-weight: 400; white-s
 .status { min-width: 11rem; } .tight { white-space: nowrap; overflow-wrap: normal; }
 tr.lacks .status { color: var(--poor); }
 tr.has .status { color: var(--good); }
+.whole { white-space: nowrap; }
 .mono, code { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: .82rem; }
 .score { font-size: 1.05rem; } .score strong { font-size: 2rem; }
 .score.good strong { color: var(--good); } .score.fair strong { color: var(--fair); } .score.poor strong { color: var(--poor); }

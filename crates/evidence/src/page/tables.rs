@@ -17,6 +17,18 @@ pub(super) fn escaped(text: &str) -> String {
     escaped
 }
 
+/// As text of a page, of which no reference or entry's ID is broken into two lines; longer words are, anywhere.
+pub(super) fn flowed(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        let is_whole = word.contains('-') && word.len() <= LONGEST_WHOLE && !word.contains('/');
+        match is_whole {
+            true => format!("<span class=\"whole\">{}</span>", escaped(word)),
+            false => escaped(word),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// What cannot be seen, or turns the direction of writing.
 fn misleads(c: char) -> bool {
     c.is_control()
@@ -67,7 +79,7 @@ impl Table {
         for (cell, class) in cells.iter().zip(self.classes) {
             self.rows.push_str("<td");
             attribute(&mut self.rows, class);
-            self.rows.push_str(&escaped(cell));
+            self.rows.push_str(&flowed(cell));
             self.rows.push_str("</td>");
         }
         self.rows.push_str("</tr>\n");
@@ -104,9 +116,26 @@ fn attribute(into: &mut String, class: &str) {
     }
 }
 
+/// An entry's ID and a sign behind it.
+const LONGEST_WHOLE: usize = 38;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reference_stays_whole_and_is_text_all_the_same() {
+        assert_eq!(
+            flowed("person p-ab: <b>"),
+            "person <span class=\"whole\">p-ab:</span> &lt;b&gt;"
+        );
+        let id = "spiffe://plant.test/line-4";
+        assert_eq!(flowed(id), id);
+        assert_eq!(
+            flowed("a-<script>"),
+            "<span class=\"whole\">a-&lt;script&gt;</span>"
+        );
+    }
 
     #[test]
     fn what_a_record_holds_is_text_on_a_page_and_nothing_else() {

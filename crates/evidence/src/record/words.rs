@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Actor, Record};
+use crate::tally::counted;
 
 impl Actor {
     /// Who, as shortly as it can be said.
@@ -60,13 +61,15 @@ impl Record {
                 self.class_words()
             ),
             "person.changed" => format!(
-                "person {subject}: {}{}",
+                "person {subject}: {}{}{}",
                 self.says("action").unwrap_or("changed"),
+                self.given(),
                 self.alone()
             ),
             "person.proposed" => format!(
-                "proposed about person {subject}: {}",
-                self.says("action").unwrap_or("a change")
+                "proposed about person {subject}: {}{}",
+                self.says("action").unwrap_or("a change"),
+                self.given()
             ),
             "person.rejected" => format!(
                 "rejected about person {subject}: {}",
@@ -77,17 +80,41 @@ impl Record {
                 self.says("version").unwrap_or("unknown")
             ),
             "log.stopped" => "the server ended in order".to_owned(),
-            "log.gap" => format!(
-                "the ledger can be written again: since {} it could not, and {} records found no room",
-                self.says("since").unwrap_or("an unknown time"),
-                self.counts("refused")
+            "log.gap" => self.gap(),
+            "log.pruned" => format!(
+                "the records before {} were taken to an archive",
+                self.counts("first_record")
             ),
-            kind if kind.starts_with("authority.") => format!(
-                "authority {} ({}): {}",
-                self.says("authority").unwrap_or("unknown"),
-                self.says("kind").unwrap_or("unknown kind"),
-                &kind["authority.".len()..]
+            "log.fills" => format!("the ledger has {} % of its room", self.counts("used_percent")),
+            "agent.handed-out" => format!(
+                "the node gave {} for {subject} to a process{}",
+                self.document(),
+                self.process()
             ),
+            "agent.denied" => format!("the node had nothing for a process{}", self.process()),
+            "selftest.tried" => format!(
+                "a self-test tried {}, and it was {}",
+                self.says("name").unwrap_or("something"),
+                match self.decision.as_str() {
+                    "deny" => "refused",
+                    "allow" => "LET THROUGH",
+                    _ => "not tried after all",
+                }
+            ),
+            "selftest.done" => format!(
+                "a self-test of {} tries: {} let through, {} not tried",
+                self.counts("tries"),
+                self.counts("let_through"),
+                self.counts("not_tried")
+            ),
+            kind if kind.starts_with("authority.") => {
+                let named = [self.says("kind"), Some("authority"), self.says("authority")];
+                let named: Vec<_> = named.into_iter().flatten().collect();
+                format!("{}: {}", named.join(" "), &kind["authority.".len()..])
+            }
+            kind if kind.starts_with("agent.") => {
+                format!("the node says: {}", kind["agent.".len()..].replace('-', " "))
+            }
             kind if kind.starts_with("federation.") || kind.starts_with("bundle.") => {
                 format!("{kind} about {subject}")
             }
@@ -100,6 +127,53 @@ impl Record {
             (Some(reason), _) => format!("{said}: {reason}"),
             (None, "failed") => format!("{said}; it failed"),
             _ => said,
+        }
+    }
+
+    /// A time in which the ledger could not be written, and what came of what happened then.
+    fn gap(&self) -> String {
+        let since = self.says("since").unwrap_or("an unknown time");
+        let mut parts = vec![format!(
+            "the ledger can be written again: since {since} it could not"
+        )];
+        let said = [
+            (
+                "refused",
+                "found no room, and what they would have told did not happen",
+            ),
+            (
+                "written_after",
+                "of what went on without a record stand directly behind",
+            ),
+            ("late", "of what went on stand where they were written, late"),
+            ("lost", "of what went on are LOST: nobody has kept them"),
+        ];
+        let counts = said.iter().filter(|(name, _)| self.counts(name) > 0);
+        parts.extend(counts.map(|(name, what)| format!("{} {what}", counted(self.counts(name), "record"))));
+        if self.is("uncounted") {
+            parts.push("the server died meanwhile, and nobody has counted what went on".to_owned());
+        }
+        if parts.len() == 1 {
+            parts.push("nothing was asked for meanwhile".to_owned());
+        }
+        parts.join("; ")
+    }
+
+    /// To which process something was given.
+    fn process(&self) -> String {
+        let of = |name: &str| match self.detail.get(name) {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let parts = [("uid", "to_uid"), ("pid", "to_pid"), ("program", "to_path")];
+        let parts = parts
+            .iter()
+            .filter_map(|(word, name)| of(name).map(|value| format!("{word} {value}")));
+        let parts: Vec<_> = parts.collect();
+        match parts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", parts.join(", ")),
         }
     }
 
@@ -124,6 +198,25 @@ impl Record {
 
     fn entry(&self) -> &str {
         self.says("entry").unwrap_or("without an ID")
+    }
+
+    /// What was given to a person, or taken, where the record says it.
+    fn given(&self) -> String {
+        let list = |name: &str| -> Vec<&str> {
+            let all = self.detail.get(name).and_then(Value::as_array);
+            all.into_iter().flatten().filter_map(Value::as_str).collect()
+        };
+        let parts = [("role", list("roles")), ("login", list("logins"))];
+        let parts = parts.iter().filter(|(_, all)| !all.is_empty());
+        let mut parts: Vec<_> = parts
+            .map(|(word, all)| format!("{word} {}", all.join(" and ")))
+            .collect();
+        parts.extend(self.is("activate").then(|| "active again".to_owned()));
+        parts.extend(self.is("deactivate").then(|| "not active any more".to_owned()));
+        match parts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", parts.join(", ")),
+        }
     }
 
     fn alone(&self) -> &str {
@@ -155,5 +248,36 @@ impl Record {
             true => format!("whoever {parent} takes for it"),
             false => format!("{} on {parent}", selectors.join(" and ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Ref;
+
+    #[test]
+    fn a_gap_says_what_was_refused_what_came_late_and_what_is_lost() {
+        let sentence = |detail: &str| {
+            let line = format!(r#"{{"seq":0,"type":"log.gap","result":"failed","detail":{{{detail}}}}}"#);
+            Record::parse(Ref { ledger: 1, record: 0 }, &line)
+                .unwrap()
+                .sentence()
+        };
+        let closed = sentence(r#""refused":3,"since":"2026-11-27T10:00:00Z""#);
+        assert!(
+            closed.contains("since 2026-11-27T10:00:00Z") && closed.contains("3 records found no room"),
+            "{closed}"
+        );
+        let open = sentence(r#""refused":0,"late":1,"lost":7,"written_after":4096"#);
+        for part in [
+            "4096 records of what went on",
+            "1 record of what went on stand where",
+            "7 records of what went on are LOST",
+        ] {
+            assert!(open.contains(part), "{part}: {open}");
+        }
+        assert!(!open.contains("found no room"), "{open}");
+        assert!(sentence(r#""uncounted":true"#).contains("nobody has counted"));
     }
 }

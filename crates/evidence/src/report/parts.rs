@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::answer::{Entitlement, entitlement, is_decision};
 use crate::evidence::Evidence;
@@ -41,12 +42,18 @@ pub struct Identity {
     pub id: String,
     /// How many were signed for it.
     pub signed: u64,
+    /// How many of them without an entry: to a node or a server as what it is, or by an operator's order.
+    pub without_entry: u64,
     /// How many were refused to it.
     pub refused: u64,
     /// Their numbers, at most fifty, the last ones.
     pub serials: Vec<String>,
-    /// Who asked for them.
+    /// How many more there are, before these: the records have them.
+    pub serials_left_out: u64,
+    /// Who asked for them, at most a hundred.
     pub asked_by: BTreeSet<String>,
+    /// How many records are of others who asked.
+    pub asked_by_others: u64,
     /// By which rules.
     pub entitled: Vec<Entitlement>,
     /// When the last of them ends.
@@ -68,6 +75,10 @@ pub struct Approval {
     pub by: String,
     /// Whether fewer than two persons have agreed.
     pub alone: bool,
+    /// The persons who have, where the record names them.
+    pub agreed: Vec<String>,
+    /// The approval, where it has a name.
+    pub approval: Option<String>,
     /// Its record.
     pub record: Ref,
 }
@@ -135,9 +146,12 @@ pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
         let identity = found.entry(id).or_insert_with(|| Identity {
             id: id.to_owned(),
             signed: 0,
+            without_entry: 0,
             refused: 0,
             serials: Vec::new(),
+            serials_left_out: 0,
             asked_by: BTreeSet::new(),
+            asked_by_others: 0,
             entitled: Vec::new(),
             valid_until: None,
             first: record.at,
@@ -146,32 +160,38 @@ pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
         identity.last = record.at;
         if record.is_issuance() {
             identity.signed += 1;
+            identity.without_entry += u64::from(record.says("entry").is_none());
             identity.serials.extend(record.says("serial").map(str::to_owned));
             let ends = record.says("not_after").map(str::to_owned);
             identity.valid_until = identity.valid_until.take().max(ends);
         } else {
             identity.refused += u64::from(record.decision == "deny");
         }
-        if !record.is_kind("entry") && identity.asked_by.len() < MOST_ASKERS {
-            identity.asked_by.insert(record.actor.name());
+        if !record.is_kind("entry") {
+            let name = record.actor.name();
+            if identity.asked_by.len() < MOST_ASKERS || identity.asked_by.contains(&name) {
+                identity.asked_by.insert(name);
+            } else {
+                identity.asked_by_others += 1;
+            }
         }
     }
+    let at_last = evidence.at_last();
     for rule in rules(evidence).values() {
         let Some(version) = rule.last() else { continue };
         let identity = version.subject.as_deref().and_then(|id| found.get_mut(id));
         if let Some(identity) = identity {
-            let until = if version.is_deleted {
-                version.from.clone()
-            } else {
-                version.expires_at.clone()
-            };
-            identity.entitled.push(entitlement(rule, version, until));
+            let stands = version.stands(at_last);
+            identity
+                .entitled
+                .push(entitlement(rule, version, version.ends(), stands));
         }
     }
     let mut all: Vec<Identity> = found.into_values().collect();
     for identity in &mut all {
         let more = identity.serials.len().saturating_sub(MOST_SERIALS);
         identity.serials.drain(..more);
+        identity.serials_left_out = more as u64;
     }
     all
 }
@@ -179,25 +199,33 @@ pub(super) fn identities(evidence: &Evidence) -> Vec<Identity> {
 pub(super) fn approvals(evidence: &Evidence) -> Vec<Approval> {
     let decided = evidence.within().filter(|record| {
         let by_person = record.actor.class == "person" && is_change(record);
-        by_person || record.is_kind("person") || is_decision(record) && record.kind != "svid.denied"
+        // What a server or a node has refused by itself is no person's decision.
+        let is_refusal = record.kind.ends_with(".denied") && record.approval.is_none();
+        by_person || record.is_kind("person") || is_decision(record) && !is_refusal
     });
     let decided = decided.map(|record| Approval {
         time: record.time.clone(),
         what: record.sentence(),
         by: record.actor.name(),
         alone: record.is("alone"),
+        agreed: texts(record, "agreed"),
+        approval: record.approval.clone(),
         record: record.at,
     });
     decided.collect()
 }
 
 pub(super) fn timeline(evidence: &Evidence) -> Vec<Event> {
-    let mut folded: BTreeMap<(String, String), usize> = BTreeMap::new();
+    // Who asked is part of it: what somebody else had signed for the same identity is a line of its own.
+    let mut folded: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     let mut events: Vec<Event> = Vec::new();
     let mut counts: Vec<u64> = Vec::new();
     for record in evidence.within() {
         let is_plain = record.is_issuance() && record.approval.is_none();
-        let key = is_plain.then(|| (record.kind.clone(), record.subject.clone().unwrap_or_default()));
+        let key = is_plain.then(|| {
+            let subject = record.subject.clone().unwrap_or_default();
+            (record.kind.clone(), subject, record.actor.name())
+        });
         if let Some(at) = key.as_ref().and_then(|key| folded.get(key)) {
             counts[*at] += 1;
             events[*at].records.truncate(1);
@@ -213,13 +241,22 @@ pub(super) fn timeline(evidence: &Evidence) -> Vec<Event> {
     for (event, count) in events.iter_mut().zip(counts) {
         if count > 1 {
             event.what = format!(
-                "{}, and {} more for the same until the last record named",
+                "{}, and {} more for the same, asked for by the same, until the last record named",
                 event.what,
                 counted(count - 1, "signature")
             );
         }
     }
     events
+}
+
+/// A list of texts of `detail`; of one that is a text, that.
+fn texts(record: &Record, name: &str) -> Vec<String> {
+    match record.detail.get(name) {
+        Some(Value::String(text)) => vec![text.clone()],
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn event(record: &Record) -> Event {
