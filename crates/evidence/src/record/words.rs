@@ -80,6 +80,21 @@ impl Record {
                 self.says("version").unwrap_or("unknown")
             ),
             "log.stopped" => "the server ended in order".to_owned(),
+            "operator.denied" | "call.denied" => format!(
+                "not let call {}{}",
+                self.says("method").unwrap_or("something"),
+                self.target
+                    .as_ref()
+                    .map(|target| format!(" on {target}"))
+                    .unwrap_or_default()
+            ),
+            "login.denied" => "a login was refused, as its person is not active".to_owned(),
+            "attestation.failed" | "connection.failed" | "call.failed" | "login.failed" => format!(
+                "{} before anybody was known ({})",
+                counted(self.counts("times").max(1), "failure"),
+                self.kind.replace('.', " ")
+            ),
+            "backup.made" => "a backup was made".to_owned(),
             "log.gap" => self.gap(),
             "log.pruned" => format!(
                 "the records before {} were taken to an archive",
