@@ -83,8 +83,9 @@ pub(super) fn clock_went_back(evidence: &Evidence) -> Option<Gap> {
 }
 
 /// What nodes and their journals have against it (`docs/formats/journal.md`).
-const CONTRADICTED: [&str; 4] = [
+const CONTRADICTED: [&str; 5] = [
     "agent.ledger-fork",
+    "agent.ledger-unwitnessed",
     "agent.journal-hole",
     "agent.journal-broken",
     "agent.journal-gap",

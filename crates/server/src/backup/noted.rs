@@ -43,7 +43,9 @@ pub(super) fn leave(data_dir: &Path, manifest: &Manifest) -> Result<(), StoreErr
 
 /// Records what notes say, for as long as the server runs.
 pub(crate) async fn keep(registry: Arc<Registry>, ledger: Ledger, clock: SharedClock) {
-    let Some((data, _)) = ledger.place() else { return };
+    let Some((data, _)) = ledger.place() else {
+        return std::future::pending().await;
+    };
     let mut turns = tokio::time::interval(EACH);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -56,7 +58,8 @@ pub(crate) async fn keep(registry: Arc<Registry>, ledger: Ledger, clock: SharedC
                 tracing::warn!(error = error_chain(&error), "the notes of backups cannot be read");
                 continue;
             }
-            Err(_ended) => return,
+            // The runtime ends.
+            Err(_ended) => return std::future::pending().await,
         };
         let notes = names
             .into_iter()
