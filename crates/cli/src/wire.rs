@@ -160,9 +160,9 @@ pub(crate) fn moment(text: &str) -> Result<String, String> {
         b'0' => given.is_ascii_digit(),
         other => given == other,
     };
-    let is_time = text.len() >= "0000-00".len()
-        && text.len() <= pattern.len()
-        && text.bytes().zip(pattern.bytes()).all(fits);
+    // Whole parts alone: half a day would be another day.
+    let is_time =
+        [7, 10, 13, 16, 19, 20].contains(&text.len()) && text.bytes().zip(pattern.bytes()).all(fits);
     match is_time {
         true => Ok(text.to_owned()),
         false => Err("a time such as 2026-11-26T08:00:00Z, in UTC, or a duration such as 2h".to_owned()),

@@ -99,6 +99,13 @@ impl Version {
         }
     }
 
+    /// What ends, ends when its own record says: a clock that went far back later on takes nothing from the time before it.
+    fn ended(&mut self, record: &Record) {
+        if let Some(placed) = record.placed() {
+            self.from = Some(placed.to_owned());
+        }
+    }
+
     fn of(from: Option<&str>, record: &Record, before: Option<&Self>) -> Self {
         let mut version = before.cloned().unwrap_or_else(|| Self {
             selectors: "selectors that no record tells".to_owned(),
@@ -203,6 +210,9 @@ fn person<'a>(
         };
         let mut version = Version::of(since, record, Some(last));
         version.is_unanswered = has_gone;
+        if has_gone {
+            version.ended(record);
+        }
         rule.versions.push(version);
     }
 }
@@ -212,7 +222,10 @@ fn next(before: Option<&Version>, since: Option<&str>, record: &Record) -> Versi
     let before = before.filter(|before| !before.is_deleted);
     let mut version = Version::of(since, record, before);
     match record.kind.as_str() {
-        "entry.deleted" => version.is_deleted = true,
+        "entry.deleted" => {
+            version.is_deleted = true;
+            version.ended(record);
+        }
         "policy.changed" => {
             version.has_policy = true;
             described(&mut version, record);

@@ -21,6 +21,7 @@ use landfast_store::Store;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::authz::to_the_end;
 use crate::ledger::{Ledger, LedgerError};
 use budget::{AROUND, Budget};
 use kept::Nodes;
@@ -195,7 +196,9 @@ impl Journals {
         let records: Vec<_> = told.into_iter().map(|told| from.record(told)).collect();
         metrics::counter!("landfast_server_journal_records_total").increment(records.len() as u64);
         let (ledger, name) = (self.ledger.clone(), node.clone());
-        let taken = to_its_end(async move {
+        // The ledger writes what it was given, whether the node waits for it or not: so what is known of the node changes with it, before anybody
+        // else asks. It holds its shard, so there is one for each.
+        let taken = to_the_end(async move {
             ledger.append(records).await?;
             nodes.insert(name, known);
             Ok::<_, TakeError>(())
@@ -246,24 +249,6 @@ impl Journals {
                 "what the ledger has of journals cannot be noted down: the next start reads more of it"
             );
         }
-    }
-}
-
-/// The ledger writes what it was given, whether the node waits for it or not: so what is known of the node changes with it, before anybody else asks.
-/// There is one such task for each shard that is held.
-async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "its owner waits for it, or has gone; it holds its shard, so there is one for each"
-    )]
-    let running = tokio::spawn(work);
-    match running.await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only the end of the runtime stops it.
-            Err(_stopped) => std::future::pending().await,
-        },
     }
 }
 

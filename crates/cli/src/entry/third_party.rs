@@ -87,7 +87,9 @@ async fn taken_back(id: &str, failure: Failure, channel: Channel) -> Failure {
         ),
         false => Failure::failed(
             failure.message,
-            format!("the entry is there, is over, and gives nothing: landfast entry delete {id}"),
+            format!(
+                "the entry may be there: landfast entry show {id} says whether it is over or in force; landfast entry delete {id}"
+            ),
         ),
     }
 }

@@ -9,6 +9,7 @@ use landfast_identity::issue::{self, AuthorityParams, LeafParams};
 use landfast_identity::{Bundle, BundleSet, PrivateKey, SpiffeId, TrustDomain, UnixTime, X509Svid};
 use landfast_lifecycle::{Clock as _, SystemClock};
 use landfast_tls::{BundleStore, Expect, IdentityStore, client_config};
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -49,7 +50,9 @@ pub(super) async fn alert(
     let error = heard.err();
     let said = error.as_ref().and_then(io::Error::get_ref);
     Ok(match said.and_then(|said| said.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::AlertReceived(alert)) => Some(format!("{alert:?}")),
+        Some(rustls::Error::AlertReceived(alert)) if ABOUT_A_CERTIFICATE.contains(alert) => {
+            Some(format!("{alert:?}"))
+        }
         _ => None,
     })
 }
@@ -113,5 +116,15 @@ pub(super) fn forged(domain: &TrustDomain, path: &str) -> Result<Arc<X509Svid>, 
         .map_err(|error| failed(&error))
 }
 
+/// A server that fails inside has refused nothing.
+const ABOUT_A_CERTIFICATE: [AlertDescription; 7] = [
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+];
 const HOUR: Duration = Duration::from_secs(3600);
 const DEADLINE: Duration = Duration::from_secs(30);

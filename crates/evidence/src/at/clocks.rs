@@ -51,6 +51,24 @@ fn an_entry_that_was_deleted_after_the_clock_had_gone_back_is_deleted() {
 }
 
 #[test]
+fn a_clock_that_began_in_1970_long_after_takes_nothing_from_what_had_been() {
+    let rig = Rig::new(&[
+        entry(100, "e-plc", PLC, jo()),
+        change(1000, "entry.deleted", jo()).with("entry", "e-plc"),
+        record(
+            -10 * YEARS,
+            Category::AuditLog,
+            "log.started",
+            Actor::new(ActorClass::Server, None),
+        ),
+        issued(2000, "e-other", "spiffe://plant.test/x", 1),
+    ]);
+    for (seconds, entitled) in [(500, 1), (999, 1), (1000, 0), (3000, 0)] {
+        assert_eq!(ask(&rig, seconds).entitled.len(), entitled, "{seconds}");
+    }
+}
+
+#[test]
 fn entries_of_two_servers_are_joined_by_time() {
     let one = Rig::new(&[entry(100, "e-plc", PLC, jo())]);
     let other = Rig::new(&[change(200, "entry.deleted", jo()).with("entry", "e-plc")]);

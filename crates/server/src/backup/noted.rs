@@ -117,7 +117,10 @@ impl Note {
             digest: digest.to_owned(),
         };
         // To the letter, so that nothing else is taken for one.
-        let is_hex = digest.len() == 32 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_hex = digest.len() == 32
+            && digest
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         (is_hex && note.name() == name).then_some(note)
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Writer {
     clock: SharedClock,
     /// Since when it fails, and how many records were refused.
     gap: Option<Gap>,
+    /// The time of the last record.
+    last: Option<landfast_identity::UnixTime>,
     slowest: Duration,
     signed: Instant,
     room: Room,
@@ -59,6 +61,7 @@ impl Writer {
             failures,
             clock,
             gap: None,
+            last: None,
             slowest: Duration::ZERO,
             signed: Instant::now(),
             room,
@@ -132,6 +135,7 @@ impl Writer {
             asked.push((work.records.len(), work.reply, work.ticket));
             records.extend(work.records);
         }
+        self.in_order(&mut records);
         // What was not recorded comes first, so that the gap is where it was.
         let written = self.end_gap().and_then(|()| self.write(&records));
         let failed = written.err().map(Arc::new);
@@ -168,6 +172,24 @@ impl Writer {
             };
             // Who has gone has nothing that leaves.
             let _gone = reply.map(|reply| reply.send(answer));
+        }
+    }
+
+    /// Those who come at the same moment have read the clock one after the other, and stand here in any order: the time of the last one is that of the
+    /// next, so that only a clock that was set looks like one. What nodes have sent has their time.
+    fn in_order(&mut self, records: &mut [Record]) {
+        for record in records
+            .iter_mut()
+            .filter(|record| !record.kind.starts_with("agent."))
+        {
+            let Some(time) = &mut record.time else { continue };
+            if let Some(last) = self
+                .last
+                .filter(|last| *time < *last && last.since(*time) <= SAME_MOMENT)
+            {
+                *time = last;
+            }
+            self.last = Some(*time);
         }
     }
 
@@ -342,6 +364,8 @@ fn gather(first: Work, asked: &Receiver<Work>) -> Vec<Work> {
 const CHECKPOINT: Duration = Duration::from_secs(10);
 /// Between two looks whether one is due.
 const LOOK: Duration = Duration::from_secs(1);
+/// From when a caller has read the clock until its record is here.
+const SAME_MOMENT: Duration = Duration::from_secs(3);
 /// Between two attempts after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 /// Records in one write.

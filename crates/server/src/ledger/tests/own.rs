@@ -31,3 +31,31 @@ async fn a_database_that_was_put_back_is_recorded_when_it_is_noticed_and_at_each
     assert_eq!(made[0]["detail"]["key_event"], "generating");
     assert_eq!(made[0]["actor"]["class"], "server");
 }
+
+#[tokio::test]
+async fn of_the_same_moment_the_later_record_has_the_later_time_and_a_clock_that_was_set_shows() {
+    let faulty = Faulty::new();
+    let at = |seconds: u64, kind: &'static str| Record {
+        time: Some(START.saturating_add(Duration::from_secs(seconds))),
+        kind,
+        ..record()
+    };
+    for (seconds, kind) in [
+        (100, "test.happened"),
+        (98, "test.happened"),
+        (50, "agent.started"),
+        (101, "test.happened"),
+        (97, "test.happened"),
+    ] {
+        faulty.ledger.append(vec![at(seconds, kind)]).await.unwrap();
+    }
+    let records = faulty.end();
+    let times: Vec<_> = records
+        .iter()
+        .filter(|record| matches!(record["type"].as_str(), Some("test.happened" | "agent.started")))
+        .map(|record| record["time"].as_str().unwrap().to_owned())
+        .collect();
+    let expected =
+        [100, 100, 50, 101, 97].map(|seconds| START.saturating_add(Duration::from_secs(seconds)).to_string());
+    assert_eq!(times, expected);
+}
