@@ -311,6 +311,8 @@ impl Authorizer {
 
 const KIB: usize = 1024;
 const SUBSCRIBE: &str = "/landfast.sync.v1.Sync/Subscribe";
+const PUBLISH_JWT: &str = "/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority";
+const REGISTER_KEY: &str = "/landfast.recovery.v1.Recovery/RegisterDeviceKey";
 const SHOW_STEPS: &str = "/landfast.chain.v1.Chain/ShowSteps";
 const OVER_TLS: &str = "on the admin socket nobody calls this";
 const NONE_OF_THEM: &str = "the caller is none of those who may call this";

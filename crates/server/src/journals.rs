@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::authz::to_the_end;
 use crate::ledger::{Ledger, LedgerError};
-use budget::{AROUND, Budget};
+use budget::{AROUND, Budget, NOTICED};
 use kept::Nodes;
 use line::Line;
 
@@ -184,7 +184,8 @@ impl Journals {
         }
         let new = told.iter().map(|told| match told {
             step::Told::Line { line, .. } => line.length + AROUND,
-            _ => 0,
+            // What this server notices, whatever brought it about, has a record too.
+            _ => NOTICED,
         });
         let (next, chain, begin_anew, new) = (known.next, known.chain, known.broken, new.sum());
         if let Err(wait) = self.budget.draw(&node, new) {

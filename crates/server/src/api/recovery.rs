@@ -26,6 +26,7 @@ impl Recovery for Api {
         request: Request<pb::RegisterDeviceKeyRequest>,
     ) -> Result<Response<pb::RegisterDeviceKeyResponse>, Status> {
         let agent = Caller::agent(&request)?;
+        let by = Caller::of(&request)?.requester.clone();
         self.attest_limit.charge(&request, 1)?;
         let address = address(&request);
         if self.attestors.device_key.is_none() {
@@ -56,6 +57,12 @@ impl Recovery for Api {
         let state = match entered {
             Entered::Registered { new } => {
                 if new {
+                    let record = landfast_audit::Record {
+                        subject: Some(agent.id.to_string()),
+                        ..ledger::node("node.key-registered")
+                    };
+                    self.did(&by, record.with("key_sha256", crate::random::hex(&key.sha256())))
+                        .await;
                     tracing::info!(agent = %agent.id, %address, "a node has registered its device key");
                 }
                 Answered::Registered

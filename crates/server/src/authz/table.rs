@@ -6,7 +6,7 @@
 use super::Class::{self, Admin, Agent, Any, Downstream, Local};
 use super::Right::{self, Each, Nobodys, Whole};
 use super::operators::CONFIRM;
-use super::{SHOW_STEPS, SUBSCRIBE};
+use super::{PUBLISH_JWT, REGISTER_KEY, SHOW_STEPS, SUBSCRIBE};
 use crate::people::Verb::{Administer, Approve, Enrol, Read, Revoke};
 
 /// Every method there is, with everybody who may call it, and what an operator needs for it.
@@ -107,11 +107,7 @@ pub(crate) const TABLE: &[(&str, &[Class], Right)] = &[
         &[Local, Admin],
         Each(Read),
     ),
-    (
-        "/landfast.recovery.v1.Recovery/RegisterDeviceKey",
-        &[Agent],
-        Nobodys,
-    ),
+    (REGISTER_KEY, &[Agent], Nobodys),
     (SUBSCRIBE, &[Agent], Nobodys),
     ("/spire.api.server.agent.v1.Agent/AttestAgent", &[Any], Nobodys),
     (
@@ -187,11 +183,7 @@ pub(crate) const TABLE: &[(&str, &[Class], Right)] = &[
         &[Local, Admin],
         Whole(Read),
     ),
-    (
-        "/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority",
-        &[Downstream],
-        Nobodys,
-    ),
+    (PUBLISH_JWT, &[Downstream], Nobodys),
     (
         "/spire.api.server.bundle.v1.Bundle/PublishWITAuthority",
         &[Downstream],

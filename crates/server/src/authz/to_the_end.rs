@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use super::operators::{CONFIRM, Right};
+use super::{PUBLISH_JWT, REGISTER_KEY};
 use crate::people::Verb;
 
 /// Whether this method changes something that is recorded: whose verb says so, and those of which none does.
@@ -27,8 +28,8 @@ pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> 
     }
 }
 
-/// Who reads may call it, and what he confirms takes effect. (`AttestAgent` answers while it goes on, and sees to its end itself.)
-const ALSO: [&str; 1] = [CONFIRM];
+/// Who reads may call the first, and what he confirms takes effect; machines call the others. (`AttestAgent` answers while it goes on, and sees to its end itself.)
+const ALSO: [&str; 3] = [CONFIRM, PUBLISH_JWT, REGISTER_KEY];
 
 #[cfg(test)]
 mod tests {
@@ -68,7 +69,7 @@ mod tests {
         assert!(!is_change("/x", read) && !is_change("/x", Right::Nobodys));
     }
 
-    const CHANGING: [&str; 46] = [
+    const CHANGING: [&str; 48] = [
         "landfast.chain.v1.Chain/ImportStep",
         "landfast.chain.v1.Chain/PrepareStep",
         "landfast.entry.v1.EntryPolicies/SetEntryPolicy",
@@ -80,6 +81,7 @@ mod tests {
         "landfast.people.v1.People/Withdraw",
         "landfast.quarantine.v1.Quarantine/EndQuarantine",
         "landfast.recovery.v1.Recovery/Decide",
+        "landfast.recovery.v1.Recovery/RegisterDeviceKey",
         "landfast.selftest.v1.SelfTest/Report",
         "spire.api.server.agent.v1.Agent/BanAgent",
         "spire.api.server.agent.v1.Agent/CreateJoinToken",
@@ -89,6 +91,7 @@ mod tests {
         "spire.api.server.bundle.v1.Bundle/BatchDeleteFederatedBundle",
         "spire.api.server.bundle.v1.Bundle/BatchSetFederatedBundle",
         "spire.api.server.bundle.v1.Bundle/BatchUpdateFederatedBundle",
+        "spire.api.server.bundle.v1.Bundle/PublishJWTAuthority",
         "spire.api.server.entry.v1.Entry/BatchCreateEntry",
         "spire.api.server.entry.v1.Entry/BatchDeleteEntry",
         "spire.api.server.entry.v1.Entry/BatchUpdateEntry",

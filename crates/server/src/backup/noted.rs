@@ -1,8 +1,9 @@
 //! That a backup was made, told to the server whose data it is: it writes the record (CIR (EU) 2024/2690, 9.2: keys that are backed up are logged).
 //!
 //! Invariant: a note is one file and its name says all, since a server may not read what root has written; it goes when the record is on the disk. So
-//! after a power cut a record may be there twice, under the same digest, and none is lost.
+//! after a power cut a record may be there twice, under the same digest. A backup that is killed between its last byte and its note has none.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub(crate) async fn keep(registry: Arc<Registry>, ledger: Ledger, clock: SharedC
     };
     let mut turns = tokio::time::interval(EACH);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Of those that could not be removed.
+    let mut recorded = HashSet::new();
     loop {
         turns.tick().await;
         let store = data.clone();
@@ -65,21 +68,28 @@ pub(crate) async fn keep(registry: Arc<Registry>, ledger: Ledger, clock: SharedC
             .into_iter()
             .filter_map(|name| Some((Note::parse(&name)?, name)));
         for (note, name) in notes.take(MOST_AT_ONCE) {
-            if let Err(error) = ledger.append(vec![note.record(&registry, &clock)]).await {
-                tracing::warn!(
-                    error = error_chain(&error),
-                    "a backup was made and has no record yet"
-                );
-                break;
+            if !recorded.contains(&name) {
+                if let Err(error) = ledger.append(vec![note.record(&registry, &clock)]).await {
+                    let error = error_chain(&error);
+                    tracing::warn!(error, "a backup was made and has no record yet");
+                    break;
+                }
+                recorded.insert(name.clone());
             }
-            let store = data.clone();
-            let gone = tokio::task::spawn_blocking(move || store.remove(&name)).await;
-            if let Ok(Err(error)) = gone {
-                tracing::warn!(
-                    error = error_chain(&error),
-                    "the note of a backup that is recorded stays"
-                );
-                break;
+            let (store, named) = (data.clone(), name.clone());
+            match tokio::task::spawn_blocking(move || store.remove(&named)).await {
+                Ok(Ok(())) => {
+                    recorded.remove(&name);
+                }
+                Ok(Err(error)) => {
+                    let error = error_chain(&error);
+                    tracing::warn!(
+                        error,
+                        name,
+                        "the note of a backup that is recorded stays: remove it"
+                    );
+                }
+                Err(_stopped) => {}
             }
         }
     }

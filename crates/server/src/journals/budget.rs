@@ -48,6 +48,8 @@ fn now_left(left: f64, at: Instant, now: Instant) -> f64 {
 
 /// What stands around a line in the ledger.
 pub(super) const AROUND: usize = 256;
+/// A record of a hole, of another journal, of a contradiction.
+pub(super) const NOTICED: usize = 1024;
 /// Bytes, in the long run: eighty times what an agent writes.
 const A_SECOND: f64 = 2048.0;
 /// And at once: the longest journal, of short lines, after an island.

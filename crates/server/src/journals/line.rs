@@ -69,7 +69,8 @@ impl Line {
             return Err("a record has a number that no journal comes to");
         }
         Ok(Self {
-            length: bytes.len(),
+            // In the ledger it is escaped, in six bytes.
+            length: bytes.len() + 5 * bytes.iter().filter(|byte| **byte == 0x7f).count(),
             first: wire.seq,
             last,
             prev,

@@ -105,6 +105,7 @@ impl PeopleError {
             Self::NoSuchProposal { .. } => {
                 "there is no such proposal: it was confirmed, rejected, or is over".to_owned()
             }
+            Self::ForeignRole { .. } => "the role is for another trust domain".to_owned(),
             other => other.to_string(),
         }
     }

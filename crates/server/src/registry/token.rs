@@ -97,7 +97,7 @@ impl Registry {
         // Nor does one that was made before there was the login.
         let is_another = self
             .agent(&agent_id)
-            .is_some_and(|known| known.key_hash != key_hash);
+            .is_none_or(|known| known.key_hash != key_hash);
         if is_another && self.login_below(&agent_id).is_some() {
             return Err(TokenError::Used);
         }

@@ -11,6 +11,7 @@ use super::super::{Api, status};
 use crate::authority::{AppendedKey, MAX_APPENDED};
 use crate::authz::Caller;
 use crate::issuance::Requester;
+use crate::{ledger, random};
 
 impl Api {
     pub(super) async fn append(
@@ -77,8 +78,23 @@ impl Api {
     ) -> Result<std::sync::Arc<landfast_identity::Bundle>, Status> {
         let now = self.now()?;
         let named: Vec<_> = keys.iter().map(|key| (key.kind(), key.id())).collect();
+        let before = self.authorities.bundle();
+        let is_known = |id: &str| {
+            let x509 = before.x509_authorities().iter();
+            let mut x509 = x509.map(|one| random::hex(&one.certificate.fingerprint_sha256()));
+            let mut jwt = before.jwt_authorities().iter();
+            jwt.any(|one| one.key_id == id) || x509.any(|one| one == id)
+        };
         let bundle = self.authorities.append(keys, by, now).await;
         let bundle = bundle.map_err(|error| status::append(&error, what))?;
+        // A server below says again and again what is there already.
+        for (kind, id) in named.iter().filter(|(_, id)| !is_known(id)) {
+            // Of ours a key is made, of others' one is taken in: both decide who is believed.
+            let record = ledger::ordered("authority.appended", "distributing")
+                .with("authority", id.clone())
+                .with("kind", kind.as_str());
+            self.did(by, record).await;
+        }
         tracing::info!(authorities = ?named, sequence = bundle.sequence(), %by, "authorities are in the bundle that sign elsewhere");
         Ok(bundle)
     }

@@ -1,6 +1,7 @@
 //! Our own bundle and those of others, over the wire.
 
 mod federated;
+mod recorded;
 
 use landfast_identity::issue::{AuthorityParams, LeafParams, leaf, random_serial, self_signed_authority};
 use landfast_identity::{
