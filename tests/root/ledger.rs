@@ -54,8 +54,8 @@ fn serial(site: &Site, path: &str) -> String {
     let status = site.status();
     let held = status["identities"].as_array().unwrap().iter();
     let of_it = |held: &&Value| held["spiffe_id"].as_str().unwrap().ends_with(path);
-    let held = held.filter(of_it).map(|held| held["serial"].as_str().unwrap());
-    held.last().unwrap().to_owned()
+    let mut held = held.filter(of_it).map(|held| held["serial"].as_str().unwrap());
+    held.next_back().unwrap().to_owned()
 }
 
 /// The serial number that comes after this change of an entry.
