@@ -2,8 +2,9 @@
 
 use crate::{LedgerError, Ledgers, PackError, Parts, Period, pack, verify_pack};
 use landfast_audit::verify::VerifierKey;
+use landfast_audit::{Actor, ActorClass};
 
-use super::rig::{Rig, changed, jo, packed, parts, story, unpacked, with_manifest};
+use super::rig::{Rig, change, changed, jo, packed, parts, story, unpacked, with_manifest};
 
 #[test]
 fn the_same_records_make_the_same_pack_and_the_kept_key_makes_it_count() {
@@ -152,7 +153,7 @@ fn what_is_no_pack_is_said_to_be_none() {
 fn what_a_record_holds_is_text_on_the_page() {
     let mut records = story();
     records.push(
-        super::rig::change(50_000, "node.banned", jo())
+        change(50_000, "node.banned", jo())
             .about("<img src=x onerror=alert(1)>")
             .because("\"><script>alert(1)</script>\u{202e}"),
     );
@@ -298,4 +299,18 @@ fn the_name_of_a_case_does_not_judge() {
         ..parts("final")
     };
     assert!(matches!(pack(&rig.ledgers(), &judged), Err(PackError::Case)));
+}
+
+#[test]
+fn what_a_server_does_by_itself_is_no_change_by_an_operator() {
+    let server = Actor::new(ActorClass::Server, None);
+    let rig = Rig::new(&[
+        change(50_000, "authority.prepared", server.clone()),
+        change(50_001, "authority.activated", server),
+        change(50_002, "token.made", jo()),
+    ]);
+    let files = unpacked(&rig.pack("notification"));
+    let (_, report) = files.iter().find(|(name, _)| name == "report.json").unwrap();
+    let report: serde_json::Value = serde_json::from_slice(report).unwrap();
+    assert_eq!(report["numbers"]["changes"], 1, "{report}");
 }

@@ -108,7 +108,9 @@ impl Numbers {
             numbers.records += 1;
             numbers.signed += u64::from(record.is_issuance());
             numbers.refused += u64::from(record.decision == "deny");
-            numbers.changes += u64::from(is_change(record));
+            // What a server or a node does by itself is nobody's order.
+            let by_itself = ["server", "node"].contains(&record.actor.class.as_str());
+            numbers.changes += u64::from(is_change(record) && !by_itself);
             if record.is_kind("svid") || record.is_issuance() {
                 identities.extend(record.subject.as_deref());
             }
